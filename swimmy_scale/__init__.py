@@ -1,0 +1,3 @@
+"""Finds unusual galaxies in a whole imaging survey."""
+
+__version__ = "0.1.0"
