@@ -1,0 +1,380 @@
+"""The candidate catalogue: its columns, and FITS, ECSV, VOTable and Parquet files of the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from astropy.io import fits
+from astropy.io.votable import tree as votable
+from astropy.table import Table
+
+from swimmy_scale.cuts import band_label
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.receipts import write_atomically
+from swimmy_scale.survey import BoolArray, FloatArray
+
+Columns = dict[str, npt.NDArray[Any]]
+
+FORMATS = ("fits", "ecsv", "vot", "parquet")
+METADATA_KEY = "METADATA"
+"""FITS keyword and Parquet metadata key of the whole ``meta`` as JSON; every number in it is exact."""
+
+_CHECKSUM_COMMENT = "HDU checksum"  # astropy would write the time here, and no two files were alike
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """What a reader is told about a column: unit (empty: none), UCD1+ word (empty: none) and description."""
+
+    unit: str
+    ucd: str
+    description: str
+
+
+# The first pattern that matches the whole name counts; {0} is what its group matched.
+_COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
+    (r"object_id", ColumnInfo("", "meta.id;meta.main", "Identifier in the survey's catalogue")),
+    (r"ra", ColumnInfo("deg", "pos.eq.ra;meta.main", "Right ascension (ICRS)")),
+    (r"dec", ColumnInfo("deg", "pos.eq.dec;meta.main", "Declination (ICRS)")),
+    (r"level", ColumnInfo("", "meta.code", "Most significant level that the object reaches")),
+    (r"bands", ColumnInfo("", "meta.code;instr.bandpass", "Bands that select the object at the lowest level")),
+    (r"bands_(\w+)", ColumnInfo("", "meta.code;instr.bandpass", "Bands that select the object at {0}, or empty")),
+    (r"score_(\w+)", ColumnInfo("", "stat.value", "Anomaly score in {0} (equation 6)")),
+    (
+        r"residual_(\w+)",
+        ColumnInfo("", "stat.fit.residual", "Source - reconstruction in {0}, summed over the aperture"),
+    ),
+    (r"(?:mag|cmodel_mag)_(\w+)", ColumnInfo("mag", "phot.mag;em.opt", "cmodel AB magnitude in {0}")),
+    (r"psf_mag", ColumnInfo("mag", "phot.mag;em.opt", "PSF AB magnitude")),
+    (r"fwhm_arcsec_(\w+)", ColumnInfo("arcsec", "instr.det.psf", "PSF FWHM in {0}")),
+    (r"depth_mag_(\w+)", ColumnInfo("mag", "instr.sensitivity", "5-sigma PSF limiting magnitude in {0}")),
+    (r"redshift", ColumnInfo("", "src.redshift", "Spectroscopic redshift")),
+    (r"sample_class", ColumnInfo("", "meta.code.class", "Class known beforehand, if any")),
+    (r"(.+)", ColumnInfo("", "", "{0}, from the survey's catalogue")),
+)
+
+
+def column_info(name: str) -> ColumnInfo:
+    """Unit, UCD and description of a column of the candidate catalogue, by its name."""
+    for pattern, info in _COLUMN_INFO:
+        match = re.fullmatch(pattern, name, flags=re.DOTALL)
+        if match:
+            words = [re.sub(r"(\d)p(\d)", r"\1.\2", word) for word in match.groups()]
+            return ColumnInfo(info.unit, info.ucd, info.description.format(*words))
+    raise SwimmyError("a column has an empty name. Give every kept column a name.")
+
+
+def level_suffix(level: str) -> str:
+    """A level's name as a part of column names: ``3.5sigma`` becomes ``3p5sigma``."""
+    return re.sub(r"\W", "_", level.replace(".", "p"))
+
+
+def candidate_columns(
+    object_id: npt.NDArray[np.int64],
+    ra: npt.NDArray[np.float64],
+    dec: npt.NDArray[np.float64],
+    score: FloatArray,
+    residual: FloatArray,
+    candidate: BoolArray,
+    levels: Sequence[str],
+    bands: Sequence[str],
+    selecting: Sequence[str],
+    kept: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> Columns:
+    """The candidate catalogue (tables 3 and 6): one row for each object that is a candidate at any level.
+
+    Parameters
+    ----------
+    object_id : ndarray of int64, shape (n,)
+    ra, dec : ndarray of float64, shape (n,), degrees
+    score, residual : ndarray of float32, shape (n, band)
+    candidate : ndarray of bool, shape (n, level, band)
+    levels : sequence of str
+        From low to high significance.
+    bands : sequence of str
+        Of the band axis.
+    selecting : sequence of str
+        Bands that may select; only these have columns.
+    kept : mapping of str to ndarray of shape (n,), optional
+        Columns that travel along.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_candidates,), sorted by object_id
+        ``object_id``, ``ra``, ``dec``, ``level`` (the most significant one reached), ``bands`` ("g&r", at the first
+        level), ``bands_3sigma``, ``bands_3p5sigma`` ... (at the other levels, empty when none), ``score_g`` ...,
+        ``residual_g`` ... for each selecting band, and the kept columns.
+
+    Raises
+    ------
+    SwimmyError
+        When shapes do not fit, an object_id comes twice, or a kept column has the name of one of ours.
+    """
+    _check_candidate_shapes(object_id, score, residual, candidate, levels, bands)
+    index = [bands.index(band) for band in selecting]
+    rows = np.flatnonzero(candidate[:, :, index].any(axis=(1, 2)))
+    rows = rows[np.argsort(object_id[rows], kind="stable")]
+    _check_distinct(object_id[rows])
+    flags = candidate[rows][:, :, index]
+    level = np.zeros(rows.size, dtype=f"<U{max(len(name) for name in levels)}")
+    for position, name in enumerate(levels):
+        level[flags[:, position].any(axis=1)] = name
+    columns: Columns = {"object_id": object_id[rows], "ra": ra[rows], "dec": dec[rows], "level": level}
+    for position, name in enumerate(levels):
+        column = "bands" if position == 0 else f"bands_{level_suffix(name)}"
+        columns[column] = band_label(flags[:, position], selecting)
+    for prefix, values in (("score", score), ("residual", residual)):
+        columns.update({f"{prefix}_{band}": values[rows, at] for band, at in zip(selecting, index, strict=True)})
+    for name, values in (kept or {}).items():
+        if name in columns:
+            raise SwimmyError(f"kept column {name!r} has the name of a column of the candidate catalogue. Rename it.")
+        if values.shape[:1] != object_id.shape:
+            raise SwimmyError(f"kept column {name!r} has shape {values.shape}, needs {object_id.shape}.")
+        columns[name] = values[rows]
+    return columns
+
+
+def write_candidates(
+    columns: Mapping[str, npt.NDArray[Any]],
+    directory: Path,
+    *,
+    meta: Mapping[str, Any],
+    formats: Iterable[str] = FORMATS,
+) -> dict[str, Path]:
+    """Write ``candidates.fits``, ``.ecsv``, ``.vot`` and ``.parquet``, each atomically.
+
+    The same columns and metadata give the same bytes. object_id is exact in every format; NaN stays NaN.
+    Units and descriptions stand in every file, UCDs in the VOTable and Parquet files. FITS text is ASCII:
+    other characters are written as ``\\xNN`` there. ECSV has no empty strings: readers may mask them.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray, shape (n_candidates,)
+        As `candidate_columns` gives them; no rows are fine.
+    directory : Path
+    meta : mapping
+        What was done: survey, simulated, thresholds ...; plain JSON values, nested mappings are fine. It
+        stands in the FITS table's header (readable cards, and all of it in METADATA), the ECSV header, the
+        VOTable's INFO elements and Parquet's METADATA.
+    formats : iterable of str
+        Of ``FORMATS``.
+
+    Returns
+    -------
+    dict of str to Path
+        The files by format.
+
+    Raises
+    ------
+    SwimmyError
+        For an unknown format, columns that no format can hold, or metadata that is not JSON.
+    """
+    wanted = list(dict.fromkeys(formats))
+    unknown = [name for name in wanted if name not in _WRITERS]
+    if unknown:
+        raise SwimmyError(f"catalogue formats {', '.join(unknown)} are unknown. Choose among {', '.join(FORMATS)}.")
+    plain = _plain_columns(columns)
+    facts = _plain_meta(meta)
+    paths = {}
+    for name in wanted:
+        paths[name] = directory / f"candidates.{name}"
+        write_atomically(paths[name], _WRITERS[name](plain, facts))
+    return paths
+
+
+# ---------------------------------------------------------------- one writer a format
+
+
+def _fits_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
+    ascii_columns = {name: _ascii(values, "backslashreplace") for name, values in columns.items()}
+    table = fits.table_to_hdu(_table(ascii_columns), character_as_bytes=True)
+    header = table.header
+    header["EXTNAME"] = "CANDIDATES"
+    for position, name in enumerate(columns, start=1):
+        header.set(f"TCOMM{position}", column_info(name).description, after=f"TFORM{position}")
+    for key, value in _flattened(meta):
+        text = value.encode("ascii", "backslashreplace").decode() if isinstance(value, str) else value
+        if _fits_in_a_card(key, text):
+            header[f"HIERARCH {key}"] = text
+    header[METADATA_KEY] = json.dumps(meta)
+    hdus = fits.HDUList([fits.PrimaryHDU(), table])
+    for hdu in hdus:
+        hdu.add_checksum(when=_CHECKSUM_COMMENT)
+    stream = io.BytesIO()
+    hdus.writeto(stream)
+    return stream.getvalue()
+
+
+def _fits_in_a_card(key: str, value: Any) -> bool:
+    # A card has 80 characters and 20 for a number: what does not fit would be cut, METADATA has it all.
+    shown = repr(value)
+    return (
+        key.isascii()
+        and "=" not in key
+        and len(f"HIERARCH {key} = {shown}") <= 70
+        and (isinstance(value, str) or len(shown) <= 20)
+    )
+
+
+def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
+    table = _table(columns)
+    table.meta.update(meta)
+    stream = io.StringIO(newline="")
+    table.write(stream, format="ascii.ecsv")
+    return stream.getvalue().encode()
+
+
+def _votable_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
+    ascii_columns = {name: _ascii(values, "strict") for name, values in columns.items()}
+    document = votable.VOTableFile.from_table(_table(ascii_columns), table_id="candidates")
+    resource = document.resources[0]
+    resource.coordinate_systems.append(votable.CooSys(ID="icrs", system="ICRS"))
+    for position, (key, value) in enumerate(_flattened(meta)):
+        text = value if isinstance(value, str) else json.dumps(value)
+        resource.infos.append(votable.Info(ID=f"meta_{position}", name=key, value=text))
+    for field in document.get_first_table().fields:
+        info = column_info(field.name)
+        field.ucd = info.ucd or None
+        field.ref = "icrs" if field.name in ("ra", "dec") else None
+    stream = io.BytesIO()
+    document.to_xml(stream, tabledata_format="binary2")
+    return stream.getvalue()
+
+
+def _parquet_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
+    arrays, schema_fields = [], []
+    for name, values in columns.items():
+        array = pa.array(values.tolist(), type=pa.string()) if values.dtype.kind == "U" else pa.array(values)
+        info = column_info(name)
+        facts = {key: value for key, value in vars(info).items() if value}
+        arrays.append(array)
+        schema_fields.append(pa.field(name, array.type, nullable=False, metadata=facts))
+    # astropy wants the width of every text column beside the data; other readers leave it alone.
+    widths = {f"table::len::{name}": str(v.dtype.itemsize // 4) for name, v in columns.items() if v.dtype.kind == "U"}
+    schema = pa.schema(schema_fields, metadata={METADATA_KEY: json.dumps(meta), **widths})
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), stream, compression="zstd")
+    return stream.getvalue()
+
+
+_WRITERS: Mapping[str, Callable[[Columns, dict[str, Any]], bytes]] = {
+    "fits": _fits_bytes,
+    "ecsv": _ecsv_bytes,
+    "vot": _votable_bytes,
+    "parquet": _parquet_bytes,
+}
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def _table(columns: Columns) -> Table:
+    table = Table(columns, copy=False)
+    for name in columns:
+        info = column_info(name)
+        table[name].unit = info.unit or None
+        table[name].description = info.description
+    return table
+
+
+def _ascii(values: npt.NDArray[Any], errors: str) -> npt.NDArray[Any]:
+    """Strings as bytes, which FITS and old VOTable readers know; unchanged where "strict" meets other characters."""
+    if values.dtype.kind != "U":
+        return values
+    try:
+        encoded = np.char.encode(values, "ascii", errors)
+    except UnicodeEncodeError:
+        return values
+    # The width comes from the type, not from the strings at hand: an empty table has the same columns.
+    return encoded.astype(f"S{max(encoded.dtype.itemsize, values.dtype.itemsize // 4)}")
+
+
+def _plain_columns(columns: Mapping[str, npt.NDArray[Any]]) -> Columns:
+    """Columns in types that all four formats hold, in native byte order."""
+    identifier = columns.get("object_id")
+    if identifier is None or identifier.dtype != np.int64:
+        found = "is missing" if identifier is None else f"is {identifier.dtype}"
+        raise SwimmyError(f"column object_id {found}, the candidate catalogue needs int64.")
+    plain = {}
+    for name, values in columns.items():
+        if values.shape != identifier.shape:
+            raise SwimmyError(
+                f"column {name!r} has shape {values.shape}, needs {identifier.shape}: one value an object."
+            )
+        plain[name] = _plain_values(name, values)
+    return plain
+
+
+def _plain_values(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "T" or (kind == "O" and all(isinstance(value, str) for value in values)):
+        return values.astype(np.str_) if values.size else np.zeros(0, dtype="<U1")
+    if kind == "S":
+        return np.char.decode(values, "utf-8")
+    if kind == "u" and size > 1:
+        # VOTable has no unsigned integers but bytes.
+        if size == 8 and values.size and values.max() > np.iinfo(np.int64).max:
+            raise SwimmyError(f"column {name!r} holds {values.max()}, more than a signed 64-bit integer. Leave it out.")
+        return values.astype({2: np.int32, 4: np.int64, 8: np.int64}[size])
+    if kind == "i":
+        return values.astype(np.int16 if size == 1 else values.dtype.newbyteorder("="))
+    if kind == "f" and size <= 8:
+        return values.astype(np.float32 if size == 2 else values.dtype.newbyteorder("="))
+    if kind in "bUu":
+        return values.astype(values.dtype.newbyteorder("="))
+    raise SwimmyError(
+        f"column {name!r} is {values.dtype}, not numbers, flags or text. Leave it out of the kept columns."
+    )
+
+
+def _plain_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(meta, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise SwimmyError(
+            f"catalogue metadata is not JSON: {error}. Give numbers, text and mappings of them."
+        ) from error
+    return plain
+
+
+def _flattened(meta: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Scalars of nested mappings with their path: ``thresholds 2sigma g``. Lists are given as JSON text."""
+    for key, value in meta.items():
+        path = f"{prefix} {key}".strip()
+        if isinstance(value, Mapping):
+            yield from _flattened(value, path)
+        else:
+            yield path, json.dumps(value) if isinstance(value, list) or value is None else value
+
+
+def _check_candidate_shapes(
+    object_id: npt.NDArray[np.int64],
+    score: FloatArray,
+    residual: FloatArray,
+    candidate: BoolArray,
+    levels: Sequence[str],
+    bands: Sequence[str],
+) -> None:
+    n_objects, n_bands = object_id.size, len(bands)
+    fits_scores = score.shape == residual.shape == (n_objects, n_bands)
+    if not fits_scores or candidate.shape != (n_objects, len(levels), n_bands) or not levels:
+        raise SwimmyError(
+            f"score {score.shape}, residual {residual.shape} and candidate {candidate.shape} do not fit {n_objects} "
+            f"objects, levels {tuple(levels)} and bands {tuple(bands)}."
+        )
+
+
+def _check_distinct(object_id: npt.NDArray[np.int64]) -> None:
+    twice = object_id[1:][object_id[1:] == object_id[:-1]]
+    if twice.size:
+        raise SwimmyError(f"object_id {twice[0]} is a candidate twice. Object ids must be distinct: ingest again.")

@@ -1,0 +1,386 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table
+
+import swimmy_scale
+from swimmy_scale.cluster import local_workers
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import CatalogueSource, IngestSection, Job, Settings, load_job
+from swimmy_scale.progress import Watch
+from swimmy_scale.simulate import SimulationPlan, simulate
+from swimmy_scale.stages import single
+from swimmy_scale.stages.run import Run, run_job, run_status, verify_run
+from swimmy_scale.stages.select import select as select_candidates
+from swimmy_scale.survey import HSC
+
+EXIT_FAILED = 1
+EXIT_QUARANTINED = 3
+PATH = click.Path(path_type=Path)
+
+
+class Program(click.Group):
+    """Commands whose expected failures are one line on stderr and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; only defects show a traceback."""
+        try:
+            return super().invoke(ctx)
+        except SwimmyError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"swimmy-scale: {error}", err=True)
+            sys.exit(EXIT_FAILED)
+        except KeyboardInterrupt:
+            click.echo("swimmy-scale: interrupted; what is done is kept, run the same command to go on", err=True)
+            sys.exit(130)
+
+
+def n_usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--workers`` option."""
+    return click.option(
+        "--workers",
+        "n_workers",
+        type=click.IntRange(min=0),
+        default=None,
+        help="Worker processes on this machine; 0 does all in this process. Default: one a core.",
+    )(function)
+
+
+@click.group(cls=Program)
+@click.version_option(swimmy_scale.__version__, prog_name="swimmy-scale")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Find unusual galaxies in a whole imaging survey.
+
+    \b
+    Example:
+      swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
+      swimmy-scale run jobs/demo.yaml --output demo/run
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+    )
+
+
+def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--settings`` option."""
+    return click.option(
+        "--settings",
+        "settings_path",
+        type=PATH,
+        default=None,
+        help="YAML with any of the sections survey, sample, train, score, select, storage of a job file.",
+    )(function)
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings in a file, or the defaults."""
+    return Settings() if path is None else load_job(path, Settings)
+
+
+def worker_pool(n_workers: int | None) -> tuple[int, Callable[[int], AbstractContextManager[Any]]]:
+    """Number of workers, and what starts as many of them as a stage has use for."""
+    number = n_usable_cores() if n_workers is None else n_workers
+    return number, lambda n_tasks: local_workers(min(number, n_tasks))
+
+
+def exit_with(n_quarantined: int) -> None:
+    """Leave with the status that says whether objects are in quarantine."""
+    sys.exit(EXIT_QUARANTINED if n_quarantined else 0)
+
+
+@main.command("simulate")
+@click.argument("output", type=PATH)
+@click.option("--n-objects", type=click.IntRange(min=1), required=True, help="Objects in the catalogue.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--faulty-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Objects with missing, broken or wrong files.",
+)
+@worker_option
+def simulate_command(output: Path, n_objects: int, seed: int, faulty_fraction: float, n_workers: int | None) -> None:
+    """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
+
+    \b
+    Example:
+      swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
+    """
+    plan = SimulationPlan(n_objects=n_objects, seed=seed, faulty_fraction=faulty_fraction)
+    number, _ = worker_pool(n_workers)
+    watch = Watch()
+    counted = CountedMap(watch, number)
+    watch.start("simulate", n_objects, 0)
+    try:
+        summary = simulate(str(output), plan, counted)
+    finally:
+        watch.stop("simulate")
+    click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
+
+
+class CountedMap:
+    """Maps over processes and tells a watch of each result; in this process for 0 workers."""
+
+    def __init__(self, watch: Watch, n_workers: int) -> None:
+        self._watch, self._n_workers = watch, n_workers
+
+    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Results in the order of ``items``."""
+        if self._n_workers == 0:
+            yield from self._counted(map(function, items))
+            return
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
+            yield from self._counted(pool.map(function, items))
+
+    def _counted(self, results: Iterator[Any]) -> Iterator[Any]:
+        for result in results:
+            self._watch.add(result.n_objects)
+            yield result
+
+
+def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``OURS=THEIRS`` options as a mapping."""
+    renames = {}
+    for pair in pairs:
+        ours, separator, theirs = pair.partition("=")
+        if not (ours and separator and theirs):
+            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", param_hint="--column")
+        renames[ours] = theirs
+    return renames
+
+
+@main.command("ingest")
+@click.argument("sources", type=PATH, nargs=-1, required=True)
+@click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
+@click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
+@click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
+@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
+@click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column that travels along.")
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True)
+@settings_option
+@worker_option
+def ingest_command(
+    sources: tuple[Path, ...],
+    catalog: Path,
+    output: Path,
+    patch_qa: Path | None,
+    columns: tuple[str, ...],
+    keep: tuple[str, ...],
+    kind: Any,
+    settings_path: Path | None,
+    n_workers: int | None,
+) -> None:
+    """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
+
+    Objects that cannot be used go to NAME.quarantine.csv beside the output, with the reason.
+
+    \b
+    Example:
+      swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
+    """
+    section = IngestSection(sources=tuple(path.absolute() for path in sources), kind=kind)
+    source = CatalogueSource(
+        catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
+    )
+    _, pool = worker_pool(n_workers)
+    with Watch() as watch:
+        done = single.ingest(section, source, output.absolute(), load_settings(settings_path), pool, watch)
+    n_quarantined = int(done.details["n_quarantined"])
+    click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
+    exit_with(n_quarantined)
+
+
+@main.command("train")
+@click.argument("cutouts", type=PATH)
+@click.option("--output", type=PATH, required=True, help="Folder for the weights.")
+@settings_option
+@worker_option
+def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_workers: int | None) -> None:
+    """Train the autoencoder on the training class of CUTOUTS.
+
+    \b
+    Example:
+      swimmy-scale train cutouts.zarr --output models/
+    """
+    _, pool = worker_pool(n_workers)
+    with Watch() as watch:
+        done = single.train(cutouts.absolute(), output.absolute(), load_settings(settings_path), pool, watch)
+    choice = done.details["selected"]
+    click.echo(f"{output / 'selected.keras'}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f}")
+
+
+@main.command("score")
+@click.argument("cutouts", type=PATH)
+@click.option("--model", type=PATH, required=True, help="A .keras file of `train`.")
+@click.option("--model-sha256", help="Digest of the file, where no manifest.json beside it records one.")
+@click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
+@settings_option
+@worker_option
+def score_command(
+    cutouts: Path,
+    model: Path,
+    model_sha256: str | None,
+    output: Path,
+    settings_path: Path | None,
+    n_workers: int | None,
+) -> None:
+    """Score every cutout of CUTOUTS.
+
+    \b
+    Example:
+      swimmy-scale score cutouts.zarr --model models/selected.keras --output scores.zarr
+    """
+    model = model.absolute()
+    number, pool = worker_pool(n_workers)
+    network, sha256 = single.recorded_model(model, HSC, model_sha256)
+    n_threads = max(n_usable_cores() // max(number, 1), 1)
+    with Watch() as watch:
+        done = single.score(
+            cutouts.absolute(),
+            (model, sha256, network),
+            output.absolute(),
+            load_settings(settings_path),
+            n_threads,
+            pool,
+            watch,
+        )
+    n_quarantined = int(done.details["n_quarantined"])
+    click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
+    exit_with(n_quarantined)
+
+
+@main.command("select")
+@click.argument("scores", type=PATH)
+@click.option("--output", type=PATH, required=True, help="Folder for candidates.* and summary.json.")
+@click.option("--thresholds-from", type=PATH, help="summary.json of another run whose thresholds are carried over.")
+@settings_option
+def select_command(scores: Path, output: Path, thresholds_from: Path | None, settings_path: Path | None) -> None:
+    """Cut the sample of SCORES at its percentiles and write the candidates.
+
+    \b
+    Example:
+      swimmy-scale select scores.zarr --output selection/
+    """
+    section = load_settings(settings_path).select
+    carried = thresholds_from or section.thresholds_from
+    summary, _ = select_candidates(scores, output, section.levels, section.formats, carried)
+    print_summary(summary)
+    exit_with(summary["quarantined"])
+
+
+@main.command("run")
+@click.argument("job_path", metavar="JOB", type=PATH)
+@click.option("--output", type=PATH, required=True, help="The run directory.")
+@worker_option
+def run_command(job_path: Path, output: Path, n_workers: int | None) -> None:
+    """Do everything that the job file JOB says, here and now; run it again to resume.
+
+    \b
+    Example:
+      swimmy-scale run jobs/demo.yaml --output demo/run
+    """
+    number, pool = worker_pool(n_workers)
+    run = Run(output.absolute(), load_job(job_path, Job), number, n_usable_cores())
+    with Watch() as watch:
+        summary = run_job(run, pool, watch)
+    print_summary(summary)
+    print_paths(output)
+    exit_with(summary["quarantined"])
+
+
+@main.command("status")
+@click.argument("run", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status_command(run: Path, as_json: bool) -> None:
+    """Say how far the run directory RUN is.
+
+    \b
+    Example:
+      swimmy-scale status demo/run
+    """
+    rows = run_status(run)
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    table = Table("stage", "finished", "tasks", "objects", "quarantined")
+    for row in rows:
+        values = (row["n_tasks"], row["n_objects"], row["n_quarantined"])
+        table.add_row(row["stage"], "yes" if row["finished"] else "no", *(f"{value:,}" for value in values))
+    Console().print(table)
+
+
+@main.command("verify")
+@click.argument("run", type=PATH)
+def verify_command(run: Path) -> None:
+    """Compare every byte of the run directory RUN with its receipts.
+
+    What is damaged or missing is listed, one line a file; `run` then repairs just that.
+
+    \b
+    Example:
+      swimmy-scale verify demo/run
+    """
+    damage = verify_run(run.absolute())
+    for item in damage:
+        click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
+    if damage:
+        raise SwimmyError(f"{len(damage)} damaged or missing. Run the job again: it repairs just these.")
+    click.echo("every file is as its receipt says")
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The short table of a run."""
+    console = Console(highlight=False)
+    if summary["simulated"]:
+        console.print("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
+    given, scored, quarantined = (summary[key] for key in ("given", "scored", "quarantined"))
+    console.print(
+        f"{given:,} given = {scored:,} scored + {quarantined:,} quarantined; {summary['in_sample']:,} in sample"
+    )
+    for code, number in summary["quarantined_by_code"].items():
+        console.print(f"  {number:,} {code}")
+    for level, by_band in summary["thresholds"].items():
+        values = ", ".join(f"{band} {value:.5g}" for band, value in by_band.items())
+        console.print(f"thresholds {level} (top {summary['levels'][level]:.4%}): {values}")
+    first = next(iter(summary["selected"]))
+    rows = summary["selected"][first]["rows"]
+    groups = list(next(iter(rows.values())))
+    table = Table("selected", *groups, title=f"Objects selected at {first}, by band and class")
+    for name, counts in rows.items():
+        table.add_row(name, *(f"{counts[group]['n']:,} ({counts[group]['percent']:.1f}%)" for group in groups))
+    console.print(table)
+
+
+def print_paths(run: Path) -> None:
+    """Where the results are and how to open them."""
+    click.echo(f"candidates  {run / 'candidates.fits'} (also .ecsv, .vot, .parquet)")
+    click.echo(f"summary     {run / 'summary.json'}")
+    click.echo(f"quarantine  {run / 'quarantine.csv'}")
+    click.echo(f"picture     {run / 'candidates.png'}")
+    click.echo(f"open it     python -c \"import xarray; print(xarray.open_zarr('{run / 'scores.zarr'}'))\"")

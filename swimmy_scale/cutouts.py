@@ -1,0 +1,169 @@
+"""``cutouts.zarr``: the survey's cutouts in counts, with ids, positions, seeing and magnitudes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.quarantine import Code
+from swimmy_scale.sample import FLAG_NAMES
+from swimmy_scale.store import Layout, Variable, create, open_group, read_rows
+from swimmy_scale.survey import FloatArray, Survey
+
+FORMAT_VERSION = 1
+AnyArray = npt.NDArray[Any]
+
+
+def quarantine_attrs() -> dict[str, Any]:
+    """CF attributes that name the values of ``quarantine_code``."""
+    return {
+        "long_name": "reason for quarantine, 0 for none",
+        "flag_values": [0, *(int(code) for code in Code)],
+        "flag_meanings": " ".join(["none", *(code.label for code in Code)]),
+    }
+
+
+OBJECT_VARIABLES = (
+    Variable("object_id", ("object",), "int64", {"long_name": "identifier in the catalogue"}),
+    Variable("ra", ("object",), "float64", {"units": "deg", "long_name": "right ascension (ICRS)"}),
+    Variable("dec", ("object",), "float64", {"units": "deg", "long_name": "declination (ICRS)"}),
+)
+CLASS_VARIABLE = Variable("sample_class", ("object",), "string", {"long_name": "class known beforehand, if any"})
+CODE_VARIABLE = Variable("quarantine_code", ("object",), "uint8", quarantine_attrs())
+
+
+def _variables(kept: Mapping[str, str]) -> tuple[Variable, ...]:
+    flags = {
+        "long_name": "flags raised in any band",
+        "flag_masks": [1 << bit for bit in range(len(FLAG_NAMES))],
+        "flag_meanings": " ".join(FLAG_NAMES),
+    }
+    by_band = ("object", "band")
+    return (
+        Variable("image", (*by_band, "y", "x"), "float32", {"units": "count", "long_name": "cutout as delivered"}),
+        *OBJECT_VARIABLES,
+        Variable("fwhm_arcsec", by_band, "float32", {"units": "arcsec", "long_name": "PSF FWHM"}),
+        Variable("mag", by_band, "float32", {"units": "mag(AB)", "long_name": "cmodel magnitude"}),
+        Variable("psf_mag", ("object",), "float32", {"units": "mag(AB)", "long_name": "PSF magnitude"}),
+        Variable("depth_mag", by_band, "float32", {"units": "mag(AB)", "long_name": "5-sigma PSF limiting magnitude"}),
+        Variable("flags", ("object",), "uint32", flags),
+        Variable("redshift", ("object",), "float64", {"units": "1", "long_name": "spectroscopic redshift"}),
+        CLASS_VARIABLE,
+        CODE_VARIABLE,
+        *(Variable(name, ("object",), dtype, {"long_name": "from the catalogue"}) for name, dtype in kept.items()),
+    )
+
+
+def cutouts_layout(
+    n_objects: int,
+    survey: Survey,
+    kept: Mapping[str, str],
+    partition_objects: int,
+    chunk_objects: int,
+    attrs: Mapping[str, Any],
+) -> Layout:
+    """Layout of ``cutouts.zarr``.
+
+    Parameters
+    ----------
+    kept : mapping of str to str
+        Catalogue columns that travel along, with their types.
+    attrs : mapping
+        More group attributes, such as which catalogue columns were there.
+
+    Raises
+    ------
+    SwimmyError
+        When a kept column has the name of one of the store's own variables.
+    """
+    clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | {"band", "y", "x", "level"}))
+    if clashes:
+        raise SwimmyError(f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name.")
+    size = survey.cutout_size_px
+    return Layout(
+        n_objects=n_objects,
+        partition_objects=partition_objects,
+        chunk_objects=chunk_objects,
+        sizes={"band": survey.n_bands, "y": size, "x": size},
+        variables=_variables(kept),
+        labels={"band": survey.bands},
+        attrs={
+            "format_version": FORMAT_VERSION,
+            "title": "cutouts",
+            "survey": _json_survey(survey),
+            "units": "count",
+            "zero_point_mag": survey.zero_point_mag,
+            "pixel_scale_arcsec": survey.pixel_scale_arcsec,
+            "kept_columns": dict(kept),
+            **attrs,
+        },
+    )
+
+
+def _json_survey(survey: Survey) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(survey).items()}
+
+
+def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
+    """The survey that a store was made for.
+
+    Raises
+    ------
+    SwimmyError
+        When the store does not describe its survey.
+    """
+    try:
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in attrs["survey"].items()
+        }
+        return Survey(**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SwimmyError(f"{path}: no valid survey description ({error}). Ingest it again.") from error
+
+
+def create_cutouts(path: Path, layout: Layout) -> list[Path]:
+    """Create ``cutouts.zarr`` (see `store.create`)."""
+    return create(path, layout)
+
+
+class Cutouts:
+    """An existing ``cutouts.zarr``, opened for reading.
+
+    Attributes
+    ----------
+    path : Path
+    survey : Survey
+    n_objects : int
+    partition_objects : int
+        Rows of a partition.
+    kept : dict of str to str
+        Catalogue columns that travel along, with their types.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.group: zarr.Group = open_group(path, FORMAT_VERSION)
+        attrs: dict[str, Any] = dict(self.group.attrs)
+        self.attrs = attrs
+        self.survey = survey_from_attrs(attrs, path)
+        self.partition_objects = int(str(attrs["partition_objects"]))
+        self.chunk_objects = int(str(attrs["chunk_objects"]))
+        kept = attrs["kept_columns"]
+        self.kept: dict[str, str] = dict(kept) if isinstance(kept, dict) else {}
+        image = self.group["image"]
+        self.n_objects = int(image.shape[0]) if isinstance(image, zarr.Array) else 0
+
+    def read(self, name: str, lo: int, hi: int) -> AnyArray:
+        """Rows of one variable (see `store.read_rows`)."""
+        return read_rows(self.group, name, lo, hi)
+
+    def images(self, lo: int, hi: int) -> FloatArray:
+        """Cutouts ``lo`` to ``hi``: float32 (object, band, y, x), counts, NaN where quarantined."""
+        return self.read("image", lo, hi).astype(np.float32, copy=False)

@@ -1,0 +1,1 @@
+"""Archive files and a catalogue in, the cube of cutouts and a list of refused objects out."""

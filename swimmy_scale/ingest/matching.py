@@ -1,0 +1,283 @@
+"""What file names say, and the catalogue rows that it stands for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.survey import Survey
+
+IntArray = npt.NDArray[np.int64]
+DegreeArray = npt.NDArray[np.float64]
+NameArray = npt.NDArray[np.bytes_]
+
+_SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz)?$", re.IGNORECASE)
+_BAND = r"(?P<band>(?:HSC-)?[A-Za-z][A-Za-z0-9]{0,15})"
+_DEGREES = r"[+-]?\d{1,3}(?:\.\d+)?"
+# The archive's two forms: as its tar names a member, and as its download tool saves one.
+_ARCHIVE_NAME = re.compile(rf"(?P<line>\d{{1,19}})-(?:cutout|coadd|coadd-bg|warp)-{_BAND}-\d+-.+")
+_SAVED_NAME = re.compile(rf"(?P<line>\d{{1,19}})_[A-Za-z][A-Za-z-]*_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_\d+_{_BAND}")
+_ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
+_POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")
+_FORMS = (_ARCHIVE_NAME, _SAVED_NAME, _ID_NAME, _POSITION_NAME)
+
+
+def encode_name(name: str) -> bytes:
+    """A file name as bytes, whatever its encoding was."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode_name(name: bytes) -> str:
+    """A file name to open files by; the inverse of `encode_name`."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def show_name(name: bytes) -> str:
+    """A file name that every file and terminal can show."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def has_fits_suffix(name: str) -> bool:
+    """Whether a name ends as a FITS file's does, compressed or not."""
+    return _SUFFIX.search(name) is not None
+
+
+def band_of(token: str, survey: Survey) -> int:
+    """Position of a filter name on the band axis: HSC-G, G, g are g, HSC-R2 and I2 are r and i; -1 for others."""
+    name = token.lower().removeprefix("hsc-")
+    for candidate in (name, name.removesuffix("2")):
+        for position, band in enumerate(survey.bands):
+            if candidate == band.lower():
+                return position
+    return -1
+
+
+@dataclass
+class Claims:
+    """What file names say: one value a file. -1 and NaN where a name does not say."""
+
+    band: npt.NDArray[np.int16]
+    line: IntArray
+    object_id: IntArray
+    ra: npt.NDArray[np.float64]
+    dec: npt.NDArray[np.float64]
+
+
+def compile_pattern(name_pattern: str) -> re.Pattern[str]:
+    """Compile a user's name pattern.
+
+    Raises
+    ------
+    SwimmyError
+        When it is no regular expression, or lacks a group ``band`` or any of ``line``, ``object_id`` and
+        ``ra`` with ``dec``.
+    """
+    try:
+        pattern = re.compile(name_pattern)
+    except re.error as error:
+        raise SwimmyError(f"name pattern {name_pattern!r} is no regular expression: {error}. Correct it.") from error
+    groups = set(pattern.groupindex)
+    if "band" not in groups or not ({"line", "object_id"} & groups or {"ra", "dec"} <= groups):
+        raise SwimmyError(
+            f"name pattern {name_pattern!r} has the groups {sorted(groups)}, it needs band and one of line, object_id, "
+            "or ra with dec. Write for example '(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
+        )
+    return pattern
+
+
+def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = None) -> Claims:
+    """Read line, object_id, position and band from file names.
+
+    Parameters
+    ----------
+    names : ndarray of bytes, shape (n_files,)
+    survey : Survey
+    name_pattern : str, optional
+        Regular expression searched for in the whole name with its folders, in place of the known forms:
+
+        - ``LINENO-cutout-HSC-I-TRACT-RERUN.fits``, a member of the archive's tar,
+        - ``LINENO_TYPE_RA_DEC_TRACT_FILTER.fits``, as the archive's tool saves it,
+        - ``OBJECTID_BAND.fits``,
+        - ``RA,DEC_300x300_BAND.fits``.
+
+    Returns
+    -------
+    Claims
+        Band -1 for a name of no known form, such as a PSF's, and for a band that the survey has not.
+    """
+    n_files = len(names)
+    claims = Claims(
+        band=np.full(n_files, -1, np.int16),
+        line=np.full(n_files, -1, np.int64),
+        object_id=np.full(n_files, -1, np.int64),
+        ra=np.full(n_files, np.nan),
+        dec=np.full(n_files, np.nan),
+    )
+    pattern = compile_pattern(name_pattern) if name_pattern else None
+    bands: dict[str, int] = {}
+    for position, raw in enumerate(names.tolist()):
+        match = pattern.search(decode_name(raw)) if pattern else _match_form(raw)
+        if match is None:
+            continue
+        groups = match.groupdict()
+        token = groups.get("band") or ""
+        if token not in bands:
+            bands[token] = band_of(token, survey)
+        claims.band[position] = bands[token]
+        for key in ("line", "object_id"):
+            text = groups.get(key) or ""
+            if text.isascii() and text.isdigit() and int(text) < 2**63:
+                getattr(claims, key)[position] = int(text)
+        claims.ra[position], claims.dec[position] = _degrees(groups.get("ra")), _degrees(groups.get("dec"))
+    return claims
+
+
+def _match_form(raw: bytes) -> re.Match[str] | None:
+    name = decode_name(raw.rsplit(b"/", 1)[-1])
+    stem, n_cut = _SUFFIX.subn("", name)
+    if not n_cut:
+        return None
+    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
+
+
+def _degrees(text: str | None) -> float:
+    try:
+        return float(text) if text else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+class CatalogueRows:
+    """The catalogue as files are looked up in it; sorted, and put on the sphere, once for all sources.
+
+    Parameters
+    ----------
+    object_id : ndarray of int64, shape (n,)
+    ra, dec : ndarray of float64, shape (n,)
+        ICRS, degrees; NaN for a row that has no position.
+    """
+
+    def __init__(self, object_id: IntArray, ra: DegreeArray, dec: DegreeArray) -> None:
+        self.object_id = object_id
+        self.points = unit_vectors(ra, dec)
+        self.placed = np.flatnonzero(np.isfinite(self.points).all(axis=1))
+
+    def __len__(self) -> int:
+        return len(self.object_id)
+
+    @cached_property
+    def _order(self) -> IntArray:
+        return np.argsort(self.object_id, kind="stable")
+
+    @cached_property
+    def _sorted_id(self) -> IntArray:
+        return self.object_id[self._order]
+
+    @cached_property
+    def tree(self) -> cKDTree:
+        """Search tree of the points of ``placed``."""
+        return cKDTree(self.points[self.placed])
+
+    def by_id(self, numbers: IntArray) -> IntArray:
+        """Row of each number among the object_ids, the first of equals; -1 for none."""
+        rows = np.full(len(numbers), -1, np.int64)
+        stated = np.flatnonzero(numbers >= 0)
+        if len(self) and len(stated):
+            wanted = numbers[stated]
+            position = np.minimum(np.searchsorted(self._sorted_id, wanted), len(self) - 1)
+            rows[stated] = np.where(self._sorted_id[position] == wanted, self._order[position], -1)
+        return rows
+
+    def by_position(self, ra: DegreeArray, dec: DegreeArray, radius_arcsec: float) -> IntArray:
+        """Row nearest to each position on the sphere; -1 where none lies within the radius."""
+        rows = np.full(len(ra), -1, np.int64)
+        if len(ra) and len(self.placed):
+            distance, nearest = self.tree.query(unit_vectors(ra, dec))
+            rows = np.where(distance <= chord_length(radius_arcsec), self.placed[nearest], -1)
+        return rows
+
+    def near(self, ra: float, dec: float, radius_deg: float) -> IntArray:
+        """Rows within a circle on the sky, ascending."""
+        if not len(self.placed):
+            return self.placed
+        found = self.tree.query_ball_point(unit_vectors(np.array(ra), np.array(dec)), chord_length(3600 * radius_deg))
+        return self.placed[np.array(sorted(found), np.int64)]
+
+
+def unit_vectors(ra: DegreeArray, dec: DegreeArray) -> DegreeArray:
+    """Positions in degrees as points of the unit sphere, shape (n, 3)."""
+    ra, dec = np.radians(ra), np.radians(dec)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def chord_length(arcsec: float) -> float:
+    """Length of the chord between two points of the unit sphere this far apart: 2 sin(angle / 2)."""
+    return float(2.0 * np.sin(np.radians(min(arcsec / 3600.0, 180.0)) / 2.0))
+
+
+def assign_rows(
+    path: str,
+    names: NameArray,
+    catalogue: CatalogueRows,
+    survey: Survey,
+    name_pattern: str | None,
+    radius_arcsec: float,
+) -> tuple[IntArray, npt.NDArray[np.int16], list[str]]:
+    """Row and band of each file of one source, by the rules of `sources.build_index`.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (n_files,)
+        -1 for none.
+    bands : ndarray of int16, shape (n_files,)
+        -1 for none.
+    notes : list of str
+        Warnings.
+    """
+    claims = parse_names(names, survey, name_pattern)
+    notes = []
+    is_line = (claims.line >= 2) & (claims.line < len(catalogue) + 2)
+    rows = np.where(is_line, claims.line - 2, -1)
+    by_number = catalogue.by_id(np.where(is_line, -1, claims.line))
+    if (by_number >= 0).any():
+        rows = catalogue.by_id(claims.line)
+        notes.append(
+            f"{path}: {int((rows >= 0).sum())} names have an object_id where the archive puts the catalogue's line "
+            "number; they are joined by object_id"
+        )
+    rows = np.where(rows < 0, catalogue.by_id(claims.object_id), rows)
+    has_position = np.isfinite(claims.ra) & np.isfinite(claims.dec)
+    astray = _astray(rows, claims, has_position, catalogue, radius_arcsec)
+    need = np.flatnonzero(((rows < 0) | astray) & has_position)
+    rows[need] = catalogue.by_position(claims.ra[need], claims.dec[need], radius_arcsec)
+    if astray.any():
+        name = show_name(names[int(np.flatnonzero(astray)[0])])
+        notes.append(
+            f"{path}: {int(astray.sum())} names give a position that is not that of their line in the "
+            f"catalogue, the first is {name}; they are joined by position. "
+            "Is this the list that was sent to the archive?"
+        )
+    return rows, claims.band, notes
+
+
+def _astray(
+    rows: IntArray,
+    claims: Claims,
+    has_position: npt.NDArray[np.bool_],
+    catalogue: CatalogueRows,
+    radius_arcsec: float,
+) -> npt.NDArray[np.bool_]:
+    """Files whose name gives a line and a position that lies elsewhere than the line's object."""
+    astray = np.zeros(len(rows), np.bool_)
+    check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
+    here = unit_vectors(claims.ra[check], claims.dec[check])
+    # NaN, a row without a position, compares false: the line stands.
+    distance = np.linalg.norm(here - catalogue.points[rows[check]], axis=1)
+    astray[check] = distance > chord_length(radius_arcsec)
+    return astray

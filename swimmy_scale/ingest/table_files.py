@@ -1,0 +1,308 @@
+"""Reads chosen columns of a FITS, Parquet, CSV, VOTable or ECSV file, with a mask of what is unknown."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import mmap
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from astropy.io import fits
+from astropy.io.votable import parse as parse_votable
+from astropy.table import Table
+from astropy.units import Quantity
+from astropy.utils.xml.iterparser import get_xml_iterator
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+
+from swimmy_scale.errors import SwimmyError
+
+Masked = np.ma.MaskedArray[Any, Any]
+Pick = Callable[[Sequence[str]], dict[int, str]]  # column names of a file -> position of each wanted one: its kind
+
+_SUFFIXES = {
+    "FITS": (".fits", ".fit", ".fits.gz", ".fit.gz"),
+    "Parquet": (".parquet", ".parq", ".pq"),
+    "CSV": (".csv", ".csv.gz"),
+    "VOTable": (".xml", ".vot", ".votable"),
+    "ECSV": (".ecsv",),
+}
+_CONTENTS = {"FITS": b"SIMPLE  =", "Parquet": b"PAR1", "ECSV": b"# %ECSV", "VOTable": b"<?xml"}
+TRUE_WORDS = ("True", "true", "TRUE", "T", "t", "1", "1.0")
+FALSE_WORDS = ("False", "false", "FALSE", "F", "f", "0", "0.0")
+NULL_WORDS = ("", "NULL", "null", "NaN", "nan", "NAN", "None", "none", "NA", "N/A", "\\N", "--")
+_ARROW_KINDS = {"float": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
+_STREAM_TAG = re.compile(rb"<(?:[^\s<>/=\"']+:)?STREAM(?=[\s/>])(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
+_XML_ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """Columns of a file.
+
+    Attributes
+    ----------
+    form : str
+        "FITS", "Parquet", "CSV", "VOTable" or "ECSV".
+    arrays : dict of int to masked array, shape (n_rows,)
+        By position in the file. Numbers and bools in this machine's byte order, or text; masked
+        where unknown. A float may also be NaN.
+    simulated : bool
+        The file says so: the card (FITS) or the entry (ECSV) SIMULATE is true.
+    """
+
+    form: str
+    arrays: dict[int, Masked]
+    simulated: bool = False
+
+
+def read_table(path: Path, pick: Pick) -> TableFile:
+    """Read the columns that ``pick`` chooses from the names in the file.
+
+    Parameters
+    ----------
+    path : Path
+    pick : callable
+        Is given the column names and returns the position of each wanted column and the kind
+        ("float", "flag" or "text") that it is read as where the file has no types.
+
+    Raises
+    ------
+    SwimmyError
+        When the file is missing, unreadable, damaged or of unknown format.
+    """
+    if not path.is_file():
+        raise SwimmyError(f"table {path} does not exist or is no file. Check the path.")
+    form = _format_of(path)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            table = _READERS[form](path, pick)
+    except SwimmyError:
+        raise
+    except Exception as error:  # a damaged file makes the readers raise nearly anything
+        reason = " ".join(str(error).split())[:300]
+        raise SwimmyError(f"{path} cannot be read as {form}: {reason}. Check or fetch the file again.") from error
+    for message in (str(warning.message) for warning in caught):
+        # The libraries only warn of these two. What else they warn of is style (names, units) and is no loss.
+        if re.search("checksum verification failed|datasum verification failed|truncated", message, re.IGNORECASE):
+            raise SwimmyError(f"{path} is damaged: {message.strip()} Fetch the file again.")
+    return table
+
+
+def _format_of(path: Path) -> str:
+    """Format by suffix, else by the first bytes."""
+    with path.open("rb") as stream:
+        start = stream.read(16)
+    if start[:2] == b"\x1f\x8b":
+        with gzip.open(path) as stream:
+            start = stream.read(16)
+    by_content = next((form for form, magic in _CONTENTS.items() if start.startswith(magic)), None)
+    by_suffix = next((form for form, suffixes in _SUFFIXES.items() if path.name.lower().endswith(suffixes)), None)
+    if by_suffix == "CSV" and by_content == "ECSV":
+        return by_content
+    form = by_suffix or by_content
+    if form is None:
+        suffixes = ", ".join(suffix for group in _SUFFIXES.values() for suffix in group)
+        raise SwimmyError(f"{path} is in no known table format. Give it one of the suffixes {suffixes}.")
+    return form
+
+
+def _read_fits(path: Path, pick: Pick) -> TableFile:
+    with fits.open(path, checksum=True, logical_as_bytes=True) as hdus:
+        hdu = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
+        if hdu is None:
+            raise SwimmyError(f"{path} has no table, only images. Give the catalogue's file.")
+        picked = pick([str(name) for name in hdu.columns.names])
+        arrays = {place: _fits_column(path, hdu, place) for place in picked}
+        return TableFile("FITS", arrays, simulated=hdu.header.get("SIMULATE") is True)
+
+
+def _fits_column(path: Path, hdu: Any, place: int) -> Masked:
+    column, values = hdu.columns[place], np.asarray(hdu.data.field(place))
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "biufSU":
+        raise SwimmyError(f"{path}: column {column.name} holds arrays ({column.format}); need one value a row.")
+    if values.dtype.kind == "S":  # logicals as bytes: T, F, or a zero byte where unknown
+        return np.ma.array(values == b"T", mask=(values != b"T") & (values != b"F"))
+    unknown = np.zeros(len(values), bool)
+    if isinstance(column.null, int | np.integer):
+        scale, zero = (1 if column.bscale in (None, "") else column.bscale), column.bzero or 0
+        unknown = values == column.null * scale + zero
+    return np.ma.array(values.astype(values.dtype.newbyteorder("="), copy=True), mask=unknown)
+
+
+def _read_parquet(path: Path, pick: Pick) -> TableFile:
+    with parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        picked = pick(names)
+        table = file.read(columns=[names[place] for place in picked])
+    arrays = {place: _from_arrow(path, names[place], table.column(names[place])) for place in picked}
+    return TableFile("Parquet", arrays)
+
+
+def _from_arrow(path: Path, name: str, column: Any) -> Masked:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        column, kind = column.cast(pa.string()), pa.string()
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        fill: Any = pa.scalar(0).cast(kind)
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        fill = ""
+    else:
+        raise SwimmyError(f"{path}: column {name} has the type {kind}; need numbers, bools or text.")
+    return np.ma.array(column.fill_null(fill).to_numpy(), mask=column.is_null().to_numpy())
+
+
+def _read_csv(path: Path, pick: Pick) -> TableFile:
+    with path.open("rb") as file:
+        compression = "gzip" if file.read(2) == b"\x1f\x8b" else None
+    names, n_header_lines = _csv_header(path, compression)
+    picked = pick(names)
+    labels = [str(place) for place in range(len(names))]  # names in a file may be empty or alike
+    with pa.input_stream(str(path), compression=compression) as stream:
+        try:
+            table = arrow_csv.read_csv(
+                stream,
+                read_options=arrow_csv.ReadOptions(column_names=labels, skip_rows=n_header_lines),
+                convert_options=arrow_csv.ConvertOptions(
+                    column_types={labels[place]: _ARROW_KINDS[kind] for place, kind in picked.items()},
+                    include_columns=[labels[place] for place in picked],
+                    null_values=list(NULL_WORDS),
+                    true_values=list(TRUE_WORDS),
+                    false_values=list(FALSE_WORDS),
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            reason = re.sub(r"column #(\d+)", lambda match: f"column {names[int(match[1])]}", str(error))
+            raise ValueError(reason) from error
+    arrays = {place: _from_arrow(path, names[place], table.column(labels[place])) for place in picked}
+    return TableFile("CSV", arrays)
+
+
+def _csv_header(path: Path, compression: str | None) -> tuple[list[str], int]:
+    """Return the column names and the number of lines before the first row.
+
+    HSC's archive writes the names as a comment, "# object_id,ra"; other lines of comment may stand
+    before it. The last comment is the header when it has as many fields as the line that follows
+    it and that line starts with a number.
+    """
+    opener = gzip.open if compression else open
+    comments: list[str] = []
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        for line in stream:
+            if line.startswith("#"):
+                comments.append(line)
+                continue
+            if not line.strip():
+                break
+            fields = next(csv.reader([line]), [])
+            names = next(csv.reader([comments[-1].lstrip("#")]), []) if comments else []
+            if len(names) == len(fields) and is_float(fields[0]):
+                return [name.strip() for name in names], len(comments)
+            return [name.strip() for name in fields], len(comments) + 1
+    names = next(csv.reader([comments[-1]]), []) if comments else []
+    return [name.strip() for name in names], len(comments)
+
+
+def _read_votable(path: Path, pick: Pick) -> TableFile:
+    _refuse_remote_parts(path)
+    names: list[str] = []
+    number = -1
+    with get_xml_iterator(str(path)) as iterator:
+        for start, tag, attributes, _ in iterator:
+            if start and tag == "TABLE":
+                number, names = number + 1, []
+            elif start and tag == "FIELD":
+                names.append(attributes.get("name") or attributes.get("ID") or "")
+            elif start and tag == "DATA":
+                break
+    picked = pick(names)
+    if not picked:
+        return TableFile("VOTable", {})
+    # "exception", since with "mask" one bad value moves the rest of its row by a column when columns are chosen.
+    file = parse_votable(str(path), columns=list(picked), table_number=number, invalid="exception", verify="ignore")
+    array = file.get_first_table().array
+    if not len(array):
+        return TableFile("VOTable", dict.fromkeys(picked, array))
+    columns = (np.ma.asarray(array[name]) for name in array.dtype.names)
+    return TableFile("VOTable", dict(zip(picked, columns, strict=True)))
+
+
+def _refuse_remote_parts(path: Path) -> None:
+    """Refuse a VOTable that would make the parser fetch something: a STREAM with href, or entities."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        encoding = _XML_ENCODING.search(text[:400])
+        if b"\0" in text[:400] or (encoding and encoding[1].lower() not in (b"utf-8", b"us-ascii", b"iso-8859-1")):
+            raise SwimmyError(f"{path} is not in UTF-8, so it cannot be checked for remote parts. Save it as UTF-8.")
+        remote = any(re.search(rb"\shref\s*=", tag[0]) for tag in _STREAM_TAG.finditer(text))
+        if remote or text.find(b"<!DOCTYPE") >= 0 or text.find(b"<!ENTITY") >= 0:
+            raise SwimmyError(
+                f"{path} refers to data outside the file (STREAM href, DOCTYPE or ENTITY), which is never fetched. "
+                "Save the table with its data inside."
+            )
+
+
+def _read_ecsv(path: Path, pick: Pick) -> TableFile:
+    with path.open("rb") as stream:
+        lines = (line for line in stream if line.strip() and not line.startswith(b"#"))
+        if next(lines, None) is not None and next(lines, None) is None:  # the reader fails on text columns of no rows
+            raise SwimmyError(f"{path} has no rows. Check the file.")
+    table = Table.read(str(path), format="ecsv", engine="pyarrow")
+    arrays = {}
+    for place in pick(table.colnames):
+        column = table.columns[place]
+        mask = getattr(column, "mask", False)
+        values = np.asarray(column.value if isinstance(column, Quantity) else column)
+        if values.ndim != 1:
+            raise SwimmyError(f"{path}: column {table.colnames[place]} holds arrays; need one value a row.")
+        arrays[place] = np.ma.array(values, mask=np.broadcast_to(mask, values.shape))
+    return TableFile("ECSV", arrays, simulated=table.meta.get("SIMULATE") is True)
+
+
+_READERS: dict[str, Callable[[Path, Pick], TableFile]] = {
+    "FITS": _read_fits,
+    "Parquet": _read_parquet,
+    "CSV": _read_csv,
+    "VOTable": _read_votable,
+    "ECSV": _read_ecsv,
+}
+
+
+def infer_text(column: Masked) -> Masked:
+    """Give text of a CSV the type that fits all of it: int64, float64, bool, or text."""
+    if np.ma.getdata(column).dtype.kind != "O":
+        return column
+    text = pa.chunked_array([pa.array(np.ma.getdata(column), pa.string())])
+    bare = pc.if_else(pc.is_in(text, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), text)
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            numbers = bare.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return _from_arrow(Path(), "", numbers)
+    words = pc.utf8_lower(bare)
+    if pc.all(pc.is_in(words.drop_null(), pa.array(["true", "false", "t", "f"]))).as_py():
+        return np.ma.array(pc.is_in(words, pa.array(["true", "t"])).to_numpy(), mask=words.is_null().to_numpy())
+    return column
+
+
+def is_float(text: str) -> bool:
+    """Return whether text spells a number (Python's own "1_000" does not)."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text

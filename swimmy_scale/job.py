@@ -1,0 +1,309 @@
+"""The job description: what to do, validated, with errors that say where and what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from swimmy_scale.cuts import LEVELS
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network, Schedule
+from swimmy_scale.sample import Cuts
+from swimmy_scale.survey import HSC, Survey
+
+FORMAT_VERSION = 1
+
+
+class Section(BaseModel):
+    """A part of a job: unknown keys are errors, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class CatalogueSource:
+    """Where the catalogue is and what its columns are called.
+
+    Attributes
+    ----------
+    path : Path
+        FITS (also .fits.gz), Parquet, CSV (also .csv.gz), VOTable or ECSV.
+    columns : dict of str to str
+        Renames, ours to theirs: ``{"ra": "RAJ2000"}``. Columns that are not named here are looked
+        for under the names of HSC's database, in any case of letters.
+    patch_qa : Path or None
+        Table of the seeing and depth of each patch, in any of the same formats: ``tract`` and
+        ``patch`` (or ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``.
+    keep_columns : tuple of str
+        Columns to hand on to the candidate catalogue.
+    """
+
+    # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    path: Path
+    columns: dict[str, str] = field(default_factory=dict)
+    patch_qa: Path | None = None
+    keep_columns: tuple[str, ...] = ()
+
+
+class IngestSection(Section):
+    """Where the pixels are.
+
+    Attributes
+    ----------
+    sources : tuple of Path
+        Folders, tar files, coadd images or one cube.
+    kind : str
+        What the sources are; ``auto`` looks.
+    coadd : dict of str to Path
+        One coadd image a band, in place of ``sources``.
+    name_pattern : str, optional
+        Regular expression with the groups ``line``, ``object_id``, ``ra``, ``dec``, ``band`` for names
+        of another form.
+    match_radius_arcsec : float
+        For names that carry a position.
+    """
+
+    sources: tuple[Path, ...] = ()
+    kind: Literal["auto", "cutouts", "coadd", "cube"] = "auto"
+    coadd: dict[str, Path] = Field(default_factory=dict)
+    name_pattern: str | None = None
+    match_radius_arcsec: float = Field(default=1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_kind_of_source(self) -> Self:
+        if bool(self.sources) == bool(self.coadd):
+            raise ValueError("give either sources or coadd")
+        return self
+
+
+class NetworkSection(Section):
+    """The network's free sizes (section 3.1); bands and cutout size come from the survey."""
+
+    encoder_filters: tuple[int, int] = (64, 32)
+    latent_filters: int = 8
+    noise: float = 0.02
+
+
+class TrainSection(Section):
+    """Training.
+
+    Attributes
+    ----------
+    network : NetworkSection
+    schedule : Schedule
+    n_runs : int
+        Independent runs; run k has seed ``schedule.seed + k``.
+    classes : tuple of str
+        Classes of ``sample_class`` to train on; empty for the whole sample.
+    max_objects : int, optional
+        At most so many training objects, chosen at random by the seed.
+    n_threads : int
+        Threads of one run. They are part of the result: TensorFlow adds gradients up in another order
+        with another number, so the last digits of the weights differ.
+    """
+
+    network: NetworkSection = NetworkSection()
+    schedule: Schedule = Schedule()
+    n_runs: int = Field(default=1, ge=1)
+    classes: tuple[str, ...] = ("training",)
+    max_objects: int | None = Field(default=None, ge=1)
+    n_threads: int = Field(default=2, ge=1)
+
+
+class ModelSection(Section):
+    """Weights trained before: the file and the SHA-256 that it must have."""
+
+    path: Path
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    network: NetworkSection = NetworkSection()
+
+
+class ScoreSection(Section):
+    """Scoring; the batch size changes the speed, not the scores."""
+
+    batch_size: int = Field(default=256, ge=1)
+
+
+class SelectSection(Section):
+    """Selection.
+
+    Attributes
+    ----------
+    levels : dict of str to float
+        Name to fraction of the sample, most common first.
+    thresholds_from : Path, optional
+        ``summary.json`` of another run whose thresholds are carried over; else from this sample.
+    formats : tuple of str
+        Files of the candidate catalogue.
+    """
+
+    levels: dict[str, float] = Field(default_factory=lambda: dict(LEVELS))
+    thresholds_from: Path | None = None
+    formats: tuple[Literal["fits", "ecsv", "vot", "parquet"], ...] = ("fits", "ecsv", "vot", "parquet")
+
+    @model_validator(mode="after")
+    def _fractions(self) -> Self:
+        fractions = list(self.levels.values())
+        if not fractions or not all(0 < fraction < 1 for fraction in fractions):
+            raise ValueError("every level needs a fraction between 0 and 1")
+        if fractions != sorted(fractions, reverse=True):
+            raise ValueError("levels go from the largest fraction to the smallest")
+        return self
+
+
+class StorageSection(Section):
+    """Sizes of the stores: a partition is one task's rows, a chunk is what one read touches."""
+
+    partition_objects: int = Field(default=2048, ge=1)
+    chunk_objects: int = Field(default=256, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_chunks(self) -> Self:
+        if self.partition_objects % self.chunk_objects:
+            raise ValueError(f"partition_objects must be a multiple of chunk_objects ({self.chunk_objects})")
+        return self
+
+
+class Settings(Section):
+    """How things are done, without saying to what: the sections that single stages take, too."""
+
+    format_version: Literal[1] = 1
+    survey: Survey = HSC
+    sample: Cuts = Cuts()
+    train: TrainSection | None = None
+    score: ScoreSection = ScoreSection()
+    select: SelectSection = SelectSection()
+    storage: StorageSection = StorageSection()
+
+
+class Job(Settings):
+    """A whole job. Relative paths are relative to the job file."""
+
+    name: str = "survey"
+    catalogue: CatalogueSource | None = None
+    ingest: IngestSection | None = None
+    cutouts: Path | None = None
+    model: ModelSection | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.cutouts is None and (self.ingest is None or self.catalogue is None):
+            raise ValueError("give ingest and catalogue, or cutouts for a store that is there already")
+        if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
+            raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
+        if self.train is not None and self.model is not None:
+            raise ValueError("give train, or model for weights that are there already, not both")
+        return self
+
+    def network(self) -> Network:
+        """The network that the job trains or loads, for its survey's bands and cutout size."""
+        section = (self.model or self.train or TrainSection()).network
+        size = self.survey.cutout_size_px
+        return Network(n_bands=self.survey.n_bands, cutout_size_px=size, **section.model_dump())
+
+    def schedule(self, run: int) -> Schedule:
+        """Training schedule of run ``run``."""
+        schedule = (self.train or TrainSection()).schedule
+        return replace(schedule, seed=schedule.seed + run)
+
+
+def _paths[T: Settings](job: T, base: Path) -> T:
+    """The job with every path absolute."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, Path):
+            return (base / value.expanduser()).resolve()
+        if isinstance(value, dict):
+            return {key: absolute(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(absolute(item) for item in value)
+        if isinstance(value, BaseModel):
+            return value.model_copy(update={name: absolute(getattr(value, name)) for name in type(value).model_fields})
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{item.name: absolute(getattr(value, item.name)) for item in fields(value)})
+        return value
+
+    resolved: T = absolute(job)
+    return resolved
+
+
+def _line(text: str, location: tuple[int | str, ...]) -> int:
+    """Line of the job file that the deepest known part of ``location`` stands on."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    line = 1
+    for key in location:
+        children: Iterator[tuple[Any, Any]]
+        if isinstance(node, yaml.MappingNode):
+            children = ((k.value, (k, v)) for k, v in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            children = ((i, (v, v)) for i, v in enumerate(node.value))
+        else:
+            break
+        found = dict(children).get(key)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
+    """Validate the text of a job file.
+
+    Parameters
+    ----------
+    kind : type
+        `Job`, or `Settings` for a file that only says how.
+
+    Raises
+    ------
+    SwimmyError
+        For every fault at once, each with its line, key, value and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SwimmyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise SwimmyError(f"{path}: a job is a mapping of sections; found {type(content).__name__}.")
+    try:
+        return _paths(kind.model_validate(content), path.parent.resolve())
+    except pydantic.ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            location = tuple(fault["loc"])
+            key = ".".join(str(part) for part in location) or "the job"
+            value = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
+            faults.append(f"{path}:{_line(text, location)}: {key}: {fault['msg']}{value}")
+        raise SwimmyError("\n".join(faults)) from error
+    except SwimmyError as error:
+        raise SwimmyError(f"{path}: {error}") from error
+
+
+def load_job[T: Settings](path: Path, kind: type[T]) -> T:
+    """Read and validate a job file (see `parse_job`)."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise SwimmyError(f"{path}: cannot read the job file ({error.strerror}). Check the path.") from error
+    return parse_job(text, path, kind)
+
+
+def dump_job(job: Settings) -> str:
+    """The job as YAML, complete with defaults and absolute paths."""
+    text: str = yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def plain(section: Any) -> Any:
+    """A section (model or dataclass) as JSON values, for digests."""
+    if isinstance(section, BaseModel):
+        return section.model_dump(mode="json")
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(section).items()}

@@ -1,0 +1,120 @@
+"""What the network is and how it is trained, as a job describes it: sizes and numbers, no Keras (section 3.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from swimmy_scale.errors import SwimmyError
+
+
+@dataclass(frozen=True)
+class Network:
+    """Architecture of the autoencoder. The defaults are the paper's (section 3.1, figures 3 and 4).
+
+    Attributes
+    ----------
+    n_bands, cutout_size_px : int
+        Shape of the input: (cutout_size_px, cutout_size_px, n_bands), channels last.
+    encoder_filters : tuple of int
+        Filters of the encoder's convolutions before the last one. The decoder mirrors them.
+    latent_filters : int
+        Filters of the encoder's last convolution: d of the paper.
+    noise : float
+        Standard deviation of the Gaussian noise on the input, in training only.
+
+    Raises
+    ------
+    SwimmyError
+        When a value is out of range.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    n_bands: int = 5
+    cutout_size_px: int = 64
+    encoder_filters: tuple[int, ...] = (64, 32)
+    latent_filters: int = 8
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("n_bands", "latent_filters"):
+            if getattr(self, name) < 1:
+                problems.append(f"{name} {getattr(self, name)} must be 1 or more")
+        if any(filters < 1 for filters in self.encoder_filters):
+            problems.append(f"encoder_filters {self.encoder_filters} must be 1 or more")
+        if self.cutout_size_px < 1 or self.cutout_size_px % 2**self.n_levels:
+            problems.append(f"cutout_size_px {self.cutout_size_px} must be a multiple of {2**self.n_levels}")
+        if not 0.0 <= self.noise <= 1.0:
+            problems.append(f"noise {self.noise} must lie in [0, 1]")
+        if problems:
+            raise SwimmyError(f"network: {'; '.join(problems)}. Correct the network section of the job.")
+
+    @property
+    def n_levels(self) -> int:
+        """How often the encoder halves the image."""
+        return len(self.encoder_filters) + 1
+
+    @property
+    def convolution_filters(self) -> tuple[int, ...]:
+        """Filters of all convolutions, from input to output; the last one makes the bands."""
+        encoder = (*self.encoder_filters, self.latent_filters)
+        return (*encoder, *reversed(encoder), self.n_bands)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the network is trained. The defaults are the paper's (section 3.1), which does not give the batch size.
+
+    Attributes
+    ----------
+    epochs : int
+    learning_rate, decayed_learning_rate : float
+        Of Adam, through epoch ``decay_after_epoch`` and after it. Epochs count from 1.
+    decay_after_epoch : int
+    batch_size : int
+    validation_fraction : float
+        Part of the objects that is only used to measure ``val_loss``: 4 : 1 in the paper.
+    keep_from_epoch : int
+        The weights of this and every later epoch are kept as files.
+    seed : int
+        Everything random derives from it: first weights, split, order of objects, noise.
+
+    Raises
+    ------
+    SwimmyError
+        When a value is out of range.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    epochs: int = 25
+    learning_rate: float = 1e-3
+    decayed_learning_rate: float = 2e-4
+    decay_after_epoch: int = 10
+    batch_size: int = 32
+    validation_fraction: float = 0.2
+    keep_from_epoch: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name, least in (("epochs", 1), ("batch_size", 1), ("keep_from_epoch", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                problems.append(f"{name} {getattr(self, name)} must be {least} or more")
+        if self.decay_after_epoch < 0:
+            problems.append(f"decay_after_epoch {self.decay_after_epoch} must be 0 or more")
+        if self.keep_from_epoch > self.epochs:
+            problems.append(f"keep_from_epoch {self.keep_from_epoch} is above epochs {self.epochs}: nothing is kept")
+        for name in ("learning_rate", "decayed_learning_rate"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                problems.append(f"{name} {getattr(self, name)} must be positive")
+        if not 0.0 < self.validation_fraction < 1.0:
+            problems.append(f"validation_fraction {self.validation_fraction} must lie between 0 and 1")
+        if problems:
+            raise SwimmyError(f"schedule: {'; '.join(problems)}. Correct the training section of the job.")
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch; epochs count from 1."""
+        return self.learning_rate if epoch <= self.decay_after_epoch else self.decayed_learning_rate

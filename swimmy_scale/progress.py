@@ -1,0 +1,151 @@
+"""Progress that people can read: bars in a terminal, one line a minute in a log. Goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from swimmy_scale.receipts import Receipt
+from swimmy_scale.stages.engine import Poll
+
+SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as people write them: ``1 h 02 min``, ``3 min 05 s``, ``12 s``."""
+    whole = max(int(seconds + 0.5), 0)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+class StageProgress:
+    """Counts one stage: what was there before, what came since, how fast."""
+
+    def __init__(self, stage: str, unit: str, total: int, n_done: int) -> None:
+        self.stage, self.unit, self.total = stage, unit, total
+        self.n_before = self.n_done = n_done
+        self.n_quarantined = 0
+        self.started = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Objects (or epochs) a second since the start; what was there before does not count."""
+        return (self.n_done - self.n_before) / max(time.monotonic() - self.started, 1e-9)
+
+    def describe(self) -> str:
+        """Rate, remaining time and quarantined objects."""
+        if self.n_done <= self.n_before:
+            return "starting" if self.n_done < self.total else ""
+        left = (self.total - self.n_done) / self.rate
+        rate = f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 1 else f"{1 / self.rate:.1f} s a {self.unit[:-1]}"
+        quarantined = f", {self.n_quarantined} quarantined" if self.n_quarantined else ""
+        return f"{rate}, {duration(left)} left{quarantined}" if self.n_done < self.total else f"{rate}{quarantined}"
+
+
+class Watch:
+    """Shows stages as they run; a bar on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bars: Progress | None = None
+        self._bar: TaskID | None = None
+        self._stage: StageProgress | None = None
+        self._poll: Poll | None = None
+        self._ended = threading.Event()
+        self._looker: threading.Thread | None = None
+        self._last_line = 0.0
+
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None) -> None:
+        """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
+        unit, total = (poll.unit, poll.total) if poll else ("objects", n_objects)
+        n_done = poll.count() if poll else n_done
+        self._poll, self._stage = poll, StageProgress(stage, unit, total, n_done)
+        self._last_line = time.monotonic()
+        if self._console.is_terminal and (n_done < total):
+            self._bars = Progress(
+                TextColumn("{task.description:<8}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar = self._bars.add_task(stage, total=total, completed=n_done, note="starting")
+            self._bars.start()
+        elif n_done < total:
+            self._line(
+                f"{stage}: {n_done:,} of {total:,} {unit} done before" if n_done else f"{stage}: {total:,} {unit}"
+            )
+        self._ended = threading.Event()
+        self._looker = threading.Thread(target=self._look, daemon=True)
+        self._looker.start()
+
+    def advance(self, receipt: Receipt) -> None:
+        """One task is on disk."""
+        if self._stage is not None:
+            self._stage.n_quarantined += int(receipt.details.get("n_quarantined", 0))
+            self.add(receipt.n_objects if self._poll is None else 0)
+
+    def add(self, n_objects: int) -> None:
+        """So many more objects are done."""
+        if self._stage is not None:
+            self._stage.n_done += n_objects
+            self._show()
+
+    def __enter__(self) -> Self:
+        """Nothing is shown before a stage starts."""
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Leave the terminal as it was, also after a failure inside a stage."""
+        self._close()
+
+    def _close(self) -> None:
+        self._ended.set()
+        if self._looker is not None:
+            self._looker.join()
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def stop(self, stage: str) -> None:
+        """The stage is finished."""
+        self._close()
+        progress, self._stage = self._stage, None
+        if progress is None:
+            return
+        if self._poll is not None:
+            progress.n_done = progress.total
+        if progress.n_done == progress.n_before:
+            self._line(f"{stage}: done")
+        else:
+            took = duration(time.monotonic() - progress.started)
+            self._line(f"{stage}: done, {progress.total:,} {progress.unit} in {took} ({progress.describe()})")
+
+    def _look(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            if self._poll is not None and self._stage is not None:
+                self._stage.n_done = self._poll.count()
+            self._show()
+
+    def _show(self) -> None:
+        stage = self._stage
+        if stage is None:
+            return
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=stage.n_done, note=stage.describe())
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._line(f"{stage.stage}: {stage.n_done:,} of {stage.total:,} {stage.unit}, {stage.describe()}")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        sys.stderr.flush()

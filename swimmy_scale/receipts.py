@@ -1,0 +1,334 @@
+"""The commit protocol of a run directory: receipts, atomic writes, the driver's lock.
+
+Work is committed in four steps: write the region, read it back and compare, fsync files and
+folders, then write the receipt to a temporary name, fsync it and rename it. A receipt that is there and
+carries the identity that the plan asks for means that the work is on disk; everything else is done again,
+whole. No step needs the others to have survived a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from swimmy_scale.errors import SwimmyError
+
+FORMAT_VERSION = 1
+FINISHED = "finished"
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON form of ``value``: sorted keys, no spaces, shortest floats."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in constant memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync_path(path: Path) -> None:
+    """Flush one file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_files(paths: Iterable[Path], root: Path) -> None:
+    """Flush files, then every folder between them and ``root``, so that the names survive as well."""
+    folders: set[Path] = {root}
+    for path in paths:
+        sync_path(path)
+        for parent in path.parents:
+            folders.add(parent)
+            if parent == root:
+                break
+    for folder in sorted(folders, key=lambda item: len(item.parts), reverse=True):
+        sync_path(folder)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` under a temporary name, fsync, rename to ``path``, fsync the folder.
+
+    A reader sees the old file or the new one, never a part of one. The file is the same for everybody
+    who writes the same data.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    sync_path(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with sorted keys, atomically."""
+    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file was when it was committed."""
+
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that one task's output is on disk.
+
+    Attributes
+    ----------
+    stage : str
+    name : str
+        Six digits for a partition or training run, ``finished`` for the end of a stage.
+    identity : str
+        Digest of everything that determines the output: inputs, configuration, code version, model.
+    n_objects : int
+        Rows of the partition.
+    first_object_id, last_object_id : int
+        Of the partition's rows; 0 where a task has none.
+    data_digest : str
+        SHA-256 of the values written, independent of how they are compressed.
+    files : mapping of str to FileRecord
+        Every file that the task owns, by its path relative to the ledger's root.
+    details : mapping
+        Small facts that the finish of the stage adds up: quarantined objects, counts of cuts.
+    """
+
+    stage: str
+    name: str
+    identity: str
+    n_objects: int = 0
+    first_object_id: int = 0
+    last_object_id: int = 0
+    data_digest: str = ""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt as it is written, with a checksum over all of it."""
+        body = {"format_version": FORMAT_VERSION, **asdict(self)}
+        return {**body, "checksum": digest_json(body)}
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Read a receipt.
+
+        Raises
+        ------
+        ValueError
+            When it is not JSON, of another format version, or its checksum does not fit.
+        """
+        body = json.loads(text)
+        if not isinstance(body, dict) or body.pop("checksum", None) != digest_json(body):
+            raise ValueError("its checksum does not fit")
+        if body.pop("format_version") != FORMAT_VERSION:
+            raise ValueError(f"its format version is not {FORMAT_VERSION}")
+        files = {path: FileRecord(**record) for path, record in body.pop("files").items()}
+        return cls(files=files, **body)
+
+
+def task_name(index: int) -> str:
+    """Name of the receipt of partition or run ``index``."""
+    return f"{index:06d}"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The receipts of one stage.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds the receipts of all stages.
+    root : Path
+        What file names in receipts are relative to.
+    stage : str
+    """
+
+    folder: Path
+    root: Path
+    stage: str
+
+    def path(self, name: str) -> Path:
+        """Where the receipt called ``name`` lies."""
+        return self.folder / self.stage / f"{name}.json"
+
+    def record_files(self, paths: Iterable[Path]) -> dict[str, FileRecord]:
+        """Flush files to disk and take down their sizes, times and digests."""
+        paths = list(paths)
+        sync_files(paths, self.root)
+        records = {}
+        for path in paths:
+            status = path.stat()
+            key = path.relative_to(self.root).as_posix()
+            records[key] = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
+        return records
+
+    def commit(self, receipt: Receipt) -> None:
+        """Write a receipt. Its files must be on disk already (``record_files`` sees to it)."""
+        if receipt.stage != self.stage:
+            raise ValueError(f"receipt of stage {receipt.stage!r} given to the ledger of {self.stage!r}")
+        write_json(self.path(receipt.name), receipt.to_json())
+
+    def read(self, name: str) -> Receipt | None:
+        """The receipt called ``name``, or None where it is missing or damaged."""
+        try:
+            return Receipt.from_json(self.path(name).read_text())
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def valid(self, name: str, identity: str) -> Receipt | None:
+        """The receipt, if it stands for this identity and its files are unchanged; else None.
+
+        A file whose size and time are as recorded is taken as unchanged; one whose time differs (a
+        copied run, a touched file) is read and compared by digest. ``verify`` reads every byte.
+        """
+        receipt = self.read(name)
+        if receipt is None or receipt.identity != identity:
+            return None
+        return receipt if all(self._unchanged(key, record) for key, record in receipt.files.items()) else None
+
+    def _unchanged(self, key: str, record: FileRecord) -> bool:
+        path = self.root / key
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        if status.st_size != record.size_bytes:
+            return False
+        return status.st_mtime_ns == record.mtime_ns or digest_file(path) == record.sha256
+
+    def names(self) -> list[str]:
+        """Names of all receipts of the stage, readable or not, sorted."""
+        folder = self.folder / self.stage
+        return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
+
+    def remove(self, name: str) -> None:
+        """Take a receipt back, so that its work is done again."""
+        self.path(name).unlink(missing_ok=True)
+        if self.path(name).parent.is_dir():
+            sync_path(self.path(name).parent)
+
+    def finish(
+        self,
+        identity: str,
+        parts: Iterable[Receipt],
+        files: Iterable[Path],
+        details: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """Write the receipt that closes the stage, from the receipts of all its parts."""
+        parts = list(parts)
+        receipt = Receipt(
+            stage=self.stage,
+            name=FINISHED,
+            identity=identity,
+            n_objects=sum(part.n_objects for part in parts),
+            data_digest=digest_json([[part.identity, part.data_digest] for part in parts]),
+            files=self.record_files(files),
+            details=dict(details or {}),
+        )
+        self.commit(receipt)
+        return receipt
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file or receipt that is not what it was when it was committed."""
+
+    stage: str
+    name: str
+    path: str
+    reason: str
+
+
+def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
+    """Compare every byte of every committed file with its receipt.
+
+    Where several receipts name one file (the finish of a later stage may renew a store's metadata), the
+    last stage's record counts, so ``stages`` must be in order.
+
+    Returns
+    -------
+    list of Damage
+        Empty when all is well.
+    """
+    damage: list[Damage] = []
+    owners: dict[str, tuple[str, str, FileRecord]] = {}
+    for stage in stages:
+        ledger = Ledger(folder, root, stage)
+        for name in ledger.names():
+            receipt = ledger.read(name)
+            if receipt is None:
+                where = ledger.path(name).relative_to(root).as_posix()
+                damage.append(Damage(stage, name, where, "the receipt is damaged"))
+                continue
+            for key, record in receipt.files.items():
+                owners[key] = (stage, name, record)
+    for key, (stage, name, record) in owners.items():
+        path = root / key
+        if not path.is_file():
+            damage.append(Damage(stage, name, key, "missing"))
+        elif path.stat().st_size != record.size_bytes:
+            size = path.stat().st_size
+            damage.append(Damage(stage, name, key, f"{size} bytes, its receipt says {record.size_bytes}"))
+        elif digest_file(path) != record.sha256:
+            damage.append(Damage(stage, name, key, "its bytes differ from its receipt"))
+    return damage
+
+
+@contextlib.contextmanager
+def driver_lock(folder: Path) -> Iterator[None]:
+    """Hold a run directory for one driver.
+
+    The lock is the operating system's: it ends with the process that holds it, however that ends.
+
+    Raises
+    ------
+    SwimmyError
+        When another driver holds it, naming its host and process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "driver.lock")
+    owner = folder / "driver.json"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        try:
+            known = json.loads(owner.read_text())
+            who = f"process {known['process_id']} on {known['host']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        raise SwimmyError(
+            f"{folder.parent} is in use by {who}. Wait for it, or end that process, then run the command again."
+        ) from None
+    try:
+        write_json(owner, {"host": socket.gethostname(), "process_id": os.getpid()})
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,271 @@
+"""From preprocessed cutouts to scores in one compiled call a batch (sections 3.1 and 3.2).
+
+Equation 6 looks at the central aperture only. Behind 3x3 convolutions those pixels depend on a small window of every
+layer, so the scorer computes just that window. The numbers are those of the whole reconstruction: where no window
+touches the cutout's border, a convolution with 'valid' padding on the window equals one with 'same' padding on all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.anomaly import RECONSTRUCTION_FLOOR
+from swimmy_scale.autoencoder import jit_compile
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network
+from swimmy_scale.survey import FloatArray, Survey, check_cube
+
+# isort: split
+import keras
+
+BoolRows = npt.NDArray[np.bool_]
+
+
+def windows(network: Network, aperture_lo_px: int, aperture_hi_px: int) -> list[tuple[int, int]] | None:
+    """Pixels that the reconstruction's rows ``aperture_lo_px`` to ``aperture_hi_px`` depend on, layer by layer.
+
+    Going backwards, a 3x3 convolution widens [lo, hi) to [lo - 1, hi + 1), a doubling turns it into
+    [floor(lo / 2), ceil(hi / 2)), a halving into [2 lo, 2 hi).
+
+    Parameters
+    ----------
+    network : Network
+    aperture_lo_px, aperture_hi_px : int
+        Half-open range of rows, and of columns, 0-based.
+
+    Returns
+    -------
+    list of (int, int), or None
+        Half-open ranges to keep: the first of the cutout, then one of the array after each upsampling. With them all
+        convolutions may run with 'valid' padding. None when a window would reach over the border.
+    """
+    size = network.cutout_size_px
+    if not 0 <= aperture_lo_px < aperture_hi_px <= size:
+        return None
+    lo, hi = aperture_lo_px - 1, aperture_hi_px + 1
+    kept: list[tuple[int, int]] = []
+    inside = lo >= 0 and hi <= size
+    for _ in range(network.n_levels):
+        size //= 2
+        first, last = lo // 2, (hi + 1) // 2
+        kept.append((lo - 2 * first, hi - 2 * first))
+        lo, hi = first - 1, last + 1
+        inside = inside and lo >= 0 and hi <= size
+    for _ in range(network.n_levels):
+        size *= 2
+        lo, hi = 2 * lo - 1, 2 * hi + 1
+        inside = inside and lo >= 0 and hi <= size
+    kept.append((lo, hi))
+    return kept[::-1] if inside else None
+
+
+class Scorer:
+    """Scores cutouts with one model. Calls from several threads wait for one another.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `swimmy_scale.autoencoder.build` or ``load``. Its weights are copied, with the batch normalisation folded
+        into the convolutions.
+    network : Network
+    survey : Survey
+    batch_size : int
+        Objects a compiled call. A shorter batch is filled up, so that the shape never changes. It decides speed and
+        memory, not results.
+
+    Attributes
+    ----------
+    windowed : bool
+        Whether only the windows are computed. False where they do not fit into the cutout; then the whole cutout is
+        reconstructed, for the same results in three times the time.
+
+    Raises
+    ------
+    SwimmyError
+        When network and survey do not agree or a weight is not finite.
+    """
+
+    def __init__(self, model: Any, network: Network, survey: Survey, batch_size: int = 256) -> None:
+        if (network.n_bands, network.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
+            raise SwimmyError(
+                f"the network takes {network.n_bands} bands of {network.cutout_size_px} px, survey {survey.name!r} has "
+                f"{survey.n_bands} bands of {survey.cutout_size_px} px. Use a model trained for this survey."
+            )
+        if not all(np.isfinite(value).all() for value in model.get_weights()):
+            raise SwimmyError("the model has weights that are NaN or infinite. Train it again.")
+        self._survey = survey
+        self._batch_size = _checked_batch_size(batch_size)
+        self._lock = threading.Lock()
+        crops = windows(network, *_aperture_range(survey))
+        self.windowed = crops is not None
+        self._model = _scoring_model(model, network, survey, crops)
+
+    def score(self, source: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Anomaly score and residual of every object and band (equation 6; see `swimmy_scale.anomaly`).
+
+        An object's result does not depend on the others in the call, to the last bit.
+
+        Parameters
+        ----------
+        source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+            Preprocessed cutouts.
+
+        Returns
+        -------
+        score : ndarray of float32, shape (n, n_bands)
+            NaN for an object with a NaN pixel. Reconstructions below ``RECONSTRUCTION_FLOOR`` are raised to it.
+        residual : ndarray of float32, shape (n, n_bands)
+            Sum over the aperture of source - reconstruction. NaN where the score is.
+
+        Raises
+        ------
+        SwimmyError
+            When the shape is wrong or a value lies outside [0, 1].
+        """
+        check_cube(source, self._survey)
+        score = np.empty(source.shape[:2], np.float32)
+        residual = np.empty_like(score)
+        with self._lock:
+            for rows, bad, results in _in_batches(self._model.predict_on_batch, source, self._batch_size):
+                for values, result in zip((score, residual), results, strict=True):
+                    values[rows] = result
+                    values[rows][bad] = np.nan
+        return score, residual
+
+
+def reconstruct(model: Any, source: FloatArray, batch_size: int = 64) -> FloatArray:
+    """The network's whole output, for pictures. Scores need `Scorer`, which is faster.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of `swimmy_scale.autoencoder.build` or ``load``.
+    source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+    batch_size : int
+        Objects a compiled call.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+        An object with a NaN pixel is NaN throughout.
+
+    Raises
+    ------
+    SwimmyError
+        When the shape is not the model's or a value lies outside [0, 1].
+    """
+    _, size, _, n_bands = model.input_shape
+    if source.shape[1:] != (n_bands, size, size):
+        raise SwimmyError(
+            f"cutouts have shape {source.shape}, the model takes (n_objects, {n_bands}, {size}, {size}). Use the model "
+            "of this survey."
+        )
+    inputs = keras.Input((n_bands, size, size), dtype="float32")
+    outputs = keras.ops.transpose(model(_channels_last(inputs)), (0, 3, 1, 2))
+    compiled = keras.Model(inputs, outputs)
+    compiled.compile(jit_compile=jit_compile())
+    result = np.empty(source.shape, np.float32)
+    for rows, bad, batch in _in_batches(compiled.predict_on_batch, source, _checked_batch_size(batch_size)):
+        result[rows] = batch
+        result[rows][bad] = np.nan
+    return result
+
+
+def _checked_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise SwimmyError(f"batch_size {batch_size} must be 1 or more. Correct the score section of the job.")
+    return batch_size
+
+
+def _aperture_range(survey: Survey) -> tuple[int, int]:
+    rows = np.flatnonzero(survey.aperture().any(axis=1))
+    return int(rows[0]), int(rows[-1]) + 1
+
+
+def _channels_last(x: Any) -> Any:
+    return keras.ops.transpose(x, (0, 2, 3, 1))
+
+
+def _in_batches(
+    call: Callable[[FloatArray], Any], source: FloatArray, batch_size: int
+) -> Iterator[tuple[slice, BoolRows, Any]]:
+    """Call on batches of one size; yields the rows, which of them hold a NaN, and the results for them."""
+    for start in range(0, len(source), batch_size):
+        rows = slice(start, min(start + batch_size, len(source)))
+        batch = np.ascontiguousarray(source[rows], dtype=np.float32)
+        lowest, highest = batch.min(axis=(1, 2, 3)), batch.max(axis=(1, 2, 3))
+        outside = (lowest < 0.0) | (highest > 1.0)
+        if outside.any():
+            index = int(np.argmax(outside))
+            raise SwimmyError(
+                f"cutout {start + index} has values from {lowest[index]} to {highest[index]}, needed is [0, 1]. "
+                "Preprocess the counts first."
+            )
+        bad = np.isnan(lowest) | np.isnan(highest)
+        if len(batch) < batch_size or bad.any():
+            filled = np.zeros((batch_size, *batch.shape[1:]), np.float32)
+            filled[: len(batch)][~bad] = batch[~bad]
+            batch = filled
+        results = call(batch)
+        n_objects = rows.stop - rows.start
+        yield rows, bad, [part[:n_objects] for part in results] if isinstance(results, list) else results[:n_objects]
+
+
+def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
+    """Kernel and bias of convolution ``index`` with its batch normalisation folded in.
+
+    gamma (w x + b - mean) / sqrt(variance + epsilon) + beta is again a convolution.
+    """
+    kernel, bias = (np.asarray(value, np.float64) for value in model.get_layer(f"conv_{index}").get_weights())
+    if any(layer.name == f"norm_{index}" for layer in model.layers):
+        norm = model.get_layer(f"norm_{index}")
+        gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
+        scale = gamma / np.sqrt(variance + norm.epsilon)
+        kernel, bias = kernel * scale, (bias - mean) * scale + beta
+    return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def _scoring_model(model: Any, network: Network, survey: Survey, crops: list[tuple[int, int]] | None) -> Any:
+    """Model from (n, band, y, x) to score and residual, compiled; with 'same' padding where there are no crops."""
+    spatial = {"data_format": "channels_last", "dtype": "float32"}
+    padding = "same" if crops is None else "valid"
+    kept = iter(crops or [])
+
+    def keep(x: Any) -> Any:
+        lo, hi = next(kept, (0, x.shape[1]))
+        return x[:, lo:hi, lo:hi]
+
+    source = keras.Input((network.n_bands, network.cutout_size_px, network.cutout_size_px), dtype="float32")
+    x = keep(_channels_last(source))
+    convolutions = []
+    n_convolutions = len(network.convolution_filters)
+    for index, n_filters in enumerate(network.convolution_filters, start=1):
+        last = index == n_convolutions
+        layer = keras.layers.Conv2D(n_filters, 3, padding=padding, activation="sigmoid" if last else "relu", **spatial)
+        x = layer(x)
+        convolutions.append(layer)
+        if index <= network.n_levels:
+            x = keras.layers.MaxPooling2D(2, **spatial)(x)
+        elif not last:
+            x = keep(keras.layers.UpSampling2D(2, interpolation="nearest", **spatial)(x))
+    for index, layer in enumerate(convolutions, start=1):
+        layer.set_weights(_folded(model, index))
+    lo, hi = _aperture_range(survey)
+    seen = _channels_last(source[:, :, lo:hi, lo:hi])
+    reconstruction = x if crops is not None else x[:, lo:hi, lo:hi]
+    compiled = keras.Model(source, _equation_6(seen, reconstruction, survey.aperture()[lo:hi, lo:hi]))
+    compiled.compile(jit_compile=jit_compile())
+    return compiled
+
+
+def _equation_6(seen: Any, reconstruction: Any, inside: BoolRows) -> list[Any]:
+    weight = inside.astype(np.float32)[None, :, :, None]
+    expected = keras.ops.maximum(reconstruction, RECONSTRUCTION_FLOOR)
+    difference = seen - expected
+    squared = keras.ops.square(difference / expected)
+    return [keras.ops.sum(values * weight, axis=(1, 2)) for values in (squared, difference)]

@@ -1,0 +1,317 @@
+"""Cutout files as the HSC-SSP archive delivers them: FITS bytes, tar files, the folder of saved files.
+
+The headers follow files of the archive's cutout service: HDU 0 without data and with FLUXMAG0, HDU 1 with the image,
+EXTTYPE and a TAN projection whose reference point is the tract's centre, far outside of the cutout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from astropy.io import fits
+
+from swimmy_scale.simulate import images
+from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.plan import (
+    FAULT_NAMES,
+    STREAM_PIXEL,
+    PartReceipt,
+    SimulationPlan,
+    allocate,
+    generator,
+)
+from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
+from swimmy_scale.survey import FloatArray
+
+CUTOUT_FOLDER = "cutouts"
+SAVED_FOLDER = "saved"
+RERUN = "pdr3_wide"
+# A request's time names its tar; ours never moves, so that bytes do not.
+REQUEST = "arch-240101"
+WRONG_SIZE_PX = 40
+BLOCK_BYTES, CARD_BYTES = 2880, 80
+
+
+class _Header:
+    """A FITS header that astropy has written once and whose values are replaced in its bytes.
+
+    Writing an astropy header takes milliseconds, five times an object.
+    """
+
+    def __init__(self, header: fits.Header) -> None:
+        self._text = header.tostring(endcard=True, padding=True).encode("ascii")
+        self._place = {card.keyword: CARD_BYTES * n for n, card in enumerate(header.cards)}
+
+    def filled(self, values: dict[str, int | float | str]) -> bytes:
+        """Bytes of the header with these values, in the standard's fixed format (columns 11 to 30)."""
+        text = bytearray(self._text)
+        for keyword, value in values.items():
+            if isinstance(value, str):
+                field = f"'{value:<8}'".ljust(20)
+            else:
+                field = (f"{value:.12f}" if isinstance(value, float) else f"{value}").rjust(20)
+            start = self._place[keyword] + 10
+            text[start : start + 20] = field.encode("ascii")
+        return bytes(text)
+
+
+@functools.lru_cache(maxsize=8)
+def _primary_header(zero_point_mag: float) -> _Header:
+    header = fits.PrimaryHDU().header
+    header["FILTER"] = "x"
+    header["FLUXMAG0"] = (10.0 ** (0.4 * zero_point_mag), "AB mag = 2.5*log(fluxMag0/flux)")
+    header["SIMULATE"] = (True, "simulated")
+    return _Header(header)
+
+
+@functools.lru_cache(maxsize=16)
+def _image_header(kind: str, pixel_scale_arcsec: float) -> _Header:
+    pixels = np.zeros((1, 1), dtype=np.int32 if kind == "MASK" else np.float32)
+    header = fits.ImageHDU(pixels).header
+    header["WCSAXES"] = 2
+    for axis, name in (("1", "RA---TAN"), ("2", "DEC--TAN")):
+        header[f"CRPIX{axis}"] = (0.0, "Reference pixel")
+        header[f"CRVAL{axis}"] = (0.0, "Value at ref. pixel (deg)")
+        header[f"CTYPE{axis}"] = (name, "Type of co-ordinate")
+        header[f"CUNIT{axis}"] = "deg"
+        header[f"LTV{axis}"] = 0.0
+    header["CD1_1"] = -pixel_scale_arcsec / 3600.0
+    header["CD2_2"] = pixel_scale_arcsec / 3600.0
+    header["RADESYS"] = "ICRS"
+    header["INHERIT"] = True
+    header["EXTTYPE"] = kind
+    return _Header(header)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % BLOCK_BYTES)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of a tract: its first pixel (0-based) and the WCS reference of that tract (degrees)."""
+
+    x: int
+    y: int
+    ra_reference: float
+    dec_reference: float
+
+
+def fits_bytes(plan: SimulationPlan, band: str, window: Window, planes: dict[str, FloatArray]) -> bytes:
+    """One cutout as a FITS file.
+
+    Parameters
+    ----------
+    plan : SimulationPlan
+    band : str
+    window : Window
+    planes : dict of str to ndarray, shape (height, width)
+        HDUs after the first, by EXTTYPE: IMAGE, MASK, VARIANCE; none for a file without image.
+    """
+    survey = plan.survey
+    hdus = [_primary_header(survey.zero_point_mag).filled({"FILTER": band})]
+    for kind, pixels in planes.items():
+        values: dict[str, int | float | str] = {
+            "NAXIS1": pixels.shape[1],
+            "NAXIS2": pixels.shape[0],
+            "CRPIX1": TRACT_CENTER_PX - window.x,
+            "CRPIX2": TRACT_CENTER_PX - window.y,
+            "CRVAL1": window.ra_reference,
+            "CRVAL2": window.dec_reference,
+            "LTV1": float(-window.x),
+            "LTV2": float(-window.y),
+        }
+        hdus.append(_image_header(kind, survey.pixel_scale_arcsec).filled(values))
+        hdus.append(_padded(pixels.astype(">i4" if kind == "MASK" else ">f4").tobytes()))
+    return b"".join(hdus)
+
+
+def _cut(position: float, origin: int, side: int) -> slice:
+    """Pixels of one axis of the canvas that a cutout of ``side`` pixels takes: the object lies at its middle."""
+    first = int(np.floor(position - (side - 1) / 2.0 + 0.5)) - origin
+    return slice(first, first + side)
+
+
+def object_files(
+    plan: SimulationPlan, patch: Patch, objects: Objects, index: int, canvas: images.Canvas, rng: np.random.Generator
+) -> list[tuple[str, bytes]]:
+    """(Band, file bytes) of the cutouts of one object, with its planted fault.
+
+    ``canvas`` holds the final pixels. Band by band a cutout may be a pixel larger; the object is always within half a
+    pixel of the middle.
+    """
+    survey, row = plan.survey, int(objects.row[index])
+    allocation = allocate(plan)
+    fault = FAULT_NAMES[allocation.fault[row]] if allocation.fault[row] >= 0 else ""
+    bad_band = int(rng.integers(survey.n_bands))
+    extra = rng.integers(0, 2, size=(survey.n_bands, 2)) * int(allocation.oversize[row])
+    sides = survey.cutout_size_px + extra
+    if fault == "wrong_shape":
+        sides[bad_band] = WRONG_SIZE_PX
+    variance = images.variance(plan, patch, canvas.image) if allocation.extra_hdus[row] else None
+    reference = tract_wcs(patch.tract, survey.pixel_scale_arcsec).wcs.crval.tolist()
+    files = []
+    for number, band in enumerate(survey.bands):
+        if fault == "missing_band" and number == bad_band:
+            continue
+        columns = _cut(objects.x[index], canvas.origin_x, int(sides[number, 1]))
+        lines = _cut(objects.y[index], canvas.origin_y, int(sides[number, 0]))
+        planes = {"IMAGE": canvas.image[number, lines, columns]}
+        if variance is not None:
+            planes["MASK"] = np.zeros_like(planes["IMAGE"])
+            planes["VARIANCE"] = variance[number, lines, columns]
+        window = Window(canvas.origin_x + columns.start, canvas.origin_y + lines.start, *reference)
+        if number == bad_band:
+            planes = _spoiled_planes(fault, planes)
+        data = fits_bytes(plan, band, window, planes)
+        files.append((band, _spoiled_bytes(fault, data, rng) if number == bad_band else data))
+    return files
+
+
+def _spoiled_planes(fault: str, planes: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    if fault == "no_image_hdu":
+        return {}
+    if fault == "nan_pixels":
+        image = planes["IMAGE"].copy()
+        middle_y, middle_x = (side // 2 for side in image.shape)
+        image[middle_y - 1 : middle_y + 2, middle_x - 1 : middle_x + 2] = np.nan
+        return planes | {"IMAGE": image}
+    return planes
+
+
+def _spoiled_bytes(fault: str, data: bytes, rng: np.random.Generator) -> bytes:
+    if fault == "truncated_file":
+        # Behind the headers: what is left of a broken transfer looks whole until its pixels are counted.
+        return data[: 2 * BLOCK_BYTES + int(rng.integers(1000, 9000))]
+    if fault == "corrupt_file":
+        return rng.bytes(len(data))
+    return data
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a part is written and how its files are named.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the survey's directory.
+    form : str
+        "tar", "tar.gz" or "folder".
+    request : str
+        Folder inside of the tar.
+    """
+
+    path: str
+    form: str
+    request: str
+
+    def file_name(self, line: int, band: str, ra: float, dec: float, tract: int) -> str:
+        """Name of one cutout. In a tar as the service names it, in a folder as its download tool saves it."""
+        if self.form == "folder":
+            return f"{line}_coadd_{ra:.5f}_{dec:+.5f}_{tract}_HSC-{band.upper()}.fits"
+        return f"{self.request}/{line}-cutout-HSC-{band.upper()}-{tract}-{RERUN}.fits"
+
+
+def part_target(plan: SimulationPlan, part_index: int) -> Target:
+    """Where a part goes: of two or more the last is a folder, of three or more the one before is a gzipped tar."""
+    request = f"{REQUEST}-{part_index:06d}"
+    if plan.n_parts >= 2 and part_index == plan.n_parts - 1:
+        return Target(f"{CUTOUT_FOLDER}/{SAVED_FOLDER}", "folder", request)
+    if plan.n_parts >= 3 and part_index == plan.n_parts - 2:
+        return Target(f"{CUTOUT_FOLDER}/{request}.tar.gz", "tar.gz", request)
+    return Target(f"{CUTOUT_FOLDER}/{request}.tar", "tar", request)
+
+
+def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartReceipt:
+    """Draw one part and write its cutouts: a tar file or a folder under ``directory/cutouts``.
+
+    The bytes depend on the plan and the part's number alone, so parts can be written in any order and process. What
+    lies there already is replaced, and appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    directory : str
+        Made where it is missing.
+    plan : SimulationPlan
+    part_index : int
+        Index into `plan_parts`.
+
+    Returns
+    -------
+    PartReceipt
+    """
+    target = part_target(plan, part_index)
+    final = Path(directory, target.path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = final.with_name(f".{final.name}.unfinished")
+    _remove(unfinished)
+    n_files = 0
+    with _open_target(unfinished, target.form) as write:
+        for name, data in _part_files(plan, part_index, target):
+            write(name, data)
+            n_files += 1
+    _remove(final)
+    unfinished.rename(final)
+    files = final.iterdir() if target.form == "folder" else [final]
+    size_bytes = sum(file.stat().st_size for file in files)
+    n_objects = min(plan.n_objects_per_tar, plan.n_objects - part_index * plan.n_objects_per_tar)
+    return PartReceipt(part_index, target.path, n_objects, n_files, size_bytes)
+
+
+def _part_files(plan: SimulationPlan, part_index: int, target: Target) -> Iterator[tuple[str, bytes]]:
+    """(Name, bytes) of every cutout of a part, object by object."""
+    objects, neighbours = draw_objects(plan, part_index)
+    rng = generator(plan, STREAM_PIXEL, part_index)
+    for index in range(len(objects.row)):
+        patch = patch_conditions(plan, int(objects.tract[index]), int(objects.patch_index[index]))
+        canvas = images.draw_noiseless(plan, patch, objects, index, neighbours)
+        image = images.add_noise(plan, patch, canvas.image, rng)
+        images.add_artefact(plan, objects, index, image, float(rng.uniform(0.15, 0.4)))
+        final = images.Canvas(image, canvas.origin_x, canvas.origin_y)
+        # The archive counts lines of the uploaded list from 1, and its first is the header: row 0 is line 2.
+        line = int(objects.row[index]) + 2
+        for band, data in object_files(plan, patch, objects, index, final, rng):
+            yield target.file_name(line, band, objects.ra[index], objects.dec[index], patch.tract), data
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _open_target(path: Path, form: str) -> Iterator[Callable[[str, bytes], object]]:
+    """A function that writes one named file into a new folder or tar."""
+    if form == "folder":
+        path.mkdir()
+        yield lambda name, data: (path / name).write_bytes(data)
+        return
+    with path.open("wb") as raw, contextlib.ExitStack() as stack:
+        stream: IO[bytes] = raw
+        if form == "tar.gz":
+            # No time and no name in the gzip header: the same plan gives the same bytes.
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0)
+            stream = cast("IO[bytes]", stack.enter_context(packed))
+        tar = stack.enter_context(tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT))
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o644
+            tar.addfile(member, io.BytesIO(data))
+            # TarFile keeps every member it has written.
+            cast("Any", tar).members = []
+
+        yield add

@@ -1,0 +1,351 @@
+"""The simulated sky's inhabitants: what galaxies, active nuclei and neighbours are drawn, before any pixel is.
+
+Ordinary galaxies are a tight family: one latent number (how much the disk is made of young stars) fixes most of the
+colour, the bulge fraction and the emission lines, with modest scatter around it, so that planted objects are unusual.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.simulate import spectra
+from swimmy_scale.simulate.plan import (
+    CUTS,
+    KINDS,
+    STREAM_OBJECT,
+    DoubleArray,
+    IntArray,
+    SimulationPlan,
+    SmallIntArray,
+    allocate,
+    generator,
+    plan_parts,
+)
+from swimmy_scale.simulate.sky import patch_of_rows, positions
+
+# Counts rise as 10^(0.6 m) (Euclid) for the sample and 10^(0.3 m) for faint neighbours.
+BRIGHT_MAG, FAINT_MAG = 16.5, 20.0
+N_NEIGHBOURS = 1.2
+NEIGHBOUR_MAG = (20.0, 25.0)
+# A neighbour keeps this distance, in pixels: 2 arcsec.
+NEIGHBOUR_DISTANCE_PX = 12.0
+BROAD_LINE_KM_S = 1500.0
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Consecutive catalogue rows. All arrays have shape (n,) unless noted; float64 unless noted.
+
+    Attributes
+    ----------
+    row : ndarray of int64
+    tract, patch_index : ndarray of int64
+        Patch index is 0 to 80, see `sky`.
+    x, y : ndarray
+        0-based pixels of the tract.
+    ra, dec : ndarray
+        Degrees.
+    kind : ndarray of int8
+        Index into `KINDS`.
+    redshift, young_fraction, bulge_fraction, nucleus_fraction : ndarray
+        Shares of the i-band light; ``young_fraction`` of the disk at 5500 Angstrom.
+    disk_re, bulge_re : ndarray
+        Half-light radius along the major axis, arcsec.
+    disk_q, bulge_q, angle : ndarray
+        Axis ratios, and the major axis' direction from x towards y in radians.
+    ew_oii, ew_hb_oiii, ew_ha_nii : ndarray
+        Observed equivalent widths of the line groups over the whole continuum, Angstrom.
+    zero_point_factor : ndarray
+        Factor by which the calibration of the r band is wrong: 1 but for one kind of artefact.
+    disk, bulge, nucleus : ndarray, shape (n, n_bands)
+        Fluxes in counts, true to calibration.
+    """
+
+    row: IntArray
+    tract: IntArray
+    patch_index: IntArray
+    x: DoubleArray
+    y: DoubleArray
+    ra: DoubleArray
+    dec: DoubleArray
+    kind: SmallIntArray
+    redshift: DoubleArray
+    young_fraction: DoubleArray
+    bulge_fraction: DoubleArray
+    nucleus_fraction: DoubleArray
+    disk_re: DoubleArray
+    bulge_re: DoubleArray
+    disk_q: DoubleArray
+    bulge_q: DoubleArray
+    angle: DoubleArray
+    ew_oii: DoubleArray
+    ew_hb_oiii: DoubleArray
+    ew_ha_nii: DoubleArray
+    zero_point_factor: DoubleArray
+    disk: DoubleArray
+    bulge: DoubleArray
+    nucleus: DoubleArray
+
+    @property
+    def flux(self) -> DoubleArray:
+        """Total flux in counts, shape (n, n_bands)."""
+        return self.disk + self.bulge + self.nucleus
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What else the cutouts show. Shape (m,) and float64 unless noted.
+
+    Attributes
+    ----------
+    owner : ndarray of int64
+        Position of the object, within its part, in whose cutout the neighbour lies; ascending.
+    dx, dy : ndarray
+        Offset from that object in pixels.
+    re : ndarray
+        Half-light radius in arcsec; 0 for a star.
+    q, angle : ndarray
+    flux : ndarray, shape (m, n_bands)
+        Counts.
+    """
+
+    owner: IntArray
+    dx: DoubleArray
+    dy: DoubleArray
+    re: DoubleArray
+    q: DoubleArray
+    angle: DoubleArray
+    flux: DoubleArray
+
+
+def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Objects, Neighbours]:
+    """All objects of one part and their neighbours; needs nothing from other parts."""
+    rows = np.array(plan_parts(plan)[part_index], dtype=np.int64)
+    rng = generator(plan, STREAM_OBJECT, part_index)
+    kind = allocate(plan).kind[rows]
+    cut = allocate(plan).cut[rows]
+    tract, patch_index = patch_of_rows(plan, rows)
+    x, y, ra, dec = positions(plan, tract, patch_index, rng)
+    shape = _draw_shapes(rng, kind, cut)
+    widths = _draw_line_widths(rng, kind, shape)
+    fluxes = _component_fluxes(plan, rng, kind, shape, widths)
+    magnitude = shape.pop("magnitude")
+    objects = Objects(
+        row=rows,
+        tract=tract,
+        patch_index=patch_index,
+        x=x,
+        y=y,
+        ra=ra,
+        dec=dec,
+        kind=kind,
+        **{name: shape[name] for name in shape if name != "bulge_young"},
+        **widths,
+        **fluxes,
+    )
+    return objects, _draw_neighbours(plan, rng, objects, magnitude)
+
+
+def _is(kind: SmallIntArray, *names: str) -> npt.NDArray[np.bool_]:
+    return np.isin(kind, [KINDS.index(name) for name in names])
+
+
+def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: float, slope: float) -> DoubleArray:
+    """Magnitudes whose cumulative number rises as 10^(slope m)."""
+    low, high = 10.0 ** (slope * bright), 10.0 ** (slope * faint)
+    return np.asarray(np.log10(rng.uniform(low, high, n)) / slope)
+
+
+def _draw_shapes(rng: np.random.Generator, kind: SmallIntArray, cut: SmallIntArray) -> dict[str, DoubleArray]:
+    """Magnitude, redshift, structure and stellar population of each object."""
+    n = len(kind)
+    xelg = _is(kind, "xelg")
+    is_red = (rng.uniform(size=n) < 0.35) & ~xelg & ~_is(kind, "merger")
+    magnitude = _counts_magnitude(rng, n, BRIGHT_MAG, FAINT_MAG, 0.6)
+    magnitude = np.where(cut == CUTS.index("magnitude"), rng.uniform(20.1, 20.6, n), magnitude)
+    # Faint galaxies lie farther away.
+    redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - BRIGHT_MAG), 1.6)
+    far = cut == CUTS.index("redshift")
+    redshift = np.where(far, rng.uniform(0.22, 0.4, n), redshift)
+    is_red |= far
+
+    young = np.where(is_red, rng.normal(0.10, 0.04, n), rng.normal(0.55, 0.08, n))
+    young = np.where(xelg, rng.uniform(0.85, 1.0, n), np.where(_is(kind, "merger"), young + 0.15, young))
+    young = np.clip(young, 0.0, 1.0)
+    # Earlier types have larger bulges of older stars.
+    bulge_fraction = np.clip(0.72 - 0.95 * young + rng.normal(0.0, 0.08, n), 0.0, 0.95)
+    bulge_young = np.where(xelg, young, np.clip(0.35 * young + rng.normal(0.0, 0.03, n), 0.0, 1.0))
+
+    log_re = 0.18 - 0.13 * (magnitude - 19.2) + rng.normal(0.0, 0.13, n) - np.where(xelg, 0.3, 0.0)
+    re = np.where(cut == CUTS.index("extendedness"), 0.03, np.clip(10.0**log_re, 0.25, 5.0))
+    disk_q = rng.uniform(0.25, 1.0, n)
+    nucleus = np.where(_is(kind, "quasar"), rng.uniform(0.4, 0.75, n), 0.0)
+    nucleus = np.where(_is(kind, "type1_agn"), rng.uniform(0.1, 0.4, n), nucleus)
+    wrong = _is(kind, "artefact_zero_point")
+    return {
+        "magnitude": magnitude,
+        "zero_point_factor": np.where(wrong, rng.choice([0.7, 1.4], n), 1.0),
+        "redshift": redshift,
+        "young_fraction": young,
+        "bulge_young": bulge_young,
+        "bulge_fraction": bulge_fraction,
+        "nucleus_fraction": nucleus,
+        "disk_re": re * 1.1,
+        "bulge_re": re * 0.5,
+        "disk_q": disk_q,
+        "bulge_q": 1.0 - 0.4 * (1.0 - disk_q),
+        "angle": rng.uniform(0.0, np.pi, n),
+    }
+
+
+def _draw_line_widths(
+    rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray]
+) -> dict[str, DoubleArray]:
+    """Observed equivalent widths of the line groups, Angstrom.
+
+    Ordinary galaxies stay below 90 so that 100, the definition of an XELG (section 2.2), divides the kinds.
+    """
+    n = len(kind)
+    stretch = 1.0 + shape["redshift"]
+    strength = shape["young_fraction"] * 10.0 ** rng.normal(0.0, 0.15, n) * stretch
+    ratio = 10.0 ** rng.normal(0.0, 0.08, n)
+    widths = {
+        "ew_oii": 35.0 * strength * ratio,
+        "ew_hb_oiii": 25.0 * strength * shape["young_fraction"] * ratio,
+        "ew_ha_nii": 45.0 * strength,
+    }
+    narrow = _is(kind, "type2_agn")
+    active = rng.uniform(15.0, 50.0, n) * stretch
+    widths["ew_hb_oiii"] = np.where(narrow, active, widths["ew_hb_oiii"])
+    widths["ew_ha_nii"] = np.where(narrow, widths["ew_ha_nii"] + 0.6 * active, widths["ew_ha_nii"])
+    widths = {name: np.minimum(width, 90.0) for name, width in widths.items()}
+
+    # Number falls as EW^-2 from 100 to 1000; the strongest group is [OIII] or, as often, Halpha.
+    lead = 1.0 / rng.uniform(1.0 / 1000.0, 1.0 / 100.0, n)
+    second = lead * rng.uniform(0.5, 1.0, n)
+    oxygen_leads = rng.uniform(size=n) < 0.5
+    extreme = _is(kind, "xelg")
+    strong = {
+        "ew_oii": lead * rng.uniform(0.2, 0.45, n),
+        "ew_hb_oiii": np.where(oxygen_leads, lead, second),
+        "ew_ha_nii": np.where(oxygen_leads, second, lead),
+    }
+    return {name: np.where(extreme, strong[name], widths[name]) for name in widths}
+
+
+def _component_fluxes(
+    plan: SimulationPlan,
+    rng: np.random.Generator,
+    kind: SmallIntArray,
+    shape: dict[str, DoubleArray],
+    widths: dict[str, DoubleArray],
+) -> dict[str, DoubleArray]:
+    """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands).
+
+    The shares are set in the i band (the survey's magnitude band) on the continua, then lines are added, then all is
+    scaled so that the total has the drawn magnitude.
+    """
+    survey, z = plan.survey, shape["redshift"]
+    bands, reference = survey.bands, survey.bands.index(survey.magnitude_band)
+    waves = np.array([spectra.effective_wavelength(band) for band in bands])
+    # Dust in the disk, more where it is seen edge-on: extinction relative to the reference band, A ~ lambda^-0.7.
+    dust = np.abs(rng.normal(0.08, 0.04, len(kind))) + 0.12 * (1.0 - shape["disk_q"])
+    reddening = 10.0 ** (-0.4 * dust[:, None] * ((waves / waves[reference]) ** -0.7 - 1.0))
+    disk = spectra.stellar_flux(shape["young_fraction"], z, bands) * reddening
+    bulge = spectra.stellar_flux(shape["bulge_young"], z, bands)
+    nucleus = spectra.nuclear_flux(z, bands)
+
+    star_light = 1.0 - shape["nucleus_fraction"]
+    level_disk = star_light * (1.0 - shape["bulge_fraction"]) / disk[:, reference]
+    level_bulge = star_light * shape["bulge_fraction"] / bulge[:, reference]
+    level_nucleus = shape["nucleus_fraction"] / nucleus[:, reference]
+    disk, bulge, nucleus = disk * level_disk[:, None], bulge * level_bulge[:, None], nucleus * level_nucleus[:, None]
+
+    def stars(wavelength: DoubleArray) -> DoubleArray:
+        of_disk = level_disk * spectra.continuum(shape["young_fraction"], wavelength)
+        of_bulge = level_bulge * spectra.continuum(shape["bulge_young"], wavelength)
+        return np.asarray(of_disk + of_bulge)
+
+    lines = sum(spectra.line_flux(group, widths[f"ew_{group}"], z, stars, bands) for group in spectra.LINES)
+    # Star formation is in the disk; the narrow lines of an active nucleus are at the centre.
+    central = _is(kind, "type2_agn")[:, None]
+    disk = disk + np.where(central, 0.0, lines)
+    nucleus = nucleus + np.where(central, lines, 0.0)
+
+    def core(wavelength: DoubleArray) -> DoubleArray:
+        return np.asarray(level_nucleus * spectra.power_law(wavelength))
+
+    # Rest-frame widths over the nuclear continuum, after Vanden Berk et al. 2001 (table 2): 195 and about 60 Angstrom.
+    nucleus = nucleus + spectra.line_flux("ha_nii", 195.0 * (1.0 + z), z, core, bands, BROAD_LINE_KM_S)
+    nucleus = nucleus + spectra.line_flux("hb_oiii", 60.0 * (1.0 + z), z, core, bands, BROAD_LINE_KM_S)
+
+    total = (disk + bulge + nucleus)[:, reference]
+    counts = (10.0 ** (-0.4 * (shape["magnitude"] - survey.zero_point_mag)) / total)[:, None]
+    return {"disk": disk * counts, "bulge": bulge * counts, "nucleus": nucleus * counts}
+
+
+def _draw_neighbours(
+    plan: SimulationPlan, rng: np.random.Generator, objects: Objects, magnitude: DoubleArray
+) -> Neighbours:
+    """Background galaxies and stars off the centre of any cutout, and the partners of mergers."""
+    chance = _draw_chance_neighbours(plan, rng, len(objects.row))
+    partners = _draw_partners(plan, rng, objects, magnitude)
+    names = [field.name for field in dataclasses.fields(Neighbours)]
+    both = {name: np.concatenate([getattr(chance, name), getattr(partners, name)]) for name in names}
+    order = np.argsort(both["owner"], kind="stable")
+    return Neighbours(**{name: values[order] for name, values in both.items()})
+
+
+def _draw_chance_neighbours(plan: SimulationPlan, rng: np.random.Generator, n_objects: int) -> Neighbours:
+    survey = plan.survey
+    owner = np.repeat(np.arange(n_objects), rng.poisson(N_NEIGHBOURS, n_objects))
+    half = survey.cutout_size_px / 2.0 + 3.0
+    offset = rng.uniform(-half, half, size=(2, len(owner)))
+    apart = np.hypot(offset[0], offset[1]) > NEIGHBOUR_DISTANCE_PX
+    owner, (dx, dy) = owner[apart], offset[:, apart]
+    m = len(owner)
+    magnitude = _counts_magnitude(rng, m, *NEIGHBOUR_MAG, 0.3)
+    is_star = rng.uniform(size=m) < 0.2
+    young = np.where(is_star, rng.uniform(0.0, 0.5, m), rng.beta(2.0, 1.5, m))
+    redshift = np.where(is_star, 0.0, rng.uniform(0.1, 0.75, m))
+    re = np.where(is_star, 0.0, 0.45 * 10.0 ** (-0.08 * (magnitude - 22.5) + rng.normal(0.0, 0.15, m)))
+    flux = _scaled(plan, spectra.stellar_flux(young, redshift, survey.bands), magnitude)
+    return Neighbours(owner, dx, dy, re, rng.uniform(0.3, 1.0, m), rng.uniform(0.0, np.pi, m), flux)
+
+
+def _draw_partners(
+    plan: SimulationPlan, rng: np.random.Generator, objects: Objects, magnitude: DoubleArray
+) -> Neighbours:
+    """The second galaxy of each merger: near, comparably bright, at the same redshift."""
+    owner = np.flatnonzero(_is(objects.kind, "merger"))
+    m = len(owner)
+    distance = rng.uniform(0.8, 3.0, m) / plan.survey.pixel_scale_arcsec
+    direction = rng.uniform(0.0, 2.0 * np.pi, m)
+    fainter = rng.uniform(0.0, 1.5, m)
+    young = np.clip(rng.normal(0.6, 0.2, m), 0.0, 1.0)
+    flux = _scaled(
+        plan,
+        spectra.stellar_flux(young, objects.redshift[owner], plan.survey.bands),
+        magnitude[owner] + fainter,
+    )
+    return Neighbours(
+        owner,
+        distance * np.cos(direction),
+        distance * np.sin(direction),
+        objects.disk_re[owner] * rng.uniform(0.4, 0.9, m),
+        rng.uniform(0.3, 1.0, m),
+        rng.uniform(0.0, np.pi, m),
+        flux,
+    )
+
+
+def _scaled(plan: SimulationPlan, flux: DoubleArray, magnitude: DoubleArray) -> DoubleArray:
+    """Bring band fluxes to counts at a magnitude in the survey's magnitude band."""
+    survey = plan.survey
+    reference = flux[:, survey.bands.index(survey.magnitude_band)]
+    counts = 10.0 ** (-0.4 * (magnitude - survey.zero_point_mag)) / reference
+    return np.asarray(flux * counts[:, None])

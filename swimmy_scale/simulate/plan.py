@@ -1,0 +1,257 @@
+"""What is to be simulated: the plan, its parts, and which object is of which kind.
+
+Everything here is a pure function of the plan, so any process can ask about any object in any order.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.quarantine import Code
+from swimmy_scale.survey import HSC, BoolArray, Survey
+
+KINDS = (
+    "normal",
+    "xelg",
+    "quasar",
+    "type1_agn",
+    "type2_agn",
+    "merger",
+    "artefact_zero_point",
+    "artefact_saturated",
+)
+
+# What is planted, in the order in which it is dealt out, and the code that ingest must report for it. Two different
+# defects of a file have one code.
+FAULTS = (
+    ("missing_band", Code.MISSING_BAND),
+    ("wrong_shape", Code.WRONG_SHAPE),
+    ("no_image_hdu", Code.NO_IMAGE_HDU),
+    ("nan_pixels", Code.NOT_FINITE_PIXELS),
+    ("truncated_file", Code.UNREADABLE_FILE),
+    ("corrupt_file", Code.UNREADABLE_FILE),
+    ("duplicate_object_id", Code.DUPLICATE_OBJECT_ID),
+    ("fwhm_above_target", Code.FWHM_ABOVE_TARGET),
+    ("fwhm_missing", Code.FWHM_MISSING),
+)
+FAULT_NAMES = tuple(name for name, _ in FAULTS)
+
+# The catalogue cuts of sections 2.1 and 2.2 that some objects must fail.
+CUTS = ("depth", "magnitude", "flag", "extendedness", "redshift")
+
+# First words of the random streams: one stream never serves two purposes.
+STREAM_ALLOCATION, STREAM_PATCH, STREAM_OBJECT, STREAM_PIXEL, STREAM_CATALOGUE = range(5)
+
+IntArray = npt.NDArray[np.int64]
+SmallIntArray = npt.NDArray[np.int8]
+DoubleArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SimulationPlan:
+    """A synthetic survey in full: the same plan gives the same bytes.
+
+    Attributes
+    ----------
+    n_objects : int
+    seed : int
+        0 or above.
+    faulty_fraction : float
+        Objects that ingest must quarantine, spread evenly over the kinds of `FAULTS`.
+    cut_fraction : float
+        Normal galaxies made to fail a catalogue cut, as a fraction of all objects, spread evenly over `CUTS`.
+    xelg_fraction, quasar_fraction, type1_agn_fraction, type2_agn_fraction, merger_fraction, \
+artefact_zero_point_fraction, artefact_saturated_fraction : float
+        Objects of each planted kind; all others are normal galaxies.
+    training_fraction : float
+        Share of the normal galaxies (and of mergers and artefacts, which a spectrum does not tell from them) whose
+        ``sample_class`` is ``training``; the rest is ``other``.
+    oversize_fraction : float
+        Objects whose cutouts are a pixel too large in some bands, as the archive now and then delivers them.
+    extra_hdu_fraction : float
+        Objects whose files carry mask and variance too.
+    n_objects_per_tar : int
+        Objects of one part (one tar file, or the folder of saved files).
+    n_objects_per_patch : int
+        Neighbouring rows of the catalogue that share a patch. 40 galaxies with i < 20 is what HSC has.
+    survey : Survey
+        Its bands must be among g, r, i, z and y.
+
+    Raises
+    ------
+    SwimmyError
+        When a value is out of range.
+    """
+
+    n_objects: int
+    seed: int
+    faulty_fraction: float = 0.01
+    cut_fraction: float = 0.05
+    xelg_fraction: float = 0.02
+    quasar_fraction: float = 0.01
+    type1_agn_fraction: float = 0.01
+    type2_agn_fraction: float = 0.015
+    merger_fraction: float = 0.03
+    artefact_zero_point_fraction: float = 0.003
+    artefact_saturated_fraction: float = 0.003
+    training_fraction: float = 0.5
+    oversize_fraction: float = 0.05
+    extra_hdu_fraction: float = 0.02
+    n_objects_per_tar: int = 500
+    n_objects_per_patch: int = 40
+    survey: Survey = HSC
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{field.name} {getattr(self, field.name)} must be {rule}"
+            for field in fields(self)
+            for rule, is_fine in _rules(field.name)
+            if not is_fine(getattr(self, field.name))
+        ]
+        planted = self.faulty_fraction + self.cut_fraction + sum(self.kind_fractions[1:])
+        if planted > 1.0:
+            problems.append(f"the planted fractions add up to {planted:.3f}, they must not exceed 1")
+        unknown = [band for band in self.survey.bands if band not in "grizy"]
+        if unknown:
+            problems.append(f"bands {unknown} have no simulated filter, known are g, r, i, z, y")
+        if problems:
+            raise SwimmyError(f"simulation plan: {'; '.join(problems)}. Correct these values.")
+
+    @property
+    def kind_fractions(self) -> tuple[float, ...]:
+        """Fraction of each of `KINDS`, in their order."""
+        planted = tuple(float(getattr(self, f"{kind}_fraction")) for kind in KINDS[1:])
+        return (1.0 - sum(planted), *planted)
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts."""
+        return math.ceil(self.n_objects / self.n_objects_per_tar)
+
+
+def _rules(name: str) -> list[tuple[str, Callable[[Any], bool]]]:
+    """What the value of one field of the plan must be: (words, predicate)."""
+    if name.endswith("_fraction"):
+        return [("between 0 and 1", lambda value: 0.0 <= value <= 1.0)]
+    if name == "seed":
+        return [("0 or above", lambda value: value >= 0)]
+    if name.startswith("n_objects"):
+        return [("1 or above", lambda value: value >= 1)]
+    return []
+
+
+@dataclass(frozen=True)
+class PartReceipt:
+    """What one part has written. Small: a driver may keep thousands.
+
+    Attributes
+    ----------
+    part_index : int
+    path : str
+        Tar file or folder, relative to the survey's directory.
+    n_objects, n_files : int
+        Objects of the part, and cutout files written for them.
+    size_bytes : int
+        Of the tar file, or of all files in the folder.
+    """
+
+    part_index: int
+    path: str
+    n_objects: int
+    n_files: int
+    size_bytes: int
+
+
+def plan_parts(plan: SimulationPlan) -> list[range]:
+    """Rows of the catalogue that each part holds: one tar file or folder each.
+
+    Returns
+    -------
+    list of range
+        Together they cover ``range(plan.n_objects)`` in order.
+    """
+    step = plan.n_objects_per_tar
+    return [range(start, min(start + step, plan.n_objects)) for start in range(0, plan.n_objects, step)]
+
+
+def generator(plan: SimulationPlan, stream: int, *words: int) -> np.random.Generator:
+    """Random numbers for one purpose: they depend on the seed, the stream and the words alone."""
+    return np.random.default_rng(np.random.SeedSequence((plan.seed, stream, *words)))
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What every object of the survey is.
+
+    Attributes
+    ----------
+    kind : ndarray of int8, shape (n_objects,)
+        Index into `KINDS`.
+    fault : ndarray of int8, shape (n_objects,)
+        Index into `FAULTS`, -1 for none.
+    cut : ndarray of int8, shape (n_objects,)
+        Index into `CUTS`: the cut that the object is made to fail; -1 for none.
+    id_row : ndarray of int64, shape (n_objects,)
+        Row that lends its object_id: the object's own but for duplicates.
+    oversize, extra_hdus : ndarray of bool, shape (n_objects,)
+    """
+
+    kind: SmallIntArray
+    fault: SmallIntArray
+    cut: SmallIntArray
+    id_row: IntArray
+    oversize: BoolArray
+    extra_hdus: BoolArray
+
+
+@functools.lru_cache(maxsize=2)
+def allocate(plan: SimulationPlan) -> Allocation:
+    """Deal out kinds, faults and cuts over the survey: exact counts, random places.
+
+    A shuffled deck, unlike a die a galaxy, gives small surveys their rare kinds and makes the counts part of the
+    plan. It costs 20 ns an object, so every process deals for itself.
+    """
+    rng = generator(plan, STREAM_ALLOCATION)
+    n = plan.n_objects
+    edges = np.rint(np.cumsum(plan.kind_fractions[1:]) * n).astype(np.int64)
+    kind = ((np.searchsorted(edges, rng.permutation(n), side="right") + 1) % len(KINDS)).astype(np.int8)
+
+    fault = np.full(n, -1, np.int8)
+    faulty = rng.permutation(n)[: round(plan.faulty_fraction * n)]
+    fault[faulty] = np.arange(len(faulty)) % len(FAULTS)
+    id_row = _pair_duplicates(fault)
+
+    cut = np.full(n, -1, np.int8)
+    plain = rng.permutation(np.flatnonzero((kind == 0) & (fault < 0)))[: round(plan.cut_fraction * n)]
+    cut[plain] = np.arange(len(plain)) % len(CUTS)
+    oversize = rng.permutation(n) < round(plan.oversize_fraction * n)
+    extra_hdus = rng.permutation(n) < round(plan.extra_hdu_fraction * n)
+    return Allocation(kind, fault, cut, id_row, oversize, extra_hdus)
+
+
+def _pair_duplicates(fault: SmallIntArray) -> IntArray:
+    """Give every duplicate the object_id of a good row before it; ``fault`` is changed where there is none before.
+
+    The first row with an object_id is good and every later one is the duplicate.
+    """
+    id_row = np.arange(len(fault), dtype=np.int64)
+    duplicate = FAULT_NAMES.index("duplicate_object_id")
+    good = np.flatnonzero(fault < 0)
+    for row in np.flatnonzero(fault == duplicate):
+        before = int(np.searchsorted(good, row)) - 1
+        if before >= 0:
+            id_row[row] = good[before]
+        elif len(good):
+            id_row[good[0]] = row
+            fault[good[0]], fault[row] = duplicate, -1
+        else:
+            fault[row] = FAULT_NAMES.index("corrupt_file")
+    return id_row

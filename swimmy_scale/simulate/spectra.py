@@ -1,0 +1,235 @@
+"""Spectra and filters in closed form: what colour a simulated galaxy has.
+
+The filters are logistic edges around a sloping plateau, fitted to the total throughput (filter, optics, detector,
+atmosphere) of Kawanomoto et al. 2018 (PASJ 70, 66) for HSC g, r, i, z and y. The two stellar populations are a black
+body times a power law with a step at 4000 Angstrom; mixtures of the two follow the colours of the galaxies of Coleman,
+Wu and Weedman 1980 (ApJS 43, 393) at z = 0.05 to 0.3. Wavelengths are in Angstrom throughout, in air.
+
+A flux in a band is what an AB magnitude measures, with photons counted:
+f_band = int f_lambda T lambda dlambda / int T / lambda dlambda, up to a factor that is the same for all bands.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+DoubleArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One band's throughput: a plateau that slopes, between two logistic edges.
+
+    Attributes
+    ----------
+    plateau : float
+        Throughput at the middle between the edges.
+    slope : float
+        Its relative change over 1000 Angstrom.
+    blue_edge, red_edge : float
+        Wavelengths of half power.
+    blue_width, red_width : float
+        Scale of the logistic edges.
+    """
+
+    plateau: float
+    slope: float
+    blue_edge: float
+    blue_width: float
+    red_edge: float
+    red_width: float
+
+    def throughput(self, wavelength: npt.ArrayLike) -> DoubleArray:
+        """Fraction of photons that are detected, float64, shape of ``wavelength`` (Angstrom)."""
+        wave = np.asarray(wavelength, dtype=np.float64)
+        middle = (self.blue_edge + self.red_edge) / 2.0
+        plateau = np.maximum(self.plateau * (1.0 + self.slope * (wave - middle) / 1000.0), 0.0)
+        # Clipped so that exp cannot overflow far from the band, where the throughput is 0 anyway.
+        blue = np.clip((self.blue_edge - wave) / self.blue_width, -60.0, 60.0)
+        red = np.clip((wave - self.red_edge) / self.red_width, -60.0, 60.0)
+        result: DoubleArray = plateau / (1.0 + np.exp(blue)) / (1.0 + np.exp(red))
+        return result
+
+
+FILTERS = {
+    "g": Filter(0.411, 0.442, 4002.0, 20.0, 5457.0, 18.0),
+    "r": Filter(0.502, 0.021, 5478.0, 32.0, 6971.0, 31.0),
+    "i": Filter(0.472, -0.087, 6940.0, 32.0, 8497.0, 49.0),
+    "z": Filter(0.466, -0.230, 8531.0, 41.0, 9307.0, 35.0),
+    "y": Filter(0.384, 0.113, 9331.0, 52.0, 10077.0, 185.0),
+}
+_WAVELENGTH = np.arange(3500.0, 11500.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Population:
+    """A stellar population: black body x power law x step at 4000 Angstrom.
+
+    Attributes
+    ----------
+    temperature_k : float
+    red_slope : float
+        Exponent of the power law in wavelength: the cool giants and the dust that one black body lacks.
+    break_depth : float
+        Fraction of the light that is missing blueward of 4000 Angstrom.
+    """
+
+    temperature_k: float
+    red_slope: float
+    break_depth: float
+
+    def flux(self, wavelength: npt.ArrayLike) -> DoubleArray:
+        """f_lambda over f_lambda(5500), float64, shape of ``wavelength`` (rest frame, Angstrom)."""
+        shape: DoubleArray = self._shape(np.asarray(wavelength, np.float64)) / self._shape(np.float64(5500.0))
+        return shape
+
+    def _shape(self, wave: Any) -> Any:
+        # Planck's law; 1.4388e8 Angstrom K is h c / k.
+        black_body = wave**-5.0 / np.expm1(1.438777e8 / (wave * self.temperature_k))
+        step = 1.0 - self.break_depth / (1.0 + np.exp(np.clip((wave - 4000.0) / 60.0, -60.0, 60.0)))
+        return black_body * wave**self.red_slope * step
+
+
+OLD = Population(temperature_k=6400.0, red_slope=1.39, break_depth=0.55)
+YOUNG = Population(temperature_k=30000.0, red_slope=2.30, break_depth=0.32)
+
+# Share of the young population at 5500 Angstrom at which the mixture looks like each type.
+TYPE_YOUNG_FRACTION = {"E": 0.0, "Sbc": 0.48, "Scd": 0.68, "Im": 1.0}
+
+# Nuclear continuum: f_nu ~ nu^-0.44 (Vanden Berk et al. 2001), hence f_lambda ~ lambda^(0.44 - 2).
+QUASAR_SLOPE = 0.44 - 2.0
+
+# Groups of lines that section 2.2 adds up: (wavelength, share of the group's equivalent width).
+LINES = {
+    "oii": ((3726.0, 0.4), (3729.0, 0.6)),
+    "hb_oiii": ((4861.3, 0.2), (4958.9, 0.2), (5006.8, 0.6)),
+    "ha_nii": ((6548.1, 0.06), (6562.8, 0.76), (6583.5, 0.18)),
+}
+
+
+def continuum(young_fraction: npt.ArrayLike, wavelength: npt.ArrayLike) -> DoubleArray:
+    """f_lambda of a mixture, 1 at 5500 Angstrom; float64, both arguments broadcast (rest frame, Angstrom)."""
+    young = np.asarray(young_fraction, dtype=np.float64)
+    mixture: DoubleArray = (1.0 - young) * OLD.flux(wavelength) + young * YOUNG.flux(wavelength)
+    return mixture
+
+
+def power_law(wavelength: npt.ArrayLike) -> DoubleArray:
+    """f_lambda of a quasar's nucleus, 1 at 5500 Angstrom; float64, shape of ``wavelength`` (rest frame)."""
+    return np.asarray((np.asarray(wavelength, np.float64) / 5500.0) ** QUASAR_SLOPE, np.float64)
+
+
+@functools.cache
+def band_constants(band: str) -> tuple[float, float]:
+    """Effective wavelength int T lambda / int T (Angstrom), and the norm int T / lambda dlambda, of a band."""
+    response = FILTERS[band].throughput(_WAVELENGTH)
+    effective = float(np.sum(response * _WAVELENGTH) / np.sum(response))
+    return effective, float(np.sum(response / _WAVELENGTH) * (_WAVELENGTH[1] - _WAVELENGTH[0]))
+
+
+def effective_wavelength(band: str) -> float:
+    """Mean wavelength of a band, int T lambda dlambda / int T dlambda, in Angstrom."""
+    return band_constants(band)[0]
+
+
+def band_flux(spectrum: Callable[[DoubleArray], DoubleArray], band: str, redshift: float) -> float:
+    """Flux in a band of a rest-frame spectrum that is seen at a redshift (up to one factor for all bands)."""
+    response = FILTERS[band].throughput(_WAVELENGTH)
+    step = _WAVELENGTH[1] - _WAVELENGTH[0]
+    total = np.sum(spectrum(_WAVELENGTH / (1.0 + redshift)) * response * _WAVELENGTH) * step
+    return float(total / band_constants(band)[1])
+
+
+# Redshifts at which band fluxes are tabulated: the widest step in a flux between two is 1e-3 of it.
+_REDSHIFT = np.arange(0.0, 0.81, 0.01)
+
+
+@functools.cache
+def _flux_table(source: str, band: str) -> DoubleArray:
+    spectra = {"old": OLD.flux, "young": YOUNG.flux, "nucleus": power_law}
+    return np.array([band_flux(spectra[source], band, z) for z in _REDSHIFT])
+
+
+def stellar_flux(young_fraction: npt.ArrayLike, redshift: npt.ArrayLike, bands: tuple[str, ...]) -> DoubleArray:
+    """Band fluxes of mixtures with f_lambda(5500, rest frame) = 1.
+
+    Parameters
+    ----------
+    young_fraction, redshift : array_like, shape (n,)
+        Redshifts up to 0.8.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_bands)
+    """
+    young, z = np.asarray(young_fraction, np.float64), np.asarray(redshift, np.float64)
+    columns = [
+        (1.0 - young) * np.interp(z, _REDSHIFT, _flux_table("old", band))
+        + young * np.interp(z, _REDSHIFT, _flux_table("young", band))
+        for band in bands
+    ]
+    return np.stack(columns, axis=-1)
+
+
+def nuclear_flux(redshift: npt.ArrayLike, bands: tuple[str, ...]) -> DoubleArray:
+    """Band fluxes of a quasar's continuum with f_lambda(5500, rest frame) = 1; float64, shape (n, n_bands)."""
+    z = np.asarray(redshift, np.float64)
+    return np.stack([np.interp(z, _REDSHIFT, _flux_table("nucleus", band)) for band in bands], axis=-1)
+
+
+def line_flux(
+    group: str,
+    width_observed: npt.ArrayLike,
+    redshift: npt.ArrayLike,
+    level: Callable[[DoubleArray], DoubleArray],
+    bands: tuple[str, ...],
+    sigma_km_s: float = 0.0,
+) -> DoubleArray:
+    """Band fluxes that a group of emission lines adds to a continuum.
+
+    A line of observed equivalent width W at lambda carries the flux W f_lambda(lambda), hence it adds
+    W f_lambda(lambda) T(lambda) lambda / int T / lambda dlambda to the band.
+
+    Parameters
+    ----------
+    group : str
+        Key of `LINES`.
+    width_observed : array_like, shape (n,)
+        Observed equivalent width of the whole group, Angstrom.
+    redshift : array_like, shape (n,)
+    level : callable
+        Continuum f_lambda at rest-frame wavelengths of shape (n,), in the units of the result.
+    bands : tuple of str
+    sigma_km_s : float
+        Gaussian width of the lines; 0 for lines much narrower than the filter's edges.
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_bands)
+    """
+    width, z = np.asarray(width_observed, np.float64), np.asarray(redshift, np.float64)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7 if sigma_km_s else 1)
+    added = np.zeros((len(z), len(bands)))
+    for rest, share in LINES[group]:
+        strength = share * width * level(np.full(len(z), rest))
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            seen = rest * (1.0 + z) * (1.0 + node * sigma_km_s / 299792.458)
+            for column, band in enumerate(bands):
+                response = FILTERS[band].throughput(seen) * seen / band_constants(band)[1]
+                added[:, column] += weight * strength * response
+    return added
+
+
+def nearest_type(young_fraction: npt.ArrayLike) -> npt.NDArray[np.str_]:
+    """Name of the galaxy type (E, Sbc, Scd, Im) with the closest young fraction; shape (n,)."""
+    names = np.array(list(TYPE_YOUNG_FRACTION))
+    values = np.array(list(TYPE_YOUNG_FRACTION.values()))
+    distance = np.abs(np.asarray(young_fraction, np.float64)[:, None] - values[None, :])
+    closest: npt.NDArray[np.str_] = names[np.argmin(distance, axis=1)]
+    return closest

@@ -1,0 +1,384 @@
+"""Tables of a simulated survey: catalogue, patches and the truth, and the end of a simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.simulate import images, sky
+from swimmy_scale.simulate.archive import CUTOUT_FOLDER, part_target, write_part
+from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.plan import (
+    CUTS,
+    FAULTS,
+    KINDS,
+    STREAM_CATALOGUE,
+    DoubleArray,
+    PartReceipt,
+    SimulationPlan,
+    allocate,
+    generator,
+)
+from swimmy_scale.simulate.spectra import nearest_type
+
+FORMAT_VERSION = 1
+CATALOGUE, PATCH_QA, TRUTH, SUMMARY = "catalogue.fits", "patch_qa.fits", "truth.fits", "simulation.json"
+
+# Section 2.2: an object with any of these set, in any band, is cut.
+FLAGS = (
+    "pixelflags_edge",
+    "pixelflags_interpolatedcenter",
+    "pixelflags_saturatedcenter",
+    "pixelflags_crcenter",
+    "pixelflags_bad",
+    "sdssshape_flag",
+    "pixelflags_bright_objectcenter",
+    "mask_brightstar_halo",
+    "mask_brightstar_ghost",
+    "mask_brightstar_blooming",
+)
+MAX_MAG, MIN_EXTENDEDNESS_MAG, REDSHIFT_LIMITS = 20.0, 0.2, (0.05, 0.2)
+
+Columns = dict[str, npt.NDArray[Any]]
+Map = Callable[[Callable[[int], PartReceipt], Iterable[int]], Iterable[PartReceipt]]
+
+
+@dataclass(frozen=True)
+class SimulationSummary:
+    """A finished survey.
+
+    Attributes
+    ----------
+    directory, cutouts, catalogue, patch_qa, truth : str
+        Paths; all but the first relative to ``directory``.
+    n_objects, n_files : int
+    size_bytes : int
+        Of all cutouts.
+    n_by_kind : dict of str to int
+        Objects of each of `KINDS`.
+    n_by_fault : dict of str to int
+        Objects of each code that ingest must report.
+    n_by_cut : dict of str to int
+        Objects that fail each of `CUTS`; an object that fails several counts for the first.
+    """
+
+    directory: str
+    cutouts: str
+    catalogue: str
+    patch_qa: str
+    truth: str
+    n_objects: int
+    n_files: int
+    size_bytes: int
+    n_by_kind: dict[str, int]
+    n_by_fault: dict[str, int]
+    n_by_cut: dict[str, int]
+
+
+def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Objects) -> Columns:
+    """The archive's catalogue of one part, by column name; what a pipeline would have measured."""
+    survey = plan.survey
+    n = len(objects.row)
+    rng = generator(plan, STREAM_CATALOGUE, part_index)
+    patches = [sky.patch_conditions(plan, *key) for key in _patch_keys(objects)]
+    fwhm = np.array([patch.fwhm_arcsec for patch in patches])
+    depth = np.array([patch.depth_mag for patch in patches])
+    flux = objects.flux * _calibration(plan, objects)
+    truth_mag = survey.zero_point_mag - 2.5 * np.log10(flux)
+    # 5 sigma at the depth, a model's aperture that is a few times the PSF's, and a floor of the calibration.
+    error = np.hypot(0.005, 3.0 * 1.0857 / 5.0 * 10.0 ** (0.4 * (truth_mag - depth)))
+    mag = truth_mag + error * rng.normal(size=truth_mag.shape)
+    reference = survey.bands.index(survey.magnitude_band)
+    psf_flux = images.psf_flux(objects, fwhm[:, reference], reference)
+    psf_mag = survey.zero_point_mag - 2.5 * np.log10(psf_flux) + 0.005 * rng.normal(size=n)
+
+    columns: Columns = {
+        "object_id": sky.object_ids(plan, objects.row),
+        "object_id_isnull": np.zeros(n, np.bool_),
+        "ra": objects.ra,
+        "dec": objects.dec,
+        "tract": objects.tract.astype(np.int32),
+        "patch": np.array([patch.patch for patch in patches], np.int32),
+    }
+    for number, band in enumerate(survey.bands):
+        columns[f"{band}_cmodel_mag"] = mag[:, number].astype(np.float32)
+        columns[f"{band}_cmodel_mag_isnull"] = np.zeros(n, np.bool_)
+    columns[f"{survey.magnitude_band}_psfflux_mag"] = psf_mag.astype(np.float32)
+    columns[f"{survey.magnitude_band}_psfflux_mag_isnull"] = np.zeros(n, np.bool_)
+
+    cut = allocate(plan).cut[objects.row]
+    flagged = np.where(cut == CUTS.index("flag"), rng.integers(len(FLAGS) * survey.n_bands, size=n), -1)
+    names = [f"{band}_{flag}" for band in survey.bands for flag in FLAGS]
+    columns |= {name: flagged == number for number, name in enumerate(names)}
+
+    # A spectrum gives no redshift for some of those that are outside of the redshift cut.
+    lost = (cut == CUTS.index("redshift")) & (rng.uniform(size=n) < 0.3)
+    columns["specz_redshift"] = np.where(lost, np.nan, objects.redshift + 2e-4 * rng.normal(size=n))
+    columns["specz_redshift_isnull"] = lost
+    columns["sample_class"] = _sample_class(plan, objects, rng)
+    return columns
+
+
+def truth_columns(plan: SimulationPlan, objects: Objects, catalogue: Columns) -> Columns:
+    """What was drawn, and what must come of it, by column name."""
+    survey = plan.survey
+    allocation = allocate(plan)
+    labels = np.array([*(code.label for _, code in FAULTS), ""])
+    planted = np.array([*(name for name, _ in FAULTS), ""])
+    fault = allocation.fault[objects.row]
+    columns: Columns = {
+        "object_id": catalogue["object_id"],
+        "line": objects.row + 2,
+        "kind": np.array(KINDS)[objects.kind],
+        "redshift": objects.redshift,
+        "sed": nearest_type(objects.young_fraction),
+        "young_fraction": objects.young_fraction,
+        "bulge_fraction": objects.bulge_fraction,
+        "nucleus_fraction": objects.nucleus_fraction,
+        "re_arcsec": objects.disk_re,
+        "axis_ratio": objects.disk_q,
+        "ew_oii": objects.ew_oii,
+        "ew_hb_oiii": objects.ew_hb_oiii,
+        "ew_ha_nii": objects.ew_ha_nii,
+        "r_zero_point_factor": objects.zero_point_factor,
+        "fault": labels[fault],
+        "planted_fault": planted[fault],
+        "cut": _failed_cut(plan, objects, catalogue),
+    }
+    mag = survey.zero_point_mag - 2.5 * np.log10(objects.flux)
+    return columns | {f"{band}_mag": mag[:, number] for number, band in enumerate(survey.bands)}
+
+
+def _patch_keys(objects: Objects) -> list[tuple[int, int]]:
+    return list(zip(objects.tract.tolist(), objects.patch_index.tolist(), strict=True))
+
+
+def _calibration(plan: SimulationPlan, objects: Objects) -> DoubleArray:
+    """Factor between the flux in the files and the true flux, shape (n, n_bands)."""
+    factor = np.ones((len(objects.row), plan.survey.n_bands))
+    if "r" in plan.survey.bands:
+        factor[:, plan.survey.bands.index("r")] = objects.zero_point_factor
+    return factor
+
+
+def _sample_class(plan: SimulationPlan, objects: Objects, rng: np.random.Generator) -> npt.NDArray[np.str_]:
+    """Class from a spectroscopic match (sections 2.2 and 3.1): a spectrum tells active nuclei and strong lines."""
+    training = rng.uniform(size=len(objects.row)) < plan.training_fraction
+    training &= objects.redshift < REDSHIFT_LIMITS[1]
+    known = {"xelg": "xelg", "quasar": "quasar", "type1_agn": "agn_candidate", "type2_agn": "agn_candidate"}
+    by_kind = np.array([known.get(kind, "") for kind in KINDS])[objects.kind]
+    result: npt.NDArray[np.str_] = np.where(by_kind != "", by_kind, np.where(training, "training", "other"))
+    return result
+
+
+def _failed_cut(plan: SimulationPlan, objects: Objects, catalogue: Columns) -> npt.NDArray[np.str_]:
+    """First cut of the paper's spectroscopic sample that the catalogue's values fail, empty for none."""
+    band = plan.survey.magnitude_band
+    flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in FLAGS]
+    redshift = catalogue["specz_redshift"]
+    extendedness = catalogue[f"{band}_psfflux_mag"] - catalogue[f"{band}_cmodel_mag"]
+    failed = {
+        "depth": objects.patch_index == sky.SHALLOW_PATCH,
+        "magnitude": ~(catalogue[f"{band}_cmodel_mag"] < MAX_MAG),
+        "flag": np.any(flags, axis=0),
+        "extendedness": ~(extendedness > MIN_EXTENDEDNESS_MAG),
+        "redshift": ~((redshift > REDSHIFT_LIMITS[0]) & (redshift < REDSHIFT_LIMITS[1])),
+    }
+    result: npt.NDArray[np.str_] = np.select([failed[cut] for cut in CUTS], list(CUTS), default="")
+    return result
+
+
+def _patch_columns(plan: SimulationPlan, keys: list[tuple[int, int]]) -> Columns:
+    """The archive's table of patches; those that are to be missing in it are left out."""
+    patches = [sky.patch_conditions(plan, *key) for key in keys if key[1] != sky.ABSENT_PATCH]
+    columns: Columns = {
+        "tract": np.array([patch.tract for patch in patches], np.int32),
+        "patch": np.array([patch.patch for patch in patches], np.int32),
+    }
+    for number, band in enumerate(plan.survey.bands):
+        columns[f"{band}seeing"] = np.array([patch.fwhm_arcsec[number] for patch in patches], np.float32)
+        columns[f"{band}mag_psf_depth"] = np.array([patch.depth_mag[number] for patch in patches], np.float32)
+    return columns
+
+
+_UNITS = {"ra": "deg", "dec": "deg", "re_arcsec": "arcsec", "ew_oii": "Angstrom", "ew_hb_oiii": "Angstrom"}
+_UNITS["ew_ha_nii"] = "Angstrom"
+
+
+def _write_table(path: Path, name: str, columns: Columns) -> None:
+    """Write columns as one FITS table, under its name only when complete; no time is in it."""
+    formats = {"b": "L", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column(
+                name=key,
+                array=values,
+                format=formats.get(values.dtype.kind + str(values.dtype.itemsize), formats.get(values.dtype.kind))
+                or f"{max(values.dtype.itemsize // 4, 1)}A",
+                unit=_UNITS.get(key, "mag" if key.endswith(("_mag", "depth")) else None),
+            )
+            for key, values in columns.items()
+        ],
+        name=name,
+    )
+    primary = fits.PrimaryHDU()
+    for hdu in (primary, table):
+        hdu.header["SIMULATE"] = (True, "simulated")
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    fits.HDUList([primary, table]).writeto(unfinished, overwrite=True)
+    unfinished.replace(path)
+
+
+def _counts(values: npt.NDArray[np.str_]) -> dict[str, int]:
+    names, numbers = np.unique(values[values != ""], return_counts=True)
+    return dict(zip(names.tolist(), numbers.tolist(), strict=True))
+
+
+def _check_receipts(directory: Path, plan: SimulationPlan, receipts: list[PartReceipt]) -> None:
+    if [receipt.part_index for receipt in receipts] != list(range(plan.n_parts)):
+        raise SwimmyError(
+            f"simulation in {directory}: {len(receipts)} receipts do not stand for {plan.n_parts} parts, each once. "
+            "Write every part, then finish."
+        )
+    expected = {str(Path(part_target(plan, index).path).name) for index in range(plan.n_parts)}
+    found = {entry.name for entry in (directory / CUTOUT_FOLDER).iterdir()}
+    strange, missing = sorted(found - expected), sorted(expected - found)
+    if strange:
+        raise SwimmyError(
+            f"{directory / CUTOUT_FOLDER} holds {len(strange)} entries that are not of this survey, the first is "
+            f"{strange[0]!r}. Remove them, or simulate into an empty directory."
+        )
+    if missing:
+        raise SwimmyError(f"{directory / CUTOUT_FOLDER} lacks {missing[0]!r}. Write this part again, then finish.")
+
+
+def finish(directory: str, plan: SimulationPlan, receipts: Iterable[PartReceipt]) -> SimulationSummary:
+    """Write catalogue, patch table and truth of a survey whose parts are written, and last ``simulation.json``.
+
+    Parameters
+    ----------
+    directory : str
+    plan : SimulationPlan
+    receipts : iterable of PartReceipt
+        Of all parts, in any order.
+
+    Raises
+    ------
+    SwimmyError
+        When a part is missing, given twice or not there, or ``cutouts`` holds what is not of this survey.
+    """
+    folder = Path(directory)
+    by_part = sorted(receipts, key=lambda receipt: receipt.part_index)
+    _check_receipts(folder, plan, by_part)
+    catalogues, truths, keys = [], [], set()
+    for part_index in range(plan.n_parts):
+        objects, _ = draw_objects(plan, part_index)
+        catalogues.append(catalogue_columns(plan, part_index, objects))
+        truths.append(truth_columns(plan, objects, catalogues[-1]))
+        keys |= set(_patch_keys(objects))
+    catalogue, truth = _stacked(catalogues), _stacked(truths)
+    _write_table(folder / CATALOGUE, "CATALOGUE", catalogue)
+    _write_table(folder / PATCH_QA, "PATCH_QA", _patch_columns(plan, sorted(keys)))
+    _write_table(folder / TRUTH, "TRUTH", truth)
+    summary = SimulationSummary(
+        directory=directory,
+        cutouts=CUTOUT_FOLDER,
+        catalogue=CATALOGUE,
+        patch_qa=PATCH_QA,
+        truth=TRUTH,
+        n_objects=plan.n_objects,
+        n_files=sum(receipt.n_files for receipt in by_part),
+        size_bytes=sum(receipt.size_bytes for receipt in by_part),
+        n_by_kind=_counts(truth["kind"]),
+        n_by_fault=_counts(truth["fault"]),
+        n_by_cut=_counts(truth["cut"]),
+    )
+    _write_summary(folder, plan, summary)
+    return summary
+
+
+def _stacked(parts: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _plan_record(plan: SimulationPlan) -> dict[str, Any]:
+    """The plan as JSON gives it back."""
+    record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan)))
+    return record
+
+
+def _write_summary(folder: Path, plan: SimulationPlan, summary: SimulationSummary) -> None:
+    record = dataclasses.asdict(summary)
+    del record["directory"]  # a survey can be moved
+    content = {"format_version": FORMAT_VERSION, "simulated": True, "plan": _plan_record(plan), "summary": record}
+    unfinished = folder / f".{SUMMARY}.unfinished"
+    with unfinished.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(folder / SUMMARY)
+
+
+def _read_summary(folder: Path, plan: SimulationPlan) -> SimulationSummary | None:
+    """The summary of a finished survey of this plan; None where there is none yet."""
+    path = folder / SUMMARY
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        same = content["format_version"] == FORMAT_VERSION and content["plan"] == _plan_record(plan)
+        summary = SimulationSummary(directory=str(folder), **content["summary"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SwimmyError(f"{path} is not the record of a simulation ({error}). Remove the directory.") from error
+    if not same:
+        raise SwimmyError(
+            f"{folder} holds a simulated survey of another plan (see {path}). Simulate into another directory, or "
+            "remove this one."
+        )
+    return summary
+
+
+def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> SimulationSummary:  # noqa: A002
+    """Simulate a survey: write all parts, then the tables. Where the same survey is finished already, do nothing.
+
+    Parameters
+    ----------
+    directory : str
+        Gets ``cutouts/``, ``catalogue.fits``, ``patch_qa.fits``, ``truth.fits`` and ``simulation.json``.
+    plan : SimulationPlan
+    map : callable
+        Applies a function to every part number, as the built-in does, here or on other machines.
+
+    Raises
+    ------
+    SwimmyError
+        When the directory holds another survey, or remains of one.
+    """
+    folder = Path(directory)
+    done = _read_summary(folder, plan)
+    if done is not None:
+        return done
+    folder.mkdir(parents=True, exist_ok=True)
+    receipts = list(map(_PartWriter(directory, plan), range(plan.n_parts)))
+    return finish(directory, plan, receipts)
+
+
+@dataclass(frozen=True)
+class _PartWriter:
+    """`write_part` with all but the part's number given; unlike a lambda it can be sent to another process."""
+
+    directory: str
+    plan: SimulationPlan
+
+    def __call__(self, part_index: int) -> PartReceipt:
+        return write_part(self.directory, self.plan, part_index)

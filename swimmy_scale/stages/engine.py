@@ -1,0 +1,190 @@
+"""How any stage runs: plan, do what has no valid receipt, finish from receipts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.receipts import FINISHED, Ledger, Receipt, task_name
+
+log = logging.getLogger("swimmy_scale")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of a stage, small enough to send: numbers, paths and digests, no pixels.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        Where the receipt goes.
+    index : int
+        Partition, or training run.
+    identity : str
+        Digest of everything that determines the output.
+    n_objects : int
+    """
+
+    ledger: Ledger
+    index: int
+    identity: str
+    n_objects: int
+
+    @property
+    def name(self) -> str:
+        """Name of the task's receipt."""
+        return task_name(self.index)
+
+
+@dataclass(frozen=True)
+class Poll:
+    """Progress that is seen on disk while tasks run.
+
+    Attributes
+    ----------
+    unit : str
+        What is counted, such as ``epochs``.
+    total : int
+    count : callable
+        Returns how many are done.
+    """
+
+    unit: str
+    total: int
+    count: Callable[[], int]
+
+
+class Stage(Protocol):
+    """What the engine needs to know of a stage."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The receipts of the stage."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of the stage's configuration and inputs."""
+
+    @property
+    def perform(self) -> Callable[[Any], Receipt]:
+        """A module-level function that does one task, commits its receipt and returns it."""
+
+    def poll(self) -> Poll | None:
+        """How to count what is done inside of long tasks, or None where receipts tell enough."""
+
+    def plan(self) -> Sequence[Task]:
+        """All tasks, in order; makes the stores that they write to."""
+
+    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        """Close the stage from the receipts of all tasks."""
+
+
+class Workers(Protocol):
+    """Something that performs tasks: this process, or a Dask cluster."""
+
+    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
+        """Perform every task and yield receipts as they come, in any order."""
+
+
+class SerialWorkers:
+    """Performs tasks one after the other in this process: the specification of every other way."""
+
+    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
+        """Perform every task in order."""
+        for task in tasks:
+            yield perform(task)
+
+
+class Watcher(Protocol):
+    """Told of a stage's progress."""
+
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None) -> None:
+        """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
+
+    def advance(self, receipt: Receipt) -> None:
+        """One task is on disk."""
+
+    def stop(self, stage: str) -> None:
+        """The stage is finished."""
+
+
+def finished_parts(stage: Stage) -> list[Receipt] | None:
+    """Receipts of a stage that is finished and whole on disk, or None.
+
+    A finished stage is judged by its configuration and its own files; the inputs of the first stage may
+    have been removed since.
+    """
+    done = stage.ledger.valid(FINISHED, stage.identity)
+    if done is None:
+        return None
+    parts = []
+    for index in range(int(done.details.get("n_tasks", 0))):
+        part = stage.ledger.read(task_name(index))
+        if part is None or stage.ledger.valid(part.name, part.identity) is None:
+            return None
+        parts.append(part)
+    if done.n_objects != sum(part.n_objects for part in parts):
+        return None
+    return parts
+
+
+def run_stage(
+    stage: Stage,
+    workers: Callable[[int], Any],
+    watcher: Watcher,
+) -> Receipt:
+    """Bring a stage to its end, doing only what is not on disk.
+
+    Parameters
+    ----------
+    workers : callable
+        Given the number of tasks to do, returns a context manager that yields `Workers`.
+
+    Returns
+    -------
+    Receipt
+        The receipt that closes the stage.
+
+    Raises
+    ------
+    SwimmyError
+        When a task fails, or receipts do not add up.
+    """
+    name = stage.ledger.stage
+    parts = finished_parts(stage)
+    if parts is not None:
+        n_objects = sum(part.n_objects for part in parts)
+        watcher.start(name, n_objects, n_objects)
+        watcher.stop(name)
+        done = stage.ledger.read(FINISHED)
+        if done is not None:
+            return done
+    tasks = stage.plan()
+    stage.ledger.remove(FINISHED)
+    pending = [task for task in tasks if stage.ledger.valid(task.name, task.identity) is None]
+    for task in pending:
+        # A receipt that does not hold any more must not outlive the files that are about to change.
+        stage.ledger.remove(task.name)
+    total = sum(task.n_objects for task in tasks)
+    watcher.start(name, total, total - sum(task.n_objects for task in pending), stage.poll() if pending else None)
+    if pending:
+        with workers(len(pending)) as pool:
+            for receipt in pool.map(stage.perform, pending):
+                watcher.advance(receipt)
+    receipts = [_committed(stage.ledger, task) for task in tasks]
+    done = stage.finish(receipts)
+    watcher.stop(name)
+    return done
+
+
+def _committed(ledger: Ledger, task: Task) -> Receipt:
+    receipt = ledger.read(task.name)
+    if receipt is None or receipt.identity != task.identity or receipt.n_objects != task.n_objects:
+        raise SwimmyError(
+            f"{ledger.path(task.name)}: no receipt for this task although it was performed. "
+            "Check the disk, then run the same command again."
+        )
+    return receipt

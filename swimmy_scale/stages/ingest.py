@@ -1,0 +1,207 @@
+"""Ingest: catalogue and pixel sources become ``cutouts.zarr``; bad objects go to quarantine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import swimmy_scale
+from swimmy_scale import receipts as commit
+from swimmy_scale.cutouts import FORMAT_VERSION, create_cutouts, cutouts_layout
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.catalogue import Objects, read_catalogue
+from swimmy_scale.ingest.sources import Index, build_index, list_source, read_rows
+from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, plain
+from swimmy_scale.quarantine import Fault, merge_faults
+from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.stages.engine import Task, log
+from swimmy_scale.store import Layout, digest_columns, write_partition
+from swimmy_scale.survey import Survey
+
+
+@dataclass(frozen=True)
+class IngestTask(Task):
+    """One partition to ingest: its catalogue rows and where their pixels lie."""
+
+    cutouts: Path
+    layout: Layout
+    survey: Survey
+    objects: Objects
+    sources: Index
+
+
+def ingest_partition(task: IngestTask) -> Receipt:
+    """Read one partition's pixels, check them, write the partition, commit its receipt.
+
+    Every catalogue row has its row in the store; a quarantined one holds NaN pixels and its code.
+    """
+    objects, rows = task.objects, task.layout.rows(task.index)
+    image, faults, warnings, input_sha256 = read_rows(
+        task.sources, rows.start, objects.object_id, objects.ra, objects.dec, task.survey
+    )
+    merged = merge_faults([*objects.faults, *faults])
+    code = np.zeros(len(rows), np.uint8)
+    for fault in merged:
+        code[fault.row - rows.start] = fault.code
+    image[code != 0] = np.nan
+    values: dict[str, Any] = {
+        "image": image,
+        "object_id": objects.object_id,
+        "ra": objects.ra,
+        "dec": objects.dec,
+        "fwhm_arcsec": objects.fwhm_arcsec,
+        "mag": objects.mag,
+        "psf_mag": objects.psf_mag,
+        "depth_mag": objects.depth_mag,
+        "flags": objects.flags,
+        "redshift": objects.redshift,
+        "sample_class": objects.sample_class,
+        "quarantine_code": code,
+        **objects.kept,
+    }
+    files = write_partition(task.cutouts, task.layout, task.index, values)
+    receipt = Receipt(
+        stage=task.ledger.stage,
+        name=task.name,
+        identity=task.identity,
+        n_objects=len(rows),
+        first_object_id=int(objects.object_id[0]),
+        last_object_id=int(objects.object_id[-1]),
+        data_digest=digest_columns(values),
+        files=task.ledger.record_files(files),
+        details={
+            "input_sha256": input_sha256,
+            "n_ingested": int((code == 0).sum()),
+            "n_quarantined": int((code != 0).sum()),
+            "warnings": dict(Counter(warnings)),
+            "quarantined": [_record(fault, int(objects.object_id[fault.row - rows.start])) for fault in merged],
+        },
+    )
+    task.ledger.commit(receipt)
+    return receipt
+
+
+def _record(fault: Fault, object_id: int) -> list[Any]:
+    return [fault.row, object_id, int(fault.code), fault.band, fault.source, fault.reason]
+
+
+def column_type(values: np.ndarray[Any, Any]) -> str:
+    """Type under which a kept catalogue column is stored."""
+    return "string" if values.dtype.kind in "TOUS" else values.dtype.name
+
+
+@dataclass(frozen=True)
+class IngestStage:
+    """Ingest of a whole survey into ``cutouts.zarr``."""
+
+    ledger: Ledger
+    cutouts: Path
+    survey: Survey
+    catalogue: CatalogueSource
+    sources: IngestSection
+    storage: StorageSection
+
+    perform: Callable[[IngestTask], Receipt] = ingest_partition
+
+    @property
+    def identity(self) -> str:
+        """Digest of survey, catalogue and source descriptions and the code version."""
+        return commit.digest_json(
+            [
+                "ingest",
+                FORMAT_VERSION,
+                swimmy_scale.__version__,
+                *(plain(part) for part in (self.survey, self.catalogue, self.sources, self.storage)),
+            ]
+        )
+
+    def _index(self, objects: Objects) -> Index:
+        section = self.sources
+        paths = list(section.coadd.values()) or list(section.sources)
+        for path in paths:
+            if not path.exists():
+                raise SwimmyError(f"{path}: no such file or folder. Correct the sources of the job.")
+        if section.coadd:
+            listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
+        else:
+            listings = [list_source(str(path), self.survey, kind=section.kind) for path in paths]
+        index = build_index(
+            listings,
+            objects.object_id,
+            objects.ra,
+            objects.dec,
+            self.survey,
+            name_pattern=section.name_pattern,
+            match_radius_arcsec=section.match_radius_arcsec,
+        )
+        for warning in [*objects.warnings, *index.warnings]:
+            log.warning(warning)
+        return index
+
+    def _layout(self, objects: Objects) -> Layout:
+        return cutouts_layout(
+            len(objects),
+            self.survey,
+            {name: column_type(values) for name, values in objects.kept.items()},
+            self.storage.partition_objects,
+            self.storage.chunk_objects,
+            {"simulated": objects.simulated, "available_columns": sorted(objects.available)},
+        )
+
+    def poll(self) -> None:
+        """Receipts tell the progress."""
+
+    def plan(self) -> Sequence[IngestTask]:
+        """Read the catalogue, find every object's pixels, create the store; one task a partition."""
+        objects = read_catalogue(self.catalogue, self.survey)
+        index = self._index(objects)
+        layout = self._layout(objects)
+        create_cutouts(self.cutouts, layout)
+        tasks = []
+        for partition in range(layout.n_partitions):
+            rows = layout.rows(partition)
+            part, sources = objects.slice(rows.start, rows.stop), index.slice(rows.start, rows.stop)
+            identity = commit.digest_json(
+                [self.identity, layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
+            )
+            tasks.append(
+                IngestTask(
+                    ledger=self.ledger,
+                    index=partition,
+                    identity=identity,
+                    n_objects=len(rows),
+                    cutouts=self.cutouts,
+                    layout=layout,
+                    survey=self.survey,
+                    objects=part,
+                    sources=sources,
+                )
+            )
+        commit.write_json(
+            self.ledger.folder / "ingest.notes.json",
+            {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)},
+        )
+        return tasks
+
+    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        """Add up what the partitions counted; given = ingested + quarantined."""
+        counts = {key: sum(int(r.details[key]) for r in receipts) for key in ("n_ingested", "n_quarantined")}
+        warnings: Counter[str] = Counter()
+        for receipt in receipts:
+            warnings.update(receipt.details["warnings"])
+        given = sum(receipt.n_objects for receipt in receipts)
+        if given != sum(counts.values()):
+            raise SwimmyError(f"{self.cutouts}: {given} objects given, but {counts}. Run `swimmy-scale verify`.")
+        names = sorted(item for item in self.cutouts.rglob("zarr.json"))
+        labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
+        return self.ledger.finish(
+            self.identity,
+            receipts,
+            [*names, *labels],
+            {"n_tasks": len(receipts), **counts, "warnings": dict(sorted(warnings.items()))},
+        )

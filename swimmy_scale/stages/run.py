@@ -1,0 +1,284 @@
+"""A run directory: the stages of a job, one after the other, resumed where they stopped."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import swimmy_scale
+from swimmy_scale import receipts as commit
+from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import Job, NetworkSection, dump_job, parse_job
+from swimmy_scale.network import Network
+from swimmy_scale.receipts import FINISHED, Damage, Ledger
+from swimmy_scale.stages.engine import Stage, Watcher, run_stage
+from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.inputs import cutouts_ledger
+from swimmy_scale.stages.picture import PictureStage
+from swimmy_scale.stages.score import ScoreStage
+from swimmy_scale.stages.select import SelectStage
+from swimmy_scale.stages.train import TrainStage
+
+STAGES = ("ingest", "train", "score", "select", "picture")
+PROVENANCE_VERSION = 1
+PACKAGES = ("astropy", "dask", "distributed", "keras", "numpy", "tensorflow", "xarray", "zarr")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and its job.
+
+    Attributes
+    ----------
+    directory : Path
+    job : Job
+    n_workers : int
+        Worker processes; 0 does everything in this process.
+    n_cores : int
+        Cores that the workers share.
+    """
+
+    directory: Path
+    job: Job
+    n_workers: int
+    n_cores: int
+
+    def ledger(self, stage: str) -> Ledger:
+        """The receipts of a stage."""
+        return Ledger(self.directory / "receipts", self.directory, stage)
+
+    @property
+    def cutouts(self) -> Path:
+        """The run's own ``cutouts.zarr``, or the one that the job names."""
+        return self.job.cutouts or self.directory / "cutouts.zarr"
+
+    @property
+    def scores(self) -> Path:
+        """The run's ``scores.zarr``."""
+        return self.directory / "scores.zarr"
+
+    def threads(self) -> int:
+        """Threads of a scoring process. One process for all has trained with its own number, and keeps it."""
+        if self.n_workers == 0:
+            return self.job.train.n_threads if self.job.train else self.n_cores
+        return max(self.n_cores // self.n_workers, 1)
+
+    def stages(self) -> Iterator[Stage]:
+        """The stages of the job in order; each is made when those before it are finished."""
+        job = self.job
+        if job.ingest is not None and job.catalogue is not None:
+            yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, job.catalogue, job.ingest, job.storage)
+        if job.model is None:
+            yield self._train()
+        yield self._score()
+        yield SelectStage(
+            ledger=self.ledger("select"),
+            scores=self.scores,
+            output=self.directory,
+            levels=job.select.levels,
+            formats=job.select.formats,
+            thresholds_from=job.select.thresholds_from,
+            ingest=cutouts_ledger(self.cutouts),
+            score=self.ledger("score"),
+        )
+        model, sha256 = self._model()
+        yield PictureStage(
+            ledger=self.ledger("picture"),
+            cutouts=self.cutouts,
+            scores=self.scores,
+            picture=self.directory / "candidates.png",
+            model=model,
+            model_sha256=sha256,
+            network=job.network(),
+            n_threads=self.threads(),
+            select=self.ledger("select"),
+        )
+
+    def _train(self) -> TrainStage:
+        job = self.job
+        if job.train is None:
+            raise SwimmyError("the job has neither train nor model, so there are no weights to score with. Add one.")
+        return TrainStage(
+            ledger=self.ledger("train"),
+            cutouts=self.cutouts,
+            models=self.directory / "models",
+            network=job.network(),
+            schedule=job.schedule(0),
+            n_runs=job.train.n_runs,
+            cuts=job.sample,
+            classes=job.train.classes,
+            max_objects=job.train.max_objects,
+            n_threads=job.train.n_threads,
+        )
+
+    def _model(self) -> tuple[Path, str]:
+        if self.job.model is not None:
+            return self.job.model.path, self.job.model.sha256
+        done = self.ledger("train").read(FINISHED)
+        if done is None:
+            raise SwimmyError(f"{self.directory}: training is not finished. Run the job again.")
+        return self.directory / "models" / "selected.keras", str(done.details["model_sha256"])
+
+    def _score(self) -> ScoreStage:
+        model, sha256 = self._model()
+        return ScoreStage(
+            ledger=self.ledger("score"),
+            cutouts=self.cutouts,
+            scores=self.scores,
+            model=model,
+            model_sha256=sha256,
+            network=self.job.network(),
+            cuts=self.job.sample,
+            batch_size=self.job.score.batch_size,
+            n_threads=self.threads(),
+        )
+
+
+def network_for(cutouts: Path, section: NetworkSection) -> Network:
+    """The network for a store's bands and cutout size."""
+    survey = Cutouts(cutouts).survey
+    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
+
+
+def run_status(directory: Path) -> list[dict[str, Any]]:
+    """What a run directory says of its stages, without asking anybody.
+
+    Returns
+    -------
+    list of dict
+        For each stage: ``stage``, ``finished``, ``n_tasks`` with a receipt, ``n_objects`` in them,
+        ``n_quarantined``.
+
+    Raises
+    ------
+    SwimmyError
+        When ``directory`` is not a run directory.
+    """
+    folder = directory / "receipts"
+    if not folder.is_dir():
+        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
+    rows = []
+    for stage in STAGES:
+        ledger = Ledger(folder, directory, stage)
+        receipts = [receipt for name in ledger.names() if (receipt := ledger.read(name)) is not None]
+        parts = [receipt for receipt in receipts if receipt.name != FINISHED]
+        rows.append(
+            {
+                "stage": stage,
+                "finished": len(parts) < len(receipts),
+                "n_tasks": len(parts),
+                "n_objects": sum(receipt.n_objects for receipt in parts),
+                "n_quarantined": sum(int(receipt.details.get("n_quarantined", 0)) for receipt in parts),
+            }
+        )
+    return rows
+
+
+def freeze_job(directory: Path, job: Job) -> None:
+    """Write ``job.yaml`` once; a run directory belongs to one job.
+
+    Raises
+    ------
+    SwimmyError
+        When it holds another job, naming the sections that differ.
+    """
+    path = directory / "job.yaml"
+    ledger = Ledger(directory / "receipts", directory, "job")
+    text = dump_job(job)
+    receipt = ledger.read(FINISHED)
+    if path.exists() and (receipt is None or ledger.valid(FINISHED, receipt.identity) is not None):
+        frozen = parse_job(path.read_text(), path, Job)
+        if frozen != job:
+            differ = [name for name in Job.model_fields if getattr(frozen, name) != getattr(job, name)]
+            raise SwimmyError(
+                f"{directory} holds another job: {', '.join(differ)} differ from {path}. "
+                "Choose another --output, or give the job that it was made with."
+            )
+        if receipt is not None:
+            return
+    commit.write_atomically(path, text.encode())
+    ledger.finish(commit.digest_json(text), [], [path])
+
+
+def write_provenance(run: Run) -> None:
+    """Write ``provenance.json``: versions, and digests of inputs, configuration and model."""
+    ledger = run.ledger("provenance")
+    digests = {}
+    for stage in STAGES:
+        source = cutouts_ledger(run.cutouts) if stage == "ingest" else run.ledger(stage)
+        receipt = source.read(FINISHED)
+        if receipt is not None:
+            digests[stage] = {"identity": receipt.identity, "data": receipt.data_digest}
+    content = {
+        "format_version": PROVENANCE_VERSION,
+        "swimmy_scale": swimmy_scale.__version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "job_sha256": commit.digest_json(dump_job(run.job)),
+        "model_sha256": run._model()[1],
+        "stages": digests,
+    }
+    identity = commit.digest_json(content)
+    if ledger.valid(FINISHED, identity) is None:
+        path = run.directory / "provenance.json"
+        commit.write_json(path, content)
+        ledger.finish(identity, [], [path])
+
+
+def sweep(directory: Path) -> None:
+    """Remove what interrupted writes left under temporary names; the driver's lock must be held."""
+    for path in directory.rglob("*.partial"):
+        if path.is_file():
+            path.unlink()
+
+
+def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[str, Any]:
+    """Do everything that the job asks for, resuming where an earlier call stopped.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``.
+
+    Raises
+    ------
+    SwimmyError
+        When another driver holds the directory, the directory belongs to another job, or a stage fails.
+    """
+    with commit.driver_lock(run.directory / "log"):
+        sweep(run.directory)
+        freeze_job(run.directory, run.job)
+        for stage in run.stages():
+            run_stage(stage, workers, watcher)
+        write_provenance(run)
+    summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
+    return summary
+
+
+def verify_run(directory: Path) -> list[Damage]:
+    """Compare every byte of a run directory with its receipts; take back the receipts of what is damaged.
+
+    Returns
+    -------
+    list of Damage
+        Empty when all is well. After `run` all of it is well again.
+
+    Raises
+    ------
+    SwimmyError
+        When ``directory`` is not a run directory.
+    """
+    folder = directory / "receipts"
+    if not folder.is_dir():
+        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
+    with commit.driver_lock(directory / "log"):
+        damage = commit.verify(folder, directory, ("job", *STAGES, "provenance"))
+        for item in damage:
+            Ledger(folder, directory, item.stage).remove(item.name)
+    return damage

@@ -1,0 +1,230 @@
+"""Scoring: one partition of ``cutouts.zarr`` becomes the same partition of ``scores.zarr``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import swimmy_scale
+from swimmy_scale import receipts as commit
+from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.network import Network
+from swimmy_scale.preprocess import preprocess
+from swimmy_scale.quarantine import Code
+from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.sample import CutCount, Cuts, merge_counts
+from swimmy_scale.scores import FORMAT_VERSION, scores_layout
+from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.inputs import SampleRule, partition_digest
+from swimmy_scale.store import Layout, create, digest_columns, write_partition
+from swimmy_scale.survey import FloatArray
+
+if TYPE_CHECKING:
+    from swimmy_scale.scorer import Scorer
+
+AnyArray = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ScoreTask(Task):
+    """One partition to score."""
+
+    cutouts: Path
+    scores: Path
+    layout: Layout
+    model: Path
+    model_sha256: str
+    network: Network
+    rule: SampleRule
+    batch_size: int
+    n_threads: int
+
+
+@functools.lru_cache(maxsize=1)
+def _scorer(model: Path, sha256: str, network: Network, cutouts: Path, batch_size: int, n_threads: int) -> Scorer:
+    """The scorer of this process: loaded once for a model's digest, not once a task."""
+    # Keras takes seconds to import: only processes that score pay for it.
+    from swimmy_scale.autoencoder import configure_threads, load
+    from swimmy_scale.scorer import Scorer
+
+    configure_threads(n_threads)
+    return Scorer(load(model, network, sha256), network, Cutouts(cutouts).survey, batch_size)
+
+
+def _score_rows(store: Cutouts, scorer: Scorer, lo: int, hi: int, usable: AnyArray) -> tuple[FloatArray, FloatArray]:
+    """Scores and residuals of rows ``lo`` to ``hi``, NaN where not usable."""
+    n_bands = store.survey.n_bands
+    score = np.full((hi - lo, n_bands), np.nan, np.float32)
+    residual = score.copy()
+    for start in range(lo, hi, store.chunk_objects):
+        stop = min(start + store.chunk_objects, hi)
+        rows = np.flatnonzero(usable[start - lo : stop - lo])
+        if rows.size:
+            source = preprocess(
+                store.images(start, stop)[rows], store.read("fwhm_arcsec", start, stop)[rows], store.survey
+            )
+            score[start - lo + rows], residual[start - lo + rows] = scorer.score(source)
+    return score, residual
+
+
+def score_partition(task: ScoreTask) -> Receipt:
+    """Score one partition, write it, commit its receipt.
+
+    An object whose score is not finite is quarantined with a reason; its score is NaN.
+    """
+    store = Cutouts(task.cutouts)
+    rows = task.layout.rows(task.index)
+    lo, hi = rows.start, rows.stop
+    code = store.read("quarantine_code", lo, hi)
+    scorer = _scorer(task.model, task.model_sha256, task.network, task.cutouts, task.batch_size, task.n_threads)
+    score, residual = _score_rows(store, scorer, lo, hi, code == 0)
+    failed = np.flatnonzero((code == 0) & ~np.isfinite(score + residual).all(axis=1))
+    score[failed] = residual[failed] = np.nan
+    code[failed] = Code.SCORING_FAILED
+    in_sample, counts = task.rule.apply(store, lo, hi, code == 0)
+    object_id = store.read("object_id", lo, hi)
+    values = {
+        "score": score,
+        "residual": residual,
+        "object_id": object_id,
+        "ra": store.read("ra", lo, hi),
+        "dec": store.read("dec", lo, hi),
+        "in_sample": in_sample,
+        "sample_class": store.read("sample_class", lo, hi),
+        "quarantine_code": code,
+        **{name: store.read(name, lo, hi) for name in store.kept},
+    }
+    files = write_partition(task.scores, task.layout, task.index, values)
+    receipt = Receipt(
+        stage=task.ledger.stage,
+        name=task.name,
+        identity=task.identity,
+        n_objects=hi - lo,
+        first_object_id=int(object_id[0]),
+        last_object_id=int(object_id[-1]),
+        data_digest=digest_columns(values),
+        files=task.ledger.record_files(files),
+        details={
+            "n_scored": int((code == 0).sum()),
+            "n_quarantined": int((code != 0).sum()),
+            "cuts": [asdict(count) for count in counts],
+            "quarantined": [
+                [lo + int(row), int(object_id[row]), int(Code.SCORING_FAILED), "", "", "score is not finite"]
+                for row in failed
+            ],
+        },
+    )
+    task.ledger.commit(receipt)
+    return receipt
+
+
+@dataclass(frozen=True)
+class ScoreStage:
+    """Scores of a whole ``cutouts.zarr``.
+
+    Attributes
+    ----------
+    ledger : Ledger
+    cutouts, scores : Path
+    model : Path
+    model_sha256 : str
+        Digest that the model file must have.
+    network : Network
+    cuts : Cuts
+        Decide ``in_sample``.
+    batch_size : int
+    n_threads : int
+        Threads of each worker; changes the speed only.
+    """
+
+    ledger: Ledger
+    cutouts: Path
+    scores: Path
+    model: Path
+    model_sha256: str
+    network: Network
+    cuts: Cuts
+    batch_size: int
+    n_threads: int
+
+    perform: Callable[[ScoreTask], Receipt] = score_partition
+
+    @property
+    def identity(self) -> str:
+        """Digest of model, cuts, code version and the cutouts' own identity."""
+        return commit.digest_json(
+            [
+                "score",
+                FORMAT_VERSION,
+                swimmy_scale.__version__,
+                self.model_sha256,
+                asdict(self.network),
+                asdict(self.cuts),
+                Cutouts(self.cutouts).attrs["layout_sha256"],
+            ]
+        )
+
+    def _layout(self, store: Cutouts) -> Layout:
+        return scores_layout(
+            store.n_objects,
+            store.attrs["survey"],
+            store.survey,
+            store.kept,
+            store.partition_objects,
+            store.chunk_objects,
+            {
+                "model_sha256": self.model_sha256,
+                "simulated": bool(store.attrs.get("simulated", False)),
+            },
+        )
+
+    def poll(self) -> None:
+        """Receipts tell the progress."""
+
+    def plan(self) -> Sequence[ScoreTask]:
+        """One task a partition; creates ``scores.zarr``."""
+        store = Cutouts(self.cutouts)
+        layout = self._layout(store)
+        create(self.scores, layout)
+        rule = SampleRule.of(store, self.cuts)
+        return [
+            ScoreTask(
+                ledger=self.ledger,
+                index=index,
+                identity=commit.digest_json([self.identity, partition_digest(self.cutouts, index)]),
+                n_objects=len(layout.rows(index)),
+                cutouts=self.cutouts,
+                scores=self.scores,
+                layout=layout,
+                model=self.model,
+                model_sha256=self.model_sha256,
+                network=self.network,
+                rule=rule,
+                batch_size=self.batch_size,
+                n_threads=self.n_threads,
+            )
+            for index in range(layout.n_partitions)
+        ]
+
+    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        """Add up what the partitions counted."""
+        files = create(self.scores, self._layout(Cutouts(self.cutouts)))
+        counts = merge_counts([[CutCount(**count) for count in r.details["cuts"]] for r in receipts])
+        return self.ledger.finish(
+            self.identity,
+            receipts,
+            # The root's metadata are extended, and vouched for, by the selection.
+            [file for file in files if file != self.scores / "zarr.json"],
+            {
+                "n_tasks": len(receipts),
+                "n_scored": sum(int(r.details["n_scored"]) for r in receipts),
+                "n_quarantined": sum(int(r.details["n_quarantined"]) for r in receipts),
+                "cuts": [asdict(count) for count in counts],
+            },
+        )

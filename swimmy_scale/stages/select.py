@@ -1,0 +1,261 @@
+"""Selection: exact thresholds over the whole sample, candidate flags, the candidate catalogue, the summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import swimmy_scale
+from swimmy_scale import receipts as commit
+from swimmy_scale.catalog import candidate_columns, write_candidates
+from swimmy_scale.cuts import (
+    candidates,
+    high_but_negative,
+    load_thresholds,
+    selection_counts,
+    streamed_thresholds,
+    thresholds,
+    thresholds_to_json,
+)
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.quarantine import Code
+from swimmy_scale.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.scores import Scores, write_selection
+from swimmy_scale.stages.engine import Task
+from swimmy_scale.survey import BoolArray
+
+SUMMARY_VERSION = 1
+# Below this the sample's scores lie in memory (20 bytes an object); above it they are counted in two passes.
+IN_MEMORY_OBJECTS = 20_000_000
+QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
+
+
+def sample_thresholds(
+    scores: Scores, fractions: Sequence[float], in_memory_objects: int = IN_MEMORY_OBJECTS
+) -> npt.NDArray[np.float64]:
+    """Thresholds of this sample: float64 (level, band), the same number in memory and streamed."""
+    if scores.n_objects <= in_memory_objects:
+        blocks = list(scores.sample_scores())
+        return thresholds(np.concatenate(blocks), fractions)
+    return streamed_thresholds(scores.sample_scores, scores.survey.n_bands, fractions)
+
+
+def _flags(scores: Scores, threshold: npt.NDArray[np.float64]) -> Iterator[tuple[int, BoolArray]]:
+    selecting = scores.survey.band_index(scores.survey.selecting_bands)
+    for lo, (score, residual, in_sample) in scores.blocks("score", "residual", "in_sample"):
+        yield lo, candidates(score, residual, threshold, in_sample, selecting)
+
+
+def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
+    """Columns of the candidate catalogue, from the flags on disk."""
+    parts = []
+    names = ("object_id", "ra", "dec", "score", "residual", "candidate", *scores.kept)
+    for lo in range(0, scores.n_objects, 1 << 18):
+        hi = min(lo + (1 << 18), scores.n_objects)
+        chosen = scores.read("candidate", lo, hi).any(axis=(1, 2))
+        parts.append({name: scores.read(name, lo, hi)[chosen] for name in names})
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    kept = {name: columns[name] for name in scores.kept}
+    bands = scores.survey.bands
+    return candidate_columns(
+        columns["object_id"],
+        columns["ra"],
+        columns["dec"],
+        columns["score"],
+        columns["residual"],
+        columns["candidate"],
+        levels,
+        bands,
+        scores.survey.selecting_bands,
+        kept,
+    )
+
+
+def _selected(scores: Scores, levels: Sequence[str], threshold: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Table 2's rows for each level, added up block by block."""
+    selecting = list(scores.survey.selecting_bands)
+    picks = scores.survey.band_index(selecting)
+    flags, classes, negative = [], [], np.zeros((len(levels), len(selecting)), np.int64)
+    for lo, (score, residual, in_sample, known) in scores.blocks("score", "residual", "in_sample", "sample_class"):
+        # Only the sample's booleans stay: a few bytes an object.
+        flags.append(scores.read("candidate", lo, lo + len(score))[in_sample][:, :, picks])
+        classes.append(known[in_sample].astype(str))
+        for k in range(len(levels)):
+            negative[k] += high_but_negative(score, residual, threshold[k], in_sample)[picks]
+    flag, known = np.concatenate(flags), np.concatenate(classes)
+    groups = {name: known == name for name in sorted(set(known.tolist()) - {""})}
+    return {
+        level: {
+            "rows": selection_counts(flag[:, k], selecting, groups),
+            "high_but_negative": dict(zip(selecting, negative[k].tolist(), strict=True)),
+        }
+        for k, level in enumerate(levels)
+    }
+
+
+def select(
+    path: Path,
+    output: Path,
+    levels: Mapping[str, float],
+    formats: Sequence[str],
+    thresholds_from: Path | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], list[Path]]:
+    """Apply the cuts to ``scores.zarr`` and write candidates and summary.
+
+    Parameters
+    ----------
+    path : Path
+        ``scores.zarr``; gets ``level``, ``threshold`` and ``candidate``.
+    output : Path
+        Folder for ``candidates.*`` and ``summary.json``.
+    levels : mapping of str to float
+        Level to fraction, most common first.
+    thresholds_from : Path, optional
+        ``summary.json`` whose thresholds are carried over; else they come from this sample.
+    details : mapping, optional
+        More for the summary, such as the counts of the sample cuts.
+
+    Returns
+    -------
+    dict
+        The summary.
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    SwimmyError
+        When the sample is empty, or the other run's thresholds do not fit.
+    """
+    scores = Scores(path)
+    names, bands = tuple(levels), list(scores.survey.bands)
+    n_in_sample = sum(int(in_sample.sum()) for _, (in_sample,) in scores.blocks("in_sample"))
+    if n_in_sample == 0:
+        raise SwimmyError(f"{path}: no object passed the sample cuts, so there is nothing to select from. Relax them.")
+    if thresholds_from is None:
+        threshold = sample_thresholds(scores, list(levels.values()))
+    else:
+        threshold = load_thresholds(_read_summary(thresholds_from), bands, names)
+    files = write_selection(path, names, threshold, _flags(scores, threshold))
+    scores = Scores(path)
+    codes = np.concatenate([code for _, (code,) in scores.blocks("quarantine_code")])
+    quarantined = Counter(Code(int(code)).label for code in codes[codes != 0])
+    summary = {
+        "format_version": SUMMARY_VERSION,
+        "simulated": bool(scores.attrs.get("simulated", False)),
+        "survey": scores.survey.name,
+        "model_sha256": scores.attrs.get("model_sha256"),
+        "given": scores.n_objects,
+        "scored": int((codes == 0).sum()),
+        "quarantined": int((codes != 0).sum()),
+        "quarantined_by_code": dict(sorted(quarantined.items())),
+        "in_sample": n_in_sample,
+        "levels": dict(levels),
+        "thresholds": thresholds_to_json(threshold, bands, names),
+        "thresholds_from": "this sample" if thresholds_from is None else str(thresholds_from),
+        "selected": _selected(scores, names, threshold),
+        **(details or {}),
+    }
+    meta = {"survey": scores.survey.name, "simulated": summary["simulated"], "thresholds": summary["thresholds"]}
+    written = write_candidates(_candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
+    commit.write_json(output / "summary.json", summary)
+    return summary, [*files, *(Path(item) for item in written.values()), output / "summary.json"]
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SwimmyError(f"{path}: not a readable summary ({error}). Give another run's summary.json.") from error
+    if not isinstance(content, dict) or content.get("format_version") != SUMMARY_VERSION:
+        raise SwimmyError(f"{path}: not a summary.json of format_version {SUMMARY_VERSION}. Select that run again.")
+    return content
+
+
+def quarantine_records(ledgers: Iterable[Ledger]) -> list[list[Any]]:
+    """Every quarantined object of the given stages: rows of `QUARANTINE_COLUMNS`, in catalogue order."""
+    found = []
+    for ledger in ledgers:
+        for name in ledger.names():
+            receipt = ledger.read(name)
+            for row, object_id, code, band, source, reason in receipt.details.get("quarantined", []) if receipt else []:
+                found.append((row, [object_id, source, band, ledger.stage, Code(code).label, reason]))
+    return [record for _, record in sorted(found, key=lambda item: item[0])]
+
+
+def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
+    """Write ``quarantine.csv``, atomically; only its header where nothing is quarantined."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(QUARANTINE_COLUMNS)
+    writer.writerows(quarantine_records(ledgers))
+    commit.write_atomically(path, text.getvalue().encode())
+
+
+def _no_task(task: Task) -> Receipt:
+    raise SwimmyError(f"{task.ledger.stage} has no tasks")
+
+
+@dataclass(frozen=True)
+class SelectStage:
+    """Selection in a run directory; all of it is the finish."""
+
+    ledger: Ledger
+    scores: Path
+    output: Path
+    levels: Mapping[str, float]
+    formats: tuple[str, ...]
+    thresholds_from: Path | None
+    ingest: Ledger
+    score: Ledger
+
+    perform: Callable[[Any], Receipt] = _no_task
+
+    @property
+    def identity(self) -> str:
+        """Digest of the scores, the levels and the carried thresholds."""
+        done = self.score.read(FINISHED)
+        carried = _read_summary(self.thresholds_from)["thresholds"] if self.thresholds_from else None
+        return commit.digest_json(
+            [
+                "select",
+                SUMMARY_VERSION,
+                swimmy_scale.__version__,
+                done.data_digest if done else "",
+                list(self.levels.items()),
+                self.formats,
+                carried,
+            ]
+        )
+
+    def poll(self) -> None:
+        """There is nothing to wait for."""
+
+    def plan(self) -> Sequence[Task]:
+        """No tasks."""
+        return []
+
+    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        """Select, write the catalogue, ``summary.json`` and ``quarantine.csv``."""
+        score, ingest = self.score.read(FINISHED), self.ingest.read(FINISHED)
+        if score is None:
+            raise SwimmyError(f"{self.scores}: scoring is not finished. Run the job again.")
+        details = {
+            "cuts": score.details["cuts"],
+            "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
+        }
+        summary, files = select(self.scores, self.output, self.levels, self.formats, self.thresholds_from, details)
+        write_quarantine(self.output / "quarantine.csv", [self.ingest, self.score])
+        if summary["given"] != summary["scored"] + summary["quarantined"]:
+            raise SwimmyError(f"{self.output}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
+        return self.ledger.finish(self.identity, receipts, [*files, self.output / "quarantine.csv"], {"n_tasks": 0})

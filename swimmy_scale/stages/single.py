@@ -1,0 +1,119 @@
+"""One stage alone, outside of a run directory: its receipts lie beside its output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from swimmy_scale import receipts as commit
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import CatalogueSource, IngestSection, Settings, TrainSection
+from swimmy_scale.network import Network
+from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.stages.engine import Watcher, run_stage
+from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.run import network_for, sweep
+from swimmy_scale.stages.score import ScoreStage
+from swimmy_scale.stages.select import write_quarantine
+from swimmy_scale.stages.train import MANIFEST_VERSION, TrainStage
+from swimmy_scale.survey import Survey
+
+
+def ledger_beside(output: Path, stage: str) -> Ledger:
+    """Receipts of a stage that was run alone: ``NAME.receipts`` beside ``NAME.zarr`` or ``NAME/``."""
+    return Ledger(output.parent / f"{output.stem}.receipts", output.parent, stage)
+
+
+def ingest(
+    sources: IngestSection,
+    catalogue: CatalogueSource,
+    output: Path,
+    settings: Settings,
+    workers: Callable[[int], Any],
+    watcher: Watcher,
+) -> Receipt:
+    """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
+    ledger = ledger_beside(output, "ingest")
+    with commit.driver_lock(ledger.folder):
+        stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
+        receipt = run_stage(stage, workers, watcher)
+        write_quarantine(output.with_suffix(".quarantine.csv"), [ledger])
+    return receipt
+
+
+def train(cutouts: Path, output: Path, settings: Settings, workers: Callable[[int], Any], watcher: Watcher) -> Receipt:
+    """Train on ``cutouts``; weights, ``selected.keras`` and ``manifest.json`` go to ``output``."""
+    section = settings.train or TrainSection()
+    ledger = ledger_beside(output, "train")
+    with commit.driver_lock(ledger.folder):
+        sweep(output)
+        stage = TrainStage(
+            ledger=ledger,
+            cutouts=cutouts,
+            models=output,
+            network=network_for(cutouts, section.network),
+            schedule=section.schedule,
+            n_runs=section.n_runs,
+            cuts=settings.sample,
+            classes=section.classes,
+            max_objects=section.max_objects,
+            n_threads=section.n_threads,
+        )
+        return run_stage(stage, workers, watcher)
+
+
+def recorded_model(model: Path, survey: Survey, sha256: str | None) -> tuple[Network, str]:
+    """Network and digest of a model file, from the ``manifest.json`` of its training.
+
+    Raises
+    ------
+    SwimmyError
+        When no manifest in its folder or the one above records the file and no digest is given.
+    """
+    for folder in (model.parent, model.parent.parent):
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            if manifest["format_version"] != MANIFEST_VERSION:
+                continue
+            recorded = manifest["files"][model.relative_to(folder).as_posix()]
+            network: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in manifest["network"].items()
+            }
+            return Network(**network), sha256 or recorded
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    if sha256 is None:
+        raise SwimmyError(
+            f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
+            "Give --model-sha256 if you trust it."
+        )
+    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px), sha256
+
+
+def score(
+    cutouts: Path,
+    model: tuple[Path, str, Network],
+    output: Path,
+    settings: Settings,
+    n_threads: int,
+    workers: Callable[[int], Any],
+    watcher: Watcher,
+) -> Receipt:
+    """Score ``cutouts`` into ``output``."""
+    ledger = ledger_beside(output, "score")
+    path, sha256, network = model
+    with commit.driver_lock(ledger.folder):
+        stage = ScoreStage(
+            ledger=ledger,
+            cutouts=cutouts,
+            scores=output,
+            model=path,
+            model_sha256=sha256,
+            network=network,
+            cuts=settings.sample,
+            batch_size=settings.score.batch_size,
+            n_threads=n_threads,
+        )
+        return run_stage(stage, workers, watcher)

@@ -1,0 +1,219 @@
+"""Training: the sample's training class becomes weights; the best of them is selected."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import swimmy_scale
+from swimmy_scale import receipts as commit
+from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network, Schedule
+from swimmy_scale.preprocess import preprocess
+from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.sample import Cuts
+from swimmy_scale.stages.engine import Poll, Task
+from swimmy_scale.stages.inputs import SampleRule, store_digest
+from swimmy_scale.survey import FloatArray
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainTask(Task):
+    """One training run."""
+
+    cutouts: Path
+    folder: Path
+    network: Network
+    schedule: Schedule
+    cuts: Cuts
+    classes: tuple[str, ...]
+    max_objects: int | None
+    n_threads: int
+
+
+def training_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...], max_objects: int | None, seed: int) -> Any:
+    """Rows to train on: in the sample, of the given classes; all of the sample when none is given.
+
+    Returns
+    -------
+    ndarray of int64, shape (n,)
+        Ascending.
+
+    Raises
+    ------
+    SwimmyError
+        When there is no such object.
+    """
+    rule = SampleRule.of(store, cuts)
+    chosen = []
+    for lo in range(0, store.n_objects, store.partition_objects):
+        hi = min(lo + store.partition_objects, store.n_objects)
+        usable = store.read("quarantine_code", lo, hi) == 0
+        wanted, _ = rule.apply(store, lo, hi, usable)
+        if classes:
+            wanted = wanted & np.isin(store.read("sample_class", lo, hi).astype(str), classes)
+        chosen.append(lo + np.flatnonzero(wanted))
+    rows = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+    if rows.size == 0:
+        raise SwimmyError(
+            f"{store.path}: no object of class {', '.join(classes) or 'any'} passes the sample cuts: there is nothing "
+            "to train on. Set train.classes to classes of the catalogue's sample_class, or to [] for the whole sample."
+        )
+    if max_objects is not None and rows.size > max_objects:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_objects, replace=False))
+    return rows
+
+
+def training_cubes(store: Cutouts, rows: Any) -> FloatArray:
+    """Preprocessed cutouts of ``rows``: float32 (n, band, y, x) in [0, 1]."""
+    size = store.survey.cutout_size_px
+    cubes = np.empty((len(rows), store.survey.n_bands, size, size), np.float32)
+    filled = 0
+    for lo in range(0, store.n_objects, store.chunk_objects):
+        hi = min(lo + store.chunk_objects, store.n_objects)
+        part = rows[(rows >= lo) & (rows < hi)] - lo
+        if part.size:
+            fwhm = store.read("fwhm_arcsec", lo, hi)[part]
+            cubes[filled : filled + part.size] = preprocess(store.images(lo, hi)[part], fwhm, store.survey)
+            filled += part.size
+    return cubes
+
+
+def train_run(task: TrainTask) -> Receipt:
+    """Train one run, going on after its last finished epoch, and commit its receipt."""
+    from swimmy_scale.autoencoder import configure_threads, train
+
+    configure_threads(task.n_threads)
+    store = Cutouts(task.cutouts)
+    rows = training_rows(store, task.cuts, task.classes, task.max_objects, task.schedule.seed)
+    started = task.folder / "identity.txt"
+    if not started.is_file() or started.read_text() != task.identity:
+        # What is there belongs to other data or settings: it must not be continued.
+        shutil.rmtree(task.folder, ignore_errors=True)
+        commit.write_atomically(started, task.identity.encode())
+    result = train(training_cubes(store, rows), task.network, task.schedule, task.folder, task.n_threads)
+    kept = [record for record in result.epochs if record.file]
+    receipt = Receipt(
+        stage=task.ledger.stage,
+        name=task.name,
+        identity=task.identity,
+        n_objects=task.n_objects,
+        data_digest=commit.digest_json([record.sha256 for record in kept]),
+        files=task.ledger.record_files(sorted(path for path in task.folder.iterdir() if path.is_file())),
+        details={
+            "n_training_objects": len(rows),
+            "epochs": [asdict(record) for record in result.epochs],
+        },
+    )
+    task.ledger.commit(receipt)
+    return receipt
+
+
+@dataclass(frozen=True)
+class TrainStage:
+    """All training runs of a job, and the choice of ``selected.keras``."""
+
+    ledger: Ledger
+    cutouts: Path
+    models: Path
+    network: Network
+    schedule: Schedule
+    n_runs: int
+    cuts: Cuts
+    classes: tuple[str, ...]
+    max_objects: int | None
+    n_threads: int
+
+    perform: Callable[[TrainTask], Receipt] = train_run
+
+    @property
+    def identity(self) -> str:
+        """Digest of the training data, network, schedule, cuts and code version."""
+        return commit.digest_json(
+            [
+                "train",
+                MANIFEST_VERSION,
+                swimmy_scale.__version__,
+                store_digest(self.cutouts),
+                asdict(self.network),
+                asdict(self.schedule),
+                self.n_runs,
+                asdict(self.cuts),
+                self.classes,
+                self.max_objects,
+                # TensorFlow adds gradients up in another order with other threads: they are part of the result.
+                self.n_threads,
+            ]
+        )
+
+    def poll(self) -> Poll:
+        """Epochs finished, from the histories that the runs write."""
+
+        def count() -> int:
+            n_lines = 0
+            for history in self.models.glob("run-*/history.csv"):
+                n_lines += max(len(history.read_text().splitlines()) - 1, 0)
+            return n_lines
+
+        return Poll("epochs", self.n_runs * self.schedule.epochs, count)
+
+    def plan(self) -> Sequence[TrainTask]:
+        """One task a run; run k has seed ``schedule.seed + k``."""
+        return [
+            TrainTask(
+                ledger=self.ledger,
+                index=run,
+                identity=commit.digest_json([self.identity, run]),
+                n_objects=0,
+                cutouts=self.cutouts,
+                folder=self.models / f"run-{run:02d}",
+                network=self.network,
+                schedule=replace(self.schedule, seed=self.schedule.seed + run),
+                cuts=self.cuts,
+                classes=self.classes,
+                max_objects=self.max_objects,
+                n_threads=self.n_threads,
+            )
+            for run in range(self.n_runs)
+        ]
+
+    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest."""
+        candidates = [
+            (float(epoch["val_loss"]), run, int(epoch["epoch"]), epoch["file"])
+            for run, receipt in enumerate(receipts)
+            for epoch in receipt.details["epochs"]
+            if epoch["file"]
+        ]
+        if not candidates:
+            raise SwimmyError(f"{self.models}: no epoch was kept. Lower train.schedule.keep_from_epoch.")
+        loss, run, epoch, file = min(candidates)
+        selected = self.models / "selected.keras"
+        commit.write_atomically(selected, (self.models / f"run-{run:02d}" / file).read_bytes())
+        sha256 = commit.digest_file(selected)
+        choice = {"run": run, "epoch": epoch, "val_loss": loss, "rule": "lowest validation loss"}
+        manifest = {
+            "format_version": MANIFEST_VERSION,
+            "network": asdict(self.network),
+            "selected": {**choice, "sha256": sha256},
+            "files": {
+                "selected.keras": sha256,
+                **{
+                    f"run-{r:02d}/{e['file']}": e["sha256"]
+                    for r, x in enumerate(receipts)
+                    for e in x.details["epochs"]
+                    if e["file"]
+                },
+            },
+        }
+        commit.write_json(self.models / "manifest.json", manifest)
+        details = {"n_tasks": len(receipts), "selected": choice, "model_sha256": sha256}
+        return self.ledger.finish(self.identity, receipts, [selected, self.models / "manifest.json"], details)

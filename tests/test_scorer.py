@@ -1,0 +1,285 @@
+"""The scorer against the plain network and equation 6 in numpy."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swimmy_scale.anomaly import score_and_residual
+from swimmy_scale.autoencoder import build, configure_threads
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network
+from swimmy_scale.scorer import Scorer, reconstruct, windows
+from swimmy_scale.survey import HSC, Survey
+
+TINY = Network(n_bands=2, cutout_size_px=32, encoder_filters=(6,), latent_filters=3)
+TINY_SURVEY = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=32, band_divisors=(1.0, 1.0),
+                     min_depth_mag=(25.0, 25.0), aperture_diameter_px=4.0)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    configure_threads(1)
+
+
+def like_trained(network, seed):
+    """A network whose batch normalisations hold numbers of the size that training leaves there."""
+    model, rng = build(network, seed), np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.name.startswith("norm_"):
+            shape = layer.get_weights()[0].shape
+            gamma, variance = rng.uniform(0.5, 1.5, shape), rng.uniform(0.05, 2.0, shape)
+            layer.set_weights([gamma, rng.normal(0, 0.3, shape), rng.normal(0, 0.3, shape), variance])
+        elif layer.name.startswith("conv_"):
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, rng.normal(0, 0.2, bias.shape)])
+    return model
+
+
+def make_cutouts(survey, n, seed=5):
+    """Galaxies after the stretch; the first six are extreme."""
+    rng, size = np.random.default_rng(seed), survey.cutout_size_px
+    y, x = np.mgrid[:size, :size] - survey.center_px
+    profile = np.exp(-np.hypot(x, y) / rng.uniform(1.0, size / 8, (n, 1, 1, 1)))
+    noise = rng.normal(0.0, 0.02, (n, survey.n_bands, size, size))
+    cutouts = np.clip(0.05 + rng.uniform(0.1, 1.5, (n, survey.n_bands, 1, 1)) * profile + noise, 0.0, 1.0)
+    cutouts[:6] = np.array([0.0, 1.0, 0.05, 0.0, 1.0, 0.5])[: len(cutouts), None, None, None]
+    cutouts[3, :, size // 2, size // 2] = 1.0
+    cutouts[4, 0] = 0.0
+    cutouts[5] = rng.uniform(0.0, 1.0, cutouts[5].shape)
+    return cutouts.astype(np.float32)
+
+
+def plain(model, cutouts, survey):
+    """The whole reconstruction by the model as it is, and equation 6 in numpy."""
+    output = model(np.ascontiguousarray(cutouts.transpose(0, 2, 3, 1)), training=False).numpy()
+    return score_and_residual(cutouts, output.transpose(0, 3, 1, 2), survey)
+
+
+def assert_equal_to_plain(result, expected):
+    np.testing.assert_allclose(result[0], expected[0], rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(result[1], expected[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def tiny_model():
+    return like_trained(TINY, 2)
+
+
+@pytest.fixture(scope="module")
+def tiny_scorers(tiny_model):
+    return {size: Scorer(tiny_model, TINY, TINY_SURVEY, size) for size in (1, 7, 64, 256)}
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def test_windows_of_the_paper():
+    kept = windows(Network(), 29, 35)
+    assert kept == [(1, 63), (1, 7), (1, 7), (0, 8)]
+    # 62 -> 60 | 30 -> 28 | 14 -> 12 | 6 -> 4 | 8: 6 -> 4 | 8: 6 -> 4 | 8 -> 6 px
+    (lo, hi), *after = kept
+    side, sides = hi - lo, []
+    for _ in range(3):
+        sides += [side, side - 2]
+        side = (side - 2) // 2
+    for lo, hi in after:
+        sides += [side, side - 2, 2 * (side - 2)]
+        assert 0 <= lo < hi <= sides[-1]
+        side = hi - lo
+    assert [*sides, side, side - 2] == [62, 60, 30, 28, 14, 12, 6, 4, 8, 6, 4, 8, 6, 4, 8, 8, 6]
+
+
+@pytest.mark.parametrize(
+    ("network", "lo", "hi", "covered"),
+    [
+        (Network(), 29, 35, True),
+        (Network(), 28, 36, True),
+        (Network(), 20, 44, False),
+        (Network(), 0, 64, False),
+        (Network(), 0, 6, False),
+        (Network(), 58, 64, False),
+        (Network(), 30, 30, False),
+        (Network(), -1, 5, False),
+        (Network(), 60, 65, False),
+        (Network(cutout_size_px=32), 13, 19, False),
+        (Network(cutout_size_px=128), 61, 67, True),
+        (Network(encoder_filters=()), 1, 3, False),
+        (Network(encoder_filters=()), 5, 59, True),
+        (TINY, 14, 18, True),
+        (replace(TINY, cutout_size_px=16), 6, 10, False),
+    ],
+)
+def test_windows_are_none_when_the_border_is_felt(network, lo, hi, covered):
+    assert (windows(network, lo, hi) is not None) == covered
+
+
+@given(st.integers(1, 4), st.integers(1, 16), st.data())
+@settings(deadline=None, max_examples=200)
+def test_windows_hold_every_pixel_that_matters(n_levels, n_blocks, data):
+    """Follows the dependence of one output pixel with sets, where `windows` uses intervals."""
+    size = n_blocks * 2**n_levels
+    lo = data.draw(st.integers(0, size - 1))
+    hi = data.draw(st.integers(lo + 1, size))
+    needed = set(range(lo - 1, hi + 1))
+    touched = [needed]
+    for _ in range(n_levels):
+        needed = {pixel // 2 + step for pixel in needed for step in (-1, 0, 1)}
+        touched.append(needed)
+    for _ in range(n_levels):
+        needed = {2 * pixel + half + step for pixel in needed for half in (0, 1) for step in (-1, 0, 1)}
+        touched.append(needed)
+    sides = [size >> level for level in (*range(n_levels + 1), *range(n_levels - 1, -1, -1))]
+    inside = all(min(pixels) >= 0 and max(pixels) < side for pixels, side in zip(touched, sides, strict=True))
+    kept = windows(Network(1, size, (1,) * (n_levels - 1), 1), lo, hi)
+    assert (kept is not None) == inside
+    if kept is not None:
+        assert kept[0] == (min(needed), max(needed) + 1)
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_network_scores_like_the_plain_one():
+    network = Network()
+    for seed in (1, 2):
+        model, cutouts = like_trained(network, seed), make_cutouts(HSC, 16, seed)
+        scorer = Scorer(model, network, HSC, 16)
+        assert scorer.windowed
+        result = scorer.score(cutouts)
+        assert result[0].dtype == result[1].dtype == np.float32
+        assert_equal_to_plain(result, plain(model, cutouts, HSC))
+
+
+@pytest.mark.parametrize(
+    ("network", "survey", "windowed"),
+    [
+        (TINY, TINY_SURVEY, True),
+        (TINY, replace(TINY_SURVEY, aperture_diameter_px=20.0), False),
+        (replace(TINY, cutout_size_px=16), replace(TINY_SURVEY, cutout_size_px=16), False),
+        (replace(TINY, encoder_filters=()), replace(TINY_SURVEY, aperture_diameter_px=7.0), True),
+        (replace(TINY, encoder_filters=(4, 5)), TINY_SURVEY, False),
+    ],
+)
+def test_windows_and_whole_reconstruction_score_alike(network, survey, windowed):
+    model, cutouts = like_trained(network, 4), make_cutouts(survey, 20)
+    scorer = Scorer(model, network, survey, 8)
+    assert scorer.windowed == windowed
+    assert_equal_to_plain(scorer.score(cutouts), plain(model, cutouts, survey))
+
+
+def test_a_reconstruction_that_underflows_gives_a_finite_score():
+    model = build(TINY, 0)
+    weights = model.get_weights()
+    weights[-1] = np.full(2, -200.0, np.float32)
+    weights[-2] = np.zeros_like(weights[-2])
+    model.set_weights(weights)
+    cutouts = make_cutouts(TINY_SURVEY, 8)
+    result = Scorer(model, TINY, TINY_SURVEY, 8).score(cutouts)
+    assert np.isfinite(result[0]).all()
+    assert_equal_to_plain(result, plain(model, cutouts, TINY_SURVEY))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_bytes_do_not_depend_on_the_batch_size(tiny_scorers, batch_size):
+    cutouts = make_cutouts(TINY_SURVEY, 70)
+    expected = tiny_scorers[256].score(cutouts)
+    for got, want in zip(tiny_scorers[batch_size].score(cutouts), expected, strict=True):
+        assert got.tobytes() == want.tobytes()
+
+
+def test_bytes_of_the_papers_network_do_not_depend_on_the_batch_size():
+    model, cutouts = like_trained(Network(), 3), make_cutouts(HSC, 9)
+    results = [Scorer(model, Network(), HSC, size).score(cutouts) for size in (1, 7, 64)]
+    for score, residual in results[1:]:
+        assert score.tobytes() == results[0][0].tobytes()
+        assert residual.tobytes() == results[0][1].tobytes()
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.sampled_from([7, 64]))
+@settings(deadline=None, max_examples=15)
+def test_bytes_do_not_depend_on_the_split(tiny_scorers, sizes, batch_size):
+    cutouts = make_cutouts(TINY_SURVEY, 120)[: sum(sizes)]
+    scorer = tiny_scorers[batch_size]
+    parts = [scorer.score(part) for part in np.split(cutouts, np.cumsum(sizes)[:-1])]
+    for which, whole in enumerate(scorer.score(cutouts)):
+        assert np.concatenate([part[which] for part in parts]).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, "all"])
+def test_nan_objects_have_nan_scores_and_disturb_no_other(tiny_scorers, value):
+    cutouts = make_cutouts(TINY_SURVEY, 10)
+    expected = tiny_scorers[7].score(cutouts)
+    if value == "all":
+        cutouts[[2, 8]] = np.nan
+    else:
+        cutouts[[2, 8], 1, 0, 31] = np.nan
+    for got, want in zip(tiny_scorers[7].score(cutouts), expected, strict=True):
+        assert np.isnan(got[[2, 8]]).all()
+        others = [0, 1, 3, 4, 5, 6, 7, 9]
+        assert got[others].tobytes() == want[others].tobytes()
+
+
+def test_threads_share_a_scorer(tiny_scorers):
+    cutouts = make_cutouts(TINY_SURVEY, 30)
+    expected = tiny_scorers[7].score(cutouts)[0].tobytes()
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(tiny_scorers[7].score(cutouts)[0].tobytes())) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 4
+
+
+def test_no_objects(tiny_scorers):
+    empty = np.empty((0, 2, 32, 32), np.float32)
+    assert [result.shape for result in tiny_scorers[7].score(empty)] == [(0, 2), (0, 2)]
+
+
+def test_any_memory_layout_is_taken(tiny_scorers):
+    cutouts = make_cutouts(TINY_SURVEY, 9)
+    assert (tiny_scorers[7].score(np.asfortranarray(cutouts))[0] == tiny_scorers[7].score(cutouts)[0]).all()
+
+
+def test_reconstruct_is_the_models_output(tiny_model):
+    cutouts = make_cutouts(TINY_SURVEY, 10)
+    output = tiny_model(cutouts.transpose(0, 2, 3, 1), training=False).numpy().transpose(0, 3, 1, 2)
+    cutouts[6, 1, 3, 3] = np.nan
+    result = reconstruct(tiny_model, cutouts, 4)
+    assert result.dtype == np.float32
+    assert np.isnan(result[6]).all()
+    others = [0, 1, 2, 3, 4, 5, 7, 8, 9]
+    np.testing.assert_allclose(result[others], output[others], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("value", [-0.001, 1.001, np.inf, -np.inf])
+def test_values_outside_0_to_1_are_refused(tiny_scorers, tiny_model, value):
+    cutouts = make_cutouts(TINY_SURVEY, 10)
+    cutouts[9, 1, 0, 0] = value
+    with pytest.raises(SwimmyError, match=r"cutout 9 has values from .* needed is"):
+        tiny_scorers[7].score(cutouts)
+    with pytest.raises(SwimmyError, match="cutout 9 has values from"):
+        reconstruct(tiny_model, cutouts, 8)
+
+
+def test_what_does_not_fit_is_refused(tiny_scorers, tiny_model):
+    with pytest.raises(SwimmyError, match=r"cutouts have shape \(3, 1, 32, 32\)"):
+        tiny_scorers[7].score(make_cutouts(TINY_SURVEY, 6)[:3, :1])
+    with pytest.raises(SwimmyError, match=r"the model takes \(n_objects, 2, 32, 32\)"):
+        reconstruct(tiny_model, make_cutouts(TINY_SURVEY, 6)[:, :, :16])
+    with pytest.raises(SwimmyError, match="the network takes 2 bands of 32 px, survey 'HSC-SSP wide' has 5"):
+        Scorer(tiny_model, TINY, HSC)
+    with pytest.raises(SwimmyError, match="batch_size 0 must be 1 or more"):
+        Scorer(tiny_model, TINY, TINY_SURVEY, 0)
+    broken = build(TINY, 0)
+    broken.set_weights([value * np.float32("nan") for value in broken.get_weights()])
+    with pytest.raises(SwimmyError, match="weights that are NaN or infinite"):
+        Scorer(broken, TINY, TINY_SURVEY)
