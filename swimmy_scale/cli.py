@@ -360,21 +360,28 @@ def print_summary(summary: dict[str, Any]) -> None:
     if summary["simulated"]:
         console.print("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
     given, scored, quarantined = (summary[key] for key in ("given", "scored", "quarantined"))
-    console.print(
-        f"{given:,} given = {scored:,} scored + {quarantined:,} quarantined; {summary['in_sample']:,} in sample"
-    )
+    console.print(f"{given:,} given = {scored:,} scored + {quarantined:,} quarantined")
     for code, number in summary["quarantined_by_code"].items():
         console.print(f"  {number:,} {code}")
+    console.print(f"{summary['in_sample']:,} in the sample after the cuts")
+    bands = list(next(iter(summary["thresholds"].values())))
+    table = Table("level", "top", *bands, title="Thresholds", title_justify="left")
     for level, by_band in summary["thresholds"].items():
-        values = ", ".join(f"{band} {value:.5g}" for band, value in by_band.items())
-        console.print(f"thresholds {level} (top {summary['levels'][level]:.4%}): {values}")
+        table.add_row(level, f"{summary['levels'][level]:.4%}", *(f"{value:.5g}" for value in by_band.values()))
+    console.print(table)
     first = next(iter(summary["selected"]))
     rows = summary["selected"][first]["rows"]
     groups = list(next(iter(rows.values())))
-    table = Table("selected", *groups, title=f"Objects selected at {first}, by band and class")
+    table = Table("in band", *groups, title=f"Candidates at {first} of all in each class", title_justify="left")
     for name, counts in rows.items():
-        table.add_row(name, *(f"{counts[group]['n']:,} ({counts[group]['percent']:.1f}%)" for group in groups))
+        table.add_row(name, *(selected_cell(counts[group]) for group in groups))
     console.print(table)
+
+
+def selected_cell(count: dict[str, Any]) -> str:
+    """One cell of the table of candidates: how many of the class, and how much of it."""
+    percent = "" if count["percent"] is None else f" ({count['percent']:.1f}%)"
+    return f"{count['n_selected']:,} of {count['n_objects']:,}{percent}"
 
 
 def print_paths(run: Path) -> None:

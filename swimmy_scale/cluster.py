@@ -28,6 +28,8 @@ SETTINGS = {
     # Without it a cluster that lost all its workers waits for ever.
     "distributed.scheduler.no-workers-timeout": "120s",
     "distributed.worker.memory.terminate": 0.98,
+    # Failures come back to the driver, which says what is to be done; workers need not print them too.
+    "logging.distributed.worker": "critical",
     # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,

@@ -15,7 +15,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.sample import FLAG_NAMES
 from swimmy_scale.store import Layout, Variable, create, open_group, read_rows
-from swimmy_scale.survey import FloatArray, Survey
+from swimmy_scale.survey import HSC, FloatArray, Survey
 
 FORMAT_VERSION = 1
 AnyArray = npt.NDArray[Any]
@@ -39,15 +39,21 @@ CLASS_VARIABLE = Variable("sample_class", ("object",), "string", {"long_name": "
 CODE_VARIABLE = Variable("quarantine_code", ("object",), "uint8", quarantine_attrs())
 
 
-def _variables(kept: Mapping[str, str]) -> tuple[Variable, ...]:
+def _variables(kept: Mapping[str, str], survey: Survey = HSC) -> tuple[Variable, ...]:
     flags = {
         "long_name": "flags raised in any band",
         "flag_masks": [1 << bit for bit in range(len(FLAG_NAMES))],
         "flag_meanings": " ".join(FLAG_NAMES),
     }
+    image = {
+        "units": "count",
+        "long_name": "cutout as delivered",
+        "zero_point_mag": survey.zero_point_mag,
+        "pixel_scale_arcsec": survey.pixel_scale_arcsec,
+    }
     by_band = ("object", "band")
     return (
-        Variable("image", (*by_band, "y", "x"), "float32", {"units": "count", "long_name": "cutout as delivered"}),
+        Variable("image", (*by_band, "y", "x"), "float32", image),
         *OBJECT_VARIABLES,
         Variable("fwhm_arcsec", by_band, "float32", {"units": "arcsec", "long_name": "PSF FWHM"}),
         Variable("mag", by_band, "float32", {"units": "mag(AB)", "long_name": "cmodel magnitude"}),
@@ -92,7 +98,7 @@ def cutouts_layout(
         partition_objects=partition_objects,
         chunk_objects=chunk_objects,
         sizes={"band": survey.n_bands, "y": size, "x": size},
-        variables=_variables(kept),
+        variables=_variables(kept, survey),
         labels={"band": survey.bands},
         attrs={
             "format_version": FORMAT_VERSION,

@@ -84,8 +84,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON with sorted keys, atomically."""
-    write_atomically(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    """Write ``value`` as indented JSON in the order given, atomically."""
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 @dataclass(frozen=True)

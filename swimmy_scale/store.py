@@ -315,8 +315,9 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int) -> AnyArray:
     """
     try:
         with zarr.config.set({"array.read_missing_chunks": False}):
-            array = group[name]
-            return np.array(array[lo:hi])  # type: ignore[index]
+            values = np.array(group[name][lo:hi])  # type: ignore[index]
+            # Fixed-width strings are what NumPy's set operations and the table writers take.
+            return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
         raise SwimmyError(f"{group.store_path}: no variable {name}. Make the store again.") from error
     except Exception as error:

@@ -193,7 +193,10 @@ def make_listing(
 
 
 def list_folder(path: str) -> Listing:
-    """List the files of a folder and of all folders in it, without opening any."""
+    """List the files of a folder and of all folders in it, without opening any.
+
+    Tars in it are left out: they are sources of their own (see `sources.expand_sources`).
+    """
     rows: list[tuple[bytes, int, int, int]] = []
     skipped: list[str] = []
 
@@ -209,6 +212,8 @@ def list_folder(path: str) -> Listing:
                 status = full.stat()
             except OSError:
                 skipped.append(str(full))
+                continue
+            if stat.S_ISREG(status.st_mode) and is_tar_name(name):
                 continue
             if stat.S_ISREG(status.st_mode):
                 rows.append((encode_name(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
@@ -238,6 +243,11 @@ def is_fits(path: str) -> bool:
     return magic == b"SIMPLE  =" or has_fits_suffix(Path(path).name)
 
 
+def is_tar_name(name: str) -> bool:
+    """Whether a file is called a tar that can be read."""
+    return name.lower().endswith((".tar", ".tar.gz", ".tgz"))
+
+
 def tar_form(path: str) -> str:
     """``tar``, ``tar.gz``, or empty; an empty or damaged file that is called a tar is one."""
     name = Path(path).name.lower()
@@ -254,7 +264,7 @@ def tar_form(path: str) -> str:
         raise SwimmyError(
             f"source {path}: only plain and gzipped tars are read. Unpack it with bunzip2, unxz or unzstd."
         )
-    if name.endswith((".tar", ".tar.gz", ".tgz")) or _is_tar_header(head):
+    if is_tar_name(name) or _is_tar_header(head):
         return "tar.gz" if packed else "tar"
     return ""
 

@@ -76,6 +76,22 @@ def list_source(path: str | Path, survey: Survey, kind: str = "auto", band: str 
         raise SwimmyError(f"source {path}: {error.strerror or error}. Check the path and its permissions.") from error
 
 
+def expand_sources(paths: Sequence[str | Path]) -> list[str]:
+    """The sources, and behind each folder the tars that lie anywhere in it, in order of name.
+
+    Returns
+    -------
+    list of str
+        For `list_source`, one after the other. A folder's own listing leaves its tars out.
+    """
+    expanded = []
+    for path in paths:
+        expanded.append(str(path))
+        if Path(path).is_dir() and not cube.cube_form(str(path)):
+            expanded += sorted(str(item) for item in Path(path).rglob("*") if archive.is_tar_name(item.name))
+    return expanded
+
+
 def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
     is_folder = Path(path).is_dir()
     if not is_folder and not Path(path).is_file():

@@ -15,7 +15,7 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import FORMAT_VERSION, create_cutouts, cutouts_layout
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue import Objects, read_catalogue
-from swimmy_scale.ingest.sources import Index, build_index, list_source, read_rows
+from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
 from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, plain
 from swimmy_scale.quarantine import Fault, merge_faults
 from swimmy_scale.receipts import Ledger, Receipt
@@ -129,7 +129,8 @@ class IngestStage:
         if section.coadd:
             listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
         else:
-            listings = [list_source(str(path), self.survey, kind=section.kind) for path in paths]
+            kind = section.kind
+            listings = [list_source(path, self.survey, kind) for path in expand_sources(paths)]
         index = build_index(
             listings,
             objects.object_id,

@@ -89,8 +89,7 @@ def _selected(scores: Scores, levels: Sequence[str], threshold: npt.NDArray[np.f
         # Only the sample's booleans stay: a few bytes an object.
         flags.append(scores.read("candidate", lo, lo + len(score))[in_sample][:, :, picks])
         classes.append(known[in_sample].astype(str))
-        for k in range(len(levels)):
-            negative[k] += high_but_negative(score, residual, threshold[k], in_sample)[picks]
+        negative += high_but_negative(score, residual, threshold, in_sample)[:, picks]
     flag, known = np.concatenate(flags), np.concatenate(classes)
     groups = {name: known == name for name in sorted(set(known.tolist()) - {""})}
     return {
