@@ -371,17 +371,18 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.print(table)
     first = next(iter(summary["selected"]))
     rows = summary["selected"][first]["rows"]
-    groups = list(next(iter(rows.values())))
-    table = Table("in band", *groups, title=f"Candidates at {first} of all in each class", title_justify="left")
+    sizes = {group: count["n_objects"] for group, count in rows["any"].items()}
+    table = Table("in band", title=f"Candidates at {first}, of all objects in each class", title_justify="left")
+    for group, size in sizes.items():
+        table.add_column(f"{group}\n{size:,}", justify="right")
     for name, counts in rows.items():
-        table.add_row(name, *(selected_cell(counts[group]) for group in groups))
+        table.add_row(name, *(selected_cell(counts[group]) for group in sizes))
     console.print(table)
 
 
 def selected_cell(count: dict[str, Any]) -> str:
-    """One cell of the table of candidates: how many of the class, and how much of it."""
-    percent = "" if count["percent"] is None else f" ({count['percent']:.1f}%)"
-    return f"{count['n_selected']:,} of {count['n_objects']:,}{percent}"
+    """One cell of the table of candidates: how many, and how much of the class."""
+    return f"{count['n_selected']:,} " + ("-" if count["percent"] is None else f"{count['percent']:.1f}%")
 
 
 def print_paths(run: Path) -> None:

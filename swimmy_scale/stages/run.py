@@ -76,7 +76,9 @@ class Run:
             yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, job.catalogue, job.ingest, job.storage)
         if job.model is None:
             yield self._train()
-        yield self._score()
+        score = self._score()
+        yield score
+        score.renew_metadata()
         yield SelectStage(
             ledger=self.ledger("select"),
             scores=self.scores,
@@ -192,16 +194,16 @@ def freeze_job(directory: Path, job: Job) -> None:
     ledger = Ledger(directory / "receipts", directory, "job")
     text = dump_job(job)
     receipt = ledger.read(FINISHED)
-    if path.exists() and (receipt is None or ledger.valid(FINISHED, receipt.identity) is not None):
+    if receipt is not None and ledger.valid(FINISHED, receipt.identity) is not None:
         frozen = parse_job(path.read_text(), path, Job)
-        if frozen != job:
-            differ = [name for name in Job.model_fields if getattr(frozen, name) != getattr(job, name)]
+        # As text, because a limit that is NaN does not equal itself.
+        differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
+        if differ:
             raise SwimmyError(
                 f"{directory} holds another job: {', '.join(differ)} differ from {path}. "
                 "Choose another --output, or give the job that it was made with."
             )
-        if receipt is not None:
-            return
+        return
     commit.write_atomically(path, text.encode())
     ledger.finish(commit.digest_json(text), [], [path])
 

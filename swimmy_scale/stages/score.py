@@ -184,6 +184,10 @@ class ScoreStage:
             },
         )
 
+    def renew_metadata(self) -> None:
+        """Make the store's metadata whole again where they were damaged; changes nothing else."""
+        create(self.scores, self._layout(Cutouts(self.cutouts)))
+
     def poll(self) -> None:
         """Receipts tell the progress."""
 

@@ -1,0 +1,110 @@
+"""Small whole runs that several test files share: a simulated survey, its job, and ways to run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from swimmy_scale.job import Job, load_job
+from swimmy_scale.progress import Watch
+from swimmy_scale.scores import Scores
+from swimmy_scale.simulate import SimulationPlan, simulate
+from swimmy_scale.stages.engine import SerialWorkers
+from swimmy_scale.stages.run import Run, run_job
+
+N_OBJECTS = 240
+# The network is the paper's, only narrower: the tests are about the path, not about the science.
+NETWORK = {"encoder_filters": [8, 8], "latent_filters": 4}
+
+
+class Serial:
+    """Hands out this process as the only worker, and counts the tasks that it is asked for."""
+
+    def __init__(self) -> None:
+        self.n_tasks = 0
+
+    def __call__(self, n_tasks: int) -> Serial:
+        self.n_tasks += n_tasks
+        return self
+
+    def __enter__(self) -> SerialWorkers:
+        return SerialWorkers()
+
+    def __exit__(self, *failure: object) -> None:
+        return None
+
+
+def make_survey(folder: Path, n_objects: int = N_OBJECTS, faulty_fraction: float = 0.05) -> Path:
+    """A simulated survey in ``folder``."""
+    simulate(
+        str(folder),
+        SimulationPlan(n_objects=n_objects, seed=3, faulty_fraction=faulty_fraction, n_objects_per_tar=80),
+    )
+    return folder
+
+
+def write_job(path: Path, folder: Path, /, **sections: Any) -> Path:
+    """A job file for a survey; ``sections`` replace its own."""
+    content: dict[str, Any] = {
+        "name": "test",
+        "catalogue": {
+            "path": str(folder / "catalogue.fits"),
+            "patch_qa": str(folder / "patch_qa.fits"),
+            "keep_columns": ["i_cmodel_mag"],
+        },
+        "ingest": {"sources": [str(folder / "cutouts")]},
+        "train": {
+            "network": NETWORK,
+            "schedule": {"epochs": 3, "keep_from_epoch": 2, "batch_size": 16, "seed": 5},
+            "n_threads": 1,
+        },
+        "storage": {"partition_objects": 32, "chunk_objects": 16},
+        **sections,
+    }
+    path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+    return path
+
+
+def run_serially(job: Path, output: Path) -> tuple[dict[str, Any], Serial]:
+    """Run a job in this process."""
+    workers = Serial()
+    with Watch() as watch:
+        summary = run_job(Run(output, load_job(job, Job), 0, 1), workers, watch)
+    return summary, workers
+
+
+def command(*arguments: object) -> list[str]:
+    """A ``swimmy-scale`` command line of this interpreter."""
+    return [sys.executable, "-m", "swimmy_scale", *(str(argument) for argument in arguments)]
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``swimmy-scale`` and wait for it."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, check=False)
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    """Start ``swimmy-scale`` as the leader of its own process group."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=dict(os.environ),
+    )
+
+
+def assert_same_results(found: Path, expected: Path) -> None:
+    """The catalogue has the same bytes and the scores have the same values."""
+    for name in ("candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.parquet", "quarantine.csv"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name
+    one, other = Scores(found / "scores.zarr"), Scores(expected / "scores.zarr")
+    for name in ("score", "residual", "object_id", "in_sample", "quarantine_code", "candidate"):
+        assert one.read(name).tobytes() == other.read(name).tobytes(), name
+    assert np.array_equal(one.read("threshold", 0, 3), other.read("threshold", 0, 3))
