@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -57,12 +57,12 @@ class DaskWorkers:
         attempts: Counter[int] = Counter()
         flying: dict[Any, Task] = {}
         completed = distributed.as_completed()
-        unique = itertools.count()
 
         def submit() -> None:
             while queue and len(flying) < self._window:
                 task = queue.popleft()
-                key = f"{task.ledger.stage}-{task.name}-{next(unique)}"
+                # A key is never used twice: the scheduler would answer with what it knows of the first.
+                key = f"{task.ledger.stage}-{task.name}-{uuid.uuid4().hex}"
                 future = self._client.submit(perform, task, key=key, pure=False)
                 flying[future] = task
                 completed.add(future)

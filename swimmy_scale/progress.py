@@ -44,7 +44,7 @@ class StageProgress:
         if self.n_done <= self.n_before:
             return "starting" if self.n_done < self.total else ""
         left = (self.total - self.n_done) / self.rate
-        rate = f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 1 else f"{1 / self.rate:.1f} s a {self.unit[:-1]}"
+        rate = f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 1 else f"{1 / self.rate:.1f} s each"
         quarantined = f", {self.n_quarantined} quarantined" if self.n_quarantined else ""
         return f"{rate}, {duration(left)} left{quarantined}" if self.n_done < self.total else f"{rate}{quarantined}"
 

@@ -1,0 +1,111 @@
+"""Dask workers: failures, deaths and strangers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import distributed
+import pytest
+
+from swimmy_scale.cluster import MAX_ATTEMPTS, DaskWorkers, local_workers
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.stages.engine import SerialWorkers, Task
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[DaskWorkers]:
+    with local_workers(2) as pool:
+        assert isinstance(pool, DaskWorkers)
+        yield pool
+
+
+def tasks_in(folder: Path, n_tasks: int) -> list[Task]:
+    return [Task(Ledger(folder / "receipts", folder, "count"), index, str(index), 1) for index in range(n_tasks)]
+
+
+def attempts(task: Task) -> int:
+    """How often the task was tried before; this try is noted on disk, which outlives the worker."""
+    task.ledger.root.mkdir(exist_ok=True)
+    seen = sorted(task.ledger.root.glob(f"try-{task.index}-*"))
+    (task.ledger.root / f"try-{task.index}-{len(seen)}").touch()
+    return len(seen)
+
+
+def succeed(task: Task) -> Receipt:
+    return Receipt("count", task.name, task.identity, n_objects=os.getpid())
+
+
+def fail_twice(task: Task) -> Receipt:
+    if task.index == 1 and attempts(task) < MAX_ATTEMPTS - 1:
+        raise OSError("the disk is away")
+    return succeed(task)
+
+
+def fail_always(task: Task) -> Receipt:
+    attempts(task)
+    raise OSError("the disk is away")
+
+
+def refuse(task: Task) -> Receipt:
+    attempts(task)
+    raise SwimmyError("cutouts.zarr: no such file. Check the path.")
+
+
+def die_once(task: Task) -> Receipt:
+    if task.index == 2 and attempts(task) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return succeed(task)
+
+
+def test_every_task_comes_back_once(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = list(workers.map(succeed, tasks_in(tmp_path, 25)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(25)]
+    assert os.getpid() not in {receipt.n_objects for receipt in receipts}
+
+
+def test_no_tasks(workers: DaskWorkers) -> None:
+    assert list(workers.map(succeed, [])) == []
+
+
+def test_passing_failures_are_tried_again(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = list(workers.map(fail_twice, tasks_in(tmp_path / "a", 4)))
+    assert len(receipts) == 4
+    assert len(list((tmp_path / "a").glob("try-1-*"))) == MAX_ATTEMPTS
+
+
+def test_lasting_failures_stop_the_stage(workers: DaskWorkers, tmp_path: Path) -> None:
+    with pytest.raises(SwimmyError, match=r"count 000000 failed 3 times, last with OSError: the disk is away"):
+        list(workers.map(fail_always, tasks_in(tmp_path / "b", 1)))
+    assert len(list((tmp_path / "b").glob("try-0-*"))) == MAX_ATTEMPTS
+
+
+def test_refusals_are_not_tried_again(workers: DaskWorkers, tmp_path: Path) -> None:
+    with pytest.raises(SwimmyError, match=r"^cutouts.zarr: no such file. Check the path.$"):
+        list(workers.map(refuse, tasks_in(tmp_path / "c", 1)))
+    assert len(list((tmp_path / "c").glob("try-0-*"))) == 1
+
+
+def test_a_dead_worker_is_replaced_and_its_task_done(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = list(workers.map(die_once, tasks_in(tmp_path / "d", 6)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(6)]
+
+
+def test_strangers_are_refused(workers: DaskWorkers) -> None:
+    address = workers._client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    with pytest.raises((OSError, TypeError, ValueError), match=r"."):
+        distributed.Client(address.replace("tls://", "tcp://"), timeout="3s")
+    with pytest.raises((OSError, TypeError, ValueError), match=r"."):
+        distributed.Client(address, security=distributed.Security.temporary(), timeout="3s")
+
+
+def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
+    with local_workers(0) as pool:
+        assert isinstance(pool, SerialWorkers)
+        assert [receipt.n_objects for receipt in pool.map(succeed, tasks_in(tmp_path, 2))] == [os.getpid()] * 2
