@@ -60,18 +60,15 @@ _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
     (r"depth_mag_(\w+)", ColumnInfo("mag", "instr.sensitivity", "5-sigma PSF limiting magnitude in {0}")),
     (r"redshift", ColumnInfo("", "src.redshift", "Spectroscopic redshift")),
     (r"sample_class", ColumnInfo("", "meta.code.class", "Class known beforehand, if any")),
-    (r"(.+)", ColumnInfo("", "", "{0}, from the survey's catalogue")),
+    (r"((?s:.*))", ColumnInfo("", "", "{0}, from the survey's catalogue")),
 )
 
 
 def column_info(name: str) -> ColumnInfo:
     """Unit, UCD and description of a column of the candidate catalogue, by its name."""
-    for pattern, info in _COLUMN_INFO:
-        match = re.fullmatch(pattern, name, flags=re.DOTALL)
-        if match:
-            words = [re.sub(r"(\d)p(\d)", r"\1.\2", word) for word in match.groups()]
-            return ColumnInfo(info.unit, info.ucd, info.description.format(*words))
-    raise SwimmyError("a column has an empty name. Give every kept column a name.")
+    info, match = next((info, found) for pattern, info in _COLUMN_INFO if (found := re.fullmatch(pattern, name)))
+    words = [re.sub(r"(\d)p(\d)", r"\1.\2", word) for word in match.groups()]
+    return ColumnInfo(info.unit, info.ucd, info.description.format(*words))
 
 
 def level_suffix(level: str) -> str:
@@ -155,7 +152,8 @@ def write_candidates(
 
     The same columns and metadata give the same bytes. object_id is exact in every format; NaN stays NaN.
     Units and descriptions stand in every file, UCDs in the VOTable and Parquet files. FITS text is ASCII:
-    other characters are written as ``\\xNN`` there. ECSV has no empty strings: readers may mask them.
+    other characters are written as ``\\xNN`` there, and as "_" in column names. ECSV has no
+    empty strings: readers may mask them.
 
     Parameters
     ----------
@@ -197,13 +195,13 @@ def write_candidates(
 
 def _fits_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
     ascii_columns = {name: _ascii(values, "backslashreplace") for name, values in columns.items()}
-    table = fits.table_to_hdu(_table(ascii_columns), character_as_bytes=True)
+    table = fits.table_to_hdu(_table(ascii_columns, _safe_names(columns)), character_as_bytes=True)
     header = table.header
     header["EXTNAME"] = "CANDIDATES"
     for position, name in enumerate(columns, start=1):
-        header.set(f"TCOMM{position}", column_info(name).description, after=f"TFORM{position}")
+        header.set(f"TCOMM{position}", _ascii_text(column_info(name).description), after=f"TFORM{position}")
     for key, value in _flattened(meta):
-        text = value.encode("ascii", "backslashreplace").decode() if isinstance(value, str) else value
+        text = _ascii_text(value) if isinstance(value, str) else value
         if _fits_in_a_card(key, text):
             header[f"HIERARCH {key}"] = text
     header[METADATA_KEY] = json.dumps(meta)
@@ -217,13 +215,9 @@ def _fits_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
 
 def _fits_in_a_card(key: str, value: Any) -> bool:
     # A card has 80 characters and 20 for a number: what does not fit would be cut, METADATA has it all.
-    shown = repr(value)
-    return (
-        key.isascii()
-        and "=" not in key
-        and len(f"HIERARCH {key} = {shown}") <= 70
-        and (isinstance(value, str) or len(shown) <= 20)
-    )
+    shown = value if isinstance(value, str) else repr(value)
+    legal = key.isascii() and "=" not in key and f"{key}{shown}".isprintable()
+    return legal and len(f"HIERARCH {key} = {shown}") <= 70 and (isinstance(value, str) or len(shown) <= 20)
 
 
 def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
@@ -236,14 +230,15 @@ def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
 
 def _votable_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
     ascii_columns = {name: _ascii(values, "strict") for name, values in columns.items()}
-    document = votable.VOTableFile.from_table(_table(ascii_columns), table_id="candidates")
+    document = votable.VOTableFile.from_table(_table(ascii_columns, _safe_names(columns)), table_id="candidates")
     resource = document.resources[0]
     resource.coordinate_systems.append(votable.CooSys(ID="icrs", system="ICRS"))
     for position, (key, value) in enumerate(_flattened(meta)):
         text = value if isinstance(value, str) else json.dumps(value)
         resource.infos.append(votable.Info(ID=f"meta_{position}", name=key, value=text))
-    for field in document.get_first_table().fields:
-        info = column_info(field.name)
+    for field, name in zip(document.get_first_table().fields, columns, strict=True):
+        info = column_info(name)
+        field.name = name
         field.ucd = info.ucd or None
         field.ref = "icrs" if field.name in ("ra", "dec") else None
     stream = io.BytesIO()
@@ -278,13 +273,29 @@ _WRITERS: Mapping[str, Callable[[Columns, dict[str, Any]], bytes]] = {
 # ---------------------------------------------------------------- the parts
 
 
-def _table(columns: Columns) -> Table:
-    table = Table(columns, copy=False)
-    for name in columns:
+def _table(columns: Columns, names: Sequence[str] | None = None) -> Table:
+    """The columns with their units and descriptions, under other names where a format needs them."""
+    table = Table(list(columns.values()), names=names or list(columns), copy=False)
+    for name, column in zip(columns, table.itercols(), strict=True):
         info = column_info(name)
-        table[name].unit = info.unit or None
-        table[name].description = info.description
+        column.unit = info.unit or None
+        column.description = info.description
     return table
+
+
+def _safe_names(names: Iterable[str]) -> list[str]:
+    """Names that FITS columns and XML identifiers may have; distinct, and unchanged where they may stay."""
+    safe: list[str] = []
+    for position, name in enumerate(names):
+        simple = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        # FITS readers do not tell upper from lower case.
+        taken = simple.lower() in [other.lower() for other in safe]
+        safe.append(f"column_{position}_{simple}" if taken or not simple[0].isalpha() else simple)
+    return safe
+
+
+def _ascii_text(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _ascii(values: npt.NDArray[Any], errors: str) -> npt.NDArray[Any]:
@@ -307,6 +318,8 @@ def _plain_columns(columns: Mapping[str, npt.NDArray[Any]]) -> Columns:
         raise SwimmyError(f"column object_id {found}, the candidate catalogue needs int64.")
     plain = {}
     for name, values in columns.items():
+        if not name:
+            raise SwimmyError("a column has an empty name. Give every kept column a name.")
         if values.shape != identifier.shape:
             raise SwimmyError(
                 f"column {name!r} has shape {values.shape}, needs {identifier.shape}: one value an object."

@@ -28,8 +28,6 @@ SETTINGS = {
     # Without it a cluster that lost all its workers waits for ever.
     "distributed.scheduler.no-workers-timeout": "120s",
     "distributed.worker.memory.terminate": 0.98,
-    # Failures come back to the driver, which says what is to be done; workers need not print them too.
-    "logging.distributed.worker": "critical",
     # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
@@ -110,7 +108,8 @@ def local_workers(n_workers: int) -> Iterator[Workers]:
             host="127.0.0.1",
             dashboard_address=None,
             security=Security.temporary(),
-            silence_logs=logging.ERROR,
+            # Failures come back to the driver, which says what is to be done; workers need not print them too.
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -78,8 +78,8 @@ class Scores:
         self.n_objects = int(score.shape[0]) if isinstance(score, zarr.Array) else 0
 
     def read(self, name: str, lo: int = 0, hi: int | None = None) -> AnyArray:
-        """Rows of one variable (see `store.read_rows`)."""
-        return read_rows(self.group, name, lo, self.n_objects if hi is None else hi)
+        """Rows of one variable, all of them by default (see `store.read_rows`)."""
+        return read_rows(self.group, name, lo, hi)
 
     def blocks(self, *names: str) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
         """The named variables block by block: (first row, arrays)."""

@@ -306,8 +306,8 @@ def _same(found: AnyArray, wanted: AnyArray) -> bool:
     return found.dtype == wanted.dtype and found.tobytes() == np.ascontiguousarray(wanted).tobytes()
 
 
-def read_rows(group: zarr.Group, name: str, lo: int, hi: int) -> AnyArray:
-    """Rows ``lo`` to ``hi`` of a variable, as an array of its own.
+def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
+    """Rows ``lo`` to ``hi`` (None: the end) of a variable, as an array of its own.
 
     Raises
     ------

@@ -209,6 +209,21 @@ def test_descriptions_name_the_level() -> None:
     assert column_info("bands_3p5sigma").description == "Bands that select the object at 3.5sigma, or empty"
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_names_and_facts_that_a_format_cannot_spell(tmp_path: Path, name: str) -> None:
+    kept = ("g-r color", "2mass", "été", "Score_g", "score_g")
+    columns = {"object_id": np.arange(3), **{column: np.arange(3.0) for column in kept}}
+    meta = {"a\nb": "x\ny", "d=e": [1, 2], "sürvey": "é", "nothing": None}
+    path = write_candidates(columns, tmp_path, meta=meta, formats=[name])[name]
+    safe = ["object_id", "g_r_color", "column_2_2mass", "column_3__t_", "Score_g", "column_5_score_g"]
+    assert read(name, path).colnames == (safe if name in ("fits", "vot") else list(columns))
+    if name == "vot":
+        assert [field.name for field in parse(path, verify="exception").get_first_table().fields] == list(columns)
+    if name == "fits":
+        assert json.loads(fits.getheader(path, 1)[METADATA_KEY]) == meta
+        assert fits.getheader(path, 1)["TCOMM3"] == "2mass, from the survey's catalogue"
+
+
 # ---------------------------------------------------------------- the columns
 
 

@@ -31,6 +31,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import FINISHED, Ledger
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.run import STAGES, run_status, verify_run
+from swimmy_scale.stages.select import sample_thresholds
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -95,6 +96,14 @@ def test_thresholds_are_numpys(reference: Path) -> None:
         assert np.array_equal(ds.candidate.values, expected_flags)
         assert np.isnan(ds.score.values).any(axis=1).tolist() == (ds.quarantine_code.values != 0).tolist()
         assert not ds.in_sample.values[ds.quarantine_code.values != 0].any()
+
+
+def test_streamed_thresholds_are_the_same_number(reference: Path) -> None:
+    scores = Scores(reference / "scores.zarr")
+    fractions = [0.05, 0.003, 0.000465]
+    streamed = sample_thresholds(scores, fractions, in_memory_objects=0)
+    assert streamed.tobytes() == sample_thresholds(scores, fractions).tobytes()
+    assert streamed.tobytes() == scores.read("threshold", 0, 3).tobytes()
 
 
 def test_candidate_table_agrees_with_the_flags(reference: Path) -> None:

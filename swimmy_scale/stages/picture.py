@@ -11,13 +11,18 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale import receipts as commit
+from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.cuts import band_label
+from swimmy_scale.figures import MAX_GALLERY, Gallery, candidate_page
 from swimmy_scale.network import Network
+from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.engine import Task
+from swimmy_scale.survey import BoolArray, FloatArray
 
 PICTURE_VERSION = 1
-N_GALLERY = 12
+MAX_HISTOGRAM_OBJECTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,80 @@ def strangest(scores: Scores, n_objects: int) -> Any:
     rows, excess = [], []
     for lo, (score, candidate) in scores.blocks("score", "candidate"):
         chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
-        ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
+        # A carried threshold may be 0; every score above it is then infinitely strange.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
         rows.append(lo + chosen)
         excess.append(ratio.max(axis=1, initial=0.0))
     order = np.argsort(-np.concatenate(excess), kind="stable")[:n_objects]
     return np.concatenate(rows)[order]
 
 
+def _sample(scores: Scores) -> tuple[FloatArray, BoolArray]:
+    """Scores and first-level flags of the sample, a column for each selecting band.
+
+    Of large surveys every k-th object, so that memory is bounded.
+    """
+    step = max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
+    selecting = scores.survey.band_index(scores.survey.selecting_bands)
+    parts = []
+    for _, (score, candidate, in_sample) in scores.blocks("score", "candidate", "in_sample"):
+        rows = np.flatnonzero(in_sample)[::step]
+        parts.append((score[rows][:, selecting], candidate[rows, 0][:, selecting]))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _gallery(task: PictureTask, scores: Scores) -> Gallery:
+    """The strangest candidates with their reconstructions."""
+    rows = strangest(scores, MAX_GALLERY).tolist()
+    store, survey = Cutouts(task.cutouts), scores.survey
+    selecting = survey.band_index(survey.selecting_bands)
+    size = survey.cutout_size_px
+    source = np.zeros((len(rows), survey.n_bands, size, size), np.float32)
+    for index, row in enumerate(rows):
+        fwhm = store.read("fwhm_arcsec", row, row + 1)
+        source[index : index + 1] = preprocess(store.images(row, row + 1), fwhm, store.survey)
+    reconstruction = source
+    if rows:
+        # Keras takes seconds to import: only processes that need the network pay for it.
+        from swimmy_scale.autoencoder import configure_threads, load
+        from swimmy_scale.scorer import reconstruct
+
+        configure_threads(task.n_threads)
+        reconstruction = reconstruct(load(task.model, task.network, task.model_sha256), source)
+    flags = np.array([scores.read("candidate", row, row + 1)[0, 0, selecting] for row in rows], dtype=np.bool_)
+    score = np.array([scores.read("score", row, row + 1)[0, selecting] for row in rows], dtype=np.float32)
+    return Gallery(
+        object_id=np.array([scores.read("object_id", row, row + 1)[0] for row in rows], dtype=np.int64),
+        label=band_label(flags.reshape(len(rows), len(selecting)), survey.selecting_bands).tolist(),
+        score=score.reshape(len(rows), len(selecting)),
+        source=source,
+        reconstruction=reconstruction,
+    )
+
+
 def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
-    r = Receipt(task.ledger.stage, task.name, task.identity); task.ledger.commit(r); return r
+    scores = Scores(task.scores)
+    score, candidate = _sample(scores)
+    candidate_page(
+        task.picture,
+        scores.survey,
+        score,
+        candidate,
+        scores.read("threshold")[:, scores.survey.band_index(scores.survey.selecting_bands)],
+        [str(level) for level in scores.read("level")],
+        _gallery(task, scores),
+        simulated=bool(scores.attrs.get("simulated", False)),
+    )
+    receipt = Receipt(
+        stage=task.ledger.stage,
+        name=task.name,
+        identity=task.identity,
+        files=task.ledger.record_files([task.picture]),
+    )
+    task.ledger.commit(receipt)
+    return receipt
 
 
 @dataclass(frozen=True)

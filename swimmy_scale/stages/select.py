@@ -29,7 +29,7 @@ from swimmy_scale.cuts import (
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
-from swimmy_scale.scores import Scores, write_selection
+from swimmy_scale.scores import BLOCK_OBJECTS, Scores, write_selection
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
@@ -59,8 +59,8 @@ def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
     """Columns of the candidate catalogue, from the flags on disk."""
     parts = []
     names = ("object_id", "ra", "dec", "score", "residual", "candidate", *scores.kept)
-    for lo in range(0, scores.n_objects, 1 << 18):
-        hi = min(lo + (1 << 18), scores.n_objects)
+    for lo in range(0, scores.n_objects, BLOCK_OBJECTS):
+        hi = min(lo + BLOCK_OBJECTS, scores.n_objects)
         chosen = scores.read("candidate", lo, hi).any(axis=(1, 2))
         parts.append({name: scores.read(name, lo, hi)[chosen] for name in names})
     columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -81,24 +81,35 @@ def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
 
 
 def _selected(scores: Scores, levels: Sequence[str], threshold: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Table 2's rows for each level, added up block by block."""
+    """Table 2's rows for each level, added up block by block so that memory does not grow with the survey."""
     selecting = list(scores.survey.selecting_bands)
     picks = scores.survey.band_index(selecting)
-    flags, classes, negative = [], [], np.zeros((len(levels), len(selecting)), np.int64)
-    for lo, (score, residual, in_sample, known) in scores.blocks("score", "residual", "in_sample", "sample_class"):
-        # Only the sample's booleans stay: a few bytes an object.
-        flags.append(scores.read("candidate", lo, lo + len(score))[in_sample][:, :, picks])
-        classes.append(known[in_sample].astype(str))
+    classes = sorted({str(name) for _, (known,) in scores.blocks("sample_class") for name in np.unique(known)} - {""})
+    negative = np.zeros((len(levels), len(selecting)), np.int64)
+    rows: list[dict[str, dict[str, Any]]] = [{} for _ in levels]
+    names = ("score", "residual", "in_sample", "sample_class", "candidate")
+    for _, (score, residual, in_sample, known, candidate) in scores.blocks(*names):
         negative += high_but_negative(score, residual, threshold, in_sample)[:, picks]
-    flag, known = np.concatenate(flags), np.concatenate(classes)
-    groups = {name: known == name for name in sorted(set(known.tolist()) - {""})}
+        groups = {name: known == name for name in classes}
+        for k in range(len(levels)):
+            _add_counts(rows[k], selection_counts(candidate[:, k, picks], selecting, groups, in_sample))
     return {
         level: {
-            "rows": selection_counts(flag[:, k], selecting, groups),
+            "rows": rows[k],
             "high_but_negative": dict(zip(selecting, negative[k].tolist(), strict=True)),
         }
         for k, level in enumerate(levels)
     }
+
+
+def _add_counts(total: dict[str, dict[str, Any]], part: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add one block's table to ``total``."""
+    for row, counts in part.items():
+        for group, count in counts.items():
+            cell = total.setdefault(row, {}).setdefault(group, {"n_selected": 0, "n_objects": 0})
+            cell["n_selected"] += count["n_selected"]
+            cell["n_objects"] += count["n_objects"]
+            cell["percent"] = 100.0 * cell["n_selected"] / cell["n_objects"] if cell["n_objects"] else None
 
 
 def select(
@@ -147,16 +158,18 @@ def select(
         threshold = load_thresholds(_read_summary(thresholds_from), bands, names)
     files = write_selection(path, names, threshold, _flags(scores, threshold))
     scores = Scores(path)
-    codes = np.concatenate([code for _, (code,) in scores.blocks("quarantine_code")])
-    quarantined = Counter(Code(int(code)).label for code in codes[codes != 0])
+    quarantined: Counter[str] = Counter()
+    for _, (code,) in scores.blocks("quarantine_code"):
+        values, counts = np.unique(code[code != 0], return_counts=True)
+        quarantined.update({Code(int(v)).label: int(n) for v, n in zip(values, counts, strict=True)})
     summary = {
         "format_version": SUMMARY_VERSION,
         "simulated": bool(scores.attrs.get("simulated", False)),
         "survey": scores.survey.name,
         "model_sha256": scores.attrs.get("model_sha256"),
         "given": scores.n_objects,
-        "scored": int((codes == 0).sum()),
-        "quarantined": int((codes != 0).sum()),
+        "scored": scores.n_objects - quarantined.total(),
+        "quarantined": quarantined.total(),
         "quarantined_by_code": dict(sorted(quarantined.items())),
         "in_sample": n_in_sample,
         "levels": dict(levels),
