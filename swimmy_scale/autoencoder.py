@@ -26,33 +26,13 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
+from swimmy_scale.quiet import held_stderr
 from swimmy_scale.receipts import digest_file, digest_json, write_atomically, write_json
 from swimmy_scale.survey import FloatArray
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlow is imported
 
-
-@contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Hold back what compiled code prints to stderr, and show it if the import fails.
-
-    TensorFlow greets every process with lines that its log level does not reach.
-    """
-    with tempfile.TemporaryFile() as held:
-        stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-with _quiet_import():
+with held_stderr():
     import keras
 
 HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")

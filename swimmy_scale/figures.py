@@ -104,10 +104,13 @@ def candidate_page(
     """
     _check(survey, score, candidate, threshold, levels, gallery)
     n_shown = min(len(gallery.object_id), MAX_GALLERY)
-    rows = 2 + len(survey.selecting_bands) if n_shown else 1
-    height = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + rows * _STAMP_IN + _FOOT_IN
+    gallery_height = (2 + len(survey.selecting_bands)) * _STAMP_IN if n_shown else 0.4
+    height = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + gallery_height + _FOOT_IN
     # A reader's own matplotlibrc must not change the picture.
-    with matplotlib.style.context("default"), matplotlib.rc_context({"font.size": 9, "axes.edgecolor": _MUTED}):
+    with (
+        matplotlib.style.context("default"),
+        matplotlib.rc_context({"font.size": 9, "axes.edgecolor": _MUTED}),
+    ):
         figure = Figure(figsize=(_WIDTH_IN, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         _draw_head(figure, survey, int(score.shape[0]), int(candidate.any(axis=1).sum()), simulated)
@@ -193,21 +196,21 @@ def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: npt
 
 
 def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
+    panel.set_ylim(0.7, 1)  # an empty histogram has no limits that suit a logarithm
     panel.set_yscale("log")
-    panel.set_xlabel(rf"$\log_{{10}}\,S_{{{band}}}$", color=_INK)
+    panel.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$", color=_INK)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(colors=_MUTED, labelsize=8, labelleft=is_first, which="both")
     if is_first:
         panel.set_ylabel("objects", color=_INK)
-    handles, labels = panel.get_legend_handles_labels()
-    panel.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.15), ncols=2, fontsize=8.5, labelcolor=_INK,
-                 frameon=False, handlelength=1.0, handleheight=0.9, borderaxespad=0, columnspacing=1.2)  # fmt: skip
+    style = {"fontsize": 8.5, "labelcolor": _INK, "frameon": False, "handlelength": 1.0, "handleheight": 0.9}
+    panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.13), ncols=2, columnspacing=1.2, **style)
 
 
 def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int) -> None:
     top = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN
     if n_shown == 0:
-        _text(figure, _WIDTH_IN / 2, top + 0.3, "no candidates", fontsize=11, color=_MUTED, ha="center")
+        _text(figure, _WIDTH_IN / 2, top, "no candidates to show", fontsize=11, color=_MUTED, ha="center")
         return
     bands = survey.band_index(survey.selecting_bands)
     names = ["source", "recon-\nstruction", *(f"residual {band}" for band in survey.selecting_bands)]
@@ -237,11 +240,14 @@ def _draw_scale(figure: Figure, image: AxesImage | None, left: float, top: float
 
 def _draw_captions(figure: Figure, top: float, gallery: Gallery, n_shown: int, bands: Sequence[str]) -> None:
     """Three lines above each candidate, with their meaning on the left."""
-    lines = [
-        (0.38, "object_id", [f"{identifier}" for identifier in gallery.object_id[:n_shown]], 6.5, "normal"),
-        (0.21, "selected in", list(gallery.label[:n_shown]), 9, "bold"),
-        (0.05, f"score {' '.join(bands)}", ["  ".join(f"{v:.3g}" for v in row) for row in gallery.score[:n_shown]], 7, "normal"),
-    ]  # fmt: skip
+    identifiers = [f"{identifier}" for identifier in gallery.object_id[:n_shown]]
+    scores = ["  ".join(f"{value:.3g}" for value in row) for row in gallery.score[:n_shown]]
+    small = 6.5 if max(len(identifier) for identifier in identifiers) <= 17 else 5.8
+    lines = (
+        (0.38, "object_id", identifiers, small, "normal"),
+        (0.21, "selected in", list(gallery.label[:n_shown]), 9.0, "bold"),
+        (0.05, f"score {' '.join(bands)}", scores, 7.0, "normal"),
+    )
     for above, meaning, texts, size, weight in lines:
         _text(figure, _LEFT_IN - 0.1, top - above, meaning, fontsize=7, color=_MUTED, ha="right", va="baseline")
         for column, text in enumerate(texts):

@@ -211,7 +211,12 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
         attrs = dict(zarr.open_group(str(path), mode="r", use_consolidated=False).attrs)
     except Exception:  # a damaged root can fail in any way; it is then renewed below
         attrs = {"layout_sha256": identity if (path / root).exists() else None}
-    same_but_digest = {**attrs, "layout_sha256": identity} == wanted_attrs  # a flipped bit hit the digest itself
+    # A flipped bit may have hit the digest itself: then all else is as it should be.
+    same_but_digest = {**attrs, "layout_sha256": identity} == wanted_attrs and all(
+        (path / name).is_file() and (path / name).read_bytes() == (fresh / name).read_bytes()
+        for name in names
+        if name != root
+    )
     if attrs.get("layout_sha256") != identity and not same_but_digest:
         raise SwimmyError(
             f"{path} exists and was made with other settings or from another catalogue. "
@@ -314,16 +319,17 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     SwimmyError
         When a chunk is missing or its checksum does not fit.
     """
+    where = str(group.store_path).removeprefix("file://")
     try:
         with zarr.config.set({"array.read_missing_chunks": False}):
             values = np.array(group[name][lo:hi])  # type: ignore[index]
             # Fixed-width strings are what NumPy's set operations and the table writers take.
             return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
-        raise SwimmyError(f"{group.store_path}: no variable {name}. Make the store again.") from error
+        raise SwimmyError(f"{where}: no variable {name}. Make the store again.") from error
     except Exception as error:
         raise SwimmyError(
-            f"{group.store_path}: {name}[{lo}:{hi}] is damaged or incomplete ({error}). "
+            f"{where}: {name}[{lo}:{hi}] is damaged or incomplete ({' '.join(str(error).split())}). "
             "Run `swimmy-scale verify`, then `run` again to repair it."
         ) from error
 

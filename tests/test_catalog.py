@@ -105,7 +105,7 @@ def test_two_writes_give_the_same_bytes(tmp_path: Path, n_objects: int) -> None:
     first = {name: path.read_bytes() for name, path in written(tmp_path / "a", some_columns(n_objects)).items()}
     second = {name: path.read_bytes() for name, path in written(tmp_path / "b", some_columns(n_objects)).items()}
     assert first == second
-    assert all(b"/work" not in data and b"2026" not in data for data in first.values())
+    assert all(str(tmp_path).encode() not in data for data in first.values())
 
 
 def test_nothing_but_the_catalogue_is_left_behind(tmp_path: Path) -> None:
@@ -120,7 +120,9 @@ def test_fits_header(tmp_path: Path) -> None:
     with warnings.catch_warnings(), fits.open(path, checksum=True) as hdus:
         warnings.simplefilter("error")
         header = hdus[1].header
-        assert all("CHECKSUM" in hdu.header and "DATASUM" in hdu.header for hdu in hdus)
+        # The time of writing stands here unless it is replaced.
+        assert {hdu.header.comments["CHECKSUM"] for hdu in hdus} == {"HDU checksum"}
+        assert all("DATASUM" in hdu.header and "DATE" not in hdu.header for hdu in hdus)
         assert hdus[1].name == "CANDIDATES"
         assert header["SURVEY"] == "HSC-SSP wide"
         assert header["SIMULATED"] is True
