@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swimmy_scale.cuts import LEVELS
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
-from swimmy_scale.sample import Cuts
+from swimmy_scale.sample import Cuts, check_cuts
 from swimmy_scale.survey import HSC, Survey
 
 FORMAT_VERSION = 1
@@ -199,6 +199,7 @@ class Job(Settings):
             raise ValueError("give ingest and catalogue, or cutouts for a store that is there already")
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
             raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
+        check_cuts(self.sample, self.survey)
         if self.train is not None and self.model is not None:
             raise ValueError("give train, or model for weights that are there already, not both")
         return self

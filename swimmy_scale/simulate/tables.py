@@ -15,6 +15,7 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.sample import FLAG_NAMES
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.archive import CUTOUT_FOLDER, part_target, write_part
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
@@ -34,19 +35,6 @@ from swimmy_scale.simulate.spectra import nearest_type
 FORMAT_VERSION = 1
 CATALOGUE, PATCH_QA, TRUTH, SUMMARY = "catalogue.fits", "patch_qa.fits", "truth.fits", "simulation.json"
 
-# Section 2.2: an object with any of these set, in any band, is cut.
-FLAGS = (
-    "pixelflags_edge",
-    "pixelflags_interpolatedcenter",
-    "pixelflags_saturatedcenter",
-    "pixelflags_crcenter",
-    "pixelflags_bad",
-    "sdssshape_flag",
-    "pixelflags_bright_objectcenter",
-    "mask_brightstar_halo",
-    "mask_brightstar_ghost",
-    "mask_brightstar_blooming",
-)
 MAX_MAG, MIN_EXTENDEDNESS_MAG, REDSHIFT_LIMITS = 20.0, 0.2, (0.05, 0.2)
 
 Columns = dict[str, npt.NDArray[Any]]
@@ -117,8 +105,8 @@ def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Objects) -
     columns[f"{survey.magnitude_band}_psfflux_mag_isnull"] = np.zeros(n, np.bool_)
 
     cut = allocate(plan).cut[objects.row]
-    flagged = np.where(cut == CUTS.index("flag"), rng.integers(len(FLAGS) * survey.n_bands, size=n), -1)
-    names = [f"{band}_{flag}" for band in survey.bands for flag in FLAGS]
+    flagged = np.where(cut == CUTS.index("flag"), rng.integers(len(FLAG_NAMES) * survey.n_bands, size=n), -1)
+    names = [f"{band}_{flag}" for band in survey.bands for flag in FLAG_NAMES]
     columns |= {name: flagged == number for number, name in enumerate(names)}
 
     # A spectrum gives no redshift for some of those that are outside of the redshift cut.
@@ -184,7 +172,7 @@ def _sample_class(plan: SimulationPlan, objects: Objects, rng: np.random.Generat
 def _failed_cut(plan: SimulationPlan, objects: Objects, catalogue: Columns) -> npt.NDArray[np.str_]:
     """First cut of the paper's spectroscopic sample that the catalogue's values fail, empty for none."""
     band = plan.survey.magnitude_band
-    flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in FLAGS]
+    flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in FLAG_NAMES]
     redshift = catalogue["specz_redshift"]
     extendedness = catalogue[f"{band}_psfflux_mag"] - catalogue[f"{band}_cmodel_mag"]
     failed = {

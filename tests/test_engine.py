@@ -1,0 +1,159 @@
+"""How stages run: only what is not on disk, and finished from receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.stages.engine import Poll, SerialWorkers, Task, run_stage
+
+
+def perform(task: Task) -> Receipt:
+    path = task.ledger.root / f"{task.index}.txt"
+    if task.identity == "bad":
+        raise SwimmyError("this one fails. Mend it.")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(task.identity)
+    receipt = Receipt(
+        task.ledger.stage, task.name, task.identity, task.n_objects, files=task.ledger.record_files([path])
+    )
+    task.ledger.commit(receipt)
+    return receipt
+
+
+@dataclass
+class Count:
+    """A stage of five tasks that each write one file."""
+
+    ledger: Ledger
+    identities: list[str] = field(default_factory=lambda: ["a", "b", "c", "d", "e"])
+    identity: str = "count"
+    n_plans: int = 0
+    n_finishes: int = 0
+    perform: Callable[[Any], Receipt] = perform
+
+    def poll(self) -> Poll | None:
+        return None
+
+    def plan(self) -> Sequence[Task]:
+        self.n_plans += 1
+        return [Task(self.ledger, index, identity, 10) for index, identity in enumerate(self.identities)]
+
+    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        self.n_finishes += 1
+        return self.ledger.finish(self.identity, receipts, [], {"n_tasks": len(receipts)})
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.started: tuple[int, int] = (0, 0)
+
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None) -> None:
+        self.started = (n_objects, n_done)
+
+    def advance(self, receipt: Receipt) -> None:
+        self.done.append(receipt.name)
+
+    def stop(self, stage: str) -> None:
+        pass
+
+
+class Backwards(SerialWorkers):
+    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
+        yield from super().map(perform, tasks[::-1])
+
+
+class Forgetful(SerialWorkers):
+    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
+        yield from super().map(perform, tasks[1:])
+
+
+def run(stage: Count, kind: type[SerialWorkers] = SerialWorkers) -> Watcher:
+    watcher = Watcher()
+
+    @contextmanager
+    def workers(n_tasks: int) -> Iterator[SerialWorkers]:
+        yield kind()
+
+    run_stage(stage, workers, watcher)
+    return watcher
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Count:
+    return Count(Ledger(tmp_path / "receipts", tmp_path, "count"))
+
+
+def names(*indices: int) -> list[str]:
+    return [f"{index:06d}" for index in indices]
+
+
+def test_all_tasks_then_none(stage: Count) -> None:
+    watcher = run(stage)
+    assert watcher.done == names(0, 1, 2, 3, 4)
+    assert watcher.started == (50, 0)
+    again = run(stage)
+    assert again.done == []
+    assert again.started == (50, 50)
+    assert (stage.n_plans, stage.n_finishes) == (1, 1)
+
+
+def test_order_does_not_matter(stage: Count, tmp_path: Path) -> None:
+    run(stage)
+    other = Count(Ledger(tmp_path / "b" / "receipts", tmp_path / "b", "count"))
+    run(other, Backwards)
+    one, two = stage.ledger.read(FINISHED), other.ledger.read(FINISHED)
+    assert one is not None
+    assert two is not None
+    assert (one.data_digest, one.n_objects) == (two.data_digest, two.n_objects)
+
+
+@pytest.mark.parametrize(
+    ("damage", "again"),
+    [
+        (lambda root: (root / "3.txt").unlink(), (3,)),
+        (lambda root: (root / "1.txt").write_text("x"), (1,)),
+        (lambda root: (root / "receipts/count/000002.json").write_text("{}"), (2,)),
+        (lambda root: (root / "receipts/count/000004.json").unlink(), (4,)),
+        (lambda root: (root / f"receipts/count/{FINISHED}.json").unlink(), ()),
+    ],
+)
+def test_only_what_is_damaged_is_done_again(
+    stage: Count, tmp_path: Path, damage: Callable[[Path], Any], again: tuple[int, ...]
+) -> None:
+    run(stage)
+    damage(tmp_path)
+    assert run(stage).done == names(*again)
+    assert stage.n_finishes == 2
+    assert run(stage).done == []
+
+
+def test_other_input_is_done_again(stage: Count) -> None:
+    run(stage)
+    stage.identity, stage.identities[2] = "changed", "C"
+    watcher = run(stage)
+    assert watcher.done == names(2)
+    assert watcher.started == (50, 40)
+
+
+def test_a_failure_keeps_what_is_done(stage: Count) -> None:
+    stage.identities[3] = "bad"
+    with pytest.raises(SwimmyError, match="this one fails"):
+        run(stage)
+    assert stage.ledger.names() == names(0, 1, 2)
+    stage.identities[3] = "d"
+    assert run(stage).done == names(3, 4)
+
+
+def test_a_task_without_a_receipt_stops_the_stage(stage: Count) -> None:
+    with pytest.raises(SwimmyError, match="no receipt for this task although it was performed"):
+        run(stage, Forgetful)
+    assert stage.n_finishes == 0
