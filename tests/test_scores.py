@@ -77,7 +77,7 @@ def test_selection_is_added_and_replaced(path: Path) -> None:
         assert ds.candidate.dims == ("object", "level", "band")
         assert ds.threshold.dims == ("level", "band")
         assert ds.threshold.dtype == np.float64
-        assert ds.threshold.sel(level="3sigma", band="g").item() == 5.0
+        assert float(ds.threshold.sel(level="3sigma", band="g")) == 5.0
         expected = np.concatenate([block for _, block in flags(3)])
         assert np.array_equal(ds.candidate.values, expected)
     write_selection(path, ("top",), threshold[:1], flags(1))
