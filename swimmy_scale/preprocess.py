@@ -52,6 +52,8 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
             "Give one FWHM for each object and band."
         )
     limit = survey.target_fwhm_arcsec
+    # A FWHM that was stored as float32 may lie just above the limit that it equals.
+    fwhm = np.where(fwhm.astype(np.float32) == np.float32(limit), limit, fwhm)
     bad = ~((fwhm > 0.0) & (fwhm <= limit))
     if bad.any():
         row, band = (int(index) for index in np.argwhere(bad)[0])

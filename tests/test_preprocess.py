@@ -258,3 +258,11 @@ def test_wrong_shapes_are_refused():
         preprocess(image, fwhm, HSC, out=image)
     with pytest.raises(SwimmyError, match=r"out has shape .* float64"):
         preprocess(image, fwhm, HSC, out=np.empty(image.shape))
+
+
+@pytest.mark.parametrize("target", [0.8, 1.0, 1.1, 1.2])
+def test_seeing_equal_to_the_target_needs_no_kernel(target: float) -> None:
+    """Also where float32 rounds the stored FWHM above the limit."""
+    survey = Survey(target_fwhm_arcsec=target)
+    fwhm = np.full((2, survey.n_bands), target, np.float32)
+    assert (smoothing_sigma_px(fwhm, survey) == 0.0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,6 +121,11 @@ class IngestStage:
             ]
         )
 
+    @property
+    def _notes(self) -> Path:
+        """What was noticed before the first partition: warnings, and files that belong to no object."""
+        return self.ledger.folder / "ingest.notes.json"
+
     def _index(self, objects: Objects) -> Index:
         section = self.sources
         paths = list(section.coadd.values()) or list(section.sources)
@@ -184,15 +190,15 @@ class IngestStage:
                 )
             )
         commit.write_json(
-            self.ledger.folder / "ingest.notes.json",
-            {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)},
+            self._notes, {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)}
         )
         return tasks
 
     def finish(self, receipts: Sequence[Receipt]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         counts = {key: sum(int(r.details[key]) for r in receipts) for key in ("n_ingested", "n_quarantined")}
-        warnings: Counter[str] = Counter()
+        notes = json.loads(self._notes.read_text())
+        warnings: Counter[str] = Counter(notes["warnings"])
         for receipt in receipts:
             warnings.update(receipt.details["warnings"])
         given = sum(receipt.n_objects for receipt in receipts)
@@ -203,6 +209,11 @@ class IngestStage:
         return self.ledger.finish(
             self.identity,
             receipts,
-            [*names, *labels],
-            {"n_tasks": len(receipts), **counts, "warnings": dict(sorted(warnings.items()))},
+            [*names, *labels, self._notes],
+            {
+                "n_tasks": len(receipts),
+                **counts,
+                "n_unmatched_files": len(notes["unmatched"]),
+                "warnings": dict(sorted(warnings.items())),
+            },
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,9 +236,11 @@ def write_provenance(run: Run) -> None:
 
 def sweep(directory: Path) -> None:
     """Remove what interrupted writes left under temporary names; the driver's lock must be held."""
-    for path in directory.rglob("*.partial"):
-        if path.is_file():
-            path.unlink()
+    for path in list(directory.rglob("*.partial")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[str, Any]:

@@ -264,6 +264,7 @@ class SelectStage:
             raise SwimmyError(f"{self.scores}: scoring is not finished. Run the job again.")
         details = {
             "cuts": score.details["cuts"],
+            "unmatched_files": int(ingest.details.get("n_unmatched_files", 0)) if ingest else 0,
             "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
         }
         summary, files = select(self.scores, self.output, self.levels, self.formats, self.thresholds_from, details)
