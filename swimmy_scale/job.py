@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swimmy_scale.cuts import LEVELS
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.network import Network, Schedule
+from swimmy_scale.network import Schedule
 from swimmy_scale.sample import Cuts, check_cuts
 from swimmy_scale.survey import HSC, Survey
 
@@ -204,11 +204,10 @@ class Job(Settings):
             raise ValueError("give train, or model for weights that are there already, not both")
         return self
 
-    def network(self) -> Network:
-        """The network that the job trains or loads, for its survey's bands and cutout size."""
-        section = (self.model or self.train or TrainSection()).network
-        size = self.survey.cutout_size_px
-        return Network(n_bands=self.survey.n_bands, cutout_size_px=size, **section.model_dump())
+    @property
+    def network(self) -> NetworkSection:
+        """The free sizes of the network that the job trains or loads."""
+        return (self.model or self.train or TrainSection()).network
 
     def schedule(self, run: int) -> Schedule:
         """Training schedule of run ``run``."""

@@ -35,7 +35,7 @@ def test_paths_are_relative_to_the_job_file() -> None:
     assert job.ingest.sources == (Path("/data/cutouts"), Path("/data/more.tar"))
     assert job.sample.colours == (("g", "r", 1.1),)
     assert job.schedule(2).seed == job.schedule(0).seed + 2
-    assert job.network().n_bands == 5
+    assert job.network.latent_filters == 8
 
 
 def test_defaults_are_the_papers() -> None:

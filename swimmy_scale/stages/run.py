@@ -98,7 +98,7 @@ class Run:
             picture=self.directory / "candidates.png",
             model=model,
             model_sha256=sha256,
-            network=job.network(),
+            network=self._network(),
             n_threads=self.threads(),
             select=self.ledger("select"),
         )
@@ -111,7 +111,7 @@ class Run:
             ledger=self.ledger("train"),
             cutouts=self.cutouts,
             models=self.directory / "models",
-            network=job.network(),
+            network=self._network(),
             schedule=job.schedule(0),
             n_runs=job.train.n_runs,
             cuts=job.sample,
@@ -119,6 +119,9 @@ class Run:
             max_objects=job.train.max_objects,
             n_threads=job.train.n_threads,
         )
+
+    def _network(self) -> Network:
+        return network_for(self.cutouts, self.job.network)
 
     def _model(self) -> tuple[Path, str]:
         if self.job.model is not None:
@@ -136,7 +139,7 @@ class Run:
             scores=self.scores,
             model=model,
             model_sha256=sha256,
-            network=self.job.network(),
+            network=self._network(),
             cuts=self.job.sample,
             batch_size=self.job.score.batch_size,
             n_threads=self.threads(),
