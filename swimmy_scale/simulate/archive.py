@@ -38,7 +38,6 @@ SAVED_FOLDER = "saved"
 RERUN = "pdr3_wide"
 # A request's time names its tar; ours never moves, so that bytes do not.
 REQUEST = "arch-240101"
-WRONG_SIZE_PX = 40
 BLOCK_BYTES, CARD_BYTES = 2880, 80
 
 
@@ -157,7 +156,8 @@ def object_files(
     extra = rng.integers(0, 2, size=(survey.n_bands, 2)) * int(allocation.oversize[row])
     sides = survey.cutout_size_px + extra
     if fault == "wrong_shape":
-        sides[bad_band] = WRONG_SIZE_PX
+        # 40 px in place of 64.
+        sides[bad_band] = survey.cutout_size_px * 5 // 8
     variance = images.variance(plan, patch, canvas.image) if allocation.extra_hdus[row] else None
     reference = tract_wcs(patch.tract, survey.pixel_scale_arcsec).wcs.crval.tolist()
     files = []

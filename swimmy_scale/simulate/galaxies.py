@@ -52,13 +52,15 @@ class Objects:
     kind : ndarray of int8
         Index into `KINDS`.
     redshift, young_fraction, bulge_fraction, nucleus_fraction : ndarray
-        Shares of the i-band light; ``young_fraction`` of the disk at 5500 Angstrom.
+        Shares: of young stars in the disk at 5500 Angstrom, of the bulge in the stars' continuum, and of the nucleus in
+        the whole continuum, both in the magnitude band.
     disk_re, bulge_re : ndarray
         Half-light radius along the major axis, arcsec.
     disk_q, bulge_q, angle : ndarray
         Axis ratios, and the major axis' direction from x towards y in radians.
     ew_oii, ew_hb_oiii, ew_ha_nii : ndarray
-        Observed equivalent widths of the line groups over the whole continuum, Angstrom.
+        Observed equivalent widths of the line groups over the stars' continuum, Angstrom; the broad lines of active
+        nuclei are not in them.
     zero_point_factor : ndarray
         Factor by which the calibration of the r band is wrong: 1 but for one kind of artefact.
     disk, bulge, nucleus : ndarray, shape (n, n_bands)

@@ -166,7 +166,7 @@ def add_artefact(plan: SimulationPlan, objects: Objects, index: int, image: Floa
         middle = band.shape[0] // 2
         limit = np.float32(level * band[middle - 3 : middle + 4, middle - 3 : middle + 4].max())
         np.minimum(band, limit, out=band)
-        band[middle - 14 : middle + 15, middle - 1 : middle + 2] = limit
+        band[max(middle - 14, 0) : middle + 15, middle - 1 : middle + 2] = limit
 
 
 @functools.cache

@@ -318,7 +318,7 @@ def _write_summary(folder: Path, plan: SimulationPlan, summary: SimulationSummar
 
 
 def _read_summary(folder: Path, plan: SimulationPlan) -> SimulationSummary | None:
-    """The summary of a finished survey of this plan; None where there is none yet."""
+    """The summary of a finished survey of this plan; None where there is none yet, or files of it are gone."""
     path = folder / SUMMARY
     if not path.exists():
         return None
@@ -333,7 +333,9 @@ def _read_summary(folder: Path, plan: SimulationPlan) -> SimulationSummary | Non
             f"{folder} holds a simulated survey of another plan (see {path}). Simulate into another directory, or "
             "remove this one."
         )
-    return summary
+    size_bytes = sum(path.stat().st_size for path in (folder / summary.cutouts).rglob("*") if path.is_file())
+    tables_there = all((folder / name).exists() for name in (summary.catalogue, summary.patch_qa, summary.truth))
+    return summary if tables_there and size_bytes == summary.size_bytes else None
 
 
 def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> SimulationSummary:  # noqa: A002
@@ -350,7 +352,7 @@ def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> Simulation
     Raises
     ------
     SwimmyError
-        When the directory holds another survey, or remains of one.
+        When the directory holds another survey, or what is left of one.
     """
     folder = Path(directory)
     done = _read_summary(folder, plan)
