@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -220,9 +221,11 @@ def test_workers_killed(reference: Path, job: Path, tmp_path: Path) -> None:
     for stage in ("ingest", "score"):
         assert wait_for(lambda stage=stage: has_receipt(run, stage), process)
         for child in psutil.Process(process.pid).children(recursive=True):
-            if "spawn_main" in " ".join(child.cmdline()):
-                child.kill()
-                break
+            # A worker that ends by itself at this moment is as good as one that is killed.
+            with contextlib.suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    break
     assert process.wait(timeout=200) == 3
     assert_same_results(run, reference)
 
