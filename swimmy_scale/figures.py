@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -21,11 +22,11 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import write_atomically
 from swimmy_scale.survey import BoolArray, FloatArray, Survey
 
-DPI = 150
-MAX_GALLERY = 8
+DPI = 128
+MAX_GALLERY = 12
 _WIDTH_IN = 11.0
 _LEFT_IN, _RIGHT_IN = 0.95, 0.85
-_HEAD_IN, _HISTOGRAM_IN, _BETWEEN_IN, _FOOT_IN = 1.25, 2.1, 1.1, 0.2
+_HEAD_IN, _HISTOGRAM_IN, _BETWEEN_IN, _FOOT_IN = 1.4, 2.1, 1.2, 0.2
 _STAMP_IN, _GAP_IN = (_WIDTH_IN - _LEFT_IN - _RIGHT_IN) / MAX_GALLERY, 0.04
 
 _INK, _MUTED, _GREY, _WARNING = "#1c1c1e", "#6b6b70", "#c4c6cb", "#b3261e"
@@ -33,6 +34,8 @@ _INK, _MUTED, _GREY, _WARNING = "#1c1c1e", "#6b6b70", "#c4c6cb", "#b3261e"
 _BAND_COLOURS = ("#2a7fb8", "#d98c1f", "#b5332e", "#7b4fa3", "#4a4a4a")
 _LINE_STYLES = (":", "--", "-.")
 _RESIDUAL_COLOURS = "RdBu_r"
+# Red, green and blue of the composite, where the survey has them.
+_COMPOSITE_BANDS = ("i", "r", "g")
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,19 @@ def candidate_page(
     gallery: Gallery,
     *,
     simulated: bool = False,
+    every: int = 1,
 ) -> Path:
     """Draw the page that sums up a run: histograms as in figure 5, below them a gallery as in figures 6 and 14.
 
     The upper row shows log10 of the anomaly score of the sample (grey) and of the candidates (colour) in
     each selecting band, with the median (solid) and the thresholds (dotted, dashed, ...). The gallery shows
-    the composite of source and reconstruction (i red, g blue) and source - reconstruction in each band, on
-    one scale for all; the circle is the aperture of the score. The same input gives the same bytes.
+    the composite of source and reconstruction and source - reconstruction in each selecting band, on one
+    scale for all; the circle is the aperture of the score. Above each candidate stand its object_id, the bands
+    that select it, and its score in the band where it exceeds the lowest threshold by the largest factor. The
+    same input gives the same bytes.
+
+    Composites show i, r and g as red, green and blue; a survey without them shows its first three selecting
+    bands, the last of them red; one with fewer is grey.
 
     Parameters
     ----------
@@ -90,7 +99,10 @@ def candidate_page(
     gallery : Gallery
         At most ``MAX_GALLERY`` are shown; none is fine.
     simulated : bool
-        Print that the survey is simulated.
+        Print SIMULATED DATA in the head.
+    every : int
+        ``score`` holds one of every so many objects of the sample. Above 1 the head says so, since the
+        numbers on the page then count what is drawn.
 
     Returns
     -------
@@ -103,6 +115,8 @@ def candidate_page(
         When the arrays do not fit the survey or one another.
     """
     _check(survey, score, candidate, threshold, levels, gallery)
+    drawn = f"{_counted(score.shape[0], 'object')} in the sample, {_counted(candidate.any(axis=1).sum(), 'candidate')}"
+    facts = drawn if every == 1 else f"one of every {every:,} objects is drawn and counted: {drawn}"
     n_shown = min(len(gallery.object_id), MAX_GALLERY)
     gallery_height = (2 + len(survey.selecting_bands)) * _STAMP_IN if n_shown else 0.4
     height = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + gallery_height + _FOOT_IN
@@ -113,9 +127,9 @@ def candidate_page(
     ):
         figure = Figure(figsize=(_WIDTH_IN, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
-        _draw_head(figure, survey, int(score.shape[0]), int(candidate.any(axis=1).sum()), simulated)
+        _draw_head(figure, survey.name, facts, simulated)
         _draw_histograms(figure, survey, score, candidate, threshold, levels)
-        _draw_gallery(figure, survey, gallery, n_shown)
+        _draw_gallery(figure, survey, gallery, n_shown, _strongest(survey, gallery, threshold))
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     write_atomically(path, stream.getvalue())
@@ -137,14 +151,13 @@ def _text(figure: Figure, left: float, top: float, text: str, **style: object) -
     figure.text(left / page_width, 1 - top / page_height, text, **style)  # type: ignore[arg-type]
 
 
-def _draw_head(figure: Figure, survey: Survey, n_objects: int, n_candidates: int, simulated: bool) -> None:
-    _text(figure, 0.3, 0.22, survey.name, fontsize=14, fontweight="bold", color=_INK, va="center")
-    facts = f"{_counted(n_objects, 'object')} in the sample, {_counted(n_candidates, 'candidate')}"
+def _draw_head(figure: Figure, name: str, facts: str, simulated: bool) -> None:
+    _text(figure, 0.3, 0.22, name, fontsize=14, fontweight="bold", color=_INK, va="center")
     _text(figure, 0.3, 0.47, facts, fontsize=10, color=_MUTED, va="center")
     if simulated:
         badge = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": _WARNING, "linewidth": 1.2}
-        style = {"fontsize": 10, "fontweight": "bold", "color": _WARNING, "ha": "right", "va": "center", "bbox": badge}
-        _text(figure, _WIDTH_IN - 0.35, 0.32, "simulated survey", **style)
+        style = {"fontsize": 11, "fontweight": "bold", "color": _WARNING, "ha": "right", "va": "center", "bbox": badge}
+        _text(figure, _WIDTH_IN - 0.35, 0.32, "SIMULATED DATA", **style)
 
 
 def _draw_histograms(
@@ -204,10 +217,11 @@ def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
     if is_first:
         panel.set_ylabel("objects", color=_INK)
     style = {"fontsize": 8.5, "labelcolor": _INK, "frameon": False, "handlelength": 1.0, "handleheight": 0.9}
-    panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.13), ncols=2, columnspacing=1.2, **style)
+    # Above the names of the lines, however many of them are stacked up.
+    panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.2), ncols=2, columnspacing=1.2, **style)
 
 
-def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int) -> None:
+def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int, strongest: Sequence[str]) -> None:
     top = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN
     if n_shown == 0:
         _text(figure, _WIDTH_IN / 2, top, "no candidates to show", fontsize=11, color=_MUTED, ha="center")
@@ -217,7 +231,7 @@ def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int
     residual = gallery.source[:n_shown, bands].astype(np.float64) - gallery.reconstruction[:n_shown, bands]
     limit = _symmetric_limit(residual, survey)
     image = None
-    _draw_captions(figure, top, gallery, n_shown, survey.selecting_bands)
+    _draw_captions(figure, top, gallery, strongest[:n_shown])
     for column in range(n_shown):
         left = _LEFT_IN + column * _STAMP_IN
         pictures = [_composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
@@ -238,28 +252,43 @@ def _draw_scale(figure: Figure, image: AxesImage | None, left: float, top: float
     bar.set_label("source − reconstruction", fontsize=8, color=_MUTED)
 
 
-def _draw_captions(figure: Figure, top: float, gallery: Gallery, n_shown: int, bands: Sequence[str]) -> None:
-    """Three lines above each candidate, with their meaning on the left."""
-    identifiers = [f"{identifier}" for identifier in gallery.object_id[:n_shown]]
-    scores = ["  ".join(f"{value:.3g}" for value in row) for row in gallery.score[:n_shown]]
-    small = 6.5 if max(len(identifier) for identifier in identifiers) <= 17 else 5.8
+def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequence[str]) -> None:
+    """Lines above each candidate, with their meaning on the left. Of long ones every other is a line higher."""
+    identifiers = [str(identifier) for identifier in gallery.object_id[: len(strongest)]]
     lines = (
-        (0.38, "object_id", identifiers, small, "normal"),
-        (0.21, "selected in", list(gallery.label[:n_shown]), 9.0, "bold"),
-        (0.05, f"score {' '.join(bands)}", scores, 7.0, "normal"),
+        (0.43, "object_id", identifiers, 7.0, "normal"),
+        (0.22, "selected in", list(gallery.label[: len(strongest)]), 9.0, "bold"),
+        (0.06, "score in", strongest, 7.5, "normal"),
     )
     for above, meaning, texts, size, weight in lines:
-        _text(figure, _LEFT_IN - 0.1, top - above, meaning, fontsize=7, color=_MUTED, ha="right", va="baseline")
+        # Eleven characters of this size fit a column; longer texts would run into one another, and into the left.
+        raised = 0.13 if max(len(text) for text in texts) > 11 else 0.0
+        _text(figure, _LEFT_IN - 0.1, top - above - raised, meaning,
+              fontsize=7, color=_MUTED, ha="right", va="baseline")  # fmt: skip
         for column, text in enumerate(texts):
             center = _LEFT_IN + column * _STAMP_IN + (_STAMP_IN - _GAP_IN) / 2
+            lift = raised * (column % 2)
             style = {"ha": "center", "va": "baseline", "fontweight": weight}
-            _text(figure, center, top - above, text, fontsize=size, color=_INK, **style)
+            _text(figure, center, top - above - lift, text, fontsize=size, color=_INK, **style)
+
+
+def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float64]) -> list[str]:
+    """Band and score, "i 19.3", where each candidate exceeds the lowest threshold by the largest factor."""
+    texts = []
+    for label, score in zip(gallery.label, gallery.score.astype(np.float64), strict=True):
+        selects = np.isin(survey.selecting_bands, label.split("&"))
+        # A threshold of 0 is exceeded by an infinite factor; a band that does not select, by none.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess = np.where(selects, np.nan_to_num(score / threshold[0], posinf=np.inf), -1.0)
+        best = int(np.argmax(excess))
+        texts.append(f"{survey.selecting_bands[best]} {score[best]:.3g}")
+    return texts
 
 
 def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, survey: Survey) -> AxesImage:
     """One square; a composite has three colours, a residual has a scale."""
     scale = {} if picture.ndim == 3 else {"cmap": _RESIDUAL_COLOURS, "vmin": -limit, "vmax": limit}
-    image = stamp.imshow(picture, origin="lower", interpolation="nearest", **scale)  # type: ignore[arg-type]
+    image = stamp.imshow(picture, origin="lower", interpolation="auto", **scale)  # type: ignore[arg-type]
     center, radius = survey.center_px, survey.aperture_diameter_px / 2
     colour = "white" if picture.ndim == 3 else _INK
     stamp.add_patch(Circle((center, center), radius, fill=False, edgecolor=colour, linewidth=0.6, alpha=0.8))
@@ -269,9 +298,10 @@ def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, sur
 
 
 def _composite(cube: FloatArray, survey: Survey) -> npt.NDArray[np.float64]:
-    """RGB of one preprocessed cube (n_bands, y, x): the last of three bands is red. Fewer bands give grey."""
-    bands = survey.band_index(survey.selecting_bands)
-    planes = [cube[band].astype(np.float64) for band in reversed(bands[:3])]
+    """RGB, shape (y, x, 3), of one preprocessed cube (n_bands, y, x); NaN is black. See `candidate_page`."""
+    has_gri = set(_COMPOSITE_BANDS) <= set(survey.bands)
+    bands = survey.band_index(_COMPOSITE_BANDS if has_gri else survey.selecting_bands[:3][::-1])
+    planes = [cube[band].astype(np.float64) for band in bands]
     if len(planes) < 3:
         planes = [np.mean(planes, axis=0)] * 3
     composite: npt.NDArray[np.float64] = np.clip(np.nan_to_num(np.stack(planes, axis=-1)), 0.0, 1.0)
@@ -307,7 +337,7 @@ def _shown(level: str) -> str:
     return f"{level.removesuffix('sigma')}σ" if level.endswith("sigma") else level
 
 
-def _counted(count: int, noun: str) -> str:
+def _counted(count: int | np.integer[Any], noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

@@ -8,10 +8,27 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.figures import DPI, MAX_GALLERY, Gallery, _composite, _log_edges, _symmetric_limit, candidate_page
+from swimmy_scale.figures import (
+    _BETWEEN_IN,
+    _GAP_IN,
+    _HEAD_IN,
+    _HISTOGRAM_IN,
+    _LEFT_IN,
+    _STAMP_IN,
+    DPI,
+    MAX_GALLERY,
+    Gallery,
+    _composite,
+    _log_edges,
+    _strongest,
+    _symmetric_limit,
+    candidate_page,
+)
 from swimmy_scale.survey import HSC, Survey
 
 LEVELS = ["2sigma", "3sigma", "3.5sigma"]
@@ -43,9 +60,10 @@ def drawn(path: Path, n_shown: int = 2, n_objects: int = 500, **change: object) 
     return imread(path)
 
 
-@pytest.mark.parametrize("n_shown", [0, 1, MAX_GALLERY, MAX_GALLERY + 3])
+@pytest.mark.parametrize("n_shown", [0, 1, MAX_GALLERY + 3])
 def test_any_number_of_candidates_can_be_drawn(tmp_path: Path, n_shown: int) -> None:
     picture = drawn(tmp_path / "page.png", n_shown)
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert picture.shape[1] == 11 * DPI
     assert picture.shape[0] > 3 * DPI
     assert picture[..., :3].std() > 0.01
@@ -67,11 +85,37 @@ def test_drawing_leaves_matplotlibs_settings_alone(tmp_path: Path) -> None:
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_simulated_survey_says_so_in_the_head(tmp_path: Path) -> None:
-    plain, simulated = (drawn(tmp_path / f"{flag}.png", 1, simulated=flag) for flag in (False, True))
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Everything that is written on the page from now on."""
+    texts: list[str] = []
+    plain = Figure.text
+
+    def remember(figure: Figure, x: float, y: float, text: str, **style: object) -> Text:
+        texts.append(text)
+        return plain(figure, x, y, text, **style)
+
+    monkeypatch.setattr(Figure, "text", remember)
+    return texts
+
+
+def test_simulated_data_are_labelled_in_the_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = written(monkeypatch)
+    plain = drawn(tmp_path / "plain.png", 0)
+    assert "SIMULATED DATA" not in texts
+    simulated = drawn(tmp_path / "simulated.png", 0, simulated=True)
+    assert "SIMULATED DATA" in texts
     rows, columns = np.nonzero(np.abs(plain - simulated).max(axis=-1) > 0.1)
     assert rows.max() < 0.7 * DPI
     assert columns.min() > 8 * DPI
+    assert rows.size > 1000
+
+
+def test_a_thinned_sample_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = written(monkeypatch)
+    drawn(tmp_path / "all.png", 0)
+    assert not any("one of every" in text for text in texts)
+    drawn(tmp_path / "thinned.png", 0, every=1200)
+    assert any(text.startswith("one of every 1,200 objects is drawn and counted: 500 objects") for text in texts)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +153,73 @@ def test_other_surveys(tmp_path: Path, survey: Survey) -> None:
 
 
 # ---------------------------------------------------------------- what is drawn
+
+
+def stamp_center(picture: np.ndarray, row: int, column: int) -> np.ndarray:
+    """RGB in the middle of one stamp of the gallery."""
+    half = (_STAMP_IN - _GAP_IN) / 2
+    y = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + row * _STAMP_IN + half
+    x = _LEFT_IN + column * _STAMP_IN + half
+    return picture[round(y * DPI), round(x * DPI), :3]
+
+
+def test_each_residual_lies_in_its_own_row_and_an_excess_is_red(tmp_path: Path) -> None:
+    gallery = gallery_of(2)
+    gallery.reconstruction[:] = 0.4
+    gallery.source[:] = 0.4
+    gallery.source[0, 1, 24:40, 24:40] = 0.9  # r of the first: an excess
+    gallery.source[1, 2, 24:40, 24:40] = 0.1  # i of the second: a lack
+    gallery.source[:, 3:] = 1.0  # z and y are not shown
+    score, candidate = sample(100)
+    picture = imread(candidate_page(tmp_path / "p.png", HSC, score, candidate, THRESHOLD, LEVELS, gallery))
+    for column, planted_row in ((0, 3), (1, 4)):
+        for row in (2, 3, 4):
+            red, green, blue = stamp_center(picture, row, column)
+            if row != planted_row:
+                assert min(red, green, blue) > 0.95
+            elif column == 0:
+                assert red > 0.3
+                assert max(green, blue) < 0.15
+            else:
+                assert blue > 0.6
+                assert blue - red > 0.3
+    # In the composites r is green and i is red; they are shown as they are.
+    assert stamp_center(picture, 0, 0) == pytest.approx([0.4, 0.9, 0.4], abs=0.01)
+    assert stamp_center(picture, 0, 1) == pytest.approx([0.1, 0.4, 0.4], abs=0.01)
+    assert stamp_center(picture, 1, 0) == pytest.approx([0.4, 0.4, 0.4], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("label", "score", "lowest", "expected"),
+    [
+        ("g&r&i", [6.0, 4.0, 3.0], [3.0, 1.0, 1.0], "r 4"),
+        ("g&i", [6.0, 4.0, 3.0], [3.0, 1.0, 1.0], "i 3"),
+        ("g", [6.0, 4.0, 3.0], [3.0, 1.0, 1.0], "g 6"),
+        ("g&i", [6.0, 4.0, 3.0], [3.0, 1.0, 0.0], "i 3"),
+        ("g&r", [np.inf, 4.0, 3.0], [3.0, 1.0, 1.0], "g inf"),
+        ("r&i", [0.0, 4.0, 4.0], [0.0, 1.0, 1.0], "r 4"),
+    ],
+)
+def test_the_score_shown_is_that_of_the_strongest_selecting_band(
+    label: str, score: list[float], lowest: list[float], expected: str
+) -> None:
+    gallery = replace(gallery_of(1), label=[label], score=np.array([score], np.float32))
+    assert _strongest(HSC, gallery, np.array([lowest, [99.0] * 3])) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("survey", "red_green_blue"),
+    [
+        (replace(HSC, selecting_bands=("i", "r", "g")), [0.3, 0.2, 0.1]),
+        (replace(HSC, selecting_bands=("z",)), [0.3, 0.2, 0.1]),
+        (replace(HSC, bands=("u", "B", "V", "R", "I"), selecting_bands=("B", "R", "I"), magnitude_band="R"),
+         [0.5, 0.4, 0.2]),
+        (replace(HSC, bands=("u", "B", "V", "R", "I"), selecting_bands=("B", "R"), magnitude_band="R"), [0.3] * 3),
+    ],
+)  # fmt: skip
+def test_composites_of_other_surveys(survey: Survey, red_green_blue: list[float]) -> None:
+    cube = np.tile(np.array([0.1, 0.2, 0.3, 0.4, 0.5], np.float32)[:, None, None], (1, 64, 64))
+    assert _composite(cube, survey)[0, 0] == pytest.approx(red_green_blue)
 
 
 def test_the_reddest_selecting_band_is_red() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import swimmy_scale
 from swimmy_scale import receipts as commit
@@ -21,7 +21,7 @@ from swimmy_scale.scores import Scores
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray, FloatArray
 
-PICTURE_VERSION = 1
+PICTURE_VERSION = 2
 MAX_HISTOGRAM_OBJECTS = 1_000_000
 
 
@@ -38,33 +38,50 @@ class PictureTask(Task):
     n_threads: int
 
 
-def strangest(scores: Scores, n_objects: int) -> Any:
-    """Rows of the candidates that exceed a threshold by the largest factor, strangest first."""
+def strangest(scores: Scores, n_objects: int) -> npt.NDArray[np.int64]:
+    """Rows of the candidates that exceed a threshold of the first level by the largest factor.
+
+    Only bands that select a candidate count for it. Memory does not grow with the survey.
+
+    Returns
+    -------
+    ndarray of int64, shape (m,), m at most ``n_objects``
+        Strangest first; of equal ones, the lower row first.
+    """
     threshold = scores.read("threshold", 0, 1)[0]
-    rows, excess = [], []
+    rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)
     for lo, (score, candidate) in scores.blocks("score", "candidate"):
         chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
         # A carried threshold may be 0; every score above it is then infinitely strange.
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
-        rows.append(lo + chosen)
-        excess.append(ratio.max(axis=1, initial=0.0))
-    order = np.argsort(-np.concatenate(excess), kind="stable")[:n_objects]
-    return np.concatenate(rows)[order]
+        rows = np.concatenate([rows, lo + chosen])
+        excess = np.concatenate([excess, ratio.max(axis=1, initial=0.0)])
+        order = np.argsort(-excess, kind="stable")[:n_objects]
+        rows, excess = rows[order], excess[order]
+    return rows
+
+
+def _step(scores: Scores) -> int:
+    """One of every so many objects is drawn: all of them up to ``MAX_HISTOGRAM_OBJECTS``."""
+    return max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
 
 
 def _sample(scores: Scores) -> tuple[FloatArray, BoolArray]:
     """Scores and first-level flags of the sample, a column for each selecting band.
 
-    Of large surveys every k-th object, so that memory is bounded.
+    Of a survey of more than ``MAX_HISTOGRAM_OBJECTS`` every k-th object of each block, so that memory is
+    bounded; the picture then says so.
     """
-    step = max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
+    step = _step(scores)
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
-    parts = []
+    score_parts = [np.zeros((0, len(selecting)), np.float32)]
+    flag_parts = [np.zeros((0, len(selecting)), np.bool_)]
     for _, (score, candidate, in_sample) in scores.blocks("score", "candidate", "in_sample"):
         rows = np.flatnonzero(in_sample)[::step]
-        parts.append((score[rows][:, selecting], candidate[rows, 0][:, selecting]))
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        score_parts.append(score[rows][:, selecting])
+        flag_parts.append(candidate[rows, 0][:, selecting])
+    return np.concatenate(score_parts), np.concatenate(flag_parts)
 
 
 def _gallery(task: PictureTask, scores: Scores) -> Gallery:
@@ -109,6 +126,7 @@ def draw_picture(task: PictureTask) -> Receipt:
         [str(level) for level in scores.read("level")],
         _gallery(task, scores),
         simulated=bool(scores.attrs.get("simulated", False)),
+        every=_step(scores),
     )
     receipt = Receipt(
         stage=task.ledger.stage,
