@@ -200,6 +200,8 @@ class Job(Settings):
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
             raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
         check_cuts(self.sample, self.survey)
+        if self.train is None and self.model is None:
+            raise ValueError("give train, or model for weights that are there already")
         if self.train is not None and self.model is not None:
             raise ValueError("give train, or model for weights that are there already, not both")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,10 @@ def write_selection(
         The files written, the root's metadata among them, on disk.
     """
     n_objects, n_bands = Scores(path).n_objects, threshold.shape[1]
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     for name in ("level", "threshold", "candidate"):
-        if name in group:
-            del group[name]
+        # By the file system, because what is there may be too damaged to be opened.
+        shutil.rmtree(path / name, ignore_errors=True)
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     add_labels(group, "level", levels)
     group.create_array(
         "threshold",

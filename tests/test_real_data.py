@@ -120,6 +120,9 @@ def test_survey_without_its_own_target_is_quarantined(shared_data: Path, tmp_pat
     """With HSC's 1.0 arcsec every object of this field is above the target, so there is no sample."""
     with pytest.raises(SwimmyError, match="nothing to train on"):
         run_serially(field_job(tmp_path, shared_data, target_fwhm=1.0), tmp_path / "run")
+    records = Table.read(tmp_path / "run" / "quarantine.csv", format="csv")
+    assert len(records) == 40
+    assert "fwhm_above_target" in set(records["code"])
 
 
 @pytest.mark.parametrize(

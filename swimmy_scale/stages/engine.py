@@ -164,6 +164,8 @@ def run_stage(
             return done
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
+    for stale in set(stage.ledger.names()) - {task.name for task in tasks}:
+        stage.ledger.remove(stale)
     pending = [task for task in tasks if stage.ledger.valid(task.name, task.identity) is None]
     for task in pending:
         # A receipt that does not hold any more must not outlive the files that are about to change.

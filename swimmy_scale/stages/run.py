@@ -23,7 +23,7 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import cutouts_ledger
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.stages.select import SelectStage
+from swimmy_scale.stages.select import SelectStage, write_quarantine
 from swimmy_scale.stages.train import TrainStage
 
 STAGES = ("ingest", "train", "score", "select", "picture")
@@ -238,8 +238,13 @@ def write_provenance(run: Run) -> None:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what interrupted writes left under temporary names; the driver's lock must be held."""
-    for path in list(directory.rglob("*.partial")):
+    """Remove what interrupted writes left under our temporary names; the driver's lock must be held."""
+    left = list(directory.glob(".*.partial"))
+    for name in ("receipts", "models", "log"):
+        left += (directory / name).rglob(".*.partial")
+    for name in ("cutouts.zarr", "scores.zarr"):
+        left += (directory / name).rglob("*.partial")
+    for path in left:
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -264,6 +269,9 @@ def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[s
         freeze_job(run.directory, run.job)
         for stage in run.stages():
             run_stage(stage, workers, watcher)
+            if stage.ledger.stage == "ingest" and not (run.directory / "quarantine.csv").exists():
+                # A survey that is quarantined whole ends here, and its reasons must be seen.
+                write_quarantine(run.directory / "quarantine.csv", [stage.ledger])
         write_provenance(run)
     summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
     return summary

@@ -21,7 +21,7 @@ from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.sample import CutCount, Cuts, merge_counts
 from swimmy_scale.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.stages.inputs import SampleRule, partition_digest
+from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
 from swimmy_scale.survey import FloatArray
 
@@ -166,7 +166,7 @@ class ScoreStage:
                 self.model_sha256,
                 asdict(self.network),
                 asdict(self.cuts),
-                Cutouts(self.cutouts).attrs["layout_sha256"],
+                store_digest(self.cutouts),
             ]
         )
 
@@ -196,12 +196,12 @@ class ScoreStage:
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         create(self.scores, layout)
-        rule = SampleRule.of(store, self.cuts)
+        rule, stage_identity = SampleRule.of(store, self.cuts), self.identity
         return [
             ScoreTask(
                 ledger=self.ledger,
                 index=index,
-                identity=commit.digest_json([self.identity, partition_digest(self.cutouts, index)]),
+                identity=commit.digest_json([stage_identity, partition_digest(self.cutouts, index)]),
                 n_objects=len(layout.rows(index)),
                 cutouts=self.cutouts,
                 scores=self.scores,

@@ -14,7 +14,7 @@ from swimmy_scale.network import Network
 from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.stages.engine import Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.run import network_for, sweep
+from swimmy_scale.stages.run import network_for
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.stages.train import MANIFEST_VERSION, TrainStage
@@ -48,7 +48,6 @@ def train(cutouts: Path, output: Path, settings: Settings, workers: Callable[[in
     section = settings.train or TrainSection()
     ledger = ledger_beside(output, "train")
     with commit.driver_lock(ledger.folder):
-        sweep(output)
         stage = TrainStage(
             ledger=ledger,
             cutouts=cutouts,
