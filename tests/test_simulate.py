@@ -13,6 +13,7 @@ import multiprocessing
 import re
 import tarfile
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import galsim
@@ -20,18 +21,31 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue import CatalogueSource, read_catalogue
+from swimmy_scale.ingest.catalogue import Objects as CatalogueObjects
 from swimmy_scale.ingest.sources import build_index, expand_sources, list_source, read_rows
 from swimmy_scale.quarantine import Code, merge_faults
-from swimmy_scale.simulate import KINDS, SimulationPlan, finish, images, plan_parts, sky, spectra, write_part
+from swimmy_scale.sample import Cuts, SampleColumns, apply_cuts
+from swimmy_scale.simulate import (
+    KINDS,
+    PartReceipt,
+    SimulationPlan,
+    finish,
+    images,
+    plan_parts,
+    sky,
+    spectra,
+    write_part,
+)
 from swimmy_scale.simulate import simulate as run_simulation
 from swimmy_scale.simulate.galaxies import Neighbours, Objects, draw_objects
-from swimmy_scale.simulate.plan import FAULTS, allocate
+from swimmy_scale.simulate.plan import CUTS, FAULTS, allocate
+from swimmy_scale.simulate.tables import catalogue_columns
 from swimmy_scale.survey import HSC, Survey
 
 BANDS = HSC.bands
@@ -104,6 +118,12 @@ def sound_rows(tables: dict[str, fits.FITS_rec]) -> np.ndarray:
                               min_depth_mag=(25.0,))},
             r"bands \['u'\] have no simulated filter",
         ),
+        (
+            {"survey": Survey(bands=("g", "ri"), selecting_bands=("g",), magnitude_band="g", band_divisors=(1.0, 1.0),
+                              min_depth_mag=(25.0, 25.0))},
+            r"bands \['ri'\] have no simulated filter",
+        ),
+        ({"n_objects": 10_000_000}, "n_objects 10000000 with 40 a patch must be 9984000 or below"),
     ],
 )  # fmt: skip
 def test_plan_is_refused(changes: dict[str, object], message: str) -> None:
@@ -115,9 +135,10 @@ def test_plan_is_refused(changes: dict[str, object], message: str) -> None:
 @given(
     n_objects=st.integers(1, 3000),
     seed=st.integers(0, 2**63),
-    faulty=st.floats(0.0, 0.3),
+    faulty=st.floats(0.0, 0.75),
     per_tar=st.integers(1, 700),
 )
+@example(n_objects=60, seed=963, faulty=0.3, per_tar=500)  # duplicates before and right behind the first good row
 def test_plan_deals_out_every_object_once(n_objects: int, seed: int, faulty: float, per_tar: int) -> None:
     plan = SimulationPlan(n_objects, seed, faulty_fraction=faulty, n_objects_per_tar=per_tar)
     parts = plan_parts(plan)
@@ -126,7 +147,7 @@ def test_plan_deals_out_every_object_once(n_objects: int, seed: int, faulty: flo
 
     dealt = allocate(plan)
     counts = np.bincount(dealt.kind, minlength=len(KINDS))
-    assert np.abs(counts - np.array(plan.kind_fractions) * n_objects).max() <= len(KINDS)
+    assert np.abs(counts - np.array(plan.kind_fractions) * n_objects).max() <= 1.0
     n_faults = np.bincount(dealt.fault[dealt.fault >= 0], minlength=len(FAULTS))
     assert n_faults.sum() == round(faulty * n_objects)
     assert not np.any((dealt.fault >= 0) & (dealt.cut >= 0))
@@ -252,15 +273,61 @@ def test_planted_file_faults(fault: str, files: dict[tuple[int, str], bytes], ta
     assert not any(check_fault(fault, row, files) for row in others)
 
 
-def test_ingest_reports_exactly_the_planted_faults(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
-    source = CatalogueSource(path=str(survey_folder / "catalogue.fits"), patch_qa=str(survey_folder / "patch_qa.fits"))
-    objects = read_catalogue(source, HSC)
-    listings = [list_source(path, HSC) for path in expand_sources([str(survey_folder / "cutouts")])]
-    index = build_index(listings, objects.object_id, objects.ra, objects.dec, HSC)
-    _, faults, *_ = read_rows(index, 0, objects.object_id, objects.ra, objects.dec, HSC)
+def read_objects(folder: Path, survey: Survey = HSC) -> CatalogueObjects:
+    source = CatalogueSource(path=str(folder / "catalogue.fits"), patch_qa=str(folder / "patch_qa.fits"))
+    return read_catalogue(source, survey)
+
+
+def ingest(folder: Path, survey: Survey) -> tuple[np.ndarray, dict[int, str], tuple[str, ...]]:
+    """Pixels, quarantine codes by row, and files of no object, as the real ingest has them."""
+    objects = read_objects(folder, survey)
+    listings = [list_source(path, survey) for path in expand_sources([str(folder / "cutouts")])]
+    index = build_index(listings, objects.object_id, objects.ra, objects.dec, survey)
+    image, faults, *_ = read_rows(index, 0, objects.object_id, objects.ra, objects.dec, survey)
     reported = {fault.row: fault.code.label for fault in merge_faults([*objects.faults, *faults])}
+    return image, reported, index.unmatched
+
+
+@pytest.mark.parametrize(
+    "survey",
+    [
+        HSC,
+        Survey(min_depth_mag=(math.nan,) * 5),
+        Survey(cutout_size_px=16, min_depth_mag=(math.nan, 25.49, math.nan, math.nan, math.nan)),
+    ],
+    ids=["HSC", "no depth limits", "16 px"],
+)
+def test_ingest_reports_exactly_the_planted_faults(survey: Survey, tmp_path: Path) -> None:
+    plan = SimulationPlan(300, 7, faulty_fraction=0.05, cut_fraction=0.1, n_objects_per_tar=75, survey=survey)
+    run_simulation(str(tmp_path), plan)
+    image, reported, unmatched = ingest(tmp_path, survey)
+    truth = fits.getdata(tmp_path / "truth.fits", 1)["fault"]
+    assert np.count_nonzero(truth != "") == 15
+    assert reported == {int(row): str(truth[row]) for row in np.flatnonzero(truth != "")}
+    assert unmatched == ()
+    assert np.isfinite(image[truth == ""]).all()
+
+
+def test_ingest_of_the_whole_survey(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
+    image, reported, _ = ingest(survey_folder, HSC)
     truth = tables["truth"]["fault"]
     assert reported == {int(row): str(truth[row]) for row in np.flatnonzero(truth != "")}
+    assert image.shape == (240, 5, 64, 64)
+
+
+def test_true_cuts_are_those_of_the_sample(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
+    """What the truth says of the paper's spectroscopic sample, against the cuts that the real selection makes."""
+    objects, truth = read_objects(survey_folder), tables["truth"]
+    fine = truth["fault"] == ""
+    columns = SampleColumns(
+        fine, objects.fwhm_arcsec, objects.depth_mag, objects.mag, objects.psf_mag, objects.flags, objects.redshift
+    )
+    in_sample, _ = apply_cuts(columns, Cuts(redshift=(0.05, 0.2), colours=()), HSC, objects.available)
+    assert np.array_equal(in_sample, fine & (truth["cut"] == ""))
+    # An object that is made to fail a cut fails it, or an earlier one by chance.
+    made = allocate(PLAN).cut
+    for row in np.flatnonzero(made >= 0):
+        assert CUTS.index(truth["cut"][row]) <= made[row]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -334,6 +401,7 @@ def test_tables_say_simulated(survey_folder: Path) -> None:
             hdus.verify("exception")
             assert [hdu.header["SIMULATE"] for hdu in hdus] == [True, True]
     assert json.loads((survey_folder / "simulation.json").read_text())["simulated"] is True
+    assert read_objects(survey_folder).simulated is True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -380,10 +448,39 @@ def test_finish_refuses_what_is_not_whole(tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"1 entries that are not of this survey, the first is 'arch-old\.tar'"):
         finish(str(tmp_path), SMALL, receipts)
     stray.unlink()
+    with pytest.raises(SwimmyError, match=r"there is no part 3\. Give 0 to 2"):
+        write_part(str(tmp_path), SMALL, 3)
+    with pytest.raises(SwimmyError, match=r"lacks 'arch-240101-000000\.tar'"):
+        finish(str(tmp_path / "elsewhere"), SMALL, receipts)
     (tmp_path / "cutouts" / "arch-240101-000000.tar").unlink()
     with pytest.raises(SwimmyError, match=r"lacks 'arch-240101-000000\.tar'"):
         finish(str(tmp_path), SMALL, receipts)
     assert not (tmp_path / "simulation.json").exists()
+
+
+def test_files_of_others_are_not_replaced(tmp_path: Path) -> None:
+    own = tmp_path / "cutouts" / "saved" / "mine.fits"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"observed")
+    (tmp_path / "job.yaml").write_text("not in the way")
+    with pytest.raises(SwimmyError, match=r"holds cutouts, but no simulation\.json that says they are simulated"):
+        run_simulation(str(tmp_path), SMALL)
+    assert own.read_bytes() == b"observed"
+
+
+def test_broken_off_simulation_goes_on(tmp_path: Path) -> None:
+    def two_parts(function: Callable[[int], PartReceipt], parts: Iterable[int]) -> Iterator[PartReceipt]:
+        for part in list(parts)[:2]:
+            yield function(part)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_simulation(str(tmp_path / "broken"), SMALL, map=two_parts)
+    with pytest.raises(SwimmyError, match="holds a simulated survey of another plan"):
+        run_simulation(str(tmp_path / "broken"), dataclasses.replace(SMALL, seed=5))
+    run_simulation(str(tmp_path / "broken"), SMALL)
+    run_simulation(str(tmp_path / "whole"), SMALL)
+    assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
 def test_lost_cutouts_are_written_again(tmp_path: Path) -> None:
@@ -409,8 +506,14 @@ def test_lost_cutouts_are_written_again(tmp_path: Path) -> None:
 def test_odd_plans(plan: SimulationPlan, tmp_path: Path) -> None:
     summary = run_simulation(str(tmp_path), plan)
     assert summary.n_objects == plan.n_objects == sum(summary.n_by_kind.values())
-    assert sum(summary.n_by_fault.values()) <= round(plan.faulty_fraction * plan.n_objects)
+    assert sum(summary.n_by_fault.values()) == round(plan.faulty_fraction * plan.n_objects)
     assert len(fits.getdata(tmp_path / "catalogue.fits", 1)) == plan.n_objects
+    assert run_simulation(str(tmp_path), plan) == summary
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads((tmp_path / "simulation.json").read_text(), parse_constant=refuse)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -443,15 +546,15 @@ def test_filters_against_measured_ones(band: str, shared_data: Path) -> None:
 @pytest.mark.parametrize("name", spectra.TYPE_YOUNG_FRACTION)
 @pytest.mark.parametrize("redshift", [0.05, 0.1, 0.2])
 def test_colours_against_coleman_wu_weedman(name: str, redshift: float, shared_data: Path) -> None:
-    """Mixtures, through our filters, have g - r and r - i of CWW templates, through measured ones, within 0.1 mag.
+    """Mixtures, through our filters, have the four colours of CWW templates, through measured ones, within 0.1 mag.
 
     The irregular type gets 0.12: its template has emission lines, which here are no part of the continuum.
     """
     template = np.loadtxt(shared_data / "seds" / f"CWW_{name}_ext.sed")
     measured = [
-        magnitude(template[:, 0] * (1.0 + redshift), template[:, 1], *read_filter(shared_data, band)) for band in "gri"
+        magnitude(template[:, 0] * (1.0 + redshift), template[:, 1], *read_filter(shared_data, band)) for band in BANDS
     ]
-    flux = spectra.stellar_flux([spectra.TYPE_YOUNG_FRACTION[name]], [redshift], ("g", "r", "i"))[0]
+    flux = spectra.stellar_flux([spectra.TYPE_YOUNG_FRACTION[name]], [redshift], BANDS)[0]
     assert np.diff(-2.5 * np.log10(flux)) == pytest.approx(np.diff(measured), abs=0.12 if name == "Im" else 0.1)
 
 
@@ -573,6 +676,17 @@ def test_noise_is_that_of_the_depth(files: dict[tuple[int, str], bytes], tables:
         assert np.median(ratios[band]) == pytest.approx(1.0, abs=0.06)
 
 
+@pytest.mark.parametrize("zero_point_mag", [24.0, 27.0, 30.0])
+def test_photon_noise_does_not_depend_on_the_unit(zero_point_mag: float) -> None:
+    """The same light has the same signal-to-noise in counts of any zero point: 4800 electrons a count at 27.0 in i."""
+    plan = dataclasses.replace(PLAN, survey=dataclasses.replace(HSC, zero_point_mag=zero_point_mag))
+    patch = dataclasses.replace(sky.patch_conditions(plan, sky.FIRST_TRACT, 0), noise=(0.0,) * 5)
+    counts = 10.0 ** (-0.4 * (20.0 - zero_point_mag))
+    variance = images.variance(plan, patch, np.full((5, 2, 2), counts, np.float32))
+    electrons = 4800.0 * 10.0 ** (-0.4 * (20.0 - 27.0))
+    assert counts / np.sqrt(variance[2]) == pytest.approx(math.sqrt(electrons), rel=1e-5)
+
+
 def test_gaussian_limit_of_the_psf_area() -> None:
     """For a large exponent the Moffat profile is a Gaussian: 4 pi sigma^2."""
     sigma = 3.5 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
@@ -630,3 +744,16 @@ def test_psf_flux_against_a_drawn_image() -> None:
     expected = np.sum(canvas.image[2] * psf) / np.sum(psf**2)
     got = images.psf_flux(objects, np.array([patch.fwhm_arcsec[2]]), 2)[0]
     assert got == pytest.approx(expected, rel=0.01)
+
+
+def test_wrong_zero_point_moves_every_magnitude_of_its_band() -> None:
+    survey = dataclasses.replace(HSC, magnitude_band="r")
+    plan = SimulationPlan(40, seed=4, artefact_zero_point_fraction=0.3, survey=survey)
+    objects, _ = draw_objects(plan, 0)
+    right = dataclasses.replace(objects, zero_point_factor=np.ones(40))
+    moved, still = (catalogue_columns(plan, 0, either) for either in (objects, right))
+    expected = -2.5 * np.log10(objects.zero_point_factor)
+    assert np.count_nonzero(expected) == 12
+    for name in ("r_cmodel_mag", "r_psfflux_mag"):
+        assert moved[name] - still[name] == pytest.approx(expected, abs=0.01)
+    assert np.array_equal(moved["g_cmodel_mag"], still["g_cmodel_mag"])

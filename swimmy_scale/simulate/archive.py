@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 from astropy.io import fits
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.simulate import images
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
 from swimmy_scale.simulate.plan import (
@@ -174,7 +175,7 @@ def object_files(
         if number == bad_band:
             planes = _spoiled_planes(fault, planes)
         data = fits_bytes(plan, band, window, planes)
-        files.append((band, _spoiled_bytes(fault, data, rng) if number == bad_band else data))
+        files.append((band, _spoiled_bytes(fault, data, planes, rng) if number == bad_band else data))
     return files
 
 
@@ -189,10 +190,10 @@ def _spoiled_planes(fault: str, planes: dict[str, FloatArray]) -> dict[str, Floa
     return planes
 
 
-def _spoiled_bytes(fault: str, data: bytes, rng: np.random.Generator) -> bytes:
+def _spoiled_bytes(fault: str, data: bytes, planes: dict[str, FloatArray], rng: np.random.Generator) -> bytes:
     if fault == "truncated_file":
         # Behind the headers: what is left of a broken transfer looks whole until its pixels are counted.
-        return data[: 2 * BLOCK_BYTES + int(rng.integers(1000, 9000))]
+        return data[: 2 * BLOCK_BYTES + min(int(rng.integers(1000, 9000)), planes["IMAGE"].nbytes - 1)]
     if fault == "corrupt_file":
         return rng.bytes(len(data))
     return data
@@ -250,7 +251,14 @@ def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartRec
     Returns
     -------
     PartReceipt
+
+    Raises
+    ------
+    SwimmyError
+        When the plan has no such part.
     """
+    if not 0 <= part_index < plan.n_parts:
+        raise SwimmyError(f"simulation plan: there is no part {part_index}. Give 0 to {plan.n_parts - 1}.")
     target = part_target(plan, part_index)
     final = Path(directory, target.path)
     final.parent.mkdir(parents=True, exist_ok=True)

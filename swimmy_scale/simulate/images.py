@@ -147,8 +147,10 @@ def add_noise(plan: SimulationPlan, patch: Patch, image: FloatArray, rng: np.ran
 
 def variance(plan: SimulationPlan, patch: Patch, image: FloatArray) -> FloatArray:
     """Variance of a pixel in counts squared: sky + source / electrons a count; shape of ``image``."""
+    # A count at a larger zero point is less light.
+    light_a_count = 10.0 ** (-0.4 * (plan.survey.zero_point_mag - 27.0))
     sky = np.array(patch.noise, dtype=np.float32)[:, None, None] ** 2
-    gain = np.array([ELECTRONS_A_COUNT[band] for band in plan.survey.bands], np.float32)[:, None, None]
+    gain = np.array([ELECTRONS_A_COUNT[band] * light_a_count for band in plan.survey.bands], np.float32)[:, None, None]
     return np.asarray(sky + np.maximum(image, 0.0) / gain, np.float32)
 
 

@@ -47,6 +47,9 @@ FAULT_NAMES = tuple(name for name, _ in FAULTS)
 # The catalogue cuts of sections 2.1 and 2.2 that some objects must fail.
 CUTS = ("depth", "magnitude", "flag", "extendedness", "redshift")
 
+# The sky of `sky`: tracts stand in rings, and 78 patches of each are ordinary.
+N_TRACTS_A_RING, N_RINGS, N_ORDINARY_PATCHES = 80, 40, 78
+
 # First words of the random streams: one stream never serves two purposes.
 STREAM_ALLOCATION, STREAM_PATCH, STREAM_OBJECT, STREAM_PIXEL, STREAM_CATALOGUE = range(5)
 
@@ -57,7 +60,7 @@ DoubleArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """A synthetic survey in full: the same plan gives the same bytes.
+    """A synthetic survey in full: the same plan gives the same bytes, on machines and libraries that round alike.
 
     Attributes
     ----------
@@ -67,7 +70,8 @@ class SimulationPlan:
     faulty_fraction : float
         Objects that ingest must quarantine, spread evenly over the kinds of `FAULTS`.
     cut_fraction : float
-        Normal galaxies made to fail a catalogue cut, as a fraction of all objects, spread evenly over `CUTS`.
+        Normal galaxies made to fail a catalogue cut, as a fraction of all objects, spread evenly over `CUTS`. Where the
+        survey has no depth limit in any band, none can fail that cut.
     xelg_fraction, quasar_fraction, type1_agn_fraction, type2_agn_fraction, merger_fraction, \
 artefact_zero_point_fraction, artefact_saturated_fraction : float
         Objects of each planted kind; all others are normal galaxies.
@@ -117,11 +121,16 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
             if not is_fine(getattr(self, field.name))
         ]
         planted = self.faulty_fraction + self.cut_fraction + sum(self.kind_fractions[1:])
-        if planted > 1.0:
+        if planted > 1.0 + 1e-9:  # a sum of fractions rounds
             problems.append(f"the planted fractions add up to {planted:.3f}, they must not exceed 1")
-        unknown = [band for band in self.survey.bands if band not in "grizy"]
+        unknown = [band for band in self.survey.bands if band not in tuple("grizy")]
         if unknown:
             problems.append(f"bands {unknown} have no simulated filter, known are g, r, i, z, y")
+        most = N_TRACTS_A_RING * N_RINGS * N_ORDINARY_PATCHES * self.n_objects_per_patch
+        if not problems and self.n_objects > most:
+            problems.append(
+                f"n_objects {self.n_objects} with {self.n_objects_per_patch} a patch must be {most} or below"
+            )
         if problems:
             raise SwimmyError(f"simulation plan: {'; '.join(problems)}. Correct these values.")
 
@@ -244,14 +253,13 @@ def _pair_duplicates(fault: SmallIntArray) -> IntArray:
     """
     id_row = np.arange(len(fault), dtype=np.int64)
     duplicate = FAULT_NAMES.index("duplicate_object_id")
-    good = np.flatnonzero(fault < 0)
-    for row in np.flatnonzero(fault == duplicate):
-        before = int(np.searchsorted(good, row)) - 1
-        if before >= 0:
-            id_row[row] = good[before]
-        elif len(good):
-            id_row[good[0]] = row
-            fault[good[0]], fault[row] = duplicate, -1
-        else:
-            fault[row] = FAULT_NAMES.index("corrupt_file")
+    rows, good = np.flatnonzero(fault == duplicate), np.flatnonzero(fault < 0)
+    if len(rows) and not len(good):
+        fault[rows] = FAULT_NAMES.index("corrupt_file")
+        return id_row
+    if len(rows) and rows[0] < good[0]:
+        # They change places. From here on a good row precedes every duplicate.
+        fault[rows[0]], fault[good[0]] = -1, duplicate
+        rows, good = np.flatnonzero(fault == duplicate), np.flatnonzero(fault < 0)
+    id_row[rows] = good[np.searchsorted(good, rows) - 1]
     return id_row

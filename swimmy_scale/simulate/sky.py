@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.wcs import WCS
 
-from swimmy_scale.errors import SwimmyError
 from swimmy_scale.simulate.plan import (
     CUTS,
     FAULT_NAMES,
+    N_ORDINARY_PATCHES,
+    N_TRACTS_A_RING,
     STREAM_PATCH,
     DoubleArray,
     IntArray,
@@ -29,10 +30,8 @@ from swimmy_scale.simulate.plan import (
 PATCH_SIZE_PX = 4000
 N_PATCHES_A_SIDE = 9
 TRACT_CENTER_PX = 18000.0
-N_ORDINARY_PATCHES = 78
 SHALLOW_PATCH, BAD_SEEING_PATCH, ABSENT_PATCH = 78, 79, 80
 FIRST_TRACT = 9000
-N_TRACTS_A_RING, N_RINGS = 80, 40
 
 # Moffat exponent of the PSF: wings like those of HSC's coadds.
 PSF_BETA = 3.0
@@ -99,8 +98,10 @@ def patch_conditions(plan: SimulationPlan, tract: int, index: int) -> Patch:
     excess = float(rng.uniform(0.03, 0.3))
     if index == BAD_SEEING_PATCH:
         fwhm[band] = limit * (1.0 + excess)
-    if index == SHALLOW_PATCH:
-        depth[band] = least[band] - 0.05 - excess
+    limited = np.flatnonzero(np.isfinite(survey.min_depth_mag))
+    if index == SHALLOW_PATCH and len(limited):
+        shallow = limited[band % len(limited)]
+        depth[shallow] = least[shallow] - 0.05 - excess
     noise = [
         pixel_noise(d, f / survey.pixel_scale_arcsec, survey.zero_point_mag) for d, f in zip(depth, fwhm, strict=True)
     ]
@@ -113,11 +114,6 @@ def patch_of_rows(plan: SimulationPlan, rows: IntArray) -> tuple[IntArray, IntAr
     allocation = allocate(plan)
     block = rows // plan.n_objects_per_patch
     tract = FIRST_TRACT + block // N_ORDINARY_PATCHES
-    if len(rows) and int(tract.max()) >= FIRST_TRACT + N_TRACTS_A_RING * N_RINGS:
-        raise SwimmyError(
-            f"simulation plan: {plan.n_objects} objects with {plan.n_objects_per_patch} a patch need more than "
-            f"{N_TRACTS_A_RING * N_RINGS} tracts. Raise n_objects_per_patch."
-        )
     index = block % N_ORDINARY_PATCHES
     fault, cut = allocation.fault[rows], allocation.cut[rows]
     index = np.where(cut == CUTS.index("depth"), SHALLOW_PATCH, index)

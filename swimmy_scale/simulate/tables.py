@@ -87,7 +87,7 @@ def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Objects) -
     error = np.hypot(0.005, 3.0 * 1.0857 / 5.0 * 10.0 ** (0.4 * (truth_mag - depth)))
     mag = truth_mag + error * rng.normal(size=truth_mag.shape)
     reference = survey.bands.index(survey.magnitude_band)
-    psf_flux = images.psf_flux(objects, fwhm[:, reference], reference)
+    psf_flux = images.psf_flux(objects, fwhm[:, reference], reference) * _calibration(plan, objects)[:, reference]
     psf_mag = survey.zero_point_mag - 2.5 * np.log10(psf_flux) + 0.005 * rng.normal(size=n)
 
     columns: Columns = {
@@ -174,9 +174,10 @@ def _failed_cut(plan: SimulationPlan, objects: Objects, catalogue: Columns) -> n
     band = plan.survey.magnitude_band
     flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in FLAG_NAMES]
     redshift = catalogue["specz_redshift"]
-    extendedness = catalogue[f"{band}_psfflux_mag"] - catalogue[f"{band}_cmodel_mag"]
+    extendedness = np.subtract(catalogue[f"{band}_psfflux_mag"], catalogue[f"{band}_cmodel_mag"], dtype=np.float64)
+    depth = np.array([sky.patch_conditions(plan, *key).depth_mag for key in _patch_keys(objects)])
     failed = {
-        "depth": objects.patch_index == sky.SHALLOW_PATCH,
+        "depth": np.any(depth < plan.survey.min_depth_mag, axis=1),
         "magnitude": ~(catalogue[f"{band}_cmodel_mag"] < MAX_MAG),
         "flag": np.any(flags, axis=0),
         "extendedness": ~(extendedness > MIN_EXTENDEDNESS_MAG),
@@ -239,7 +240,7 @@ def _check_receipts(directory: Path, plan: SimulationPlan, receipts: list[PartRe
             "Write every part, then finish."
         )
     expected = {str(Path(part_target(plan, index).path).name) for index in range(plan.n_parts)}
-    found = {entry.name for entry in (directory / CUTOUT_FOLDER).iterdir()}
+    found = {entry.name for entry in (directory / CUTOUT_FOLDER).glob("*")}
     strange, missing = sorted(found - expected), sorted(expected - found)
     if strange:
         raise SwimmyError(
@@ -291,7 +292,7 @@ def finish(directory: str, plan: SimulationPlan, receipts: Iterable[PartReceipt]
         n_by_fault=_counts(truth["fault"]),
         n_by_cut=_counts(truth["cut"]),
     )
-    _write_summary(folder, plan, summary)
+    _write_record(folder, plan, summary)
     return summary
 
 
@@ -300,15 +301,17 @@ def _stacked(parts: list[Columns]) -> Columns:
 
 
 def _plan_record(plan: SimulationPlan) -> dict[str, Any]:
-    """The plan as JSON gives it back."""
-    record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan)))
+    """The plan as JSON gives it back; a NaN, which JSON does not have, becomes text."""
+    record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan)), parse_constant=str)
     return record
 
 
-def _write_summary(folder: Path, plan: SimulationPlan, summary: SimulationSummary) -> None:
-    record = dataclasses.asdict(summary)
-    del record["directory"]  # a survey can be moved
-    content = {"format_version": FORMAT_VERSION, "simulated": True, "plan": _plan_record(plan), "summary": record}
+def _write_record(folder: Path, plan: SimulationPlan, summary: SimulationSummary | None) -> None:
+    """Write ``simulation.json``: at the start without a summary, which marks the directory as ours, then with it."""
+    content: dict[str, Any] = {"format_version": FORMAT_VERSION, "simulated": True, "plan": _plan_record(plan)}
+    if summary is not None:
+        content["summary"] = dataclasses.asdict(summary)
+        del content["summary"]["directory"]  # a survey can be moved
     unfinished = folder / f".{SUMMARY}.unfinished"
     with unfinished.open("w", encoding="utf-8") as stream:
         json.dump(content, stream, indent=1)
@@ -317,15 +320,27 @@ def _write_summary(folder: Path, plan: SimulationPlan, summary: SimulationSummar
     unfinished.replace(folder / SUMMARY)
 
 
+def _check_free(folder: Path) -> None:
+    """Refuse a directory where a simulation would replace what it has not made."""
+    taken = [name for name in (CUTOUT_FOLDER, CATALOGUE, PATCH_QA, TRUTH) if (folder / name).exists()]
+    if taken:
+        raise SwimmyError(
+            f"{folder} holds {', '.join(taken)}, but no {SUMMARY} that says they are simulated. Simulate into an empty "
+            "directory."
+        )
+
+
 def _read_summary(folder: Path, plan: SimulationPlan) -> SimulationSummary | None:
     """The summary of a finished survey of this plan; None where there is none yet, or files of it are gone."""
     path = folder / SUMMARY
     if not path.exists():
+        _check_free(folder)
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         same = content["format_version"] == FORMAT_VERSION and content["plan"] == _plan_record(plan)
-        summary = SimulationSummary(directory=str(folder), **content["summary"])
+        begun = "summary" not in content
+        summary = None if begun else SimulationSummary(directory=str(folder), **content["summary"])
     except (ValueError, KeyError, TypeError) as error:
         raise SwimmyError(f"{path} is not the record of a simulation ({error}). Remove the directory.") from error
     if not same:
@@ -333,6 +348,8 @@ def _read_summary(folder: Path, plan: SimulationPlan) -> SimulationSummary | Non
             f"{folder} holds a simulated survey of another plan (see {path}). Simulate into another directory, or "
             "remove this one."
         )
+    if summary is None:
+        return None
     size_bytes = sum(path.stat().st_size for path in (folder / summary.cutouts).rglob("*") if path.is_file())
     tables_there = all((folder / name).exists() for name in (summary.catalogue, summary.patch_qa, summary.truth))
     return summary if tables_there and size_bytes == summary.size_bytes else None
@@ -352,13 +369,14 @@ def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> Simulation
     Raises
     ------
     SwimmyError
-        When the directory holds another survey, or what is left of one.
+        When the directory holds another survey or what is left of one, or files that no simulation made.
     """
     folder = Path(directory)
     done = _read_summary(folder, plan)
     if done is not None:
         return done
     folder.mkdir(parents=True, exist_ok=True)
+    _write_record(folder, plan, None)
     receipts = list(map(_PartWriter(directory, plan), range(plan.n_parts)))
     return finish(directory, plan, receipts)
 
