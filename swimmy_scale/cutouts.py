@@ -14,11 +14,13 @@ import zarr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.sample import FLAG_NAMES
-from swimmy_scale.store import Layout, Variable, create, open_group, read_rows
+from swimmy_scale.store import Layout, Variable, create, n_rows, open_group, read_rows
 from swimmy_scale.survey import HSC, FloatArray, Survey
 
 FORMAT_VERSION = 1
 AnyArray = npt.NDArray[Any]
+# Names that the coordinates need, and ``scores.zarr`` and the candidate catalogue, to which kept columns go on.
+RESERVED = {"band", "y", "x", "level", "score", "residual", "in_sample", "threshold", "candidate", "bands"}
 
 
 def quarantine_attrs() -> dict[str, Any]:
@@ -87,11 +89,22 @@ def cutouts_layout(
     Raises
     ------
     SwimmyError
-        When a kept column has the name of one of the store's own variables.
+        When a kept column has the name of one of the program's own variables or columns, or one that no
+        Zarr array can have.
     """
-    clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | {"band", "y", "x", "level"}))
+    by_band = {f"{name}_{band}" for name in ("score", "residual") for band in survey.bands}
+    clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
     if clashes:
-        raise SwimmyError(f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name.")
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name. "
+            "Leave it out, or rename it in the catalogue."
+        )
+    strange = sorted(name for name in kept if not name.strip(". ") or "/" in name or name == "zarr.json")
+    if strange:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(map(repr, strange))} cannot name an array. "
+            "Leave it out, or rename it in the catalogue."
+        )
     size = survey.cutout_size_px
     return Layout(
         n_objects=n_objects,
@@ -159,12 +172,13 @@ class Cutouts:
         attrs: dict[str, Any] = dict(self.group.attrs)
         self.attrs = attrs
         self.survey = survey_from_attrs(attrs, path)
-        self.partition_objects = int(str(attrs["partition_objects"]))
-        self.chunk_objects = int(str(attrs["chunk_objects"]))
-        kept = attrs["kept_columns"]
-        self.kept: dict[str, str] = dict(kept) if isinstance(kept, dict) else {}
-        image = self.group["image"]
-        self.n_objects = int(image.shape[0]) if isinstance(image, zarr.Array) else 0
+        try:
+            self.partition_objects = int(attrs["partition_objects"])
+            self.chunk_objects = int(attrs["chunk_objects"])
+            self.kept: dict[str, str] = dict(attrs["kept_columns"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SwimmyError(f"{path}: its attributes are damaged ({error}). Ingest it again.") from error
+        self.n_objects = n_rows(self.group, "image")
 
     def read(self, name: str, lo: int, hi: int) -> AnyArray:
         """Rows of one variable (see `store.read_rows`)."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from swimmy_scale.cuts import LEVELS
 from swimmy_scale.errors import SwimmyError
@@ -18,6 +18,14 @@ from swimmy_scale.sample import Cuts, check_cuts
 from swimmy_scale.survey import HSC, Survey
 
 FORMAT_VERSION = 1
+
+
+def _located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Pass on what a value's own class refuses in a form that keeps its place in the file."""
+    try:
+        return check(value)
+    except SwimmyError as error:
+        raise ValueError(str(error)) from error
 
 
 class Section(BaseModel):
@@ -111,7 +119,7 @@ class TrainSection(Section):
     """
 
     network: NetworkSection = NetworkSection()
-    schedule: Schedule = Schedule()
+    schedule: Annotated[Schedule, WrapValidator(_located)] = Schedule()
     n_runs: int = Field(default=1, ge=1)
     classes: tuple[str, ...] = ("training",)
     max_objects: int | None = Field(default=None, ge=1)
@@ -176,8 +184,8 @@ class Settings(Section):
     """How things are done, without saying to what: the sections that single stages take, too."""
 
     format_version: Literal[1] = 1
-    survey: Survey = HSC
-    sample: Cuts = Cuts()
+    survey: Annotated[Survey, WrapValidator(_located)] = HSC
+    sample: Annotated[Cuts, WrapValidator(_located)] = Cuts()
     train: TrainSection | None = None
     score: ScoreSection = ScoreSection()
     select: SelectSection = SelectSection()
@@ -256,6 +264,28 @@ def _line(text: str, location: tuple[int | str, ...]) -> int:
     return line
 
 
+def _repeated(text: str) -> list[tuple[int, str]]:
+    """Line and name of every key that its mapping has already: YAML would take the last in silence."""
+    found = []
+    nodes, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value if isinstance(key, yaml.ScalarNode) else None for key, _ in node.value]
+            found += [
+                (key.start_mark.line + 1, key.value)
+                for place, (key, _) in enumerate(node.value)
+                if isinstance(key, yaml.ScalarNode) and keys[place] in keys[:place]
+            ]
+            nodes += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return sorted(found)
+
+
 def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
     """Validate the text of a job file.
 
@@ -275,6 +305,10 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
         raise SwimmyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise SwimmyError(f"{path}: a job is a mapping of sections; found {type(content).__name__}.")
+    if repeated := _repeated(text):
+        raise SwimmyError(
+            "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)
+        )
     try:
         return _paths(kind.model_validate(content), path.parent.resolve())
     except pydantic.ValidationError as error:
@@ -283,7 +317,7 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
             location = tuple(fault["loc"])
             key = ".".join(str(part) for part in location) or "the job"
             value = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
-            faults.append(f"{path}:{_line(text, location)}: {key}: {fault['msg']}{value}")
+            faults.append(f"{path}:{_line(text, location)}: {key}: {fault['msg'].removeprefix('Value error, ')}{value}")
         raise SwimmyError("\n".join(faults)) from error
     except SwimmyError as error:
         raise SwimmyError(f"{path}: {error}") from error
@@ -295,6 +329,10 @@ def load_job[T: Settings](path: Path, kind: type[T]) -> T:
         text = path.read_text()
     except OSError as error:
         raise SwimmyError(f"{path}: cannot read the job file ({error.strerror}). Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise SwimmyError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
     return parse_job(text, path, kind)
 
 

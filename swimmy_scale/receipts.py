@@ -270,6 +270,7 @@ class Damage:
 def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
     """Compare every byte of every committed file with its receipt.
 
+    A finished stage must have the receipts of all its tasks, as many as ``n_tasks`` of its details.
     Where several receipts name one file (the finish of a later stage may renew a store's metadata), the
     last stage's record counts, so ``stages`` must be in order.
 
@@ -282,7 +283,13 @@ def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
     owners: dict[str, tuple[str, str, FileRecord]] = {}
     for stage in stages:
         ledger = Ledger(folder, root, stage)
-        for name in ledger.names():
+        names = ledger.names()
+        done = ledger.read(FINISHED)
+        needed = range(int(done.details.get("n_tasks", 0))) if done else ()
+        for name in sorted({task_name(index) for index in needed} - set(names)):
+            where = ledger.path(name).relative_to(root).as_posix()
+            damage.append(Damage(stage, name, where, "the receipt is missing"))
+        for name in names:
             receipt = ledger.read(name)
             if receipt is None:
                 where = ledger.path(name).relative_to(root).as_posix()

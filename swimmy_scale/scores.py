@@ -15,7 +15,16 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from swimmy_scale.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import sync_files
-from swimmy_scale.store import Layout, Variable, add_labels, consolidate, open_group, read_rows
+from swimmy_scale.store import (
+    ADDED_BY_SELECTION,
+    Layout,
+    Variable,
+    add_labels,
+    consolidate,
+    n_rows,
+    open_group,
+    read_rows,
+)
 from swimmy_scale.survey import BoolArray, FloatArray, Survey
 
 FORMAT_VERSION = 1
@@ -73,10 +82,11 @@ class Scores:
         self.group: zarr.Group = open_group(path, FORMAT_VERSION)
         self.attrs: dict[str, Any] = dict(self.group.attrs)
         self.survey = survey_from_attrs(self.attrs, path)
-        kept = self.attrs["kept_columns"]
-        self.kept: dict[str, str] = dict(kept) if isinstance(kept, dict) else {}
-        score = self.group["score"]
-        self.n_objects = int(score.shape[0]) if isinstance(score, zarr.Array) else 0
+        try:
+            self.kept: dict[str, str] = dict(self.attrs["kept_columns"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SwimmyError(f"{path}: its attributes are damaged ({error}). Score again.") from error
+        self.n_objects = n_rows(self.group, "score")
 
     def read(self, name: str, lo: int = 0, hi: int | None = None) -> AnyArray:
         """Rows of one variable, all of them by default (see `store.read_rows`)."""
@@ -110,7 +120,7 @@ def write_selection(
         The files written, the root's metadata among them, on disk.
     """
     n_objects, n_bands = Scores(path).n_objects, threshold.shape[1]
-    for name in ("level", "threshold", "candidate"):
+    for name in ADDED_BY_SELECTION:
         # By the file system, because what is there may be too damaged to be opened.
         shutil.rmtree(path / name, ignore_errors=True)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
@@ -122,6 +132,7 @@ def write_selection(
         dtype="float64",
         compressors=[Crc32cCodec()],
         fill_value=float("nan"),
+        config={"write_empty_chunks": True},
         attributes={"units": "1", "long_name": "a score above it is selected where the residual is positive"},
         dimension_names=("level", "band"),
     )[:] = threshold
@@ -139,7 +150,7 @@ def write_selection(
         candidate[lo : lo + len(flags)] = flags
     consolidate(path)
     files = [path / "zarr.json"]
-    for name in ("level", "threshold", "candidate"):
+    for name in ADDED_BY_SELECTION:
         files += sorted(item for item in (path / name).rglob("*") if item.is_file())
     sync_files(files, path)
     if not np.array_equal(Scores(path).read("threshold", 0, len(levels)), threshold, equal_nan=True):

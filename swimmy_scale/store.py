@@ -8,6 +8,7 @@ chunk is written (an absent one is an error, not a fill value), and the store op
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import uuid
 import warnings
@@ -26,6 +27,8 @@ from swimmy_scale.receipts import digest_json, sync_files, write_atomically
 
 AnyArray = npt.NDArray[Any]
 PIXEL_DIMS = ("y", "x")
+# Arrays that come into ``scores.zarr`` after its layout was made.
+ADDED_BY_SELECTION = ("level", "threshold", "candidate")
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def add_labels(group: zarr.Group, dim: str, labels: tuple[str, ...]) -> None:
         chunks=(max(len(labels), 1),),
         dtype="string",
         compressors=[Crc32cCodec()],
+        config={"write_empty_chunks": True},
         dimension_names=(dim,),
     )
     array[:] = np.array(labels, dtype=np.dtypes.StringDType())
@@ -212,10 +216,15 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
     except Exception:  # a damaged root can fail in any way; it is then renewed below
         attrs = {"layout_sha256": identity if (path / root).exists() else None}
     # A flipped bit may have hit the digest itself: then all else is as it should be.
-    same_but_digest = {**attrs, "layout_sha256": identity} == wanted_attrs and all(
-        (path / name).is_file() and (path / name).read_bytes() == (fresh / name).read_bytes()
-        for name in names
-        if name != root
+    arrays = {item.parent.name for item in path.glob("*/zarr.json")} - set(ADDED_BY_SELECTION)
+    same_but_digest = (
+        {**attrs, "layout_sha256": identity} == wanted_attrs
+        and arrays == {name.parts[0] for name in names if name != root}
+        and all(
+            (path / name).is_file() and (path / name).read_bytes() == (fresh / name).read_bytes()
+            for name in names
+            if name != root
+        )
     )
     if attrs.get("layout_sha256") != identity and not same_but_digest:
         raise SwimmyError(
@@ -311,6 +320,24 @@ def _same(found: AnyArray, wanted: AnyArray) -> bool:
     return found.dtype == wanted.dtype and found.tobytes() == np.ascontiguousarray(wanted).tobytes()
 
 
+def n_rows(group: zarr.Group, name: str) -> int:
+    """Length of a variable.
+
+    Raises
+    ------
+    SwimmyError
+        When its metadata are missing or damaged.
+    """
+    try:
+        return int(group[name].shape[0])  # type: ignore[union-attr]
+    except Exception as error:  # damaged metadata can fail in any way
+        where = str(group.store_path).removeprefix("file://")
+        raise SwimmyError(
+            f"{where}: the metadata of {name} are damaged or missing ({' '.join(str(error).split())}). "
+            "Run `swimmy-scale verify`, then `run` again to repair it."
+        ) from error
+
+
 def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
     """Rows ``lo`` to ``hi`` (None: the end) of a variable, as an array of its own.
 
@@ -340,7 +367,8 @@ def digest_columns(columns: Mapping[str, AnyArray]) -> str:
     for name in sorted(columns):
         values = columns[name]
         if values.dtype.kind in "TOU":
-            kind, payload = "string", "\x1f".join(str(value) for value in values.ravel()).encode()
+            # JSON, because any separator may stand in a string itself.
+            kind, payload = "string", json.dumps([str(value) for value in values.ravel()]).encode()
         else:
             kind, payload = values.dtype.str, np.ascontiguousarray(values).tobytes()
         digest.update(f"{name}|{kind}|{values.shape}|".encode())

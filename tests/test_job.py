@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 from pathlib import Path
 
 import pydantic
 import pytest
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, Settings, dump_job, load_job, parse_job
+from swimmy_scale.job import Job, Settings, dump_job, load_job, parse_job, plain
 
+ROOT = Path(__file__).resolve().parent.parent
 GOOD = """\
 name: test
 catalogue: {path: cat.fits, columns: {ra: RAJ2000}}
@@ -56,7 +60,25 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "colour: red\n", r"/data/job.yaml:10: colour: Extra inputs are not permitted, found 'red'"),
         (GOOD.replace("max_magnitude", "max_magnitud"), r"job.yaml:6: sample.max_magnitud: Unexpected keyword"),
         (GOOD.replace("19.5", "bright"), r"job.yaml:6: sample.max_magnitude: .*found 'bright'"),
-        (GOOD.replace("epochs: 3", "epochs: 0"), r"epochs"),
+        (GOOD.replace("epochs: 3", "epochs: 0"), r"job.yaml:9: train.schedule: .*epochs 0 must be 1 or more"),
+        (GOOD.replace("epochs: 3", "epoch: 3"), r"job.yaml:9: train.schedule.epoch: Unexpected keyword.*found 3"),
+        (GOOD.replace("path: cat.fits", "path: null"), r"job.yaml:2: catalogue.path: .*found None"),
+        (GOOD.replace("path: cat.fits", "path: c.fits, colums: 5"), r"job.yaml:2: catalogue.colums: .*found 5"),
+        (GOOD.replace("[cutouts, more.tar]", "\n    - cutouts\n    - 5"), r"job.yaml:6: ingest.sources.1: .*found 5"),
+        (GOOD.replace("ingest:", "ingest:\n  kind: zip"), r"job.yaml:4: ingest.kind: Input should be 'auto'.*'zip'"),
+        (GOOD.replace("1.1", "red"), r"job.yaml:7: sample.colours.0.2: Input should be a valid number.*found 'red'"),
+        (GOOD + "score: fast\n", r"job.yaml:10: score: Input should be a valid dictionary.*found 'fast'"),
+        (GOOD + "survey: {band: [g]}\n", r"job.yaml:10: survey.band: Unexpected keyword"),
+        (GOOD + "select: {formats: [fits, xls]}\n", r"job.yaml:10: select.formats.1: Input should be.*found 'xls'"),
+        (GOOD + "select: {levels: {}}\n", r"job.yaml:10: select: every level needs a fraction between 0 and 1"),
+        (GOOD + "select: {levels: {a: .nan}}\n", r"job.yaml:10: select: every level needs a fraction"),
+        (GOOD + "1: x\n", r"job.yaml:\d+: 1: Keys should be strings"),
+        (GOOD + "name: again\n", r"^/data/job.yaml:10: name is there twice. Leave one of them.$"),
+        (GOOD + "select:\n  levels: {a: 0.1,\n    a: 0.2}\n", r"job.yaml:12: a is there twice"),
+        ("x: &a [*a]\n", r"job.yaml:1: x: Extra inputs"),
+        ("", "a job is a mapping of sections; found NoneType"),
+        ("survey\n", "a job is a mapping of sections; found str"),
+        ("a: \x00\n", "not valid YAML: unacceptable character"),
         (GOOD.replace("cutouts, more.tar", ""), r"job.yaml:3: ingest: .*give either sources or coadd"),
         (GOOD + "score: {batch_size: 0}\n", r"job.yaml:10: score.batch_size: .*greater than or equal to 1, found 0"),
         (GOOD + "select: {levels: {a: 0.01, b: 0.05}}\n", r"levels go from the largest fraction to the smallest"),
@@ -67,11 +89,12 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + f"model: {{path: m.keras, sha256: '{'0' * 64}'}}\n", r"give train, or model"),
         (
             GOOD + "survey: {bands: [g, g, i, z, y]}\n",
-            r"job.yaml: survey .*must be distinct.*Correct the survey section",
+            r"job.yaml:10: survey: survey .*must be distinct.*Correct the survey section",
         ),
         (GOOD + "format_version: 2\n", r"job.yaml:10: format_version: Input should be 1, found 2"),
         (GOOD.replace("[g, r, 1.1]", "[g, u, 1.1]"), r"sample cut g - u: survey .* has no band 'u'"),
         ("name: x\n", r"give ingest and catalogue, or cutouts"),
+        ("cutouts: c.zarr\n", r"the job: give train, or model for weights that are there already$"),
     ],
 )
 def test_faults_say_where_and_what(text: str, message: str) -> None:
@@ -81,18 +104,92 @@ def test_faults_say_where_and_what(text: str, message: str) -> None:
 
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(SwimmyError) as caught:
-        parse(GOOD + "colour: red\nscore: {batch_size: 0}\n")
-    assert len(str(caught.value).splitlines()) == 2
+        parse(GOOD.replace("19.5", "bright") + "colour: red\nscore: {batch_size: 0}\nsurvey: {cutout_size_px: 60}\n")
+    lines = str(caught.value).splitlines()
+    assert sorted(int(line.split(":")[1]) for line in lines) == [6, 10, 11, 12]
 
 
-def test_round_trip() -> None:
-    job = parse(GOOD)
-    assert parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job) == job
+def test_tags_run_no_code(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    for tag in (f"!!python/object/apply:os.mkdir [{victim}]", f"!!python/object/new:os.mkdir [{victim}]"):
+        with pytest.raises(SwimmyError, match="could not determine a constructor for the tag"):
+            parse(f"name: {tag}\n")
+    assert not victim.exists()
+
+
+def test_anchors_are_no_repetition() -> None:
+    job = parse(GOOD + "survey: {band_divisors: &ones [1, 1, 1, 1, 1], min_depth_mag: *ones}\n")
+    assert job.survey.band_divisors == job.survey.min_depth_mag == (1.0,) * 5
+
+
+def test_yaml_reads_bands_and_powers_of_ten_as_people_do() -> None:
+    job = parse(GOOD + "survey: {bands: [g, r, i, z, y]}\nselect: {levels: {top: 1e-3}}\n")
+    assert job.survey.bands[-1] == "y", "not the boolean that YAML 1.1 has for it"
+    assert job.select.levels == {"top": 0.001}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "survey: {name: é, zero_point_mag: 31.4, bands: [g, r, i, z, y], stretch_alpha: 0.1}\n",
+        "select: {levels: {a: 0.1, b: 0.012345678901234567}, thresholds_from: other/summary.json, formats: [fits]}\n",
+        "storage: {partition_objects: 64, chunk_objects: 32}\nscore: {batch_size: 1}\n",
+    ],
+)
+def test_round_trip(more: str) -> None:
+    job = parse(GOOD + more)
+    text = dump_job(job)
+    again = parse_job(text, Path("/elsewhere/job.yaml"), Job)
+    assert again == job
+    assert dump_job(again) == text
+    json.dumps([plain(job.survey), plain(job.sample), plain(job.select), plain(job.train)])
+
+
+def test_round_trip_of_no_limit() -> None:
+    job = parse(GOOD + "survey: {min_depth_mag: [.nan, 25, 25, 24, 23]}\n")
+    again = parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job)
+    assert math.isnan(again.survey.min_depth_mag[0])
+    assert dump_job(again) == dump_job(job)
+
+
+def test_all_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/job.yaml").write_text(
+        "catalogue: {path: ../cat.fits, patch_qa: ~/qa.fits}\n"
+        "ingest: {coadd: {g: g.fits, r: /abs/r.fits}}\n"
+        f"model: {{path: m.keras, sha256: '{'a' * 64}'}}\n"
+        "select: {thresholds_from: s.json}\n"
+    )
+    job = load_job(Path("jobs/job.yaml"), Job)
+    assert job.catalogue is not None
+    assert job.ingest is not None
+    assert job.model is not None
+    assert job.catalogue.path == tmp_path / "cat.fits"
+    assert job.catalogue.patch_qa == Path("/home/me/qa.fits")
+    assert job.ingest.coadd == {"g": tmp_path / "jobs/g.fits", "r": Path("/abs/r.fits")}
+    assert job.model.path == tmp_path / "jobs/m.keras"
+    assert job.select.thresholds_from == tmp_path / "jobs/s.json"
+    store = parse_job("cutouts: c.zarr\ntrain: {}\n", tmp_path / "jobs/job.yaml", Job)
+    assert store.cutouts == tmp_path / "jobs/c.zarr"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)
+def test_jobs_of_the_project_are_valid(path: Path) -> None:
+    job = load_job(path, Job)
+    assert parse_job(dump_job(job), path, Job) == job
 
 
 def test_a_job_does_not_change() -> None:
+    job = parse(GOOD)
     with pytest.raises(pydantic.ValidationError, match="frozen"):
-        parse(GOOD).name = "other"  # type: ignore[misc]
+        job.name = "other"  # type: ignore[misc]
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        job.storage.chunk_objects = 1  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        job.survey.name = "other"  # type: ignore[misc]
 
 
 def test_settings_take_the_sections_without_input(tmp_path: Path) -> None:
@@ -105,3 +202,11 @@ def test_settings_take_the_sections_without_input(tmp_path: Path) -> None:
 def test_absent_file(tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"absent.yaml: cannot read the job file \(No such file"):
         load_job(tmp_path / "absent.yaml", Job)
+    with pytest.raises(SwimmyError, match=r"cannot read the job file \(Is a directory"):
+        load_job(tmp_path, Job)
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_bytes(b"name: \xff\xfe\n")
+    with pytest.raises(SwimmyError, match=r"job.yaml: not UTF-8 text .*at byte 6\). Save it as UTF-8"):
+        load_job(tmp_path / "job.yaml", Job)

@@ -3,99 +3,190 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "swimmy_scale"
+# A room is a module of the package, or a folder of modules.
 FLOORS = {
     "errors": 0,
     "quiet": 0,
-    **dict.fromkeys(
-        ("survey", "quarantine", "network", "preprocess", "anomaly", "radix", "cuts", "sample", "job"),
-        1,
-    ),
-    **dict.fromkeys(("receipts", "store", "cutouts", "scores", "ingest", "catalog"), 2),
-    **dict.fromkeys(("autoencoder", "scorer", "figures"), 3),
+    "survey": 1,
+    "quarantine": 1,
+    "network": 1,
+    "preprocess": 1,
+    "anomaly": 1,
+    "radix": 1,
+    "cuts": 1,
+    "sample": 1,
+    "job": 1,
+    "receipts": 2,
+    "store": 2,
+    "cutouts": 2,
+    "scores": 2,
+    "ingest": 2,
+    "catalog": 2,
+    "autoencoder": 3,
+    "scorer": 3,
+    "figures": 3,
     "stages": 4,
-    **dict.fromkeys(("cluster", "progress", "simulate"), 5),
-    **dict.fromkeys(("cli", "__main__"), 6),
+    "cluster": 5,
+    "progress": 5,
+    "simulate": 5,
+    "cli": 6,
+    "__main__": 6,
 }
-# Third-party packages that only these rooms may import.
-ONLY = {
-    "keras": {"autoencoder", "scorer"},
-    "tensorflow": {"autoencoder", "scorer"},
-    "distributed": {"cluster"},
-    "dask": {"cluster"},
-    "dask_jobqueue": {"cluster"},
-    "galsim": {"simulate"},
-    "matplotlib": {"figures"},
-    "click": {"cli"},
-    "rich": {"cli", "progress"},
-    "pydantic": {"job"},
-    "yaml": {"job"},
-    "zarr": {"store", "cutouts", "scores", "ingest"},
-    "h5py": {"ingest"},
-    "pyarrow": {"ingest", "catalog"},
-    "filelock": {"receipts"},
+# Rooms of one floor that may import each other, in this direction only.
+NEIGHBOURS = {
+    "preprocess": {"survey"},
+    "anomaly": {"survey"},
+    "radix": {"survey"},
+    "cuts": {"survey", "radix"},
+    "sample": {"survey"},
+    "job": {"survey", "network", "cuts", "sample"},
+    "store": {"receipts"},
+    "cutouts": {"receipts", "store"},
+    "scores": {"receipts", "store", "cutouts"},
+    "ingest": {"receipts", "store", "cutouts"},
+    "catalog": {"receipts"},
+    "scorer": {"autoencoder"},
+    "__main__": {"cli"},
 }
-PURE_MAY_IMPORT = {"numpy", "astropy", "pydantic", "yaml"}
+# What each room may use that neither Python nor this package brings.
+THIRD_PARTY = {
+    "errors": set(),
+    "quiet": set(),
+    "quarantine": set(),
+    "network": set(),
+    "job": {"pydantic", "yaml"},
+    "sample": {"numpy", "astropy"},
+    "receipts": {"filelock"},
+    "store": {"numpy", "zarr", "xarray"},
+    "cutouts": {"numpy", "zarr", "xarray"},
+    "scores": {"numpy", "zarr", "xarray"},
+    "ingest": {"numpy", "astropy", "scipy", "pyarrow", "h5py", "zarr"},
+    "catalog": {"numpy", "astropy", "pyarrow"},
+    "autoencoder": {"numpy", "keras", "tensorflow"},
+    "scorer": {"numpy", "keras", "tensorflow"},
+    "figures": {"numpy", "matplotlib"},
+    "stages": {"numpy"},
+    "cluster": {"dask", "distributed", "dask_jobqueue"},
+    "progress": {"rich"},
+    "simulate": {"numpy", "scipy", "astropy", "galsim"},
+    "cli": {"click", "rich"},
+    "__main__": set(),
+}
+PURE_THIRD_PARTY = {"numpy"}
+# Pure rooms take arrays and return arrays. The job description alone reads a file: its own.
+PURE = sorted(name for name, floor in FLOORS.items() if floor <= 1 and name not in {"job", "quiet"})
+NOT_PURE = {
+    *("asyncio", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random", "shutil", "socket"),
+    *("subprocess", "tempfile", "threading", "time"),
+}
+FILE_CALLS = {
+    *("open", "print", "input", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "unlink"),
+    *("fromfile", "tofile", "loadtxt", "savetxt", "genfromtxt", "memmap", "save", "savez", "load"),
+}
+UNSAFE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "importlib.import_module"}
+VERSION = {"swimmy_scale", "swimmy_scale.__version__"}  # the package itself holds nothing else
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 
 
 def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> set[str]:
-    """Dotted names of everything that a module imports, inside functions too."""
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Dotted names of all that a module imports, inside functions and for the type checker as well."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            module = node.module or ""
-            names |= {f"{module}.{alias.name}" for alias in node.names} if module == "swimmy_scale" else {module}
-    return names
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_keeps_to_its_floor(path: Path) -> None:
-    here = room(path)
-    assert here in FLOORS, f"{here} has no floor: add it to the table"
-    for name in imports(path):
-        top, _, rest = name.partition(".")
-        if top == "swimmy_scale":
-            there = rest.split(".")[0]
-            if there in FLOORS and there != here:
-                same = FLOORS[there] == FLOORS[here]
-                assert FLOORS[there] <= FLOORS[here], f"{here} imports {there}, which is above it"
-                assert not (same and there == "stages"), f"{here} imports {there}"
-        assert here in ONLY.get(top, {here}), f"{here} imports {top}, which is for {ONLY[top]}"
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if FLOORS[room(path)] == 1], ids=lambda path: path.stem)
-def test_pure_modules_import_little_and_open_nothing(path: Path) -> None:
-    third_party = {name.split(".")[0] for name in imports(path)} & set(ONLY)
-    assert third_party <= PURE_MAY_IMPORT
-    calls = {
-        node.func.id
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+def calls(path: Path) -> set[str]:
+    """Last names of all that a module calls."""
+    functions = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    return {f.id for f in functions if isinstance(f, ast.Name)} | {
+        f.attr for f in functions if isinstance(f, ast.Attribute)
     }
-    assert "open" not in calls
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def module_of(name: str) -> Path | None:
+    """The file of this package that a dotted name stands for or lies in."""
+    place = PACKAGE.joinpath(*name.split(".")[1:])
+    for candidate in (place.with_suffix(".py"), place / "__init__.py", place.parent.with_suffix(".py")):
+        if candidate.is_file() and candidate != PACKAGE / "__init__.py":
+            return candidate
+    return place.parent / "__init__.py" if place.parent != PACKAGE else None
+
+
+def test_the_table_is_complete() -> None:
+    rooms = {room(path) for path in MODULES}
+    assert rooms - set(FLOORS) == set(), "new rooms: give each a floor in the table"
+    assert set(FLOORS) - rooms == set(), "rooms in the table that are not there any more"
+    for here, others in NEIGHBOURS.items():
+        assert all(FLOORS[there] == FLOORS[here] for there in others)
+
+
+@each_module
+def test_module_imports_nothing_from_above(path: Path) -> None:
+    here = room(path)
+    for name in imports(path):
+        if name.split(".")[0] != "swimmy_scale" or name in VERSION:
+            continue
+        there = name.split(".")[1]
+        allowed = there == here or FLOORS[there] < FLOORS[here] or there in NEIGHBOURS.get(here, set())
+        assert allowed, f"{here} (floor {FLOORS[here]}) imports {there} (floor {FLOORS[there]})"
+
+
+@each_module
+def test_module_uses_the_libraries_of_its_room(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path)}
+    third_party = tops - sys.stdlib_module_names - {"swimmy_scale"}
+    assert third_party <= THIRD_PARTY.get(room(path), PURE_THIRD_PARTY)
+    assert not (tops | imports(path)) & UNSAFE
+    assert not calls(path) & {"eval", "exec", "__import__"}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_room_touches_no_file(name: str) -> None:
+    path = PACKAGE / f"{name}.py"
+    assert not {item.split(".")[0] for item in imports(path)} & NOT_PURE
+    assert not calls(path) & FILE_CALLS
+
+
+@each_module
 def test_module_is_short_and_well_named(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 500
-    assert path.stem not in {"utils", "core", "helpers", "common"}
+    assert not set(path.relative_to(PACKAGE).with_suffix("").parts) & {"utils", "core", "helpers", "common"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph: dict[Path, set[Path]] = {}
+    for path in MODULES:
+        names = [name for name in imports(path) if name.startswith("swimmy_scale.")]
+        graph[path] = {module for name in names if (module := module_of(name)) is not None} - {path}
+        graph[path] -= {path.parent / "__init__.py"}  # a folder's front names its own modules
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES)
 
 
 def test_importing_the_command_line_loads_no_tensorflow() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, swimmy_scale.cli; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,17 @@ from swimmy_scale.stages.engine import Poll
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (3720, "1 h 02 min"), (-1, "0 s")],
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (59.5, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (3720, "1 h 02 min"),
+        (90000, "25 h 00 min"),
+        (-1, "0 s"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
@@ -81,3 +91,48 @@ def test_polled_progress_is_what_is_on_disk() -> None:
         done[0] = 25
         watch.stop("train")
     assert text.getvalue().splitlines()[0] == "train: 5 of 25 epochs done before"
+
+
+def test_a_log_gets_a_line_a_minute_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 3600.0)  # the looking thread stays out of it
+    watch, text = watched(terminal=False)
+    with watch:
+        watch.start("score", 3000, 1000)
+        for _ in range(20):
+            clock[0] += 10.0
+            watch.advance(Receipt("score", "000000", "id", n_objects=100))
+        watch.stop("score")
+    assert text.getvalue().splitlines() == [
+        "score: 1,000 of 3,000 objects done before",
+        "score: 1,600 of 3,000 objects, 10 objects/s, 2 min 20 s left",
+        "score: 2,200 of 3,000 objects, 10 objects/s, 1 min 20 s left",
+        "score: 2,800 of 3,000 objects, 10 objects/s, 20 s left",
+        "score: done, 3,000 objects in 3 min 20 s (10 objects/s)",
+    ]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stage_that_is_done_shows_no_bar(terminal: bool) -> None:
+    watch, text = watched(terminal)
+    with watch:
+        watch.start("score", 100, 100)
+        watch.stop("score")
+    assert text.getvalue() == "score: done\n"
+
+
+def test_names_are_not_taken_for_markup() -> None:
+    watch, text = watched(terminal=False)
+    with watch:
+        watch.start("[red]score[/red]", 5, 0)
+    assert text.getvalue() == "[red]score[/red]: 5 objects\n"
+
+
+def test_nothing_to_report_is_no_failure() -> None:
+    watch, text = watched(terminal=False)
+    with watch:
+        watch.stop("score")
+        watch.advance(Receipt("score", "000000", "id"))
+        watch.add(5)
+    assert text.getvalue() == ""

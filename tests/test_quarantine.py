@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from swimmy_scale.quarantine import Code, Fault, merge_faults
 
 
@@ -34,3 +37,40 @@ def test_one_record_an_object() -> None:
         Fault(7, Code.MISSING_BAND, "z", "", "no file for band z; i is 40 x 40 px"),
     ]
     assert merge_faults([]) == []
+
+
+def test_codes_fit_the_store_and_zero_is_none() -> None:
+    assert all(0 < code < 256 for code in Code)
+    assert all(code.label == code.label.lower() and " " not in code.label for code in Code)
+
+
+def test_first_fault_among_equal_codes_gives_band_and_source() -> None:
+    faults = [
+        Fault(1, Code.UNREADABLE_FILE, "r", "r.fits", "r.fits ends early"),
+        Fault(1, Code.UNREADABLE_FILE, "g", "g.fits", "g.fits ends early"),
+    ]
+    assert merge_faults(faults) == [
+        Fault(1, Code.UNREADABLE_FILE, "r", "r.fits", "r.fits ends early; g.fits ends early")
+    ]
+
+
+faults = st.builds(
+    Fault,
+    row=st.integers(0, 3),
+    code=st.sampled_from(Code),
+    band=st.sampled_from(["", "g", "y"]),
+    source=st.sampled_from(["", "a.fits"]),
+    reason=st.sampled_from(["one", "two", "three"]),
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(faults, max_size=8))
+def test_no_fault_is_lost(given_faults: list[Fault]) -> None:
+    merged = merge_faults(given_faults)
+    assert [fault.row for fault in merged] == sorted({fault.row for fault in given_faults})
+    for one in merged:
+        group = [fault for fault in given_faults if fault.row == one.row]
+        assert one.code == min(fault.code for fault in group)
+        assert sorted(one.reason.split("; ")) == sorted({fault.reason for fault in group})
+    assert merge_faults(merged) == merged

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import xarray
 
+from swimmy_scale import scores
 from swimmy_scale.cutouts import cutouts_layout
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.scores import Scores, scores_layout, write_selection
 from swimmy_scale.store import Layout, create, write_partition
 from swimmy_scale.survey import HSC, BoolArray
@@ -59,7 +61,14 @@ def test_names_before_selection(path: Path) -> None:
         assert ds.score.dims == ds.residual.dims == ("object", "band")
         assert ds.score.dtype == ds.residual.dtype == np.float32
         assert ds.in_sample.dtype == np.bool_
-        assert "candidate" not in ds
+        assert ds.in_sample.dims == ds.object_id.dims == ("object",)
+        assert ds.object_id.dtype == np.int64
+        assert ds.ra.dtype == ds.dec.dtype == np.float64
+        assert list(ds.band.values) == list("grizy")
+        assert ds.attrs["format_version"] == 1
+        assert ds.attrs["model_sha256"] == "0"
+        assert ds.sel(band="g").score.values.tolist() == [0.0, 5.0, 10.0, 15.0, 0.0, 5.0, 10.0]
+        assert not {"level", "threshold", "candidate"} & set(ds.variables)
         assert {name: ds[name].attrs["units"] for name in ("ra", "dec", "score")} == {
             "ra": "deg",
             "dec": "deg",
@@ -93,3 +102,51 @@ def test_sample_scores_are_the_samples(path: Path) -> None:
     (block,) = Scores(path).sample_scores()
     assert block.shape == (5, 5)
     assert Scores(path).survey == HSC
+
+
+def everything(path: Path) -> dict[Path, bytes]:
+    return {item: item.read_bytes() for item in path.rglob("*") if item.is_file()}
+
+
+def test_selection_touches_nothing_but_its_own(path: Path) -> None:
+    before = everything(path)
+    files = write_selection(path, ("a", "b"), np.full((2, 5), np.nan), flags(2))
+    after = everything(path)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == set(files), "what it says it wrote is what it wrote"
+    assert set(before) <= set(after)
+    assert Scores(path).read("threshold").shape == (2, 5)
+    assert np.isnan(Scores(path).read("threshold")).all()
+
+
+def test_selection_is_the_same_after_another_one(path: Path) -> None:
+    threshold = np.arange(15, dtype=np.float64).reshape(3, 5)
+    write_selection(path, ("a", "b", "c"), threshold, flags(3))
+    first = everything(path)
+    write_selection(path, ("other",), threshold[:1], flags(1))
+    assert everything(path) != first
+    write_selection(path, ("a", "b", "c"), threshold, flags(3))
+    assert everything(path) == first
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 100])
+def test_blocks_cover_all_rows_whatever_their_size(path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(scores, "BLOCK_OBJECTS", block)
+    found = list(Scores(path).blocks("object_id", "in_sample"))
+    assert [lo for lo, _ in found] == list(range(0, N, block))
+    assert np.concatenate([ids for _, (ids, _) in found]).tolist() == list(range(N))
+    sample = np.concatenate(list(Scores(path).sample_scores()))
+    assert sample[:, 0].tolist() == [5.0, 10.0, 15.0, 5.0, 10.0]
+
+
+def test_no_candidate_at_all_is_still_on_disk(path: Path) -> None:
+    nothing = iter([(0, np.zeros((N, 1, 5), dtype=bool))])
+    files = write_selection(path, ("top",), np.zeros((1, 5)), nothing)
+    assert path / "candidate/c/0/0/0" in files
+    assert not Scores(path).read("candidate").any()
+
+
+def test_damaged_scores_are_refused(path: Path) -> None:
+    (path / "score/zarr.json").unlink()
+    with pytest.raises(SwimmyError, match=r"scores\.zarr: the metadata of score are damaged or missing"):
+        Scores(path)
