@@ -31,8 +31,6 @@ SETTINGS = {
     # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
-    "distributed.nanny.pre-spawn-environ.TF_CPP_MIN_LOG_LEVEL": 3,
-    "distributed.nanny.pre-spawn-environ.TF_ENABLE_ONEDNN_OPTS": 1,
 }
 
 

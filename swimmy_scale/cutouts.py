@@ -14,7 +14,7 @@ import zarr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.sample import FLAG_NAMES
-from swimmy_scale.store import Layout, Variable, create, n_rows, open_group, read_rows
+from swimmy_scale.store import Layout, Variable, n_rows, open_group, read_rows
 from swimmy_scale.survey import HSC, FloatArray, Survey
 
 FORMAT_VERSION = 1
@@ -145,11 +145,6 @@ def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
         return Survey(**fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise SwimmyError(f"{path}: no valid survey description ({error}). Ingest it again.") from error
-
-
-def create_cutouts(path: Path, layout: Layout) -> list[Path]:
-    """Create ``cutouts.zarr`` (see `store.create`)."""
-    return create(path, layout)
 
 
 class Cutouts:

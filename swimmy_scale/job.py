@@ -219,11 +219,6 @@ class Job(Settings):
         """The free sizes of the network that the job trains or loads."""
         return (self.model or self.train or TrainSection()).network
 
-    def schedule(self, run: int) -> Schedule:
-        """Training schedule of run ``run``."""
-        schedule = (self.train or TrainSection()).schedule
-        return replace(schedule, seed=schedule.seed + run)
-
 
 def _paths[T: Settings](job: T, base: Path) -> T:
     """The job with every path absolute."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swimmy_scale.errors import SwimmyError
 
@@ -114,6 +114,10 @@ class Schedule:
             problems.append(f"validation_fraction {self.validation_fraction} must lie between 0 and 1")
         if problems:
             raise SwimmyError(f"schedule: {'; '.join(problems)}. Correct the training section of the job.")
+
+    def of_run(self, run: int) -> Schedule:
+        """The schedule of training run ``run``: the same with the seed ``seed + run``."""
+        return replace(self, seed=self.seed + run)
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch; epochs count from 1."""

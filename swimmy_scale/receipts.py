@@ -210,9 +210,11 @@ class Ledger:
         copied run, a touched file) is read and compared by digest. ``verify`` reads every byte.
         """
         receipt = self.read(name)
-        if receipt is None or receipt.identity != identity:
-            return None
-        return receipt if all(self._unchanged(key, record) for key, record in receipt.files.items()) else None
+        return receipt if receipt is not None and receipt.identity == identity and self.intact(receipt) else None
+
+    def intact(self, receipt: Receipt) -> bool:
+        """Whether a receipt's files are unchanged, judged as `valid` says."""
+        return all(self._unchanged(key, record) for key, record in receipt.files.items())
 
     def _unchanged(self, key: str, record: FileRecord) -> bool:
         path = self.root / key

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray
 
-from swimmy_scale.cutouts import Cutouts, create_cutouts, cutouts_layout, survey_from_attrs
+from swimmy_scale.cutouts import Cutouts, cutouts_layout, survey_from_attrs
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.sample import FLAG_NAMES
@@ -35,7 +35,7 @@ CONTRACT = {
 
 def test_names_types_and_units(tmp_path: Path) -> None:
     layout = cutouts_layout(10, HSC, {"z_spec": "float64"}, 4, 2, {"simulated": True, "available_columns": []})
-    create_cutouts(tmp_path / "cutouts.zarr", layout)
+    create(tmp_path / "cutouts.zarr", layout)
     with xarray.open_zarr(tmp_path / "cutouts.zarr") as ds:
         for name, (dims, dtype, units) in CONTRACT.items():
             assert ds[name].dims == dims
@@ -63,7 +63,7 @@ def test_names_types_and_units(tmp_path: Path) -> None:
 def test_opened_store_knows_its_survey(tmp_path: Path) -> None:
     survey = Survey(name="other", pixel_scale_arcsec=0.2, stretch_alpha=1000.0)
     attrs = {"simulated": False, "available_columns": ["mag_g"]}
-    create_cutouts(tmp_path / "c.zarr", cutouts_layout(5, survey, {}, 4, 2, attrs))
+    create(tmp_path / "c.zarr", cutouts_layout(5, survey, {}, 4, 2, attrs))
     store = Cutouts(tmp_path / "c.zarr")
     assert (store.survey, store.n_objects, store.partition_objects, store.chunk_objects) == (survey, 5, 4, 2)
     with pytest.raises(SwimmyError, match="no valid survey description"):
@@ -93,7 +93,7 @@ def test_kept_columns_come_back_in_both_stores(tmp_path: Path) -> None:
     survey = Survey(cutout_size_px=16)
     kept = {"mag(AB)": "float32", "é name": "string", "tract": "int64", "good": "bool"}
     layout = cutouts_layout(3, survey, kept, 2, 1, {})
-    create_cutouts(tmp_path / "c.zarr", layout)
+    create(tmp_path / "c.zarr", layout)
     rng = np.random.default_rng(0)
     for partition in range(2):
         n = len(layout.rows(partition))
@@ -120,7 +120,7 @@ def test_kept_columns_come_back_in_both_stores(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["partition_objects", "chunk_objects", "kept_columns", "survey"])
 def test_a_store_without_its_attributes_is_refused(tmp_path: Path, key: str) -> None:
     path = tmp_path / "c.zarr"
-    create_cutouts(path, cutouts_layout(5, HSC, {}, 4, 2, {}))
+    create(path, cutouts_layout(5, HSC, {}, 4, 2, {}))
     root = json.loads((path / "zarr.json").read_text())
     del root["attributes"][key]
     (path / "zarr.json").write_text(json.dumps(root))
@@ -130,7 +130,7 @@ def test_a_store_without_its_attributes_is_refused(tmp_path: Path, key: str) -> 
 
 def test_a_store_without_its_images_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.zarr"
-    create_cutouts(path, cutouts_layout(5, HSC, {}, 4, 2, {}))
+    create(path, cutouts_layout(5, HSC, {}, 4, 2, {}))
     (path / "image/zarr.json").write_text("{}")
     with pytest.raises(SwimmyError, match=r"c\.zarr: the metadata of image are damaged or missing"):
         Cutouts(path)

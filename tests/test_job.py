@@ -38,7 +38,8 @@ def test_paths_are_relative_to_the_job_file() -> None:
     assert job.catalogue.path == Path("/data/cat.fits")
     assert job.ingest.sources == (Path("/data/cutouts"), Path("/data/more.tar"))
     assert job.sample.colours == (("g", "r", 1.1),)
-    assert job.schedule(2).seed == job.schedule(0).seed + 2
+    assert job.train is not None
+    assert job.train.schedule.of_run(2).seed == job.train.schedule.of_run(0).seed + 2
     assert job.network.latent_filters == 8
 
 

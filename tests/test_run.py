@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ import xarray
 from astropy.table import Table
 from survey_runs import (
     N_OBJECTS,
+    NETWORK,
     assert_same_results,
     call,
     make_survey,
@@ -301,6 +303,31 @@ def test_damage_with_a_new_time_is_seen_without_verify(copied: Path, job: Path, 
     _, workers = run_serially(job, copied)
     assert workers.n_tasks == 1
     assert_same_results(copied, reference)
+
+
+def test_changed_input_is_scored_again_and_nothing_else(survey: Path, reference: Path, tmp_path: Path) -> None:
+    """One object's file breaks, its partition is ingested anew: the scores follow, of that partition alone."""
+    shutil.copytree(survey, tmp_path / "survey")
+    manifest = json.loads((reference / "models/manifest.json").read_text())
+    model = {
+        "path": str(reference / "models/selected.keras"),
+        "sha256": manifest["files"]["selected.keras"],
+        "network": NETWORK,
+    }
+    job = write_job(tmp_path / "job.yaml", tmp_path / "survey", train=None, model=model)
+    before, workers = run_serially(job, tmp_path / "run")
+    n_partitions = -(-N_OBJECTS // 32)
+    assert workers.n_tasks == 2 * n_partitions + 1
+    # A sound object: its line is not among those in quarantine.
+    quarantined = {str(name) for name in Table.read(tmp_path / "run/quarantine.csv", format="csv")["source"]}
+    sound = next(path for path in sorted((tmp_path / "survey/cutouts/saved").iterdir()) if str(path) not in quarantined)
+    sound.write_bytes(b"")
+    Ledger(tmp_path / "run/receipts", tmp_path / "run", "ingest").remove(FINISHED)
+    after, workers = run_serially(job, tmp_path / "run")
+    assert workers.n_tasks == 3, "one partition ingested, the same one scored, and the picture"
+    assert after["quarantined"] == before["quarantined"] + 1
+    run_serially(job, tmp_path / "fresh")
+    assert_same_results(tmp_path / "run", tmp_path / "fresh")
 
 
 def test_verify_refuses_another_folder(tmp_path: Path) -> None:

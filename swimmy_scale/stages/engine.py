@@ -111,8 +111,8 @@ class Watcher(Protocol):
         """The stage is finished."""
 
 
-def finished_parts(stage: Stage) -> list[Receipt] | None:
-    """Receipts of a stage that is finished and whole on disk, or None.
+def finished(stage: Stage) -> Receipt | None:
+    """The receipt that closes a stage, if the stage is whole on disk; else None.
 
     A finished stage is judged by its configuration and its own files; the inputs of the first stage may
     have been removed since.
@@ -120,15 +120,13 @@ def finished_parts(stage: Stage) -> list[Receipt] | None:
     done = stage.ledger.valid(FINISHED, stage.identity)
     if done is None:
         return None
-    parts = []
+    n_objects = 0
     for index in range(int(done.details.get("n_tasks", 0))):
         part = stage.ledger.read(task_name(index))
-        if part is None or stage.ledger.valid(part.name, part.identity) is None:
+        if part is None or not stage.ledger.intact(part):
             return None
-        parts.append(part)
-    if done.n_objects != sum(part.n_objects for part in parts):
-        return None
-    return parts
+        n_objects += part.n_objects
+    return done if done.n_objects == n_objects else None
 
 
 def run_stage(
@@ -154,14 +152,11 @@ def run_stage(
         When a task fails, or receipts do not add up.
     """
     name = stage.ledger.stage
-    parts = finished_parts(stage)
-    if parts is not None:
-        n_objects = sum(part.n_objects for part in parts)
-        watcher.start(name, n_objects, n_objects)
+    done = finished(stage)
+    if done is not None:
+        watcher.start(name, done.n_objects, done.n_objects)
         watcher.stop(name)
-        done = stage.ledger.read(FINISHED)
-        if done is not None:
-            return done
+        return done
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
     for stale in set(stage.ledger.names()) - {task.name for task in tasks}:

@@ -13,7 +13,7 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import FORMAT_VERSION, create_cutouts, cutouts_layout
+from swimmy_scale.cutouts import FORMAT_VERSION, cutouts_layout
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue import Objects, read_catalogue
 from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
@@ -21,7 +21,7 @@ from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, pla
 from swimmy_scale.quarantine import Fault, merge_faults
 from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.stages.engine import Task, log
-from swimmy_scale.store import Layout, digest_columns, write_partition
+from swimmy_scale.store import Layout, create, digest_columns, write_partition
 from swimmy_scale.survey import Survey
 
 
@@ -128,15 +128,11 @@ class IngestStage:
 
     def _index(self, objects: Objects) -> Index:
         section = self.sources
-        paths = list(section.coadd.values()) or list(section.sources)
-        for path in paths:
-            if not path.exists():
-                raise SwimmyError(f"{path}: no such file or folder. Correct the sources of the job.")
         if section.coadd:
             listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
         else:
             kind = section.kind
-            listings = [list_source(path, self.survey, kind) for path in expand_sources(paths)]
+            listings = [list_source(path, self.survey, kind) for path in expand_sources(section.sources)]
         index = build_index(
             listings,
             objects.object_id,
@@ -168,13 +164,14 @@ class IngestStage:
         objects = read_catalogue(self.catalogue, self.survey)
         index = self._index(objects)
         layout = self._layout(objects)
-        create_cutouts(self.cutouts, layout)
+        create(self.cutouts, layout)
+        stage_identity = self.identity
         tasks = []
         for partition in range(layout.n_partitions):
             rows = layout.rows(partition)
             part, sources = objects.slice(rows.start, rows.stop), index.slice(rows.start, rows.stop)
             identity = commit.digest_json(
-                [self.identity, layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
+                [stage_identity, layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
             )
             tasks.append(
                 IngestTask(

@@ -14,12 +14,17 @@ from swimmy_scale.receipts import Ledger, digest_json, task_name
 from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts, depth_percentile
 
 
+def ledger_beside(output: Path, stage: str) -> Ledger:
+    """Receipts of a stage that was run alone: ``NAME.receipts`` beside ``NAME.zarr`` or ``NAME/``."""
+    return Ledger(output.parent / f"{output.stem}.receipts", output.parent, stage)
+
+
 def cutouts_ledger(cutouts: Path) -> Ledger:
     """The receipts of the ingest that made a store: in its run directory, else beside it."""
     run = cutouts.parent / "receipts"
     if (run / "ingest").is_dir():
         return Ledger(run, cutouts.parent, "ingest")
-    return Ledger(cutouts.parent / f"{cutouts.stem}.receipts", cutouts.parent, "ingest")
+    return ledger_beside(cutouts, "ingest")
 
 
 def partition_digest(cutouts: Path, index: int) -> str:

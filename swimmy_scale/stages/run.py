@@ -15,7 +15,7 @@ import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, NetworkSection, dump_job, parse_job
+from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Damage, Ledger
 from swimmy_scale.stages.engine import Stage, Watcher, run_stage
@@ -75,8 +75,8 @@ class Run:
         job = self.job
         if job.ingest is not None and job.catalogue is not None:
             yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, job.catalogue, job.ingest, job.storage)
-        if job.model is None:
-            yield self._train()
+        if job.train is not None:
+            yield self._train(job.train)
         score = self._score()
         yield score
         score.renew_metadata()
@@ -103,21 +103,18 @@ class Run:
             select=self.ledger("select"),
         )
 
-    def _train(self) -> TrainStage:
-        job = self.job
-        if job.train is None:
-            raise SwimmyError("the job has neither train nor model, so there are no weights to score with. Add one.")
+    def _train(self, section: TrainSection) -> TrainStage:
         return TrainStage(
             ledger=self.ledger("train"),
             cutouts=self.cutouts,
             models=self.directory / "models",
             network=self._network(),
-            schedule=job.schedule(0),
-            n_runs=job.train.n_runs,
-            cuts=job.sample,
-            classes=job.train.classes,
-            max_objects=job.train.max_objects,
-            n_threads=job.train.n_threads,
+            schedule=section.schedule,
+            n_runs=section.n_runs,
+            cuts=self.job.sample,
+            classes=section.classes,
+            max_objects=section.max_objects,
+            n_threads=section.n_threads,
         )
 
     def _network(self) -> Network:
@@ -152,6 +149,20 @@ def network_for(cutouts: Path, section: NetworkSection) -> Network:
     return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
 
 
+def receipts_folder(directory: Path) -> Path:
+    """Where a run directory's receipts lie.
+
+    Raises
+    ------
+    SwimmyError
+        When ``directory`` is not a run directory.
+    """
+    folder = directory / "receipts"
+    if not folder.is_dir():
+        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
+    return folder
+
+
 def run_status(directory: Path) -> list[dict[str, Any]]:
     """What a run directory says of its stages, without asking anybody.
 
@@ -166,9 +177,7 @@ def run_status(directory: Path) -> list[dict[str, Any]]:
     SwimmyError
         When ``directory`` is not a run directory.
     """
-    folder = directory / "receipts"
-    if not folder.is_dir():
-        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
+    folder = receipts_folder(directory)
     rows = []
     for stage in STAGES:
         ledger = Ledger(folder, directory, stage)
@@ -290,9 +299,7 @@ def verify_run(directory: Path) -> list[Damage]:
     SwimmyError
         When ``directory`` is not a run directory.
     """
-    folder = directory / "receipts"
-    if not folder.is_dir():
-        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
+    folder = receipts_folder(directory)
     with commit.driver_lock(directory / "log"):
         damage = commit.verify(folder, directory, ("job", *STAGES, "provenance"))
         for item in damage:

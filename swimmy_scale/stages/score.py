@@ -156,19 +156,13 @@ class ScoreStage:
     perform: Callable[[ScoreTask], Receipt] = score_partition
 
     @property
+    def _settings(self) -> list[Any]:
+        return ["score", FORMAT_VERSION, swimmy_scale.__version__, self.model_sha256, asdict(self.network)]
+
+    @property
     def identity(self) -> str:
-        """Digest of model, cuts, code version and the cutouts' own identity."""
-        return commit.digest_json(
-            [
-                "score",
-                FORMAT_VERSION,
-                swimmy_scale.__version__,
-                self.model_sha256,
-                asdict(self.network),
-                asdict(self.cuts),
-                store_digest(self.cutouts),
-            ]
-        )
+        """Digest of model, cuts, code version and the data of all partitions."""
+        return commit.digest_json([*self._settings, asdict(self.cuts), store_digest(self.cutouts)])
 
     def _layout(self, store: Cutouts) -> Layout:
         return scores_layout(
@@ -196,12 +190,14 @@ class ScoreStage:
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         create(self.scores, layout)
-        rule, stage_identity = SampleRule.of(store, self.cuts), self.identity
+        rule = SampleRule.of(store, self.cuts)
+        # Each partition answers for its own data: when one changes, the others are not scored again.
+        settings = commit.digest_json([*self._settings, asdict(rule)])
         return [
             ScoreTask(
                 ledger=self.ledger,
                 index=index,
-                identity=commit.digest_json([stage_identity, partition_digest(self.cutouts, index)]),
+                identity=commit.digest_json([settings, partition_digest(self.cutouts, index)]),
                 n_objects=len(layout.rows(index)),
                 cutouts=self.cutouts,
                 scores=self.scores,

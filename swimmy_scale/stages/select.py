@@ -29,7 +29,7 @@ from swimmy_scale.cuts import (
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
-from swimmy_scale.scores import BLOCK_OBJECTS, Scores, write_selection
+from swimmy_scale.scores import Scores, write_selection
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
@@ -59,10 +59,10 @@ def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
     """Columns of the candidate catalogue, from the flags on disk."""
     parts = []
     names = ("object_id", "ra", "dec", "score", "residual", "candidate", *scores.kept)
-    for lo in range(0, scores.n_objects, BLOCK_OBJECTS):
-        hi = min(lo + BLOCK_OBJECTS, scores.n_objects)
-        chosen = scores.read("candidate", lo, hi).any(axis=(1, 2))
-        parts.append({name: scores.read(name, lo, hi)[chosen] for name in names})
+    for _, arrays in scores.blocks(*names):
+        block = dict(zip(names, arrays, strict=True))
+        chosen = block["candidate"].any(axis=(1, 2))
+        parts.append({name: values[chosen] for name, values in block.items()})
     columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
     kept = {name: columns[name] for name in scores.kept}
     bands = scores.survey.bands

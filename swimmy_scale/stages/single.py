@@ -11,19 +11,15 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Settings, TrainSection
 from swimmy_scale.network import Network
-from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.receipts import Receipt
 from swimmy_scale.stages.engine import Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.inputs import ledger_beside
 from swimmy_scale.stages.run import network_for
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.stages.train import MANIFEST_VERSION, TrainStage
 from swimmy_scale.survey import Survey
-
-
-def ledger_beside(output: Path, stage: str) -> Ledger:
-    """Receipts of a stage that was run alone: ``NAME.receipts`` beside ``NAME.zarr`` or ``NAME/``."""
-    return Ledger(output.parent / f"{output.stem}.receipts", output.parent, stage)
 
 
 def ingest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -166,17 +166,18 @@ class TrainStage:
         return Poll("epochs", self.n_runs * self.schedule.epochs, count)
 
     def plan(self) -> Sequence[TrainTask]:
-        """One task a run; run k has seed ``schedule.seed + k``."""
+        """One task a run, each with a seed of its own."""
+        identity = self.identity
         return [
             TrainTask(
                 ledger=self.ledger,
                 index=run,
-                identity=commit.digest_json([self.identity, run]),
+                identity=commit.digest_json([identity, run]),
                 n_objects=0,
                 cutouts=self.cutouts,
                 folder=self.models / f"run-{run:02d}",
                 network=self.network,
-                schedule=replace(self.schedule, seed=self.schedule.seed + run),
+                schedule=self.schedule.of_run(run),
                 cuts=self.cuts,
                 classes=self.classes,
                 max_objects=self.max_objects,
