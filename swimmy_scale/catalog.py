@@ -18,7 +18,7 @@ from astropy.io import fits
 from astropy.io.votable import tree as votable
 from astropy.table import Table
 
-from swimmy_scale.cuts import band_label
+from swimmy_scale.cuts import band_label, level_suffix
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import write_atomically
 from swimmy_scale.survey import BoolArray, FloatArray
@@ -69,11 +69,6 @@ def column_info(name: str) -> ColumnInfo:
     info, match = next((info, found) for pattern, info in _COLUMN_INFO if (found := re.fullmatch(pattern, name)))
     words = [re.sub(r"(\d)p(\d)", r"\1.\2", word) for word in match.groups()]
     return ColumnInfo(info.unit, info.ucd, info.description.format(*words))
-
-
-def level_suffix(level: str) -> str:
-    """A level's name as a part of column names: ``3.5sigma`` becomes ``3p5sigma``."""
-    return re.sub(r"\W", "_", level.replace(".", "p"))
 
 
 def candidate_columns(

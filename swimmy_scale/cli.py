@@ -8,7 +8,7 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from swimmy_scale.job import CatalogueSource, IngestSection, Job, Settings, load
 from swimmy_scale.progress import Watch
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages import single
-from swimmy_scale.stages.run import Run, run_job, run_status, verify_run
+from swimmy_scale.stages.carried import read_carried
+from swimmy_scale.stages.run import Run, run_job, run_status
 from swimmy_scale.stages.select import select as select_candidates
-from swimmy_scale.survey import HSC
+from swimmy_scale.stages.verify import verify_output
 
 EXIT_FAILED = 1
 EXIT_QUARANTINED = 3
@@ -45,6 +46,16 @@ class Program(click.Group):
             if ctx.params.get("debug"):
                 raise
             click.echo(f"swimmy-scale: {error}", err=True)
+            sys.exit(EXIT_FAILED)
+        except OSError as error:
+            if ctx.params.get("debug") or error.strerror is None:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(
+                f"swimmy-scale: {where}{error.strerror}. "
+                "What is done is kept: mend that, then run the same command again.",
+                err=True,
+            )
             sys.exit(EXIT_FAILED)
         except KeyboardInterrupt:
             click.echo("swimmy-scale: interrupted; what is done is kept, run the same command to go on", err=True)
@@ -258,14 +269,15 @@ def score_command(
     """
     model = model.absolute()
     number, pool = worker_pool(n_workers)
-    network, sha256 = single.recorded_model(model, HSC, model_sha256)
+    settings = load_settings(settings_path)
+    network, sha256 = single.recorded_model(model, cutouts.absolute(), settings, model_sha256)
     n_threads = max(n_usable_cores() // max(number, 1), 1)
     with Watch() as watch:
         done = single.score(
             cutouts.absolute(),
             (model, sha256, network),
             output.absolute(),
-            load_settings(settings_path),
+            settings,
             n_threads,
             pool,
             watch,
@@ -288,8 +300,10 @@ def select_command(scores: Path, output: Path, thresholds_from: Path | None, set
       swimmy-scale select scores.zarr --output selection/
     """
     section = load_settings(settings_path).select
-    carried = thresholds_from or section.thresholds_from
-    summary, _ = select_candidates(scores, output, section.levels, section.formats, carried)
+    other = thresholds_from or section.thresholds_from
+    summary, _ = select_candidates(
+        scores, output, section.levels, section.formats, read_carried(other) if other else None
+    )
     print_summary(summary)
     exit_with(summary["quarantined"])
 
@@ -310,7 +324,7 @@ def run_command(job_path: Path, output: Path, n_workers: int | None) -> None:
     with Watch() as watch:
         summary = run_job(run, pool, watch)
     print_summary(summary)
-    print_paths(output)
+    print_paths(output, run.job.select.formats)
     exit_with(summary["quarantined"])
 
 
@@ -336,21 +350,23 @@ def status_command(run: Path, as_json: bool) -> None:
 
 
 @main.command("verify")
-@click.argument("run", type=PATH)
-def verify_command(run: Path) -> None:
-    """Compare every byte of the run directory RUN with its receipts.
+@click.argument("output", metavar="RUN", type=PATH)
+def verify_command(output: Path) -> None:
+    """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train` or `score` made.
 
-    What is damaged or missing is listed, one line a file; `run` then repairs just that.
+    What is damaged or missing is listed, one line a file; the command that made it then repairs just that.
 
     \b
     Example:
       swimmy-scale verify demo/run
     """
-    damage = verify_run(run.absolute())
+    damage = verify_output(output.absolute())
     for item in damage:
         click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
     if damage:
-        raise SwimmyError(f"{len(damage)} damaged or missing. Run the job again: it repairs just these.")
+        raise SwimmyError(
+            f"{len(damage)} damaged or missing. Give the command that made them again: it repairs just these."
+        )
     click.echo("every file is as its receipt says")
 
 
@@ -385,9 +401,11 @@ def selected_cell(count: dict[str, Any]) -> str:
     return f"{count['n_selected']:,} " + ("-" if count["percent"] is None else f"{count['percent']:.1f}%")
 
 
-def print_paths(run: Path) -> None:
+def print_paths(run: Path, formats: Sequence[str]) -> None:
     """Where the results are and how to open them."""
-    click.echo(f"candidates  {run / 'candidates.fits'} (also .ecsv, .vot, .parquet)")
+    first, *others = formats
+    also = f" (also {', '.join('.' + name for name in others)})" if others else ""
+    click.echo(f"candidates  {run / f'candidates.{first}'}{also}")
     click.echo(f"summary     {run / 'summary.json'}")
     click.echo(f"quarantine  {run / 'quarantine.csv'}")
     click.echo(f"picture     {run / 'candidates.png'}")

@@ -28,6 +28,9 @@ SETTINGS = {
     # Without it a cluster that lost all its workers waits for ever.
     "distributed.scheduler.no-workers-timeout": "120s",
     "distributed.worker.memory.terminate": 0.98,
+    # Nothing but the TLS port answers: no web server, which would have no password.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
     # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
@@ -83,7 +86,7 @@ class DaskWorkers:
         if attempts[task.index] >= MAX_ATTEMPTS:
             raise SwimmyError(
                 f"{task.ledger.stage} {task.name} failed {MAX_ATTEMPTS} times, last with "
-                f"{type(error).__name__}: {error}. Look at the log; what is done is kept, run the command again."
+                f"{type(error).__name__}: {error}. What is done is kept: mend that, then run the same command again."
             ) from error
 
 
@@ -104,7 +107,7 @@ def local_workers(n_workers: int) -> Iterator[Workers]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             security=Security.temporary(),
             # Failures come back to the driver, which says what is to be done; workers need not print them too.
             silence_logs=logging.CRITICAL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypedDict
@@ -34,6 +35,11 @@ class SelectionCount(TypedDict):
 
 
 # ---------------------------------------------------------------- thresholds
+
+
+def level_suffix(level: str) -> str:
+    """A level's name as a part of column names: ``3.5sigma`` becomes ``3p5sigma``."""
+    return re.sub(r"\W", "_", level.replace(".", "p"))
 
 
 def thresholds(score: npt.NDArray[np.floating[Any]], fractions: Iterable[float]) -> DoubleArray:

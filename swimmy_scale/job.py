@@ -11,7 +11,7 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from swimmy_scale.cuts import LEVELS
+from swimmy_scale.cuts import LEVELS, level_suffix
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Schedule
 from swimmy_scale.sample import Cuts, check_cuts
@@ -164,6 +164,13 @@ class SelectSection(Section):
             raise ValueError("every level needs a fraction between 0 and 1")
         if fractions != sorted(fractions, reverse=True):
             raise ValueError("levels go from the largest fraction to the smallest")
+        columns: dict[str, str] = {}
+        for level in self.levels:
+            other = columns.setdefault(level_suffix(level), level)
+            if other != level:
+                raise ValueError(f"levels {other!r} and {level!r} would share the column bands_{level_suffix(level)}")
+        if not self.formats or len(set(self.formats)) != len(self.formats):
+            raise ValueError("formats are one or more of fits, ecsv, vot, parquet, each once")
         return self
 
 
@@ -298,6 +305,8 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SwimmyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise SwimmyError(f"{path}: nested too deeply to be a job. Check that it is the right file.") from None
     if not isinstance(content, dict):
         raise SwimmyError(f"{path}: a job is a mapping of sections; found {type(content).__name__}.")
     if repeated := _repeated(text):

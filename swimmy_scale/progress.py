@@ -116,8 +116,8 @@ class Watch:
             self._bars.stop()
             self._bars = None
 
-    def stop(self, stage: str) -> None:
-        """The stage is finished."""
+    def stop(self, stage: str, note: str = "") -> None:
+        """The stage is finished; ``note`` is what to know of one that was finished before."""
         self._close()
         progress, self._stage = self._stage, None
         if progress is None:
@@ -125,7 +125,7 @@ class Watch:
         if self._poll is not None:
             progress.n_done = progress.total
         if progress.n_done == progress.n_before:
-            self._line(f"{stage}: done")
+            self._line(f"{stage}: done" + (f" ({note})" if note else ""))
         else:
             took = duration(time.monotonic() - progress.started)
             self._line(f"{stage}: done, {progress.total:,} {progress.unit} in {took} ({progress.describe()})")

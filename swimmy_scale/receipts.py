@@ -312,8 +312,10 @@ def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
 
 
 @contextlib.contextmanager
-def driver_lock(folder: Path) -> Iterator[None]:
-    """Hold a run directory for one driver.
+def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
+    """Hold ``what``, a run directory or a stage's output, for one driver; the lock file lies in ``folder``.
+
+    ``what`` is the folder above ``folder`` where it is not given.
 
     The lock is the operating system's: it ends with the process that holds it, however that ends.
 
@@ -334,7 +336,7 @@ def driver_lock(folder: Path) -> Iterator[None]:
         except (OSError, ValueError, KeyError):
             who = "another process"
         raise SwimmyError(
-            f"{folder.parent} is in use by {who}. Wait for it, or end that process, then run the command again."
+            f"{what or folder.parent} is in use by {who}. Wait for it, or end that process, then run the command again."
         ) from None
     try:
         write_json(owner, {"host": socket.gethostname(), "process_id": os.getpid()})

@@ -177,6 +177,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
     identity = digest_json(
         [layout.n_objects, layout.partition_objects, layout.chunk_objects, dict(layout.sizes), dict(layout.attrs)]
         + [[v.name, v.dims, v.dtype, dict(v.attrs)] for v in layout.variables]
+        + [{dim: list(labels) for dim, labels in layout.labels.items()}]
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
@@ -251,7 +252,9 @@ def open_group(path: Path | str, format_version: int) -> zarr.Group:
     try:
         group = zarr.open_group(str(path), mode="r", use_consolidated=False)
     except (FileNotFoundError, ValueError, KeyError) as error:
-        raise SwimmyError(f"{path}: no readable Zarr store ({error}). Check the path, or run `verify`.") from error
+        raise SwimmyError(
+            f"{path}: no readable Zarr store ({error}). Check the path, or run `swimmy-scale verify`."
+        ) from error
     found = group.attrs.get("format_version")
     if found != format_version:
         raise SwimmyError(
@@ -334,7 +337,7 @@ def n_rows(group: zarr.Group, name: str) -> int:
         where = str(group.store_path).removeprefix("file://")
         raise SwimmyError(
             f"{where}: the metadata of {name} are damaged or missing ({' '.join(str(error).split())}). "
-            "Run `swimmy-scale verify`, then `run` again to repair it."
+            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
         ) from error
 
 
@@ -357,7 +360,7 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     except Exception as error:
         raise SwimmyError(
             f"{where}: {name}[{lo}:{hi}] is damaged or incomplete ({' '.join(str(error).split())}). "
-            "Run `swimmy-scale verify`, then `run` again to repair it."
+            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
         ) from error
 
 

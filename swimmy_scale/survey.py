@@ -87,6 +87,11 @@ class Survey:
         for name in ("pixel_scale_arcsec", "target_fwhm_arcsec", "stretch_alpha"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 problems.append(f"{name} {getattr(self, name)} must be positive")
+        for name in ("zero_point_mag", "stretch_zero_point_mag", "stretch_beta"):
+            if not math.isfinite(getattr(self, name)):
+                problems.append(f"{name} {getattr(self, name)} must be finite")
+        if not self.selecting_bands or len(set(self.selecting_bands)) != len(self.selecting_bands):
+            problems.append(f"selecting_bands {self.selecting_bands} must be distinct and not empty")
         if not all(math.isfinite(divisor) and divisor > 0 for divisor in self.band_divisors):
             problems.append(f"band_divisors {self.band_divisors} must be positive")
         if not 0 < self.aperture_diameter_px <= self.cutout_size_px:

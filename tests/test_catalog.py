@@ -22,9 +22,9 @@ from swimmy_scale.catalog import (
     _ecsv_bytes,
     candidate_columns,
     column_info,
-    level_suffix,
     write_candidates,
 )
+from swimmy_scale.cuts import level_suffix
 from swimmy_scale.errors import SwimmyError
 
 LEVELS = ("2sigma", "3sigma", "3.5sigma")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +40,12 @@ def test_program_lists_its_commands() -> None:
         (["ingest", "x", "--catalog", "c.fits", "--output", "o.zarr"], 1, "c.fits"),
         (["simulate", "x"], 2, "Missing option '--n-objects'"),
         (["train", "absent.zarr", "--output", "models"], 1, "absent.zarr: no readable Zarr store"),
+        (["score", "absent.zarr", "--model", "m", "--model-sha256", "0" * 64, "--output", "s"], 1, "absent.zarr:"),
         (["score", "absent.zarr", "--model", "m.keras", "--output", "s.zarr"], 1, "no manifest.json beside it"),
         (["select", "absent.zarr", "--output", "out"], 1, "absent.zarr: no readable Zarr store"),
         (["status", "."], 1, "not a run directory"),
-        (["verify", "."], 1, "not a run directory"),
+        (["verify", "."], 1, "neither a run directory"),
+        (["run", "job.yaml", "--output", "job.yaml/run"], 1, "Not a directory. What is done is kept"),
         (["nonsense"], 2, "No such command 'nonsense'"),
     ],
 )  # fmt: skip
@@ -49,6 +53,7 @@ def test_failures_are_one_line_with_a_status(
     arguments: list[str], status: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("job.yaml").write_text("{catalogue: {path: c.fits}, ingest: {sources: [c]}, train: {}}")
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == status
     assert message in result.stderr
@@ -92,6 +97,19 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
         n_selected = int(ds.candidate.values[:, 0].any(axis=1).sum())
         assert summary["selected"]["2sigma"]["rows"]["any"]["sample"]["n_selected"] == n_selected
         assert np.isfinite(ds.i_cmodel_mag.values).all()
+
+    for output in (cutouts, models, scores):
+        assert call("verify", output).stdout == "every file is as its receipt says\n"
+    # Without the manifest the digest is to be given, and the network comes from the settings.
+    other = tmp_path / "other.keras"
+    shutil.copy(models / "selected.keras", other)
+    digest = hashlib.sha256(other.read_bytes()).hexdigest()
+    again = call(
+        "score", cutouts, "--model", other, "--model-sha256", digest, "--output", tmp_path / "s3.zarr", *common
+    )
+    assert again.returncode == 3, again.stderr
+    with xarray.open_zarr(scores) as one, xarray.open_zarr(tmp_path / "s3.zarr") as two:
+        assert one.score.values.tobytes() == two.score.values.tobytes()
 
     (models / "selected.keras").write_bytes(b"not a model")
     refused = call("score", cutouts, "--model", models / "selected.keras", "--output", tmp_path / "s2.zarr", *common)

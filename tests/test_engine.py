@@ -43,6 +43,8 @@ class Count:
     finished_with: list[str] = field(default_factory=list)
     perform: Callable[[Any], Receipt] = perform
 
+    when_finished: str = "look elsewhere"
+
     def poll(self) -> Poll | None:
         return Poll("files", 5, lambda: 0)
 
@@ -69,7 +71,7 @@ class Watcher:
     def advance(self, receipt: Receipt) -> None:
         self.done.append(receipt.name)
 
-    def stop(self, stage: str) -> None:
+    def stop(self, stage: str, note: str = "") -> None:
         pass
 
 

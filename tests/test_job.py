@@ -77,6 +77,13 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "name: again\n", r"^/data/job.yaml:10: name is there twice. Leave one of them.$"),
         (GOOD + "select:\n  levels: {a: 0.1,\n    a: 0.2}\n", r"job.yaml:12: a is there twice"),
         ("x: &a [*a]\n", r"job.yaml:1: x: Extra inputs"),
+        ("[" * 5000, "nested too deeply to be a job"),
+        (
+            GOOD + "select: {levels: {1 %: 0.05, 1_%: 0.01}}\n",
+            "levels '1 %' and '1_%' would share the column bands_1__",
+        ),
+        (GOOD + "select: {formats: [fits, fits]}\n", "each once"),
+        (GOOD + "select: {formats: []}\n", "one or more of fits, ecsv, vot, parquet"),
         ("", "a job is a mapping of sections; found NoneType"),
         ("survey\n", "a job is a mapping of sections; found str"),
         ("a: \x00\n", "not valid YAML: unacceptable character"),

@@ -33,8 +33,9 @@ from survey_runs import (
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import FINISHED, Ledger
 from swimmy_scale.scores import Scores
-from swimmy_scale.stages.run import STAGES, run_status, verify_run
+from swimmy_scale.stages.run import STAGES, run_status
 from swimmy_scale.stages.select import sample_thresholds
+from swimmy_scale.stages.verify import verify_output, verify_run
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -331,8 +332,8 @@ def test_changed_input_is_scored_again_and_nothing_else(survey: Path, reference:
 
 
 def test_verify_refuses_another_folder(tmp_path: Path) -> None:
-    with pytest.raises(SwimmyError, match=r"not a run directory"):
-        verify_run(tmp_path)
+    with pytest.raises(SwimmyError, match=r"neither a run directory .* nor the output of one stage"):
+        verify_output(tmp_path)
 
 
 def test_unfinished_partitions_alone_are_done(copied: Path, job: Path, reference: Path) -> None:

@@ -342,6 +342,7 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
         {"chunk_objects": 4},
         {"variables": LAYOUT.variables[:-1]},
         {"attrs": {"format_version": 1, "survey": "x"}},
+        {"labels": {dim: tuple(f"{name}2" for name in names) for dim, names in LAYOUT.labels.items()}},
     ],
 )
 def test_another_layout_is_refused(store: Path, change: dict[str, Any]) -> None:

@@ -69,6 +69,10 @@ class Stage(Protocol):
         """Digest of the stage's configuration and inputs."""
 
     @property
+    def when_finished(self) -> str:
+        """What to say where the stage was finished before, or nothing."""
+
+    @property
     def perform(self) -> Callable[[Any], Receipt]:
         """A module-level function that does one task, commits its receipt and returns it."""
 
@@ -107,8 +111,8 @@ class Watcher(Protocol):
     def advance(self, receipt: Receipt) -> None:
         """One task is on disk."""
 
-    def stop(self, stage: str) -> None:
-        """The stage is finished."""
+    def stop(self, stage: str, note: str = "") -> None:
+        """The stage is finished; ``note`` is what to know of one that was finished before."""
 
 
 def finished(stage: Stage) -> Receipt | None:
@@ -155,7 +159,7 @@ def run_stage(
     done = finished(stage)
     if done is not None:
         watcher.start(name, done.n_objects, done.n_objects)
-        watcher.stop(name)
+        watcher.stop(name, stage.when_finished)
         return done
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)

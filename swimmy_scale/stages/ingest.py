@@ -19,7 +19,7 @@ from swimmy_scale.ingest.catalogue import Objects, read_catalogue
 from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
 from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, plain
 from swimmy_scale.quarantine import Fault, merge_faults
-from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.stages.engine import Task, log
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
 from swimmy_scale.survey import Survey
@@ -155,6 +155,11 @@ class IngestStage:
             self.storage.chunk_objects,
             {"simulated": objects.simulated, "available_columns": sorted(objects.available)},
         )
+
+    @property
+    def when_finished(self) -> str:
+        """That new files are not looked for."""
+        return f"sources were not looked at again; for new files remove {self.ledger.path(FINISHED)} first"
 
     def poll(self) -> None:
         """Receipts tell the progress."""

@@ -13,18 +13,22 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import Ledger, digest_json, task_name
 from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts, depth_percentile
 
+# What a run directory calls the store that it makes.
+CUTOUTS_NAME = "cutouts.zarr"
+
 
 def ledger_beside(output: Path, stage: str) -> Ledger:
-    """Receipts of a stage that was run alone: ``NAME.receipts`` beside ``NAME.zarr`` or ``NAME/``."""
-    return Ledger(output.parent / f"{output.stem}.receipts", output.parent, stage)
+    """Receipts of a stage that was run alone: ``NAME.receipts`` beside its output ``NAME``."""
+    return Ledger(output.parent / f"{output.name}.receipts", output.parent, stage)
 
 
 def cutouts_ledger(cutouts: Path) -> Ledger:
-    """The receipts of the ingest that made a store: in its run directory, else beside it."""
+    """The receipts of the ingest that made a store: beside it, or in the run directory that it belongs to."""
+    beside = ledger_beside(cutouts, "ingest")
     run = cutouts.parent / "receipts"
-    if (run / "ingest").is_dir():
+    if cutouts.name == CUTOUTS_NAME and (run / "ingest").is_dir() and not beside.folder.is_dir():
         return Ledger(run, cutouts.parent, "ingest")
-    return ledger_beside(cutouts, "ingest")
+    return beside
 
 
 def partition_digest(cutouts: Path, index: int) -> str:

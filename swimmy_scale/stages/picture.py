@@ -169,6 +169,11 @@ class PictureStage:
             ]
         )
 
+    @property
+    def when_finished(self) -> str:
+        """Nothing to add."""
+        return ""
+
     def poll(self) -> None:
         """It takes seconds."""
 

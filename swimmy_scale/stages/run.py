@@ -17,10 +17,10 @@ from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.network import Network
-from swimmy_scale.receipts import FINISHED, Damage, Ledger
+from swimmy_scale.receipts import FINISHED, Ledger
 from swimmy_scale.stages.engine import Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.inputs import cutouts_ledger
+from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage, write_quarantine
@@ -57,7 +57,7 @@ class Run:
     @property
     def cutouts(self) -> Path:
         """The run's own ``cutouts.zarr``, or the one that the job names."""
-        return self.job.cutouts or self.directory / "cutouts.zarr"
+        return self.job.cutouts or self.directory / CUTOUTS_NAME
 
     @property
     def scores(self) -> Path:
@@ -251,7 +251,7 @@ def sweep(directory: Path) -> None:
     left = list(directory.glob(".*.partial"))
     for name in ("receipts", "models", "log"):
         left += (directory / name).rglob(".*.partial")
-    for name in ("cutouts.zarr", "scores.zarr"):
+    for name in (CUTOUTS_NAME, "scores.zarr"):
         left += (directory / name).rglob("*.partial")
     for path in left:
         if path.is_dir():
@@ -273,7 +273,7 @@ def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[s
     SwimmyError
         When another driver holds the directory, the directory belongs to another job, or a stage fails.
     """
-    with commit.driver_lock(run.directory / "log"):
+    with commit.driver_lock(run.directory / "log", run.directory):
         sweep(run.directory)
         freeze_job(run.directory, run.job)
         for stage in run.stages():
@@ -284,24 +284,3 @@ def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[s
         write_provenance(run)
     summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
     return summary
-
-
-def verify_run(directory: Path) -> list[Damage]:
-    """Compare every byte of a run directory with its receipts; take back the receipts of what is damaged.
-
-    Returns
-    -------
-    list of Damage
-        Empty when all is well. After `run` all of it is well again.
-
-    Raises
-    ------
-    SwimmyError
-        When ``directory`` is not a run directory.
-    """
-    folder = receipts_folder(directory)
-    with commit.driver_lock(directory / "log"):
-        damage = commit.verify(folder, directory, ("job", *STAGES, "provenance"))
-        for item in damage:
-            Ledger(folder, directory, item.stage).remove(item.name)
-    return damage

@@ -182,6 +182,11 @@ class ScoreStage:
         """Make the store's metadata whole again where they were damaged; changes nothing else."""
         create(self.scores, self._layout(Cutouts(self.cutouts)))
 
+    @property
+    def when_finished(self) -> str:
+        """Nothing to add."""
+        return ""
+
     def poll(self) -> None:
         """Receipts tell the progress."""
 

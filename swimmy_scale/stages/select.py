@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,10 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.scores import Scores, write_selection
+from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
-SUMMARY_VERSION = 1
 # Below this the sample's scores lie in memory (20 bytes an object); above it they are counted in two passes.
 IN_MEMORY_OBJECTS = 20_000_000
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
@@ -117,7 +116,7 @@ def select(
     output: Path,
     levels: Mapping[str, float],
     formats: Sequence[str],
-    thresholds_from: Path | None = None,
+    carried: Carried | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Apply the cuts to ``scores.zarr`` and write candidates and summary.
@@ -130,8 +129,8 @@ def select(
         Folder for ``candidates.*`` and ``summary.json``.
     levels : mapping of str to float
         Level to fraction, most common first.
-    thresholds_from : Path, optional
-        ``summary.json`` whose thresholds are carried over; else they come from this sample.
+    carried : Carried, optional
+        Thresholds of another run; else they come from this sample.
     details : mapping, optional
         More for the summary, such as the counts of the sample cuts.
 
@@ -151,11 +150,18 @@ def select(
     names, bands = tuple(levels), list(scores.survey.bands)
     n_in_sample = sum(int(in_sample.sum()) for _, (in_sample,) in scores.blocks("in_sample"))
     if n_in_sample == 0:
-        raise SwimmyError(f"{path}: no object passed the sample cuts, so there is nothing to select from. Relax them.")
-    if thresholds_from is None:
+        n_usable = sum(int((code == 0).sum()) for _, (code,) in scores.blocks("quarantine_code"))
+        raise SwimmyError(
+            f"{path}: none of {n_usable} usable objects passed the sample cuts, so there is nothing to select from. "
+            "Relax the cuts of the job's sample section."
+            if n_usable
+            else f"{path}: all {scores.n_objects} objects are in quarantine, so there is nothing to select from. "
+            "quarantine.csv says why."
+        )
+    if carried is None:
         threshold = sample_thresholds(scores, list(levels.values()))
     else:
-        threshold = load_thresholds(_read_summary(thresholds_from), bands, names)
+        threshold = load_thresholds(carried.summary, bands, names)
     files = write_selection(path, names, threshold, _flags(scores, threshold))
     scores = Scores(path)
     quarantined: Counter[str] = Counter()
@@ -174,7 +180,7 @@ def select(
         "in_sample": n_in_sample,
         "levels": dict(levels),
         "thresholds": thresholds_to_json(threshold, bands, names),
-        "thresholds_from": "this sample" if thresholds_from is None else str(thresholds_from),
+        "thresholds_from": "this sample" if carried is None else carried.thresholds_from,
         "selected": _selected(scores, names, threshold),
         **(details or {}),
     }
@@ -182,16 +188,6 @@ def select(
     written = write_candidates(_candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
     commit.write_json(output / "summary.json", summary)
     return summary, [*files, *(Path(item) for item in written.values()), output / "summary.json"]
-
-
-def _read_summary(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SwimmyError(f"{path}: not a readable summary ({error}). Give another run's summary.json.") from error
-    if not isinstance(content, dict) or content.get("format_version") != SUMMARY_VERSION:
-        raise SwimmyError(f"{path}: not a summary.json of format_version {SUMMARY_VERSION}. Select that run again.")
-    return content
 
 
 def quarantine_records(ledgers: Iterable[Ledger]) -> list[list[Any]]:
@@ -234,10 +230,17 @@ class SelectStage:
     perform: Callable[[Any], Receipt] = _no_task
 
     @property
+    def _copy(self) -> Path:
+        return self.output / "carried_thresholds.json"
+
+    def _carried(self) -> Carried | None:
+        return keep_carried(self.thresholds_from, self._copy) if self.thresholds_from else None
+
+    @property
     def identity(self) -> str:
         """Digest of the scores, the levels and the carried thresholds."""
         done = self.score.read(FINISHED)
-        carried = _read_summary(self.thresholds_from)["thresholds"] if self.thresholds_from else None
+        carried = self._carried()
         return commit.digest_json(
             [
                 "select",
@@ -246,9 +249,14 @@ class SelectStage:
                 done.data_digest if done else "",
                 list(self.levels.items()),
                 self.formats,
-                carried,
+                carried.summary["thresholds"] if carried else None,
             ]
         )
+
+    @property
+    def when_finished(self) -> str:
+        """Nothing to add."""
+        return ""
 
     def poll(self) -> None:
         """There is nothing to wait for."""
@@ -267,8 +275,9 @@ class SelectStage:
             "unmatched_files": int(ingest.details.get("n_unmatched_files", 0)) if ingest else 0,
             "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
         }
-        summary, files = select(self.scores, self.output, self.levels, self.formats, self.thresholds_from, details)
+        summary, files = select(self.scores, self.output, self.levels, self.formats, self._carried(), details)
         write_quarantine(self.output / "quarantine.csv", [self.ingest, self.score])
         if summary["given"] != summary["scored"] + summary["quarantined"]:
             raise SwimmyError(f"{self.output}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
-        return self.ledger.finish(self.identity, receipts, [*files, self.output / "quarantine.csv"], {"n_tasks": 0})
+        files = [*files, self.output / "quarantine.csv", *([self._copy] if self.thresholds_from else [])]
+        return self.ledger.finish(self.identity, receipts, files, {"n_tasks": 0})

@@ -19,7 +19,6 @@ from swimmy_scale.stages.run import network_for
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.stages.train import MANIFEST_VERSION, TrainStage
-from swimmy_scale.survey import Survey
 
 
 def ingest(
@@ -32,10 +31,10 @@ def ingest(
 ) -> Receipt:
     """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
     ledger = ledger_beside(output, "ingest")
-    with commit.driver_lock(ledger.folder):
+    with commit.driver_lock(ledger.folder, output):
         stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
         receipt = run_stage(stage, workers, watcher)
-        write_quarantine(output.with_suffix(".quarantine.csv"), [ledger])
+        write_quarantine(output.with_name(output.name.removesuffix(".zarr") + ".quarantine.csv"), [ledger])
     return receipt
 
 
@@ -43,7 +42,7 @@ def train(cutouts: Path, output: Path, settings: Settings, workers: Callable[[in
     """Train on ``cutouts``; weights, ``selected.keras`` and ``manifest.json`` go to ``output``."""
     section = settings.train or TrainSection()
     ledger = ledger_beside(output, "train")
-    with commit.driver_lock(ledger.folder):
+    with commit.driver_lock(ledger.folder, output):
         stage = TrainStage(
             ledger=ledger,
             cutouts=cutouts,
@@ -59,8 +58,11 @@ def train(cutouts: Path, output: Path, settings: Settings, workers: Callable[[in
         return run_stage(stage, workers, watcher)
 
 
-def recorded_model(model: Path, survey: Survey, sha256: str | None) -> tuple[Network, str]:
+def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
     """Network and digest of a model file, from the ``manifest.json`` of its training.
+
+    Where there is none and the caller gives the digest, the network is that of the settings' ``train``
+    section for the bands and the size of ``cutouts``.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def recorded_model(model: Path, survey: Survey, sha256: str | None) -> tuple[Net
             f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
             "Give --model-sha256 if you trust it."
         )
-    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px), sha256
+    return network_for(cutouts, (settings.train or TrainSection()).network), sha256
 
 
 def score(
@@ -99,7 +101,7 @@ def score(
     """Score ``cutouts`` into ``output``."""
     ledger = ledger_beside(output, "score")
     path, sha256, network = model
-    with commit.driver_lock(ledger.folder):
+    with commit.driver_lock(ledger.folder, output):
         stage = ScoreStage(
             ledger=ledger,
             cutouts=cutouts,

@@ -53,16 +53,22 @@ def training_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...], max_obje
         When there is no such object.
     """
     rule = SampleRule.of(store, cuts)
-    chosen = []
+    chosen, n_usable = [], 0
     for lo in range(0, store.n_objects, store.partition_objects):
         hi = min(lo + store.partition_objects, store.n_objects)
         usable = store.read("quarantine_code", lo, hi) == 0
+        n_usable += int(usable.sum())
         wanted, _ = rule.apply(store, lo, hi, usable)
         if classes:
             wanted = wanted & np.isin(store.read("sample_class", lo, hi).astype(str), classes)
         chosen.append(lo + np.flatnonzero(wanted))
     rows = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
     if rows.size == 0:
+        if n_usable == 0:
+            raise SwimmyError(
+                f"{store.path}: all {store.n_objects} objects are in quarantine: there is nothing to train on. "
+                "quarantine.csv says why."
+            )
         raise SwimmyError(
             f"{store.path}: no object of class {', '.join(classes) or 'any'} passes the sample cuts: there is nothing "
             "to train on. Set train.classes to classes of the catalogue's sample_class, or to [] for the whole sample."
@@ -153,6 +159,11 @@ class TrainStage:
                 self.n_threads,
             ]
         )
+
+    @property
+    def when_finished(self) -> str:
+        """Nothing to add."""
+        return ""
 
     def poll(self) -> Poll:
         """Epochs finished, from the histories that the runs write."""

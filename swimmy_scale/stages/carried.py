@@ -1,0 +1,70 @@
+"""Thresholds of another run that a selection takes over (section 3.2), and the copy that a run keeps of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swimmy_scale import receipts as commit
+from swimmy_scale.errors import SwimmyError
+
+SUMMARY_VERSION = 1
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Thresholds as ``summary.json`` holds them, and the file that they come from.
+
+    Attributes
+    ----------
+    thresholds_from : str
+    summary : mapping
+        ``summary["thresholds"][level][band]`` is a number.
+    """
+
+    thresholds_from: str
+    summary: Mapping[str, Any]
+
+
+def read_carried(path: Path) -> Carried:
+    """Thresholds from the ``summary.json`` of another run.
+
+    Raises
+    ------
+    SwimmyError
+        When it cannot be read, is of another format version or holds no thresholds.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SwimmyError(f"{path}: not a readable summary ({error}). Give another run's summary.json.") from error
+    if not isinstance(content, dict) or content.get("format_version") != SUMMARY_VERSION:
+        raise SwimmyError(f"{path}: not a summary.json of format_version {SUMMARY_VERSION}. Select that run again.")
+    return Carried(str(path), {"thresholds": content.get("thresholds")})
+
+
+def keep_carried(original: Path, copy: Path) -> Carried:
+    """Thresholds from a run's own copy; made from the other run's summary where there is none or it is damaged.
+
+    A run is finished and repaired from its own directory: the other run may change or go away.
+
+    Raises
+    ------
+    SwimmyError
+        When there is no whole copy and the original cannot be read.
+    """
+    try:
+        content = json.loads(copy.read_text())
+        checksum = content.pop("checksum")
+        if checksum == commit.digest_json(content) and content["format_version"] == FORMAT_VERSION:
+            return Carried(content["thresholds_from"], {"thresholds": content["thresholds"]})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    carried = read_carried(original)
+    content = {"format_version": FORMAT_VERSION, "thresholds_from": carried.thresholds_from, **carried.summary}
+    commit.write_json(copy, {**content, "checksum": commit.digest_json(content)})
+    return carried
