@@ -63,10 +63,12 @@ class TrainingResult:
     epochs: tuple[EpochRecord, ...]
 
 
-def configure_threads(n_threads: int) -> None:
+def configure_threads(n_threads: int, as_it_is: bool = False) -> None:
     """Limit TensorFlow to ``n_threads`` threads. Does nothing for another backend, or when it is so already.
 
-    Environment variables such as OMP_NUM_THREADS do not limit it.
+    Environment variables such as OMP_NUM_THREADS do not limit it. GPU memory is taken as it is needed, not all at
+    once. With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results
+    do not depend on it, as those of training do.
 
     Raises
     ------
@@ -83,7 +85,11 @@ def configure_threads(n_threads: int) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(n_threads)
         # The network is a chain: a second operation never waits for a thread.
         tf.config.threading.set_inter_op_parallelism_threads(1)
+        for device in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(device, True)
     except RuntimeError as error:
+        if as_it_is:
+            return
         now = tf.config.threading.get_intra_op_parallelism_threads() or "its default number of"
         raise SwimmyError(
             f"TensorFlow already runs with {now} threads in this process, asked were {n_threads}. Set the number "

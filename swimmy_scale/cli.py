@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,19 @@ from rich.logging import RichHandler
 from rich.table import Table
 
 import swimmy_scale
-from swimmy_scale.cluster import local_workers
+from swimmy_scale.cluster.driver import Submission, TimeIsUpError, dashboard_help, driver_signals
+from swimmy_scale.cluster.fleet import slurm_workers
+from swimmy_scale.cluster.local import local_workers
+from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Job, Settings, load_job
-from swimmy_scale.progress import Watch
+from swimmy_scale.progress import Record, Watch, describe_record, read_record
 from swimmy_scale.simulate import SimulationPlan, simulate
+from swimmy_scale.site import Site, load_site
 from swimmy_scale.stages import single
 from swimmy_scale.stages.carried import read_carried
-from swimmy_scale.stages.run import Run, run_job, run_status
+from swimmy_scale.stages.engine import WorkersFor
+from swimmy_scale.stages.run import Run, check_inputs, run_job, run_status
 from swimmy_scale.stages.select import select as select_candidates
 from swimmy_scale.stages.verify import verify_output
 
@@ -57,6 +61,9 @@ class Program(click.Group):
                 err=True,
             )
             sys.exit(EXIT_FAILED)
+        except TimeIsUpError:
+            click.echo("swimmy-scale: the time is up; what is done is kept", err=True)
+            sys.exit(EXIT_TIME_IS_UP)
         except KeyboardInterrupt:
             click.echo("swimmy-scale: interrupted; what is done is kept, run the same command to go on", err=True)
             sys.exit(130)
@@ -112,10 +119,17 @@ def load_settings(path: Path | None) -> Settings:
     return Settings() if path is None else load_job(path, Settings)
 
 
-def worker_pool(n_workers: int | None) -> tuple[int, Callable[[int], AbstractContextManager[Any]]]:
+def worker_pool(n_workers: int | None) -> tuple[int, WorkersFor]:
     """Number of workers, and what starts as many of them as a stage has use for."""
     number = n_usable_cores() if n_workers is None else n_workers
-    return number, lambda n_tasks: local_workers(min(number, n_tasks))
+    return number, lambda stage, n_tasks: local_workers(min(number, n_tasks))
+
+
+def scoring_threads(job: Job, n_workers: int) -> int:
+    """Threads of a scoring process on this machine. One process for all has trained with its own, and keeps them."""
+    if n_workers == 0:
+        return job.train.n_threads if job.train else n_usable_cores()
+    return max(n_usable_cores() // n_workers, 1)
 
 
 def exit_with(n_quarantined: int) -> None:
@@ -308,45 +322,104 @@ def select_command(scores: Path, output: Path, thresholds_from: Path | None, set
     exit_with(summary["quarantined"])
 
 
+site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
+
+
 @main.command("run")
 @click.argument("job_path", metavar="JOB", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The run directory.")
+@site_option
 @worker_option
-def run_command(job_path: Path, output: Path, n_workers: int | None) -> None:
+def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers: int | None) -> None:
     """Do everything that the job file JOB says, here and now; run it again to resume.
+
+    With a site file of kind slurm the workers are batch jobs, and this process is their driver; `submit` makes the
+    driver a batch job as well.
 
     \b
     Example:
       swimmy-scale run jobs/demo.yaml --output demo/run
+      swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
-    number, pool = worker_pool(n_workers)
-    run = Run(output.absolute(), load_job(job_path, Job), number, n_usable_cores())
-    with Watch() as watch:
-        summary = run_job(run, pool, watch)
+    job, output = load_job(job_path, Job), output.absolute()
+    site = load_site(site_path) if site_path else None
+    if site is not None and n_workers is not None:
+        raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
+    with Watch(record=Record(output / "log" / "progress.json")) as watch, driver_signals():
+        if site is not None and site.is_slurm:
+            summary = run_on_slurm(Run(output, job, site.groups_for(True)[0].n_threads), site, watch)
+        else:
+            number, pool = worker_pool(site.section.workers if site else n_workers)
+            summary = run_job(Run(output, job, scoring_threads(job, number)), pool, watch)
     print_summary(summary)
-    print_paths(output, run.job.select.formats)
+    print_paths(output, job.select.formats)
     exit_with(summary["quarantined"])
+
+
+def run_on_slurm(run: Run, site: Site, watch: Watch) -> dict[str, Any]:
+    """Do a job with batch jobs as workers."""
+    check_inputs(run)
+    with slurm_workers(site, run.directory) as workers:
+        watch.see_workers(workers.describe)
+        click.echo(f"dashboard: {dashboard_help(workers.dashboard)}", err=True)
+        return run_job(run, workers, watch)
+
+
+@main.command("submit")
+@click.argument("job_path", metavar="JOB", type=PATH)
+@click.option("--output", type=PATH, required=True, help="The run directory, on a file system that all nodes share.")
+@click.option("--site", "site_path", type=PATH, required=True, help="A site file of kind slurm (see cluster/).")
+@click.option(
+    "--chain",
+    "n_chained",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Submit so many drivers that follow each other, where jobs may not submit jobs.",
+)
+@click.option("--print-job-script", is_flag=True, help="Print what would be submitted, and submit nothing.")
+def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool) -> None:
+    """Do everything that the job file JOB says as SLURM jobs; prints the driver's job id and returns at once.
+
+    The driver's job submits the workers' jobs, replaces those that are lost, and submits itself again before its
+    walltime ends. Give the command again to resume after a failure.
+
+    \b
+    Example:
+      swimmy-scale submit jobs/demo.yaml --output demo/run --site cluster/slurm-gpu.yaml
+    """
+    submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
+    if print_job_script:
+        for path, text in submission.scripts().items():
+            click.echo(f"# {path}\n{text}")
+        return
+    job_ids = submission.submit()
+    click.echo("\n".join(job_ids))
+    click.echo(f"follow it with: swimmy-scale status {output}", err=True)
 
 
 @main.command("status")
 @click.argument("run", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status_command(run: Path, as_json: bool) -> None:
-    """Say how far the run directory RUN is.
+    """Say how far the run directory RUN is; reads files only, so it works wherever they can be seen.
 
     \b
     Example:
       swimmy-scale status demo/run
     """
-    rows = run_status(run)
+    rows, record = run_status(run), read_record(run / "log" / "progress.json")
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(json.dumps({"stages": rows, "driver": record}))
         return
     table = Table("stage", "finished", "tasks", "objects", "quarantined")
     for row in rows:
         values = (row["n_tasks"], row["n_objects"], row["n_quarantined"])
         table.add_row(row["stage"], "yes" if row["finished"] else "no", *(f"{value:,}" for value in values))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in describe_record(record):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @main.command("verify")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
@@ -16,6 +14,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Schedule
 from swimmy_scale.sample import Cuts, check_cuts
 from swimmy_scale.survey import HSC, Survey
+from swimmy_scale.yaml_text import parse, read_text
 
 FORMAT_VERSION = 1
 
@@ -247,47 +246,6 @@ def _paths[T: Settings](job: T, base: Path) -> T:
     return resolved
 
 
-def _line(text: str, location: tuple[int | str, ...]) -> int:
-    """Line of the job file that the deepest known part of ``location`` stands on."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line = 1
-    for key in location:
-        children: Iterator[tuple[Any, Any]]
-        if isinstance(node, yaml.MappingNode):
-            children = ((k.value, (k, v)) for k, v in node.value)
-        elif isinstance(node, yaml.SequenceNode):
-            children = ((i, (v, v)) for i, v in enumerate(node.value))
-        else:
-            break
-        found = dict(children).get(key)
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
-
-
-def _repeated(text: str) -> list[tuple[int, str]]:
-    """Line and name of every key that its mapping has already: YAML would take the last in silence."""
-    found = []
-    nodes, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            keys = [key.value if isinstance(key, yaml.ScalarNode) else None for key, _ in node.value]
-            found += [
-                (key.start_mark.line + 1, key.value)
-                for place, (key, _) in enumerate(node.value)
-                if isinstance(key, yaml.ScalarNode) and keys[place] in keys[:place]
-            ]
-            nodes += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-    return sorted(found)
-
-
 def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
     """Validate the text of a job file.
 
@@ -301,43 +259,12 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
     SwimmyError
         For every fault at once, each with its line, key, value and what is allowed.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SwimmyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except RecursionError:
-        raise SwimmyError(f"{path}: nested too deeply to be a job. Check that it is the right file.") from None
-    if not isinstance(content, dict):
-        raise SwimmyError(f"{path}: a job is a mapping of sections; found {type(content).__name__}.")
-    if repeated := _repeated(text):
-        raise SwimmyError(
-            "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)
-        )
-    try:
-        return _paths(kind.model_validate(content), path.parent.resolve())
-    except pydantic.ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            location = tuple(fault["loc"])
-            key = ".".join(str(part) for part in location) or "the job"
-            value = "" if isinstance(fault["input"], dict) else f", found {fault['input']!r}"
-            faults.append(f"{path}:{_line(text, location)}: {key}: {fault['msg'].removeprefix('Value error, ')}{value}")
-        raise SwimmyError("\n".join(faults)) from error
-    except SwimmyError as error:
-        raise SwimmyError(f"{path}: {error}") from error
+    return _paths(parse(text, path, kind, "job"), path.parent.resolve())
 
 
 def load_job[T: Settings](path: Path, kind: type[T]) -> T:
     """Read and validate a job file (see `parse_job`)."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise SwimmyError(f"{path}: cannot read the job file ({error.strerror}). Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise SwimmyError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from error
-    return parse_job(text, path, kind)
+    return parse_job(read_text(path, "job"), path, kind)
 
 
 def dump_job(job: Settings) -> str:

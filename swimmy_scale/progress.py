@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import sys
 import threading
 import time
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from swimmy_scale.receipts import Receipt
+from swimmy_scale.receipts import Receipt, write_json
 from swimmy_scale.stages.engine import Poll
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_RECORDS = 5.0
+SECONDS_UNTIL_STALE = 120.0
+RECORD_VERSION = 1
 
 
 def duration(seconds: float) -> str:
@@ -49,11 +58,100 @@ class StageProgress:
         return f"{rate}, {duration(left)} left{quarantined}" if self.n_done < self.total else f"{rate}{quarantined}"
 
 
+def describe_workers(groups: Mapping[str, Mapping[str, int]]) -> str:
+    """Connected workers by group, and jobs that wait: ``; cpu 16 workers, 1 of 2 jobs pending``."""
+    texts = []
+    for name, group in groups.items():
+        pending = f", {group['pending']} of {group['wanted']} jobs pending" if group["pending"] else ""
+        texts.append(f"{name} {group['connected']} workers{pending}")
+    return "; " + "; ".join(texts) if texts else ""
+
+
+class Record:
+    """``progress.json`` of a run directory: what `status` reads, written while a driver works.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written = -SECONDS_BETWEEN_RECORDS
+
+    def write_sometimes(self, stage: StageProgress | None, workers: Mapping[str, Mapping[str, int]]) -> None:
+        """Write it unless that was done a moment ago."""
+        if time.monotonic() - self._written >= SECONDS_BETWEEN_RECORDS:
+            self.write(stage, workers, "running")
+
+    def write(
+        self, stage: StageProgress | None, workers: Mapping[str, Mapping[str, int]], state: str, reason: str = ""
+    ) -> None:
+        """Write it; ``state`` is running, finished, stopped or failed."""
+        self._written = time.monotonic()
+        content: dict[str, Any] = {
+            "format_version": RECORD_VERSION,
+            "state": state,
+            "reason": reason,
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "process_id": os.getpid(),
+            "job_id": os.environ.get("SLURM_JOB_ID", ""),
+            "workers": workers,
+        }
+        if stage is not None:
+            content |= {
+                "stage": stage.stage,
+                "unit": stage.unit,
+                "total": stage.total,
+                "n_done": stage.n_done,
+                "n_quarantined": stage.n_quarantined,
+                "rate_per_second": round(stage.rate, 3),
+                "seconds_left": round((stage.total - stage.n_done) / stage.rate) if stage.rate > 0 else None,
+            }
+        if self.path.parent.is_dir():
+            write_json(self.path, content)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What the last driver of a run wrote; None where there is nothing readable."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("format_version") == RECORD_VERSION else None
+
+
+def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
+    """A record in lines for people."""
+    if record is None:
+        yield "no driver has written its progress here"
+        return
+    where = f"job {record['job_id']}" if record["job_id"] else f"process {record['process_id']}"
+    age = (datetime.now(UTC) - datetime.fromisoformat(record["updated"])).total_seconds()
+    yield f"driver: {record['state']}, {where} on {record['host']}, {duration(age)} ago"
+    if record["reason"]:
+        yield f"  {record['reason']}"
+    if record["state"] == "running":
+        if age > SECONDS_UNTIL_STALE:
+            yield "  it has not been heard of since: if it is no longer there, give the command again, it resumes"
+        if "stage" in record:
+            left = f", {duration(record['seconds_left'])} left" if record["seconds_left"] is not None else ""
+            yield (
+                f"  {record['stage']}: {record['n_done']:,} of {record['total']:,} {record['unit']}, "
+                f"{record['rate_per_second']:,.1f} a second{left}, {record['n_quarantined']:,} quarantined"
+            )
+        if record["workers"]:
+            yield f"  {describe_workers(record['workers']).removeprefix('; ')}"
+
+
 class Watch:
     """Shows stages as they run; a bar on a terminal, lines elsewhere."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, record: Record | None = None) -> None:
         self._console = console or Console(stderr=True)
+        self._record = record
+        self._workers: Callable[[], Mapping[str, Mapping[str, int]]] = dict
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
         self._stage: StageProgress | None = None
@@ -104,9 +202,17 @@ class Watch:
         """Nothing is shown before a stage starts."""
         return self
 
-    def __exit__(self, *failure: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave the terminal as it was, also after a failure inside a stage."""
         self._close()
+        if self._record is not None:
+            reason = str(error) or type(error).__name__
+            state = "finished" if error is None else "failed" if isinstance(error, Exception) else "stopped"
+            self._record.write(self._stage, self._workers(), state, "" if error is None else reason)
+
+    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show what there is of each group of workers."""
+        self._workers = describe
 
     def _close(self) -> None:
         self._ended.set()
@@ -135,16 +241,23 @@ class Watch:
             if self._poll is not None and self._stage is not None:
                 self._stage.n_done = self._poll.count()
             self._show()
+            if self._record is not None:
+                self._record.write_sometimes(self._stage, self._workers())
 
     def _show(self) -> None:
         stage = self._stage
         if stage is None:
             return
         if self._bars is not None and self._bar is not None:
-            self._bars.update(self._bar, completed=stage.n_done, note=stage.describe())
+            self._bars.update(
+                self._bar, completed=stage.n_done, note=stage.describe() + describe_workers(self._workers())
+            )
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._line(f"{stage.stage}: {stage.n_done:,} of {stage.total:,} {stage.unit}, {stage.describe()}")
+            self._line(
+                f"{stage.stage}: {stage.n_done:,} of {stage.total:,} {stage.unit}, {stage.describe()}"
+                + describe_workers(self._workers())
+            )
 
     def _line(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

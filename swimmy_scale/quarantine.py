@@ -26,6 +26,7 @@ class Code(enum.IntEnum):
     FWHM_MISSING = 10
     FWHM_ABOVE_TARGET = 11
     SCORING_FAILED = 12
+    ENDED_WORKERS = 13
 
     @property
     def label(self) -> str:

@@ -15,7 +15,7 @@ from swimmy_scale.job import Job, load_job
 from swimmy_scale.progress import Watch
 from swimmy_scale.scores import Scores
 from swimmy_scale.simulate import SimulationPlan, simulate
-from swimmy_scale.stages.engine import SerialWorkers
+from swimmy_scale.stages.engine import SerialWorkers, Stage
 from swimmy_scale.stages.run import Run, run_job
 
 N_OBJECTS = 240
@@ -29,7 +29,7 @@ class Serial:
     def __init__(self) -> None:
         self.n_tasks = 0
 
-    def __call__(self, n_tasks: int) -> Serial:
+    def __call__(self, stage: Stage, n_tasks: int) -> Serial:
         self.n_tasks += n_tasks
         return self
 
@@ -75,7 +75,7 @@ def run_serially(job: Path, output: Path) -> tuple[dict[str, Any], Serial]:
     """Run a job in this process."""
     workers = Serial()
     with Watch() as watch:
-        summary = run_job(Run(output, load_job(job, Job), 0, 1), workers, watch)
+        summary = run_job(Run(output, load_job(job, Job), 1), workers, watch)
     return summary, workers
 
 

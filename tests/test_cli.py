@@ -125,7 +125,7 @@ def test_verify_and_status(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "xarray.open_zarr" in done.stdout
     assert call("verify", run).returncode == 0
-    rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)
+    rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)["stages"]
     assert [row["stage"] for row in rows] == ["ingest", "train", "score", "select", "picture"]
     assert all(row["finished"] for row in rows)
     (run / "candidates.fits").unlink()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import distributed
 import pytest
 
-from swimmy_scale.cluster import MAX_ATTEMPTS, DaskWorkers, local_workers
+from swimmy_scale.cluster.local import local_workers
+from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.stages.engine import SerialWorkers, Task
@@ -23,6 +26,14 @@ def workers() -> Iterator[DaskWorkers]:
     with local_workers(2) as pool:
         assert isinstance(pool, DaskWorkers)
         yield pool
+
+
+@dataclass
+class Work:
+    """As much of a stage as workers look at."""
+
+    perform: Callable[[Any], Receipt]
+    probe: Callable[[Any, int, int], None] | None = None
 
 
 def tasks_in(folder: Path, n_tasks: int) -> list[Task]:
@@ -42,7 +53,7 @@ def succeed(task: Task) -> Receipt:
 
 
 def fail_twice(task: Task) -> Receipt:
-    if task.index == 1 and attempts(task) < MAX_ATTEMPTS - 1:
+    if task.index == 1 and attempts(task) < MAX_FAILURES - 1:
         raise OSError("the disk is away")
     return succeed(task)
 
@@ -64,35 +75,35 @@ def die_once(task: Task) -> Receipt:
 
 
 def test_every_task_comes_back_once(workers: DaskWorkers, tmp_path: Path) -> None:
-    receipts = list(workers.map(succeed, tasks_in(tmp_path, 25)))
+    receipts = list(workers.map(Work(succeed), tasks_in(tmp_path, 25)))
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(25)]
     assert os.getpid() not in {receipt.n_objects for receipt in receipts}
 
 
 def test_no_tasks(workers: DaskWorkers) -> None:
-    assert list(workers.map(succeed, [])) == []
+    assert list(workers.map(Work(succeed), [])) == []
 
 
 def test_passing_failures_are_tried_again(workers: DaskWorkers, tmp_path: Path) -> None:
-    receipts = list(workers.map(fail_twice, tasks_in(tmp_path / "a", 4)))
+    receipts = list(workers.map(Work(fail_twice), tasks_in(tmp_path / "a", 4)))
     assert len(receipts) == 4
-    assert len(list((tmp_path / "a").glob("try-1-*"))) == MAX_ATTEMPTS
+    assert len(list((tmp_path / "a").glob("try-1-*"))) == MAX_FAILURES
 
 
 def test_lasting_failures_stop_the_stage(workers: DaskWorkers, tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"count 000000 failed 3 times, last with OSError: the disk is away"):
-        list(workers.map(fail_always, tasks_in(tmp_path / "b", 1)))
-    assert len(list((tmp_path / "b").glob("try-0-*"))) == MAX_ATTEMPTS
+        list(workers.map(Work(fail_always), tasks_in(tmp_path / "b", 1)))
+    assert len(list((tmp_path / "b").glob("try-0-*"))) == MAX_FAILURES
 
 
 def test_refusals_are_not_tried_again(workers: DaskWorkers, tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"^cutouts.zarr: no such file. Check the path.$"):
-        list(workers.map(refuse, tasks_in(tmp_path / "c", 1)))
+        list(workers.map(Work(refuse), tasks_in(tmp_path / "c", 1)))
     assert len(list((tmp_path / "c").glob("try-0-*"))) == 1
 
 
 def test_a_dead_worker_is_replaced_and_its_task_done(workers: DaskWorkers, tmp_path: Path) -> None:
-    receipts = list(workers.map(die_once, tasks_in(tmp_path / "d", 6)))
+    receipts = list(workers.map(Work(die_once), tasks_in(tmp_path / "d", 6)))
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(6)]
 
 
@@ -108,4 +119,4 @@ def test_strangers_are_refused(workers: DaskWorkers) -> None:
 def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
     with local_workers(0) as pool:
         assert isinstance(pool, SerialWorkers)
-        assert [receipt.n_objects for receipt in pool.map(succeed, tasks_in(tmp_path, 2))] == [os.getpid()] * 2
+        assert [receipt.n_objects for receipt in pool.map(Work(succeed), tasks_in(tmp_path, 2))] == [os.getpid()] * 2

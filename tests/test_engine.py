@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
-from swimmy_scale.stages.engine import Poll, SerialWorkers, Task, run_stage
+from swimmy_scale.stages.engine import Poll, SerialWorkers, Stage, Task, run_stage
 
 
 def perform(task: Task) -> Receipt:
@@ -44,6 +44,8 @@ class Count:
     perform: Callable[[Any], Receipt] = perform
 
     when_finished: str = "look elsewhere"
+    probe: Callable[[Any, int, int], None] | None = None
+    wants_gpu: bool = False
 
     def poll(self) -> Poll | None:
         return Poll("files", 5, lambda: 0)
@@ -76,20 +78,20 @@ class Watcher:
 
 
 class Backwards(SerialWorkers):
-    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        yield from super().map(perform, tasks[::-1])
+    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        yield from super().map(stage, tasks[::-1])
 
 
 class Forgetful(SerialWorkers):
-    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        yield from super().map(perform, tasks[1:])
+    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        yield from super().map(stage, tasks[1:])
 
 
 def run(stage: Count, kind: type[SerialWorkers] = SerialWorkers) -> Watcher:
     watcher = Watcher()
 
     @contextmanager
-    def workers(n_tasks: int) -> Iterator[SerialWorkers]:
+    def workers(stage: Stage, n_tasks: int) -> Iterator[SerialWorkers]:
         watcher.n_workers_for.append(n_tasks)
         yield kind()
 

@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,
     "quiet": 0,
     "survey": 1,
+    "yaml_text": 1,
     "quarantine": 1,
     "network": 1,
     "preprocess": 1,
@@ -25,6 +26,7 @@ FLOORS = {
     "cuts": 1,
     "sample": 1,
     "job": 1,
+    "site": 1,
     "receipts": 2,
     "store": 2,
     "cutouts": 2,
@@ -48,7 +50,8 @@ NEIGHBOURS = {
     "radix": {"survey"},
     "cuts": {"survey", "radix"},
     "sample": {"survey"},
-    "job": {"survey", "network", "cuts", "sample"},
+    "job": {"survey", "network", "cuts", "sample", "yaml_text"},
+    "site": {"yaml_text"},
     "store": {"receipts"},
     "cutouts": {"receipts", "store"},
     "scores": {"receipts", "store", "cutouts"},
@@ -64,6 +67,8 @@ THIRD_PARTY = {
     "quarantine": set(),
     "network": set(),
     "job": {"pydantic", "yaml"},
+    "site": {"pydantic"},
+    "yaml_text": {"pydantic", "yaml"},
     "sample": {"numpy", "astropy"},
     "receipts": {"filelock"},
     "store": {"numpy", "zarr", "xarray"},
@@ -75,7 +80,7 @@ THIRD_PARTY = {
     "scorer": {"numpy", "keras", "tensorflow"},
     "figures": {"numpy", "matplotlib"},
     "stages": {"numpy"},
-    "cluster": {"dask", "distributed", "dask_jobqueue"},
+    "cluster": {"dask", "distributed", "dask_jobqueue", "yaml"},
     "progress": {"rich"},
     "simulate": {"numpy", "scipy", "astropy", "galsim"},
     "cli": {"click", "rich"},
@@ -83,7 +88,7 @@ THIRD_PARTY = {
 }
 PURE_THIRD_PARTY = {"numpy"}
 # Pure rooms take arrays and return arrays. The job description alone reads a file: its own.
-PURE = sorted(name for name, floor in FLOORS.items() if floor <= 1 and name not in {"job", "quiet"})
+PURE = sorted(name for name, floor in FLOORS.items() if floor <= 1 and name not in {"job", "site", "yaml_text", "quiet"})
 NOT_PURE = {
     *("asyncio", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random", "shutil", "socket"),
     *("subprocess", "tempfile", "threading", "time"),

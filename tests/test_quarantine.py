@@ -22,6 +22,7 @@ def test_codes_do_not_change() -> None:
         "fwhm_missing": 10,
         "fwhm_above_target": 11,
         "scoring_failed": 12,
+        "ended_workers": 13,
     }
 
 

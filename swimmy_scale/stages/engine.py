@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,6 +77,17 @@ class Stage(Protocol):
     def perform(self) -> Callable[[Any], Receipt]:
         """A module-level function that does one task, commits its receipt and returns it."""
 
+    @property
+    def probe(self) -> Callable[[Any, int, int], None] | None:
+        """A module-level function that processes rows of a task, counted from its first, and writes nothing.
+
+        None where a task cannot be cut.
+        """
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether its tasks run the network."""
+
     def poll(self) -> Poll | None:
         """How to count what is done inside of long tasks, or None where receipts tell enough."""
 
@@ -89,17 +101,17 @@ class Stage(Protocol):
 class Workers(Protocol):
     """Something that performs tasks: this process, or a Dask cluster."""
 
-    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
-        """Perform every task and yield receipts as they come, in any order."""
+    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        """Perform tasks of a stage and yield receipts as they come, in any order."""
 
 
 class SerialWorkers:
     """Performs tasks one after the other in this process: the specification of every other way."""
 
-    def map(self, perform: Callable[[Any], Receipt], tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
         """Perform every task in order."""
         for task in tasks:
-            yield perform(task)
+            yield stage.perform(task)
 
 
 class Watcher(Protocol):
@@ -113,6 +125,9 @@ class Watcher(Protocol):
 
     def stop(self, stage: str, note: str = "") -> None:
         """The stage is finished; ``note`` is what to know of one that was finished before."""
+
+
+WorkersFor = Callable[[Stage, int], AbstractContextManager[Workers]]
 
 
 def finished(stage: Stage) -> Receipt | None:
@@ -135,7 +150,7 @@ def finished(stage: Stage) -> Receipt | None:
 
 def run_stage(
     stage: Stage,
-    workers: Callable[[int], Any],
+    workers: WorkersFor,
     watcher: Watcher,
 ) -> Receipt:
     """Bring a stage to its end, doing only what is not on disk.
@@ -143,7 +158,7 @@ def run_stage(
     Parameters
     ----------
     workers : callable
-        Given the number of tasks to do, returns a context manager that yields `Workers`.
+        Given the stage and the number of its tasks to do, returns a context manager that yields `Workers`.
 
     Returns
     -------
@@ -172,8 +187,8 @@ def run_stage(
     total = sum(task.n_objects for task in tasks)
     watcher.start(name, total, total - sum(task.n_objects for task in pending), stage.poll() if pending else None)
     if pending:
-        with workers(len(pending)) as pool:
-            for receipt in pool.map(stage.perform, pending):
+        with workers(stage, len(pending)) as pool:
+            for receipt in pool.map(stage, pending):
                 watcher.advance(receipt)
     receipts = [_committed(stage.ledger, task) for task in tasks]
     done = stage.finish(receipts)

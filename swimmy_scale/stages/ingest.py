@@ -6,8 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,11 +19,12 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue import Objects, read_catalogue
 from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
 from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, plain
-from swimmy_scale.quarantine import Fault, merge_faults
+from swimmy_scale.quarantine import Code, Fault, merge_faults
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task, log
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
-from swimmy_scale.survey import Survey
+from swimmy_scale.survey import FloatArray, Survey
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
     Every catalogue row has its row in the store; a quarantined one holds NaN pixels and its code.
     """
     objects, rows = task.objects, task.layout.rows(task.index)
-    image, faults, warnings, input_sha256 = read_rows(
-        task.sources, rows.start, objects.object_id, objects.ra, objects.dec, task.survey
-    )
+    image, faults, warnings, input_sha256 = _read(task, 0, len(rows))
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(len(rows), np.uint8)
     for fault in merged:
@@ -87,6 +87,38 @@ def ingest_partition(task: IngestTask) -> Receipt:
     return receipt
 
 
+def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
+    """Pixels of rows ``lo`` to ``hi`` of a task (see `sources.read_rows`), but of those that are left out."""
+    objects, first = task.objects, task.layout.rows(task.index).start
+    size = task.survey.cutout_size_px
+    image = np.full((hi - lo, task.survey.n_bands, size, size), np.nan, np.float32)
+    skipped = [row for row in left_out(task.ledger, task.name) if lo <= row < hi]
+    faults = [Fault(first + row, Code.ENDED_WORKERS, "", "", LEFT_OUT_REASON) for row in skipped]
+    warnings: list[str] = []
+    digests = []
+    for start, stop in pairwise([lo - 1, *skipped, hi]):
+        if stop > start + 1:
+            part = slice(start + 1, stop)
+            _, found, said, digest = read_rows(
+                task.sources.slice(first + start + 1, first + stop),
+                first + start + 1,
+                objects.object_id[part],
+                objects.ra[part],
+                objects.dec[part],
+                task.survey,
+                image[start + 1 - lo : stop - lo],
+            )
+            faults += found
+            warnings += said
+            digests.append(digest)
+    return image, faults, warnings, digests[0] if len(digests) == 1 else commit.digest_json(digests)
+
+
+def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
+    """Read rows ``lo`` to ``hi`` of a task and write nothing."""
+    _read(task, lo, hi)
+
+
 def _record(fault: Fault, object_id: int) -> list[Any]:
     return [fault.row, object_id, int(fault.code), fault.band, fault.source, fault.reason]
 
@@ -108,6 +140,8 @@ class IngestStage:
     storage: StorageSection
 
     perform: Callable[[IngestTask], Receipt] = ingest_partition
+    probe: Callable[[Any, int, int], None] | None = probe_ingest
+    wants_gpu: ClassVar[bool] = False
 
     @property
     def identity(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +101,7 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
         from swimmy_scale.autoencoder import configure_threads, load
         from swimmy_scale.scorer import reconstruct
 
-        configure_threads(task.n_threads)
+        configure_threads(task.n_threads, as_it_is=True)
         reconstruction = reconstruct(load(task.model, task.network, task.model_sha256), source)
     flags = np.array([scores.read("candidate", row, row + 1)[0, 0, selecting] for row in rows], dtype=np.bool_)
     score = np.array([scores.read("score", row, row + 1)[0, selecting] for row in rows], dtype=np.float32)
@@ -153,6 +154,8 @@ class PictureStage:
     select: Ledger
 
     perform: Callable[[PictureTask], Receipt] = draw_picture
+    probe: Callable[[Any, int, int], None] | None = None
+    wants_gpu: ClassVar[bool] = True
 
     @property
     def identity(self) -> str:

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger
-from swimmy_scale.stages.engine import Stage, Watcher, run_stage
+from swimmy_scale.stages.engine import Stage, Watcher, WorkersFor, run_stage
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
 from swimmy_scale.stages.picture import PictureStage
@@ -39,16 +39,13 @@ class Run:
     ----------
     directory : Path
     job : Job
-    n_workers : int
-        Worker processes; 0 does everything in this process.
-    n_cores : int
-        Cores that the workers share.
+    n_threads : int
+        Threads of a scoring process; they change the speed only.
     """
 
     directory: Path
     job: Job
-    n_workers: int
-    n_cores: int
+    n_threads: int
 
     def ledger(self, stage: str) -> Ledger:
         """The receipts of a stage."""
@@ -63,12 +60,6 @@ class Run:
     def scores(self) -> Path:
         """The run's ``scores.zarr``."""
         return self.directory / "scores.zarr"
-
-    def threads(self) -> int:
-        """Threads of a scoring process. One process for all has trained with its own number, and keeps it."""
-        if self.n_workers == 0:
-            return self.job.train.n_threads if self.job.train else self.n_cores
-        return max(self.n_cores // self.n_workers, 1)
 
     def stages(self) -> Iterator[Stage]:
         """The stages of the job in order; each is made when those before it are finished."""
@@ -99,7 +90,7 @@ class Run:
             model=model,
             model_sha256=sha256,
             network=self._network(),
-            n_threads=self.threads(),
+            n_threads=self.n_threads,
             select=self.ledger("select"),
         )
 
@@ -139,7 +130,7 @@ class Run:
             network=self._network(),
             cuts=self.job.sample,
             batch_size=self.job.score.batch_size,
-            n_threads=self.threads(),
+            n_threads=self.n_threads,
         )
 
 
@@ -260,7 +251,28 @@ def sweep(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[str, Any]:
+def check_inputs(run: Run) -> None:
+    """See that what a job names is there, before anything is started for it.
+
+    Raises
+    ------
+    SwimmyError
+        Naming every path that is missing. Sources of an ingest that is finished may be gone.
+    """
+    job, named = run.job, []
+    if job.model is not None:
+        named.append(job.model.path)
+    if job.cutouts is not None:
+        named.append(job.cutouts)
+    if job.ingest is not None and job.catalogue is not None and run.ledger("ingest").read(FINISHED) is None:
+        named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
+        named += [*job.ingest.sources, *job.ingest.coadd.values()]
+    missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
+    if missing:
+        raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+
+
+def run_job(run: Run, workers: WorkersFor, watcher: Watcher) -> dict[str, Any]:
     """Do everything that the job asks for, resuming where an earlier call stopped.
 
     Returns
@@ -276,6 +288,7 @@ def run_job(run: Run, workers: Callable[[int], Any], watcher: Watcher) -> dict[s
     with commit.driver_lock(run.directory / "log", run.directory):
         sweep(run.directory)
         freeze_job(run.directory, run.job)
+        check_inputs(run)
         for stage in run.stages():
             run_stage(stage, workers, watcher)
             if stage.ledger.stage == "ingest" and not (run.directory / "quarantine.csv").exists():

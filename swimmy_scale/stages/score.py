@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.sample import CutCount, Cuts, merge_counts
 from swimmy_scale.scores import FORMAT_VERSION, scores_layout
+from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
@@ -53,7 +54,7 @@ def _scorer(model: Path, sha256: str, network: Network, cutouts: Path, batch_siz
     from swimmy_scale.autoencoder import configure_threads, load
     from swimmy_scale.scorer import Scorer
 
-    configure_threads(n_threads)
+    configure_threads(n_threads, as_it_is=True)
     return Scorer(load(model, network, sha256), network, Cutouts(cutouts).survey, batch_size)
 
 
@@ -73,6 +74,19 @@ def _score_rows(store: Cutouts, scorer: Scorer, lo: int, hi: int, usable: AnyArr
     return score, residual
 
 
+def _task_scorer(task: ScoreTask) -> Scorer:
+    return _scorer(task.model, task.model_sha256, task.network, task.cutouts, task.batch_size, task.n_threads)
+
+
+def probe_score(task: ScoreTask, lo: int, hi: int) -> None:
+    """Score rows ``lo`` to ``hi`` of a task and write nothing."""
+    store, first = Cutouts(task.cutouts), task.layout.rows(task.index).start
+    usable = store.read("quarantine_code", first + lo, first + hi) == 0
+    skipped = [row - lo for row in left_out(task.ledger, task.name) if lo <= row < hi]
+    usable[skipped] = False
+    _score_rows(store, _task_scorer(task), first + lo, first + hi, usable)
+
+
 def score_partition(task: ScoreTask) -> Receipt:
     """Score one partition, write it, commit its receipt.
 
@@ -82,11 +96,14 @@ def score_partition(task: ScoreTask) -> Receipt:
     rows = task.layout.rows(task.index)
     lo, hi = rows.start, rows.stop
     code = store.read("quarantine_code", lo, hi)
-    scorer = _scorer(task.model, task.model_sha256, task.network, task.cutouts, task.batch_size, task.n_threads)
-    score, residual = _score_rows(store, scorer, lo, hi, code == 0)
+    skipped = np.array(left_out(task.ledger, task.name), dtype=np.int64)
+    skipped = skipped[code[skipped] == 0]
+    code[skipped] = Code.ENDED_WORKERS
+    score, residual = _score_rows(store, _task_scorer(task), lo, hi, code == 0)
     failed = np.flatnonzero((code == 0) & ~np.isfinite(score + residual).all(axis=1))
     score[failed] = residual[failed] = np.nan
     code[failed] = Code.SCORING_FAILED
+    reasons = {int(row): "score is not finite" for row in failed} | {int(row): LEFT_OUT_REASON for row in skipped}
     in_sample, counts = task.rule.apply(store, lo, hi, code == 0)
     object_id = store.read("object_id", lo, hi)
     values = {
@@ -115,8 +132,8 @@ def score_partition(task: ScoreTask) -> Receipt:
             "n_quarantined": int((code != 0).sum()),
             "cuts": [asdict(count) for count in counts],
             "quarantined": [
-                [lo + int(row), int(object_id[row]), int(Code.SCORING_FAILED), "", "", "score is not finite"]
-                for row in failed
+                [lo + row, int(object_id[row]), int(code[row]), "", "", reason]
+                for row, reason in sorted(reasons.items())
             ],
         },
     )
@@ -154,6 +171,8 @@ class ScoreStage:
     n_threads: int
 
     perform: Callable[[ScoreTask], Receipt] = score_partition
+    probe: Callable[[Any, int, int], None] | None = probe_score
+    wants_gpu: ClassVar[bool] = True
 
     @property
     def _settings(self) -> list[Any]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -228,6 +228,8 @@ class SelectStage:
     score: Ledger
 
     perform: Callable[[Any], Receipt] = _no_task
+    probe: Callable[[Any, int, int], None] | None = None
+    wants_gpu: ClassVar[bool] = False
 
     @property
     def _copy(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Settings, TrainSection
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import Receipt
-from swimmy_scale.stages.engine import Watcher, run_stage
+from swimmy_scale.stages.engine import Watcher, WorkersFor, run_stage
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import ledger_beside
 from swimmy_scale.stages.run import network_for
@@ -26,7 +25,7 @@ def ingest(
     catalogue: CatalogueSource,
     output: Path,
     settings: Settings,
-    workers: Callable[[int], Any],
+    workers: WorkersFor,
     watcher: Watcher,
 ) -> Receipt:
     """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
@@ -38,7 +37,7 @@ def ingest(
     return receipt
 
 
-def train(cutouts: Path, output: Path, settings: Settings, workers: Callable[[int], Any], watcher: Watcher) -> Receipt:
+def train(cutouts: Path, output: Path, settings: Settings, workers: WorkersFor, watcher: Watcher) -> Receipt:
     """Train on ``cutouts``; weights, ``selected.keras`` and ``manifest.json`` go to ``output``."""
     section = settings.train or TrainSection()
     ledger = ledger_beside(output, "train")
@@ -95,7 +94,7 @@ def score(
     output: Path,
     settings: Settings,
     n_threads: int,
-    workers: Callable[[int], Any],
+    workers: WorkersFor,
     watcher: Watcher,
 ) -> Receipt:
     """Score ``cutouts`` into ``output``."""

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -139,6 +139,8 @@ class TrainStage:
     n_threads: int
 
     perform: Callable[[TrainTask], Receipt] = train_run
+    probe: Callable[[Any, int, int], None] | None = None
+    wants_gpu: ClassVar[bool] = True
 
     @property
     def identity(self) -> str:

@@ -1,0 +1,132 @@
+"""The driver of a run as a batch job: submitted, told when its time ends, never two at once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from swimmy_scale.cluster import slurm
+from swimmy_scale.cluster.fleet import write_scripts
+from swimmy_scale.cluster.scripts import Places, driver_script, worker_script
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import Job
+from swimmy_scale.receipts import driver_lock, write_atomically
+from swimmy_scale.site import Site
+from swimmy_scale.stages.run import Run, check_inputs, freeze_job
+
+
+class TimeIsUpError(BaseException):
+    """The walltime of the driver's job is about to end. Like KeyboardInterrupt it passes through handlers."""
+
+
+@contextlib.contextmanager
+def driver_signals() -> Iterator[None]:
+    """Turn signals into exceptions, so that workers are taken along and locks are released."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # A second signal must not break into the cleaning up after the first.
+        for name in previous:
+            signal.signal(name, signal.SIG_IGN)
+        raise TimeIsUpError if number == signal.SIGUSR1 else KeyboardInterrupt
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    for number in previous:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def dashboard_help(link: str) -> str:
+    """How to see the dashboard, which listens on this node's own address alone."""
+    port = match.group(1) if (match := re.search(r":(\d+)/", link)) else "8787"
+    host = socket.gethostname()
+    return f"ssh -L 8787:127.0.0.1:{port} {host}, then open http://127.0.0.1:8787/status"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job for a site.
+
+    Attributes
+    ----------
+    job : Job
+    site : Site
+    run : Path
+        The run directory, absolute.
+    n_chained : int
+        Drivers to submit; more than one follow each other.
+    """
+
+    job: Job
+    site: Site
+    run: Path
+    n_chained: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.site.is_slurm:
+            raise SwimmyError(
+                f"{self.site.path}: kind {self.site.section.kind} has no batch jobs. Use "
+                "`swimmy-scale run --site`, or a site file of kind slurm."
+            )
+
+    @property
+    def _places(self) -> Places:
+        return Places(self.run)
+
+    def scripts(self) -> dict[Path, str]:
+        """The texts of all job scripts, by the path that they are submitted from."""
+        places = self._places
+        command = [
+            self.site.driver.python or sys.executable,
+            "-m",
+            "swimmy_scale",
+            "run",
+            str(self.run / "job.yaml"),
+            "--output",
+            str(self.run),
+            "--site",
+            str(places.jobs / "site.yaml"),
+        ]
+        driver = driver_script(self.site, places, command, chained=self.n_chained > 1)
+        workers = {places.script(group.name): worker_script(group, places) for group in self.site.groups}
+        return {places.script("driver"): driver, **workers}
+
+    def submit(self) -> list[str]:
+        """Submit the drivers; their job ids.
+
+        Raises
+        ------
+        SwimmyError
+            When a driver of this run is in the queue or works already, when an input is missing, when Slurm refuses
+            a job of the site.
+        """
+        places = self._places
+        present = [job for job in slurm.queued(places.tag).values() if job.name == places.tag]
+        if present:
+            raise SwimmyError(
+                f"{self.run} has a driver already: job {present[0].job_id}, {present[0].state}. Follow it with "
+                f"`swimmy-scale status {self.run}`, or end it with `scancel {present[0].job_id}` first."
+            )
+        scripts = self.scripts()
+        with driver_lock(self.run / "log", self.run):
+            freeze_job(self.run, self.job)
+            check_inputs(Run(self.run, self.job, 1))
+            write_scripts(self.site, places)
+            write_atomically(places.jobs / "site.yaml", self.site.path.read_bytes())
+            write_atomically(places.script("driver"), scripts[places.script("driver")].encode())
+        for script in scripts:
+            try:
+                slurm.submit(script, ["--test-only"])
+            except slurm.SlurmError as error:
+                raise SwimmyError(f"{error}. Correct {self.site.path} and submit again.") from error
+        return [slurm.submit(places.script("driver")) for _ in range(self.n_chained)]

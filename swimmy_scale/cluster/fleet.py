@@ -1,0 +1,290 @@
+"""Worker jobs on a SLURM cluster: as many as each group is to have, replaced when they are lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import dask
+import distributed
+import yaml
+from distributed.utils import get_ip, get_ip_interface
+
+from swimmy_scale.cluster import slurm
+from swimmy_scale.cluster.local import SETTINGS
+from swimmy_scale.cluster.mapping import DaskWorkers
+from swimmy_scale.cluster.scripts import Places, resource, worker_script
+from swimmy_scale.cluster.tls import tls_files
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.receipts import write_atomically
+from swimmy_scale.site import Group, Site
+from swimmy_scale.stages.engine import Stage, Workers
+
+log = logging.getLogger("swimmy_scale")
+
+# So many jobs of a group in a row that end before any worker of the group connects stop the run.
+MAX_DEAD_ON_ARRIVAL = 3
+# A worker that Dask has lost while Slurm says that its job runs: a hung node. Its job is given up.
+SECONDS_UNTIL_LOST = 60.0
+TAIL_LINES = 15
+WORKER_SETTINGS = {**SETTINGS, "distributed.comm.require-encryption": True}
+
+
+@dataclass
+class WorkerJob:
+    """One worker job that was submitted.
+
+    Attributes
+    ----------
+    started : float, optional
+        When it was first seen to run, by the monotonic clock.
+    seen : float, optional
+        When one of its workers was last connected.
+    """
+
+    started: float | None = None
+    seen: float | None = None
+
+
+@dataclass
+class GroupState:
+    """What there is of a group."""
+
+    group: Group
+    wanted: int = 0
+    jobs: dict[str, WorkerJob] = field(default_factory=dict)
+    n_dead_on_arrival: int = 0
+    n_replaced: int = 0
+    n_pending: int = 0
+    n_connected: int = 0
+
+
+class Fleet:
+    """Keeps the worker jobs of a site alive; use as a context manager.
+
+    Parameters
+    ----------
+    site : Site
+    places : Places
+    connected : callable
+        Names of the workers that the scheduler knows.
+    """
+
+    def __init__(self, site: Site, places: Places, connected: Callable[[], set[str]]) -> None:
+        self._site, self._places, self._connected = site, places, connected
+        self._groups = {group.name: GroupState(group) for group in site.groups}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._wake = threading.Event()
+        self._error: SwimmyError | None = None
+        self._thread = threading.Thread(target=self._watch, name="fleet", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Remove what an earlier driver left in the queue, then watch."""
+        with contextlib.suppress(slurm.SlurmError):
+            slurm.cancel(slurm.queued(f"{self._places.tag}-"))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Cancel all worker jobs."""
+        self._ended.set()
+        self._wake.set()
+        self._thread.join(slurm.TIMEOUT_SECONDS)
+        try:
+            slurm.cancel(job for state in self._groups.values() for job in state.jobs)
+        except slurm.SlurmError as error:
+            log.warning(f"worker jobs could not be cancelled: {error}. They leave by themselves within minutes.")
+
+    def want(self, groups: tuple[Group, ...], n_tasks: int) -> None:
+        """Have workers of these groups for so many tasks, and none of the others.
+
+        Raises
+        ------
+        SwimmyError
+            When Slurm refuses a job.
+        """
+        with self._lock:
+            for state in self._groups.values():
+                jobs = math.ceil(n_tasks / state.group.spec.processes)
+                state.wanted = min(state.group.jobs, jobs) if state.group in groups else 0
+            # Here, and not in the thread, so that the first refusal is told at once.
+            self._reconcile()
+
+    def n_workers(self, groups: tuple[Group, ...]) -> int:
+        """Worker processes of these groups, connected or on their way."""
+        return sum(self._groups[group.name].wanted * group.spec.processes for group in groups)
+
+    def check(self) -> None:
+        """Raise what the watch found: there is no use in waiting."""
+        if self._error is not None:
+            raise self._error
+
+    def describe(self) -> dict[str, dict[str, int]]:
+        """For each group in use: jobs wanted, pending and running, worker processes connected, jobs replaced."""
+        return {
+            name: {
+                "wanted": state.wanted,
+                "pending": state.n_pending,
+                "running": len(state.jobs) - state.n_pending,
+                "connected": state.n_connected,
+                "replaced": state.n_replaced,
+            }
+            for name, state in self._groups.items()
+            if state.wanted or state.jobs
+        }
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            self._wake.wait(self._site.section.poll_seconds)
+            if self._ended.is_set():
+                return
+            try:
+                with self._lock:
+                    self._reconcile()
+            except slurm.SlurmError as error:
+                # A busy slurmctld is no reason to give up; the next look comes soon.
+                log.warning(str(error))
+            except SwimmyError as error:
+                self._error = error
+                return
+
+    def _reconcile(self) -> None:
+        queue = slurm.queued(f"{self._places.tag}-")
+        connected = self._connected()
+        for state in self._groups.values():
+            self._look(state, queue, connected)
+            for _ in range(state.wanted - len(state.jobs)):
+                state.jobs[slurm.submit(self._places.script(state.group.name))] = WorkerJob()
+            if not state.wanted and state.jobs:
+                slurm.cancel(state.jobs)
+                state.jobs.clear()
+
+    def _look(self, state: GroupState, queue: dict[str, slurm.QueuedJob], connected: set[str]) -> None:
+        """Forget jobs that ended, give up those that hang, stop when the group is dead on arrival."""
+        now = time.monotonic()
+        state.n_pending = state.n_connected = 0
+        for job_id, job in list(state.jobs.items()):
+            pattern = re.compile(rf"{re.escape(state.group.name)}-{job_id}(-\d+)?")
+            n_connected = sum(pattern.fullmatch(name) is not None for name in connected)
+            state.n_connected += n_connected
+            if n_connected:
+                job.seen, state.n_dead_on_arrival = now, 0
+            found = queue.get(job_id)
+            if found is None or found.state == "COMPLETING":
+                self._lose(state, job_id, job)
+            elif found.is_hopeless:
+                raise SwimmyError(
+                    f"group {state.group.name}: job {job_id} will never start, Slurm says {found.reason}. "
+                    f"Correct {self._site.path} and run again."
+                )
+            elif not found.is_running:
+                state.n_pending += 1
+            else:
+                job.started = job.started or now
+                since = now - (job.seen or job.started)
+                limit = SECONDS_UNTIL_LOST if job.seen else state.group.spec.death_timeout + SECONDS_UNTIL_LOST
+                if since > limit:
+                    slurm.cancel([job_id])
+                    self._lose(state, job_id, job)
+        if state.n_dead_on_arrival >= MAX_DEAD_ON_ARRIVAL:
+            raise SwimmyError(
+                f"group {state.group.name}: {state.n_dead_on_arrival} jobs in a row ended before a worker connected. "
+                f"The end of the last one's log:\n{self._tail(state.group.name)}\nCorrect {self._site.path} (its "
+                "python, prologue, memory) and run again."
+            )
+
+    def _lose(self, state: GroupState, job_id: str, job: WorkerJob) -> None:
+        del state.jobs[job_id]
+        if state.wanted:
+            state.n_replaced += 1
+            if job.seen is None:
+                state.n_dead_on_arrival += 1
+
+    def _tail(self, group: str) -> str:
+        logs = sorted(
+            (self._places.log / "workers").glob(f"{self._places.job_name(group)}-*.err"),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
+        lines = [line for path in logs[-1:] for line in path.read_text(errors="replace").splitlines()[-TAIL_LINES:]]
+        return "\n".join(f"  {line}" for line in lines) or "  (it is empty)"
+
+
+class SlurmWorkers:
+    """Hands out the workers of a fleet, stage by stage."""
+
+    def __init__(self, fleet: Fleet, site: Site, client: distributed.Client, dashboard: str) -> None:
+        self._fleet, self._site, self._client = fleet, site, client
+        self.dashboard = dashboard
+
+    @contextlib.contextmanager
+    def __call__(self, stage: Stage, n_tasks: int) -> Iterator[Workers]:
+        """Workers for ``n_tasks`` tasks of a stage: GPU workers for the network, where there are such."""
+        groups = self._site.groups_for(stage.wants_gpu)
+        self._fleet.want(groups, n_tasks)
+        yield DaskWorkers(self._client, lambda: self._fleet.n_workers(groups), resource(groups[0]), self._fleet.check)
+
+    def describe(self) -> dict[str, Any]:
+        """Jobs and workers of each group (see `Fleet.describe`)."""
+        return self._fleet.describe()
+
+
+def write_scripts(site: Site, places: Places) -> None:
+    """Write the job scripts of all groups, and the configuration of their workers."""
+    for group in site.groups:
+        write_atomically(places.script(group.name), worker_script(group, places).encode())
+    nested: dict[str, Any] = {}
+    for key, value in WORKER_SETTINGS.items():
+        *parents, last = key.split(".")
+        level = nested
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[last] = value
+    write_atomically(places.dask_config, yaml.safe_dump(nested).encode())
+    (places.log / "workers").mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def slurm_workers(site: Site, run: Path) -> Iterator[SlurmWorkers]:
+    """A scheduler in this process and worker jobs around it, all gone at the end.
+
+    Scheduler, workers and client speak TLS with keys that only this user can read and that end with the driver.
+
+    Raises
+    ------
+    SwimmyError
+        When Slurm refuses a job, now or later; when a group's jobs end before they connect.
+    """
+    places = Places(run)
+    write_scripts(site, places)
+    interface = site.section.scheduler_interface
+    host = get_ip_interface(interface) if interface else get_ip()
+    with (
+        dask.config.set(WORKER_SETTINGS),
+        tls_files(places.tls) as security,
+        distributed.LocalCluster(
+            n_workers=0,
+            host=host,
+            protocol="tls://",
+            security=security,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        scheduler = cluster.scheduler
+        write_atomically(places.scheduler_file, json.dumps({"address": cluster.scheduler_address}).encode())
+        try:
+            with Fleet(site, places, lambda: {str(worker.name) for worker in [*scheduler.workers.values()]}) as fleet:
+                yield SlurmWorkers(fleet, site, client, cluster.dashboard_link)
+        finally:
+            places.scheduler_file.unlink(missing_ok=True)

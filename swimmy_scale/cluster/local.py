@@ -1,0 +1,54 @@
+"""Workers on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import dask
+import distributed
+from distributed.security import Security
+
+from swimmy_scale.cluster.mapping import DaskWorkers
+from swimmy_scale.stages.engine import SerialWorkers, Workers
+
+SETTINGS = {
+    # A task is not blamed for its worker's death: marks on disk are the ledger that counts.
+    "distributed.scheduler.allowed-failures": 100,
+    # Without it a cluster that lost all its workers waits for ever.
+    "distributed.scheduler.no-workers-timeout": "120s",
+    "distributed.worker.memory.terminate": 0.98,
+    # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
+    # Nothing but the TLS port answers: no web server, which would have no password.
+    "distributed.worker.http.routes": [],
+}
+
+
+@contextlib.contextmanager
+def local_workers(n_workers: int) -> Iterator[Workers]:
+    """Workers on this machine: ``n_workers`` processes of one task each, or this process for 0.
+
+    Scheduler and workers speak TLS with a key that lives as long as they do: other users of the machine
+    cannot reach them.
+    """
+    if n_workers == 0:
+        yield SerialWorkers()
+        return
+    with (
+        dask.config.set({**SETTINGS, "distributed.scheduler.http.routes": []}),
+        distributed.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            security=Security.temporary(),
+            # Failures come back to the driver, which says what is to be done; workers need not print them too.
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield DaskWorkers(client, lambda: n_workers)

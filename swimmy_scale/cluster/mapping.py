@@ -1,0 +1,199 @@
+"""Tasks of a stage over the workers of a Dask client: receipts come back, pixels stay where they are read."""
+
+from __future__ import annotations
+
+import queue
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import distributed
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.receipts import Receipt
+from swimmy_scale.stages.attempts import (
+    MAX_LOST_WORKERS,
+    Piece,
+    WorkersLostError,
+    attempt,
+    attempt_piece,
+    clear_attempts,
+    leave_out,
+)
+from swimmy_scale.stages.engine import Stage, Task
+
+Future = Any  # distributed.Future, which is generic in stubs alone
+
+# Tasks that wait at a worker beside the running one: enough that it never idles, few enough that a
+# lost worker takes little with it.
+WINDOW_PER_WORKER = 2
+MAX_FAILURES = 3
+SECONDS_BETWEEN_CHECKS = 0.5
+
+
+@dataclass
+class Search:
+    """The search for the objects of one task that end workers.
+
+    Attributes
+    ----------
+    n_open : int
+        Pieces that are not decided.
+    found : list of int
+        Rows, counted from the task's first.
+    """
+
+    n_open: int = 0
+    found: list[int] = field(default_factory=list)
+
+
+def _halves(piece: Piece) -> list[Piece]:
+    middle = (piece.lo + piece.hi) // 2
+    return [Piece(piece.task, piece.lo, middle), Piece(piece.task, middle, piece.hi)]
+
+
+class DaskWorkers:
+    """Maps tasks over the workers of a Dask client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    n_workers : callable
+        How many worker processes there are, or will be soon.
+    resource : str, optional
+        Dask resource that a task takes one of; workers offer one each.
+    check : callable
+        Called all the while; raises when there is no use in waiting.
+    """
+
+    def __init__(
+        self,
+        client: distributed.Client,
+        n_workers: Callable[[], int],
+        resource: str | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._client, self._n_workers, self._check = client, n_workers, check
+        self._resources = {resource: 1} if resource else None
+
+    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+        """Perform every task and yield receipts as they come.
+
+        A task whose worker is lost is done by another one. One that has ended `MAX_LOST_WORKERS` of them is cut
+        into pieces until the objects at fault are found; they go to quarantine, the others are done.
+
+        Raises
+        ------
+        SwimmyError
+            At once when a task raises it; after ``MAX_FAILURES`` when it fails in another way.
+        """
+        if tasks:
+            clear_attempts(tasks[0].ledger)
+        yield from _Mapping(stage, tasks, self._submit, self._n_workers, self._check).receipts()
+
+    def _submit(self, function: Callable[..., Any], argument: Any, item: Task | Piece) -> Future:
+        ledger = item.ledger if isinstance(item, Task) else item.task.ledger
+        # A key is never used twice: the scheduler would answer with what it knows of the first.
+        key = f"{ledger.stage}-{item.name}-{uuid.uuid4().hex}"
+        return self._client.submit(function, argument, item, key=key, pure=False, resources=self._resources)
+
+
+class _Mapping:
+    """One call of `DaskWorkers.map`."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        tasks: Sequence[Task],
+        submit: Callable[[Callable[..., Any], Any, Task | Piece], Future],
+        n_workers: Callable[[], int],
+        check: Callable[[], None],
+    ) -> None:
+        self._stage, self._submit, self._n_workers, self._check = stage, submit, n_workers, check
+        self._waiting: deque[Task | Piece] = deque(tasks)
+        self._flying: dict[Future, Task | Piece] = {}
+        self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        self._failures: Counter[int] = Counter()
+        self._searches: dict[int, Search] = {}
+
+    def receipts(self) -> Iterator[Receipt]:
+        """Receipts as they come."""
+        try:
+            self._fill()
+            while self._flying:
+                try:
+                    future = self._landed.get(timeout=SECONDS_BETWEEN_CHECKS)
+                except queue.Empty:
+                    self._check()
+                    self._fill()
+                    continue
+                item = self._flying.pop(future)
+                error = future.exception()
+                if isinstance(item, Piece):
+                    self._take_piece(item, error)
+                elif error is None:
+                    yield future.result()
+                else:
+                    self._take_failure(item, error)
+                future.release()
+                self._fill()
+        finally:
+            for future in self._flying:
+                future.cancel()
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._flying) < max(self._n_workers(), 1) * WINDOW_PER_WORKER:
+            item = self._waiting.popleft()
+            future = (
+                self._submit(attempt, self._stage.perform, item)
+                if isinstance(item, Task)
+                else self._submit(attempt_piece, self._stage.probe, item)
+            )
+            self._flying[future] = item
+            future.add_done_callback(self._landed.put)
+
+    def _take_failure(self, task: Task, error: BaseException) -> None:
+        if isinstance(error, SwimmyError):
+            raise error
+        if isinstance(error, WorkersLostError):
+            self._search(task, error)
+            return
+        self._failures[task.index] += 1
+        if self._failures[task.index] >= MAX_FAILURES:
+            raise SwimmyError(
+                f"{task.ledger.stage} {task.name} failed {MAX_FAILURES} times, last with {type(error).__name__}: "
+                f"{error}. What is done is kept: mend that, then run the same command again."
+            ) from error
+        self._waiting.append(task)
+
+    def _search(self, task: Task, error: WorkersLostError) -> None:
+        if self._stage.probe is None or task.index in self._searches:
+            raise SwimmyError(
+                f"{error}, and no single object is at fault. Give each worker more memory, or make partitions smaller; "
+                "what is done is kept. The log of the workers says more."
+            ) from error
+        self._searches[task.index] = search = Search()
+        whole = Piece(task, 0, task.n_objects)
+        pieces = _halves(whole) if task.n_objects > 1 else [whole]
+        search.n_open = len(pieces)
+        self._waiting.extendleft(reversed(pieces))
+
+    def _take_piece(self, piece: Piece, error: BaseException | None) -> None:
+        search = self._searches[piece.task.index]
+        search.n_open -= 1
+        if isinstance(error, WorkersLostError):
+            if piece.hi - piece.lo == 1:
+                search.found.append(piece.lo)
+            else:
+                search.n_open += 2
+                self._waiting.extendleft(reversed(_halves(piece)))
+        if search.n_open == 0:
+            ledger = piece.task.ledger
+            leave_out(ledger, piece.task.name, search.found)
+            clear_attempts(ledger, piece.task.name)
+            self._waiting.appendleft(piece.task)
+
+
+__all__ = ["MAX_FAILURES", "MAX_LOST_WORKERS", "DaskWorkers"]

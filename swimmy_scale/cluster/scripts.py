@@ -1,0 +1,218 @@
+"""Texts of the batch jobs: worker jobs by dask-jobqueue's writer, the driver's job around this program."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import dask
+from dask_jobqueue.slurm import SLURMJob
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.site import Group, JobSpec, Site
+
+CONFIG_NAME = "swimmy-scale"
+EXIT_TIME_IS_UP = 75
+
+DRIVER_TEMPLATE = Template(
+    """$shebang
+
+$header
+$prologue
+# What there is before and after tells whether this driver got anywhere.
+count() { find $run/receipts $run/models -type f 2>/dev/null | wc -l; }
+before=$$(count)
+cancelled=no
+$command &
+driver=$$!
+# The end of the walltime is near: stop, hand over.
+trap 'kill -USR1 "$$driver" 2>/dev/null' USR1
+# Somebody cancelled the job, or it is preempted: take the workers along.
+trap 'cancelled=yes; kill -TERM "$$driver" 2>/dev/null' TERM
+while :; do
+    wait "$$driver"
+    status=$$?
+    kill -0 "$$driver" 2>/dev/null || break
+done
+echo "driver of job $$SLURM_JOB_ID ended with status $$status"
+case "$$status" in
+    0 | 3) exit 0 ;;   # 3: finished, with objects in quarantine
+    $time_is_up) ;;
+    *) [ "$$status" -gt 128 ] && [ "$$cancelled" = no ] || exit "$$status" ;;
+esac
+$again
+"""
+)
+AGAIN = Template(
+    """if [ "$$status" -gt 128 ] && [ "$$(count)" -le "$$before" ]; then
+    echo "it died without getting anywhere, so it is not submitted again"
+    exit "$$status"
+fi
+echo "submitted again as job $$(env -u SLURM_MEM_PER_NODE -u SLURM_MEM_PER_CPU sbatch --parsable $script)"
+"""
+)
+CHAINED = 'echo "the next job of the chain goes on"\nexit "$status"'
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run directory keeps what belongs to its batch jobs.
+
+    Attributes
+    ----------
+    run : Path
+        Absolute; all of it is on the file system that nodes share.
+    """
+
+    run: Path
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w./+@:,=-]+", str(self.run)):
+            raise SwimmyError(
+                f"{self.run}: a run directory for Slurm has only letters, digits and ./+@:,=-_ in its path, because "
+                "it stands in job scripts. Choose another --output."
+            )
+
+    @property
+    def tag(self) -> str:
+        """What names of all jobs of this run start with."""
+        return f"swimmy-{hashlib.sha256(str(self.run).encode()).hexdigest()[:8]}"
+
+    @property
+    def log(self) -> Path:
+        """Logs of drivers and workers."""
+        return self.run / "log"
+
+    @property
+    def jobs(self) -> Path:
+        """Job scripts, the site file and Dask's configuration, as they were submitted."""
+        return self.log / "jobs"
+
+    @property
+    def tls(self) -> Path:
+        """Keys of the running driver."""
+        return self.log / "tls"
+
+    @property
+    def scheduler_file(self) -> Path:
+        """Where workers read the address of the running driver."""
+        return self.log / "scheduler.json"
+
+    @property
+    def dask_config(self) -> Path:
+        """Dask's configuration for workers."""
+        return self.jobs / "dask.yaml"
+
+    def script(self, name: str) -> Path:
+        """The job script of the driver or of a group."""
+        return self.jobs / f"{name}.sh"
+
+    def job_name(self, name: str) -> str:
+        """Name of a group's jobs."""
+        return f"{self.tag}-{name}"
+
+
+def _job(
+    spec: JobSpec, places: Places, job_name: str, name: str, directives: Sequence[str], worker_args: Sequence[str] = ()
+) -> SLURMJob:
+    """The writer of dask-jobqueue, set from a site file alone: a user's own Dask configuration does not count."""
+    settings = {
+        "name": job_name,
+        "cores": spec.cores,
+        "processes": spec.processes,
+        "memory": f"{int(spec.memory)}B",
+        "python": shlex.quote(spec.python or sys.executable),
+        "interface": spec.interface,
+        "death-timeout": round(spec.death_timeout),
+        "local-directory": spec.local_directory,
+        "shared-temp-directory": None,
+        "extra": None,
+        "worker-command": "distributed.cli.dask_worker",
+        "worker-extra-args": [*worker_args, *spec.worker_extra_args],
+        "shebang": spec.shebang,
+        "queue": spec.queue,
+        "account": spec.account,
+        "walltime": spec.walltime,
+        "env-extra": None,
+        "job-script-prologue": _prologue(spec, places),
+        "job-cpu": spec.job_cpu,
+        "job-mem": spec.job_mem,
+        "job-extra": None,
+        "job-extra-directives": [f"--chdir={places.log}", *directives, *spec.job_extra_directives],
+        "job-directives-skip": list(spec.job_directives_skip),
+        "log-directory": str(places.log / "workers"),
+    }
+    with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
+        return SLURMJob(f"--scheduler-file {places.scheduler_file}", name=name, config_name=CONFIG_NAME)
+
+
+def _prologue(spec: JobSpec, places: Places) -> list[str]:
+    # A prologue that fails ends the job at once, with its message in the log.
+    own = ["set -e", *spec.job_script_prologue, "set +e"] if spec.job_script_prologue else []
+    return [*own, f"export DASK_CONFIG={places.dask_config}"]
+
+
+def resource(group: Group) -> str:
+    """Dask resource that each worker of a group offers one of."""
+    return "GPU" if group.gpus else "CPU"
+
+
+def worker_script(group: Group, places: Places) -> str:
+    """The job script of a group's workers; the same text for each of its jobs."""
+    spec = group.spec
+    directives = ["--no-requeue"]
+    asks = any(re.match(r"--(gres|gpus)", line) for line in spec.job_extra_directives)
+    if group.gpus and not asks:
+        directives.append("--gres=gpu:1")
+    args = [
+        "--resources",
+        f"{resource(group)}=1",
+        "--no-dashboard",
+        "--protocol",
+        "tls://",
+        *(f"--tls-{name} {places.tls / file}" for name, file in _TLS_FILES),
+    ]
+    # The shell puts the job's number into the worker's name: a name is never used twice.
+    name = f"{group.name}-${{SLURM_JOB_ID}}"
+    script: str = _job(spec, places, places.job_name(group.name), name, directives, args).job_script()
+    return script
+
+
+_TLS_FILES = (("ca-file", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem"))
+
+
+def driver_script(site: Site, places: Places, command: Sequence[str], chained: bool) -> str:
+    """The job script of the driver.
+
+    Parameters
+    ----------
+    command : sequence of str
+        What it runs.
+    chained : bool
+        Whether the next job is in the queue already, so that this one does not submit itself again.
+    """
+    directives = [
+        f"--signal=B:USR1@{site.section.signal_seconds}",
+        # One driver of a run at a time; after a failed node it starts again by itself.
+        "--dependency=singleton",
+        "--requeue",
+        "--open-mode=append",
+    ]
+    job = _job(site.driver, places, places.tag, "driver", directives)
+    header = re.sub(r"(#SBATCH -[eo]) .*", rf"\1 {places.log}/driver-%j.log", str(job.job_header))
+    script = shlex.quote(str(places.script("driver")))
+    return DRIVER_TEMPLATE.substitute(
+        shebang=site.driver.shebang,
+        header=header,
+        prologue="\n".join(_prologue(site.driver, places)[:-1]),
+        run=shlex.quote(str(places.run)),
+        command=shlex.join(command),
+        time_is_up=EXIT_TIME_IS_UP,
+        again=CHAINED if chained else AGAIN.substitute(script=script),
+    )

@@ -1,0 +1,104 @@
+"""Slurm's own commands: submit, look, cancel."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swimmy_scale.errors import SwimmyError
+
+TIMEOUT_SECONDS = 60.0
+# Why a pending job will never start, as squeue puts it.
+HOPELESS = re.compile(
+    "BadConstraints|InvalidAccount|InvalidQOS|PartitionNodeLimit|PartitionTimeLimit|PartitionInactive"
+    "|.*MaxWallDurationPerJobLimit|.*MaxCpuPerJobLimit|.*MaxMemoryPerJob|.*MaxGRESPerJob|DependencyNeverSatisfied"
+)
+
+
+class SlurmError(SwimmyError):
+    """A Slurm command failed."""
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job that is in the queue or runs.
+
+    Attributes
+    ----------
+    job_id : str
+    name : str
+    state : str
+        Such as ``PENDING``, ``RUNNING``, ``COMPLETING``.
+    reason : str
+        Why it is pending.
+    """
+
+    job_id: str
+    name: str
+    state: str
+    reason: str
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started."""
+        return self.state not in ("PENDING", "CONFIGURING")
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether it will never start."""
+        return self.state == "PENDING" and HOPELESS.fullmatch(self.reason) is not None
+
+
+def _call(*command: str) -> str:
+    # A job's own settings must not rule the jobs that are submitted from inside of it.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SBATCH_"))
+    }
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment, check=False
+        )
+    except FileNotFoundError as error:
+        raise SlurmError(
+            f"{command[0]}: not found. Give the command on a machine that has Slurm's commands."
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SlurmError(f"{command[0]}: no answer from Slurm in {TIMEOUT_SECONDS:.0f} s. Is slurmctld up?") from error
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise SlurmError(f"{command[0]} failed with status {done.returncode}: {said}")
+    return done.stdout
+
+
+def submit(script: Path, options: Sequence[str] = ()) -> str:
+    """Submit a job script; its job id.
+
+    Raises
+    ------
+    SlurmError
+        When Slurm refuses it, with what it said.
+    """
+    try:
+        return _call("sbatch", "--parsable", *options, str(script)).strip().split(";")[0]
+    except SlurmError as error:
+        raise SlurmError(f"{error} ({script})") from error
+
+
+def queued(prefix: str) -> dict[str, QueuedJob]:
+    """Jobs of this user that wait or run and whose name starts with ``prefix``, by job id."""
+    lines = _call("squeue", "--noheader", "--user", str(os.getuid()), "--format", "%A|%j|%T|%r").splitlines()
+    jobs = (QueuedJob(*(part.strip() for part in line.split("|", 3))) for line in lines if line.count("|") >= 3)
+    return {job.job_id: job for job in jobs if job.name.startswith(prefix)}
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """Cancel jobs; those that ended by themselves are no error."""
+    ids = sorted(set(job_ids))
+    if ids:
+        _call("scancel", "--quiet", *ids)

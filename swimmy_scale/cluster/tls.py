@@ -1,0 +1,40 @@
+"""Keys that live as long as one driver: whoever cannot read them cannot speak with its scheduler."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from distributed.security import Security
+
+
+@contextlib.contextmanager
+def tls_files(folder: Path) -> Iterator[Security]:
+    """A fresh certificate authority, certificate and key as files, removed at the end.
+
+    Parameters
+    ----------
+    folder : Path
+        On the file system that driver and workers share; made with mode 0700, the files with 0600.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    try:
+        made = Security.temporary().get_tls_config_for_role("worker")
+        paths = {}
+        for name in ("ca_file", "cert", "key"):
+            path = folder / f"{name.removesuffix('_file')}.pem"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(made[name])
+            paths[name] = str(path)
+        roles = {
+            f"tls_{role}_{name}": paths[name] for role in ("client", "scheduler", "worker") for name in ("cert", "key")
+        }
+        yield Security(tls_ca_file=paths["ca_file"], require_encryption=True, **roles)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,123 @@
+"""Tasks that end the process which performs them: counted on disk, and which objects are left out for it.
+
+A worker can die of anything: its job is cancelled, its node fails, or an object makes a library crash. Dask
+cannot tell these apart, so each attempt leaves a mark while it lasts; a mark that is left tells that a process
+ended in the middle. After some of them the driver looks for the object at fault, piece by piece.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swimmy_scale import receipts as commit
+from swimmy_scale.receipts import Ledger
+from swimmy_scale.stages.engine import Task
+
+FORMAT_VERSION = 1
+MAX_LOST_WORKERS = 3
+
+
+class WorkersLostError(Exception):
+    """So many processes ended in the middle of a task that it is not tried on another one."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows ``lo`` to ``hi`` of a task, counted from the task's first."""
+
+    task: Task
+    lo: int
+    hi: int
+
+    @property
+    def name(self) -> str:
+        """Name of its attempts."""
+        return f"{self.task.name}.{self.lo}-{self.hi}"
+
+    @property
+    def max_lost_workers(self) -> int:
+        """A single object is blamed only after several workers; a larger piece is just cut again."""
+        return MAX_LOST_WORKERS if self.hi - self.lo == 1 else 1
+
+
+def _folder(ledger: Ledger) -> Path:
+    return ledger.folder / "attempts" / ledger.stage
+
+
+def clear_attempts(ledger: Ledger, name: str = "") -> None:
+    """Forget the attempts of one task, or of the whole stage."""
+    shutil.rmtree(_folder(ledger) / name, ignore_errors=True)
+
+
+def _marked[T](ledger: Ledger, name: str, max_lost_workers: int, work: Callable[[], T]) -> T:
+    folder = _folder(ledger) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    left = sorted(path.name.rsplit("-", 1)[0] for path in folder.iterdir())
+    if len(left) >= max_lost_workers:
+        raise WorkersLostError(f"{ledger.stage} {name} ended {len(left)} workers: {', '.join(left)}")
+    mark = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+    mark.touch()
+    try:
+        return work()
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def attempt[T](perform: Callable[[Any], T], task: Task) -> T:
+    """Perform a task, with a mark on disk while it lasts.
+
+    Raises
+    ------
+    WorkersLostError
+        In place of performing it, when `MAX_LOST_WORKERS` processes ended in the middle of it.
+    """
+    return _marked(task.ledger, task.name, MAX_LOST_WORKERS, lambda: perform(task))
+
+
+def attempt_piece(probe: Callable[[Any, int, int], None], piece: Piece) -> None:
+    """Process a piece of a task and write nothing.
+
+    Raises
+    ------
+    WorkersLostError
+        In place of it, when it has ended `Piece.max_lost_workers` processes.
+    """
+    _marked(
+        piece.task.ledger,
+        piece.name,
+        piece.max_lost_workers,
+        lambda: probe(piece.task, piece.lo, piece.hi),
+    )
+
+
+def _left_out_path(ledger: Ledger, name: str) -> Path:
+    return ledger.folder / "left-out" / ledger.stage / f"{name}.json"
+
+
+def left_out(ledger: Ledger, name: str) -> list[int]:
+    """Rows of a task, counted from its first, that are not processed because they ended workers."""
+    try:
+        content = json.loads(_left_out_path(ledger, name).read_text())
+        checksum = content.pop("checksum")
+        if checksum == commit.digest_json(content) and content["format_version"] == FORMAT_VERSION:
+            return [int(row) for row in content["rows"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return []
+
+
+def leave_out(ledger: Ledger, name: str, rows: Iterable[int]) -> None:
+    """Leave more rows of a task out, from now on and in every later run."""
+    content = {"format_version": FORMAT_VERSION, "rows": sorted({*left_out(ledger, name), *rows})}
+    commit.write_json(_left_out_path(ledger, name), {**content, "checksum": commit.digest_json(content)})
+
+
+LEFT_OUT_REASON = f"processing it ended {MAX_LOST_WORKERS} workers one after the other"
