@@ -20,3 +20,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real survey data are not at {folder}")
     return folder
+
+
+# Two processes share the files. These take longest, mostly by waiting, so they start first.
+LONGEST = ("test_slurm_run.py", "test_run.py", "test_throwaway_slurm.py", "test_simulate.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; tests inside of a file keep their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))

@@ -88,7 +88,9 @@ THIRD_PARTY = {
 }
 PURE_THIRD_PARTY = {"numpy"}
 # Pure rooms take arrays and return arrays. The job description alone reads a file: its own.
-PURE = sorted(name for name, floor in FLOORS.items() if floor <= 1 and name not in {"job", "site", "yaml_text", "quiet"})
+PURE = sorted(
+    name for name, floor in FLOORS.items() if floor <= 1 and name not in {"job", "site", "yaml_text", "quiet"}
+)
 NOT_PURE = {
     *("asyncio", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random", "shutil", "socket"),
     *("subprocess", "tempfile", "threading", "time"),

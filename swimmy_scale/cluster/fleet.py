@@ -212,7 +212,7 @@ class Fleet:
 
     def _tail(self, group: str) -> str:
         logs = sorted(
-            (self._places.log / "workers").glob(f"{self._places.job_name(group)}-*.err"),
+            self._places.workers.glob(f"{group}-*.log"),
             key=lambda path: path.stat().st_mtime_ns,
         )
         lines = [line for path in logs[-1:] for line in path.read_text(errors="replace").splitlines()[-TAIL_LINES:]]
@@ -250,7 +250,7 @@ def write_scripts(site: Site, places: Places) -> None:
             level = level.setdefault(parent, {})
         level[last] = value
     write_atomically(places.dask_config, yaml.safe_dump(nested).encode())
-    (places.log / "workers").mkdir(parents=True, exist_ok=True)
+    places.workers.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -95,6 +95,11 @@ class Places:
         return self.log / "jobs"
 
     @property
+    def workers(self) -> Path:
+        """Logs of worker jobs."""
+        return self.log / "workers"
+
+    @property
     def tls(self) -> Path:
         """Keys of the running driver."""
         return self.log / "tls"
@@ -119,7 +124,13 @@ class Places:
 
 
 def _job(
-    spec: JobSpec, places: Places, job_name: str, name: str, directives: Sequence[str], worker_args: Sequence[str] = ()
+    spec: JobSpec,
+    places: Places,
+    job_name: str,
+    output: str,
+    name: str,
+    directives: Sequence[str],
+    worker_args: Sequence[str] = (),
 ) -> SLURMJob:
     """The writer of dask-jobqueue, set from a site file alone: a user's own Dask configuration does not count."""
     settings = {
@@ -144,9 +155,16 @@ def _job(
         "job-cpu": spec.job_cpu,
         "job-mem": spec.job_mem,
         "job-extra": None,
-        "job-extra-directives": [f"--chdir={places.log}", *directives, *spec.job_extra_directives],
+        "job-extra-directives": [
+            f"--chdir={places.log}",
+            f"--output={output}",
+            f"--error={output}",
+            *directives,
+            *spec.job_extra_directives,
+        ],
         "job-directives-skip": list(spec.job_directives_skip),
-        "log-directory": str(places.log / "workers"),
+        # Its own log option makes the folder at once, also when a script is only printed.
+        "log-directory": None,
     }
     with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
         return SLURMJob(f"--scheduler-file {places.scheduler_file}", name=name, config_name=CONFIG_NAME)
@@ -180,7 +198,8 @@ def worker_script(group: Group, places: Places) -> str:
     ]
     # The shell puts the job's number into the worker's name: a name is never used twice.
     name = f"{group.name}-${{SLURM_JOB_ID}}"
-    script: str = _job(spec, places, places.job_name(group.name), name, directives, args).job_script()
+    output = f"{places.workers}/{group.name}-%j.log"
+    script: str = _job(spec, places, places.job_name(group.name), output, name, directives, args).job_script()
     return script
 
 
@@ -204,12 +223,11 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
         "--requeue",
         "--open-mode=append",
     ]
-    job = _job(site.driver, places, places.tag, "driver", directives)
-    header = re.sub(r"(#SBATCH -[eo]) .*", rf"\1 {places.log}/driver-%j.log", str(job.job_header))
+    job = _job(site.driver, places, places.tag, f"{places.log}/driver-%j.log", "driver", directives)
     script = shlex.quote(str(places.script("driver")))
     return DRIVER_TEMPLATE.substitute(
         shebang=site.driver.shebang,
-        header=header,
+        header=job.job_header,
         prologue="\n".join(_prologue(site.driver, places)[:-1]),
         run=shlex.quote(str(places.run)),
         command=shlex.join(command),
