@@ -8,7 +8,8 @@ import logging
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from swimmy_scale.cluster.driver import Submission, TimeIsUpError, dashboard_hel
 from swimmy_scale.cluster.fleet import slurm_workers
 from swimmy_scale.cluster.local import local_workers
 from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
+from swimmy_scale.console import print_paths, print_summary
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Job, Settings, load_job
 from swimmy_scale.progress import Record, Watch, describe_record, read_record
@@ -29,10 +31,11 @@ from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.site import Site, load_site
 from swimmy_scale.stages import single
 from swimmy_scale.stages.carried import read_carried
-from swimmy_scale.stages.engine import WorkersFor
-from swimmy_scale.stages.run import Run, check_inputs, run_job, run_status
+from swimmy_scale.stages.engine import Session, WorkersFor
+from swimmy_scale.stages.inputs import ledger_beside
+from swimmy_scale.stages.run import Run, run_job, run_status
 from swimmy_scale.stages.select import select as select_candidates
-from swimmy_scale.stages.verify import verify_output
+from swimmy_scale.stages.verify import Verifier
 
 EXIT_FAILED = 1
 EXIT_QUARANTINED = 3
@@ -325,6 +328,13 @@ def select_command(scores: Path, output: Path, thresholds_from: Path | None, set
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
 
 
+def site_from(path: Path | None, n_workers: int | None) -> Site | None:
+    """The site of a file; None where there is no file."""
+    if path is not None and n_workers is not None:
+        raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
+    return None if path is None else load_site(path)
+
+
 @main.command("run")
 @click.argument("job_path", metavar="JOB", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The run directory.")
@@ -342,27 +352,35 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
       swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
     job, output = load_job(job_path, Job), output.absolute()
-    site = load_site(site_path) if site_path else None
-    if site is not None and n_workers is not None:
-        raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
+    site = site_from(site_path, n_workers)
     with Watch(record=Record(output / "log" / "progress.json")) as watch, driver_signals():
         if site is not None and site.is_slurm:
-            summary = run_on_slurm(Run(output, job, site.groups_for(True)[0].n_threads), site, watch)
+            n_threads, session = site.groups_for(True)[0].n_threads, slurm_session(site, output, watch)
         else:
             number, pool = worker_pool(site.section.workers if site else n_workers)
-            summary = run_job(Run(output, job, scoring_threads(job, number)), pool, watch)
+            n_threads, session = scoring_threads(job, number), local_session(pool)
+        summary = run_job(Run(output, job, n_threads), session, watch)
     print_summary(summary)
     print_paths(output, job.select.formats)
     exit_with(summary["quarantined"])
 
 
-def run_on_slurm(run: Run, site: Site, watch: Watch) -> dict[str, Any]:
-    """Do a job with batch jobs as workers."""
-    check_inputs(run)
-    with slurm_workers(site, run.directory) as workers:
-        watch.see_workers(workers.describe)
-        click.echo(f"dashboard: {dashboard_help(workers.dashboard)}", err=True)
-        return run_job(run, workers, watch)
+def local_session(pool: WorkersFor) -> Session:
+    """Worker processes that each stage starts for itself."""
+    return lambda: nullcontext(pool)
+
+
+def slurm_session(site: Site, place: Path, watch: Watch) -> Session:
+    """Batch jobs as workers; scripts, keys and logs lie in ``place``."""
+
+    @contextmanager
+    def session() -> Iterator[WorkersFor]:
+        with slurm_workers(site, place) as workers:
+            watch.see_workers(workers.describe)
+            click.echo(f"dashboard: {dashboard_help(workers.dashboard)}", err=True)
+            yield workers
+
+    return session
 
 
 @main.command("submit")
@@ -424,7 +442,9 @@ def status_command(run: Path, as_json: bool) -> None:
 
 @main.command("verify")
 @click.argument("output", metavar="RUN", type=PATH)
-def verify_command(output: Path) -> None:
+@site_option
+@worker_option
+def verify_command(output: Path, site_path: Path | None, n_workers: int | None) -> None:
     """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train` or `score` made.
 
     What is damaged or missing is listed, one line a file; the command that made it then repairs just that.
@@ -433,7 +453,16 @@ def verify_command(output: Path) -> None:
     Example:
       swimmy-scale verify demo/run
     """
-    damage = verify_output(output.absolute())
+    output = output.absolute()
+    site = site_from(site_path, n_workers)
+    with Watch() as watch, driver_signals():
+        session: Session
+        if site is not None and site.is_slurm:
+            is_run = (output / "receipts").is_dir()
+            session = slurm_session(site, output if is_run else ledger_beside(output, "").folder, watch)
+        else:
+            session = local_session(worker_pool(site.section.workers if site else n_workers)[1])
+        damage = Verifier(session, watch).output(output)
     for item in damage:
         click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
     if damage:
@@ -441,45 +470,3 @@ def verify_command(output: Path) -> None:
             f"{len(damage)} damaged or missing. Give the command that made them again: it repairs just these."
         )
     click.echo("every file is as its receipt says")
-
-
-def print_summary(summary: dict[str, Any]) -> None:
-    """The short table of a run."""
-    console = Console(highlight=False)
-    if summary["simulated"]:
-        console.print("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
-    given, scored, quarantined = (summary[key] for key in ("given", "scored", "quarantined"))
-    console.print(f"{given:,} given = {scored:,} scored + {quarantined:,} quarantined")
-    for code, number in summary["quarantined_by_code"].items():
-        console.print(f"  {number:,} {code}")
-    console.print(f"{summary['in_sample']:,} in the sample after the cuts")
-    bands = list(next(iter(summary["thresholds"].values())))
-    table = Table("level", "top", *bands, title="Thresholds", title_justify="left")
-    for level, by_band in summary["thresholds"].items():
-        table.add_row(level, f"{summary['levels'][level]:.4%}", *(f"{value:.5g}" for value in by_band.values()))
-    console.print(table)
-    first = next(iter(summary["selected"]))
-    rows = summary["selected"][first]["rows"]
-    sizes = {group: count["n_objects"] for group, count in rows["any"].items()}
-    table = Table("in band", title=f"Candidates at {first}, of all objects in each class", title_justify="left")
-    for group, size in sizes.items():
-        table.add_column(f"{group}\n{size:,}", justify="right")
-    for name, counts in rows.items():
-        table.add_row(name, *(selected_cell(counts[group]) for group in sizes))
-    console.print(table)
-
-
-def selected_cell(count: dict[str, Any]) -> str:
-    """One cell of the table of candidates: how many, and how much of the class."""
-    return f"{count['n_selected']:,} " + ("-" if count["percent"] is None else f"{count['percent']:.1f}%")
-
-
-def print_paths(run: Path, formats: Sequence[str]) -> None:
-    """Where the results are and how to open them."""
-    first, *others = formats
-    also = f" (also {', '.join('.' + name for name in others)})" if others else ""
-    click.echo(f"candidates  {run / f'candidates.{first}'}{also}")
-    click.echo(f"summary     {run / 'summary.json'}")
-    click.echo(f"quarantine  {run / 'quarantine.csv'}")
-    click.echo(f"picture     {run / 'candidates.png'}")
-    click.echo(f"open it     python -c \"import xarray; print(xarray.open_zarr('{run / 'scores.zarr'}'))\"")

@@ -160,9 +160,9 @@ class Watch:
         self._looker: threading.Thread | None = None
         self._last_line = 0.0
 
-    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None) -> None:
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
-        unit, total = (poll.unit, poll.total) if poll else ("objects", n_objects)
+        unit, total = (poll.unit, poll.total) if poll else (unit, n_objects)
         n_done = poll.count() if poll else n_done
         self._poll, self._stage = poll, StageProgress(stage, unit, total, n_done)
         self._last_line = time.monotonic()

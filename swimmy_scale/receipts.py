@@ -269,20 +269,47 @@ class Damage:
     reason: str
 
 
-def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
-    """Compare every byte of every committed file with its receipt.
+@dataclass(frozen=True)
+class OwnedFile:
+    """A committed file and the receipt that answers for it.
+
+    Attributes
+    ----------
+    stage, name : str
+        Of the receipt.
+    path : str
+        Relative to the ledger's root.
+    record : FileRecord
+    """
+
+    stage: str
+    name: str
+    path: str
+    record: FileRecord
+
+    def damage(self, root: Path) -> Damage | None:
+        """What is wrong with the file, after reading every byte of it."""
+        path = root / self.path
+        if not path.is_file():
+            return Damage(self.stage, self.name, self.path, "missing")
+        size = path.stat().st_size
+        if size != self.record.size_bytes:
+            reason = f"{size} bytes, its receipt says {self.record.size_bytes}"
+            return Damage(self.stage, self.name, self.path, reason)
+        if digest_file(path) != self.record.sha256:
+            return Damage(self.stage, self.name, self.path, "its bytes differ from its receipt")
+        return None
+
+
+def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[OwnedFile], list[Damage]]:
+    """Every committed file, and what is wrong with the receipts themselves.
 
     A finished stage must have the receipts of all its tasks, as many as ``n_tasks`` of its details.
     Where several receipts name one file (the finish of a later stage may renew a store's metadata), the
     last stage's record counts, so ``stages`` must be in order.
-
-    Returns
-    -------
-    list of Damage
-        Empty when all is well.
     """
     damage: list[Damage] = []
-    owners: dict[str, tuple[str, str, FileRecord]] = {}
+    owned: dict[str, OwnedFile] = {}
     for stage in stages:
         ledger = Ledger(folder, root, stage)
         names = ledger.names()
@@ -297,18 +324,20 @@ def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
                 where = ledger.path(name).relative_to(root).as_posix()
                 damage.append(Damage(stage, name, where, "the receipt is damaged"))
                 continue
-            for key, record in receipt.files.items():
-                owners[key] = (stage, name, record)
-    for key, (stage, name, record) in owners.items():
-        path = root / key
-        if not path.is_file():
-            damage.append(Damage(stage, name, key, "missing"))
-        elif path.stat().st_size != record.size_bytes:
-            size = path.stat().st_size
-            damage.append(Damage(stage, name, key, f"{size} bytes, its receipt says {record.size_bytes}"))
-        elif digest_file(path) != record.sha256:
-            damage.append(Damage(stage, name, key, "its bytes differ from its receipt"))
-    return damage
+            owned |= {key: OwnedFile(stage, name, key, record) for key, record in receipt.files.items()}
+    return list(owned.values()), damage
+
+
+def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
+    """Compare every byte of every committed file with its receipt (see `owned_files`).
+
+    Returns
+    -------
+    list of Damage
+        Empty when all is well.
+    """
+    files, damage = owned_files(folder, root, stages)
+    return damage + [found for file in files if (found := file.damage(root)) is not None]
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import yaml
 
 from swimmy_scale.job import Job, load_job
 from swimmy_scale.progress import Watch
+from swimmy_scale.receipts import Damage
 from swimmy_scale.scores import Scores
 from swimmy_scale.simulate import SimulationPlan, simulate
-from swimmy_scale.stages.engine import SerialWorkers, Stage
+from swimmy_scale.stages.engine import SerialWorkers, Work
 from swimmy_scale.stages.run import Run, run_job
+from swimmy_scale.stages.verify import Verifier
 
 N_OBJECTS = 240
 # The network is the paper's, only narrower: the tests are about the path, not about the science.
@@ -29,7 +32,7 @@ class Serial:
     def __init__(self) -> None:
         self.n_tasks = 0
 
-    def __call__(self, stage: Stage, n_tasks: int) -> Serial:
+    def __call__(self, stage: Work, n_tasks: int) -> Serial:
         self.n_tasks += n_tasks
         return self
 
@@ -71,11 +74,17 @@ def write_job(path: Path, folder: Path, /, **sections: Any) -> Path:
     return path
 
 
+def verify(path: Path) -> list[Damage]:
+    """Verify a run directory or one stage's output in this process."""
+    with Watch() as watch:
+        return Verifier(lambda: nullcontext(Serial()), watch).output(path)
+
+
 def run_serially(job: Path, output: Path) -> tuple[dict[str, Any], Serial]:
     """Run a job in this process."""
     workers = Serial()
     with Watch() as watch:
-        summary = run_job(Run(output, load_job(job, Job), 1), workers, watch)
+        summary = run_job(Run(output, load_job(job, Job), 1), lambda: nullcontext(workers), watch)
     return summary, workers
 
 

@@ -67,7 +67,7 @@ class Watcher:
         self.polled: Poll | None = None
         self.n_workers_for: list[int] = []
 
-    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None) -> None:
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         self.started, self.polled = (n_objects, n_done), poll
 
     def advance(self, receipt: Receipt) -> None:

@@ -40,6 +40,7 @@ FLOORS = {
     "cluster": 5,
     "progress": 5,
     "simulate": 5,
+    "console": 5,
     "cli": 6,
     "__main__": 6,
 }
@@ -82,6 +83,7 @@ THIRD_PARTY = {
     "stages": {"numpy"},
     "cluster": {"dask", "distributed", "dask_jobqueue", "yaml"},
     "progress": {"rich"},
+    "console": {"click", "rich"},
     "simulate": {"numpy", "scipy", "astropy", "galsim"},
     "cli": {"click", "rich"},
     "__main__": set(),

@@ -27,6 +27,7 @@ from survey_runs import (
     make_survey,
     run_serially,
     start,
+    verify,
     write_job,
 )
 
@@ -35,7 +36,6 @@ from swimmy_scale.receipts import FINISHED, Ledger
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.run import STAGES, run_status
 from swimmy_scale.stages.select import sample_thresholds
-from swimmy_scale.stages.verify import verify_output, verify_run
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -214,7 +214,7 @@ def test_driver_killed_in_every_stage(reference: Path, job: Path, tmp_path: Path
     assert {"ingest", "train", "score"} <= set(killed)
     assert call("run", job, "--output", run, "--workers", 2).returncode == 3
     assert_same_results(run, reference)
-    assert verify_run(run) == []
+    assert verify(run) == []
     assert not list(run.rglob("*.partial"))
 
 
@@ -276,11 +276,11 @@ DAMAGED = (
 @pytest.mark.parametrize("name", DAMAGED)
 def test_flipped_bit_is_found_and_repaired(copied: Path, reference: Path, job: Path, name: str) -> None:
     flip(copied / name)
-    damage = verify_run(copied)
+    damage = verify(copied)
     assert [item.path for item in damage] == [name]
     before = {path: path.stat().st_mtime_ns for path in (copied / "receipts").rglob("0*.json")}
     run_serially(job, copied)
-    assert verify_run(copied) == []
+    assert verify(copied) == []
     assert_same_results(copied, reference)
     after = {path: path.stat().st_mtime_ns for path in (copied / "receipts").rglob("0*.json")}
     again = {path.parent.name for path in after if before.get(path) != after[path]}
@@ -290,7 +290,7 @@ def test_flipped_bit_is_found_and_repaired(copied: Path, reference: Path, job: P
 def test_missing_files_are_found(copied: Path, job: Path, reference: Path) -> None:
     (copied / "scores.zarr/score/c/0/0").unlink()
     (copied / "candidates.ecsv").unlink()
-    assert sorted(item.reason for item in verify_run(copied)) == ["missing", "missing"]
+    assert sorted(item.reason for item in verify(copied)) == ["missing", "missing"]
     _, workers = run_serially(job, copied)
     assert workers.n_tasks == 1
     assert_same_results(copied, reference)
@@ -333,7 +333,7 @@ def test_changed_input_is_scored_again_and_nothing_else(survey: Path, reference:
 
 def test_verify_refuses_another_folder(tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"neither a run directory .* nor the output of one stage"):
-        verify_output(tmp_path)
+        verify(tmp_path)
 
 
 def test_unfinished_partitions_alone_are_done(copied: Path, job: Path, reference: Path) -> None:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from survey_runs import NETWORK, make_survey, run_serially, write_job
+from survey_runs import NETWORK, make_survey, run_serially, verify, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import driver_lock
 from swimmy_scale.stages.inputs import cutouts_ledger, ledger_beside
-from swimmy_scale.stages.verify import verify_output
 
 SETTINGS = "storage: {partition_objects: 32, chunk_objects: 16}\n"
 
@@ -49,7 +48,7 @@ def test_names_that_start_alike_do_not_share_receipts(survey: Path, tmp_path: Pa
         ingest(survey, tmp_path / name)
         assert (tmp_path / name / "image").is_dir()
         assert (tmp_path / f"{name}.quarantine.csv").is_file()
-        assert verify_output(tmp_path / name) == []
+        assert verify(tmp_path / name) == []
 
 
 def test_a_store_made_alone_is_verified_and_repaired(survey: Path, tmp_path: Path) -> None:
@@ -58,10 +57,10 @@ def test_a_store_made_alone_is_verified_and_repaired(survey: Path, tmp_path: Pat
     damaged = store / "image/c/1/0/0/0"
     whole = damaged.read_bytes()
     flip(damaged)
-    assert [item.path for item in verify_output(store)] == ["cutouts.zarr/image/c/1/0/0/0"]
+    assert [item.path for item in verify(store)] == ["cutouts.zarr/image/c/1/0/0/0"]
     ingest(survey, store)
     assert damaged.read_bytes() == whole
-    assert verify_output(store) == []
+    assert verify(store) == []
     said = ingest(survey, store)
     assert "sources were not looked at again; for new files remove" in said
     assert str(ledger_beside(store, "ingest").path("finished")) in said.replace("\n", "")
@@ -74,16 +73,16 @@ def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, tmp_p
     train = {"network": NETWORK, "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 8}, "n_threads": 1}
     job = write_job(tmp_path / "job.yaml", survey, catalogue=None, ingest=None, cutouts=str(store), train=train)
     run_serially(job, tmp_path / "run")
-    assert verify_output(tmp_path / "run") == []
+    assert verify(tmp_path / "run") == []
     flip(store / "ra/c/0")
-    assert [item.path for item in verify_output(tmp_path / "run")] == [str(store / "ra/c/0")]
+    assert [item.path for item in verify(tmp_path / "run")] == [str(store / "ra/c/0")]
     ingest(survey, store)
-    assert verify_output(tmp_path / "run") == []
+    assert verify(tmp_path / "run") == []
     with (
         driver_lock(cutouts_ledger(store).folder),
         pytest.raises(SwimmyError, match=r"cutouts.zarr is in use by process"),
     ):
-        verify_output(tmp_path / "run")
+        verify(tmp_path / "run")
 
 
 def test_receipts_beside_a_store_go_before_those_of_a_run_around_it(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import write_atomically
 from swimmy_scale.site import Group, Site
-from swimmy_scale.stages.engine import Stage, Workers
+from swimmy_scale.stages.engine import Work, Workers
 
 log = logging.getLogger("swimmy_scale")
 
@@ -36,7 +36,12 @@ MAX_DEAD_ON_ARRIVAL = 3
 # A worker that Dask has lost while Slurm says that its job runs: a hung node. Its job is given up.
 SECONDS_UNTIL_LOST = 60.0
 TAIL_LINES = 15
-WORKER_SETTINGS = {**SETTINGS, "distributed.comm.require-encryption": True}
+CLUSTER_SETTINGS = {
+    **SETTINGS,
+    "distributed.comm.require-encryption": True,
+    # Workers may wait in the queue for hours; the fleet says when there is no hope for them.
+    "distributed.scheduler.no-workers-timeout": None,
+}
 
 
 @dataclass
@@ -163,11 +168,21 @@ class Fleet:
         connected = self._connected()
         for state in self._groups.values():
             self._look(state, queue, connected)
-            for _ in range(state.wanted - len(state.jobs)):
-                state.jobs[slurm.submit(self._places.script(state.group.name))] = WorkerJob()
+            self._fill(state)
             if not state.wanted and state.jobs:
                 slurm.cancel(state.jobs)
                 state.jobs.clear()
+
+    def _fill(self, state: GroupState) -> None:
+        for _ in range(state.wanted - len(state.jobs)):
+            try:
+                state.jobs[slurm.submit(self._places.script(state.group.name))] = WorkerJob()
+            except slurm.SlurmError as error:
+                # With fewer jobs than wanted, as by a limit for each user, the work gets done all the same.
+                if not state.jobs:
+                    raise
+                log.warning(f"group {state.group.name} goes on with {len(state.jobs)} of {state.wanted} jobs: {error}")
+                return
 
     def _look(self, state: GroupState, queue: dict[str, slurm.QueuedJob], connected: set[str]) -> None:
         """Forget jobs that ended, give up those that hang, stop when the group is dead on arrival."""
@@ -227,7 +242,7 @@ class SlurmWorkers:
         self.dashboard = dashboard
 
     @contextlib.contextmanager
-    def __call__(self, stage: Stage, n_tasks: int) -> Iterator[Workers]:
+    def __call__(self, stage: Work, n_tasks: int) -> Iterator[Workers]:
         """Workers for ``n_tasks`` tasks of a stage: GPU workers for the network, where there are such."""
         groups = self._site.groups_for(stage.wants_gpu)
         self._fleet.want(groups, n_tasks)
@@ -243,7 +258,7 @@ def write_scripts(site: Site, places: Places) -> None:
     for group in site.groups:
         write_atomically(places.script(group.name), worker_script(group, places).encode())
     nested: dict[str, Any] = {}
-    for key, value in WORKER_SETTINGS.items():
+    for key, value in CLUSTER_SETTINGS.items():
         *parents, last = key.split(".")
         level = nested
         for parent in parents:
@@ -269,7 +284,7 @@ def slurm_workers(site: Site, run: Path) -> Iterator[SlurmWorkers]:
     interface = site.section.scheduler_interface
     host = get_ip_interface(interface) if interface else get_ip()
     with (
-        dask.config.set(WORKER_SETTINGS),
+        dask.config.set(CLUSTER_SETTINGS),
         tls_files(places.tls) as security,
         distributed.LocalCluster(
             n_workers=0,

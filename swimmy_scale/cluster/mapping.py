@@ -22,7 +22,7 @@ from swimmy_scale.stages.attempts import (
     clear_attempts,
     leave_out,
 )
-from swimmy_scale.stages.engine import Stage, Task
+from swimmy_scale.stages.engine import Task, Work
 
 Future = Any  # distributed.Future, which is generic in stubs alone
 
@@ -78,7 +78,7 @@ class DaskWorkers:
         self._client, self._n_workers, self._check = client, n_workers, check
         self._resources = {resource: 1} if resource else None
 
-    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def map(self, stage: Work, tasks: Sequence[Task]) -> Iterator[Receipt]:
         """Perform every task and yield receipts as they come.
 
         A task whose worker is lost is done by another one. One that has ended `MAX_LOST_WORKERS` of them is cut
@@ -89,9 +89,11 @@ class DaskWorkers:
         SwimmyError
             At once when a task raises it; after ``MAX_FAILURES`` when it fails in another way.
         """
-        if tasks:
-            clear_attempts(tasks[0].ledger)
+        if not tasks:
+            return
+        clear_attempts(tasks[0].ledger)
         yield from _Mapping(stage, tasks, self._submit, self._n_workers, self._check).receipts()
+        clear_attempts(tasks[0].ledger)
 
     def _submit(self, function: Callable[..., Any], argument: Any, item: Task | Piece) -> Future:
         ledger = item.ledger if isinstance(item, Task) else item.task.ledger
@@ -105,7 +107,7 @@ class _Mapping:
 
     def __init__(
         self,
-        stage: Stage,
+        stage: Work,
         tasks: Sequence[Task],
         submit: Callable[[Callable[..., Any], Any, Task | Piece], Future],
         n_workers: Callable[[], int],

@@ -58,20 +58,8 @@ class Poll:
     count: Callable[[], int]
 
 
-class Stage(Protocol):
-    """What the engine needs to know of a stage."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """The receipts of the stage."""
-
-    @property
-    def identity(self) -> str:
-        """Digest of the stage's configuration and inputs."""
-
-    @property
-    def when_finished(self) -> str:
-        """What to say where the stage was finished before, or nothing."""
+class Work(Protocol):
+    """What workers need to know of a stage."""
 
     @property
     def perform(self) -> Callable[[Any], Receipt]:
@@ -88,6 +76,22 @@ class Stage(Protocol):
     def wants_gpu(self) -> bool:
         """Whether its tasks run the network."""
 
+
+class Stage(Work, Protocol):
+    """What the engine needs to know of a stage."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The receipts of the stage."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of the stage's configuration and inputs."""
+
+    @property
+    def when_finished(self) -> str:
+        """What to say where the stage was finished before, or nothing."""
+
     def poll(self) -> Poll | None:
         """How to count what is done inside of long tasks, or None where receipts tell enough."""
 
@@ -101,14 +105,14 @@ class Stage(Protocol):
 class Workers(Protocol):
     """Something that performs tasks: this process, or a Dask cluster."""
 
-    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def map(self, stage: Work, tasks: Sequence[Task]) -> Iterator[Receipt]:
         """Perform tasks of a stage and yield receipts as they come, in any order."""
 
 
 class SerialWorkers:
     """Performs tasks one after the other in this process: the specification of every other way."""
 
-    def map(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def map(self, stage: Work, tasks: Sequence[Task]) -> Iterator[Receipt]:
         """Perform every task in order."""
         for task in tasks:
             yield stage.perform(task)
@@ -117,7 +121,7 @@ class SerialWorkers:
 class Watcher(Protocol):
     """Told of a stage's progress."""
 
-    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None) -> None:
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
 
     def advance(self, receipt: Receipt) -> None:
@@ -127,7 +131,9 @@ class Watcher(Protocol):
         """The stage is finished; ``note`` is what to know of one that was finished before."""
 
 
-WorkersFor = Callable[[Stage, int], AbstractContextManager[Workers]]
+WorkersFor = Callable[[Work, int], AbstractContextManager[Workers]]
+# Entered when the driver's lock is held, left before it is given back: two drivers never have workers at once.
+Session = Callable[[], AbstractContextManager[WorkersFor]]
 
 
 def finished(stage: Stage) -> Receipt | None:

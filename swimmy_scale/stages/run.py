@@ -18,7 +18,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger
-from swimmy_scale.stages.engine import Stage, Watcher, WorkersFor, run_stage
+from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
 from swimmy_scale.stages.picture import PictureStage
@@ -272,8 +272,13 @@ def check_inputs(run: Run) -> None:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
 
 
-def run_job(run: Run, workers: WorkersFor, watcher: Watcher) -> dict[str, Any]:
+def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
     """Do everything that the job asks for, resuming where an earlier call stopped.
+
+    Parameters
+    ----------
+    session : callable
+        Returns a context manager that yields workers for each stage (see `engine.run_stage`).
 
     Returns
     -------
@@ -285,7 +290,7 @@ def run_job(run: Run, workers: WorkersFor, watcher: Watcher) -> dict[str, Any]:
     SwimmyError
         When another driver holds the directory, the directory belongs to another job, or a stage fails.
     """
-    with commit.driver_lock(run.directory / "log", run.directory):
+    with commit.driver_lock(run.directory / "log", run.directory), session() as workers:
         sweep(run.directory)
         freeze_job(run.directory, run.job)
         check_inputs(run)

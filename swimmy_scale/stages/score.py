@@ -14,6 +14,7 @@ import numpy.typing as npt
 import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.quarantine import Code
@@ -210,7 +211,19 @@ class ScoreStage:
         """Receipts tell the progress."""
 
     def plan(self) -> Sequence[ScoreTask]:
-        """One task a partition; creates ``scores.zarr``."""
+        """One task a partition; creates ``scores.zarr``.
+
+        Raises
+        ------
+        SwimmyError
+            When the model file is not the one whose digest is known: here, before any worker is started.
+        """
+        found = commit.digest_file(self.model) if self.model.is_file() else "absent"
+        if found != self.model_sha256:
+            raise SwimmyError(
+                f"{self.model}: its sha256 is {found}, {self.model_sha256} was recorded. The file was changed or is "
+                "another one; give the right one, or train again."
+            )
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         create(self.scores, layout)

@@ -2,78 +2,144 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from swimmy_scale import receipts as commit
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, parse_job
-from swimmy_scale.receipts import Damage, Ledger
+from swimmy_scale.receipts import Damage, Ledger, OwnedFile, Receipt
+from swimmy_scale.stages.engine import SerialWorkers, Session, Task, Watcher, Workers
 from swimmy_scale.stages.inputs import cutouts_ledger, ledger_beside
 from swimmy_scale.stages.run import STAGES
 
+TASK_BYTES = 256 << 20
 
-def verify_output(path: Path) -> list[Damage]:
-    """Compare every byte with its receipt; take back the receipts of what is damaged.
 
-    Parameters
+@dataclass(frozen=True)
+class VerifyTask(Task):
+    """Some files to read and compare; ``n_objects`` is how many."""
+
+    root: Path
+    files: tuple[OwnedFile, ...]
+
+
+def verify_files(task: VerifyTask) -> Receipt:
+    """Read the files of a task; what is damaged is in the details. Nothing is written."""
+    found = [damage for file in task.files if (damage := file.damage(task.root)) is not None]
+    return Receipt("verify", task.name, "", len(task.files), details={"damage": [asdict(item) for item in found]})
+
+
+@dataclass(frozen=True)
+class VerifyWork:
+    """As much of a stage as workers need to know."""
+
+    perform: Callable[[VerifyTask], Receipt] = verify_files
+    probe: Callable[[Any, int, int], None] | None = None
+    wants_gpu: ClassVar[bool] = False
+
+
+def _tasks(ledger: Ledger, files: Sequence[OwnedFile]) -> list[VerifyTask]:
+    """The files in tasks of about `TASK_BYTES`, so that all workers read at once."""
+    parts: list[list[OwnedFile]] = []
+    size_bytes = TASK_BYTES
+    for file in files:
+        if size_bytes >= TASK_BYTES:
+            parts.append([])
+            size_bytes = 0
+        parts[-1].append(file)
+        size_bytes += file.record.size_bytes
+    return [VerifyTask(ledger, k, "", len(part), ledger.root, tuple(part)) for k, part in enumerate(parts)]
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Compares bytes with receipts, on many workers where there is much to read.
+
+    Attributes
     ----------
-    path : Path
-        A run directory, with the store that its job names by ``cutouts``; or what a stage made alone
-        (``cutouts.zarr``, ``models/``, ``scores.zarr``), with its receipts beside it.
-
-    Returns
-    -------
-    list of Damage
-        Empty when all is well. After the command that made it all of it is well again. Paths outside of
-        ``path`` are absolute.
-
-    Raises
-    ------
-    SwimmyError
-        When nothing has receipts there, or another process works on it.
+    session : callable
+        See `run.run_job`.
+    watcher : Watcher
     """
-    if (path / "receipts").is_dir():
-        return verify_run(path)
-    beside = ledger_beside(path, "").folder
-    if not beside.is_dir():
-        raise SwimmyError(
-            f"{path}: neither a run directory (no receipts folder in it) nor the output of one stage (no {beside.name} "
-            "beside it), so nothing says what its bytes should be. Check the path."
-        )
-    return _verify_folder(beside, path.parent, ("ingest", "train", "score"), beside, path)
 
+    session: Session
+    watcher: Watcher
 
-def verify_run(directory: Path) -> list[Damage]:
-    """Verify a run directory and the store of cutouts that its job names (see `verify_output`)."""
-    stages = ("job", *STAGES, "provenance")
-    damage = _verify_folder(directory / "receipts", directory, stages, directory / "log", directory)
-    try:
-        job = parse_job((directory / "job.yaml").read_text(), directory / "job.yaml", Job)
-    except (OSError, ValueError, SwimmyError):
-        return damage  # damaged itself, and listed as such
-    if job.cutouts is not None:
-        damage += [
-            replace(item, path=str(job.cutouts.parent / item.path)) for item in _verify_cutouts(job.cutouts, directory)
-        ]
-    return damage
+    def output(self, path: Path) -> list[Damage]:
+        """Compare every byte with its receipt; take back the receipts of what is damaged.
 
+        Parameters
+        ----------
+        path : Path
+            A run directory, with the store that its job names by ``cutouts``; or what a stage made alone
+            (``cutouts.zarr``, ``models/``, ``scores.zarr``), with its receipts beside it.
 
-def _verify_cutouts(cutouts: Path, directory: Path) -> list[Damage]:
-    ledger = cutouts_ledger(cutouts)
-    if not ledger.folder.is_dir():
-        raise SwimmyError(
-            f"{cutouts}: {directory / 'job.yaml'} names this store, and no receipts lie beside it. "
-            "Copy its receipts along, or ingest again."
-        )
-    beside = ledger.folder == ledger_beside(cutouts, "ingest").folder
-    lock = ledger.folder if beside else ledger.root / "log"
-    return _verify_folder(ledger.folder, ledger.root, ("ingest",), lock, cutouts)
+        Returns
+        -------
+        list of Damage
+            Empty when all is well. After the command that made it all of it is well again. Paths outside of
+            ``path`` are absolute.
 
+        Raises
+        ------
+        SwimmyError
+            When nothing has receipts there, or another process works on it.
+        """
+        if (path / "receipts").is_dir():
+            return self._run(path)
+        beside = ledger_beside(path, "").folder
+        if not beside.is_dir():
+            raise SwimmyError(
+                f"{path}: neither a run directory (no receipts folder in it) nor the output of one stage (no "
+                f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
+            )
+        return self._folder(beside, path.parent, ("ingest", "train", "score"), beside, path)
 
-def _verify_folder(folder: Path, root: Path, stages: tuple[str, ...], lock: Path, what: Path) -> list[Damage]:
-    with commit.driver_lock(lock, what):
-        damage = commit.verify(folder, root, stages)
-        for item in damage:
-            Ledger(folder, root, item.stage).remove(item.name)
-    return damage
+    def _run(self, directory: Path) -> list[Damage]:
+        stages = ("job", *STAGES, "provenance")
+        damage = self._folder(directory / "receipts", directory, stages, directory / "log", directory)
+        try:
+            job = parse_job((directory / "job.yaml").read_text(), directory / "job.yaml", Job)
+        except (OSError, ValueError, SwimmyError):
+            return damage  # damaged itself, and listed as such
+        if job.cutouts is not None:
+            found = self._cutouts(job.cutouts, directory)
+            damage += [replace(item, path=str(job.cutouts.parent / item.path)) for item in found]
+        return damage
+
+    def _cutouts(self, cutouts: Path, directory: Path) -> list[Damage]:
+        ledger = cutouts_ledger(cutouts)
+        if not ledger.folder.is_dir():
+            raise SwimmyError(
+                f"{cutouts}: {directory / 'job.yaml'} names this store, and no receipts lie beside it. "
+                "Copy its receipts along, or ingest again."
+            )
+        beside = ledger.folder == ledger_beside(cutouts, "ingest").folder
+        lock = ledger.folder if beside else ledger.root / "log"
+        return self._folder(ledger.folder, ledger.root, ("ingest",), lock, cutouts)
+
+    def _folder(self, folder: Path, root: Path, stages: tuple[str, ...], lock: Path, what: Path) -> list[Damage]:
+        with commit.driver_lock(lock, what):
+            files, damage = commit.owned_files(folder, root, stages)
+            tasks = _tasks(Ledger(folder, root, "verify"), files)
+            self.watcher.start("verify", len(files), 0, unit="files")
+            with self._workers(len(tasks)) as pool:
+                for receipt in pool.map(VerifyWork(), tasks):
+                    damage += [Damage(**item) for item in receipt.details["damage"]]
+                    self.watcher.advance(receipt)
+            self.watcher.stop("verify")
+            for item in damage:
+                Ledger(folder, root, item.stage).remove(item.name)
+        return sorted(damage, key=lambda item: (stages.index(item.stage), item.name, item.path))
+
+    @contextmanager
+    def _workers(self, n_tasks: int) -> Iterator[Workers]:
+        if n_tasks < 2:
+            yield SerialWorkers()
+            return
+        with self.session() as workers, workers(VerifyWork(), n_tasks) as pool:
+            yield pool
