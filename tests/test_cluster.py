@@ -16,6 +16,7 @@ from swimmy_scale.cluster.local import local_workers
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.stages.attempts import left_out
 from swimmy_scale.stages.engine import SerialWorkers, Task
 
 pytestmark = pytest.mark.timeout(120)
@@ -114,6 +115,50 @@ def test_strangers_are_refused(workers: DaskWorkers) -> None:
         distributed.Client(address.replace("tls://", "tcp://"), timeout="3s")
     with pytest.raises((OSError, TypeError, ValueError), match=r"."):
         distributed.Client(address, security=distributed.Security.temporary(), timeout="3s")
+
+
+BAD_ROWS = {3: {5, 6}, 4: {0}, 5: {15}}
+
+
+def _touch(task: Task, lo: int, hi: int) -> None:
+    """Dies at an object that makes a library crash."""
+    if BAD_ROWS.get(task.index, set()) & {*range(lo, hi)} - {*left_out(task.ledger, task.name)}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def touch_all(task: Task) -> Receipt:
+    _touch(task, 0, task.n_objects)
+    return succeed(task)
+
+
+def die_as_a_whole(task: Task) -> Receipt:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def touch_none(task: Task, lo: int, hi: int) -> None:
+    pass
+
+
+def sixteen_each(folder: Path, indices: list[int]) -> list[Task]:
+    return [Task(Ledger(folder / "receipts", folder, "count"), index, str(index), 16) for index in indices]
+
+
+def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
+    with local_workers(2) as pool:
+        receipts = list(pool.map(Work(touch_all, _touch), sixteen_each(tmp_path, [3, 4, 7])))
+    assert sorted(receipt.name for receipt in receipts) == ["000003", "000004", "000007"]
+    ledger = Ledger(tmp_path / "receipts", tmp_path, "count")
+    assert left_out(ledger, "000003") == [5, 6]
+    assert left_out(ledger, "000004") == [0]
+    assert left_out(ledger, "000007") == []
+    assert not list((tmp_path / "receipts/attempts").rglob("*-*"))
+
+
+@pytest.mark.parametrize("probe", [None, touch_none])
+def test_a_task_that_ends_workers_as_a_whole(tmp_path: Path, probe: Callable[[Any, int, int], None] | None) -> None:
+    with local_workers(1) as pool, pytest.raises(SwimmyError, match=r"count 000001 ended 3 workers: .* more memory"):
+        list(pool.map(Work(die_as_a_whole, probe), sixteen_each(tmp_path, [1])))
 
 
 def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from swimmy_scale import progress
-from swimmy_scale.progress import StageProgress, Watch, duration
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.progress import Record, StageProgress, Watch, describe_record, duration, read_record
 from swimmy_scale.receipts import Receipt
 from swimmy_scale.stages.engine import Poll
 
@@ -136,3 +139,69 @@ def test_nothing_to_report_is_no_failure() -> None:
         watch.advance(Receipt("score", "000000", "id"))
         watch.add(5)
     assert text.getvalue() == ""
+
+
+GROUPS = {"cpu": {"wanted": 2, "pending": 1, "running": 1, "connected": 4, "replaced": 0}}
+
+
+def test_workers_are_shown_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    watch, stream = watched(terminal=False)
+    watch.see_workers(lambda: GROUPS)
+    with watch:
+        watch.start("ingest", 100, 0)
+        watch.advance(Receipt("ingest", "000000", "", n_objects=50))
+        watch.stop("ingest")
+    assert "left; cpu 4 workers, 1 of 2 jobs pending" in stream.getvalue()
+
+
+def test_the_record_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    path = tmp_path / "progress.json"
+    assert read_record(path) is None
+    assert list(describe_record(None)) == ["no driver has written its progress here"]
+    record = Record(path)
+    watch = Watch(Console(file=io.StringIO()), record)
+    watch.see_workers(lambda: GROUPS)
+    with contextlib.suppress(SwimmyError), watch:
+        watch.start("score", 1000, 200)
+        watch.advance(Receipt("score", "000000", "", n_objects=300, details={"n_quarantined": 7}))
+        record.write(watch._stage, GROUPS, "running")
+        running = read_record(path)
+        raise SwimmyError("no disk")
+    assert running is not None
+    assert {key: running[key] for key in ("state", "job_id", "stage", "total", "n_done", "n_quarantined")} == {
+        "state": "running", "job_id": "123", "stage": "score", "total": 1000, "n_done": 500, "n_quarantined": 7,
+    }  # fmt: skip
+    first, second, third = describe_record(running)
+    assert first.startswith("driver: running, job 123 on ")
+    assert second.startswith("  score: 500 of 1,000 objects, ")
+    assert second.endswith(" left, 7 quarantined")
+    assert third == "  cpu 4 workers, 1 of 2 jobs pending"
+    old = {**running, "updated": "2026-01-01T00:00:00+00:00"}
+    assert "it has not been heard of since" in "".join(describe_record(old))
+    failed = read_record(path)
+    assert failed is not None
+    assert (failed["state"], failed["reason"]) == ("failed", "no disk")
+    assert list(describe_record(failed))[1:] == ["  no disk"]
+
+
+def test_a_record_is_written_now_and_then(tmp_path: Path) -> None:
+    record = Record(tmp_path / "progress.json")
+    record.write_sometimes(None, {})
+    first = record.path.read_bytes()
+    record.path.unlink()
+    record.write_sometimes(None, {})
+    assert not record.path.exists(), "a moment later nothing is written"
+    with Watch(Console(file=io.StringIO()), record):
+        pass
+    finished = read_record(record.path)
+    assert finished is not None
+    assert finished["state"] == "finished"
+    assert first
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 99}'])
+def test_a_damaged_record_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "progress.json").write_text(text)
+    assert read_record(tmp_path / "progress.json") is None

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -31,10 +33,13 @@ from survey_runs import (
     write_job,
 )
 
+from swimmy_scale.cluster.local import local_workers
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import Job, load_job
+from swimmy_scale.progress import Watch
 from swimmy_scale.receipts import FINISHED, Ledger
 from swimmy_scale.scores import Scores
-from swimmy_scale.stages.run import STAGES, run_status
+from swimmy_scale.stages.run import STAGES, Run, run_job, run_status
 from swimmy_scale.stages.select import sample_thresholds
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
@@ -342,3 +347,42 @@ def test_unfinished_partitions_alone_are_done(copied: Path, job: Path, reference
     _, workers = run_serially(job, copied)
     assert workers.n_tasks == 1
     assert_same_results(copied, reference)
+
+
+# Loaded into workers by Dask: reading one object's files makes the process die, as a broken library would.
+DEADLY = """
+import os, signal
+import swimmy_scale.stages.ingest as ingest
+
+def deadly(index, lo, object_id, *more):
+    if {object_id} in object_id:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ingest.plain_read_rows(index, lo, object_id, *more)
+
+if not hasattr(ingest, "plain_read_rows"):
+    ingest.plain_read_rows, ingest.read_rows = ingest.read_rows, deadly
+"""
+
+
+def test_an_object_that_ends_workers_goes_to_quarantine(
+    survey: Path, reference: Path, job: Path, tmp_path: Path
+) -> None:
+    object_id = int(Table.read(survey / "catalogue.fits")["object_id"][50])
+    assert object_id not in set(Table.read(reference / "quarantine.csv", format="csv")["object_id"])
+    (tmp_path / "deadly.py").write_text(DEADLY.format(object_id=object_id))
+    run = Run(tmp_path / "run", load_job(job, Job), 1)
+    with dask.config.set({"distributed.worker.preload": [str(tmp_path / "deadly.py")]}), Watch() as watch:
+        summary = run_job(run, lambda: nullcontext(lambda work, n_tasks: local_workers(2)), watch)
+    records = Table.read(tmp_path / "run/quarantine.csv", format="csv")
+    (record,) = [row for row in records if row["code"] == "ended_workers"]
+    assert (record["object_id"], record["stage"]) == (object_id, "ingest")
+    assert record["reason"] == "processing it ended 3 workers one after the other"
+    before = json.loads((reference / "summary.json").read_text())
+    assert summary["quarantined"] == before["quarantined"] + 1
+    assert summary["given"] == before["given"] == summary["scored"] + summary["quarantined"]
+    # Without the fault, and in one process, the run still knows what it left out.
+    Ledger(tmp_path / "run/receipts", tmp_path / "run", "ingest").remove("000001")
+    Ledger(tmp_path / "run/receipts", tmp_path / "run", "ingest").remove(FINISHED)
+    again, workers = run_serially(job, tmp_path / "run")
+    assert again == summary
+    assert workers.n_tasks == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import traceback
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import distributed
 
@@ -23,6 +25,8 @@ from swimmy_scale.stages.attempts import (
     leave_out,
 )
 from swimmy_scale.stages.engine import Task, Work
+
+log = logging.getLogger("swimmy_scale")
 
 Future = Any  # distributed.Future, which is generic in stubs alone
 
@@ -49,9 +53,55 @@ class Search:
     found: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt, in plain values.
+
+    Exceptions do not travel: one that cannot be unpickled at the other end would take the client down.
+
+    Attributes
+    ----------
+    kind : str
+        ``done``, ``lost`` (it has ended too many workers), ``refused`` (a message for the user) or ``failed``.
+    receipt : Receipt, optional
+    reason : str
+    """
+
+    kind: Literal["done", "lost", "refused", "failed"]
+    receipt: Receipt | None = None
+    reason: str = ""
+
+
+def _attempt(function: Callable[..., Any], item: Task | Piece) -> Outcome:
+    """Perform a task or a piece in a worker."""
+    try:
+        if isinstance(item, Task):
+            # Dask asks again for what a worker had done and then died with: its receipt is on disk.
+            done = item.ledger.valid(item.name, item.identity)
+            return Outcome("done", done or attempt(function, item))
+        attempt_piece(function, item)
+        return Outcome("done")
+    except WorkersLostError as error:
+        return Outcome("lost", reason=str(error))
+    except SwimmyError as error:
+        return Outcome("refused", reason=str(error))
+    except Exception as error:
+        log.debug(traceback.format_exc())
+        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+
+
 def _halves(piece: Piece) -> list[Piece]:
     middle = (piece.lo + piece.hi) // 2
     return [Piece(piece.task, piece.lo, middle), Piece(piece.task, middle, piece.hi)]
+
+
+def _outcome(future: Future) -> Outcome:
+    """The outcome that a worker sent, or what Dask says where none came."""
+    error = future.exception()
+    if error is not None:
+        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
+    outcome: Outcome = future.result()
+    return outcome
 
 
 class DaskWorkers:
@@ -92,14 +142,21 @@ class DaskWorkers:
         if not tasks:
             return
         clear_attempts(tasks[0].ledger)
-        yield from _Mapping(stage, tasks, self._submit, self._n_workers, self._check).receipts()
+        yield from _Mapping(stage, tasks, self._submit, self._n_workers, self._still).receipts()
         clear_attempts(tasks[0].ledger)
 
-    def _submit(self, function: Callable[..., Any], argument: Any, item: Task | Piece) -> Future:
+    def _still(self) -> None:
+        self._check()
+        if self._client.status not in ("running", "connecting"):
+            raise SwimmyError(
+                "the connection to Dask's scheduler is lost. What is done is kept: run the same command again."
+            )
+
+    def _submit(self, function: Callable[..., Any] | None, item: Task | Piece) -> Future:
         ledger = item.ledger if isinstance(item, Task) else item.task.ledger
         # A key is never used twice: the scheduler would answer with what it knows of the first.
         key = f"{ledger.stage}-{item.name}-{uuid.uuid4().hex}"
-        return self._client.submit(function, argument, item, key=key, pure=False, resources=self._resources)
+        return self._client.submit(_attempt, function, item, key=key, pure=False, resources=self._resources)
 
 
 class _Mapping:
@@ -109,7 +166,7 @@ class _Mapping:
         self,
         stage: Work,
         tasks: Sequence[Task],
-        submit: Callable[[Callable[..., Any], Any, Task | Piece], Future],
+        submit: Callable[[Callable[..., Any] | None, Task | Piece], Future],
         n_workers: Callable[[], int],
         check: Callable[[], None],
     ) -> None:
@@ -131,14 +188,13 @@ class _Mapping:
                     self._check()
                     self._fill()
                     continue
-                item = self._flying.pop(future)
-                error = future.exception()
+                item, outcome = self._flying.pop(future), _outcome(future)
                 if isinstance(item, Piece):
-                    self._take_piece(item, error)
-                elif error is None:
-                    yield future.result()
+                    self._take_piece(item, outcome)
+                elif outcome.receipt is not None:
+                    yield outcome.receipt
                 else:
-                    self._take_failure(item, error)
+                    self._take_failure(item, outcome)
                 future.release()
                 self._fill()
         finally:
@@ -148,44 +204,41 @@ class _Mapping:
     def _fill(self) -> None:
         while self._waiting and len(self._flying) < max(self._n_workers(), 1) * WINDOW_PER_WORKER:
             item = self._waiting.popleft()
-            future = (
-                self._submit(attempt, self._stage.perform, item)
-                if isinstance(item, Task)
-                else self._submit(attempt_piece, self._stage.probe, item)
-            )
+            function = self._stage.perform if isinstance(item, Task) else self._stage.probe
+            future = self._submit(function, item)
             self._flying[future] = item
             future.add_done_callback(self._landed.put)
 
-    def _take_failure(self, task: Task, error: BaseException) -> None:
-        if isinstance(error, SwimmyError):
-            raise error
-        if isinstance(error, WorkersLostError):
-            self._search(task, error)
+    def _take_failure(self, task: Task, outcome: Outcome) -> None:
+        if outcome.kind == "refused":
+            raise SwimmyError(outcome.reason)
+        if outcome.kind == "lost":
+            self._search(task, outcome.reason)
             return
         self._failures[task.index] += 1
         if self._failures[task.index] >= MAX_FAILURES:
             raise SwimmyError(
-                f"{task.ledger.stage} {task.name} failed {MAX_FAILURES} times, last with {type(error).__name__}: "
-                f"{error}. What is done is kept: mend that, then run the same command again."
-            ) from error
+                f"{task.ledger.stage} {task.name} failed {MAX_FAILURES} times, last with {outcome.reason}. "
+                "What is done is kept: mend that, then run the same command again."
+            )
         self._waiting.append(task)
 
-    def _search(self, task: Task, error: WorkersLostError) -> None:
+    def _search(self, task: Task, reason: str) -> None:
         if self._stage.probe is None or task.index in self._searches:
             raise SwimmyError(
-                f"{error}, and no single object is at fault. Give each worker more memory, or make partitions smaller; "
-                "what is done is kept. The log of the workers says more."
-            ) from error
+                f"{reason}, and no single object is at fault. Give each worker more memory, or make partitions "
+                "smaller; what is done is kept. The log of the workers says more."
+            )
         self._searches[task.index] = search = Search()
         whole = Piece(task, 0, task.n_objects)
         pieces = _halves(whole) if task.n_objects > 1 else [whole]
         search.n_open = len(pieces)
         self._waiting.extendleft(reversed(pieces))
 
-    def _take_piece(self, piece: Piece, error: BaseException | None) -> None:
+    def _take_piece(self, piece: Piece, outcome: Outcome) -> None:
         search = self._searches[piece.task.index]
         search.n_open -= 1
-        if isinstance(error, WorkersLostError):
+        if outcome.kind == "lost":
             if piece.hi - piece.lo == 1:
                 search.found.append(piece.lo)
             else:
@@ -193,7 +246,8 @@ class _Mapping:
                 self._waiting.extendleft(reversed(_halves(piece)))
         if search.n_open == 0:
             ledger = piece.task.ledger
-            leave_out(ledger, piece.task.name, search.found)
+            if search.found:
+                leave_out(ledger, piece.task.name, search.found)
             clear_attempts(ledger, piece.task.name)
             self._waiting.appendleft(piece.task)
 
