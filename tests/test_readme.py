@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from swimmy_scale.cli import main
 from swimmy_scale.job import Job, load_job, parse_job
+from swimmy_scale.site import JobSpec, SiteSection
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -42,6 +43,22 @@ def test_commands_exist() -> None:
 def test_links_and_pictures_exist() -> None:
     for target in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_cluster_page_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    _, jobqueue, own = page.split("| key in `")
+    keys = {name.replace("_", "-") for name in JobSpec.model_fields}
+    assert set(re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\|([^|]+)\|", jobqueue, re.MULTILINE)))) <= keys
+    site_keys = {name.replace("_", "-") for name in SiteSection.model_fields}
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", own.split("\n\n")[0], re.MULTILINE)) <= site_keys
+    for command, text in re.findall(r"^\$ swimmy-scale (\w+)(.*)$", page, re.MULTILINE):
+        described = CliRunner().invoke(main, [command, "--help"])
+        assert described.exit_code == 0
+        for option in re.findall(r" (--[a-z-]+)", text.split("#")[0]):
+            assert option in described.output
+    for name in re.findall(r"(?:cluster|jobs)/[a-z-]+\.yaml", page):
+        assert (ROOT / name).exists()
 
 
 def test_python_example_compiles() -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,15 @@ def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callab
     assert [key.name for key in keys] == ["ca.pem", "cert.pem", "key.pem"]
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
 
+    # The dashboard: there for whoever comes through ssh, and not on the network.
+    (port,) = re.findall(r"dashboard: ssh -L 8787:127.0.0.1:(\d+) \S+, then open http://127.0.0.1:8787/", run.log())
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=20) as page:
+        assert b"Dask" in page.read()
+    host = re.findall(r"tls://([\d.]+):", address)[0]
+    if host != "127.0.0.1":
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(f"http://{host}:{port}/status", timeout=20)
+
     run.wait_for_receipts("train", 1)
     assert not run.jobs("cpu"), "CPU workers are given back when their stages are done"
     assert [job.node for job in run.jobs("gpu")] == ["g1"]
@@ -217,8 +227,6 @@ def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callab
     assert call("verify", run.run).returncode == 0
     assert [row["stage"] for row in run.status()["stages"] if row["finished"]] == list(STAGES)
     assert run.status()["driver"]["state"] == "finished"
-    log = run.log()
-    assert re.search(r"dashboard: ssh -L 8787:127.0.0.1:\d+ \S+, then open http://127.0.0.1:8787/status", log)
     assert slurm.job_state(run.job_id) == "COMPLETED", "objects in quarantine are no failure of the job"
     assert (run.run / "models/selected.keras").read_bytes() == (serial / "models/selected.keras").read_bytes()
 
