@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
 from swimmy_scale.quiet import held_stderr
@@ -61,40 +62,6 @@ class TrainingResult:
 
     directory: Path
     epochs: tuple[EpochRecord, ...]
-
-
-def configure_threads(n_threads: int, as_it_is: bool = False) -> None:
-    """Limit TensorFlow to ``n_threads`` threads. Does nothing for another backend, or when it is so already.
-
-    Environment variables such as OMP_NUM_THREADS do not limit it. GPU memory is taken as it is needed, not all at
-    once. With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results
-    do not depend on it, as those of training do.
-
-    Raises
-    ------
-    SwimmyError
-        When TensorFlow has computed something already with another number; it cannot be changed then.
-    """
-    if n_threads < 1:
-        raise SwimmyError(f"n_threads {n_threads} must be 1 or more.")
-    if keras.backend.backend() != "tensorflow":
-        return
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
-        # The network is a chain: a second operation never waits for a thread.
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
-    except RuntimeError as error:
-        if as_it_is:
-            return
-        now = tf.config.threading.get_intra_op_parallelism_threads() or "its default number of"
-        raise SwimmyError(
-            f"TensorFlow already runs with {now} threads in this process, asked were {n_threads}. Set the number "
-            "before the first use of a model, or start a new process."
-        ) from error
 
 
 def build(network: Network, seed: int | None = None) -> Any:

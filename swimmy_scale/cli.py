@@ -26,7 +26,7 @@ from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
 from swimmy_scale.console import print_paths, print_summary
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Job, Settings, load_job
-from swimmy_scale.progress import Record, Watch, describe_record, read_record
+from swimmy_scale.progress import Watch, describe_record, read_record
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.site import Site, load_site
 from swimmy_scale.stages import single
@@ -353,16 +353,31 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     """
     job, output = load_job(job_path, Job), output.absolute()
     site = site_from(site_path, n_workers)
-    with Watch(record=Record(output / "log" / "progress.json")) as watch, driver_signals():
+    with Watch() as watch, driver_signals():
         if site is not None and site.is_slurm:
-            n_threads, session = site.groups_for(True)[0].n_threads, slurm_session(site, output, watch)
+            n_threads, session = (
+                min(group.n_threads for group in site.groups_for(True)),
+                slurm_session(site, output, watch),
+            )
         else:
             number, pool = worker_pool(site.section.workers if site else n_workers)
             n_threads, session = scoring_threads(job, number), local_session(pool)
-        summary = run_job(Run(output, job, n_threads), session, watch)
+        summary = run_job(Run(output, job, n_threads), recorded(session, output, watch), watch)
     print_summary(summary)
     print_paths(output, job.select.formats)
     exit_with(summary["quarantined"])
+
+
+def recorded(session: Session, run: Path, watch: Watch) -> Session:
+    """The same session, with the run's progress kept for `status` from when the driver's lock is held."""
+
+    @contextmanager
+    def wrapped() -> Iterator[WorkersFor]:
+        watch.keep_record(run / "log" / "progress.json")
+        with session() as workers:
+            yield workers
+
+    return wrapped
 
 
 def local_session(pool: WorkersFor) -> Session:

@@ -77,18 +77,11 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._written = -SECONDS_BETWEEN_RECORDS
-
-    def write_sometimes(self, stage: StageProgress | None, workers: Mapping[str, Mapping[str, int]]) -> None:
-        """Write it unless that was done a moment ago."""
-        if time.monotonic() - self._written >= SECONDS_BETWEEN_RECORDS:
-            self.write(stage, workers, "running")
 
     def write(
         self, stage: StageProgress | None, workers: Mapping[str, Mapping[str, int]], state: str, reason: str = ""
     ) -> None:
         """Write it; ``state`` is running, finished, stopped or failed."""
-        self._written = time.monotonic()
         content: dict[str, Any] = {
             "format_version": RECORD_VERSION,
             "state": state,
@@ -148,9 +141,9 @@ def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
 class Watch:
     """Shows stages as they run; a bar on a terminal, lines elsewhere."""
 
-    def __init__(self, console: Console | None = None, record: Record | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._record = record
+        self._record: Record | None = None
         self._workers: Callable[[], Mapping[str, Mapping[str, int]]] = dict
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
@@ -158,6 +151,8 @@ class Watch:
         self._poll: Poll | None = None
         self._ended = threading.Event()
         self._looker: threading.Thread | None = None
+        self._recorder: threading.Thread | None = None
+        self._over = threading.Event()
         self._last_line = 0.0
 
     def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
@@ -205,10 +200,25 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave the terminal as it was, also after a failure inside a stage."""
         self._close()
+        self._over.set()
+        if self._recorder is not None:
+            self._recorder.join()
         if self._record is not None:
             reason = str(error) or type(error).__name__
             state = "finished" if error is None else "failed" if isinstance(error, Exception) else "stopped"
             self._record.write(self._stage, self._workers(), state, "" if error is None else reason)
+
+    def keep_record(self, path: Path) -> None:
+        """From now on write what `status` reads; only a driver that holds the run's lock may."""
+        self._record = Record(path)
+        self._recorder = threading.Thread(target=self._write_records, daemon=True)
+        self._recorder.start()
+
+    def _write_records(self) -> None:
+        while self._record is not None:
+            self._record.write(self._stage, self._workers(), "running")
+            if self._over.wait(SECONDS_BETWEEN_RECORDS):
+                return
 
     def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
         """Show what there is of each group of workers."""
@@ -241,8 +251,6 @@ class Watch:
             if self._poll is not None and self._stage is not None:
                 self._stage.n_done = self._poll.count()
             self._show()
-            if self._record is not None:
-                self._record.write_sometimes(self._stage, self._workers())
 
     def _show(self) -> None:
         stage = self._stage

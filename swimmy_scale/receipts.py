@@ -25,6 +25,7 @@ from swimmy_scale.errors import SwimmyError
 
 FORMAT_VERSION = 1
 FINISHED = "finished"
+SECONDS_FOR_A_LOST_NODE = 600
 
 
 def digest_json(value: Any) -> str:
@@ -357,7 +358,8 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     lock = filelock.FileLock(folder / "driver.lock")
     owner = folder / "driver.json"
     try:
-        lock.acquire(timeout=0)
+        # A driver that Slurm has started again may come before the lock of its lost node is free.
+        lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0)
     except filelock.Timeout:
         try:
             known = json.loads(owner.read_text())

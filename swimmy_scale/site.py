@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasGenerator, BaseModel, ByteSize, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.yaml_text import describe, parse, read_text
@@ -102,6 +111,13 @@ class JobSpec(Section):
     job_directives_skip: tuple[str, ...] = ()
     worker_extra_args: tuple[str, ...] = ()
     death_timeout: float = Field(default=60.0, ge=10)
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            raise ValueError("YAML takes 24:00:00 for a number: put the walltime in quotes")
+        return value
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from swimmy_scale import autoencoder
-from swimmy_scale.autoencoder import build, configure_threads, load, network_of, save, train, weights_digest
+from swimmy_scale.autoencoder import build, load, network_of, save, train, weights_digest
+from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
 

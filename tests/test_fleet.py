@@ -48,7 +48,7 @@ class FakeSlurm:
 
     def queued(self, prefix: str) -> dict[str, slurm.QueuedJob]:
         if self.silent:
-            raise slurm.SlurmError("squeue: no answer")
+            raise slurm.SlurmBusyError("squeue: no answer")
         return dict(self.jobs)
 
     def cancel(self, job_ids: Sequence[str]) -> None:
@@ -154,12 +154,20 @@ def test_lost_jobs_are_replaced_under_new_numbers(fleet: Fleet, fake: FakeSlurm,
 def test_dead_on_arrival(fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Path) -> None:
     places = Places(tmp_path)
     places.workers.mkdir(parents=True)
-    (places.workers / "gpu-3.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
     fleet.want(site.groups[1:], 1)
-    for _ in range(MAX_DEAD_ON_ARRIVAL - 1):
+    for _ in range(2 * MAX_DEAD_ON_ARRIVAL):
         fake.lose(next(iter(fake.jobs)))
         look(fleet)
-    fake.lose(next(iter(fake.jobs)))
+    fleet.check()  # cancelled while they were pending: nothing wrong with the group
+    for _ in range(MAX_DEAD_ON_ARRIVAL - 1):
+        fake.set(next(iter(fake.jobs)), "RUNNING")
+        look(fleet)
+        fake.lose(next(iter(fake.jobs)))
+        look(fleet)
+    # One that came and went between two looks has left its log.
+    last = next(iter(fake.jobs))
+    (places.workers / f"gpu-{last}.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
+    fake.lose(last)
     with pytest.raises(SwimmyError, match=r"(?s)group gpu: 3 jobs in a row.*no module named tensorflow.*Correct site"):
         look(fleet)
 
@@ -211,7 +219,8 @@ def test_a_limit_on_jobs_is_lived_with(
     fake.refusal = slurm.SlurmError("sbatch failed: QOSMaxSubmitJobPerUserLimit")
     fleet.want(site.groups[:1], 6)
     assert len(fake.jobs) == 1
-    assert "goes on with 1 of 3 jobs: sbatch failed: QOSMaxSubmitJobPerUserLimit" in caplog.text
+    look(fleet)
+    assert caplog.text.count("group cpu: 1 of 3 jobs for now: sbatch failed: QOSMaxSubmitJobPerUserLimit") == 1
     fake.lose("1")
     with pytest.raises(SwimmyError, match="QOSMaxSubmitJobPerUserLimit"):
         fleet.want(site.groups[:1], 6)
@@ -233,6 +242,58 @@ def test_the_watch_tells_and_survives_a_busy_slurm(fleet: Fleet, fake: FakeSlurm
         with pytest.raises(SwimmyError, match="will never start"):
             fleet.check()
     assert fake.jobs == {}
+
+
+def test_losses_beside_workers_that_are_well(fleet: Fleet, fake: FakeSlurm, site: Site) -> None:
+    fleet.want(site.groups[:1], 6)
+    fake.connect("1")
+    for _ in range(2 * MAX_DEAD_ON_ARRIVAL):
+        others = [job_id for job_id in fake.jobs if job_id != "1"]
+        for job_id in others:
+            fake.set(job_id, "RUNNING")
+        look(fleet)
+        for job_id in others:
+            fake.lose(job_id)
+        look(fleet)
+    fleet.check()
+
+
+def test_a_busy_slurm_at_the_start_of_a_stage(fleet: Fleet, fake: FakeSlurm, site: Site) -> None:
+    with fleet:
+        fake.refusal = slurm.SlurmBusyError("sbatch: Socket timed out")
+        fleet.want(site.groups[1:], 1)
+        assert fake.jobs == {}
+        fake.refusal = None
+        until(lambda: fake.jobs)
+        fleet.check()
+        fake.lose("1")
+        fake.refusal = slurm.SlurmError("sbatch: invalid account")
+        until(lambda: fleet._error is not None)
+        with pytest.raises(SwimmyError, match="invalid account"):
+            fleet.check()
+
+
+def test_jobs_whose_number_got_lost_are_adopted_and_cancelled(
+    fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Path
+) -> None:
+    name = Places(tmp_path).job_name("gpu")
+    with fleet:
+        fake.jobs["98"] = slurm.QueuedJob("98", name, "PENDING", "Priority")
+        fleet.want(site.groups[1:], 1)
+        assert list(fake.jobs) == ["98"], "it is the one that is wanted"
+        fake.jobs["99"] = slurm.QueuedJob("99", f"{Places(tmp_path).tag}-other", "PENDING", "Priority")
+    assert fake.jobs == {}
+
+
+def test_a_watch_that_breaks_is_told(fleet: Fleet, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(prefix: str) -> dict[str, slurm.QueuedJob]:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(slurm, "queued", broken)
+    fleet._thread.start()
+    until(lambda: fleet._error is not None)
+    with pytest.raises(SwimmyError, match="the watch over worker jobs failed with ValueError: a defect"):
+        fleet.check()
 
 
 def test_waiting_in_a_queue_is_no_failure_for_dask() -> None:

@@ -33,6 +33,7 @@ FLOORS = {
     "scores": 2,
     "ingest": 2,
     "catalog": 2,
+    "devices": 3,
     "autoencoder": 3,
     "scorer": 3,
     "figures": 3,
@@ -58,6 +59,7 @@ NEIGHBOURS = {
     "scores": {"receipts", "store", "cutouts"},
     "ingest": {"receipts", "store", "cutouts"},
     "catalog": {"receipts"},
+    "autoencoder": {"devices"},
     "scorer": {"autoencoder"},
     "__main__": {"cli"},
 }
@@ -77,6 +79,7 @@ THIRD_PARTY = {
     "scores": {"numpy", "zarr", "xarray"},
     "ingest": {"numpy", "astropy", "scipy", "pyarrow", "h5py", "zarr"},
     "catalog": {"numpy", "astropy", "pyarrow"},
+    "devices": {"keras", "tensorflow"},
     "autoencoder": {"numpy", "keras", "tensorflow"},
     "scorer": {"numpy", "keras", "tensorflow"},
     "figures": {"numpy", "matplotlib"},

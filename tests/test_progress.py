@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from swimmy_scale import progress
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.progress import Record, StageProgress, Watch, describe_record, duration, read_record
+from swimmy_scale.progress import StageProgress, Watch, describe_record, duration, read_record
 from swimmy_scale.receipts import Receipt
 from swimmy_scale.stages.engine import Poll
 
@@ -157,17 +158,22 @@ def test_workers_are_shown_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_record_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "123")
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_RECORDS", 0.05)
     path = tmp_path / "progress.json"
     assert read_record(path) is None
     assert list(describe_record(None)) == ["no driver has written its progress here"]
-    record = Record(path)
-    watch = Watch(Console(file=io.StringIO()), record)
+    watch = Watch(Console(file=io.StringIO()))
     watch.see_workers(lambda: GROUPS)
+    running = None
     with contextlib.suppress(SwimmyError), watch:
+        watch.keep_record(path)
         watch.start("score", 1000, 200)
         watch.advance(Receipt("score", "000000", "", n_objects=300, details={"n_quarantined": 7}))
-        record.write(watch._stage, GROUPS, "running")
-        running = read_record(path)
+        for _ in range(200):
+            running = read_record(path)
+            if running and running.get("n_done") == 500:
+                break
+            time.sleep(0.05)
         raise SwimmyError("no disk")
     assert running is not None
     assert {key: running[key] for key in ("state", "job_id", "stage", "total", "n_done", "n_quarantined")} == {
@@ -186,19 +192,21 @@ def test_the_record_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(describe_record(failed))[1:] == ["  no disk"]
 
 
-def test_a_record_is_written_now_and_then(tmp_path: Path) -> None:
-    record = Record(tmp_path / "progress.json")
-    record.write_sometimes(None, {})
-    first = record.path.read_bytes()
-    record.path.unlink()
-    record.write_sometimes(None, {})
-    assert not record.path.exists(), "a moment later nothing is written"
-    with Watch(Console(file=io.StringIO()), record):
-        pass
-    finished = read_record(record.path)
+def test_between_stages_the_record_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_RECORDS", 0.05)
+    path = tmp_path / "progress.json"
+    with Watch(Console(file=io.StringIO())) as watch:
+        watch.keep_record(path)
+        for _ in range(3):
+            path.unlink(missing_ok=True)
+            for _ in range(200):
+                if path.exists():
+                    break
+                time.sleep(0.05)
+            assert path.exists()
+    finished = read_record(path)
     assert finished is not None
     assert finished["state"] == "finished"
-    assert first
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 99}'])

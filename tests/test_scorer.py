@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.anomaly import score_and_residual
-from swimmy_scale.autoencoder import build, configure_threads
+from swimmy_scale.autoencoder import build
+from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
 from swimmy_scale.scorer import Scorer, reconstruct, windows

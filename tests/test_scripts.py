@@ -54,7 +54,7 @@ def test_cpu_workers() -> None:
     wanted = {
         "--name": "cpu-${SLURM_JOB_ID}",
         "--nworkers": "4",
-        "--nthreads": "2",
+        "--nthreads": "1",
         "--memory-limit": "2.00GiB",
         "--resources": "CPU=1",
         "--local-directory": "$TMPDIR",
@@ -91,7 +91,9 @@ def test_the_driver() -> None:
         assert line in asked
     assert "python -m swimmy_scale run 'a b' &" in script
     assert "sbatch --parsable /shared/run/log/jobs/driver.sh" in script
-    assert "sbatch" not in driver_script(site(), PLACES, ["true"], chained=True).replace("#SBATCH", "")
+    chained = driver_script(site(), PLACES, ["true"], chained=True)
+    assert "sbatch" not in chained.replace("#SBATCH", "")
+    assert f'scancel --quiet --state=PENDING --user="$(id -u)" --name={PLACES.tag}' in chained
 
 
 @pytest.mark.parametrize("chained", [False, True])
@@ -111,34 +113,70 @@ def test_shells_understand_them(chained: bool) -> None:
         ("exit 75", 0, "submitted again as job 77"),
         ("kill -9 $$", 137, "died without getting anywhere, so it is not submitted again"),
         ("touch receipts/new; kill -9 $$", 0, "submitted again as job 77"),
+        ("mkdir -p receipts/attempts/x; touch receipts/attempts/x/mark; kill -9 $$", 137, "without getting anywhere"),
         ("kill -USR1 $PPID; sleep 9", 0, "submitted again as job 77"),
         ("trap 'exit 130' TERM; kill -TERM $PPID; sleep 9 & wait", 130, "status 130"),
     ],
 )
 def test_how_the_driver_ends(tmp_path: Path, command: str, status: int, says: str) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "receipts").mkdir()
-    sbatch = tmp_path / "bin/sbatch"
-    sbatch.write_text("#!/bin/sh\necho 77\n")
-    sbatch.chmod(0o755)
     # The driver turns USR1 into status 75.
-    words = ["bash", "-c", f"trap 'exit 75' USR1; {command}" if "USR1" in command else command]
-    if "sleep 9" in command and "USR1" in command:
-        words[2] = words[2].replace("sleep 9", "sleep 9 & wait")
-    text = driver_script(site(TEXT.replace("module load python", "date")), Places(tmp_path), words, chained=False)
+    command = f"trap 'exit 75' USR1; {command} & wait" if "USR1" in command else command
+    returned, said = run_driver(tmp_path, command)
+    assert returned == status, said
+    assert says in said
+    assert ("submitted again as" in said) == ("submitted again as" in says)
+
+
+def run_driver(folder: Path, command: str, chained: bool = False, sbatch: str = "echo 77") -> tuple[int, str]:
+    """Run a driver's script with stand-ins for Slurm's commands; its status and output."""
+    (folder / "bin").mkdir()
+    (folder / "receipts").mkdir()
+    quick = 'exec /bin/sleep "$(echo "$1" | sed s/^/0.0/)"'
+    for name, text in (("sbatch", sbatch), ("scancel", 'echo scancel "$@"'), ("sleep", quick)):
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    plain = site(TEXT.replace("module load python", "date"))
+    text = driver_script(plain, Places(folder), ["bash", "-c", command.replace("sleep", "/bin/sleep")], chained)
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "1"}
     done = subprocess.run(
-        ["bash"],
-        input=text,
-        text=True,
-        capture_output=True,
-        cwd=tmp_path,
-        check=False,
-        timeout=30,
-        env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "1"},
+        ["bash"], input=text, text=True, capture_output=True, cwd=folder, check=False, timeout=30, env=environment
     )
-    assert done.returncode == status, done.stdout + done.stderr
-    assert says in done.stdout
-    assert ("submitted again as" in done.stdout) == ("submitted again as" in says)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_busy_slurm_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "tries").mkdir()
+    busy = "[ $(ls tries | wc -l) -ge 3 ] && echo 77 && exit 0; touch tries/$$; echo 'Socket timed out' >&2; exit 1"
+    status, said = run_driver(tmp_path, "exit 75", sbatch=busy)
+    assert (status, said.count("Socket timed out")) == (0, 3)
+    assert "submitted again as job 77" in said
+
+
+def test_a_driver_that_cannot_be_submitted_again_says_so(tmp_path: Path) -> None:
+    status, said = run_driver(tmp_path, "exit 75", sbatch="echo 'job submit limit' >&2; exit 1")
+    assert status == 1
+    assert "submitted again as" not in said
+    assert "it could not be submitted again: give the command swimmy-scale submit, it resumes" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "ends_chain"),
+    [
+        ("exit 0", 0, True),
+        ("exit 3", 0, True),
+        ("exit 1", 1, True),
+        ("exit 75", 75, False),
+        ("kill -9 $$", 137, False),
+        ("trap 'exit 130' TERM; kill -TERM $PPID; sleep 9 & wait", 130, True),
+    ],
+)
+def test_a_chain_goes_on_only_where_the_next_can_do_more(
+    tmp_path: Path, command: str, status: int, ends_chain: bool
+) -> None:
+    returned, said = run_driver(tmp_path, command, chained=True)
+    assert returned == status, said
+    assert (f"--name={Places(tmp_path).tag}" in said) == ends_chain
+    assert ("the next job of the chain goes on" in said) != ends_chain
 
 
 def test_a_users_own_dask_configuration_does_not_count() -> None:

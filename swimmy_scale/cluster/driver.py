@@ -25,6 +25,10 @@ from swimmy_scale.stages.run import Run, check_inputs, freeze_job
 class TimeIsUpError(BaseException):
     """The walltime of the driver's job is about to end. Like KeyboardInterrupt it passes through handlers."""
 
+    def __str__(self) -> str:
+        """What to tell of it."""
+        return "the walltime ends; the next job goes on"
+
 
 @contextlib.contextmanager
 def driver_signals() -> Iterator[None]:
@@ -36,7 +40,7 @@ def driver_signals() -> Iterator[None]:
             signal.signal(name, signal.SIG_IGN)
         raise TimeIsUpError if number == signal.SIGUSR1 else KeyboardInterrupt
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
     for number in previous:
         signal.signal(number, stop)
     try:
@@ -115,7 +119,7 @@ class Submission:
         if present:
             raise SwimmyError(
                 f"{self.run} has a driver already: job {present[0].job_id}, {present[0].state}. Follow it with "
-                f"`swimmy-scale status {self.run}`, or end it with `scancel {present[0].job_id}` first."
+                f"`swimmy-scale status {self.run}`, or end it with `scancel --name={places.tag}` first."
             )
         scripts = self.scripts()
         with driver_lock(self.run / "log", self.run):
@@ -129,4 +133,11 @@ class Submission:
                 slurm.submit(script, ["--test-only"])
             except slurm.SlurmError as error:
                 raise SwimmyError(f"{error}. Correct {self.site.path} and submit again.") from error
-        return [slurm.submit(places.script("driver")) for _ in range(self.n_chained)]
+        job_ids: list[str] = []
+        try:
+            for _ in range(self.n_chained):
+                job_ids.append(slurm.submit(places.script("driver")))
+        except slurm.SlurmError:
+            slurm.cancel(job_ids)
+            raise
+        return job_ids

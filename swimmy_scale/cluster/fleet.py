@@ -35,6 +35,10 @@ log = logging.getLogger("swimmy_scale")
 MAX_DEAD_ON_ARRIVAL = 3
 # A worker that Dask has lost while Slurm says that its job runs: a hung node. Its job is given up.
 SECONDS_UNTIL_LOST = 60.0
+# So long Slurm may be silent, and so long a refused job is not asked for again.
+SECONDS_OF_PATIENCE = 900.0
+SECONDS_AFTER_REFUSAL = 60.0
+JOIN_SECONDS = 5.0
 TAIL_LINES = 15
 CLUSTER_SETTINGS = {
     **SETTINGS,
@@ -71,6 +75,7 @@ class GroupState:
     n_replaced: int = 0
     n_pending: int = 0
     n_connected: int = 0
+    refused_at: float | None = None
 
 
 class Fleet:
@@ -89,7 +94,6 @@ class Fleet:
         self._groups = {group.name: GroupState(group) for group in site.groups}
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._wake = threading.Event()
         self._error: SwimmyError | None = None
         self._thread = threading.Thread(target=self._watch, name="fleet", daemon=True)
 
@@ -103,10 +107,12 @@ class Fleet:
     def __exit__(self, *failure: object) -> None:
         """Cancel all worker jobs."""
         self._ended.set()
-        self._wake.set()
-        self._thread.join(slurm.TIMEOUT_SECONDS)
+        # Not for long: Slurm kills a cancelled driver soon after it has asked it to go.
+        self._thread.join(JOIN_SECONDS)
+        known = {job for state in self._groups.values() for job in state.jobs}
         try:
-            slurm.cancel(job for state in self._groups.values() for job in state.jobs)
+            # Those in the queue too: a job whose number got lost on the way is ours as well.
+            slurm.cancel(known | set(slurm.queued(f"{self._places.tag}-")))
         except slurm.SlurmError as error:
             log.warning(f"worker jobs could not be cancelled: {error}. They leave by themselves within minutes.")
 
@@ -122,8 +128,11 @@ class Fleet:
             for state in self._groups.values():
                 jobs = math.ceil(n_tasks / state.group.spec.processes)
                 state.wanted = min(state.group.jobs, jobs) if state.group in groups else 0
-            # Here, and not in the thread, so that the first refusal is told at once.
-            self._reconcile()
+            try:
+                # Here, and not in the thread, so that the first refusal is told at once.
+                self._reconcile()
+            except slurm.SlurmBusyError as error:
+                log.warning(f"{error}; worker jobs are submitted when it answers")
 
     def n_workers(self, groups: tuple[Group, ...]) -> int:
         """Worker processes of these groups, connected or on their way."""
@@ -149,24 +158,37 @@ class Fleet:
         }
 
     def _watch(self) -> None:
-        while not self._ended.is_set():
-            self._wake.wait(self._site.section.poll_seconds)
-            if self._ended.is_set():
-                return
+        answered = time.monotonic()
+        while not self._ended.wait(self._site.section.poll_seconds):
             try:
                 with self._lock:
                     self._reconcile()
-            except slurm.SlurmError as error:
+                answered = time.monotonic()
+            except slurm.SlurmBusyError as error:
                 # A busy slurmctld is no reason to give up; the next look comes soon.
                 log.warning(str(error))
+                if time.monotonic() - answered > SECONDS_OF_PATIENCE:
+                    self._error = error
+                    return
             except SwimmyError as error:
                 self._error = error
+                return
+            except Exception as error:
+                # Without this thread nothing would be replaced, and the run would wait for ever.
+                log.debug("fleet", exc_info=True)
+                self._error = SwimmyError(
+                    f"the watch over worker jobs failed with {type(error).__name__}: {error}. Run the command again."
+                )
                 return
 
     def _reconcile(self) -> None:
         queue = slurm.queued(f"{self._places.tag}-")
         connected = self._connected()
         for state in self._groups.values():
+            for job_id, job in queue.items():
+                # An sbatch that timed out may have been heard all the same.
+                if job.name == self._places.job_name(state.group.name) and job.state != "COMPLETING":
+                    state.jobs.setdefault(job_id, WorkerJob())
             self._look(state, queue, connected)
             self._fill(state)
             if not state.wanted and state.jobs:
@@ -174,14 +196,24 @@ class Fleet:
                 state.jobs.clear()
 
     def _fill(self, state: GroupState) -> None:
+        now = time.monotonic()
+        if state.refused_at is not None and now - state.refused_at < SECONDS_AFTER_REFUSAL and state.jobs:
+            return
         for _ in range(state.wanted - len(state.jobs)):
+            if self._ended.is_set():
+                return
             try:
                 state.jobs[slurm.submit(self._places.script(state.group.name))] = WorkerJob()
+                state.refused_at = None
+            except slurm.SlurmBusyError:
+                raise
             except slurm.SlurmError as error:
                 # With fewer jobs than wanted, as by a limit for each user, the work gets done all the same.
                 if not state.jobs:
                     raise
-                log.warning(f"group {state.group.name} goes on with {len(state.jobs)} of {state.wanted} jobs: {error}")
+                if state.refused_at is None:
+                    log.warning(f"group {state.group.name}: {len(state.jobs)} of {state.wanted} jobs for now: {error}")
+                state.refused_at = now
                 return
 
     def _look(self, state: GroupState, queue: dict[str, slurm.QueuedJob], connected: set[str]) -> None:
@@ -209,9 +241,13 @@ class Fleet:
                 since = now - (job.seen or job.started)
                 limit = SECONDS_UNTIL_LOST if job.seen else state.group.spec.death_timeout + SECONDS_UNTIL_LOST
                 if since > limit:
+                    log.warning(
+                        f"group {state.group.name}: job {job_id} runs, and no worker of it was connected for "
+                        f"{limit:.0f} s; it is replaced. Raise death-timeout where nodes start slowly."
+                    )
                     slurm.cancel([job_id])
                     self._lose(state, job_id, job)
-        if state.n_dead_on_arrival >= MAX_DEAD_ON_ARRIVAL:
+        if state.n_dead_on_arrival >= MAX_DEAD_ON_ARRIVAL and state.n_connected == 0:
             raise SwimmyError(
                 f"group {state.group.name}: {state.n_dead_on_arrival} jobs in a row ended before a worker connected. "
                 f"The end of the last one's log:\n{self._tail(state.group.name)}\nCorrect {self._site.path} (its "
@@ -222,8 +258,12 @@ class Fleet:
         del state.jobs[job_id]
         if state.wanted:
             state.n_replaced += 1
-            if job.seen is None:
+            # A job that was cancelled while it was pending has no log; one that ended between two looks has.
+            if job.seen is None and (job.started or self._log(state.group.name, job_id).exists()):
                 state.n_dead_on_arrival += 1
+
+    def _log(self, group: str, job_id: str) -> Path:
+        return self._places.workers / f"{group}-{job_id}.log"
 
     def _tail(self, group: str) -> str:
         logs = sorted(
@@ -251,6 +291,11 @@ class SlurmWorkers:
     def describe(self) -> dict[str, Any]:
         """Jobs and workers of each group (see `Fleet.describe`)."""
         return self._fleet.describe()
+
+
+def _names(workers: dict[str, Any]) -> set[str]:
+    # The scheduler changes it in another thread, and its own iterators do not survive that; a plain copy does.
+    return {str(worker.name) for worker in dict.copy(workers).values()}
 
 
 def write_scripts(site: Site, places: Places) -> None:
@@ -299,7 +344,7 @@ def slurm_workers(site: Site, run: Path) -> Iterator[SlurmWorkers]:
         scheduler = cluster.scheduler
         write_atomically(places.scheduler_file, json.dumps({"address": cluster.scheduler_address}).encode())
         try:
-            with Fleet(site, places, lambda: {str(worker.name) for worker in [*scheduler.workers.values()]}) as fleet:
+            with Fleet(site, places, lambda: _names(scheduler.workers)) as fleet:
                 yield SlurmWorkers(fleet, site, client, cluster.dashboard_link)
         finally:
             places.scheduler_file.unlink(missing_ok=True)

@@ -18,6 +18,10 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,
     # Without it a cluster that lost all its workers waits for ever.
     "distributed.scheduler.no-workers-timeout": "120s",
+    # Workers hold receipts, nothing that could be spilled; one that is paused would wait for ever.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.98,
     # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,

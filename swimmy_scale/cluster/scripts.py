@@ -26,7 +26,7 @@ DRIVER_TEMPLATE = Template(
 $header
 $prologue
 # What there is before and after tells whether this driver got anywhere.
-count() { find $run/receipts $run/models -type f 2>/dev/null | wc -l; }
+count() { find $run/receipts $run/models -type f ! -path '*/attempts/*' 2>/dev/null | wc -l; }
 before=$$(count)
 cancelled=no
 $command &
@@ -41,11 +41,12 @@ while :; do
     kill -0 "$$driver" 2>/dev/null || break
 done
 echo "driver of job $$SLURM_JOB_ID ended with status $$status"
-case "$$status" in
-    0 | 3) exit 0 ;;   # 3: finished, with objects in quarantine
-    $time_is_up) ;;
-    *) [ "$$status" -gt 128 ] && [ "$$cancelled" = no ] || exit "$$status" ;;
-esac
+if [ "$$status" != $time_is_up ] && { [ "$$status" -le 128 ] || [ "$$cancelled" = yes ]; }; then
+    # Finished, failed for good, or cancelled: nothing follows.
+    $end
+    [ "$$status" = 3 ] && exit 0   # finished, with objects in quarantine
+    exit "$$status"
+fi
 $again
 """
 )
@@ -54,10 +55,20 @@ AGAIN = Template(
     echo "it died without getting anywhere, so it is not submitted again"
     exit "$$status"
 fi
-echo "submitted again as job $$(env -u SLURM_MEM_PER_NODE -u SLURM_MEM_PER_CPU sbatch --parsable $script)"
+# Slurm may be busy, or count the cancelled workers for some moments yet.
+for pause in 2 5 10 20 30 0; do
+    if next=$$(env -u SLURM_MEM_PER_NODE -u SLURM_MEM_PER_CPU sbatch --parsable $script); then
+        echo "submitted again as job $$next"
+        exit 0
+    fi
+    sleep "$$pause"
+done
+echo "it could not be submitted again: give the command swimmy-scale submit, it resumes"
+exit 1
 """
 )
 CHAINED = 'echo "the next job of the chain goes on"\nexit "$status"'
+END_CHAIN = Template('scancel --quiet --state=PENDING --user="$$(id -u)" --name=$name\n')
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,8 @@ def _job(
     """The writer of dask-jobqueue, set from a site file alone: a user's own Dask configuration does not count."""
     settings = {
         "name": job_name,
-        "cores": spec.cores,
+        # One thread for Dask in each process: it does one task at a time, and TensorFlow has threads of its own.
+        "cores": spec.processes,
         "processes": spec.processes,
         "memory": f"{int(spec.memory)}B",
         "python": shlex.quote(spec.python or sys.executable),
@@ -152,7 +164,7 @@ def _job(
         "walltime": spec.walltime,
         "env-extra": None,
         "job-script-prologue": _prologue(spec, places),
-        "job-cpu": spec.job_cpu,
+        "job-cpu": spec.job_cpu or spec.cores,
         "job-mem": spec.job_mem,
         "job-extra": None,
         "job-extra-directives": [
@@ -232,5 +244,6 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
         run=shlex.quote(str(places.run)),
         command=shlex.join(command),
         time_is_up=EXIT_TIME_IS_UP,
+        end=END_CHAIN.substitute(name=places.tag).strip() if chained else ":",
         again=CHAINED if chained else AGAIN.substitute(script=script),
     )

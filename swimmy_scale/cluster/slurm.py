@@ -14,13 +14,23 @@ from swimmy_scale.errors import SwimmyError
 TIMEOUT_SECONDS = 60.0
 # Why a pending job will never start, as squeue puts it.
 HOPELESS = re.compile(
-    "BadConstraints|InvalidAccount|InvalidQOS|PartitionNodeLimit|PartitionTimeLimit|PartitionInactive"
+    "BadConstraints|InvalidAccount|InvalidQOS|PartitionNodeLimit|PartitionTimeLimit"
     "|.*MaxWallDurationPerJobLimit|.*MaxCpuPerJobLimit|.*MaxMemoryPerJob|.*MaxGRESPerJob|DependencyNeverSatisfied"
+)
+
+# What Slurm's commands say when the fault is not the caller's.
+BUSY = re.compile(
+    "Unable to contact slurm controller|Socket timed out|Transport endpoint|Zero Bytes|[Tt]ry again"
+    "|Resource temporarily unavailable|Slurm temporarily unable|Connection (refused|reset|timed out)"
 )
 
 
 class SlurmError(SwimmyError):
     """A Slurm command failed."""
+
+
+class SlurmBusyError(SlurmError):
+    """Slurm did not answer; it may in a moment."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,13 @@ def _call(*command: str) -> str:
             f"{command[0]}: not found. Give the command on a machine that has Slurm's commands."
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise SlurmError(f"{command[0]}: no answer from Slurm in {TIMEOUT_SECONDS:.0f} s. Is slurmctld up?") from error
+        raise SlurmBusyError(
+            f"{command[0]}: no answer from Slurm in {TIMEOUT_SECONDS:.0f} s. Is slurmctld up?"
+        ) from error
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
-        raise SlurmError(f"{command[0]} failed with status {done.returncode}: {said}")
+        kind = SlurmBusyError if BUSY.search(said) else SlurmError
+        raise kind(f"{command[0]} failed with status {done.returncode}: {said}")
     return done.stdout
 
 
@@ -87,7 +100,7 @@ def submit(script: Path, options: Sequence[str] = ()) -> str:
     try:
         return _call("sbatch", "--parsable", *options, str(script)).strip().split(";")[0]
     except SlurmError as error:
-        raise SlurmError(f"{error} ({script})") from error
+        raise type(error)(f"{error} ({script})") from error
 
 
 def queued(prefix: str) -> dict[str, QueuedJob]:

@@ -13,6 +13,8 @@ from swimmy_scale.errors import SwimmyError
 
 SUMMARY_VERSION = 1
 FORMAT_VERSION = 1
+# The copy in a run directory.
+CARRIED_NAME = "carried_thresholds.json"
 
 
 @dataclass(frozen=True)

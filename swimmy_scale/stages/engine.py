@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt, task_name
 
 log = logging.getLogger("swimmy_scale")
+
+SECONDS_UNTIL_SEEN = 90.0
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,12 @@ def run_stage(
 
 def _committed(ledger: Ledger, task: Task) -> Receipt:
     receipt = ledger.read(task.name)
+    deadline = time.monotonic() + SECONDS_UNTIL_SEEN
+    while receipt is None and os.environ.get("SLURM_JOB_ID") and time.monotonic() < deadline:
+        # Another node has written it; a shared file system may show it here only after a while.
+        ledger.names()
+        time.sleep(1.0)
+        receipt = ledger.read(task.name)
     if receipt is None or receipt.identity != task.identity or receipt.n_objects != task.n_objects:
         raise SwimmyError(
             f"{ledger.path(task.name)}: no receipt for this task although it was performed. "

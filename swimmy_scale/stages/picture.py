@@ -98,7 +98,8 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     reconstruction = source
     if rows:
         # Keras takes seconds to import: only processes that need the network pay for it.
-        from swimmy_scale.autoencoder import configure_threads, load
+        from swimmy_scale.autoencoder import load
+        from swimmy_scale.devices import configure_threads
         from swimmy_scale.scorer import reconstruct
 
         configure_threads(task.n_threads, as_it_is=True)

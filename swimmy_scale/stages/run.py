@@ -18,11 +18,12 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger
+from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
 from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
 from swimmy_scale.stages.picture import PictureStage
-from swimmy_scale.stages.score import ScoreStage
+from swimmy_scale.stages.score import ScoreStage, check_model
 from swimmy_scale.stages.select import SelectStage, write_quarantine
 from swimmy_scale.stages.train import TrainStage
 
@@ -270,6 +271,10 @@ def check_inputs(run: Run) -> None:
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    if job.model is not None:
+        check_model(job.model.path, job.model.sha256)
+    if job.select.thresholds_from is not None:
+        keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
 
 
 def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:

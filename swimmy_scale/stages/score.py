@@ -52,7 +52,8 @@ class ScoreTask(Task):
 def _scorer(model: Path, sha256: str, network: Network, cutouts: Path, batch_size: int, n_threads: int) -> Scorer:
     """The scorer of this process: loaded once for a model's digest, not once a task."""
     # Keras takes seconds to import: only processes that score pay for it.
-    from swimmy_scale.autoencoder import configure_threads, load
+    from swimmy_scale.autoencoder import load
+    from swimmy_scale.devices import configure_threads
     from swimmy_scale.scorer import Scorer
 
     configure_threads(n_threads, as_it_is=True)
@@ -142,6 +143,22 @@ def score_partition(task: ScoreTask) -> Receipt:
     return receipt
 
 
+def check_model(path: Path, sha256: str) -> None:
+    """See that a model file is the one whose digest is known.
+
+    Raises
+    ------
+    SwimmyError
+        When it is not, with both digests.
+    """
+    found = commit.digest_file(path) if path.is_file() else "absent"
+    if found != sha256:
+        raise SwimmyError(
+            f"{path}: its sha256 is {found}, {sha256} was recorded. The file was changed or is another one; give the "
+            "right one, or train again."
+        )
+
+
 @dataclass(frozen=True)
 class ScoreStage:
     """Scores of a whole ``cutouts.zarr``.
@@ -218,12 +235,7 @@ class ScoreStage:
         SwimmyError
             When the model file is not the one whose digest is known: here, before any worker is started.
         """
-        found = commit.digest_file(self.model) if self.model.is_file() else "absent"
-        if found != self.model_sha256:
-            raise SwimmyError(
-                f"{self.model}: its sha256 is {found}, {self.model_sha256} was recorded. The file was changed or is "
-                "another one; give the right one, or train again."
-            )
+        check_model(self.model, self.model_sha256)
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         create(self.scores, layout)

@@ -29,7 +29,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.scores import Scores, write_selection
-from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried
+from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
@@ -233,7 +233,7 @@ class SelectStage:
 
     @property
     def _copy(self) -> Path:
-        return self.output / "carried_thresholds.json"
+        return self.output / CARRIED_NAME
 
     def _carried(self) -> Carried | None:
         return keep_carried(self.thresholds_from, self._copy) if self.thresholds_from else None

@@ -18,6 +18,7 @@ from swimmy_scale.network import Network, Schedule
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.sample import Cuts
+from swimmy_scale.stages.attempts import clear_attempts
 from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.stages.inputs import SampleRule, store_digest
 from swimmy_scale.survey import FloatArray
@@ -95,7 +96,8 @@ def training_cubes(store: Cutouts, rows: Any) -> FloatArray:
 
 def train_run(task: TrainTask) -> Receipt:
     """Train one run, going on after its last finished epoch, and commit its receipt."""
-    from swimmy_scale.autoencoder import configure_threads, train
+    from swimmy_scale.autoencoder import train
+    from swimmy_scale.devices import configure_threads
 
     configure_threads(task.n_threads)
     store = Cutouts(task.cutouts)
@@ -105,7 +107,15 @@ def train_run(task: TrainTask) -> Receipt:
         # What is there belongs to other data or settings: it must not be continued.
         shutil.rmtree(task.folder, ignore_errors=True)
         commit.write_atomically(started, task.identity.encode())
-    result = train(training_cubes(store, rows), task.network, task.schedule, task.folder, task.n_threads)
+    result = train(
+        training_cubes(store, rows),
+        task.network,
+        task.schedule,
+        task.folder,
+        task.n_threads,
+        # A worker that is lost after an epoch is no sign of a fault: the next one goes on from there.
+        on_epoch=lambda _: clear_attempts(task.ledger, task.name),
+    )
     kept = [record for record in result.epochs if record.file]
     receipt = Receipt(
         stage=task.ledger.stage,

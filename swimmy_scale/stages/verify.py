@@ -97,11 +97,17 @@ class Verifier:
                 f"{path}: neither a run directory (no receipts folder in it) nor the output of one stage (no "
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
-        return self._folder(beside, path.parent, ("ingest", "train", "score"), beside, path)
+        with commit.driver_lock(beside, path):
+            return self._folder(beside, path.parent, ("ingest", "train", "score"))
 
     def _run(self, directory: Path) -> list[Damage]:
+        # Held until all is read: the workers of both parts have their keys and scripts in this directory.
+        with commit.driver_lock(directory / "log", directory):
+            return self._locked_run(directory)
+
+    def _locked_run(self, directory: Path) -> list[Damage]:
         stages = ("job", *STAGES, "provenance")
-        damage = self._folder(directory / "receipts", directory, stages, directory / "log", directory)
+        damage = self._folder(directory / "receipts", directory, stages)
         try:
             job = parse_job((directory / "job.yaml").read_text(), directory / "job.yaml", Job)
         except (OSError, ValueError, SwimmyError):
@@ -120,20 +126,20 @@ class Verifier:
             )
         beside = ledger.folder == ledger_beside(cutouts, "ingest").folder
         lock = ledger.folder if beside else ledger.root / "log"
-        return self._folder(ledger.folder, ledger.root, ("ingest",), lock, cutouts)
+        with commit.driver_lock(lock, cutouts):
+            return self._folder(ledger.folder, ledger.root, ("ingest",))
 
-    def _folder(self, folder: Path, root: Path, stages: tuple[str, ...], lock: Path, what: Path) -> list[Damage]:
-        with commit.driver_lock(lock, what):
-            files, damage = commit.owned_files(folder, root, stages)
-            tasks = _tasks(Ledger(folder, root, "verify"), files)
-            self.watcher.start("verify", len(files), 0, unit="files")
-            with self._workers(len(tasks)) as pool:
-                for receipt in pool.map(VerifyWork(), tasks):
-                    damage += [Damage(**item) for item in receipt.details["damage"]]
-                    self.watcher.advance(receipt)
-            self.watcher.stop("verify")
-            for item in damage:
-                Ledger(folder, root, item.stage).remove(item.name)
+    def _folder(self, folder: Path, root: Path, stages: tuple[str, ...]) -> list[Damage]:
+        files, damage = commit.owned_files(folder, root, stages)
+        tasks = _tasks(Ledger(folder, root, "verify"), files)
+        self.watcher.start("verify", len(files), 0, unit="files")
+        with self._workers(len(tasks)) as pool:
+            for receipt in pool.map(VerifyWork(), tasks):
+                damage += [Damage(**item) for item in receipt.details["damage"]]
+                self.watcher.advance(receipt)
+        self.watcher.stop("verify")
+        for item in damage:
+            Ledger(folder, root, item.stage).remove(item.name)
         return sorted(damage, key=lambda item: (stages.index(item.stage), item.name, item.path))
 
     @contextmanager
