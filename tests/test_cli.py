@@ -128,6 +128,14 @@ def test_verify_and_status(tmp_path: Path) -> None:
     rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)["stages"]
     assert [row["stage"] for row in rows] == ["ingest", "train", "score", "select", "picture"]
     assert all(row["finished"] for row in rows)
+    local = Path(__file__).resolve().parent.parent / "cluster" / "local.yaml"
+    again = call("run", job, "--output", run, "--site", local)
+    assert again.returncode == 0, again.stderr
+    assert "ingest: done" in again.stderr
+    assert call("run", job, "--output", run, "--site", local, "--workers", 1).returncode == 2
+    assert (
+        CliRunner().invoke(main, ["status", str(run)]).stdout.splitlines()[-1].startswith("driver: finished, process")
+    )
     (run / "candidates.fits").unlink()
     found = call("verify", run)
     assert found.returncode == 1

@@ -833,3 +833,10 @@ def test_votable_never_fetches_anything(
     )
     with pytest.raises(SwimmyError, match="is not in UTF-8"):
         read_catalogue(CatalogueSource(str(path)), TWO_BANDS)
+
+
+def test_a_class_may_not_be_called_as_the_whole_sample(tmp_path: Path) -> None:
+    table = small_table()
+    table["sample_class"] = ["test", "sample", "xelg", ""]
+    with pytest.raises(SwimmyError, match=r"sample_class 'sample' of row 1 .* Give that class another name"):
+        read(table, tmp_path)

@@ -39,6 +39,7 @@ from swimmy_scale.job import Job, load_job
 from swimmy_scale.progress import Watch
 from swimmy_scale.receipts import FINISHED, Ledger
 from swimmy_scale.scores import Scores
+from swimmy_scale.stages.attempts import attempt
 from swimmy_scale.stages.run import STAGES, Run, run_job, run_status
 from swimmy_scale.stages.select import sample_thresholds
 
@@ -386,3 +387,19 @@ def test_an_object_that_ends_workers_goes_to_quarantine(
     again, workers = run_serially(job, tmp_path / "run")
     assert again == summary
     assert workers.n_tasks == 1
+
+
+def test_a_worker_lost_after_an_epoch_is_no_fault(copied: Path, job: Path, reference: Path) -> None:
+    shutil.rmtree(copied / "models")
+    stages = Run(copied, load_job(job, Job), 1).stages()
+    train = next(stage for stage in stages if stage.ledger.stage == "train")
+    (task,) = train.plan()
+    marks = copied / "receipts/attempts/train" / task.name
+    marks.mkdir(parents=True)
+    for number in (1, 2):
+        (marks / f"node-{number}-x").touch()
+    attempt(train.perform, task)
+    assert not marks.exists(), "else training that outlasts three walltimes would be blamed for it"
+    assert (copied / "models/run-00/epoch-03.keras").read_bytes() == (
+        reference / "models/run-00/epoch-03.keras"
+    ).read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.cuts import WHOLE_SAMPLE
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.columns import Columns, object_ids
 from swimmy_scale.job import CatalogueSource
@@ -125,7 +126,7 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     SwimmyError
         When a file is missing, unreadable, damaged, of unknown format or without rows; when a
         needed or named column is not there or holds something else than its kind; when
-        ``patch_qa`` gives a patch twice or cannot be joined.
+        ``patch_qa`` gives a patch twice or cannot be joined; when a class is called ``sample``.
     """
     path = Path(source.path)
     name = str(source.path)
@@ -156,13 +157,23 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         tract=tract,
         patch=patch,
         redshift=table.floats("redshift" if "redshift" in table.columns else "specz_redshift"),
-        sample_class=table.strings("sample_class"),
+        sample_class=_classes(table, path),
         kept={column: table.kept(column) for column in source.keep_columns},
         simulated=table.simulated,
         available=_available(table, survey, fwhm, depth),
         faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),
         warnings=table.warnings,
     )
+
+
+def _classes(table: Columns, path: Path) -> npt.NDArray[np.object_]:
+    known = table.strings("sample_class")
+    if (known == WHOLE_SAMPLE).any():
+        raise SwimmyError(
+            f"{path}: sample_class {WHOLE_SAMPLE!r} of row {int(np.argmax(known == WHOLE_SAMPLE))} is what tables of "
+            "candidates call the whole sample. Give that class another name."
+        )
+    return known
 
 
 def fwhm_from_moments(
