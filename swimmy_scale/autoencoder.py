@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import tempfile
 import warnings
 import zipfile
@@ -24,17 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.devices import configure_threads
+from swimmy_scale.devices import configure_threads, keras
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
-from swimmy_scale.quiet import held_stderr
 from swimmy_scale.receipts import digest_file, digest_json, write_atomically, write_json
 from swimmy_scale.survey import FloatArray
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlow is imported
-
-with held_stderr():
-    import keras
 
 HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")
 _WEIGHTS_MEMBER = "model.weights.h5"

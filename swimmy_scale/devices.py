@@ -5,9 +5,15 @@ from __future__ import annotations
 import logging
 import os
 
-import keras
-
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.quiet import held_stderr
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlow is imported
+
+with held_stderr():
+    import keras
+
+__all__ = ["configure_threads", "keras"]
 
 log = logging.getLogger("swimmy_scale")
 

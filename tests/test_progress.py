@@ -192,6 +192,13 @@ def test_the_record_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(describe_record(failed))[1:] == ["  no disk"]
 
 
+def test_a_record_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("a file")
+    with Watch(Console(file=io.StringIO())) as watch:
+        watch.keep_record(tmp_path / "log" / "progress.json")
+        time.sleep(0.1)
+
+
 def test_between_stages_the_record_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_RECORDS", 0.05)
     path = tmp_path / "progress.json"

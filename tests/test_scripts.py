@@ -114,8 +114,8 @@ def test_shells_understand_them(chained: bool) -> None:
         ("kill -9 $$", 137, "died without getting anywhere, so it is not submitted again"),
         ("touch receipts/new; kill -9 $$", 0, "submitted again as job 77"),
         ("mkdir -p receipts/attempts/x; touch receipts/attempts/x/mark; kill -9 $$", 137, "without getting anywhere"),
-        ("kill -USR1 $PPID; sleep 9", 0, "submitted again as job 77"),
-        ("trap 'exit 130' TERM; kill -TERM $PPID; sleep 9 & wait", 130, "status 130"),
+        ("kill -USR1 $PPID; sleep 2", 0, "submitted again as job 77"),
+        ("trap 'exit 130' TERM; kill -TERM $PPID; sleep 2 & wait", 130, "status 130"),
     ],
 )
 def test_how_the_driver_ends(tmp_path: Path, command: str, status: int, says: str) -> None:
@@ -167,7 +167,7 @@ def test_a_driver_that_cannot_be_submitted_again_says_so(tmp_path: Path) -> None
         ("exit 1", 1, True),
         ("exit 75", 75, False),
         ("kill -9 $$", 137, False),
-        ("trap 'exit 130' TERM; kill -TERM $PPID; sleep 9 & wait", 130, True),
+        ("trap 'exit 130' TERM; kill -TERM $PPID; sleep 2 & wait", 130, True),
     ],
 )
 def test_a_chain_goes_on_only_where_the_next_can_do_more(

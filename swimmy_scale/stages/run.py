@@ -295,15 +295,17 @@ def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
     SwimmyError
         When another driver holds the directory, the directory belongs to another job, or a stage fails.
     """
-    with commit.driver_lock(run.directory / "log", run.directory), session() as workers:
+    with commit.driver_lock(run.directory / "log", run.directory):
+        # Before anything of ours writes: it must not take a file that is being written for one that was left.
         sweep(run.directory)
         freeze_job(run.directory, run.job)
         check_inputs(run)
-        for stage in run.stages():
-            run_stage(stage, workers, watcher)
-            if stage.ledger.stage == "ingest" and not (run.directory / "quarantine.csv").exists():
-                # A survey that is quarantined whole ends here, and its reasons must be seen.
-                write_quarantine(run.directory / "quarantine.csv", [stage.ledger])
+        with session() as workers:
+            for stage in run.stages():
+                run_stage(stage, workers, watcher)
+                if stage.ledger.stage == "ingest" and not (run.directory / "quarantine.csv").exists():
+                    # A survey that is quarantined whole ends here, and its reasons must be seen.
+                    write_quarantine(run.directory / "quarantine.csv", [stage.ledger])
         write_provenance(run)
     summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
     return summary
