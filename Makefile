@@ -8,7 +8,7 @@ PYTHON := $(shell for name in python3.12 python3.13 python3.14 python3; do \
 OBJECTS := 4200
 SEED := 1
 
-.PHONY: demo test check setup lock clean
+.PHONY: demo test check bench setup lock clean
 
 setup: $(VENV)/ready
 
@@ -33,6 +33,10 @@ check: setup
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# About three minutes on an idle machine; ratios count, rates depend on the machine.
+bench: setup
+	$(BIN)/python benchmarks/score_stage.py --n-objects 12288 --repeat 3 --json benchmarks/score_stage.json
 
 # Needs uv. Writes no registry host into the lock file.
 lock:

@@ -71,6 +71,8 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
             location = tuple(fault["loc"])
             value = "" if isinstance(fault["input"], dict | BaseModel) else f", found {fault['input']!r}"
             message = f"{fault['msg'].removeprefix('Value error, ')}{value}"
+            if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+                message += ". Correct its name, or leave it out"
             faults.append(describe(text, path, location, message, f"the {what}"))
         raise SwimmyError("\n".join(faults)) from error
     except SwimmyError as error:

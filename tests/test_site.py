@@ -63,7 +63,11 @@ def test_names_with_dashes_or_underscores() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("cores: 8", "coers: 8", r"^/etc/site.yaml:6: jobqueue.cpu.coers: Extra inputs are not permitted, found 8"),
+        (
+            "cores: 8",
+            "coers: 8",
+            r"^/etc/site.yaml:6: jobqueue.cpu.coers: .* found 8. Correct its name, or leave it out$",
+        ),
         ("cores: 8", "cores: 0", r"site.yaml:6: jobqueue.cpu.cores: .*greater than or equal to 1, found 0"),
         ("cores: 8", "cores: 2", r"site.yaml:4: jobqueue.cpu: 4 processes need as many cores, found cores: 2"),
         ("memory: 8GiB", "memory: much", r"jobqueue.cpu.memory: could not parse value and unit.*found 'much'"),
