@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -34,7 +33,7 @@ from survey_runs import (
     write_job,
 )
 
-from swimmy_scale.cluster.local import SETTINGS, local_workers
+from swimmy_scale.cluster.local import local_workers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, load_job
 from swimmy_scale.progress import Watch
@@ -372,24 +371,16 @@ if not hasattr(ingest, "plain_read_rows"):
 """
 
 
-def test_an_object_that_ends_workers_goes_to_quarantine(
-    survey: Path, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(SETTINGS, "distributed.scheduler.no-workers-timeout", "20s")
+def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey, **with_weights_of(reference))
     object_id = int(Table.read(survey / "catalogue.fits")["object_id"][50])
     assert object_id not in set(Table.read(reference / "quarantine.csv", format="csv")["object_id"])
     (tmp_path / "deadly.py").write_text(DEADLY.format(object_id=object_id))
     run = Run(tmp_path / "run", load_job(job, Job), 1)
     with dask.config.set({"distributed.worker.preload": [str(tmp_path / "deadly.py")]}), Watch() as watch:
-        session = lambda: nullcontext(lambda work, n_tasks: local_workers(0 if work.wants_gpu else 2))  # noqa: E731
-        try:
-            summary = run_job(run, session, watch)
-        except SwimmyError as error:
-            # Now and then Dask's nannies do not bring back workers that die so often: the remedy is told, and works.
-            if not re.search("without any running workers.*run the same command again", str(error)):
-                raise
-            summary = run_job(run, session, watch)
+        summary = run_job(
+            run, lambda: nullcontext(lambda work, n_tasks: local_workers(0 if work.wants_gpu else 2)), watch
+        )
     records = Table.read(tmp_path / "run/quarantine.csv", format="csv")
     (record,) = [row for row in records if row["code"] == "ended_workers"]
     assert (record["object_id"], record["stage"]) == (object_id, "ingest")

@@ -18,6 +18,9 @@ SETTINGS = {
     "distributed.scheduler.allowed-failures": 100,
     # Without it a cluster that lost all its workers waits for ever.
     "distributed.scheduler.no-workers-timeout": "120s",
+    # A nanny brings its worker back. So long after any loss the cluster would look whether a worker of that name
+    # is there, and close the nanny of one that was just being brought back again.
+    "distributed.deploy.lost-worker-timeout": "365 days",
     # Workers hold receipts, nothing that could be spilled; one that is paused would wait for ever.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
