@@ -128,11 +128,14 @@ def worker_pool(n_workers: int | None) -> tuple[int, WorkersFor]:
     return number, lambda stage, n_tasks: local_workers(min(number, n_tasks))
 
 
+def threads_each(n_workers: int) -> int:
+    """Threads for each of so many worker processes; 0 workers are this one process."""
+    return max(n_usable_cores() // max(n_workers, 1), 1)
+
+
 def scoring_threads(job: Job, n_workers: int) -> int:
     """Threads of a scoring process on this machine. One process for all has trained with its own, and keeps them."""
-    if n_workers == 0:
-        return job.train.n_threads if job.train else n_usable_cores()
-    return max(n_usable_cores() // n_workers, 1)
+    return job.train.n_threads if n_workers == 0 and job.train else threads_each(n_workers)
 
 
 def exit_with(n_quarantined: int) -> None:
@@ -288,14 +291,13 @@ def score_command(
     number, pool = worker_pool(n_workers)
     settings = load_settings(settings_path)
     network, sha256 = single.recorded_model(model, cutouts.absolute(), settings, model_sha256)
-    n_threads = max(n_usable_cores() // max(number, 1), 1)
     with Watch() as watch:
         done = single.score(
             cutouts.absolute(),
             (model, sha256, network),
             output.absolute(),
             settings,
-            n_threads,
+            threads_each(number),
             pool,
             watch,
         )

@@ -89,6 +89,27 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
+def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` with a checksum over all of it; it holds its ``format_version``."""
+    return {**body, "checksum": digest_json(body)}
+
+
+def parse_checked(text: str, format_version: int) -> dict[str, Any]:
+    """What `with_checksum` was given, without its ``format_version``.
+
+    Raises
+    ------
+    ValueError
+        When it is not JSON, of another format version, or its checksum does not fit.
+    """
+    body = json.loads(text)
+    if not isinstance(body, dict) or body.pop("checksum", None) != digest_json(body):
+        raise ValueError("its checksum does not fit")
+    if body.pop("format_version", None) != format_version:
+        raise ValueError(f"its format version is not {format_version}")
+    return body
+
+
 @dataclass(frozen=True)
 class FileRecord:
     """What a file was when it was committed."""
@@ -133,8 +154,7 @@ class Receipt:
 
     def to_json(self) -> dict[str, Any]:
         """The receipt as it is written, with a checksum over all of it."""
-        body = {"format_version": FORMAT_VERSION, **asdict(self)}
-        return {**body, "checksum": digest_json(body)}
+        return with_checksum({"format_version": FORMAT_VERSION, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> Receipt:
@@ -145,11 +165,7 @@ class Receipt:
         ValueError
             When it is not JSON, of another format version, or its checksum does not fit.
         """
-        body = json.loads(text)
-        if not isinstance(body, dict) or body.pop("checksum", None) != digest_json(body):
-            raise ValueError("its checksum does not fit")
-        if body.pop("format_version") != FORMAT_VERSION:
-            raise ValueError(f"its format version is not {FORMAT_VERSION}")
+        body = parse_checked(text, FORMAT_VERSION)
         files = {path: FileRecord(**record) for path, record in body.pop("files").items()}
         return cls(files=files, **body)
 
@@ -327,18 +343,6 @@ def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[O
                 continue
             owned |= {key: OwnedFile(stage, name, key, record) for key, record in receipt.files.items()}
     return list(owned.values()), damage
-
-
-def verify(folder: Path, root: Path, stages: Iterable[str]) -> list[Damage]:
-    """Compare every byte of every committed file with its receipt (see `owned_files`).
-
-    Returns
-    -------
-    list of Damage
-        Empty when all is well.
-    """
-    files, damage = owned_files(folder, root, stages)
-    return damage + [found for file in files if (found := file.damage(root)) is not None]
 
 
 @contextlib.contextmanager

@@ -24,10 +24,16 @@ from swimmy_scale.receipts import (
     Receipt,
     digest_json,
     driver_lock,
+    owned_files,
     sync_files,
-    verify,
     write_atomically,
 )
+
+
+def verify(folder: Path, root: Path, stages: list[str]) -> list[Damage]:
+    """What is wrong with receipts and files, file after file."""
+    files, damage = owned_files(folder, root, stages)
+    return damage + [found for file in files if (found := file.damage(root)) is not None]
 
 
 def commit_one(root: Path, stage: str = "score", name: str = "000000", content: bytes = b"scores") -> Ledger:

@@ -14,7 +14,7 @@ from types import FrameType
 
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.fleet import write_scripts
-from swimmy_scale.cluster.scripts import Places, driver_script, worker_script
+from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job
 from swimmy_scale.receipts import driver_lock, write_atomically
@@ -102,8 +102,7 @@ class Submission:
             str(places.jobs / "site.yaml"),
         ]
         driver = driver_script(self.site, places, command, chained=self.n_chained > 1)
-        workers = {places.script(group.name): worker_script(group, places) for group in self.site.groups}
-        return {places.script("driver"): driver, **workers}
+        return {places.script("driver"): driver, **worker_scripts(self.site, places)}
 
     def submit(self) -> list[str]:
         """Submit the drivers; their job ids.

@@ -22,7 +22,7 @@ from distributed.utils import get_ip, get_ip_interface
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.local import SETTINGS
 from swimmy_scale.cluster.mapping import DaskWorkers
-from swimmy_scale.cluster.scripts import Places, resource, worker_script
+from swimmy_scale.cluster.scripts import Places, resource, worker_scripts
 from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import write_atomically
@@ -300,8 +300,8 @@ def _names(workers: dict[str, Any]) -> set[str]:
 
 def write_scripts(site: Site, places: Places) -> None:
     """Write the job scripts of all groups, and the configuration of their workers."""
-    for group in site.groups:
-        write_atomically(places.script(group.name), worker_script(group, places).encode())
+    for path, text in worker_scripts(site, places).items():
+        write_atomically(path, text.encode())
     nested: dict[str, Any] = {}
     for key, value in CLUSTER_SETTINGS.items():
         *parents, last = key.split(".")

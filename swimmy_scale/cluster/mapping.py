@@ -16,7 +16,6 @@ import distributed
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import Receipt
 from swimmy_scale.stages.attempts import (
-    MAX_LOST_WORKERS,
     Piece,
     WorkersLostError,
     attempt,
@@ -250,6 +249,3 @@ class _Mapping:
                 leave_out(ledger, piece.task.name, search.found)
             clear_attempts(ledger, piece.task.name)
             self._waiting.appendleft(piece.task)
-
-
-__all__ = ["MAX_FAILURES", "MAX_LOST_WORKERS", "DaskWorkers"]

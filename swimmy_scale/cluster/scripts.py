@@ -14,6 +14,7 @@ from string import Template
 import dask
 from dask_jobqueue.slurm import SLURMJob
 
+from swimmy_scale.cluster.tls import TLS_FILES
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.site import Group, JobSpec, Site
 
@@ -163,7 +164,7 @@ def _job(
         "account": spec.account,
         "walltime": spec.walltime,
         "env-extra": None,
-        "job-script-prologue": _prologue(spec, places),
+        "job-script-prologue": [*_prologue(spec), f"export DASK_CONFIG={places.dask_config}"],
         "job-cpu": spec.job_cpu or spec.cores,
         "job-mem": spec.job_mem,
         "job-extra": None,
@@ -182,10 +183,9 @@ def _job(
         return SLURMJob(f"--scheduler-file {places.scheduler_file}", name=name, config_name=CONFIG_NAME)
 
 
-def _prologue(spec: JobSpec, places: Places) -> list[str]:
+def _prologue(spec: JobSpec) -> list[str]:
     # A prologue that fails ends the job at once, with its message in the log.
-    own = ["set -e", *spec.job_script_prologue, "set +e"] if spec.job_script_prologue else []
-    return [*own, f"export DASK_CONFIG={places.dask_config}"]
+    return ["set -e", *spec.job_script_prologue, "set +e"] if spec.job_script_prologue else []
 
 
 def resource(group: Group) -> str:
@@ -206,7 +206,7 @@ def worker_script(group: Group, places: Places) -> str:
         "--no-dashboard",
         "--protocol",
         "tls://",
-        *(f"--tls-{name} {places.tls / file}" for name, file in _TLS_FILES),
+        *(f"--tls-{name.replace('_', '-')} {places.tls / file}" for name, file in TLS_FILES.items()),
     ]
     # The shell puts the job's number into the worker's name: a name is never used twice.
     name = f"{group.name}-${{SLURM_JOB_ID}}"
@@ -215,7 +215,9 @@ def worker_script(group: Group, places: Places) -> str:
     return script
 
 
-_TLS_FILES = (("ca-file", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem"))
+def worker_scripts(site: Site, places: Places) -> dict[Path, str]:
+    """The job scripts of all groups, by the path that they are submitted from."""
+    return {places.script(group.name): worker_script(group, places) for group in site.groups}
 
 
 def driver_script(site: Site, places: Places, command: Sequence[str], chained: bool) -> str:
@@ -240,7 +242,7 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
     return DRIVER_TEMPLATE.substitute(
         shebang=site.driver.shebang,
         header=job.job_header,
-        prologue="\n".join(_prologue(site.driver, places)[:-1]),
+        prologue="\n".join(_prologue(site.driver)),
         run=shlex.quote(str(places.run)),
         command=shlex.join(command),
         time_is_up=EXIT_TIME_IS_UP,

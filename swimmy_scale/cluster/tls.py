@@ -10,6 +10,9 @@ from pathlib import Path
 
 from distributed.security import Security
 
+# Dask's names of the parts, and their files.
+TLS_FILES = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+
 
 @contextlib.contextmanager
 def tls_files(folder: Path) -> Iterator[Security]:
@@ -26,8 +29,8 @@ def tls_files(folder: Path) -> Iterator[Security]:
     try:
         made = Security.temporary().get_tls_config_for_role("worker")
         paths = {}
-        for name in ("ca_file", "cert", "key"):
-            path = folder / f"{name.removesuffix('_file')}.pem"
+        for name, file in TLS_FILES.items():
+            path = folder / file
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as stream:
                 stream.write(made[name])

@@ -7,7 +7,6 @@ ended in the middle. After some of them the driver looks for the object at fault
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -105,19 +104,16 @@ def _left_out_path(ledger: Ledger, name: str) -> Path:
 def left_out(ledger: Ledger, name: str) -> list[int]:
     """Rows of a task, counted from its first, that are not processed because they ended workers."""
     try:
-        content = json.loads(_left_out_path(ledger, name).read_text())
-        checksum = content.pop("checksum")
-        if checksum == commit.digest_json(content) and content["format_version"] == FORMAT_VERSION:
-            return [int(row) for row in content["rows"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    return []
+        content = commit.parse_checked(_left_out_path(ledger, name).read_text(), FORMAT_VERSION)
+        return [int(row) for row in content["rows"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def leave_out(ledger: Ledger, name: str, rows: Iterable[int]) -> None:
     """Leave more rows of a task out, from now on and in every later run."""
     content = {"format_version": FORMAT_VERSION, "rows": sorted({*left_out(ledger, name), *rows})}
-    commit.write_json(_left_out_path(ledger, name), {**content, "checksum": commit.digest_json(content)})
+    commit.write_json(_left_out_path(ledger, name), commit.with_checksum(content))
 
 
 LEFT_OUT_REASON = f"processing it ended {MAX_LOST_WORKERS} workers one after the other"

@@ -60,13 +60,10 @@ def keep_carried(original: Path, copy: Path) -> Carried:
         When there is no whole copy and the original cannot be read.
     """
     try:
-        content = json.loads(copy.read_text())
-        checksum = content.pop("checksum")
-        if checksum == commit.digest_json(content) and content["format_version"] == FORMAT_VERSION:
-            return Carried(content["thresholds_from"], {"thresholds": content["thresholds"]})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    carried = read_carried(original)
+        content = commit.parse_checked(copy.read_text(), FORMAT_VERSION)
+        return Carried(content["thresholds_from"], {"thresholds": content["thresholds"]})
+    except (OSError, ValueError, KeyError, TypeError):
+        carried = read_carried(original)
     content = {"format_version": FORMAT_VERSION, "thresholds_from": carried.thresholds_from, **carried.summary}
-    commit.write_json(copy, {**content, "checksum": commit.digest_json(content)})
+    commit.write_json(copy, commit.with_checksum(content))
     return carried

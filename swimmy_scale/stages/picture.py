@@ -157,6 +157,7 @@ class PictureStage:
     perform: Callable[[PictureTask], Receipt] = draw_picture
     probe: Callable[[Any, int, int], None] | None = None
     wants_gpu: ClassVar[bool] = True
+    when_finished: ClassVar[str] = ""
 
     @property
     def identity(self) -> str:
@@ -172,11 +173,6 @@ class PictureStage:
                 asdict(self.network),
             ]
         )
-
-    @property
-    def when_finished(self) -> str:
-        """Nothing to add."""
-        return ""
 
     def poll(self) -> None:
         """It takes seconds."""

@@ -191,6 +191,7 @@ class ScoreStage:
     perform: Callable[[ScoreTask], Receipt] = score_partition
     probe: Callable[[Any, int, int], None] | None = probe_score
     wants_gpu: ClassVar[bool] = True
+    when_finished: ClassVar[str] = ""
 
     @property
     def _settings(self) -> list[Any]:
@@ -218,11 +219,6 @@ class ScoreStage:
     def renew_metadata(self) -> None:
         """Make the store's metadata whole again where they were damaged; changes nothing else."""
         create(self.scores, self._layout(Cutouts(self.cutouts)))
-
-    @property
-    def when_finished(self) -> str:
-        """Nothing to add."""
-        return ""
 
     def poll(self) -> None:
         """Receipts tell the progress."""

@@ -230,6 +230,7 @@ class SelectStage:
     perform: Callable[[Any], Receipt] = _no_task
     probe: Callable[[Any, int, int], None] | None = None
     wants_gpu: ClassVar[bool] = False
+    when_finished: ClassVar[str] = ""
 
     @property
     def _copy(self) -> Path:
@@ -254,11 +255,6 @@ class SelectStage:
                 carried.summary["thresholds"] if carried else None,
             ]
         )
-
-    @property
-    def when_finished(self) -> str:
-        """Nothing to add."""
-        return ""
 
     def poll(self) -> None:
         """There is nothing to wait for."""

@@ -151,6 +151,7 @@ class TrainStage:
     perform: Callable[[TrainTask], Receipt] = train_run
     probe: Callable[[Any, int, int], None] | None = None
     wants_gpu: ClassVar[bool] = True
+    when_finished: ClassVar[str] = ""
 
     @property
     def identity(self) -> str:
@@ -171,11 +172,6 @@ class TrainStage:
                 self.n_threads,
             ]
         )
-
-    @property
-    def when_finished(self) -> str:
-        """Nothing to add."""
-        return ""
 
     def poll(self) -> Poll:
         """Epochs finished, from the histories that the runs write."""
