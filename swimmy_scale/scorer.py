@@ -8,7 +8,7 @@ touches the cutout's border, a convolution with 'valid' padding on the window eq
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from swimmy_scale.anomaly import RECONSTRUCTION_FLOOR
 from swimmy_scale.autoencoder import jit_compile
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
+from swimmy_scale.preprocess import preprocess
 from swimmy_scale.survey import FloatArray, Survey, check_cube
 
 # isort: split
@@ -65,13 +66,13 @@ def windows(network: Network, aperture_lo_px: int, aperture_hi_px: int) -> list[
 
 
 class Scorer:
-    """Scores cutouts with one model. Calls from several threads wait for one another.
+    """Scores cutouts with one model or several, in one pass. Calls from several threads wait for one another.
 
     Parameters
     ----------
-    model : keras.Model
-        Of `swimmy_scale.autoencoder.build` or ``load``. Its weights are copied, with the batch normalisation folded
-        into the convolutions.
+    models : sequence of keras.Model
+        Of `swimmy_scale.autoencoder.build` or ``load``, all of one network. Their weights are copied, with the batch
+        normalisation folded into the convolutions.
     network : Network
     survey : Survey
     batch_size : int
@@ -80,6 +81,7 @@ class Scorer:
 
     Attributes
     ----------
+    n_models : int
     windowed : bool
         Whether only the windows are computed. False where they do not fit into the cutout; then the whole cutout is
         reconstructed, for the same results in three times the time.
@@ -90,23 +92,44 @@ class Scorer:
         When network and survey do not agree or a weight is not finite.
     """
 
-    def __init__(self, model: Any, network: Network, survey: Survey, batch_size: int = 256) -> None:
+    def __init__(self, models: Sequence[Any], network: Network, survey: Survey, batch_size: int = 256) -> None:
         if (network.n_bands, network.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
             raise SwimmyError(
                 f"the network takes {network.n_bands} bands of {network.cutout_size_px} px, survey {survey.name!r} has "
                 f"{survey.n_bands} bands of {survey.cutout_size_px} px. Use a model trained for this survey."
             )
-        if not all(np.isfinite(value).all() for value in model.get_weights()):
+        if not all(np.isfinite(value).all() for model in models for value in model.get_weights()):
             raise SwimmyError("the model has weights that are NaN or infinite. Train it again.")
+        self.n_models = len(models)
         self._survey = survey
         self._batch_size = _checked_batch_size(batch_size)
         self._lock = threading.Lock()
         crops = windows(network, *_aperture_range(survey))
         self.windowed = crops is not None
-        self._model = _scoring_model(model, network, survey, crops)
+        self._model = _scoring_model(models, network, survey, crops)
+
+    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Scores and residuals of cutouts as they are stored: `preprocess` once, then `score`.
+
+        Parameters
+        ----------
+        image : ndarray of float32, shape (n, n_bands, size, size), counts
+        fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
+
+        Returns
+        -------
+        score, residual : ndarray of float32, shape (n, n_models, n_bands)
+            NaN for an object with a pixel that is not finite.
+
+        Raises
+        ------
+        SwimmyError
+            When a shape is wrong or a FWHM is refused (see `preprocess.smoothing_sigma_px`).
+        """
+        return self.score(preprocess(image, fwhm_arcsec, self._survey))
 
     def score(self, source: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Anomaly score and residual of every object and band (equation 6; see `swimmy_scale.anomaly`).
+        """Anomaly score and residual of every object, model and band (equation 6; see `swimmy_scale.anomaly`).
 
         An object's result does not depend on the others in the call, to the last bit.
 
@@ -117,9 +140,9 @@ class Scorer:
 
         Returns
         -------
-        score : ndarray of float32, shape (n, n_bands)
+        score : ndarray of float32, shape (n, n_models, n_bands)
             NaN for an object with a NaN pixel. Reconstructions below ``RECONSTRUCTION_FLOOR`` are raised to it.
-        residual : ndarray of float32, shape (n, n_bands)
+        residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
 
         Raises
@@ -128,7 +151,7 @@ class Scorer:
             When the shape is wrong or a value lies outside [0, 1].
         """
         check_cube(source, self._survey)
-        score = np.empty(source.shape[:2], np.float32)
+        score = np.empty((len(source), self.n_models, source.shape[1]), np.float32)
         residual = np.empty_like(score)
         with self._lock:
             for rows, bad, results in _in_batches(self._model.predict_on_batch, source, self._batch_size):
@@ -230,8 +253,25 @@ def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
-def _scoring_model(model: Any, network: Network, survey: Survey, crops: list[tuple[int, int]] | None) -> Any:
-    """Model from (n, band, y, x) to score and residual, compiled; with 'same' padding where there are no crops."""
+def _scoring_model(models: Sequence[Any], network: Network, survey: Survey, crops: list[tuple[int, int]] | None) -> Any:
+    """Model from (n, band, y, x) to score and residual, each (n, model, band), compiled."""
+    source = keras.Input((network.n_bands, network.cutout_size_px, network.cutout_size_px), dtype="float32")
+    lo, hi = _aperture_range(survey)
+    seen = _channels_last(source[:, :, lo:hi, lo:hi])
+    results = []
+    for model in models:
+        reconstruction = _reconstruction(_channels_last(source), model, network, crops)
+        if crops is None:
+            reconstruction = reconstruction[:, lo:hi, lo:hi]
+        results.append(_equation_6(seen, reconstruction, survey.aperture()[lo:hi, lo:hi]))
+    outputs = [keras.ops.stack(values, axis=1) for values in zip(*results, strict=True)]
+    compiled = keras.Model(source, outputs)
+    compiled.compile(jit_compile=jit_compile())
+    return compiled
+
+
+def _reconstruction(x: Any, model: Any, network: Network, crops: list[tuple[int, int]] | None) -> Any:
+    """The network of ``model`` over the windows ``crops``; with 'same' padding over all where there are none."""
     spatial = {"data_format": "channels_last", "dtype": "float32"}
     padding = "same" if crops is None else "valid"
     kept = iter(crops or [])
@@ -240,27 +280,18 @@ def _scoring_model(model: Any, network: Network, survey: Survey, crops: list[tup
         lo, hi = next(kept, (0, x.shape[1]))
         return x[:, lo:hi, lo:hi]
 
-    source = keras.Input((network.n_bands, network.cutout_size_px, network.cutout_size_px), dtype="float32")
-    x = keep(_channels_last(source))
-    convolutions = []
+    x = keep(x)
     n_convolutions = len(network.convolution_filters)
     for index, n_filters in enumerate(network.convolution_filters, start=1):
         last = index == n_convolutions
         layer = keras.layers.Conv2D(n_filters, 3, padding=padding, activation="sigmoid" if last else "relu", **spatial)
         x = layer(x)
-        convolutions.append(layer)
+        layer.set_weights(_folded(model, index))
         if index <= network.n_levels:
             x = keras.layers.MaxPooling2D(2, **spatial)(x)
         elif not last:
             x = keep(keras.layers.UpSampling2D(2, interpolation="nearest", **spatial)(x))
-    for index, layer in enumerate(convolutions, start=1):
-        layer.set_weights(_folded(model, index))
-    lo, hi = _aperture_range(survey)
-    seen = _channels_last(source[:, :, lo:hi, lo:hi])
-    reconstruction = x if crops is not None else x[:, lo:hi, lo:hi]
-    compiled = keras.Model(source, _equation_6(seen, reconstruction, survey.aperture()[lo:hi, lo:hi]))
-    compiled.compile(jit_compile=jit_compile())
-    return compiled
+    return x
 
 
 def _equation_6(seen: Any, reconstruction: Any, inside: BoolRows) -> list[Any]:

@@ -41,14 +41,21 @@ def scores_layout(
     partition_objects: int,
     chunk_objects: int,
     notes: Mapping[str, Any],
+    models: tuple[str, ...] = (),
 ) -> Layout:
-    """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``."""
-    by_band = ("object", "band")
+    """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``.
+
+    Parameters
+    ----------
+    models : tuple of str
+        Names of the models where there are several: ``score`` and ``residual`` then have a dimension ``model``.
+    """
+    by_band = ("object", "model", "band") if models else ("object", "band")
     return Layout(
         n_objects=n_objects,
         partition_objects=partition_objects,
         chunk_objects=chunk_objects,
-        sizes={"band": survey.n_bands},
+        sizes={"band": survey.n_bands, **({"model": len(models)} if models else {})},
         variables=(
             Variable("score", by_band, "float32", {"units": "1", "long_name": "anomaly score (equation 6)"}),
             Variable(
@@ -63,7 +70,7 @@ def scores_layout(
             CODE_VARIABLE,
             *(Variable(name, ("object",), dtype, {"long_name": "from the catalogue"}) for name, dtype in kept.items()),
         ),
-        labels={"band": survey.bands},
+        labels={"band": survey.bands, **({"model": models} if models else {})},
         attrs={
             "format_version": FORMAT_VERSION,
             "title": "anomaly scores",

@@ -351,10 +351,11 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     """
     where = str(group.store_path).removeprefix("file://")
     try:
-        with zarr.config.set({"array.read_missing_chunks": False}):
-            values = np.array(group[name][lo:hi])  # type: ignore[index]
-            # Fixed-width strings are what NumPy's set operations and the table writers take.
-            return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
+        # On the array, not in Zarr's settings: those are shared by all threads that read.
+        array = group[name].with_config({"read_missing_chunks": False})  # type: ignore[union-attr]
+        values = np.array(array[lo:hi])
+        # Fixed-width strings are what NumPy's set operations and the table writers take.
+        return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
         raise SwimmyError(f"{where}: no variable {name}. Make the store again.") from error
     except Exception as error:

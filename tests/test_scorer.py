@@ -15,6 +15,7 @@ from swimmy_scale.autoencoder import build
 from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
+from swimmy_scale.preprocess import preprocess
 from swimmy_scale.scorer import Scorer, reconstruct, windows
 from swimmy_scale.survey import HSC, Survey
 
@@ -59,7 +60,8 @@ def make_cutouts(survey, n, seed=5):
 def plain(model, cutouts, survey):
     """The whole reconstruction by the model as it is, and equation 6 in numpy."""
     output = model(np.ascontiguousarray(cutouts.transpose(0, 2, 3, 1)), training=False).numpy()
-    return score_and_residual(cutouts, output.transpose(0, 3, 1, 2), survey)
+    score, residual = score_and_residual(cutouts, output.transpose(0, 3, 1, 2), survey)
+    return score[:, None], residual[:, None]
 
 
 def assert_equal_to_plain(result, expected):
@@ -74,7 +76,7 @@ def tiny_model():
 
 @pytest.fixture(scope="module")
 def tiny_scorers(tiny_model):
-    return {size: Scorer(tiny_model, TINY, TINY_SURVEY, size) for size in (1, 7, 64, 256)}
+    return {size: Scorer([tiny_model], TINY, TINY_SURVEY, size) for size in (1, 7, 64, 256)}
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def test_the_papers_network_scores_like_the_plain_one():
     network = Network()
     for seed in (1, 2):
         model, cutouts = like_trained(network, seed), make_cutouts(HSC, 16, seed)
-        scorer = Scorer(model, network, HSC, 16)
+        scorer = Scorer([model], network, HSC, 16)
         assert scorer.windowed
         result = scorer.score(cutouts)
         assert result[0].dtype == result[1].dtype == np.float32
@@ -169,7 +171,7 @@ def test_the_papers_network_scores_like_the_plain_one():
 )
 def test_windows_and_whole_reconstruction_score_alike(network, survey, windowed):
     model, cutouts = like_trained(network, 4), make_cutouts(survey, 20)
-    scorer = Scorer(model, network, survey, 8)
+    scorer = Scorer([model], network, survey, 8)
     assert scorer.windowed == windowed
     assert_equal_to_plain(scorer.score(cutouts), plain(model, cutouts, survey))
 
@@ -181,7 +183,7 @@ def test_a_reconstruction_that_underflows_gives_a_finite_score():
     weights[-2] = np.zeros_like(weights[-2])
     model.set_weights(weights)
     cutouts = make_cutouts(TINY_SURVEY, 8)
-    result = Scorer(model, TINY, TINY_SURVEY, 8).score(cutouts)
+    result = Scorer([model], TINY, TINY_SURVEY, 8).score(cutouts)
     assert np.isfinite(result[0]).all()
     assert_equal_to_plain(result, plain(model, cutouts, TINY_SURVEY))
 
@@ -196,7 +198,7 @@ def test_bytes_do_not_depend_on_the_batch_size(tiny_scorers, batch_size):
 
 def test_bytes_of_the_papers_network_do_not_depend_on_the_batch_size():
     model, cutouts = like_trained(Network(), 3), make_cutouts(HSC, 9)
-    results = [Scorer(model, Network(), HSC, size).score(cutouts) for size in (1, 7, 64)]
+    results = [Scorer([model], Network(), HSC, size).score(cutouts) for size in (1, 7, 64)]
     for score, residual in results[1:]:
         assert score.tobytes() == results[0][0].tobytes()
         assert residual.tobytes() == results[0][1].tobytes()
@@ -240,9 +242,32 @@ def test_threads_share_a_scorer(tiny_scorers):
     assert results == [expected] * 4
 
 
+def test_several_models_score_in_one_pass_as_each_does_alone(tiny_scorers, tiny_model):
+    models = [tiny_model, like_trained(TINY, 8), like_trained(TINY, 9)]
+    cutouts = make_cutouts(TINY_SURVEY, 20)
+    scorer = Scorer(models, TINY, TINY_SURVEY, 7)
+    assert scorer.n_models == 3
+    together = scorer.score(cutouts)
+    assert together[0].shape == together[1].shape == (20, 3, 2)
+    for which, model in enumerate(models):
+        for got, want in zip(together, Scorer([model], TINY, TINY_SURVEY, 7).score(cutouts), strict=True):
+            assert got[:, [which]].tobytes() == want.tobytes()
+
+
+def test_counts_are_preprocessed_once_and_scored(tiny_scorers):
+    rng = np.random.default_rng(3)
+    image = rng.normal(2.0, 5.0, (9, 2, 32, 32)).astype(np.float32)
+    image[4, 1, 2, 3] = np.inf
+    fwhm = rng.uniform(0.5, 0.9, (9, 2))
+    expected = tiny_scorers[7].score(preprocess(image, fwhm, TINY_SURVEY))
+    for got, want in zip(tiny_scorers[7].score_counts(image, fwhm), expected, strict=True):
+        assert got.tobytes() == want.tobytes()
+        assert np.isnan(got).all(axis=(1, 2)).tolist() == [row == 4 for row in range(9)]
+
+
 def test_no_objects(tiny_scorers):
     empty = np.empty((0, 2, 32, 32), np.float32)
-    assert [result.shape for result in tiny_scorers[7].score(empty)] == [(0, 2), (0, 2)]
+    assert [result.shape for result in tiny_scorers[7].score(empty)] == [(0, 1, 2), (0, 1, 2)]
 
 
 def test_any_memory_layout_is_taken(tiny_scorers):
@@ -277,10 +302,10 @@ def test_what_does_not_fit_is_refused(tiny_scorers, tiny_model):
     with pytest.raises(SwimmyError, match=r"the model takes \(n_objects, 2, 32, 32\)"):
         reconstruct(tiny_model, make_cutouts(TINY_SURVEY, 6)[:, :, :16])
     with pytest.raises(SwimmyError, match="the network takes 2 bands of 32 px, survey 'HSC-SSP wide' has 5"):
-        Scorer(tiny_model, TINY, HSC)
+        Scorer([tiny_model], TINY, HSC)
     with pytest.raises(SwimmyError, match="batch_size 0 must be 1 or more"):
-        Scorer(tiny_model, TINY, TINY_SURVEY, 0)
+        Scorer([tiny_model], TINY, TINY_SURVEY, 0)
     broken = build(TINY, 0)
     broken.set_weights([value * np.float32("nan") for value in broken.get_weights()])
     with pytest.raises(SwimmyError, match="weights that are NaN or infinite"):
-        Scorer(broken, TINY, TINY_SURVEY)
+        Scorer([broken], TINY, TINY_SURVEY)

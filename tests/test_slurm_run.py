@@ -43,7 +43,7 @@ def slowly(function, seconds):
 if not hasattr(ingest, "slow"):  # Dask may load this twice
     ingest.slow = True
     ingest.read_rows = slowly(ingest.read_rows, {seconds})
-    score._score_rows = slowly(score._score_rows, min({seconds}, 0.5))
+    score.score_rows = slowly(score.score_rows, min({seconds}, 0.5))
 """
 
 

@@ -24,6 +24,7 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage, check_model
+from swimmy_scale.stages.scoring import Model, Scoring
 from swimmy_scale.stages.select import SelectStage, write_quarantine
 from swimmy_scale.stages.train import TrainStage
 
@@ -121,17 +122,13 @@ class Run:
         return self.directory / "models" / "selected.keras", str(done.details["model_sha256"])
 
     def _score(self) -> ScoreStage:
-        model, sha256 = self._model()
+        scoring = Scoring((Model(*self._model()),), self._network(), self.job.score.batch_size, self.n_threads)
         return ScoreStage(
             ledger=self.ledger("score"),
             cutouts=self.cutouts,
             scores=self.scores,
-            model=model,
-            model_sha256=sha256,
-            network=self._network(),
+            scoring=scoring,
             cuts=self.job.sample,
-            batch_size=self.job.score.batch_size,
-            n_threads=self.n_threads,
         )
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.network import Network
-from swimmy_scale.preprocess import preprocess
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import Ledger, Receipt
 from swimmy_scale.sample import CutCount, Cuts, merge_counts
@@ -24,13 +20,8 @@ from swimmy_scale.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
+from swimmy_scale.stages.scoring import Scoring, score_rows
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
-from swimmy_scale.survey import FloatArray
-
-if TYPE_CHECKING:
-    from swimmy_scale.scorer import Scorer
-
-AnyArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -40,44 +31,8 @@ class ScoreTask(Task):
     cutouts: Path
     scores: Path
     layout: Layout
-    model: Path
-    model_sha256: str
-    network: Network
+    scoring: Scoring
     rule: SampleRule
-    batch_size: int
-    n_threads: int
-
-
-@functools.lru_cache(maxsize=1)
-def _scorer(model: Path, sha256: str, network: Network, cutouts: Path, batch_size: int, n_threads: int) -> Scorer:
-    """The scorer of this process: loaded once for a model's digest, not once a task."""
-    # Keras takes seconds to import: only processes that score pay for it.
-    from swimmy_scale.autoencoder import load
-    from swimmy_scale.devices import configure_threads
-    from swimmy_scale.scorer import Scorer
-
-    configure_threads(n_threads, as_it_is=True)
-    return Scorer(load(model, network, sha256), network, Cutouts(cutouts).survey, batch_size)
-
-
-def _score_rows(store: Cutouts, scorer: Scorer, lo: int, hi: int, usable: AnyArray) -> tuple[FloatArray, FloatArray]:
-    """Scores and residuals of rows ``lo`` to ``hi``, NaN where not usable."""
-    n_bands = store.survey.n_bands
-    score = np.full((hi - lo, n_bands), np.nan, np.float32)
-    residual = score.copy()
-    for start in range(lo, hi, store.chunk_objects):
-        stop = min(start + store.chunk_objects, hi)
-        rows = np.flatnonzero(usable[start - lo : stop - lo])
-        if rows.size:
-            source = preprocess(
-                store.images(start, stop)[rows], store.read("fwhm_arcsec", start, stop)[rows], store.survey
-            )
-            score[start - lo + rows], residual[start - lo + rows] = scorer.score(source)
-    return score, residual
-
-
-def _task_scorer(task: ScoreTask) -> Scorer:
-    return _scorer(task.model, task.model_sha256, task.network, task.cutouts, task.batch_size, task.n_threads)
 
 
 def probe_score(task: ScoreTask, lo: int, hi: int) -> None:
@@ -86,7 +41,7 @@ def probe_score(task: ScoreTask, lo: int, hi: int) -> None:
     usable = store.read("quarantine_code", first + lo, first + hi) == 0
     skipped = [row - lo for row in left_out(task.ledger, task.name) if lo <= row < hi]
     usable[skipped] = False
-    _score_rows(store, _task_scorer(task), first + lo, first + hi, usable)
+    score_rows(store, task.scoring, first + lo, first + hi, usable)
 
 
 def score_partition(task: ScoreTask) -> Receipt:
@@ -101,16 +56,16 @@ def score_partition(task: ScoreTask) -> Receipt:
     skipped = np.array(left_out(task.ledger, task.name), dtype=np.int64)
     skipped = skipped[code[skipped] == 0]
     code[skipped] = Code.ENDED_WORKERS
-    score, residual = _score_rows(store, _task_scorer(task), lo, hi, code == 0)
-    failed = np.flatnonzero((code == 0) & ~np.isfinite(score + residual).all(axis=1))
+    score, residual = score_rows(store, task.scoring, lo, hi, code == 0)
+    failed = np.flatnonzero((code == 0) & ~np.isfinite(score + residual).all(axis=(1, 2)))
     score[failed] = residual[failed] = np.nan
     code[failed] = Code.SCORING_FAILED
     reasons = {int(row): "score is not finite" for row in failed} | {int(row): LEFT_OUT_REASON for row in skipped}
     in_sample, counts = task.rule.apply(store, lo, hi, code == 0)
     object_id = store.read("object_id", lo, hi)
     values = {
-        "score": score,
-        "residual": residual,
+        "score": score.reshape(task.layout.shape(task.layout.variable("score"), hi - lo)),
+        "residual": residual.reshape(task.layout.shape(task.layout.variable("residual"), hi - lo)),
         "object_id": object_id,
         "ra": store.read("ra", lo, hi),
         "dec": store.read("dec", lo, hi),
@@ -167,26 +122,17 @@ class ScoreStage:
     ----------
     ledger : Ledger
     cutouts, scores : Path
-    model : Path
-    model_sha256 : str
-        Digest that the model file must have.
-    network : Network
+    scoring : Scoring
+        By which models, and how.
     cuts : Cuts
         Decide ``in_sample``.
-    batch_size : int
-    n_threads : int
-        Threads of each worker; changes the speed only.
     """
 
     ledger: Ledger
     cutouts: Path
     scores: Path
-    model: Path
-    model_sha256: str
-    network: Network
+    scoring: Scoring
     cuts: Cuts
-    batch_size: int
-    n_threads: int
 
     perform: Callable[[ScoreTask], Receipt] = score_partition
     probe: Callable[[Any, int, int], None] | None = probe_score
@@ -195,7 +141,7 @@ class ScoreStage:
 
     @property
     def _settings(self) -> list[Any]:
-        return ["score", FORMAT_VERSION, swimmy_scale.__version__, self.model_sha256, asdict(self.network)]
+        return ["score", FORMAT_VERSION, swimmy_scale.__version__, *self.scoring.identity]
 
     @property
     def identity(self) -> str:
@@ -211,9 +157,10 @@ class ScoreStage:
             store.partition_objects,
             store.chunk_objects,
             {
-                "model_sha256": self.model_sha256,
+                "model_sha256": self.scoring.sha256,
                 "simulated": bool(store.attrs.get("simulated", False)),
             },
+            tuple(model.name for model in self.scoring.models) if len(self.scoring.models) > 1 else (),
         )
 
     def renew_metadata(self) -> None:
@@ -231,7 +178,8 @@ class ScoreStage:
         SwimmyError
             When the model file is not the one whose digest is known: here, before any worker is started.
         """
-        check_model(self.model, self.model_sha256)
+        for model in self.scoring.models:
+            check_model(model.path, model.sha256)
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         create(self.scores, layout)
@@ -247,12 +195,8 @@ class ScoreStage:
                 cutouts=self.cutouts,
                 scores=self.scores,
                 layout=layout,
-                model=self.model,
-                model_sha256=self.model_sha256,
-                network=self.network,
+                scoring=self.scoring,
                 rule=rule,
-                batch_size=self.batch_size,
-                n_threads=self.n_threads,
             )
             for index in range(layout.n_partitions)
         ]

@@ -16,6 +16,7 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import ledger_beside
 from swimmy_scale.stages.run import network_for
 from swimmy_scale.stages.score import ScoreStage
+from swimmy_scale.stages.scoring import Model, Scoring
 from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.stages.train import MANIFEST_VERSION, TrainStage
 
@@ -105,11 +106,7 @@ def score(
             ledger=ledger,
             cutouts=cutouts,
             scores=output,
-            model=path,
-            model_sha256=sha256,
-            network=network,
+            scoring=Scoring((Model(path, sha256),), network, settings.score.batch_size, n_threads),
             cuts=settings.sample,
-            batch_size=settings.score.batch_size,
-            n_threads=n_threads,
         )
         return run_stage(stage, workers, watcher)
