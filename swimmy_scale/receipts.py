@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import filelock
 
@@ -32,6 +32,25 @@ def digest_json(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON form of ``value``: sorted keys, no spaces, shortest floats."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ListDigest:
+    """`digest_json` of a list whose items come one by one."""
+
+    def __init__(self) -> None:
+        self._digest, self._separator = hashlib.sha256(b"["), ""
+
+    def add(self, item: Any) -> None:
+        """Append an item."""
+        text = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        self._digest.update(f"{self._separator}{text}".encode())
+        self._separator = ","
+
+    def hexdigest(self) -> str:
+        """The digest of the list so far."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
 
 
 def digest_file(path: Path) -> str:
@@ -62,8 +81,8 @@ def sync_files(paths: Iterable[Path], root: Path) -> None:
         sync_path(folder)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` under a temporary name, fsync, rename to ``path``, fsync the folder.
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write ``data``, or its pieces one after the other, under a temporary name, fsync, rename, fsync the folder.
 
     A reader sees the old file or the new one, never a part of one. The file is the same for everybody
     who writes the same data.
@@ -72,7 +91,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)
@@ -175,6 +194,41 @@ def task_name(index: int) -> str:
     return f"{index:06d}"
 
 
+class Parts:
+    """The receipts of a stage's tasks, added up one by one so that none is held.
+
+    Attributes
+    ----------
+    n_tasks, n_objects : int
+        Of the receipts so far.
+    """
+
+    def __init__(self) -> None:
+        self.n_tasks = 0
+        self.n_objects = 0
+        self._digest = ListDigest()
+
+    @classmethod
+    def of(cls, receipts: Iterable[Receipt]) -> Self:
+        """All of ``receipts``, added up."""
+        parts = cls()
+        for _ in parts.count(receipts):
+            pass
+        return parts
+
+    def count(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+        """The receipts, in order, each added up as it passes."""
+        for receipt in receipts:
+            self._digest.add([receipt.identity, receipt.data_digest])
+            self.n_tasks += 1
+            self.n_objects += receipt.n_objects
+            yield receipt
+
+    def digest(self) -> str:
+        """Digest over identity and data of all of them."""
+        return self._digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Ledger:
     """The receipts of one stage.
@@ -245,32 +299,47 @@ class Ledger:
 
     def names(self) -> list[str]:
         """Names of all receipts of the stage, readable or not, sorted."""
-        folder = self.folder / self.stage
-        return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
+        return sorted(self.every_name())
+
+    def every_name(self) -> Iterator[str]:
+        """Names of all receipts of the stage, readable or not, as the folder lists them."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / self.stage) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    yield entry.name.removesuffix(".json")
+
+    def parts(self) -> Iterator[Receipt]:
+        """The readable receipts of all tasks of a finished stage, in order, one at a time."""
+        done = self.read(FINISHED)
+        for index in range(int(done.details.get("n_tasks", 0)) if done else 0):
+            receipt = self.read(task_name(index))
+            if receipt is not None:
+                yield receipt
 
     def remove(self, name: str) -> None:
         """Take a receipt back, so that its work is done again."""
-        self.path(name).unlink(missing_ok=True)
-        if self.path(name).parent.is_dir():
-            sync_path(self.path(name).parent)
+        try:
+            self.path(name).unlink()
+        except FileNotFoundError:
+            return
+        sync_path(self.path(name).parent)
 
     def finish(
         self,
         identity: str,
-        parts: Iterable[Receipt],
+        parts: Parts,
         files: Iterable[Path],
         details: Mapping[str, Any] | None = None,
     ) -> Receipt:
-        """Write the receipt that closes the stage, from the receipts of all its parts."""
-        parts = list(parts)
+        """Write the receipt that closes the stage; ``parts`` has counted the receipts of all its tasks."""
         receipt = Receipt(
             stage=self.stage,
             name=FINISHED,
             identity=identity,
-            n_objects=sum(part.n_objects for part in parts),
-            data_digest=digest_json([[part.identity, part.data_digest] for part in parts]),
+            n_objects=parts.n_objects,
+            data_digest=parts.digest(),
             files=self.record_files(files),
-            details=dict(details or {}),
+            details={"n_tasks": parts.n_tasks, **(details or {})},
         )
         self.commit(receipt)
         return receipt

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.receipts import FINISHED, Ledger, Receipt
-from swimmy_scale.stages.engine import Poll, SerialWorkers, Stage, Task, run_stage
+from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.stages.engine import Poll, SerialWorkers, Stage, Task, Tasks, run_stage
 
 
 def perform(task: Task) -> Receipt:
@@ -54,10 +55,11 @@ class Count:
         self.n_plans += 1
         return [Task(self.ledger, index, identity, 10) for index, identity in enumerate(self.identities)]
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         self.n_finishes += 1
-        self.finished_with = [receipt.name for receipt in receipts]
-        return self.ledger.finish(self.identity, receipts, [], {"n_tasks": len(receipts)})
+        parts = Parts()
+        self.finished_with = [receipt.name for receipt in parts.count(receipts)]
+        return self.ledger.finish(self.identity, parts, [])
 
 
 class Watcher:
@@ -106,6 +108,39 @@ def stage(tmp_path: Path) -> Count:
 
 def names(*indices: int) -> list[str]:
     return [f"{index:06d}" for index in indices]
+
+
+def test_tasks_are_made_when_they_are_asked_for(stage: Count) -> None:
+    made: list[int] = []
+
+    def make(index: int) -> Task:
+        made.append(index)
+        return Task(stage.ledger, index, "id", 1)
+
+    tasks = Tasks(range(10**9), make)
+    assert len(tasks) == 10**9
+    assert made == []
+    assert tasks[-1].index == 10**9 - 1
+    assert [task.index for task in tasks[4:10:2]] == [4, 6, 8]
+    assert [task.index for task in Tasks([7, 3], make)] == [7, 3]
+    assert made == [10**9 - 1, 4, 6, 8, 7, 3]
+    with pytest.raises(IndexError):
+        tasks[10**9]
+
+
+def test_no_more_than_one_receipt_is_held_at_the_finish(stage: Count) -> None:
+    held: list[weakref.ref[Receipt]] = []
+
+    class Frugal(Count):
+        def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+            parts = Parts()
+            for receipt in parts.count(receipts):
+                assert sum(known() is not None for known in held) <= 1
+                held.append(weakref.ref(receipt))
+            return self.ledger.finish(self.identity, parts, [])
+
+    run(Frugal(stage.ledger))
+    assert len(held) == 5
 
 
 def test_all_tasks_then_none(stage: Count) -> None:
@@ -228,7 +263,7 @@ def test_a_failure_keeps_what_is_done(stage: Count) -> None:
 def test_a_task_without_a_receipt_stops_the_stage(stage: Count) -> None:
     with pytest.raises(SwimmyError, match="no receipt for this task although it was performed"):
         run(stage, Forgetful)
-    assert stage.n_finishes == 0
+    assert stage.ledger.read(FINISHED) is None
 
 
 def test_a_receipt_of_another_length_stops_the_stage(stage: Count) -> None:

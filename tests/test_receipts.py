@@ -21,6 +21,8 @@ from swimmy_scale.receipts import (
     Damage,
     FileRecord,
     Ledger,
+    ListDigest,
+    Parts,
     Receipt,
     digest_json,
     driver_lock,
@@ -243,11 +245,51 @@ def test_a_receipt_that_is_taken_back_is_gone(tmp_path: Path) -> None:
 def test_finish_adds_up_and_depends_on_its_parts(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "receipts", tmp_path, "score")
     parts = [Receipt("score", f"{k:06d}", "id", n_objects=k, data_digest=str(k)) for k in (1, 2, 3)]
-    done = ledger.finish("all", parts, [], {"n_tasks": 3})
+    done = ledger.finish("all", Parts.of(parts), [], {"more": 1})
     assert ledger.read("finished") == done
-    assert (done.n_objects, done.details) == (6, {"n_tasks": 3})
-    assert ledger.finish("all", parts, []).data_digest == done.data_digest
-    assert ledger.finish("all", parts[::-1], []).data_digest != done.data_digest
+    assert (done.n_objects, done.details) == (6, {"n_tasks": 3, "more": 1})
+    assert ledger.finish("all", Parts.of(iter(parts)), []).data_digest == done.data_digest
+    assert ledger.finish("all", Parts.of(parts[::-1]), []).data_digest != done.data_digest
+
+
+@pytest.mark.parametrize("items", [[], ["a"], ["a", 'b"ü'], [["x", 1], {"b": 2.5, "a": None}, [], 1e-300]])
+def test_a_list_is_digested_item_by_item_as_it_is_whole(items: list[object]) -> None:
+    digest = ListDigest()
+    for item in items:
+        digest.add(item)
+    assert digest.hexdigest() == digest.hexdigest() == digest_json(items)
+
+
+def test_parts_of_a_finished_stage_come_in_order(tmp_path: Path) -> None:
+    for name in ("000002", "000000", "000001"):
+        ledger = commit_one(tmp_path, name=name)
+    assert list(ledger.parts()) == [], "not finished"
+    ledger.finish("all", Parts.of(Receipt("score", "", "") for _ in range(3)), [])
+    assert [receipt.name for receipt in ledger.parts()] == ["000000", "000001", "000002"]
+    ledger.remove("000001")
+    assert [receipt.name for receipt in ledger.parts()] == ["000000", "000002"]
+
+
+def test_names_are_receipts_alone(tmp_path: Path) -> None:
+    ledger = commit_one(tmp_path)
+    (ledger.folder / "score" / ".000001.json.xyz.partial").touch()
+    (ledger.folder / "score" / "notes.txt").touch()
+    assert list(ledger.every_name()) == ["000000"]
+    assert list(Ledger(tmp_path, tmp_path, "absent").every_name()) == []
+
+
+def test_pieces_are_written_like_the_whole(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", (piece for piece in (b"one", b"", b"two")))
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+
+    def broken():
+        yield b"three"
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write_atomically(tmp_path / "a", broken())
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
 
 
 def test_commit_to_another_stage_is_a_mistake(tmp_path: Path) -> None:
@@ -302,7 +344,7 @@ def test_verify_misses_no_receipt_of_a_finished_stage(tmp_path: Path) -> None:
         ledger = commit_one(tmp_path, name=name)
     ledger.remove("000001")
     assert verify(tmp_path / "receipts", tmp_path, ["score"]) == [], "an unfinished stage may lack receipts"
-    ledger.finish("all", [], [], {"n_tasks": 2})
+    ledger.finish("all", Parts(), [], {"n_tasks": 2})
     (found,) = verify(tmp_path / "receipts", tmp_path, ["score"])
     assert found == Damage("score", "000001", "receipts/score/000001.json", "the receipt is missing")
 

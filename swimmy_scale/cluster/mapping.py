@@ -170,7 +170,9 @@ class _Mapping:
         check: Callable[[], None],
     ) -> None:
         self._stage, self._submit, self._n_workers, self._check = stage, submit, n_workers, check
-        self._waiting: deque[Task | Piece] = deque(tasks)
+        self._new = iter(tasks)
+        # What comes before new tasks: pieces of a search, and tasks that failed.
+        self._waiting: deque[Task | Piece] = deque()
         self._flying: dict[Future, Task | Piece] = {}
         self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._failures: Counter[int] = Counter()
@@ -201,8 +203,10 @@ class _Mapping:
                 future.cancel()
 
     def _fill(self) -> None:
-        while self._waiting and len(self._flying) < max(self._n_workers(), 1) * WINDOW_PER_WORKER:
-            item = self._waiting.popleft()
+        while len(self._flying) < max(self._n_workers(), 1) * WINDOW_PER_WORKER:
+            item = self._waiting.popleft() if self._waiting else next(self._new, None)
+            if item is None:
+                return
             function = self._stage.perform if isinstance(item, Task) else self._stage.probe
             future = self._submit(function, item)
             self._flying[future] = item

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt, task_name
@@ -42,6 +43,35 @@ class Task:
     def name(self) -> str:
         """Name of the task's receipt."""
         return task_name(self.index)
+
+
+class Tasks[T: Task](Sequence[T]):
+    """Tasks that are made when they are asked for, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    indices : sequence of int
+    make : callable
+        Gives the task of an index, the same each time.
+    """
+
+    def __init__(self, indices: Sequence[int], make: Callable[[int], T]) -> None:
+        self._indices, self._make = indices, make
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, position: int) -> T: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> Tasks[T]: ...
+
+    def __getitem__(self, position: int | slice) -> T | Tasks[T]:
+        """The task at a position, or some of the tasks."""
+        if isinstance(position, slice):
+            return Tasks(self._indices[position], self._make)
+        return self._make(self._indices[position])
 
 
 @dataclass(frozen=True)
@@ -100,10 +130,10 @@ class Stage(Work, Protocol):
         """How to count what is done inside of long tasks, or None where receipts tell enough."""
 
     def plan(self) -> Sequence[Task]:
-        """All tasks, in order; makes the stores that they write to."""
+        """All tasks, in order of their index; makes the stores that they write to."""
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
-        """Close the stage from the receipts of all tasks."""
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+        """Close the stage from the receipts of all tasks, which come one at a time and once."""
 
 
 class Workers(Protocol):
@@ -188,22 +218,31 @@ def run_stage(
         return done
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
-    for stale in set(stage.ledger.names()) - {task.name for task in tasks}:
-        stage.ledger.remove(stale)
-    pending = [task for task in tasks if stage.ledger.valid(task.name, task.identity) is None]
-    for task in pending:
-        # A receipt that does not hold any more must not outlive the files that are about to change.
-        stage.ledger.remove(task.name)
-    total = sum(task.n_objects for task in tasks)
-    watcher.start(name, total, total - sum(task.n_objects for task in pending), stage.poll() if pending else None)
+    _remove_stale(stage.ledger, len(tasks))
+    pending, n_objects, n_done = array("q"), 0, 0
+    for index, task in enumerate(tasks):
+        n_objects += task.n_objects
+        if stage.ledger.valid(task.name, task.identity) is None:
+            # A receipt that does not hold any more must not outlive the files that are about to change.
+            stage.ledger.remove(task.name)
+            pending.append(index)
+        else:
+            n_done += task.n_objects
+    watcher.start(name, n_objects, n_done, stage.poll() if pending else None)
     if pending:
         with workers(stage, len(pending)) as pool:
-            for receipt in pool.map(stage, pending):
+            for receipt in pool.map(stage, Tasks(pending, tasks.__getitem__)):
                 watcher.advance(receipt)
-    receipts = [_committed(stage.ledger, task) for task in tasks]
-    done = stage.finish(receipts)
+    done = stage.finish(_committed(stage.ledger, task) for task in tasks)
     watcher.stop(name)
     return done
+
+
+def _remove_stale(ledger: Ledger, n_tasks: int) -> None:
+    """Remove receipts of a longer plan."""
+    for name in ledger.every_name():
+        if not (name.isdecimal() and int(name) < n_tasks and name == task_name(int(name))):
+            ledger.remove(name)
 
 
 def _committed(ledger: Ledger, task: Task) -> Receipt:
@@ -211,7 +250,8 @@ def _committed(ledger: Ledger, task: Task) -> Receipt:
     deadline = time.monotonic() + SECONDS_UNTIL_SEEN
     while receipt is None and os.environ.get("SLURM_JOB_ID") and time.monotonic() < deadline:
         # Another node has written it; a shared file system may show it here only after a while.
-        ledger.names()
+        for _ in ledger.every_name():
+            pass
         time.sleep(1.0)
         receipt = ledger.read(task.name)
     if receipt is None or receipt.identity != task.identity or receipt.n_objects != task.n_objects:

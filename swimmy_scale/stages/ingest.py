@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,9 +20,9 @@ from swimmy_scale.ingest.catalogue import Objects, read_catalogue
 from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
 from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, plain
 from swimmy_scale.quarantine import Code, Fault, merge_faults
-from swimmy_scale.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Task, log
+from swimmy_scale.stages.engine import Task, Tasks, log
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
 from swimmy_scale.survey import FloatArray, Survey
 
@@ -205,49 +205,47 @@ class IngestStage:
         layout = self._layout(objects)
         create(self.cutouts, layout)
         stage_identity = self.identity
-        tasks = []
-        for partition in range(layout.n_partitions):
+
+        def task(partition: int) -> IngestTask:
             rows = layout.rows(partition)
             part, sources = objects.slice(rows.start, rows.stop), index.slice(rows.start, rows.stop)
-            identity = commit.digest_json(
-                [stage_identity, layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
+            inputs = [layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
+            return IngestTask(
+                ledger=self.ledger,
+                index=partition,
+                identity=commit.digest_json([stage_identity, *inputs]),
+                n_objects=len(rows),
+                cutouts=self.cutouts,
+                layout=layout,
+                survey=self.survey,
+                objects=part,
+                sources=sources,
             )
-            tasks.append(
-                IngestTask(
-                    ledger=self.ledger,
-                    index=partition,
-                    identity=identity,
-                    n_objects=len(rows),
-                    cutouts=self.cutouts,
-                    layout=layout,
-                    survey=self.survey,
-                    objects=part,
-                    sources=sources,
-                )
-            )
+
         commit.write_json(
             self._notes, {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)}
         )
-        return tasks
+        return Tasks(range(layout.n_partitions), task)
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
-        counts = {key: sum(int(r.details[key]) for r in receipts) for key in ("n_ingested", "n_quarantined")}
         notes = json.loads(self._notes.read_text())
         warnings: Counter[str] = Counter(notes["warnings"])
-        for receipt in receipts:
+        parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
+        for receipt in parts.count(receipts):
+            counts.update({key: int(receipt.details[key]) for key in counts})
             warnings.update(receipt.details["warnings"])
-        given = sum(receipt.n_objects for receipt in receipts)
-        if given != sum(counts.values()):
-            raise SwimmyError(f"{self.cutouts}: {given} objects given, but {counts}. Run `swimmy-scale verify`.")
+        if parts.n_objects != counts.total():
+            raise SwimmyError(
+                f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
+            )
         names = sorted(item for item in self.cutouts.rglob("zarr.json"))
         labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
         return self.ledger.finish(
             self.identity,
-            receipts,
+            parts,
             [*names, *labels, self._notes],
             {
-                "n_tasks": len(receipts),
                 **counts,
                 "n_unmatched_files": len(notes["unmatched"]),
                 "warnings": dict(sorted(warnings.items())),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.receipts import Ledger, digest_json, task_name
+from swimmy_scale.receipts import Ledger, ListDigest, task_name
 from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts, depth_percentile
 
 # What a run directory calls the store that it makes.
@@ -52,7 +52,10 @@ def partition_digest(cutouts: Path, index: int) -> str:
 def store_digest(cutouts: Path) -> str:
     """Digest over all partitions of a store."""
     n_partitions = -(-(store := Cutouts(cutouts)).n_objects // store.partition_objects)
-    return digest_json([partition_digest(cutouts, index) for index in range(n_partitions)])
+    digest = ListDigest()
+    for index in range(n_partitions):
+        digest.add(partition_digest(cutouts, index))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from swimmy_scale.cuts import band_label
 from swimmy_scale.figures import MAX_GALLERY, Gallery, candidate_page
 from swimmy_scale.network import Network
 from swimmy_scale.preprocess import preprocess
-from swimmy_scale.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray, FloatArray
@@ -195,6 +195,6 @@ class PictureStage:
             )
         ]
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Nothing to add up."""
-        return self.ledger.finish(self.identity, receipts, [], {"n_tasks": len(receipts)})
+        return self.ledger.finish(self.identity, Parts.of(receipts), [])

@@ -17,7 +17,7 @@ from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.network import Network
-from swimmy_scale.receipts import FINISHED, Ledger
+from swimmy_scale.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
 from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
@@ -170,17 +170,16 @@ def run_status(directory: Path) -> list[dict[str, Any]]:
     rows = []
     for stage in STAGES:
         ledger = Ledger(folder, directory, stage)
-        receipts = [receipt for name in ledger.names() if (receipt := ledger.read(name)) is not None]
-        parts = [receipt for receipt in receipts if receipt.name != FINISHED]
-        rows.append(
-            {
-                "stage": stage,
-                "finished": len(parts) < len(receipts),
-                "n_tasks": len(parts),
-                "n_objects": sum(receipt.n_objects for receipt in parts),
-                "n_quarantined": sum(int(receipt.details.get("n_quarantined", 0)) for receipt in parts),
-            }
-        )
+        finished, counts = False, {"n_tasks": 0, "n_objects": 0, "n_quarantined": 0}
+        for name in ledger.every_name():
+            receipt = ledger.read(name)
+            if name == FINISHED:
+                finished = receipt is not None
+            elif receipt is not None:
+                counts["n_tasks"] += 1
+                counts["n_objects"] += receipt.n_objects
+                counts["n_quarantined"] += int(receipt.details.get("n_quarantined", 0))
+        rows.append({"stage": stage, "finished": finished, **counts})
     return rows
 
 
@@ -207,7 +206,7 @@ def freeze_job(directory: Path, job: Job) -> None:
             )
         return
     commit.write_atomically(path, text.encode())
-    ledger.finish(commit.digest_json(text), [], [path])
+    ledger.finish(commit.digest_json(text), Parts(), [path])
 
 
 def write_provenance(run: Run) -> None:
@@ -232,7 +231,7 @@ def write_provenance(run: Run) -> None:
     if ledger.valid(FINISHED, identity) is None:
         path = run.directory / "provenance.json"
         commit.write_json(path, content)
-        ledger.finish(identity, [], [path])
+        ledger.finish(identity, Parts(), [path])
 
 
 def sweep(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,11 +14,11 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
-from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.receipts import Ledger, Parts, Receipt
 from swimmy_scale.sample import CutCount, Cuts, merge_counts
 from swimmy_scale.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.engine import Task, Tasks
 from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
 from swimmy_scale.stages.scoring import Scoring, score_rows
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
@@ -186,8 +186,9 @@ class ScoreStage:
         rule = SampleRule.of(store, self.cuts)
         # Each partition answers for its own data: when one changes, the others are not scored again.
         settings = commit.digest_json([*self._settings, asdict(rule)])
-        return [
-            ScoreTask(
+
+        def task(index: int) -> ScoreTask:
+            return ScoreTask(
                 ledger=self.ledger,
                 index=index,
                 identity=commit.digest_json([settings, partition_digest(self.cutouts, index)]),
@@ -198,22 +199,26 @@ class ScoreStage:
                 scoring=self.scoring,
                 rule=rule,
             )
-            for index in range(layout.n_partitions)
-        ]
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+        return Tasks(range(layout.n_partitions), task)
+
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Add up what the partitions counted."""
         files = create(self.scores, self._layout(Cutouts(self.cutouts)))
-        counts = merge_counts([[CutCount(**count) for count in r.details["cuts"]] for r in receipts])
+        parts, n_scored, n_quarantined, counts = Parts(), 0, 0, list[CutCount]()
+        for receipt in parts.count(receipts):
+            n_scored += int(receipt.details["n_scored"])
+            n_quarantined += int(receipt.details["n_quarantined"])
+            found = [CutCount(**count) for count in receipt.details["cuts"]]
+            counts = merge_counts([counts, found]) if counts else found
         return self.ledger.finish(
             self.identity,
-            receipts,
+            parts,
             # The root's metadata are extended, and vouched for, by the selection.
             [file for file in files if file != self.scores / "zarr.json"],
             {
-                "n_tasks": len(receipts),
-                "n_scored": sum(int(r.details["n_scored"]) for r in receipts),
-                "n_quarantined": sum(int(r.details["n_quarantined"]) for r in receipts),
+                "n_scored": n_scored,
+                "n_quarantined": n_quarantined,
                 "cuts": [asdict(count) for count in counts],
             },
         )

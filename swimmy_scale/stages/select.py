@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import io
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from swimmy_scale.cuts import (
 )
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
-from swimmy_scale.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.scores import Scores, write_selection
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.engine import Task
@@ -190,24 +192,28 @@ def select(
     return summary, [*files, *(Path(item) for item in written.values()), output / "summary.json"]
 
 
-def quarantine_records(ledgers: Iterable[Ledger]) -> list[list[Any]]:
-    """Every quarantined object of the given stages: rows of `QUARANTINE_COLUMNS`, in catalogue order."""
-    found = []
-    for ledger in ledgers:
-        for name in ledger.names():
-            receipt = ledger.read(name)
-            for row, object_id, code, band, source, reason in receipt.details.get("quarantined", []) if receipt else []:
-                found.append((row, [object_id, source, band, ledger.stage, Code(code).label, reason]))
-    return [record for _, record in sorted(found, key=lambda item: item[0])]
+def quarantine_records(ledgers: Iterable[Ledger]) -> Iterator[list[Any]]:
+    """Every quarantined object of finished stages, in catalogue order: rows of `QUARANTINE_COLUMNS`."""
+    merged = heapq.merge(*(_records(ledger) for ledger in ledgers), key=lambda item: item[0])
+    return (record for _, record in merged)
+
+
+def _records(ledger: Ledger) -> Iterator[tuple[int, list[Any]]]:
+    for receipt in ledger.parts():
+        found = sorted(receipt.details.get("quarantined", []), key=lambda item: int(item[0]))
+        for row, object_id, code, band, source, reason in found:
+            yield row, [object_id, source, band, ledger.stage, Code(code).label, reason]
 
 
 def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
     """Write ``quarantine.csv``, atomically; only its header where nothing is quarantined."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(QUARANTINE_COLUMNS)
-    writer.writerows(quarantine_records(ledgers))
-    commit.write_atomically(path, text.getvalue().encode())
+    commit.write_atomically(path, map(_csv_line, itertools.chain([QUARANTINE_COLUMNS], quarantine_records(ledgers))))
+
+
+def _csv_line(values: Sequence[Any]) -> bytes:
+    line = io.StringIO(newline="")
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue().encode()
 
 
 def _no_task(task: Task) -> Receipt:
@@ -263,7 +269,7 @@ class SelectStage:
         """No tasks."""
         return []
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Select, write the catalogue, ``summary.json`` and ``quarantine.csv``."""
         score, ingest = self.score.read(FINISHED), self.ingest.read(FINISHED)
         if score is None:
@@ -278,4 +284,4 @@ class SelectStage:
         if summary["given"] != summary["scored"] + summary["quarantined"]:
             raise SwimmyError(f"{self.output}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
         files = [*files, self.output / "quarantine.csv", *([self._copy] if self.thresholds_from else [])]
-        return self.ledger.finish(self.identity, receipts, files, {"n_tasks": 0})
+        return self.ledger.finish(self.identity, Parts.of(receipts), files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
 from swimmy_scale.preprocess import preprocess
-from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.receipts import Ledger, Parts, Receipt
 from swimmy_scale.sample import Cuts
 from swimmy_scale.stages.attempts import clear_attempts
 from swimmy_scale.stages.engine import Poll, Task
@@ -205,8 +205,9 @@ class TrainStage:
             for run in range(self.n_runs)
         ]
 
-    def finish(self, receipts: Sequence[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest."""
+        receipts = list(receipts)
         candidates = [
             (float(epoch["val_loss"]), run, int(epoch["epoch"]), epoch["file"])
             for run, receipt in enumerate(receipts)
@@ -235,5 +236,6 @@ class TrainStage:
             },
         }
         commit.write_json(self.models / "manifest.json", manifest)
-        details = {"n_tasks": len(receipts), "selected": choice, "model_sha256": sha256}
-        return self.ledger.finish(self.identity, receipts, [selected, self.models / "manifest.json"], details)
+        details = {"selected": choice, "model_sha256": sha256}
+        files = [selected, self.models / "manifest.json"]
+        return self.ledger.finish(self.identity, Parts.of(receipts), files, details)
