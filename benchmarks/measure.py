@@ -1,0 +1,112 @@
+"""What benchmarks share: commands with the peak memory of every process, tables, and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+@dataclass
+class Peak:
+    """The largest resident memory that a process had."""
+
+    role: str
+    memory_bytes: int = 0
+
+
+@dataclass
+class Measured:
+    """A command that ran: how long, and the peak of each of its processes by process id."""
+
+    seconds: float
+    stdout: str
+    peaks: dict[int, Peak] = field(default_factory=dict)
+
+    def peak_bytes(self, role: str) -> int:
+        """The largest peak of the processes in a role; 0 where there was none."""
+        return max((peak.memory_bytes for peak in self.peaks.values() if peak.role == role), default=0)
+
+
+def role_of(process: psutil.Process, root: int) -> str:
+    """What a process of a run is: the driver, a worker, or something that watches over others."""
+    if process.pid == root:
+        return "driver"
+    return "worker" if "spawn_main" in " ".join(process.cmdline()) else "other"
+
+
+def run_measured(command: Sequence[Any], meanwhile: Callable[[int], None] | None = None) -> Measured:
+    """Run a command of this package and look at its processes while it runs.
+
+    Parameters
+    ----------
+    command : sequence
+        Arguments of ``swimmy-scale``.
+    meanwhile : callable, optional
+        Called in a thread with the driver's process id.
+    """
+    words = [sys.executable, "-m", "swimmy_scale", *(str(word) for word in command)]
+    started = time.perf_counter()
+    peaks: dict[int, Peak] = {}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
+        watcher.start()
+        if meanwhile is not None:
+            threading.Thread(target=meanwhile, args=(process.pid,), daemon=True).start()
+        stdout, stderr = process.communicate()
+        ended.set()
+        watcher.join()
+    if process.returncode not in (0, 3):  # 3: finished, with objects in quarantine
+        raise SystemExit(f"{' '.join(words)}\n{stderr}")
+    return Measured(time.perf_counter() - started, stdout, peaks)
+
+
+def _watch(root: int, peaks: dict[int, Peak], ended: threading.Event) -> None:
+    while not ended.wait(SECONDS_BETWEEN_LOOKS):
+        try:
+            top = psutil.Process(root)
+            for process in [top, *top.children(recursive=True)]:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                high = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
+                peak = peaks.setdefault(process.pid, Peak(role_of(process, root)))
+                peak.memory_bytes = max(peak.memory_bytes, high)
+        except (psutil.Error, OSError, StopIteration):
+            continue  # it ended between two looks
+
+
+def row(what: str, unit: str, values: Sequence[float], **more: Any) -> dict[str, Any]:
+    """One line of a result: median, least and largest of ``values``, and ``ratio``, ``target``, ``met`` where given."""
+    line = {"what": what, "unit": unit, "median": statistics.median(values), "min": min(values), "max": max(values)}
+    return line | {"ratio": None, "target": None, "met": None} | more
+
+
+def report(benchmark: str, rows: list[dict[str, Any]], path: Path | None, notes: Sequence[str] = (), **facts: Any) -> None:
+    """Print a result as a table, and write it as JSON."""
+    print(f"{benchmark}: median (least - largest)")
+    for line in rows:
+        numbers = f"{_short(line['median'])} ({_short(line['min'])} - {_short(line['max'])}) {line['unit']}"
+        ratio = "" if line["ratio"] is None else f"{line['ratio']:.3g}x"
+        target = "" if line["met"] is None else f"target {line['target']:g}: {'met' if line['met'] else 'NOT MET'}"
+        print(f"  {line['what']:<66} {numbers:<38} {ratio:>7} {target}")
+    for note in notes:
+        print(f"  {note}")
+    content = {"benchmark": benchmark, "n_cores": len(os.sched_getaffinity(0)), **facts, "rows": rows, "notes": [*notes]}
+    if path is not None:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
