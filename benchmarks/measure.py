@@ -93,7 +93,9 @@ def row(what: str, unit: str, values: Sequence[float], **more: Any) -> dict[str,
     return line | {"ratio": None, "target": None, "met": None} | more
 
 
-def report(benchmark: str, rows: list[dict[str, Any]], path: Path | None, notes: Sequence[str] = (), **facts: Any) -> None:
+def report(
+    benchmark: str, rows: list[dict[str, Any]], path: Path | None, notes: Sequence[str] = (), **facts: Any
+) -> None:
     """Print a result as a table, and write it as JSON."""
     print(f"{benchmark}: median (least - largest)")
     for line in rows:
@@ -103,7 +105,13 @@ def report(benchmark: str, rows: list[dict[str, Any]], path: Path | None, notes:
         print(f"  {line['what']:<66} {numbers:<38} {ratio:>7} {target}")
     for note in notes:
         print(f"  {note}")
-    content = {"benchmark": benchmark, "n_cores": len(os.sched_getaffinity(0)), **facts, "rows": rows, "notes": [*notes]}
+    content = {
+        "benchmark": benchmark,
+        "n_cores": len(os.sched_getaffinity(0)),
+        **facts,
+        "rows": rows,
+        "notes": [*notes],
+    }
     if path is not None:
         path.write_text(json.dumps(content, indent=1) + "\n")
 

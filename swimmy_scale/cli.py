@@ -21,7 +21,7 @@ from rich.table import Table
 import swimmy_scale
 from swimmy_scale.cluster.driver import Submission, TimeIsUpError, dashboard_help, driver_signals
 from swimmy_scale.cluster.fleet import slurm_workers
-from swimmy_scale.cluster.local import local_workers
+from swimmy_scale.cluster.local import local_limits, local_workers
 from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
 from swimmy_scale.console import print_paths, print_summary
 from swimmy_scale.errors import SwimmyError
@@ -357,14 +357,12 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
         if site is not None and site.is_slurm:
-            n_threads, session = (
-                min(group.n_threads for group in site.groups_for(True)),
-                slurm_session(site, output, watch),
-            )
+            n_threads = min(group.n_threads for group in site.groups_for(True))
+            limits, session = site.memory_limits, slurm_session(site, output, watch)
         else:
             number, pool = worker_pool(site.section.workers if site else n_workers)
-            n_threads, session = scoring_threads(job, number), local_session(pool)
-        summary = run_job(Run(output, job, n_threads), recorded(session, output, watch), watch)
+            n_threads, limits, session = scoring_threads(job, number), local_limits(number), local_session(pool)
+        summary = run_job(Run(output, job, n_threads, limits), recorded(session, output, watch), watch)
     print_summary(summary)
     print_paths(output, job.select.formats)
     exit_with(summary["quarantined"])

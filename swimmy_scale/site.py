@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.memory import MemoryLimits
 from swimmy_scale.yaml_text import describe, parse, read_text
 
 MIN_MEMORY_BYTES = 1 << 30
@@ -247,6 +248,15 @@ class Site:
         where there is but one kind."""
         chosen = tuple(group for group in self.groups if bool(group.gpus) == wants_gpu)
         return chosen or self.groups
+
+    @property
+    def memory_limits(self) -> MemoryLimits:
+        """Memory of a worker process of the leanest group that does each kind of stage."""
+
+        def least(wants_gpu: bool) -> int:
+            return min(int(group.spec.memory) // group.spec.processes for group in self.groups_for(wants_gpu))
+
+        return MemoryLimits(least(False), least(True), str(self.path))
 
 
 def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import dask
 import distributed
 from distributed.security import Security
+from distributed.system import MEMORY_LIMIT
 
 from swimmy_scale.cluster.mapping import DaskWorkers
+from swimmy_scale.memory import MemoryLimits
 from swimmy_scale.stages.engine import SerialWorkers, Workers
 
 SETTINGS = {
@@ -32,6 +34,12 @@ SETTINGS = {
     # Nothing but the TLS port answers: no web server, which would have no password.
     "distributed.worker.http.routes": [],
 }
+
+
+def local_limits(n_workers: int) -> MemoryLimits:
+    """Memory of each of so many worker processes on this machine; 0 workers are this one process."""
+    each = int(MEMORY_LIMIT) // max(n_workers, 1)
+    return MemoryLimits(each, each, f"this machine, with {n_workers} worker processes,")
 
 
 @contextlib.contextmanager

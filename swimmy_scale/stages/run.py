@@ -16,6 +16,7 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
+from swimmy_scale.memory import MemoryLimits, ingest_memory_bytes, score_memory_bytes
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
@@ -43,11 +44,14 @@ class Run:
     job : Job
     n_threads : int
         Threads of a scoring process; they change the speed only.
+    limits : MemoryLimits, optional
+        What worker processes may take.
     """
 
     directory: Path
     job: Job
     n_threads: int
+    limits: MemoryLimits | None = None
 
     def ledger(self, stage: str) -> Ledger:
         """The receipts of a stage."""
@@ -108,6 +112,7 @@ class Run:
             classes=section.classes,
             max_objects=section.max_objects,
             n_threads=section.n_threads,
+            limits=self.limits,
         )
 
     def _network(self) -> Network:
@@ -269,8 +274,36 @@ def check_inputs(run: Run) -> None:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
     if job.model is not None:
         check_model(job.model.path, job.model.sha256)
+    check_memory(run)
     if job.select.thresholds_from is not None:
         keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
+
+
+def check_memory(run: Run) -> None:
+    """See that worker processes have the memory that their tasks will need; training is checked once its size is known.
+
+    Raises
+    ------
+    SwimmyError
+        When they have less, with both numbers.
+    """
+    job = run.job
+    if run.limits is None:
+        return
+    survey, storage = job.survey, job.storage
+    if job.cutouts is None:
+        needed = ingest_memory_bytes(survey, storage.partition_objects)
+        remedy = "Make storage.partition_objects smaller, or give processes more memory."
+        run.limits.check(f"ingest of {storage.partition_objects} objects a partition", needed, False, remedy)
+        chunk_objects = storage.chunk_objects
+    else:
+        store = Cutouts(job.cutouts)
+        survey, chunk_objects = store.survey, store.chunk_objects
+    network = Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **job.network.model_dump())
+    batch_size = job.score.batch_size
+    needed = score_memory_bytes(survey, network, 1, batch_size, chunk_objects)
+    remedy = "Make score.batch_size smaller, or give processes more memory."
+    run.limits.check(f"scoring {batch_size} objects a batch", needed, True, remedy)
 
 
 def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.network import Network, Schedule
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import Ledger, Parts, Receipt
@@ -147,6 +148,7 @@ class TrainStage:
     classes: tuple[str, ...]
     max_objects: int | None
     n_threads: int
+    limits: MemoryLimits | None = None
 
     perform: Callable[[TrainTask], Receipt] = train_run
     probe: Callable[[Any, int, int], None] | None = None
@@ -184,8 +186,24 @@ class TrainStage:
 
         return Poll("epochs", self.n_runs * self.schedule.epochs, count)
 
+    def _check_memory(self) -> None:
+        if self.limits is None:
+            return
+        store = Cutouts(self.cutouts)
+        n_objects = len(training_rows(store, self.cuts, self.classes, self.max_objects, self.schedule.seed))
+        needed = train_memory_bytes(store.survey, self.network, n_objects, self.schedule.batch_size)
+        remedy = "Lower train.max_objects, or give processes more memory."
+        self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
+
     def plan(self) -> Sequence[TrainTask]:
-        """One task a run, each with a seed of its own."""
+        """One task a run, each with a seed of its own.
+
+        Raises
+        ------
+        SwimmyError
+            When there is nothing to train on, or more than a process has memory for.
+        """
+        self._check_memory()
         identity = self.identity
         return [
             TrainTask(

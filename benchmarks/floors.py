@@ -1,0 +1,163 @@
+"""The score stage in one worker against its own floors: reading, preprocessing and inference, each measured alone.
+
+    python benchmarks/floors.py --n-objects 4096 --repeat 3 --json benchmarks/floors.json
+
+Also inference against ``model.predict`` of the full network at its best batch size, and against the machine's float32
+matrix product. Everything runs in one process with one thread each for TensorFlow and BLAS, in turn, so that what the
+machine does meanwhile hits all of them alike. The stage itself includes writing, reading back, digests and receipts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import report, row
+
+BATCHES = (32, 128, 256, 512)
+PREDICTED_OBJECTS = 1024
+SGEMM = 2048
+
+
+def needed_flops() -> float:
+    """Floating-point operations that an object's scores really need: the window of every layer, two a multiplication."""
+    from swimmy_scale.network import Network, windows
+
+    network, lo, hi = Network(), 29, 35
+    kept = windows(network, lo, hi) or []
+    (first, last), *after = kept
+    side, n_in, flops = last - first, network.n_bands, 0.0
+    for index, n_out in enumerate(network.convolution_filters, start=1):
+        side -= 2
+        flops += 2.0 * 9 * n_in * n_out * side**2
+        n_in = n_out
+        if index <= network.n_levels:
+            side //= 2
+        elif after:
+            first, last = after.pop(0)
+            side = last - first
+    return flops
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure(folder: Path, kind: str) -> dict[str, float]:
+    """Seconds for all objects: each floor, the stage; objects a second of ``model.predict``; FLOP a second."""
+    from swimmy_scale.autoencoder import load
+    from swimmy_scale.cutouts import Cutouts
+    from swimmy_scale.devices import configure_threads
+    from swimmy_scale.network import Network
+    from swimmy_scale.preprocess import preprocess
+    from swimmy_scale.receipts import digest_file
+    from swimmy_scale.sample import Cuts
+    from swimmy_scale.scorer import Scorer
+    from swimmy_scale.stages.inputs import ledger_beside
+    from swimmy_scale.stages.score import ScoreStage
+    from swimmy_scale.stages.scoring import Model, Scoring
+
+    configure_threads(1)
+    store, network = Cutouts(folder / "cutouts.zarr"), Network()
+    path, sha256 = folder / "model.keras", digest_file(folder / "model.keras")
+    model = load(path, network, sha256)
+    scorer = Scorer([model], network, store.survey)
+    starts = range(0, store.n_objects, store.chunk_objects)
+
+    def read() -> None:
+        for lo in starts:
+            store.images(lo, lo + store.chunk_objects)
+            store.read("fwhm_arcsec", lo, lo + store.chunk_objects)
+
+    image, fwhm = store.images(0, store.chunk_objects), store.read("fwhm_arcsec", 0, store.chunk_objects)
+    source = preprocess(image, fwhm, store.survey)
+    scorer.score(source)
+    output = folder / "scores.zarr"
+    scoring = Scoring((Model(path, sha256),), network, 256, 1)
+    stage = ScoreStage(ledger_beside(output, "score"), store.path, output, scoring, Cuts(use_depth=False, flags=()))
+    tasks = stage.plan()
+    stage.perform(tasks[0])  # loads the model
+    seconds = {
+        "read": timed(read),
+        "preprocess": timed(lambda: [preprocess(image, fwhm, store.survey) for _ in starts]),
+        "infer": timed(lambda: [scorer.score(source) for _ in starts]),
+        "stage": timed(lambda: [stage.perform(task) for task in tasks]),
+    }
+    shutil.rmtree(output)
+    full = np.ascontiguousarray(source.transpose(0, 2, 3, 1))
+    full = np.concatenate([full] * -(-PREDICTED_OBJECTS // len(full)))[:PREDICTED_OBJECTS]
+    for batch in BATCHES:
+        model.predict(full[:batch], batch_size=batch, verbose=0)
+        seconds[f"predict {batch}"] = timed(lambda batch=batch: model.predict(full, batch_size=batch, verbose=0))
+    a = np.random.default_rng(1).random((SGEMM, SGEMM), np.float32)
+    a @ a
+    seconds["sgemm"] = min(timed(lambda: a @ a) for _ in range(3))
+    return {"n_objects": store.n_objects, **seconds}
+
+
+def main() -> None:
+    """Prepare, measure in turn, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n-objects", type=int, default=4096)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure is not None:
+        print(json.dumps(measure(options.measure, "keras")))
+        return
+    from bank import make_bank, make_survey
+
+    from swimmy_scale.autoencoder import build, save
+    from swimmy_scale.network import Network
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_bank(folder / "bank", 512)
+        make_survey(folder / "bank", folder / "cutouts.zarr", options.n_objects, 0)
+        save(build(Network(), seed=1), folder / "model.keras")
+        found = []
+        for _ in range(options.repeat):
+            # One thread for BLAS; the thread that reads ahead is the stage's own.
+            environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+            command = [sys.executable, __file__, "--measure", name]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+            found.append(json.loads(done.stdout.splitlines()[-1]))
+    n = found[0]["n_objects"]
+    rows = [
+        row(f"{floor}, alone", "objects/s a core", [n / one[floor] for one in found])
+        for floor in ("read", "preprocess", "infer")
+    ]
+    shares = [one["stage"] / (one["read"] + one["preprocess"] + one["infer"]) for one in found]
+    rows.append(row("score stage, one worker", "objects/s", [n / one["stage"] for one in found]))
+    middle = sorted(shares)[len(shares) // 2]
+    rows.append(
+        row("score stage over the sum of its floors", "", shares, ratio=middle, target=1.25, met=middle <= 1.25)
+    )
+    best = [max(PREDICTED_OBJECTS / one[f"predict {batch}"] for batch in BATCHES) for one in found]
+    rows.append(row("model.predict of the full network, its best batch", "objects/s a core", best))
+    faster = sorted((n / one["infer"]) / rate for one, rate in zip(found, best, strict=True))
+    middle = faster[len(faster) // 2]
+    rows.append(row("inference against model.predict", "", faster, ratio=middle, target=3.5, met=middle >= 3.5))
+    sgemm = [2.0 * SGEMM**3 / one["sgemm"] for one in found]
+    rows.append(row("float32 matrix product", "GFLOP/s a core", [rate / 1e9 for rate in sgemm]))
+    used = [needed_flops() * n / one["infer"] / rate for one, rate in zip(found, sgemm, strict=True)]
+    rows.append(row("inference's share of it, in the operations it needs", "%", [100 * share for share in used]))
+    report("floors", rows, options.json, n_objects=n, repeat=options.repeat, mflop_an_object=needed_flops() / 1e6)
+
+
+if __name__ == "__main__":
+    main()

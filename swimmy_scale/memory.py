@@ -1,0 +1,102 @@
+"""What a process needs: bounds on its resident memory, computed from a job before anything runs.
+
+The constants are measured peaks of worker processes, rounded up; ``benchmarks/memory.py`` measures them again and says
+how near each bound is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network
+from swimmy_scale.survey import Survey
+
+MIB = 1 << 20
+FLOAT32_BYTES = 4
+
+READER_BYTES = 560 * MIB
+"""Python with Dask, Zarr and Astropy, and what they keep after the first partition."""
+
+KERAS_BYTES = 1280 * MIB
+"""The same with TensorFlow and a model, before the first batch."""
+
+INGEST_COPIES = 3.0
+"""Arrays as large as a partition that ingest holds at its peak."""
+
+BLOCKS_IN_FLIGHT = 5
+"""Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
+
+GRADIENT_COPIES = 4
+"""Arrays as large as a batch's activations that training holds: activations, their gradients, and workspace."""
+
+
+def cutout_bytes(survey: Survey) -> int:
+    """Bytes of one object's pixels."""
+    return FLOAT32_BYTES * survey.n_bands * survey.cutout_size_px**2
+
+
+def activation_bytes(network: Network) -> int:
+    """Bytes of everything that the layers put out for one object, over whole cutouts: an upper bound for windows."""
+    return FLOAT32_BYTES * sum(filters * side**2 for filters, side in _outputs(network))
+
+
+def _outputs(network: Network) -> Iterator[tuple[int, int]]:
+    """Filters and side of the output of every convolution, pooling and upsampling."""
+    side, n_convolutions = network.cutout_size_px, len(network.convolution_filters)
+    for index, filters in enumerate(network.convolution_filters, start=1):
+        yield filters, side
+        if index < n_convolutions:
+            side = side // 2 if index <= network.n_levels else side * 2
+            yield filters, side
+
+
+def ingest_memory_bytes(survey: Survey, partition_objects: int) -> int:
+    """Bound for a process that ingests partitions of ``partition_objects``."""
+    return READER_BYTES + int(INGEST_COPIES * partition_objects * cutout_bytes(survey))
+
+
+def train_memory_bytes(survey: Survey, network: Network, n_objects: int, batch_size: int) -> int:
+    """Bound for a process that trains on ``n_objects``: all of them lie in memory, preprocessed."""
+    batch = GRADIENT_COPIES * batch_size * activation_bytes(network)
+    return KERAS_BYTES + int(1.25 * n_objects * cutout_bytes(survey)) + batch
+
+
+def score_memory_bytes(survey: Survey, network: Network, n_models: int, batch_size: int, chunk_objects: int) -> int:
+    """Bound for a process that scores by ``n_models`` in one pass; it does not depend on the partition's size."""
+    block_objects = max(batch_size, chunk_objects)
+    batch = n_models * batch_size * activation_bytes(network)
+    return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
+
+
+@dataclass(frozen=True)
+class MemoryLimits:
+    """What a worker process may take.
+
+    Attributes
+    ----------
+    reader_bytes, network_bytes : int
+        Of a process that reads files, and of one that runs the network.
+    where : str
+        Who says so: a site file, or this machine.
+    """
+
+    reader_bytes: int
+    network_bytes: int
+    where: str
+
+    def check(self, what: str, needed_bytes: int, wants_gpu: bool, remedy: str) -> None:
+        """See that a process has the memory that it needs.
+
+        Raises
+        ------
+        SwimmyError
+            When it has less, with both numbers, where the limit comes from and what would help.
+        """
+        limit_bytes = self.network_bytes if wants_gpu else self.reader_bytes
+        if needed_bytes > limit_bytes:
+            raise SwimmyError(
+                f"{what} needs up to {needed_bytes / MIB:,.0f} MiB a process; {self.where} gives it "
+                f"{limit_bytes / MIB:,.0f} MiB. {remedy}"
+            )

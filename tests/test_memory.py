@@ -1,0 +1,131 @@
+"""Bounds on memory: the sums behind them, and that what does not fit is refused before anything runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from survey_runs import Serial, call, make_survey, write_job
+
+from swimmy_scale.autoencoder import build
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import Job, load_job
+from swimmy_scale.memory import (
+    BLOCKS_IN_FLIGHT,
+    KERAS_BYTES,
+    MIB,
+    MemoryLimits,
+    activation_bytes,
+    cutout_bytes,
+    ingest_memory_bytes,
+    score_memory_bytes,
+    train_memory_bytes,
+)
+from swimmy_scale.network import Network
+from swimmy_scale.progress import Watch
+from swimmy_scale.stages.engine import run_stage
+from swimmy_scale.stages.run import Run, check_inputs
+from swimmy_scale.survey import HSC
+
+
+def test_a_cutout_is_its_pixels() -> None:
+    assert cutout_bytes(HSC) == np.zeros((5, 64, 64), np.float32).nbytes == 80 * 1024
+
+
+@pytest.mark.parametrize(
+    "network", [Network(), Network(2, 32, (6,), 3), Network(encoder_filters=()), Network(1, 128, (4, 5, 6), 7)]
+)
+def test_activations_are_what_keras_puts_out(network: Network) -> None:
+    layers = build(network, seed=0).layers
+    outputs = [layer.output for layer in layers if layer.name.startswith(("conv_", "pool_", "up_"))]
+    assert activation_bytes(network) == sum(4 * int(np.prod(output.shape[1:])) for output in outputs)
+
+
+def test_bounds_grow_with_what_is_held_at_once() -> None:
+    network, cutout, activations = Network(), cutout_bytes(HSC), activation_bytes(Network())
+    assert ingest_memory_bytes(HSC, 4096) - ingest_memory_bytes(HSC, 2048) >= 2 * 2048 * cutout
+    assert train_memory_bytes(HSC, network, 1000, 32) - train_memory_bytes(HSC, network, 0, 32) == 1250 * cutout
+    one = score_memory_bytes(HSC, network, 1, 256, 256)
+    assert one == KERAS_BYTES + BLOCKS_IN_FLIGHT * 256 * cutout + 256 * activations
+    assert score_memory_bytes(HSC, network, 5, 256, 256) - one == 4 * 256 * activations
+    assert score_memory_bytes(HSC, network, 1, 256, 1024) - one == BLOCKS_IN_FLIGHT * 768 * cutout
+
+
+def test_a_limit_names_both_numbers_and_the_remedy() -> None:
+    limits = MemoryLimits(1000 * MIB, 2000 * MIB, "site.yaml")
+    limits.check("ingest", 1000 * MIB, False, "")
+    limits.check("scoring", 2000 * MIB, True, "")
+    expected = "ingest needs up to 1,001 MiB a process; site.yaml gives it 1,000 MiB. Buy more."
+    with pytest.raises(SwimmyError, match=re.escape(expected)):
+        limits.check("ingest", 1001 * MIB, False, "Buy more.")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_survey(tmp_path_factory.mktemp("memory") / "survey", n_objects=128)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sections", "message"),
+    [
+        ((4000, 4000), {"storage": {"partition_objects": 65536, "chunk_objects": 256}}, "ingest of 65536 objects"),
+        ((4000, 1024), {}, "scoring 256 objects a batch needs up to .* gives it 1,024 MiB. Make score.batch_size"),
+        ((4000, 4000), {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
+    ],
+)
+def test_a_job_that_does_not_fit_is_refused_before_it_starts(
+    tmp_path: Path, survey: Path, limits: tuple[int, int], sections: dict[str, object], message: str
+) -> None:
+    job = load_job(write_job(tmp_path / "job.yaml", survey, **sections), Job)
+    small = MemoryLimits(limits[0] * MIB, limits[1] * MIB, "site.yaml")
+    with pytest.raises(SwimmyError, match=message):
+        check_inputs(Run(tmp_path / "run", job, 1, small))
+    check_inputs(Run(tmp_path / "run", job, 1, replace(small, reader_bytes=1 << 50, network_bytes=1 << 50)))
+
+
+def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path) -> None:
+    job = write_job(tmp_path / "job.yaml", survey)
+    limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml")
+    stages = Run(tmp_path / "run", load_job(job, Job), 1, limits).stages()
+    run_stage(next(stages), Serial(), Watch())
+    with pytest.raises(SwimmyError, match=r"training on \d+ objects needs .* Lower train.max_objects"):
+        next(stages).plan()
+
+
+PEAK = """
+import resource, runpy, sys
+sys.argv = ["swimmy-scale", *sys.argv[1:]]
+try:
+    runpy.run_module("swimmy_scale", run_name="__main__")
+finally:
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+"""
+
+
+def test_a_process_stays_within_its_bound(tmp_path: Path, survey: Path) -> None:
+    """One process does all stages: its peak is that of the hungriest, the training or the scoring."""
+    job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
+    command = [sys.executable, "-c", PEAK, "run", str(tmp_path / "job.yaml")]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "run"), "--workers", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    peak = int(done.stdout.split()[-1])
+    network = Network(encoder_filters=(8, 8), latent_filters=4)
+    score = score_memory_bytes(HSC, network, 1, job.score.batch_size, job.storage.chunk_objects)
+    train = train_memory_bytes(HSC, network, 128, 16)
+    assert peak <= max(score, train)
+    assert ingest_memory_bytes(HSC, job.storage.partition_objects) < peak, "the bound of a leaner stage would not do"
+
+
+def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
+    job = write_job(tmp_path / "job.yaml", survey, score={"batch_size": 10_000_000})
+    done = call("run", job, "--output", tmp_path / "run", "--workers", 2)
+    assert done.returncode == 1
+    assert "scoring 10000000 objects a batch needs up to" in done.stderr
+    assert "this machine, with 2 worker processes, gives it" in done.stderr
