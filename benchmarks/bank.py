@@ -53,7 +53,7 @@ def make_bank(folder: Path, n_objects: int, seed: int = 1) -> None:
 
 
 def _noiseless(plan: SimulationPlan) -> dict[str, Any]:
-    """Galaxies (object, band, y, x) in counts and the variance of their pixels' noise, in the order of the catalogue."""
+    """Galaxies (object, band, y, x) in counts and the variance of their noise, in the order of the catalogue."""
     size = HSC.cutout_size_px
     light = np.empty((plan.n_objects, HSC.n_bands, size, size), np.float32)
     noise = np.empty_like(light)

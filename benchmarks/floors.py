@@ -30,7 +30,7 @@ SGEMM = 2048
 
 
 def needed_flops() -> float:
-    """Floating-point operations that an object's scores really need: the window of every layer, two a multiplication."""
+    """Floating-point operations that an object's scores need: the window of every layer, two a multiplication."""
     from swimmy_scale.network import Network, windows
 
     network, lo, hi = Network(), 29, 35

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -47,17 +48,20 @@ def role_of(process: psutil.Process, root: int) -> str:
     return "worker" if "spawn_main" in " ".join(process.cmdline()) else "other"
 
 
-def run_measured(command: Sequence[Any], meanwhile: Callable[[int], None] | None = None) -> Measured:
-    """Run a command of this package and look at its processes while it runs.
+def swimmy(*arguments: Any) -> list[str]:
+    """A ``swimmy-scale`` command line of this interpreter."""
+    return [sys.executable, "-m", "swimmy_scale", *(str(argument) for argument in arguments)]
+
+
+def run_measured(words: Sequence[str], meanwhile: Callable[[int], None] | None = None) -> Measured:
+    """Run a command and look at its processes while it runs.
 
     Parameters
     ----------
-    command : sequence
-        Arguments of ``swimmy-scale``.
+    words : sequence of str
     meanwhile : callable, optional
-        Called in a thread with the driver's process id.
+        Called in a thread with the process id.
     """
-    words = [sys.executable, "-m", "swimmy_scale", *(str(word) for word in command)]
     started = time.perf_counter()
     peaks: dict[int, Peak] = {}
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -114,6 +118,14 @@ def report(
     }
     if path is not None:
         path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def processor() -> str:
+    """What the machine calls its processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _short(value: float) -> str:

@@ -70,6 +70,20 @@ def test_stored_state_is_a_copy() -> None:
     assert (copy.n_objects, copy.counts.sum()) == (7, 7)
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2, 3, 4, 5])
+def test_nan_that_look_like_infinity_and_zeros_of_both_signs(rank: int) -> None:
+    bits = [0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFC00000, 0x7F800000, 0xFF800000, 0, 0x80000000, 1, 0x80000001]
+    score = np.array(bits * 3, np.uint32).view(np.float32)[:, None]
+    numbers = np.sort(np.concatenate([score[~np.isnan(score)]]))
+    first = RadixCount(1)
+    first.add(score)
+    second = first.refine([3 * rank + 1])
+    second.add(score)
+    assert first.n_nan.tolist() == second.n_nan.tolist() == [12]
+    assert first.counts.sum() == 18
+    assert order_statistics(first, second, [3 * rank + 1])[0, 0] == numbers[3 * rank + 1]
+
+
 def test_nan_are_counted_apart() -> None:
     first = counted(np.array([[1, np.nan], [np.nan, np.nan], [2, 3]], np.float32))
     assert first.n_nan.tolist() == [1, 2]
