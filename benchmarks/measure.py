@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -130,3 +133,41 @@ def processor() -> str:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+@dataclass
+class Scored:
+    """A run of the score stage.
+
+    Attributes
+    ----------
+    objects_per_second : float
+        Between the first and the last receipt, when all workers have loaded their model.
+    seconds : float
+        Of the command, with all that it takes to start.
+    """
+
+    objects_per_second: float
+    seconds: float
+    measured: Measured
+
+
+def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: Sequence[Any] = ()) -> Scored:
+    """Score a store by the command line, and remove the scores again."""
+    with tempfile.TemporaryDirectory(dir=cutouts.parent) as name:
+        output, options = Path(name) / "scores.zarr", Path(name) / "settings.yaml"
+        options.write_text("sample: {use_depth: false, flags: [], colours: []}\n" + settings)
+        sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+        words = swimmy("score", cutouts, "--model", model, "--model-sha256", sha256, "--output", output,
+                       "--settings", options, "--workers", n_workers, *more)  # fmt: skip
+        measured = run_measured(words)
+        receipts = []
+        for path in output.with_name("scores.zarr.receipts").rglob("0*.json"):
+            receipts.append((path.stat().st_mtime_ns, json.loads(path.read_text())["n_objects"]))
+    receipts.sort()
+    # Workers begin together, so as many receipts as there are workers come before the clock starts.
+    first, rest = max(n_workers, 1), receipts[max(n_workers, 1) :]
+    rate = math.nan
+    if rest:
+        rate = sum(n_objects for _, n_objects in rest) / ((rest[-1][0] - receipts[first - 1][0]) / 1e9)
+    return Scored(rate, measured.seconds, measured)

@@ -1,0 +1,179 @@
+"""``docs/performance.md`` and its plots, made from ``benchmarks/results/*.json`` alone.
+
+python benchmarks/page.py            # write the page
+python benchmarks/page.py --targets  # print every target and whether it is met
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+PLOTS = ROOT / "docs" / "performance"
+ORDER = ("score_stage", "floors", "ensemble", "ingest", "memory", "tasks", "quantiles", "storage", "full", "scaling")
+HEADINGS = {
+    "score_stage": "The score stage against simpler ways",
+    "floors": "The score stage against its own floors",
+    "ensemble": "Several models in one pass",
+    "ingest": "Ingest of cutout tars",
+    "memory": "Memory of a worker against its bound",
+    "tasks": "What Dask costs",
+    "quantiles": "Exact thresholds of any number of scores",
+    "storage": "How pixels are stored",
+    "full": "A whole survey",
+    "scaling": "Workers, batches, chunks and numbers of objects",
+    "gpu": "On a GPU",
+}
+SERIES = {
+    "workers": ("worker processes", "workers.png"),
+    "batch": ("objects a model call", "batch.png"),
+    "chunk": ("objects a chunk", "chunk.png"),
+    "objects": ("objects of the survey", "objects.png"),
+}
+
+
+def load() -> dict[str, Any]:
+    """All results, by the name of their benchmark."""
+    found = {}
+    for path in RESULTS.glob("*.json"):
+        content = json.loads(path.read_text())
+        found[content["benchmark"]] = content
+    return found
+
+
+def number(value: float | None) -> str:
+    """A number as the tables show it."""
+    if value is None:
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def targets(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every line that has a target: benchmark, line."""
+    return [
+        (name, line)
+        for name in sorted(results, key=_place)
+        for line in results[name]["rows"]
+        if line.get("met") is not None
+    ]
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One benchmark's lines as Markdown."""
+    text = ["| what | median | least - largest | unit | ratio | target |", "|---|---|---|---|---|---|"]
+    for line in lines:
+        least, largest = number(line["min"]), number(line["max"])
+        between = "" if least == largest else f"{least} - {largest}"
+        target = ""
+        if line.get("met") is not None:
+            target = f"{number(line['target'])}: {'met' if line['met'] else '**not met**'}"
+        cells = [line["what"], number(line["median"]), between, line["unit"], number(line["ratio"]), target]
+        text.append("| " + " | ".join(cells) + " |")
+    return text
+
+
+def plot(lines: Sequence[Mapping[str, Any]], series: str, path: Path) -> None:
+    """Throughput, or cost, against one thing that was varied."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    label, _ = SERIES[series]
+    chosen = sorted((line for line in lines if line.get("series") == series), key=lambda line: line["x"])
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    x = [line["x"] for line in chosen]
+    if series == "objects":
+        axes.loglog(x, [line["seconds"] for line in chosen], "o-", color="#1f5a8a", label="s, with the start")
+        axes.loglog(x, [line["driver_mib"] for line in chosen], "s--", color="#b5651d", label="MiB, the driver's peak")
+        axes.legend(frameon=False)
+        axes.set_ylabel("cost")
+    else:
+        y = [line["median"] for line in chosen]
+        spread = [[line["median"] - line["min"] for line in chosen], [line["max"] - line["median"] for line in chosen]]
+        axes.errorbar(x, y, yerr=spread, fmt="o-", color="#1f5a8a", capsize=3)
+        axes.set_ylim(0, max(y) * 1.15)
+        axes.set_ylabel("objects a second")
+        if series != "workers":
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(x, [f"{value:,}" for value in x])
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """The whole page."""
+    any_result = next(iter(results.values()))
+    text = [
+        "# Performance",
+        "",
+        "Made by `python benchmarks/page.py` from the JSON files in `benchmarks/results`; `make bench` measures the",
+        "small set again in about five minutes, `make bench-full` all of it, with a whole survey of 839,908 objects.",
+        f"These figures are from {any_result['n_cores']} cores ({any_result['processor']}) without a GPU. The machine",
+        "is shared: ratios were measured side by side in one run and hold, absolute rates drift by a tenth or two.",
+        "",
+        "## Targets",
+        "",
+        "| what | found | target | |",
+        "|---|---|---|---|",
+    ]
+    for _, line in targets(results):
+        found = number(line["median"]) + (f" {line['unit']}" if line["unit"] else "")
+        text.append(f"| {line['what']} | {found} | {number(line['target'])} | {'met' if line['met'] else 'not met'} |")
+    limits = (ROOT / "benchmarks" / "limits.md").read_text()
+    for name in sorted(results, key=_place):
+        content = results[name]
+        text += ["", f"## {HEADINGS.get(name, name)}", "", *table(content["rows"])]
+        if content["notes"]:
+            text += ["", *(f"- {note}" for note in content["notes"])]
+        if name == "scaling":
+            plots = [f"![{label}](performance/{file})" for label, file in SERIES.values()]
+            text += ["", *plots]
+        if (limit := section(limits, name)) is not None:
+            text += ["", limit]
+    return "\n".join(text) + "\n"
+
+
+def section(text: str, name: str) -> str | None:
+    """What ``limits.md`` says of a benchmark: what a perfect program would take, and why it is not reached."""
+    for part in text.split("\n## ")[1:]:
+        title, _, body = part.partition("\n")
+        if title.strip() == name:
+            return body.strip()
+    return None
+
+
+def main() -> None:
+    """Write the page, or print the targets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--targets", action="store_true")
+    options = parser.parse_args()
+    results = load()
+    if options.targets:
+        for name, line in targets(results):
+            found = f"{number(line['median'])} {line['unit']}".strip()
+            state = "met" if line["met"] else "NOT MET"
+            print(f"{name:<12} {line['what']:<78} {found:>16}  target {number(line['target']):<8} {state}")
+        return
+    PAGE.write_text(page(results))
+    if "scaling" in results:
+        for series, (_, file) in SERIES.items():
+            plot(results["scaling"]["rows"], series, PLOTS / file)
+
+
+if __name__ == "__main__":
+    main()
