@@ -8,7 +8,7 @@ PYTHON := $(shell for name in python3.12 python3.13 python3.14 python3; do \
 OBJECTS := 4200
 SEED := 1
 
-.PHONY: demo test check bench setup lock clean
+.PHONY: demo test check bench bench-full setup lock clean
 
 setup: $(VENV)/ready
 
@@ -34,9 +34,33 @@ check: setup
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# About three minutes on an idle machine; ratios count, rates depend on the machine.
+# About five minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
+RESULTS := benchmarks/results
 bench: setup
-	$(BIN)/python benchmarks/score_stage.py --n-objects 12288 --repeat 3 --json benchmarks/score_stage.json
+	$(BIN)/python benchmarks/score_stage.py --n-objects 10240 --repeat 2 --json $(RESULTS)/score_stage.json
+	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 3 --json $(RESULTS)/floors.json
+	$(BIN)/python benchmarks/ensemble.py --json $(RESULTS)/ensemble.json
+	$(BIN)/python benchmarks/ingest.py --json $(RESULTS)/ingest.json
+	$(BIN)/python benchmarks/tasks.py --n-tasks 3000 --json $(RESULTS)/tasks.json
+	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json
+	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/page.py --targets
+
+# Hours, 70 GB of disk: everything at full size, then the page. FULL is where the survey lies meanwhile; it is kept.
+FULL := full
+bench-full: setup
+	$(BIN)/python benchmarks/score_stage.py --n-objects 32768 --repeat 5 --json $(RESULTS)/score_stage.json
+	$(BIN)/python benchmarks/floors.py --n-objects 8192 --repeat 5 --json $(RESULTS)/floors.json
+	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
+	$(BIN)/python benchmarks/ingest.py --repeat 5 --json $(RESULTS)/ingest.json
+	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/memory.json
+	$(BIN)/python benchmarks/storage.py --json $(RESULTS)/storage.json
+	$(BIN)/python benchmarks/tasks.py --n-tasks 1000000 --json $(RESULTS)/tasks.json
+	$(BIN)/python benchmarks/quantiles.py --n-scores 1000000000 --n-in-memory 200000000 --json $(RESULTS)/quantiles.json
+	$(BIN)/python benchmarks/scaling.py --repeat 3 --json $(RESULTS)/scaling.json
+	$(BIN)/python benchmarks/full.py $(FULL) --json $(RESULTS)/full.json
+	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/page.py --targets
 
 # Needs uv. Writes no registry host into the lock file.
 lock:
