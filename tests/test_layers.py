@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,
     "quiet": 0,
     "survey": 1,
+    "bit_rounding": 1,
     "yaml_text": 1,
     "quarantine": 1,
     "network": 1,
@@ -48,11 +49,12 @@ FLOORS = {
 # Rooms of one floor that may import each other, in this direction only.
 NEIGHBOURS = {
     "preprocess": {"survey"},
+    "bit_rounding": {"survey"},
     "anomaly": {"survey"},
     "radix": {"survey"},
     "cuts": {"survey", "radix"},
     "sample": {"survey"},
-    "job": {"survey", "network", "cuts", "sample", "yaml_text"},
+    "job": {"survey", "bit_rounding", "network", "cuts", "sample", "yaml_text"},
     "site": {"yaml_text"},
     "store": {"receipts"},
     "cutouts": {"receipts", "store"},
