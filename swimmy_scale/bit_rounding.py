@@ -1,7 +1,7 @@
 """Rounding of pixels to fewer mantissa bits, so that a lossless codec finds zeros to compress.
 
-A float32 is (-1)^s 2^(e - 127) 1.m with 23 bits of m. Of these the first ``n_bits`` stay. The error is relative, at most
-2^-(n_bits + 1) of the pixel, so bright cores neither overflow nor lose digits, as they would in integers of a fixed step.
+A float32 is (-1)^s 2^(e - 127) 1.m with 23 bits of m. Of these the first ``n_bits`` stay. The error is relative, at
+most 2^-(n_bits + 1) of the pixel, so bright cores do not overflow, as they would in short integers of a fixed step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def round_mantissa(values: FloatArray, n_bits: int, out: FloatArray | None = Non
     """Round floats to ``n_bits`` explicit mantissa bits, to the nearest, ties to even.
 
     With d = 23 - n_bits bits to drop, and b the float's bits as an integer:
-    b -> (b + 2^(d - 1) - 1 + (b >> d) mod 2) with its last d bits set to 0. A carry goes into the exponent, as it should.
+    b -> (b + 2^(d - 1) - 1 + (b >> d) mod 2) with its last d bits set to 0. A carry goes into the exponent, and should.
 
     Parameters
     ----------

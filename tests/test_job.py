@@ -93,7 +93,7 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "select: {levels: {a: 0.01, b: 0.05}}\n", r"levels go from the largest fraction to the smallest"),
         (GOOD + "select: {levels: {a: 1.5}}\n", r"every level needs a fraction between 0 and 1"),
         (GOOD + "storage: {partition_objects: 100, chunk_objects: 30}\n", r"multiple of chunk_objects \(30\)"),
-        (GOOD + "storage: {keep_mantissa_bits: 4}\n", r"job.yaml:10: storage.keep_mantissa_bits: .*or equal to 5, found 4"),
+        (GOOD + "storage: {keep_mantissa_bits: 4}\n", r"storage.keep_mantissa_bits: .*or equal to 5, found 4"),
         (GOOD + "storage: {keep_mantissa_bits: 23}\n", r"storage.keep_mantissa_bits: .*or equal to 22, found 23"),
         (GOOD + "storage: {keep_mantissa_bits: all}\n", r"storage.keep_mantissa_bits: .*integer.*found 'all'"),
         (GOOD + "cutouts: c.zarr\n", r"the job: .*leave out ingest and catalogue"),
