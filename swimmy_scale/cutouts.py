@@ -41,7 +41,9 @@ CLASS_VARIABLE = Variable("sample_class", ("object",), "string", {"long_name": "
 CODE_VARIABLE = Variable("quarantine_code", ("object",), "uint8", quarantine_attrs())
 
 
-def _variables(kept: Mapping[str, str], survey: Survey = HSC) -> tuple[Variable, ...]:
+def _variables(
+    kept: Mapping[str, str], survey: Survey = HSC, keep_mantissa_bits: int | None = None
+) -> tuple[Variable, ...]:
     flags = {
         "long_name": "flags raised in any band",
         "flag_masks": [1 << bit for bit in range(len(FLAG_NAMES))],
@@ -53,6 +55,8 @@ def _variables(kept: Mapping[str, str], survey: Survey = HSC) -> tuple[Variable,
         "zero_point_mag": survey.zero_point_mag,
         "pixel_scale_arcsec": survey.pixel_scale_arcsec,
     }
+    if keep_mantissa_bits is not None:
+        image["_QuantizeBitRoundNumberOfSignificantBits"] = keep_mantissa_bits  # the name that netCDF has for it
     by_band = ("object", "band")
     return (
         Variable("image", (*by_band, "y", "x"), "float32", image),
@@ -76,6 +80,7 @@ def cutouts_layout(
     partition_objects: int,
     chunk_objects: int,
     attrs: Mapping[str, Any],
+    keep_mantissa_bits: int | None = None,
 ) -> Layout:
     """Layout of ``cutouts.zarr``.
 
@@ -85,6 +90,8 @@ def cutouts_layout(
         Catalogue columns that travel along, with their types.
     attrs : mapping
         More group attributes, such as which catalogue columns were there.
+    keep_mantissa_bits : int, optional
+        To how many mantissa bits the pixels are rounded before they are written.
 
     Raises
     ------
@@ -111,7 +118,7 @@ def cutouts_layout(
         partition_objects=partition_objects,
         chunk_objects=chunk_objects,
         sizes={"band": survey.n_bands, "y": size, "x": size},
-        variables=_variables(kept, survey),
+        variables=_variables(kept, survey, keep_mantissa_bits),
         labels={"band": survey.bands},
         attrs={
             "format_version": FORMAT_VERSION,

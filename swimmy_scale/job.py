@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
+from swimmy_scale.bit_rounding import FEWEST_BITS, MOST_BITS
 from swimmy_scale.cuts import LEVELS, level_suffix
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Schedule
@@ -174,10 +175,21 @@ class SelectSection(Section):
 
 
 class StorageSection(Section):
-    """Sizes of the stores: a partition is one task's rows, a chunk is what one read touches."""
+    """How the stores are written.
+
+    Attributes
+    ----------
+    partition_objects : int
+        One task's rows.
+    chunk_objects : int
+        Rows that one read touches; divides ``partition_objects``.
+    keep_mantissa_bits : int, optional
+        Pixels are rounded to so many of their 23 mantissa bits, for smaller files; by default none is dropped.
+    """
 
     partition_objects: int = Field(default=2048, ge=1)
     chunk_objects: int = Field(default=256, ge=1)
+    keep_mantissa_bits: int | None = Field(default=None, ge=FEWEST_BITS, le=MOST_BITS)
 
     @model_validator(mode="after")
     def _whole_chunks(self) -> Self:

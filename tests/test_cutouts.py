@@ -60,6 +60,17 @@ def test_names_types_and_units(tmp_path: Path) -> None:
         assert ds.quarantine_code.attrs["flag_meanings"].split()[5] == "missing_band"
 
 
+def test_rounded_pixels_say_so(tmp_path: Path) -> None:
+    name = "_QuantizeBitRoundNumberOfSignificantBits"
+    for path, n_bits in ((tmp_path / "all.zarr", None), (tmp_path / "12.zarr", 12)):
+        create(path, cutouts_layout(5, HSC, {}, 4, 2, {}, n_bits))
+        with xarray.open_zarr(path) as ds:
+            assert ds.image.attrs.get(name) == n_bits
+            assert not [other for other in ds.variables if other != "image" and name in ds[other].attrs]
+    with pytest.raises(SwimmyError, match="was made with other settings"):
+        create(tmp_path / "all.zarr", cutouts_layout(5, HSC, {}, 4, 2, {}, 12))
+
+
 def test_opened_store_knows_its_survey(tmp_path: Path) -> None:
     survey = Survey(name="other", pixel_scale_arcsec=0.2, stretch_alpha=1000.0)
     attrs = {"simulated": False, "available_columns": ["mag_g"]}

@@ -47,6 +47,7 @@ def test_defaults_are_the_papers() -> None:
     job = parse(GOOD)
     assert dict(job.select.levels) == {"2sigma": 0.05, "3sigma": 0.003, "3.5sigma": 0.000465}
     assert job.survey.target_fwhm_arcsec == 1.0
+    assert job.storage.keep_mantissa_bits is None, "pixels are stored as they are"
     assert (
         parse(GOOD.replace("sample:\n  max_magnitude: 19.5\n  colours: [[g, r, 1.1]]\n", "")).sample.max_magnitude == 20
     )
@@ -92,6 +93,9 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "select: {levels: {a: 0.01, b: 0.05}}\n", r"levels go from the largest fraction to the smallest"),
         (GOOD + "select: {levels: {a: 1.5}}\n", r"every level needs a fraction between 0 and 1"),
         (GOOD + "storage: {partition_objects: 100, chunk_objects: 30}\n", r"multiple of chunk_objects \(30\)"),
+        (GOOD + "storage: {keep_mantissa_bits: 4}\n", r"storage.keep_mantissa_bits: .*or equal to 5, found 4"),
+        (GOOD + "storage: {keep_mantissa_bits: 23}\n", r"storage.keep_mantissa_bits: .*or equal to 22, found 23"),
+        (GOOD + "storage: {keep_mantissa_bits: all}\n", r"storage.keep_mantissa_bits: .*integer.*found 'all'"),
         (GOOD + "cutouts: c.zarr\n", r"the job: .*leave out ingest and catalogue"),
         (GOOD + "model: {path: m.keras, sha256: abc}\n", r"model.sha256: String should match pattern"),
         (GOOD + f"model: {{path: m.keras, sha256: '{'0' * 64}'}}\n", r"give train, or model"),
@@ -143,6 +147,7 @@ def test_yaml_reads_bands_and_powers_of_ten_as_people_do() -> None:
         "survey: {name: é, zero_point_mag: 31.4, bands: [g, r, i, z, y], stretch_alpha: 0.1}\n",
         "select: {levels: {a: 0.1, b: 0.012345678901234567}, thresholds_from: other/summary.json, formats: [fits]}\n",
         "storage: {partition_objects: 64, chunk_objects: 32}\nscore: {batch_size: 1}\n",
+        "storage: {keep_mantissa_bits: 12}\n",
     ],
 )
 def test_round_trip(more: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from swimmy_scale.cli import main
-from swimmy_scale.job import Job, load_job, parse_job
+from swimmy_scale.job import Job, Settings, StorageSection, load_job, parse_job
 from swimmy_scale.site import JobSpec, SiteSection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +60,33 @@ def test_the_cluster_page_names_what_there_is() -> None:
             assert option in described.output
     for name in re.findall(r"(?:cluster|jobs)/[a-z-]+\.yaml", page):
         assert (ROOT / name).exists()
+
+
+def test_the_storage_page_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "storage.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    assert parse_job(text, ROOT / "settings.yaml", Settings).storage.keep_mantissa_bits == 12
+    keys = re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", page, re.MULTILINE)
+    defaults = {name: str(value) for name, value in StorageSection().model_dump().items()}
+    assert dict(keys) == defaults | {"keep_mantissa_bits": "all"}
+
+
+def test_the_storage_page_has_the_numbers_that_were_measured() -> None:
+    page = (ROOT / "docs" / "storage.md").read_text()
+    rows = {row["what"]: row for row in json.loads((ROOT / "benchmarks" / "storage.json").read_text())["rows"]}
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    shown = {cell[0]: cell[1:] for cell in cells}
+    measured = {}
+    for what, row in rows.items():
+        kind, _, way = what.partition(": ")
+        if kind == "write":
+            measured[way] = [row["compression"], row["ratio"], rows[f"read: {way}"]["ratio"]]
+        elif kind == "relative change of scores":
+            changes = [row[key] for key in ("compression", "median", "percentile_99", "max")]
+            measured[way.replace(" mantissa", "")] = changes
+    assert len(measured) >= 10
+    for way, wanted in measured.items():
+        assert [float(cell) for cell in shown[way][: len(wanted)]] == pytest.approx(wanted, rel=0.05), way
 
 
 def test_python_example_compiles() -> None:

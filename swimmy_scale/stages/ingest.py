@@ -14,6 +14,7 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale import receipts as commit
+from swimmy_scale.bit_rounding import round_mantissa
 from swimmy_scale.cutouts import FORMAT_VERSION, cutouts_layout
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue import Objects, read_catalogue
@@ -36,6 +37,7 @@ class IngestTask(Task):
     survey: Survey
     objects: Objects
     sources: Index
+    keep_mantissa_bits: int | None = None
 
 
 def ingest_partition(task: IngestTask) -> Receipt:
@@ -50,6 +52,8 @@ def ingest_partition(task: IngestTask) -> Receipt:
     for fault in merged:
         code[fault.row - rows.start] = fault.code
     image[code != 0] = np.nan
+    if task.keep_mantissa_bits is not None:
+        round_mantissa(image, task.keep_mantissa_bits, out=image)
     values: dict[str, Any] = {
         "image": image,
         "object_id": objects.object_id,
@@ -188,6 +192,7 @@ class IngestStage:
             self.storage.partition_objects,
             self.storage.chunk_objects,
             {"simulated": objects.simulated, "available_columns": sorted(objects.available)},
+            self.storage.keep_mantissa_bits,
         )
 
     @property
@@ -220,6 +225,7 @@ class IngestStage:
                 survey=self.survey,
                 objects=part,
                 sources=sources,
+                keep_mantissa_bits=self.storage.keep_mantissa_bits,
             )
 
         commit.write_json(
