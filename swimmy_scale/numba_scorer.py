@@ -144,6 +144,37 @@ _prepare_all = compiled(_prepare, keep=True)
 _compare_all = compiled(_compare, keep=True)
 
 
+def prepare(
+    image: FloatArray, sigma_px: npt.NDArray[np.float64], survey: Survey, lo: int, pad: int, out: FloatArray
+) -> npt.NDArray[np.bool_]:
+    """PSF match, flux scale and stretch as in `swimmy_scale.preprocess.preprocess`, into the network's layout.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n, n_bands, size, size), counts
+        Contiguous and writable, as `out` is.
+    sigma_px : ndarray of float64, shape (n, n_bands), px
+        Of `swimmy_scale.preprocess.smoothing_sigma_px`.
+    survey : Survey
+    lo : int
+        First row and column of the window that is wanted.
+    pad : int
+        Border of ``out``, which is left as it is.
+    out : ndarray of float32, shape (n, side + 2 pad, side + 2 pad, n_bands)
+        Filled with values in [0, 1], which differ from those of ``preprocess`` by less than 1e-6.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True for an object with a NaN or infinite pixel; its rows of ``out`` are left as they are.
+    """
+    bad = np.empty(len(image), np.bool_)
+    radius = (TRUNCATE_SIGMA * sigma_px + 0.5).astype(np.int64)
+    _prepare_all(image, sigma_px, radius, flux_scale(survey), survey.stretch_alpha, np.float32(survey.stretch_beta),
+                 np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, out, bad)  # fmt: skip
+    return bad
+
+
 @dataclass(frozen=True)
 class _Layer:
     """A convolution, what follows it, and the window of the result that is kept."""
@@ -301,11 +332,8 @@ class NumbaScorer:
     ) -> None:
         survey, pad = self._survey, self._pad
         source, *outputs = (array[: len(image)] for array in memory)
-        bad = np.empty(len(image), np.bool_)
-        radius = (TRUNCATE_SIGMA * sigma + 0.5).astype(np.int64)
         lo = self._window[0]
-        _prepare_all(image, sigma, radius, flux_scale(survey), survey.stretch_alpha, np.float32(survey.stretch_beta),
-                     np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, source, bad)  # fmt: skip
+        bad = prepare(image, sigma, survey, lo, pad, source)
         first, last = self._aperture
         inside = survey.aperture()[first:last, first:last].copy()
         # The window of the output is the aperture; the whole output begins at the cutout's corner, behind its border.
