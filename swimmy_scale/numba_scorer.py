@@ -152,7 +152,7 @@ def prepare(
     Parameters
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size), counts
-        Contiguous and writable, as `out` is.
+        Contiguous and writable, as ``out`` is.
     sigma_px : ndarray of float64, shape (n, n_bands), px
         Of `swimmy_scale.preprocess.smoothing_sigma_px`.
     survey : Survey
@@ -161,7 +161,8 @@ def prepare(
     pad : int
         Border of ``out``, which is left as it is.
     out : ndarray of float32, shape (n, side + 2 pad, side + 2 pad, n_bands)
-        Filled with values in [0, 1], which differ from those of ``preprocess`` by less than 1e-6.
+        Filled with values in [0, 1], which differ from those of ``preprocess`` by less than 1e-6; by more only where
+        bands of both signs cancel in I, as float32 does not hold x / I better there.
 
     Returns
     -------
@@ -170,8 +171,8 @@ def prepare(
     """
     bad = np.empty(len(image), np.bool_)
     radius = (TRUNCATE_SIGMA * sigma_px + 0.5).astype(np.int64)
-    _prepare_all(image, sigma_px, radius, flux_scale(survey), survey.stretch_alpha, np.float32(survey.stretch_beta),
-                 np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, out, bad)  # fmt: skip
+    _prepare_all(image, sigma_px, radius, flux_scale(survey), float(survey.stretch_alpha),
+                 np.float32(survey.stretch_beta), np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, out, bad)  # fmt: skip
     return bad
 
 
