@@ -28,9 +28,9 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
 from swimmy_scale.receipts import digest_file, digest_json, write_atomically, write_json
 from swimmy_scale.survey import FloatArray
+from swimmy_scale.weights import WEIGHTS_MEMBER, read_model_file
 
 HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")
-_WEIGHTS_MEMBER = "model.weights.h5"
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 _CHECK_BLOCK_OBJECTS = 256
 _SPLIT, _SHUFFLE, _NOISE = range(3)
@@ -205,23 +205,14 @@ def load(path: Path, network: Network, sha256: str) -> Any:
         When the file is missing, its digest is another, its weights do not fit the network or are not finite.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SwimmyError(f"{path}: the model cannot be read ({error}). Give the path of a trained model.") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise SwimmyError(
-            f"{path}: sha256 is {found}, the run recorded {sha256}. The file was changed or is another model; restore "
-            "it, or start a new run with it."
-        )
+    data = read_model_file(path, sha256)
     model = build(network, seed=0)
     # Keras only warns about some layers that the file lacks; whatever it left unread stays NaN and is refused below.
     model.set_weights([np.full_like(value, np.nan) for value in model.get_weights()])
     try:
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(data)) as archive:
-            weights = Path(folder) / _WEIGHTS_MEMBER
-            weights.write_bytes(archive.read(_WEIGHTS_MEMBER))
+            weights = Path(folder) / WEIGHTS_MEMBER
+            weights.write_bytes(archive.read(WEIGHTS_MEMBER))
             with _keras_deprecations_ignored():
                 warnings.simplefilter("error", UserWarning)
                 model.load_weights(weights)

@@ -63,6 +63,44 @@ class Network:
         return (*encoder, *reversed(encoder), self.n_bands)
 
 
+def windows(network: Network, aperture_lo_px: int, aperture_hi_px: int) -> list[tuple[int, int]] | None:
+    """Pixels that the reconstruction's rows ``aperture_lo_px`` to ``aperture_hi_px`` depend on, layer by layer.
+
+    Going backwards, a 3x3 convolution widens [lo, hi) to [lo - 1, hi + 1), a doubling turns it into
+    [floor(lo / 2), ceil(hi / 2)), a halving into [2 lo, 2 hi).
+
+    Parameters
+    ----------
+    network : Network
+    aperture_lo_px, aperture_hi_px : int
+        Half-open range of rows, and of columns, 0-based.
+
+    Returns
+    -------
+    list of (int, int), or None
+        Half-open ranges to keep: the first of the cutout, then one of the array after each upsampling. With them all
+        convolutions may run with 'valid' padding. None when a window would reach over the border.
+    """
+    size = network.cutout_size_px
+    if not 0 <= aperture_lo_px < aperture_hi_px <= size:
+        return None
+    lo, hi = aperture_lo_px - 1, aperture_hi_px + 1
+    kept: list[tuple[int, int]] = []
+    inside = lo >= 0 and hi <= size
+    for _ in range(network.n_levels):
+        size //= 2
+        first, last = lo // 2, (hi + 1) // 2
+        kept.append((lo - 2 * first, hi - 2 * first))
+        lo, hi = first - 1, last + 1
+        inside = inside and lo >= 0 and hi <= size
+    for _ in range(network.n_levels):
+        size *= 2
+        lo, hi = 2 * lo - 1, 2 * hi + 1
+        inside = inside and lo >= 0 and hi <= size
+    kept.append((lo, hi))
+    return kept[::-1] if inside else None
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How the network is trained. The defaults are the paper's (section 3.1), which does not give the batch size.

@@ -16,7 +16,7 @@ from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
 from swimmy_scale.preprocess import preprocess
-from swimmy_scale.scorer import Scorer, reconstruct, windows
+from swimmy_scale.scorer import Scorer, reconstruct
 from swimmy_scale.survey import HSC, Survey
 
 TINY = Network(n_bands=2, cutout_size_px=32, encoder_filters=(6,), latent_filters=3)
@@ -77,72 +77,6 @@ def tiny_model():
 @pytest.fixture(scope="module")
 def tiny_scorers(tiny_model):
     return {size: Scorer([tiny_model], TINY, TINY_SURVEY, size) for size in (1, 7, 64, 256)}
-
-
-# --- windows ---------------------------------------------------------------------------------------------------------
-
-
-def test_windows_of_the_paper():
-    kept = windows(Network(), 29, 35)
-    assert kept == [(1, 63), (1, 7), (1, 7), (0, 8)]
-    # 62 -> 60 | 30 -> 28 | 14 -> 12 | 6 -> 4 | 8: 6 -> 4 | 8: 6 -> 4 | 8 -> 6 px
-    (lo, hi), *after = kept
-    side, sides = hi - lo, []
-    for _ in range(3):
-        sides += [side, side - 2]
-        side = (side - 2) // 2
-    for lo, hi in after:
-        sides += [side, side - 2, 2 * (side - 2)]
-        assert 0 <= lo < hi <= sides[-1]
-        side = hi - lo
-    assert [*sides, side, side - 2] == [62, 60, 30, 28, 14, 12, 6, 4, 8, 6, 4, 8, 6, 4, 8, 8, 6]
-
-
-@pytest.mark.parametrize(
-    ("network", "lo", "hi", "covered"),
-    [
-        (Network(), 29, 35, True),
-        (Network(), 28, 36, True),
-        (Network(), 20, 44, False),
-        (Network(), 0, 64, False),
-        (Network(), 0, 6, False),
-        (Network(), 58, 64, False),
-        (Network(), 30, 30, False),
-        (Network(), -1, 5, False),
-        (Network(), 60, 65, False),
-        (Network(cutout_size_px=32), 13, 19, False),
-        (Network(cutout_size_px=128), 61, 67, True),
-        (Network(encoder_filters=()), 1, 3, False),
-        (Network(encoder_filters=()), 5, 59, True),
-        (TINY, 14, 18, True),
-        (replace(TINY, cutout_size_px=16), 6, 10, False),
-    ],
-)
-def test_windows_are_none_when_the_border_is_felt(network, lo, hi, covered):
-    assert (windows(network, lo, hi) is not None) == covered
-
-
-@given(st.integers(1, 4), st.integers(1, 16), st.data())
-@settings(deadline=None, max_examples=200)
-def test_windows_hold_every_pixel_that_matters(n_levels, n_blocks, data):
-    """Follows the dependence of one output pixel with sets, where `windows` uses intervals."""
-    size = n_blocks * 2**n_levels
-    lo = data.draw(st.integers(0, size - 1))
-    hi = data.draw(st.integers(lo + 1, size))
-    needed = set(range(lo - 1, hi + 1))
-    touched = [needed]
-    for _ in range(n_levels):
-        needed = {pixel // 2 + step for pixel in needed for step in (-1, 0, 1)}
-        touched.append(needed)
-    for _ in range(n_levels):
-        needed = {2 * pixel + half + step for pixel in needed for half in (0, 1) for step in (-1, 0, 1)}
-        touched.append(needed)
-    sides = [size >> level for level in (*range(n_levels + 1), *range(n_levels - 1, -1, -1))]
-    inside = all(min(pixels) >= 0 and max(pixels) < side for pixels, side in zip(touched, sides, strict=True))
-    kept = windows(Network(1, size, (1,) * (n_levels - 1), 1), lo, hi)
-    assert (kept is not None) == inside
-    if kept is not None:
-        assert kept[0] == (min(needed), max(needed) + 1)
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,120 @@
+"""The weights in a model file, read without Keras: for the CPU scorer, which needs nothing else of a model.
+
+A .keras file is a zip whose member ``model.weights.h5`` holds the arrays. Keras numbers the layers of a kind in the
+order of the network: ``layers/conv2d/vars/0`` is the kernel of the first convolution and ``1`` its bias,
+``layers/batch_normalization_2/vars`` holds gamma, beta, mean and variance of the third batch normalisation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network
+from swimmy_scale.survey import FloatArray
+
+WEIGHTS_MEMBER = "model.weights.h5"
+NORM_EPSILON = 1e-3
+"""What Keras adds to a variance by default, and `swimmy_scale.autoencoder.build` leaves as it is."""
+
+
+def read_model_file(path: Path, sha256: str) -> bytes:
+    """The bytes of a model file whose digest is the recorded one.
+
+    Raises
+    ------
+    SwimmyError
+        When the file cannot be read or its digest is another.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SwimmyError(f"{path}: the model cannot be read ({error}). Give the path of a trained model.") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise SwimmyError(
+            f"{path}: sha256 is {found}, the run recorded {sha256}. The file was changed or is another model; restore "
+            "it, or start a new run with it."
+        )
+    return data
+
+
+def folded_weights(path: Path, network: Network, sha256: str) -> list[tuple[FloatArray, FloatArray]]:
+    """Kernels and biases of a model file, with the batch normalisation folded in.
+
+    gamma (w x + b - mean) / sqrt(variance + epsilon) + beta is again a convolution. It is computed in float64. The
+    digest is compared before anything is parsed.
+
+    Parameters
+    ----------
+    path : Path
+        A .keras file of `swimmy_scale.autoencoder.save`.
+    network : Network
+        What the file must hold.
+    sha256 : str
+        Digest of the whole file, as recorded when it was written.
+
+    Returns
+    -------
+    list of (kernel, bias)
+        One pair a convolution, in order: float32, shapes (3, 3, n_in, n_out) and (n_out,).
+
+    Raises
+    ------
+    SwimmyError
+        When the file is missing, its digest is another, its weights do not fit the network or are not finite.
+    """
+    path = Path(path)
+    data = read_model_file(path, sha256)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            member = archive.read(WEIGHTS_MEMBER)
+        with h5py.File(io.BytesIO(member), "r") as file:
+            folded = _folded_layers(file["layers"], network)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise SwimmyError(f"{path}: does not hold weights of {network} ({reason}). Give the job's network.") from error
+    if not all(np.isfinite(value).all() for pair in folded for value in pair):
+        raise SwimmyError(f"{path}: the model has weights that are missing, NaN or infinite. Train it again.")
+    return folded
+
+
+def _folded_layers(layers: Any, network: Network) -> list[tuple[FloatArray, FloatArray]]:
+    n_convolutions = len(network.convolution_filters)
+    found = sum(name.startswith("conv2d") for name in layers)
+    if found != n_convolutions:
+        raise ValueError(f"{found} convolutions in place of {n_convolutions}")
+    folded = []
+    for index, (n_in, n_out) in enumerate(pairwise((network.n_bands, *network.convolution_filters))):
+        suffix = f"_{index}" if index else ""
+        kernel, bias = _variables(layers, f"conv2d{suffix}", (3, 3, n_in, n_out), (n_out,))
+        if index + 1 < n_convolutions:
+            norm = _variables(layers, f"batch_normalization{suffix}", *[(n_out,)] * 4)
+            gamma, beta, mean, variance = norm
+            # A negative variance, which is no variance, becomes NaN and is refused with the others.
+            with np.errstate(invalid="ignore"):
+                scale = gamma / np.sqrt(variance + NORM_EPSILON)
+            kernel, bias = kernel * scale, (bias - mean) * scale + beta
+        with np.errstate(over="ignore"):
+            folded.append((kernel.astype(np.float32), bias.astype(np.float32)))
+    return folded
+
+
+def _variables(layers: Any, name: str, *shapes: tuple[int, ...]) -> list[npt.NDArray[np.float64]]:
+    variables = layers[name]["vars"]
+    if len(variables) != len(shapes):
+        raise ValueError(f"{name} has {len(variables)} variables in place of {len(shapes)}")
+    values = [np.asarray(variables[f"{k}"], np.float64) for k in range(len(shapes))]
+    found = tuple(value.shape for value in values)
+    if found != shapes:
+        raise ValueError(f"{name} has shapes {found} in place of {shapes}")
+    return values
