@@ -1,6 +1,6 @@
 """Scoring with several weight sets in one pass against scoring with one; prints a table and writes JSON.
 
-    python benchmarks/ensemble.py --n-objects 2048 --repeat 5 --json benchmarks/ensemble.json
+    python benchmarks/ensemble.py --n-objects 2048 --repeat 3 --json benchmarks/ensemble.json
 
 Both go from the same stored cutouts to scores in one process: read, match the seeing, stretch, the paper's network,
 equation 6. Each runs in a process of its own, in turn; machines drift, so the ratio counts.
@@ -23,7 +23,7 @@ import numpy as np
 from score_stage import prepare
 
 MODELS = (1, 5)
-PASSES = 3
+PASSES = 2
 TARGET = 4.5
 
 
@@ -119,7 +119,7 @@ def main() -> None:
     """Prepare, time each way in turn, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-objects", type=int, default=2048)
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--models", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
