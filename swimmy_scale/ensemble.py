@@ -100,6 +100,7 @@ def mean_rank(score: FloatArray, sample: FloatArray) -> FloatArray:
 
     R_k = #{sample objects whose S_k is at most the object's S_k} / n_sample, and S = sum_k R_k / K. The largest score
     of the sample has R_k = 1; equal scores have equal ranks. An object outside of the sample is ranked against it too.
+    Float32 tells ranks apart that differ by 2**-24 or more.
 
     Parameters
     ----------

@@ -165,7 +165,7 @@ def _files_of(path: Path, names: Iterable[str]) -> list[Path]:
 
 def write_combined(
     path: Path,
-    long_names: tuple[str, str],
+    long_names: Mapping[str, str],
     blocks: Iterator[tuple[int, FloatArray, FloatArray]],
     attrs: Mapping[str, Any],
 ) -> list[Path]:
@@ -175,8 +175,8 @@ def write_combined(
 
     Parameters
     ----------
-    long_names : tuple of str
-        What the score and the residual are.
+    long_names : mapping of str to str
+        What each of the two is, by its name.
     blocks : iterator
         First row, score and residual, float32 (m, band), in blocks of ``model_block_objects`` rows.
     attrs : mapping
@@ -193,8 +193,10 @@ def write_combined(
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     shape, rows = (scores.n_objects, scores.survey.n_bands), model_block_objects(scores.n_models)
     score, residual = (
-        _add_by_object(group, name, shape, ("object", "band"), "float32", rows, units="1", long_name=text, **attrs)
-        for name, text in zip(COMBINED, long_names, strict=True)
+        _add_by_object(
+            group, name, shape, ("object", "band"), "float32", rows, units="1", long_name=long_names[name], **attrs
+        )
+        for name in COMBINED
     )
     for lo, block_score, block_residual in blocks:
         score[lo : lo + len(block_score)] = block_score

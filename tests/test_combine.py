@@ -48,6 +48,11 @@ TRAIN = {
     "n_threads": 1,
 }
 RULES: tuple[Rule, ...] = ("mean", "median", "rank")
+TEXTS = {
+    "mean": "mean of the anomaly score over 3 models",
+    "median": "median of the anomaly score over 3 models",
+    "rank": "mean over 3 models of the fraction of the sample whose anomaly score is at most the object's",
+}
 Values = npt.NDArray[np.float32]
 
 
@@ -185,7 +190,7 @@ def test_the_combined_score_is_cut(copied: Path, rule: Rule, monkeypatch: pytest
         np.testing.assert_array_equal(ds.combined_score.values, score)
         np.testing.assert_array_equal(ds.combined_residual.values, residual)
         assert ds.combined_score.attrs["combine"] == rule
-        assert rule == "rank" or ds.combined_score.attrs["long_name"] == f"{rule} of the anomaly score over 3 models"
+        assert ds.combined_score.attrs["long_name"] == TEXTS[rule]
         threshold = np.quantile(score[in_sample].astype(np.float64), 1 - np.array([*LEVELS.values()]), axis=0)
         assert np.array_equal(ds.threshold.values, threshold)
         flags = (score[:, None] > threshold) & (residual > 0)[:, None] & in_sample[:, None, None]
@@ -201,6 +206,7 @@ def test_the_combined_score_is_cut(copied: Path, rule: Rule, monkeypatch: pytest
             assert np.asarray(table[f"{column}_{band}"]).tolist() == values[chosen][order, at].tolist()
     metadata = json.loads(table.meta["METADATA"])
     assert (metadata["combine"], metadata["n_models"]) == (rule, N_MODELS)
+    assert metadata["combined_score"] == TEXTS[rule]
     rows = summary["selected"]["2sigma"]["rows"]
     assert rows["any"]["sample"]["n_selected"] == len(table) > 0
     assert {path / "combined_score/c/0/0", path / "combined_residual/zarr.json"} <= set(files)

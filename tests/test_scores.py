@@ -160,7 +160,7 @@ def test_scores_of_several_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     values[2] = np.nan
     files = write_combined(
         path,
-        ("a score", "a residual"),
+        {"combined_score": "a score", "combined_residual": "a residual"},
         iter([(lo, values[lo : lo + 3], -values[lo : lo + 3]) for lo in range(0, N, 3)]),
         {"combine": "mean"},
     )

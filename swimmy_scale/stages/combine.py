@@ -9,7 +9,7 @@ import numpy as np
 
 from swimmy_scale.ensemble import Rule, mean, mean_rank, median, ordered
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.scores import IN_MEMORY_OBJECTS, Scores, model_block_objects, write_combined
+from swimmy_scale.scores import COMBINED, IN_MEMORY_OBJECTS, Scores, model_block_objects, write_combined
 from swimmy_scale.survey import FloatArray
 
 # What combined_score and combined_residual are, for people who open the store.
@@ -21,6 +21,11 @@ LONG_NAMES: dict[Rule, tuple[str, str]] = {
         "mean of the residual over {} models",
     ),
 }
+
+
+def describe(rule: Rule, n_models: int) -> dict[str, str]:
+    """What the combined score and residual of so many models are, by the names of their variables."""
+    return {name: text.format(n_models) for name, text in zip(COMBINED, LONG_NAMES[rule], strict=True)}
 
 
 def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None:
@@ -56,9 +61,8 @@ def combine_scores(path: Path, rule: Rule) -> list[Path]:
     if scores.n_models == 1:
         return []
     check_combine(rule, scores.n_models, scores.n_objects, path)
-    score, residual = (text.format(scores.n_models) for text in LONG_NAMES[rule])
     attrs = {"combine": rule, "n_models": scores.n_models}
-    return write_combined(path, (score, residual), _combined(scores, rule), attrs)
+    return write_combined(path, describe(rule, scores.n_models), _combined(scores, rule), attrs)
 
 
 def _combined(scores: Scores, rule: Rule) -> Iterator[tuple[int, FloatArray, FloatArray]]:

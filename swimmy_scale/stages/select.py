@@ -31,7 +31,7 @@ from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.scores import IN_MEMORY_OBJECTS, Scores, write_selection
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
-from swimmy_scale.stages.combine import combine_scores
+from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
@@ -194,6 +194,8 @@ def select(
         **(details or {}),
     }
     meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, "thresholds")}
+    # The catalogue calls them score and residual, whatever they are made of.
+    meta |= describe(combine, scores.n_models) if ensemble else {}
     written = write_candidates(_candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
     commit.write_json(output / "summary.json", summary)
     return summary, [*combined_files, *files, *(Path(item) for item in written.values()), output / "summary.json"]
