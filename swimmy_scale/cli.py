@@ -268,39 +268,41 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 
 @main.command("score")
 @click.argument("cutouts", type=PATH)
-@click.option("--model", type=PATH, required=True, help="A .keras file of `train`.")
-@click.option("--model-sha256", help="Digest of the file, where no manifest.json beside it records one.")
+@click.option(
+    "--model", "models", type=PATH, multiple=True, required=True, help="A .keras file of `train`; again for more."
+)
+@click.option(
+    "--model-sha256",
+    "sha256s",
+    multiple=True,
+    help="Digest of the file, where no manifest.json beside it records one; of every --model in the same order.",
+)
 @click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
 @settings_option
 @worker_option
 def score_command(
     cutouts: Path,
-    model: Path,
-    model_sha256: str | None,
+    models: tuple[Path, ...],
+    sha256s: tuple[str, ...],
     output: Path,
     settings_path: Path | None,
     n_workers: int | None,
 ) -> None:
-    """Score every cutout of CUTOUTS.
+    """Score every cutout of CUTOUTS, with several models in one pass.
 
     \b
     Example:
       swimmy-scale score cutouts.zarr --model models/selected.keras --output scores.zarr
+      swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
     """
-    model = model.absolute()
+    if sha256s and len(sha256s) != len(models):
+        raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
+    cutouts, settings = cutouts.absolute(), load_settings(settings_path)
     number, pool = worker_pool(n_workers)
-    settings = load_settings(settings_path)
-    network, sha256 = single.recorded_model(model, cutouts.absolute(), settings, model_sha256)
+    paths = [model.absolute() for model in models]
+    scoring = single.recorded_scoring(paths, cutouts, settings, sha256s, threads_each(number))
     with Watch() as watch:
-        done = single.score(
-            cutouts.absolute(),
-            (model, sha256, network),
-            output.absolute(),
-            settings,
-            threads_each(number),
-            pool,
-            watch,
-        )
+        done = single.score(cutouts, scoring, output.absolute(), settings, pool, watch)
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -321,7 +323,7 @@ def select_command(scores: Path, output: Path, thresholds_from: Path | None, set
     section = load_settings(settings_path).select
     other = thresholds_from or section.thresholds_from
     summary, _ = select_candidates(
-        scores, output, section.levels, section.formats, read_carried(other) if other else None
+        scores, output, section.levels, section.formats, read_carried(other) if other else None, combine=section.combine
     )
     print_summary(summary)
     exit_with(summary["quarantined"])

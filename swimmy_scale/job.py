@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler,
 
 from swimmy_scale.bit_rounding import FEWEST_BITS, MOST_BITS
 from swimmy_scale.cuts import LEVELS, level_suffix
+from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Schedule
 from swimmy_scale.sample import Cuts, check_cuts
@@ -125,6 +126,11 @@ class TrainSection(Section):
     max_objects: int | None = Field(default=None, ge=1)
     n_threads: int = Field(default=2, ge=1)
 
+    @property
+    def n_weight_sets(self) -> int:
+        """Weight sets that are kept: those of the last epochs of every run."""
+        return self.n_runs * (self.schedule.epochs - self.schedule.keep_from_epoch + 1)
+
 
 class ModelSection(Section):
     """Weights trained before: the file and the SHA-256 that it must have."""
@@ -135,9 +141,19 @@ class ModelSection(Section):
 
 
 class ScoreSection(Section):
-    """Scoring; the batch size changes the speed, not the scores."""
+    """Scoring.
+
+    Attributes
+    ----------
+    batch_size : int
+        Objects of one model call; changes the speed, not the scores.
+    n_models : int
+        Weight sets of ``train`` that score, in one pass over the pixels: those of the lowest validation losses, over
+        all runs and kept epochs.
+    """
 
     batch_size: int = Field(default=256, ge=1)
+    n_models: int = Field(default=1, ge=1)
 
 
 class SelectSection(Section):
@@ -151,11 +167,15 @@ class SelectSection(Section):
         ``summary.json`` of another run whose thresholds are carried over; else from this sample.
     formats : tuple of str
         Files of the candidate catalogue.
+    combine : str
+        How the scores of several models become the one that is cut: ``mean``, ``median`` or ``rank`` (see
+        `swimmy_scale.ensemble`). Without effect where there is one model.
     """
 
     levels: dict[str, float] = Field(default_factory=lambda: dict(LEVELS))
     thresholds_from: Path | None = None
     formats: tuple[Literal["fits", "ecsv", "vot", "parquet"], ...] = ("fits", "ecsv", "vot", "parquet")
+    combine: Rule = "mean"
 
     @model_validator(mode="after")
     def _fractions(self) -> Self:
@@ -209,15 +229,33 @@ class Settings(Section):
     select: SelectSection = SelectSection()
     storage: StorageSection = StorageSection()
 
+    @model_validator(mode="after")
+    def _enough_weight_sets(self) -> Self:
+        if self.train is not None and self.score.n_models > self.train.n_weight_sets:
+            raise ValueError(
+                f"score.n_models {self.score.n_models} is more than the {self.train.n_weight_sets} weight sets that "
+                "train keeps. Raise train.n_runs, or lower train.schedule.keep_from_epoch or score.n_models"
+            )
+        return self
+
 
 class Job(Settings):
-    """A whole job. Relative paths are relative to the job file."""
+    """A whole job. Relative paths are relative to the job file.
+
+    Attributes
+    ----------
+    model : ModelSection, optional
+        One weight set that is there already, in place of ``train``.
+    models : tuple of ModelSection
+        Several weight sets of one network, in place of ``train`` and ``model``.
+    """
 
     name: str = "survey"
     catalogue: CatalogueSource | None = None
     ingest: IngestSection | None = None
     cutouts: Path | None = None
     model: ModelSection | None = None
+    models: tuple[ModelSection, ...] = ()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -226,16 +264,42 @@ class Job(Settings):
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
             raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
         check_cuts(self.sample, self.survey)
-        if self.train is None and self.model is None:
+        if self.train is None and not self.weights:
             raise ValueError("give train, or model for weights that are there already")
-        if self.train is not None and self.model is not None:
+        if self.train is not None and self.weights:
             raise ValueError("give train, or model for weights that are there already, not both")
         return self
+
+    @model_validator(mode="after")
+    def _weights_of_one_network(self) -> Self:
+        if self.model is not None and self.models:
+            raise ValueError("give model for one weight set, or models for several, not both")
+        if len({model.sha256 for model in self.models}) < len(self.models):
+            raise ValueError("models has the same sha256 twice. List each weight set once")
+        if len({model.network for model in self.models}) > 1:
+            raise ValueError("models are of different networks. Give each the same network section")
+        if self.weights and self.score.n_models not in (1, len(self.weights)):
+            raise ValueError(
+                f"score.n_models {self.score.n_models} chooses among the weights that train makes, and "
+                f"{len(self.weights)} are listed. Leave it out: all that are listed score"
+            )
+        return self
+
+    @property
+    def weights(self) -> tuple[ModelSection, ...]:
+        """The weight sets that are there already; none where the job trains."""
+        return self.models if self.model is None else (self.model,)
+
+    @property
+    def n_models(self) -> int:
+        """Weight sets that score."""
+        return len(self.weights) or self.score.n_models
 
     @property
     def network(self) -> NetworkSection:
         """The free sizes of the network that the job trains or loads."""
-        return (self.model or self.train or TrainSection()).network
+        section = self.weights[0] if self.weights else self.train or TrainSection()
+        return section.network
 
 
 def _paths[T: Settings](job: T, base: Path) -> T:

@@ -172,7 +172,8 @@ def prepare(
     bad = np.empty(len(image), np.bool_)
     radius = (TRUNCATE_SIGMA * sigma_px + 0.5).astype(np.int64)
     _prepare_all(image, sigma_px, radius, flux_scale(survey), float(survey.stretch_alpha),
-                 np.float32(survey.stretch_beta), np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, out, bad)  # fmt: skip
+                 np.float32(survey.stretch_beta), np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, out,
+                 bad)  # fmt: skip
     return bad
 
 

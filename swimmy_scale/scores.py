@@ -1,9 +1,9 @@
-"""``scores.zarr``: score and residual of every object, and after selection thresholds and candidates."""
+"""``scores.zarr``: score and residual of every object, and what selection adds: thresholds, candidates, one score."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from swimmy_scale.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import sync_files
 from swimmy_scale.store import (
-    ADDED_BY_SELECTION,
     Layout,
     Variable,
     add_labels,
@@ -31,6 +30,10 @@ FORMAT_VERSION = 1
 AnyArray = npt.NDArray[Any]
 # Rows that are read or written at once where a whole column would grow with the survey.
 BLOCK_OBJECTS = 1 << 18
+# Below this the sample's scores lie in memory (20 bytes an object and model); above it they are counted in two passes.
+IN_MEMORY_OBJECTS = 20_000_000
+SELECTED = ("level", "threshold", "candidate")
+COMBINED = ("combined_score", "combined_residual")
 
 
 def scores_layout(
@@ -82,7 +85,20 @@ def scores_layout(
 
 
 class Scores:
-    """An existing ``scores.zarr``, opened for reading."""
+    """An existing ``scores.zarr``, opened for reading.
+
+    Attributes
+    ----------
+    path : Path
+    attrs : dict
+    survey : Survey
+    kept : dict of str to str
+        Columns of the catalogue that travel along, with their types.
+    n_objects, n_models : int
+    score_name, residual_name : str
+        The variables (object, band) that selection looks at: the model's own, or those combined of several models,
+        which are there once `write_combined` has written them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,21 +110,100 @@ class Scores:
         except (KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: its attributes are damaged ({error}). Score again.") from error
         self.n_objects = n_rows(self.group, "score")
+        shape: tuple[int, ...] = self.group["score"].shape  # type: ignore[union-attr]
+        self.n_models = shape[1] if len(shape) == 3 else 1
+        self.score_name, self.residual_name = COMBINED if self.n_models > 1 else ("score", "residual")
 
     def read(self, name: str, lo: int = 0, hi: int | None = None) -> AnyArray:
         """Rows of one variable, all of them by default (see `store.read_rows`)."""
         return read_rows(self.group, name, lo, hi)
 
-    def blocks(self, *names: str) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
-        """The named variables block by block: (first row, arrays)."""
-        for lo in range(0, self.n_objects, BLOCK_OBJECTS):
-            hi = min(lo + BLOCK_OBJECTS, self.n_objects)
+    def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
+        """The named variables block by block, of ``BLOCK_OBJECTS`` rows if not said otherwise: (first row, arrays)."""
+        step = block_objects or BLOCK_OBJECTS
+        for lo in range(0, self.n_objects, step):
+            hi = min(lo + step, self.n_objects)
             yield lo, tuple(self.read(name, lo, hi) for name in names)
 
     def sample_scores(self) -> Iterator[FloatArray]:
-        """Scores of the sample, float32 (m, band), block by block."""
-        for _, (score, in_sample) in self.blocks("score", "in_sample"):
+        """Scores of the sample that selection looks at, float32 (m, band), block by block."""
+        for _, (score, in_sample) in self.blocks(self.score_name, "in_sample"):
             yield score[in_sample]
+
+
+def model_block_objects(n_models: int) -> int:
+    """Rows to read at once of variables (object, model, band), so that a block is no larger than one model's."""
+    return max(BLOCK_OBJECTS // n_models, 1)
+
+
+def _add_by_object(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dims: tuple[str, ...],
+    dtype: str,
+    block_objects: int,
+    **attrs: Any,
+) -> zarr.Array[Any]:
+    """An array that is written in blocks of so many rows: no block shares a chunk with another."""
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(max(min(block_objects, shape[0]), 1), *shape[1:]),
+        dtype=dtype,
+        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        fill_value=float("nan") if dtype.startswith("float") else False,
+        config={"write_empty_chunks": True},
+        attributes=attrs,
+        dimension_names=dims,
+    )
+
+
+def _files_of(path: Path, names: Iterable[str]) -> list[Path]:
+    return [file for name in names for file in sorted((path / name).rglob("*")) if file.is_file()]
+
+
+def write_combined(
+    path: Path,
+    long_names: Mapping[str, str],
+    blocks: Iterator[tuple[int, FloatArray, FloatArray]],
+    attrs: Mapping[str, Any],
+) -> list[Path]:
+    """Add ``combined_score`` and ``combined_residual`` (object, band) to a ``scores.zarr`` of several models.
+
+    What an earlier selection added is removed before: it was cut at other scores.
+
+    Parameters
+    ----------
+    long_names : mapping of str to str
+        What each of the two is, by its name.
+    blocks : iterator
+        First row, score and residual, float32 (m, band), in blocks of ``model_block_objects`` rows.
+    attrs : mapping
+        More attributes of both.
+
+    Returns
+    -------
+    list of Path
+        The files written, on disk. `write_selection` renews the root's metadata, and must follow.
+    """
+    scores = Scores(path)
+    for name in (*SELECTED, *COMBINED):
+        shutil.rmtree(path / name, ignore_errors=True)
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    shape, rows = (scores.n_objects, scores.survey.n_bands), model_block_objects(scores.n_models)
+    score, residual = (
+        _add_by_object(
+            group, name, shape, ("object", "band"), "float32", rows, units="1", long_name=long_names[name], **attrs
+        )
+        for name in COMBINED
+    )
+    for lo, block_score, block_residual in blocks:
+        score[lo : lo + len(block_score)] = block_score
+        residual[lo : lo + len(block_residual)] = block_residual
+    files = _files_of(path, COMBINED)
+    sync_files(files, path)
+    return files
 
 
 def write_selection(
@@ -127,7 +222,7 @@ def write_selection(
         The files written, the root's metadata among them, on disk.
     """
     n_objects, n_bands = Scores(path).n_objects, threshold.shape[1]
-    for name in ADDED_BY_SELECTION:
+    for name in SELECTED:
         # By the file system, because what is there may be too damaged to be opened.
         shutil.rmtree(path / name, ignore_errors=True)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
@@ -143,22 +238,19 @@ def write_selection(
         attributes={"units": "1", "long_name": "a score above it is selected where the residual is positive"},
         dimension_names=("level", "band"),
     )[:] = threshold
-    candidate = group.create_array(
+    candidate = _add_by_object(
+        group,
         "candidate",
-        shape=(n_objects, len(levels), n_bands),
-        chunks=(max(min(BLOCK_OBJECTS, n_objects), 1), len(levels), n_bands),
-        dtype="bool",
-        compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        config={"write_empty_chunks": True},
-        attributes={"long_name": "score above the threshold, residual positive, in the sample"},
-        dimension_names=("object", "level", "band"),
+        (n_objects, len(levels), n_bands),
+        ("object", "level", "band"),
+        "bool",
+        BLOCK_OBJECTS,
+        long_name="score above the threshold, residual positive, in the sample",
     )
     for lo, flags in candidate_blocks:
         candidate[lo : lo + len(flags)] = flags
     consolidate(path)
-    files = [path / "zarr.json"]
-    for name in ADDED_BY_SELECTION:
-        files += sorted(item for item in (path / name).rglob("*") if item.is_file())
+    files = [path / "zarr.json", *_files_of(path, SELECTED)]
     sync_files(files, path)
     if not np.array_equal(Scores(path).read("threshold", 0, len(levels)), threshold, equal_nan=True):
         raise SwimmyError(f"{path}: thresholds do not read back as written. Check the disk, then run again.")

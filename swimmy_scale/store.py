@@ -28,7 +28,7 @@ from swimmy_scale.receipts import digest_json, sync_files, write_atomically
 AnyArray = npt.NDArray[Any]
 PIXEL_DIMS = ("y", "x")
 # Arrays that come into ``scores.zarr`` after its layout was made.
-ADDED_BY_SELECTION = ("level", "threshold", "candidate")
+ADDED_BY_SELECTION = ("level", "threshold", "candidate", "combined_score", "combined_residual")
 
 
 @dataclass(frozen=True)

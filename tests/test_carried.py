@@ -43,6 +43,22 @@ def test_a_damaged_copy_is_made_again_or_refused(tmp_path: Path) -> None:
         keep_carried(original, copy)
 
 
+@pytest.mark.parametrize(("n_models", "combine"), [(1, None), (3, "mean"), (3, "rank"), (5, "mean")])
+def test_the_copy_knows_whose_scores_are_cut(tmp_path: Path, n_models: int, combine: str | None) -> None:
+    change = {"n_models": n_models, "combine": combine} if n_models > 1 else {}
+    original, copy = summary(tmp_path / "summary.json", **change), tmp_path / "copy.json"
+    keep_carried(original, copy)
+    original.unlink()
+    carried = keep_carried(original, copy)
+    assert (carried.n_models, carried.combine) == (n_models, combine)
+    assert ("n_models" in json.loads(copy.read_text())) == (n_models > 1)
+    carried.check(n_models, combine or "median")
+    with pytest.raises(
+        SwimmyError, match=r"summary.json: its thresholds cut .*, and here they would cut the median of 4"
+    ):
+        carried.check(4, "median")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

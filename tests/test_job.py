@@ -25,6 +25,8 @@ sample:
 train:
   schedule: {epochs: 3, keep_from_epoch: 2}
 """
+MODEL = "{path: m.keras, sha256: '%s'}"
+STORE = "cutouts: c.zarr\n"
 
 
 def parse(text: str) -> Job:
@@ -105,6 +107,31 @@ def test_defaults_are_the_papers() -> None:
         ),
         (GOOD + "format_version: 2\n", r"job.yaml:10: format_version: Input should be 1, found 2"),
         (GOOD.replace("[g, r, 1.1]", "[g, u, 1.1]"), r"sample cut g - u: survey .* has no band 'u'"),
+        (GOOD + "score: {n_models: 0}\n", r"job.yaml:10: score.n_models: .*greater than or equal to 1, found 0"),
+        (GOOD + "score: {n_models: 3}\n", r"the job: score.n_models 3 is more than the 2 weight sets that train keeps"),
+        (GOOD + "select: {combine: vote}\n", r"job.yaml:10: select.combine: Input should be 'mean'.*found 'vote'"),
+        (GOOD + f"models: [{MODEL % ('a' * 64)}]\n", r"give train, or model"),
+        (
+            STORE + f"model: {MODEL % ('a' * 64)}\nmodels: [{MODEL % ('b' * 64)}]\n",
+            r"give model .* or models .*, not both",
+        ),
+        (
+            STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('a' * 64)}]\n",
+            r"same sha256 twice. List each weight set once",
+        ),
+        (
+            STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % 'b'}]\n",
+            r"job.yaml:2: models.1.sha256: String should match",
+        ),
+        (
+            STORE + f"models: [{MODEL % ('a' * 64)}, {{path: n, sha256: '{'b' * 64}', network: {{noise: 0}}}}]\n",
+            r"models are of different networks. Give each the same network section",
+        ),
+        (
+            STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('b' * 64)}]\nscore: {{n_models: 3}}\n",
+            r"score.n_models 3 chooses among the weights that train makes, and 2 are listed. Leave it out",
+        ),
+        (STORE + "models: []\n", r"the job: give train, or model for weights that are there already$"),
         ("name: x\n", r"give ingest and catalogue, or cutouts"),
         ("cutouts: c.zarr\n", r"the job: give train, or model for weights that are there already$"),
     ],
@@ -187,6 +214,42 @@ def test_all_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert job.select.thresholds_from == tmp_path / "jobs/s.json"
     store = parse_job("cutouts: c.zarr\ntrain: {}\n", tmp_path / "jobs/job.yaml", Job)
     assert store.cutouts == tmp_path / "jobs/c.zarr"
+
+
+@pytest.mark.parametrize(
+    ("text", "n_models", "files"),
+    [
+        (GOOD, 1, []),
+        (GOOD + "score: {n_models: 2}\n", 2, []),
+        (STORE + f"model: {MODEL % ('a' * 64)}\n", 1, ["/data/m.keras"]),
+        (STORE + f"models: [{MODEL % ('a' * 64)}]\n", 1, ["/data/m.keras"]),
+        (
+            STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('b' * 64)}]\nscore: {{n_models: 2}}\n",
+            2,
+            ["/data/m.keras"] * 2,
+        ),
+        (
+            GOOD.replace("keep_from_epoch: 2}", "keep_from_epoch: 1}\n  n_runs: 5") + "score: {n_models: 15}\n",
+            15,
+            [],
+        ),
+    ],
+)
+def test_how_many_models_score(text: str, n_models: int, files: list[str]) -> None:
+    job = parse(text)
+    assert job.n_models == n_models
+    assert [str(model.path) for model in job.weights] == files
+    assert parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job) == job
+    assert job.select.combine == "mean"
+
+
+def test_settings_ask_for_no_more_models_than_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(SwimmyError, match=r"the job: score.n_models 7 is more than the 6 weight sets that train keeps"):
+        parse_job(
+            "train: {n_runs: 3, schedule: {epochs: 2, keep_from_epoch: 1}}\nscore: {n_models: 7}\n",
+            tmp_path / "s",
+            Settings,
+        )
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)

@@ -16,6 +16,7 @@ from swimmy_scale.receipts import Ledger
 from swimmy_scale.scores import Scores, scores_layout, write_selection
 from swimmy_scale.stages import picture
 from swimmy_scale.stages.picture import PictureTask, draw_picture, strangest
+from swimmy_scale.stages.scoring import Model, Scoring
 from swimmy_scale.store import create, write_partition
 from swimmy_scale.survey import HSC
 
@@ -117,10 +118,7 @@ def task(folder: Path) -> PictureTask:
         cutouts=folder / "cutouts.zarr",
         scores=folder / "scores.zarr",
         picture=folder / "candidates.png",
-        model=folder / "absent.keras",
-        model_sha256="0",
-        network=Network(),
-        n_threads=1,
+        scoring=Scoring((Model(folder / "absent.keras", "0"),), Network(), 8, 1),
     )
 
 

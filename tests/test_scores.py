@@ -12,7 +12,7 @@ import xarray
 from swimmy_scale import scores
 from swimmy_scale.cutouts import cutouts_layout
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.scores import Scores, scores_layout, write_selection
+from swimmy_scale.scores import Scores, model_block_objects, scores_layout, write_combined, write_selection
 from swimmy_scale.store import Layout, create, write_partition
 from swimmy_scale.survey import HSC, BoolArray
 
@@ -144,6 +144,38 @@ def test_no_candidate_at_all_is_still_on_disk(path: Path) -> None:
     files = write_selection(path, ("top",), np.zeros((1, 5)), nothing)
     assert path / "candidate/c/0/0/0" in files
     assert not Scores(path).read("candidate").any()
+
+
+def test_scores_of_several_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "BLOCK_OBJECTS", 6)
+    survey = cutouts_layout(N, HSC, {}, 4, 2, {}).attrs["survey"]
+    path = tmp_path / "scores.zarr"
+    create(path, scores_layout(N, survey, HSC, {}, 4, 2, {"model_sha256": ["0", "1"]}, ("a", "b")))
+    found = Scores(path)
+    assert (found.n_models, found.score_name, found.residual_name) == (2, "combined_score", "combined_residual")
+    assert model_block_objects(2) == 3
+    write_selection(path, ("top",), np.zeros((1, 5)), flags(1))
+    before = everything(path)
+    values = np.arange(N * 5, dtype=np.float32).reshape(N, 5)
+    values[2] = np.nan
+    files = write_combined(
+        path,
+        {"combined_score": "a score", "combined_residual": "a residual"},
+        iter([(lo, values[lo : lo + 3], -values[lo : lo + 3]) for lo in range(0, N, 3)]),
+        {"combine": "mean"},
+    )
+    after = everything(path)
+    assert set(files) == set(after) - set(before)
+    assert {item.relative_to(path).parts[0] for item in set(before) - set(after)} == {"level", "threshold", "candidate"}
+    write_selection(path, ("top",), np.zeros((1, 5)), flags(1))
+    with xarray.open_zarr(path) as ds:
+        assert ds.score.dims == ("object", "model", "band")
+        assert ds.combined_score.dims == ds.combined_residual.dims == ("object", "band")
+        np.testing.assert_array_equal(ds.combined_score.values, values)
+        np.testing.assert_array_equal(ds.combined_residual.values, -values)
+        assert ds.combined_score.dtype == np.float32
+        assert ds.combined_score.attrs == {"units": "1", "long_name": "a score", "combine": "mean"}
+    assert len(list((path / "combined_score/c").glob("*/0"))) == 3
 
 
 def test_damaged_scores_are_refused(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swimmy_scale import receipts as commit
+from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 
 SUMMARY_VERSION = 1
@@ -26,10 +27,45 @@ class Carried:
     thresholds_from : str
     summary : mapping
         ``summary["thresholds"][level][band]`` is a number.
+    n_models : int
+        Whose scores they cut.
+    combine : str or None
+        How scores of several models became the one that they cut; None for one model.
     """
 
     thresholds_from: str
     summary: Mapping[str, Any]
+    n_models: int = 1
+    combine: str | None = None
+
+    def check(self, n_models: int, combine: Rule) -> None:
+        """See that they cut scores that are made like those at hand.
+
+        Raises
+        ------
+        SwimmyError
+            When they are of another number of models, or combined by another rule.
+        """
+        here = n_models, combine if n_models > 1 else None
+        if here != (self.n_models, self.combine):
+            raise SwimmyError(
+                f"{self.thresholds_from}: its thresholds cut {_described(self.n_models, self.combine)}, and here they "
+                f"would cut {_described(*here)}. Give the summary.json of a run with as many models and the same "
+                "select.combine, or leave thresholds_from out."
+            )
+
+    @property
+    def _ensemble(self) -> dict[str, Any]:
+        return {"n_models": self.n_models, "combine": self.combine} if self.n_models > 1 else {}
+
+
+def _described(n_models: int, combine: str | None) -> str:
+    return f"the {combine} of {n_models} models" if n_models > 1 else "scores of one model"
+
+
+def _carried(thresholds_from: str, content: Mapping[str, Any]) -> Carried:
+    thresholds = {"thresholds": content.get("thresholds")}
+    return Carried(thresholds_from, thresholds, content.get("n_models", 1), content.get("combine"))
 
 
 def read_carried(path: Path) -> Carried:
@@ -46,7 +82,7 @@ def read_carried(path: Path) -> Carried:
         raise SwimmyError(f"{path}: not a readable summary ({error}). Give another run's summary.json.") from error
     if not isinstance(content, dict) or content.get("format_version") != SUMMARY_VERSION:
         raise SwimmyError(f"{path}: not a summary.json of format_version {SUMMARY_VERSION}. Select that run again.")
-    return Carried(str(path), {"thresholds": content.get("thresholds")})
+    return _carried(str(path), content)
 
 
 def keep_carried(original: Path, copy: Path) -> Carried:
@@ -61,9 +97,14 @@ def keep_carried(original: Path, copy: Path) -> Carried:
     """
     try:
         content = commit.parse_checked(copy.read_text(), FORMAT_VERSION)
-        return Carried(content["thresholds_from"], {"thresholds": content["thresholds"]})
+        return _carried(content["thresholds_from"], content)
     except (OSError, ValueError, KeyError, TypeError):
         carried = read_carried(original)
-    content = {"format_version": FORMAT_VERSION, "thresholds_from": carried.thresholds_from, **carried.summary}
+    content = {
+        "format_version": FORMAT_VERSION,
+        "thresholds_from": carried.thresholds_from,
+        **carried._ensemble,
+        **carried.summary,
+    }
     commit.write_json(copy, commit.with_checksum(content))
     return carried

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +15,11 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.cuts import band_label
 from swimmy_scale.figures import MAX_GALLERY, Gallery, candidate_page
-from swimmy_scale.network import Network
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.scoring import Scoring
 from swimmy_scale.survey import BoolArray, FloatArray
 
 PICTURE_VERSION = 2
@@ -33,10 +33,7 @@ class PictureTask(Task):
     cutouts: Path
     scores: Path
     picture: Path
-    model: Path
-    model_sha256: str
-    network: Network
-    n_threads: int
+    scoring: Scoring
 
 
 def strangest(scores: Scores, n_objects: int) -> npt.NDArray[np.int64]:
@@ -51,7 +48,7 @@ def strangest(scores: Scores, n_objects: int) -> npt.NDArray[np.int64]:
     """
     threshold = scores.read("threshold", 0, 1)[0]
     rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)
-    for lo, (score, candidate) in scores.blocks("score", "candidate"):
+    for lo, (score, candidate) in scores.blocks(scores.score_name, "candidate"):
         chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
         # A carried threshold may be 0; every score above it is then infinitely strange.
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -78,7 +75,7 @@ def _sample(scores: Scores) -> tuple[FloatArray, BoolArray]:
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
     score_parts = [np.zeros((0, len(selecting)), np.float32)]
     flag_parts = [np.zeros((0, len(selecting)), np.bool_)]
-    for _, (score, candidate, in_sample) in scores.blocks("score", "candidate", "in_sample"):
+    for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
         rows = np.flatnonzero(in_sample)[::step]
         score_parts.append(score[rows][:, selecting])
         flag_parts.append(candidate[rows, 0][:, selecting])
@@ -95,17 +92,9 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     for index, row in enumerate(rows):
         fwhm = store.read("fwhm_arcsec", row, row + 1)
         source[index : index + 1] = preprocess(store.images(row, row + 1), fwhm, store.survey)
-    reconstruction = source
-    if rows:
-        # Keras takes seconds to import: only processes that need the network pay for it.
-        from swimmy_scale.autoencoder import load
-        from swimmy_scale.devices import configure_threads
-        from swimmy_scale.scorer import reconstruct
-
-        configure_threads(task.n_threads, as_it_is=True)
-        reconstruction = reconstruct(load(task.model, task.network, task.model_sha256), source)
+    reconstruction = _reconstruction(task.scoring, source) if rows else source
     flags = np.array([scores.read("candidate", row, row + 1)[0, 0, selecting] for row in rows], dtype=np.bool_)
-    score = np.array([scores.read("score", row, row + 1)[0, selecting] for row in rows], dtype=np.float32)
+    score = np.array([scores.read(scores.score_name, row, row + 1)[0, selecting] for row in rows], dtype=np.float32)
     return Gallery(
         object_id=np.array([scores.read("object_id", row, row + 1)[0] for row in rows], dtype=np.int64),
         label=band_label(flags.reshape(len(rows), len(selecting)), survey.selecting_bands).tolist(),
@@ -113,6 +102,20 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
         source=source,
         reconstruction=reconstruction,
     )
+
+
+def _reconstruction(scoring: Scoring, source: FloatArray) -> FloatArray:
+    """What the network makes of ``source``; of several models the mean, in float64 as `ensemble.mean` takes it."""
+    # Keras takes seconds to import: only processes that need the network pay for it.
+    from swimmy_scale.autoencoder import load
+    from swimmy_scale.devices import configure_threads
+    from swimmy_scale.scorer import reconstruct
+
+    configure_threads(scoring.n_threads, as_it_is=True)
+    total = np.zeros(source.shape, np.float64)
+    for model in scoring.models:
+        total += reconstruct(load(model.path, scoring.network, model.sha256), source)
+    return (total / len(scoring.models)).astype(np.float32)
 
 
 def draw_picture(task: PictureTask) -> Receipt:
@@ -148,10 +151,7 @@ class PictureStage:
     cutouts: Path
     scores: Path
     picture: Path
-    model: Path
-    model_sha256: str
-    network: Network
-    n_threads: int
+    scoring: Scoring
     select: Ledger
 
     perform: Callable[[PictureTask], Receipt] = draw_picture
@@ -161,7 +161,7 @@ class PictureStage:
 
     @property
     def identity(self) -> str:
-        """Digest of the selection and the model."""
+        """Digest of the selection and the models."""
         done = self.select.read(FINISHED)
         return commit.digest_json(
             [
@@ -169,8 +169,7 @@ class PictureStage:
                 PICTURE_VERSION,
                 swimmy_scale.__version__,
                 done.identity if done else "",
-                self.model_sha256,
-                asdict(self.network),
+                *self.scoring.identity,
             ]
         )
 
@@ -188,10 +187,7 @@ class PictureStage:
                 self.cutouts,
                 self.scores,
                 self.picture,
-                self.model,
-                self.model_sha256,
-                self.network,
-                self.n_threads,
+                self.scoring,
             )
         ]
 

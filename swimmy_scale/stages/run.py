@@ -20,6 +20,7 @@ from swimmy_scale.memory import MemoryLimits, ingest_memory_bytes, score_memory_
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
+from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
@@ -72,6 +73,7 @@ class Run:
         job = self.job
         if job.ingest is not None and job.catalogue is not None:
             yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, job.catalogue, job.ingest, job.storage)
+        check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
             yield self._train(job.train)
         score = self._score()
@@ -84,19 +86,17 @@ class Run:
             levels=job.select.levels,
             formats=job.select.formats,
             thresholds_from=job.select.thresholds_from,
+            combine=job.select.combine,
+            n_models=job.n_models,
             ingest=cutouts_ledger(self.cutouts),
             score=self.ledger("score"),
         )
-        model, sha256 = self._model()
         yield PictureStage(
             ledger=self.ledger("picture"),
             cutouts=self.cutouts,
             scores=self.scores,
             picture=self.directory / "candidates.png",
-            model=model,
-            model_sha256=sha256,
-            network=self._network(),
-            n_threads=self.n_threads,
+            scoring=self.scoring,
             select=self.ledger("select"),
         )
 
@@ -113,26 +113,34 @@ class Run:
             max_objects=section.max_objects,
             n_threads=section.n_threads,
             limits=self.limits,
+            n_models=self.job.n_models,
         )
 
     def _network(self) -> Network:
         return network_for(self.cutouts, self.job.network)
 
-    def _model(self) -> tuple[Path, str]:
-        if self.job.model is not None:
-            return self.job.model.path, self.job.model.sha256
+    def _models(self) -> tuple[Model, ...]:
+        if self.job.weights:
+            return tuple(Model(model.path, model.sha256) for model in self.job.weights)
         done = self.ledger("train").read(FINISHED)
         if done is None:
             raise SwimmyError(f"{self.directory}: training is not finished. Run the job again.")
-        return self.directory / "models" / "selected.keras", str(done.details["model_sha256"])
+        folder = self.directory / "models"
+        if self.job.n_models == 1:
+            return (Model(folder / "selected.keras", str(done.details["model_sha256"])),)
+        return tuple(Model(folder / item["file"], item["sha256"]) for item in done.details["ensemble"])
+
+    @property
+    def scoring(self) -> Scoring:
+        """By which models the run scores, and how; after its training."""
+        return Scoring(self._models(), self._network(), self.job.score.batch_size, self.n_threads)
 
     def _score(self) -> ScoreStage:
-        scoring = Scoring((Model(*self._model()),), self._network(), self.job.score.batch_size, self.n_threads)
         return ScoreStage(
             ledger=self.ledger("score"),
             cutouts=self.cutouts,
             scores=self.scores,
-            scoring=scoring,
+            scoring=self.scoring,
             cuts=self.job.sample,
         )
 
@@ -229,7 +237,7 @@ def write_provenance(run: Run) -> None:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "job_sha256": commit.digest_json(dump_job(run.job)),
-        "model_sha256": run._model()[1],
+        "model_sha256": run.scoring.sha256,
         "stages": digests,
     }
     identity = commit.digest_json(content)
@@ -261,9 +269,8 @@ def check_inputs(run: Run) -> None:
     SwimmyError
         Naming every path that is missing. Sources of an ingest that is finished may be gone.
     """
-    job, named = run.job, []
-    if job.model is not None:
-        named.append(job.model.path)
+    job = run.job
+    named = [model.path for model in job.weights]
     if job.cutouts is not None:
         named.append(job.cutouts)
     if job.ingest is not None and job.catalogue is not None and run.ledger("ingest").read(FINISHED) is None:
@@ -272,11 +279,12 @@ def check_inputs(run: Run) -> None:
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
-    if job.model is not None:
-        check_model(job.model.path, job.model.sha256)
+    for model in job.weights:
+        check_model(model.path, model.sha256)
     check_memory(run)
     if job.select.thresholds_from is not None:
-        keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
+        carried = keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
+        carried.check(job.n_models, job.select.combine)
 
 
 def check_memory(run: Run) -> None:
@@ -301,7 +309,7 @@ def check_memory(run: Run) -> None:
         survey, chunk_objects = store.survey, store.chunk_objects
     network = Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **job.network.model_dump())
     batch_size = job.score.batch_size
-    needed = score_memory_bytes(survey, network, 1, batch_size, chunk_objects)
+    needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects)
     remedy = "Make score.batch_size smaller, or give processes more memory."
     run.limits.check(f"scoring {batch_size} objects a batch", needed, True, remedy)
 

@@ -27,16 +27,16 @@ from swimmy_scale.cuts import (
     thresholds,
     thresholds_to_json,
 )
+from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.scores import Scores, write_selection
+from swimmy_scale.scores import IN_MEMORY_OBJECTS, Scores, write_selection
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
+from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
-# Below this the sample's scores lie in memory (20 bytes an object); above it they are counted in two passes.
-IN_MEMORY_OBJECTS = 20_000_000
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
 
 
@@ -52,14 +52,14 @@ def sample_thresholds(
 
 def _flags(scores: Scores, threshold: npt.NDArray[np.float64]) -> Iterator[tuple[int, BoolArray]]:
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
-    for lo, (score, residual, in_sample) in scores.blocks("score", "residual", "in_sample"):
+    for lo, (score, residual, in_sample) in scores.blocks(scores.score_name, scores.residual_name, "in_sample"):
         yield lo, candidates(score, residual, threshold, in_sample, selecting)
 
 
 def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
     """Columns of the candidate catalogue, from the flags on disk."""
     parts = []
-    names = ("object_id", "ra", "dec", "score", "residual", "candidate", *scores.kept)
+    names = ("object_id", "ra", "dec", scores.score_name, scores.residual_name, "candidate", *scores.kept)
     for _, arrays in scores.blocks(*names):
         block = dict(zip(names, arrays, strict=True))
         chosen = block["candidate"].any(axis=(1, 2))
@@ -71,8 +71,8 @@ def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
         columns["object_id"],
         columns["ra"],
         columns["dec"],
-        columns["score"],
-        columns["residual"],
+        columns[scores.score_name],
+        columns[scores.residual_name],
         columns["candidate"],
         levels,
         bands,
@@ -88,7 +88,7 @@ def _selected(scores: Scores, levels: Sequence[str], threshold: npt.NDArray[np.f
     classes = sorted({str(name) for _, (known,) in scores.blocks("sample_class") for name in np.unique(known)} - {""})
     negative = np.zeros((len(levels), len(selecting)), np.int64)
     rows: list[dict[str, dict[str, Any]]] = [{} for _ in levels]
-    names = ("score", "residual", "in_sample", "sample_class", "candidate")
+    names = (scores.score_name, scores.residual_name, "in_sample", "sample_class", "candidate")
     for _, (score, residual, in_sample, known, candidate) in scores.blocks(*names):
         negative += high_but_negative(score, residual, threshold, in_sample)[:, picks]
         groups = {name: known == name for name in classes}
@@ -120,13 +120,15 @@ def select(
     formats: Sequence[str],
     carried: Carried | None = None,
     details: Mapping[str, Any] | None = None,
+    combine: Rule = "mean",
 ) -> tuple[dict[str, Any], list[Path]]:
     """Apply the cuts to ``scores.zarr`` and write candidates and summary.
 
     Parameters
     ----------
     path : Path
-        ``scores.zarr``; gets ``level``, ``threshold`` and ``candidate``.
+        ``scores.zarr``; gets ``level``, ``threshold`` and ``candidate``, and where it holds several models
+        ``combined_score`` and ``combined_residual``, from which all else is made.
     output : Path
         Folder for ``candidates.*`` and ``summary.json``.
     levels : mapping of str to float
@@ -135,6 +137,8 @@ def select(
         Thresholds of another run; else they come from this sample.
     details : mapping, optional
         More for the summary, such as the counts of the sample cuts.
+    combine : str
+        How scores of several models become one (see `swimmy_scale.ensemble`); without effect for one model.
 
     Returns
     -------
@@ -146,7 +150,7 @@ def select(
     Raises
     ------
     SwimmyError
-        When the sample is empty, or the other run's thresholds do not fit.
+        When the sample is empty, the other run's thresholds do not fit, or ranks do not fit in memory.
     """
     scores = Scores(path)
     names, bands = tuple(levels), list(scores.survey.bands)
@@ -160,6 +164,10 @@ def select(
             else f"{path}: all {scores.n_objects} objects are in quarantine, so there is nothing to select from. "
             "quarantine.csv says why."
         )
+    ensemble = {"n_models": scores.n_models, "combine": combine} if scores.n_models > 1 else {}
+    if carried is not None:
+        carried.check(scores.n_models, combine)
+    combined_files = combine_scores(path, combine)
     if carried is None:
         threshold = sample_thresholds(scores, list(levels.values()))
     else:
@@ -175,6 +183,7 @@ def select(
         "simulated": bool(scores.attrs.get("simulated", False)),
         "survey": scores.survey.name,
         "model_sha256": scores.attrs.get("model_sha256"),
+        **ensemble,
         "given": scores.n_objects,
         "scored": scores.n_objects - quarantined.total(),
         "quarantined": quarantined.total(),
@@ -186,10 +195,12 @@ def select(
         "selected": _selected(scores, names, threshold),
         **(details or {}),
     }
-    meta = {"survey": scores.survey.name, "simulated": summary["simulated"], "thresholds": summary["thresholds"]}
+    meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, "thresholds")}
+    # The catalogue calls them score and residual, whatever they are made of.
+    meta |= describe(combine, scores.n_models) if ensemble else {}
     written = write_candidates(_candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
     commit.write_json(output / "summary.json", summary)
-    return summary, [*files, *(Path(item) for item in written.values()), output / "summary.json"]
+    return summary, [*combined_files, *files, *(Path(item) for item in written.values()), output / "summary.json"]
 
 
 def quarantine_records(ledgers: Iterable[Ledger]) -> Iterator[list[Any]]:
@@ -230,6 +241,8 @@ class SelectStage:
     levels: Mapping[str, float]
     formats: tuple[str, ...]
     thresholds_from: Path | None
+    combine: Rule
+    n_models: int
     ingest: Ledger
     score: Ledger
 
@@ -247,7 +260,7 @@ class SelectStage:
 
     @property
     def identity(self) -> str:
-        """Digest of the scores, the levels and the carried thresholds."""
+        """Digest of the scores, the levels, the carried thresholds, and how several models are combined."""
         done = self.score.read(FINISHED)
         carried = self._carried()
         return commit.digest_json(
@@ -259,6 +272,7 @@ class SelectStage:
                 list(self.levels.items()),
                 self.formats,
                 carried.summary["thresholds"] if carried else None,
+                *([self.combine] if self.n_models > 1 else []),
             ]
         )
 
@@ -279,7 +293,9 @@ class SelectStage:
             "unmatched_files": int(ingest.details.get("n_unmatched_files", 0)) if ingest else 0,
             "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
         }
-        summary, files = select(self.scores, self.output, self.levels, self.formats, self._carried(), details)
+        summary, files = select(
+            self.scores, self.output, self.levels, self.formats, self._carried(), details, self.combine
+        )
         write_quarantine(self.output / "quarantine.csv", [self.ingest, self.score])
         if summary["given"] != summary["scored"] + summary["quarantined"]:
             raise SwimmyError(f"{self.output}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")

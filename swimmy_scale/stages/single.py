@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def train(cutouts: Path, output: Path, settings: Settings, workers: WorkersFor, 
             classes=section.classes,
             max_objects=section.max_objects,
             n_threads=section.n_threads,
+            n_models=settings.score.n_models,
         )
         return run_stage(stage, workers, watcher)
 
@@ -89,24 +91,61 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
     return network_for(cutouts, (settings.train or TrainSection()).network), sha256
 
 
+def recorded_scoring(
+    models: Sequence[Path], cutouts: Path, settings: Settings, sha256s: Sequence[str], n_threads: int
+) -> Scoring:
+    """How models from files score together (see `recorded_model`).
+
+    Parameters
+    ----------
+    sha256s : sequence of str
+        Digests of the models in their order, or none where manifests record them.
+
+    Raises
+    ------
+    SwimmyError
+        When a model is not recorded, comes twice or is of another network, or the settings ask for another number.
+    """
+    digests: Sequence[str | None] = sha256s or [None] * len(models)
+    chosen: list[Model] = []
+    network: Network | None = None
+    for path, given in zip(models, digests, strict=True):
+        found, sha256 = recorded_model(path, cutouts, settings, given)
+        network = network or found
+        if found != network:
+            raise SwimmyError(
+                f"{path}: its network is {found}, that of {chosen[0].path} is {network}. Models of one network score "
+                "together: score with this one apart."
+            )
+        if sha256 in (model.sha256 for model in chosen):
+            raise SwimmyError(f"{path}: these weights are given twice (sha256 {sha256}). Give each model once.")
+        chosen.append(Model(path, sha256))
+    if network is None:
+        raise SwimmyError("no model is given. Give one at least.")
+    if settings.score.n_models not in (1, len(chosen)):
+        raise SwimmyError(
+            f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
+            "Repeat --model for each, or correct the settings."
+        )
+    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads)
+
+
 def score(
     cutouts: Path,
-    model: tuple[Path, str, Network],
+    scoring: Scoring,
     output: Path,
     settings: Settings,
-    n_threads: int,
     workers: WorkersFor,
     watcher: Watcher,
 ) -> Receipt:
     """Score ``cutouts`` into ``output``."""
     ledger = ledger_beside(output, "score")
-    path, sha256, network = model
     with commit.driver_lock(ledger.folder, output):
         stage = ScoreStage(
             ledger=ledger,
             cutouts=cutouts,
             scores=output,
-            scoring=Scoring((Model(path, sha256),), network, settings.score.batch_size, n_threads),
+            scoring=scoring,
             cuts=settings.sample,
         )
         return run_stage(stage, workers, watcher)

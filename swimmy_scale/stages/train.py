@@ -1,4 +1,4 @@
-"""Training: the sample's training class becomes weights; the best of them is selected."""
+"""Training: the sample's training class becomes weights; the best of them are selected."""
 
 from __future__ import annotations
 
@@ -136,7 +136,14 @@ def train_run(task: TrainTask) -> Receipt:
 
 @dataclass(frozen=True)
 class TrainStage:
-    """All training runs of a job, and the choice of ``selected.keras``."""
+    """All training runs of a job, and the choice of ``selected.keras`` and of the weight sets that score.
+
+    Attributes
+    ----------
+    n_models : int
+        Weight sets that score: those of the lowest validation losses over all runs and kept epochs; of equal losses
+        the one of the lower run, then epoch.
+    """
 
     ledger: Ledger
     cutouts: Path
@@ -149,6 +156,7 @@ class TrainStage:
     max_objects: int | None
     n_threads: int
     limits: MemoryLimits | None = None
+    n_models: int = 1
 
     perform: Callable[[TrainTask], Receipt] = train_run
     probe: Callable[[Any, int, int], None] | None = None
@@ -157,7 +165,12 @@ class TrainStage:
 
     @property
     def identity(self) -> str:
-        """Digest of the training data, network, schedule, cuts and code version."""
+        """Digest of what the weights depend on, and of how many are chosen where it is not one."""
+        return self._training if self.n_models == 1 else commit.digest_json([self._training, self.n_models])
+
+    @property
+    def _training(self) -> str:
+        """Digest of the training data, network, schedule, cuts and code version: the choice trains nothing again."""
         return commit.digest_json(
             [
                 "train",
@@ -204,7 +217,7 @@ class TrainStage:
             When there is nothing to train on, or more than a process has memory for.
         """
         self._check_memory()
-        identity = self.identity
+        identity = self._training
         return [
             TrainTask(
                 ledger=self.ledger,
@@ -224,36 +237,49 @@ class TrainStage:
         ]
 
     def finish(self, receipts: Iterable[Receipt]) -> Receipt:
-        """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest."""
+        """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest.
+
+        Raises
+        ------
+        SwimmyError
+            When fewer weight sets were kept than are to score.
+        """
         receipts = list(receipts)
-        candidates = [
-            (float(epoch["val_loss"]), run, int(epoch["epoch"]), epoch["file"])
-            for run, receipt in enumerate(receipts)
-            for epoch in receipt.details["epochs"]
-            if epoch["file"]
-        ]
-        if not candidates:
-            raise SwimmyError(f"{self.models}: no epoch was kept. Lower train.schedule.keep_from_epoch.")
-        loss, run, epoch, file = min(candidates)
-        selected = self.models / "selected.keras"
-        commit.write_atomically(selected, (self.models / f"run-{run:02d}" / file).read_bytes())
+        kept = self._kept(receipts)
+        if len(kept) < self.n_models:
+            raise SwimmyError(
+                f"{self.models}: {len(kept)} weight sets were kept, and score.n_models asks for {self.n_models}. Lower "
+                "train.schedule.keep_from_epoch or score.n_models, or raise train.n_runs."
+            )
+        chosen = sorted(kept, key=lambda item: (item["val_loss"], item["run"], item["epoch"]))[: self.n_models]
+        best, selected = chosen[0], self.models / "selected.keras"
+        commit.write_atomically(selected, (self.models / best["file"]).read_bytes())
         sha256 = commit.digest_file(selected)
-        choice = {"run": run, "epoch": epoch, "val_loss": loss, "rule": "lowest validation loss"}
+        choice = {**{key: best[key] for key in ("run", "epoch", "val_loss")}, "rule": "lowest validation loss"}
+        ensemble = {"ensemble": chosen} if self.n_models > 1 else {}
         manifest = {
             "format_version": MANIFEST_VERSION,
             "network": asdict(self.network),
             "selected": {**choice, "sha256": sha256},
-            "files": {
-                "selected.keras": sha256,
-                **{
-                    f"run-{r:02d}/{e['file']}": e["sha256"]
-                    for r, x in enumerate(receipts)
-                    for e in x.details["epochs"]
-                    if e["file"]
-                },
-            },
+            **ensemble,
+            "files": {"selected.keras": sha256, **{item["file"]: item["sha256"] for item in kept}},
         }
         commit.write_json(self.models / "manifest.json", manifest)
-        details = {"selected": choice, "model_sha256": sha256}
+        details = {"selected": choice, "model_sha256": sha256, **ensemble}
         files = [selected, self.models / "manifest.json"]
         return self.ledger.finish(self.identity, Parts.of(receipts), files, details)
+
+    def _kept(self, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+        """Every weight set that is on disk, in order of run and epoch; ``file`` is relative to the models' folder."""
+        return [
+            {
+                "file": f"run-{run:02d}/{epoch['file']}",
+                "sha256": epoch["sha256"],
+                "run": run,
+                "epoch": int(epoch["epoch"]),
+                "val_loss": float(epoch["val_loss"]),
+            }
+            for run, receipt in enumerate(receipts)
+            for epoch in receipt.details["epochs"]
+            if epoch["file"]
+        ]
