@@ -25,6 +25,9 @@ KERAS_BYTES = 1280 * MIB
 INGEST_COPIES = 3.0
 """Arrays as large as a partition that ingest holds at its peak."""
 
+NUMBA_BATCH_OBJECTS = 8
+"""Objects that the numba scorer takes through the network together, in each thread."""
+
 BLOCKS_IN_FLIGHT = 5
 """Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
 
@@ -68,6 +71,13 @@ def score_memory_bytes(survey: Survey, network: Network, n_models: int, batch_si
     block_objects = max(batch_size, chunk_objects)
     batch = n_models * batch_size * activation_bytes(network)
     return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
+
+
+def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_objects: int, n_threads: int) -> int:
+    """Bound for a process that scores with the numba scorer; models follow one another in the same memory."""
+    block_objects = max(batch_size, chunk_objects)
+    batch = n_threads * NUMBA_BATCH_OBJECTS * activation_bytes(network)
+    return READER_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
 @dataclass(frozen=True)

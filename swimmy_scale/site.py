@@ -152,6 +152,9 @@ class GroupSection(Section):
     gpus: Literal[0, 1] = 0
 
 
+ScorerName = Literal["keras", "numba"]
+
+
 class SiteSection(Section):
     """What dask-jobqueue has no words for.
 
@@ -167,6 +170,9 @@ class SiteSection(Section):
         Network interface of the driver's node that workers reach.
     poll_seconds : float
         How often Slurm is asked about the worker jobs.
+    scorer : str
+        What scores: ``keras`` (TensorFlow, JAX or PyTorch, on a GPU where there is one) or ``numba`` (CPUs only,
+        about twice as fast there; scores differ in the last digits).
     signal_seconds : float
         How long before the end of its walltime the driver stops and submits itself again.
     """
@@ -177,6 +183,7 @@ class SiteSection(Section):
     groups: dict[Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$")], GroupSection] = Field(
         default_factory=dict
     )
+    scorer: ScorerName = "keras"
     scheduler_interface: Word | None = None
     poll_seconds: float = Field(default=5.0, ge=0.2, le=300)
     signal_seconds: int = Field(default=120, ge=10)

@@ -123,7 +123,7 @@ class Submission:
         scripts = self.scripts()
         with driver_lock(self.run / "log", self.run):
             freeze_job(self.run, self.job)
-            check_inputs(Run(self.run, self.job, 1, self.site.memory_limits))
+            check_inputs(Run(self.run, self.job, 1, self.site.memory_limits, self.site.section.scorer))
             write_scripts(self.site, places)
             write_atomically(places.jobs / "site.yaml", self.site.path.read_bytes())
             write_atomically(places.script("driver"), scripts[places.script("driver")].encode())

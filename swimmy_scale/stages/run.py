@@ -16,9 +16,10 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
-from swimmy_scale.memory import MemoryLimits, ingest_memory_bytes, score_memory_bytes
+from swimmy_scale.memory import MemoryLimits, ingest_memory_bytes, numba_memory_bytes, score_memory_bytes
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
+from swimmy_scale.site import ScorerName
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
@@ -47,12 +48,15 @@ class Run:
         Threads of a scoring process; they change the speed only.
     limits : MemoryLimits, optional
         What worker processes may take.
+    scorer : str
+        ``keras`` or ``numba`` (see `scoring.Scoring`).
     """
 
     directory: Path
     job: Job
     n_threads: int
     limits: MemoryLimits | None = None
+    scorer: ScorerName = "keras"
 
     def ledger(self, stage: str) -> Ledger:
         """The receipts of a stage."""
@@ -133,7 +137,7 @@ class Run:
     @property
     def scoring(self) -> Scoring:
         """By which models the run scores, and how; after its training."""
-        return Scoring(self._models(), self._network(), self.job.score.batch_size, self.n_threads)
+        return Scoring(self._models(), self._network(), self.job.score.batch_size, self.n_threads, self.scorer)
 
     def _score(self) -> ScoreStage:
         return ScoreStage(
@@ -309,9 +313,12 @@ def check_memory(run: Run) -> None:
         survey, chunk_objects = store.survey, store.chunk_objects
     network = Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **job.network.model_dump())
     batch_size = job.score.batch_size
-    needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects)
+    if run.scorer == "numba":
+        needed = numba_memory_bytes(survey, network, batch_size, chunk_objects, run.n_threads)
+    else:
+        needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects)
     remedy = "Make score.batch_size smaller, or give processes more memory."
-    run.limits.check(f"scoring {batch_size} objects a batch", needed, True, remedy)
+    run.limits.check(f"scoring {batch_size} objects a batch", needed, run.scorer == "keras", remedy)
 
 
 def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:

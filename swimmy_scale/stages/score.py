@@ -136,8 +136,12 @@ class ScoreStage:
 
     perform: Callable[[ScoreTask], Receipt] = score_partition
     probe: Callable[[Any, int, int], None] | None = probe_score
-    wants_gpu: ClassVar[bool] = True
     when_finished: ClassVar[str] = ""
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a GPU is of use."""
+        return self.scoring.scorer == "keras"
 
     @property
     def _settings(self) -> list[Any]:
@@ -158,6 +162,7 @@ class ScoreStage:
             store.chunk_objects,
             {
                 "model_sha256": self.scoring.sha256,
+                "scorer": self.scoring.scorer,
                 "simulated": bool(store.attrs.get("simulated", False)),
             },
             tuple(model.name for model in self.scoring.models) if len(self.scoring.models) > 1 else (),

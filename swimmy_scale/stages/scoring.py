@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -47,12 +47,15 @@ class Scoring:
         Objects of one model call; changes speed and memory only.
     n_threads : int
         Threads of each worker; they change the speed only.
+    scorer : str
+        ``keras``, or ``numba`` for CPUs without TensorFlow; their scores differ in the last digits.
     """
 
     models: tuple[Model, ...]
     network: Network
     batch_size: int
     n_threads: int
+    scorer: Literal["keras", "numba"] = "keras"
 
     @property
     def sha256(self) -> str | list[str]:
@@ -62,7 +65,7 @@ class Scoring:
     @property
     def identity(self) -> list[Any]:
         """What the scores depend on."""
-        return [self.sha256, asdict(self.network)]
+        return [self.sha256, asdict(self.network), *([] if self.scorer == "keras" else [self.scorer])]
 
 
 class CountsScorer(Protocol):
@@ -75,6 +78,12 @@ class CountsScorer(Protocol):
 @functools.lru_cache(maxsize=1)
 def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
     """The scorer of this process: loaded once for its models' digests, not once a task."""
+    if scoring.scorer == "numba":
+        from swimmy_scale.numba_scorer import NumbaScorer
+        from swimmy_scale.weights import folded_weights
+
+        weights = [folded_weights(model.path, scoring.network, model.sha256) for model in scoring.models]
+        return NumbaScorer(weights, scoring.network, survey, n_threads=scoring.n_threads)
     # Keras takes seconds to import: only processes that score pay for it.
     from swimmy_scale.autoencoder import load
     from swimmy_scale.devices import configure_threads
