@@ -171,9 +171,9 @@ def prepare(
     """
     bad = np.empty(len(image), np.bool_)
     radius = (TRUNCATE_SIGMA * sigma_px + 0.5).astype(np.int64)
-    _prepare_all(image, sigma_px, radius, flux_scale(survey), float(survey.stretch_alpha),
-                 np.float32(survey.stretch_beta), np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT), lo, pad, out,
-                 bad)  # fmt: skip
+    alpha, beta = float(survey.stretch_alpha), np.float32(survey.stretch_beta)
+    limits = np.float32(COUNTS_LIMIT), np.float32(SERIES_LIMIT)
+    _prepare_all(image, sigma_px, radius, flux_scale(survey), alpha, beta, *limits, lo, pad, out, bad)
     return bad
 
 
