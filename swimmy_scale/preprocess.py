@@ -18,11 +18,13 @@ from swimmy_scale.survey import FloatArray, Survey, check_cube
 SIGMA_PER_FWHM = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 TRUNCATE_SIGMA = 4.0
 """Half width of the smoothing kernel in sigma; scipy's default. The paper is silent."""
+SERIES_LIMIT = 1e-4
+"""arcsinh(a) / a is 1 to float32 for a below this."""
+COUNTS_LIMIT = 3e38
+"""Counts are clipped to this, which keeps a sum of rounded weights from overflowing at the largest float."""
 
 _MATCH_BLOCK_OBJECTS = 128
 _STRETCH_BLOCK_OBJECTS = 8
-_SERIES_LIMIT = 1e-4
-_COUNTS_LIMIT = 3e38
 
 
 def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> npt.NDArray[np.float64]:
@@ -64,6 +66,19 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
         )
     sigma: npt.NDArray[np.float64] = np.sqrt(limit**2 - fwhm**2) * (SIGMA_PER_FWHM / survey.pixel_scale_arcsec)
     return sigma
+
+
+def flux_scale(survey: Survey) -> FloatArray:
+    """What counts are multiplied by before the stretch (section 2.3).
+
+    10^(-0.4 (zero_point - stretch_zero_point)) / band_divisor
+
+    Returns
+    -------
+    ndarray of float32, shape (n_bands,)
+    """
+    scale = 10.0 ** (-0.4 * (survey.zero_point_mag - survey.stretch_zero_point_mag))
+    return np.array([scale / divisor for divisor in survey.band_divisors]).astype(np.float32)
 
 
 def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatArray:
@@ -236,7 +251,7 @@ def _smooth_block(image: FloatArray, sigma: npt.NDArray[np.float64], out: FloatA
     matrices = smoothing_matrix(unique, size)
     half_done = np.empty((size, size), np.float32)
     # The clip keeps a sum of rounded weights from overflowing at the largest float.
-    bounded = np.clip(image, -_COUNTS_LIMIT, _COUNTS_LIMIT)
+    bounded = np.clip(image, -COUNTS_LIMIT, COUNTS_LIMIT)
     for (row, band), which in np.ndenumerate(inverse.reshape(sigma.shape)):
         matrix = matrices[which]
         np.matmul(matrix, bounded[row, band], out=half_done)
@@ -248,8 +263,7 @@ def _smooth_block(image: FloatArray, sigma: npt.NDArray[np.float64], out: FloatA
 
 def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
     """Write the stretched ``image`` to ``out``, which may be the same array."""
-    scale = 10.0 ** (-0.4 * (survey.zero_point_mag - survey.stretch_zero_point_mag))
-    per_band = np.array([scale / divisor for divisor in survey.band_divisors]).astype(np.float32)
+    per_band = flux_scale(survey)
     alpha = survey.stretch_alpha
     # Far above any real flux; keeps alpha * I inside float32.
     limit = np.float32(1e30 / max(alpha, 1.0))
@@ -263,7 +277,7 @@ def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
     np.abs(intensity, out=intensity)
     intensity *= np.float32(alpha / out.shape[1])
     # arcsinh(a) / a is 1 to float32 below the series limit, so the floor gives the limit I -> 0 without 0 / 0.
-    np.maximum(intensity, np.float32(_SERIES_LIMIT), out=intensity)
+    np.maximum(intensity, np.float32(SERIES_LIMIT), out=intensity)
     factor = np.arcsinh(intensity)
     factor /= intensity
     factor *= np.float32(alpha / math.asinh(alpha))
