@@ -101,8 +101,10 @@ def configure_threads(n_threads: int, as_it_is: bool = False) -> None:
 
     Environment variables such as OMP_NUM_THREADS do not limit TensorFlow; other backends keep their number of threads.
     On a GPU, TF32 (10 bits of mantissa in place of 23) is off, and operations give the same bits each time, as far as
-    the backend offers that. TensorFlow takes GPU memory as it is needed, not all at once. With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results
-    do not depend on it, as those of training do.
+    the backend offers that. TensorFlow takes GPU memory as it is needed, not all at once.
+
+    With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results do not
+    depend on it, as those of training do.
 
     Raises
     ------

@@ -134,9 +134,9 @@ class ModelSection(Section):
 
 
 class ScoreSection(Section):
-    """Scoring; the batch size changes the speed, not the scores."""
+    """Scoring; the batch size changes the speed, not the scores. By default 256, on a GPU 2048."""
 
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
 
 
 class SelectSection(Section):

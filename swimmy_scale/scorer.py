@@ -357,10 +357,10 @@ def _fused_model(scoring_model: Any, survey: Survey) -> Any:
     """Model from counts, sigma and radius to what ``scoring_model`` makes of them, NaN where a pixel is not finite."""
     size, n_bands = survey.cutout_size_px, survey.n_bands
     image = keras.Input((n_bands, size, size), dtype="float32")
-    widths = [keras.Input((n_bands,), dtype=dtype) for dtype in ("float32", "int32")]
-    source, finite = preprocess_on_device(image, *widths, survey)
+    sigma, radius = (keras.Input((n_bands,), dtype=dtype) for dtype in ("float32", "int32"))
+    source, finite = preprocess_on_device(image, sigma, radius, survey)
     outputs = [keras.ops.where(finite[:, None, None], values, np.nan) for values in scoring_model(source)]
-    return keras.Model([image, *widths], outputs)
+    return keras.Model([image, sigma, radius], outputs)
 
 
 def _reconstruction(x: Any, model: Any, network: Network, crops: list[tuple[int, int]] | None) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, starmap
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,16 @@ from swimmy_scale.network import Network
 from swimmy_scale.survey import FloatArray, Survey
 
 BLOCKS_AHEAD = 2
+"""Blocks in memory, read or being read, beside those that are computed, of which a GPU holds two more.
+
+On a CPU 4 blocks of 256 objects (5 bands of 64 px) are 84 MB, beside a GPU 10 of 2048 objects at most are 1.7 GB.
+"""
+READERS_FOR_GPU = 8
+BLOCK_OBJECTS = 256
+Rows = npt.NDArray[np.bool_]
+Block = tuple[FloatArray, FloatArray]
+# Rows counted from the first one asked for, their pixels and seeing.
+Reading = tuple[npt.NDArray[np.int64], FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -43,15 +54,15 @@ class Scoring:
     models : tuple of Model
         All of one network; scored in one pass over the pixels.
     network : Network
-    batch_size : int
-        Objects of one model call; changes speed and memory only.
+    batch_size : int or None
+        Objects of one model call; changes speed and memory only. None leaves it to the scorer.
     n_threads : int
         Threads of each worker; they change the speed only.
     """
 
     models: tuple[Model, ...]
     network: Network
-    batch_size: int
+    batch_size: int | None
     n_threads: int
 
     @property
@@ -70,6 +81,25 @@ class CountsScorer(Protocol):
 
     def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Score and residual, float32 (n, n_models, n_bands), of counts float32 (n, n_bands, size, size)."""
+
+
+@runtime_checkable
+class BlocksScorer(CountsScorer, Protocol):
+    """A scorer that takes the next block before it gives out the scores of the last one.
+
+    Attributes
+    ----------
+    batch_size : int
+        Objects of one call.
+    fused : bool
+        Whether a GPU does all of the work, so that pixels should come fast and in whole batches.
+    """
+
+    batch_size: int
+    fused: bool
+
+    def score_blocks(self, blocks: Iterable[Block]) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """``score_counts`` of each block, in order."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -102,35 +132,65 @@ def score_rows(
     scorer = scorer_for(scoring, store.survey)
     score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
     residual = score.copy()
-    for rows, image, fwhm in _blocks(store, scoring.batch_size, lo, hi, usable):
-        score[rows], residual[rows] = scorer.score_counts(image, fwhm)
+    fused, batch_size = False, scoring.batch_size or BLOCK_OBJECTS
+    if isinstance(scorer, BlocksScorer):
+        fused, batch_size = scorer.fused, scorer.batch_size
+    n_readers = min(READERS_FOR_GPU, len(os.sched_getaffinity(0))) if fused else 1
+    blocks = _read_ahead(_readings(store, batch_size, lo, hi, usable, whole=fused), n_readers)
+    places: deque[npt.NDArray[np.int64]] = deque()
+
+    def pixels() -> Iterator[Block]:
+        for rows, image, fwhm in blocks:
+            places.append(rows)
+            yield image, fwhm
+
+    in_order = (
+        scorer.score_blocks if isinstance(scorer, BlocksScorer) else functools.partial(starmap, scorer.score_counts)
+    )
+    for results in in_order(pixels()):
+        rows = places.popleft()
+        score[rows], residual[rows] = results
+    score[~usable] = residual[~usable] = np.nan
     return score, residual
 
 
-def _blocks(
-    store: Cutouts, batch_size: int, lo: int, hi: int, usable: npt.NDArray[np.bool_]
-) -> Iterator[tuple[npt.NDArray[np.int64], FloatArray, FloatArray]]:
-    """Usable rows counted from ``lo``, with their pixels and seeing: whole chunks, about a batch at a time.
+def _readings(
+    store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool
+) -> Iterator[Callable[[], Reading]]:
+    """How to read each block: whole chunks, about a batch.
 
-    Threads read the next blocks while this one is scored: decompression and the disk do not hold Python's lock.
+    With ``whole``, objects that cannot be used stay in their block and the scorer is given a seeing that it takes:
+    leaving a few out would copy all others, which takes longer than a GPU needs for the block.
     """
 
-    def read(start: int, stop: int) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
-        rows = np.flatnonzero(usable[start - lo : stop - lo])
+    def read(start: int, stop: int) -> Reading:
+        wanted = usable[start - lo : stop - lo]
+        rows = np.arange(start, stop) - lo
         image, fwhm = store.images(start, stop), store.read("fwhm_arcsec", start, stop)
-        if len(rows) < stop - start:
-            image, fwhm = image[rows], fwhm[rows]
-        return start - lo + rows, image, fwhm
+        if whole:
+            fwhm[~wanted] = store.survey.target_fwhm_arcsec
+        elif not wanted.all():
+            rows, image, fwhm = rows[wanted], image[wanted], fwhm[wanted]
+        return rows, image, fwhm
 
     n_block = store.chunk_objects * max(batch_size // store.chunk_objects, 1)
     # Blocks end where chunks do, so that none is read twice.
     edges = [lo, *range(lo - lo % store.chunk_objects + n_block, hi, n_block), hi]
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
-        ahead: deque[Future[Any]] = deque()
-        for start, stop in pairwise(edges):
-            if usable[start - lo : stop - lo].any():
-                ahead.append(pool.submit(read, start, stop))
-            if len(ahead) > BLOCKS_AHEAD:
+    for start, stop in pairwise(edges):
+        if usable[start - lo : stop - lo].any():
+            yield functools.partial(read, start, stop)
+
+
+def _read_ahead[T](readings: Iterable[Callable[[], T]], n_readers: int) -> Iterator[T]:
+    """Results of ``readings``, in order, made by ``n_readers`` threads while the caller does something else.
+
+    Decompression and the disk do not hold Python's lock.
+    """
+    with ThreadPoolExecutor(n_readers, thread_name_prefix="reader") as pool:
+        ahead: deque[Future[T]] = deque()
+        for reading in readings:
+            ahead.append(pool.submit(reading))
+            if len(ahead) > max(BLOCKS_AHEAD, n_readers):
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
