@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -57,7 +58,9 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
     layout = cutouts_layout(*sizes, notes)
     create(folder / "cutouts.zarr", layout)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(write, [folder] * layout.n_partitions, [layout] * layout.n_partitions, range(layout.n_partitions)))
+        list(
+            pool.map(write, [folder] * layout.n_partitions, [layout] * layout.n_partitions, range(layout.n_partitions))
+        )
     source = preprocess(bank.images(0, BANK_OBJECTS), bank.read("fwhm_arcsec", 0, BANK_OBJECTS), bank.survey)
     schedule = Schedule(epochs=2, keep_from_epoch=2, seed=1)
     done = train(source, Network(), schedule, folder / "models", len(os.sched_getaffinity(0)))
@@ -120,28 +123,32 @@ def device() -> str | None:
 
 
 class Watched:
-    """A scorer that takes down for how long its caller waits for pixels and for results."""
+    """A scorer that takes down for how long its callers wait for pixels and for results, in seconds of all threads."""
 
     def __init__(self, scorer: Any) -> None:
         self.batch_size, self.fused, self.score_counts = scorer.batch_size, scorer.fused, scorer.score_counts
-        self._scorer = scorer
+        self._scorer, self._lock = scorer, threading.Lock()
         self.seconds = {"pixels": 0.0, "results": 0.0}
 
     def score_blocks(self, blocks: Iterator[Any]) -> Iterator[Any]:
         """As the scorer's own."""
-        results = self._scorer.score_blocks(self._timed("pixels", iter(blocks)))
-        return self._timed("results", results)
+        spent = dict.fromkeys(self.seconds, 0.0)
+        yield from timed(spent, "results", self._scorer.score_blocks(timed(spent, "pixels", iter(blocks))))
+        with self._lock:
+            for what, seconds in spent.items():
+                self.seconds[what] += seconds
 
-    def _timed(self, what: str, items: Iterator[Any]) -> Iterator[Any]:
-        while True:
-            before, started = self.seconds["pixels"], time.perf_counter()
-            item = next(items, None)
-            # Results are made while pixels are waited for as well.
-            nested = self.seconds["pixels"] - before if what == "results" else 0.0
-            self.seconds[what] += time.perf_counter() - started - nested
-            if item is None:
-                return
-            yield item
+
+def timed(spent: dict[str, float], what: str, items: Iterator[Any]) -> Iterator[Any]:
+    """The items; what the caller waits for them is added to ``spent``. Pixels are waited for inside of results."""
+    while True:
+        before, started = spent["pixels"], time.perf_counter()
+        item = next(items, None)
+        nested = spent["pixels"] - before if what == "results" else 0.0
+        spent[what] += time.perf_counter() - started - nested
+        if item is None:
+            return
+        yield item
 
 
 class Silent:
@@ -158,16 +165,17 @@ class Silent:
 
 
 def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The score stage in this process, ``repeat`` times: rates and shares of its time."""
+    """The score stage in this process, ``repeat`` times: rates, and shares of its tasks' time."""
     import swimmy_scale.scorer
     from swimmy_scale.cutouts import Cutouts
     from swimmy_scale.network import Network
     from swimmy_scale.sample import Cuts
     from swimmy_scale.scores import Scores
     from swimmy_scale.stages import scoring
-    from swimmy_scale.stages.engine import SerialWorkers, run_stage
+    from swimmy_scale.stages.engine import run_stage
     from swimmy_scale.stages.inputs import ledger_beside
     from swimmy_scale.stages.score import ScoreStage
+    from swimmy_scale.stages.threads import ThreadWorkers
 
     if options.allow_cpu:
         swimmy_scale.scorer.has_gpu = lambda: True
@@ -185,10 +193,10 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         output = folder / f"scores-{repeat}.zarr"
         work = ScoreStage(ledger_beside(output, "score"), store.path, output, how, Cuts())
         started = time.perf_counter()
-        run_stage(work, lambda *_: contextlib.nullcontext(SerialWorkers()), Silent())
+        run_stage(work, lambda *_: contextlib.nullcontext(ThreadWorkers(options.tasks_at_once)), Silent())
         seconds = time.perf_counter() - started
         rates.append(store.n_objects / seconds)
-        shares.append({what: spent / seconds for what, spent in scorer.seconds.items()})
+        shares.append({what: spent / seconds / options.tasks_at_once for what, spent in scorer.seconds.items()})
     np.save(folder / "device.npy", Scores(output).read("score", 0, options.n_compared))
     return {"rates": rates, "shares": shares, "batch_size": scorer.batch_size}
 
@@ -196,8 +204,8 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 def on_cpu(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Scores of the first objects by NumPy and TensorFlow on the CPU, against those of the device."""
     from swimmy_scale.autoencoder import load
-    from swimmy_scale.cuts import thresholds
     from swimmy_scale.cutouts import Cutouts
+    from swimmy_scale.cuts import thresholds
     from swimmy_scale.devices import configure_threads
     from swimmy_scale.network import Network
     from swimmy_scale.scorer import Scorer
@@ -254,9 +262,9 @@ def result(name: str | None, run: dict[str, Any], cpu: dict[str, Any], options: 
     rows = [
         row("score stage, end to end", "objects/s", run["rates"], TARGET),
         row("score stage, against the peer's upper bound", "objects/s", run["rates"], PEERS_UPPER_BOUND),
-        row("share of time waiting for pixels", "1", shares["pixels"]),
-        row("share of time for copies to the device and waiting for its results", "1", shares["results"]),
-        row("share of time for all else (columns, writing, receipts), while the device waits", "1", rest),
+        row("share of a task's time waiting for pixels", "1", shares["pixels"]),
+        row("share of a task's time for copies to the device and waiting for its results", "1", shares["results"]),
+        row("share of a task's time for all else (columns, writing, receipts)", "1", rest),
         row("largest relative difference of a score to the CPU's", "1", [cpu["relative"]], 1e-4, least=False),
         *(
             row(f"objects whose {level} selection differs from the CPU's", "objects", [float(count)])
@@ -265,7 +273,7 @@ def result(name: str | None, run: dict[str, Any], cpu: dict[str, Any], options: 
     ]
     notes = [
         f"{len(os.sched_getaffinity(0))} cores, partitions of {options.partition_objects} objects, "
-        f"batches of {run['batch_size']}, {options.repeat} runs; the compilation is not in the time.",
+        f"{options.tasks_at_once} at once, batches of {run['batch_size']}, {options.repeat} runs; the compilation is not in the time.",
         f"Scores compared with NumPy and TensorFlow on the CPU for {cpu['n_compared']} objects.",
     ]
     if name is None:
@@ -281,6 +289,7 @@ def main() -> None:
     parser.add_argument("--n-objects", type=int, default=262_144, help="82 kB each, on disk and in the page cache")
     parser.add_argument("--partition-objects", type=int, default=16_384)
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--tasks-at-once", type=int, default=2)
     parser.add_argument("--n-compared", type=int, default=8192, help="objects that are scored on the CPU as well")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--allow-cpu", action="store_true", help="run the GPU's code on a CPU where there is no GPU")

@@ -6,7 +6,7 @@ import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise, starmap
 from pathlib import Path
@@ -15,17 +15,18 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.cutouts import Cutouts, decode_in_own_threads
 from swimmy_scale.network import Network
 from swimmy_scale.survey import FloatArray, Survey
 
 BLOCKS_AHEAD = 2
-"""Blocks in memory, read or being read, beside those that are computed, of which a GPU holds two more.
+"""Blocks that are read or being read beside those that are computed: one on a CPU, two with a GPU.
 
-On a CPU 4 blocks of 256 objects (5 bands of 64 px) are 84 MB, beside a GPU 10 of 2048 objects at most are 1.7 GB.
+So on a CPU 3 blocks of 256 objects (5 bands of 64 px) are 63 MB; beside a GPU 4 of 2048 are 0.7 GB, and every reader
+holds a chunk.
 """
-READERS_FOR_GPU = 8
 BLOCK_OBJECTS = 256
+READERS_FOR_GPU = 8
 Rows = npt.NDArray[np.bool_]
 Block = tuple[FloatArray, FloatArray]
 # Rows counted from the first one asked for, their pixels and seeing.
@@ -112,7 +113,10 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
 
     configure_threads(scoring.n_threads, as_it_is=True)
     models = [load(model.path, scoring.network, model.sha256) for model in scoring.models]
-    return Scorer(models, scoring.network, survey, scoring.batch_size)
+    scorer = Scorer(models, scoring.network, survey, scoring.batch_size)
+    if scorer.fused:
+        decode_in_own_threads()
+    return scorer
 
 
 def score_rows(
@@ -135,8 +139,7 @@ def score_rows(
     fused, batch_size = False, scoring.batch_size or BLOCK_OBJECTS
     if isinstance(scorer, BlocksScorer):
         fused, batch_size = scorer.fused, scorer.batch_size
-    n_readers = min(READERS_FOR_GPU, len(os.sched_getaffinity(0))) if fused else 1
-    blocks = _read_ahead(_readings(store, batch_size, lo, hi, usable, whole=fused), n_readers)
+    blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused)
     places: deque[npt.NDArray[np.int64]] = deque()
 
     def pixels() -> Iterator[Block]:
@@ -154,43 +157,63 @@ def score_rows(
     return score, residual
 
 
-def _readings(
-    store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool
-) -> Iterator[Callable[[], Reading]]:
-    """How to read each block: whole chunks, about a batch.
+def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool) -> Iterator[Reading]:
+    """Blocks of whole chunks, about a batch long, in order; threads read the next ones while this one is scored.
 
-    With ``whole``, objects that cannot be used stay in their block and the scorer is given a seeing that it takes:
-    leaving a few out would copy all others, which takes longer than a GPU needs for the block.
+    With ``whole``, for a GPU, chunks of a block are read side by side, and objects that cannot be used stay in their
+    block with a seeing that the scorer takes: leaving a few out would copy all others, which takes longer than a GPU
+    needs for the block.
     """
-
-    def read(start: int, stop: int) -> Reading:
-        wanted = usable[start - lo : stop - lo]
-        rows = np.arange(start, stop) - lo
-        image, fwhm = store.images(start, stop), store.read("fwhm_arcsec", start, stop)
-        if whole:
-            fwhm[~wanted] = store.survey.target_fwhm_arcsec
-        elif not wanted.all():
-            rows, image, fwhm = rows[wanted], image[wanted], fwhm[wanted]
-        return rows, image, fwhm
-
     n_block = store.chunk_objects * max(batch_size // store.chunk_objects, 1)
-    # Blocks end where chunks do, so that none is read twice.
-    edges = [lo, *range(lo - lo % store.chunk_objects + n_block, hi, n_block), hi]
-    for start, stop in pairwise(edges):
-        if usable[start - lo : stop - lo].any():
-            yield functools.partial(read, start, stop)
-
-
-def _read_ahead[T](readings: Iterable[Callable[[], T]], n_readers: int) -> Iterator[T]:
-    """Results of ``readings``, in order, made by ``n_readers`` threads while the caller does something else.
-
-    Decompression and the disk do not hold Python's lock.
-    """
+    n_readers = min(READERS_FOR_GPU, len(os.sched_getaffinity(0))) if whole else 1
+    start_reading = _start_chunks if whole else _start_block
     with ThreadPoolExecutor(n_readers, thread_name_prefix="reader") as pool:
-        ahead: deque[Future[T]] = deque()
-        for reading in readings:
-            ahead.append(pool.submit(reading))
-            if len(ahead) > max(BLOCKS_AHEAD, n_readers):
-                yield ahead.popleft().result()
+        ahead: deque[Callable[[], Reading]] = deque()
+        for start, stop in _aligned(lo, hi, n_block):
+            wanted = usable[start - lo : stop - lo]
+            if wanted.any():
+                ahead.append(start_reading(pool, store, start - lo, range(start, stop), wanted))
+            if len(ahead) > BLOCKS_AHEAD:
+                yield ahead.popleft()()
         while ahead:
-            yield ahead.popleft().result()
+            yield ahead.popleft()()
+
+
+def _aligned(lo: int, hi: int, step: int) -> Iterator[tuple[int, int]]:
+    """Parts of [lo, hi) that end at multiples of ``step``: where chunks do, so that none is read twice."""
+    return pairwise([lo, *range(lo - lo % step + step, hi, step), hi])
+
+
+def _start_block(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
+    """Have the wanted rows of a block read; its first row is ``first``, counted as a `Reading` does."""
+
+    def read() -> Reading:
+        image, fwhm = store.images(rows.start, rows.stop), store.read("fwhm_arcsec", rows.start, rows.stop)
+        places = first + np.flatnonzero(wanted)
+        return (places, image, fwhm) if wanted.all() else (places, image[wanted], fwhm[wanted])
+
+    return pool.submit(read).result
+
+
+def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
+    """Have all rows of a block read, chunk by chunk; arguments as of `_start_block`."""
+    survey = store.survey
+    image = np.empty((len(rows), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
+
+    def read_chunk(start: int, stop: int) -> None:
+        image[start - rows.start : stop - rows.start] = store.images(start, stop)
+
+    def read_seeing() -> FloatArray:
+        fwhm: FloatArray = store.read("fwhm_arcsec", rows.start, rows.stop)
+        fwhm[~wanted] = survey.target_fwhm_arcsec
+        return fwhm
+
+    seeing = pool.submit(read_seeing)
+    chunks = [pool.submit(read_chunk, *part) for part in _aligned(rows.start, rows.stop, store.chunk_objects)]
+
+    def result() -> Reading:
+        for chunk in chunks:
+            chunk.result()
+        return first + np.arange(len(rows)), image, seeing.result()
+
+    return result
