@@ -1,4 +1,4 @@
-"""The score stage on a GPU, end to end from a store in the page cache: speed, what waits for what, agreement with a CPU.
+"""The score stage on a GPU, from a store in the page cache: speed, what waits for what, agreement with a CPU.
 
     python benchmarks/gpu.py --json benchmarks/gpu.json
     KERAS_BACKEND=jax python benchmarks/gpu.py            # the same by JAX
@@ -234,7 +234,7 @@ STEPS = {"prepare": prepare, "stage": stage, "cpu": on_cpu}
 def step(name: str, options: argparse.Namespace, folder: Path) -> Any:
     """What a step returns, from a process of its own."""
     environment = dict(os.environ)
-    if name == "cpu":
+    if name in ("prepare", "cpu"):
         environment |= {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
     command = [sys.executable, __file__, *sys.argv[1:], "--step", name, "--folder", str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
@@ -273,7 +273,8 @@ def result(name: str | None, run: dict[str, Any], cpu: dict[str, Any], options: 
     ]
     notes = [
         f"{len(os.sched_getaffinity(0))} cores, partitions of {options.partition_objects} objects, "
-        f"{options.tasks_at_once} at once, batches of {run['batch_size']}, {options.repeat} runs; the compilation is not in the time.",
+        f"{options.tasks_at_once} at once, batches of {run['batch_size']}, {options.repeat} runs; "
+        "the compilation is not in the time.",
         f"Scores compared with NumPy and TensorFlow on the CPU for {cpu['n_compared']} objects.",
     ]
     if name is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -27,6 +28,7 @@ holds a chunk.
 """
 BLOCK_OBJECTS = 256
 READERS_FOR_GPU = 8
+_LOADING = threading.Lock()
 Rows = npt.NDArray[np.bool_]
 Block = tuple[FloatArray, FloatArray]
 # Rows counted from the first one asked for, their pixels and seeing.
@@ -133,7 +135,8 @@ def score_rows(
     score, residual : ndarray of float32, shape (hi - lo, n_models, n_bands)
         NaN where not usable.
     """
-    scorer = scorer_for(scoring, store.survey)
+    with _LOADING:  # tasks of one process share the scorer
+        scorer = scorer_for(scoring, store.survey)
     score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
     residual = score.copy()
     fused, batch_size = False, scoring.batch_size or BLOCK_OBJECTS
