@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core import codec_pipeline
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
@@ -152,6 +153,17 @@ def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
         return Survey(**fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise SwimmyError(f"{path}: no valid survey description ({error}). Ingest it again.") from error
+
+
+def decode_in_own_threads() -> None:
+    """Have Zarr decode what each reader asks for in a thread of its own, in all of this process from now on.
+
+    By default one thread of Zarr's checks and copies the pixels for all readers of the process. Measured on Zarr 3.4 in
+    seconds of that thread, it takes 15 to 40 thousand objects (5 bands of 64 px) a second, however many readers there
+    are. A single reader is not faster this way.
+    """
+    if hasattr(codec_pipeline, "FusedCodecPipeline"):  # an older Zarr has no choice
+        zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"})
 
 
 class Cutouts:

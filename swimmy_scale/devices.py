@@ -1,9 +1,13 @@
-"""Threads and GPUs of a process that computes with the network."""
+"""Threads and GPUs of a process that computes with the network, and calls that run on them while Python goes on."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quiet import held_stderr
@@ -13,17 +17,94 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlo
 with held_stderr():
     import keras
 
-__all__ = ["configure_threads", "keras"]
+__all__ = ["compiled_call", "configure_threads", "has_gpu", "keras"]
 
 log = logging.getLogger("swimmy_scale")
 
+Array = np.ndarray[Any, Any]
+Fetch = Callable[[], list[Array]]
+
+
+def has_gpu() -> bool:
+    """Whether Keras's backend sees a GPU."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    if backend == "jax":
+        import jax
+
+        return bool(jax.default_backend() == "gpu")
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def compiled_call(model: Any) -> Callable[..., Fetch]:
+    """A compiled form of a model that returns while a GPU still computes.
+
+    JAX and TensorFlow put work on the GPU's queue and go on; PyTorch computes at once, by ``predict_on_batch``.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Of several inputs and several outputs, built, that does no training.
+
+    Returns
+    -------
+    callable
+        Takes one array an input, always of the same shapes, and starts the computation. It returns a function that
+        waits for the outputs and returns them as arrays. The arrays given must not change until then.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return _jax_call(model)
+    if backend == "tensorflow":
+        return _tensorflow_call(model)
+
+    def call(*arrays: Array) -> Fetch:
+        results = model.predict_on_batch(list(arrays))
+        return lambda: [np.asarray(result) for result in results]
+
+    return call
+
+
+def _jax_call(model: Any) -> Callable[..., Fetch]:
+    import jax
+
+    weights = [[variable.value for variable in group] for group in (model.trainable_variables,
+                                                                    model.non_trainable_variables)]  # fmt: skip
+    run = jax.jit(lambda weights, arrays: model.stateless_call(*weights, arrays, training=False)[0])
+
+    def call(*arrays: Array) -> Fetch:
+        results = run(weights, jax.device_put(list(arrays)))
+        return lambda: [np.asarray(result) for result in results]
+
+    return call
+
+
+def _tensorflow_call(model: Any) -> Callable[..., Fetch]:
+    import tensorflow as tf
+
+    run = tf.function(lambda *arrays: model(list(arrays), training=False), autograph=False)
+
+    def call(*arrays: Array) -> Fetch:
+        results = run(*[tf.convert_to_tensor(array) for array in arrays])
+        return lambda: [result.numpy() for result in results]
+
+    return call
+
 
 def configure_threads(n_threads: int, as_it_is: bool = False) -> None:
-    """Limit TensorFlow to ``n_threads`` threads. Does nothing for another backend, or when it is so already.
+    """Limit TensorFlow to ``n_threads`` threads, and have every backend compute in float32 as it is written.
 
-    Environment variables such as OMP_NUM_THREADS do not limit it. GPU memory is taken as it is needed, not all at
-    once. With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results
-    do not depend on it, as those of training do.
+    Environment variables such as OMP_NUM_THREADS do not limit TensorFlow; other backends keep their number of threads.
+    On a GPU, TF32 (10 bits of mantissa in place of 23) is off, and operations give the same bits each time, as far as
+    the backend offers that. TensorFlow takes GPU memory as it is needed, not all at once.
+
+    With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results do not
+    depend on it, as those of training do.
 
     Raises
     ------
@@ -32,8 +113,33 @@ def configure_threads(n_threads: int, as_it_is: bool = False) -> None:
     """
     if n_threads < 1:
         raise SwimmyError(f"n_threads {n_threads} must be 1 or more.")
-    if keras.backend.backend() != "tensorflow":
-        return
+    if keras.backend.backend() == "jax":
+        _configure_jax()
+    elif keras.backend.backend() == "torch":
+        _configure_torch()
+    else:
+        _configure_tensorflow(n_threads, as_it_is)
+
+
+def _configure_jax() -> None:
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "highest")
+    flag, flags = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        # Read once, before the first computation.
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+
+
+def _configure_torch() -> None:
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
+def _configure_tensorflow(n_threads: int, as_it_is: bool) -> None:
     import tensorflow as tf
 
     try:

@@ -146,13 +146,13 @@ class ScoreSection(Section):
     Attributes
     ----------
     batch_size : int
-        Objects of one model call; changes the speed, not the scores.
+        Objects of one model call; changes the speed, not the scores. By default 256, on a GPU 2048.
     n_models : int
         Weight sets of ``train`` that score, in one pass over the pixels: those of the lowest validation losses, over
         all runs and kept epochs.
     """
 
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     n_models: int = Field(default=1, ge=1)
 
 

@@ -66,10 +66,15 @@ def train_memory_bytes(survey: Survey, network: Network, n_objects: int, batch_s
     return KERAS_BYTES + int(1.25 * n_objects * cutout_bytes(survey)) + batch
 
 
-def score_memory_bytes(survey: Survey, network: Network, n_models: int, batch_size: int, chunk_objects: int) -> int:
-    """Bound for a process that scores by ``n_models`` in one pass; it does not depend on the partition's size."""
+def score_memory_bytes(
+    survey: Survey, network: Network, n_models: int, batch_size: int, chunk_objects: int, on_gpu: bool = False
+) -> int:
+    """Bound for a process that scores by ``n_models`` in one pass; it does not depend on the partition's size.
+
+    Beside a GPU the activations lie in the GPU's own memory, which is not counted here.
+    """
     block_objects = max(batch_size, chunk_objects)
-    batch = n_models * batch_size * activation_bytes(network)
+    batch = 0 if on_gpu else n_models * batch_size * activation_bytes(network)
     return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
@@ -90,11 +95,14 @@ class MemoryLimits:
         Of a process that reads files, and of one that runs the network.
     where : str
         Who says so: a site file, or this machine.
+    on_gpu : bool
+        Whether the network runs on a GPU.
     """
 
     reader_bytes: int
     network_bytes: int
     where: str
+    on_gpu: bool = False
 
     def check(self, what: str, needed_bytes: int, wants_gpu: bool, remedy: str) -> None:
         """See that a process has the memory that it needs.

@@ -3,12 +3,16 @@
 Equation 6 looks at the central aperture only. Behind 3x3 convolutions those pixels depend on a small window of every
 layer, so the scorer computes just that window. The numbers are those of the whole reconstruction: where no window
 touches the cutout's border, a convolution with 'valid' padding on the window equals one with 'same' padding on all.
+
+A GPU does the preprocessing as well, in the same call: counts go in, scores come out. While it computes one batch, the
+next one is on its way to it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +20,10 @@ import numpy.typing as npt
 
 from swimmy_scale.anomaly import RECONSTRUCTION_FLOOR
 from swimmy_scale.autoencoder import jit_compile
+from swimmy_scale.device_preprocess import kernel_widths, preprocess_on_device
+from swimmy_scale.devices import Fetch, compiled_call, has_gpu
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.network import Network, windows
+from swimmy_scale.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.survey import FloatArray, Survey, check_cube
 
@@ -25,6 +31,9 @@ from swimmy_scale.survey import FloatArray, Survey, check_cube
 import keras
 
 BoolRows = npt.NDArray[np.bool_]
+Scores = tuple[FloatArray, FloatArray]
+
+BATCHES_AHEAD = 1
 
 
 class Scorer:
@@ -37,13 +46,17 @@ class Scorer:
         normalisation folded into the convolutions.
     network : Network
     survey : Survey
-    batch_size : int
+    batch_size : int, optional
         Objects a compiled call. A shorter batch is filled up, so that the shape never changes. It decides speed and
-        memory, not results.
+        memory, not results. By default `network.GPU_BATCH_OBJECTS` where ``fused``, else `network.BATCH_OBJECTS`.
+    fused : bool, optional
+        Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. Scores then
+        differ in their last digits (see `device_preprocess.TOLERANCE`). By default where there is a GPU.
 
     Attributes
     ----------
-    n_models : int
+    n_models, batch_size : int
+    fused : bool
     windowed : bool
         Whether only the windows are computed. False where they do not fit into the cutout; then the whole cutout is
         reconstructed, for the same results in three times the time.
@@ -54,7 +67,14 @@ class Scorer:
         When network and survey do not agree or a weight is not finite.
     """
 
-    def __init__(self, models: Sequence[Any], network: Network, survey: Survey, batch_size: int = 256) -> None:
+    def __init__(
+        self,
+        models: Sequence[Any],
+        network: Network,
+        survey: Survey,
+        batch_size: int | None = None,
+        fused: bool | None = None,
+    ) -> None:
         if (network.n_bands, network.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
             raise SwimmyError(
                 f"the network takes {network.n_bands} bands of {network.cutout_size_px} px, survey {survey.name!r} has "
@@ -63,15 +83,18 @@ class Scorer:
         if not all(np.isfinite(value).all() for model in models for value in model.get_weights()):
             raise SwimmyError("the model has weights that are NaN or infinite. Train it again.")
         self.n_models = len(models)
+        self.fused = has_gpu() if fused is None else fused
+        default = GPU_BATCH_OBJECTS if self.fused else BATCH_OBJECTS
+        self.batch_size = default if batch_size is None else _checked_batch_size(batch_size)
         self._survey = survey
-        self._batch_size = _checked_batch_size(batch_size)
         self._lock = threading.Lock()
         crops = windows(network, *_aperture_range(survey))
         self.windowed = crops is not None
         self._model = _scoring_model(models, network, survey, crops)
+        self._start = compiled_call(_fused_model(self._model, survey)) if self.fused else None
 
-    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Scores and residuals of cutouts as they are stored: `preprocess` once, then `score`.
+    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> Scores:
+        """Scores and residuals of cutouts as they are stored: preprocessed once, for all models.
 
         Parameters
         ----------
@@ -88,9 +111,49 @@ class Scorer:
         SwimmyError
             When a shape is wrong or a FWHM is refused (see `preprocess.smoothing_sigma_px`).
         """
-        return self.score(preprocess(image, fwhm_arcsec, self._survey))
+        return next(self.score_blocks([(image, fwhm_arcsec)]))
 
-    def score(self, source: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def score_blocks(self, blocks: Iterable[tuple[FloatArray, FloatArray]]) -> Iterator[Scores]:
+        """`score_counts` of each block, in order; where ``fused``, the device has the next batch when one is done.
+
+        Parameters
+        ----------
+        blocks : iterable of (image, fwhm_arcsec)
+            As `score_counts` takes them, of any lengths. Arrays must not change until their scores are out. Blocks of
+            ``batch_size`` objects are not copied.
+
+        Yields
+        ------
+        score, residual : ndarray of float32, shape (n, n_models, n_bands)
+        """
+        if self._start is None:
+            for image, fwhm_arcsec in blocks:
+                yield self.score(preprocess(image, fwhm_arcsec, self._survey))
+            return
+        started: deque[tuple[Fetch, Scores, slice, bool]] = deque()
+        for image, fwhm_arcsec in blocks:
+            sigma, radius = self._widths(image, fwhm_arcsec)
+            score = np.empty((len(image), self.n_models, image.shape[1]), np.float32)
+            results = score, np.empty_like(score)
+            for lo in range(0, max(len(image), 1), self.batch_size):
+                rows = slice(lo, lo + self.batch_size)
+                fetch = self._start(*(_filled_up(part[rows], self.batch_size) for part in (image, sigma, radius)))
+                started.append((fetch, results, rows, rows.stop >= len(image)))
+                if len(started) > BATCHES_AHEAD:
+                    yield from _fetched(*started.popleft())
+        while started:
+            yield from _fetched(*started.popleft())
+
+    def _widths(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        check_cube(image, self._survey)
+        sigma, radius = kernel_widths(fwhm_arcsec, self._survey)
+        if len(sigma) != len(image):
+            raise SwimmyError(
+                f"{len(image)} cutouts but {len(sigma)} rows of fwhm_arcsec. Give one row for each cutout."
+            )
+        return sigma, radius
+
+    def score(self, source: FloatArray) -> Scores:
         """Anomaly score and residual of every object, model and band (equation 6; see `swimmy_scale.anomaly`).
 
         An object's result does not depend on the others in the call, to the last bit.
@@ -116,7 +179,7 @@ class Scorer:
         score = np.empty((len(source), self.n_models, source.shape[1]), np.float32)
         residual = np.empty_like(score)
         with self._lock:
-            for rows, bad, results in _in_batches(self._model.predict_on_batch, source, self._batch_size):
+            for rows, bad, results in _in_batches(self._model.predict_on_batch, source, self.batch_size):
                 for values, result in zip((score, residual), results, strict=True):
                     values[rows] = result
                     values[rows][bad] = np.nan
@@ -165,6 +228,23 @@ def _checked_batch_size(batch_size: int) -> int:
     if batch_size < 1:
         raise SwimmyError(f"batch_size {batch_size} must be 1 or more. Correct the score section of the job.")
     return batch_size
+
+
+def _filled_up(values: npt.NDArray[Any], n_objects: int) -> npt.NDArray[Any]:
+    """``values`` with zeros added to have ``n_objects`` rows, contiguous; no copy where it is so already."""
+    if len(values) == n_objects:
+        return np.ascontiguousarray(values)
+    filled = np.zeros((n_objects, *values.shape[1:]), values.dtype)
+    filled[: len(values)] = values
+    return filled
+
+
+def _fetched(fetch: Fetch, results: Scores, rows: slice, last: bool) -> Iterator[Scores]:
+    """Put the results of a batch into those of its block, which is yielded with its last batch."""
+    for values, result in zip(results, fetch(), strict=True):
+        values[rows] = result[: len(values[rows])]
+    if last:
+        yield results
 
 
 def _aperture_range(survey: Survey) -> tuple[int, int]:
@@ -230,6 +310,16 @@ def _scoring_model(models: Sequence[Any], network: Network, survey: Survey, crop
     compiled = keras.Model(source, outputs)
     compiled.compile(jit_compile=jit_compile())
     return compiled
+
+
+def _fused_model(scoring_model: Any, survey: Survey) -> Any:
+    """Model from counts, sigma and radius to what ``scoring_model`` makes of them, NaN where a pixel is not finite."""
+    size, n_bands = survey.cutout_size_px, survey.n_bands
+    image = keras.Input((n_bands, size, size), dtype="float32")
+    sigma, radius = (keras.Input((n_bands,), dtype=dtype) for dtype in ("float32", "int32"))
+    source, finite = preprocess_on_device(image, sigma, radius, survey)
+    outputs = [keras.ops.where(finite[:, None, None], values, np.nan) for values in scoring_model(source)]
+    return keras.Model([image, sigma, radius], outputs)
 
 
 def _reconstruction(x: Any, model: Any, network: Network, crops: list[tuple[int, int]] | None) -> Any:

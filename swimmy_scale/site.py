@@ -263,7 +263,8 @@ class Site:
         def least(wants_gpu: bool) -> int:
             return min(int(group.spec.memory) // group.spec.processes for group in self.groups_for(wants_gpu))
 
-        return MemoryLimits(least(False), least(True), str(self.path))
+        on_gpu = all(group.gpus for group in self.groups_for(True))
+        return MemoryLimits(least(False), least(True), str(self.path), on_gpu)
 
 
 def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:

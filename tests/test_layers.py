@@ -40,6 +40,7 @@ FLOORS = {
     "ingest": 2,
     "catalog": 2,
     "devices": 3,
+    "device_preprocess": 3,
     "autoencoder": 3,
     "scorer": 3,
     "figures": 3,
@@ -71,7 +72,8 @@ NEIGHBOURS = {
     "ingest": {"receipts", "store", "cutouts"},
     "catalog": {"receipts"},
     "autoencoder": {"devices"},
-    "scorer": {"autoencoder"},
+    "device_preprocess": {"devices"},
+    "scorer": {"autoencoder", "device_preprocess", "devices"},
     "__main__": {"cli"},
 }
 # What each room may use that neither Python nor this package brings.
@@ -93,7 +95,8 @@ THIRD_PARTY = {
     "scores": {"numpy", "zarr", "xarray"},
     "ingest": {"numpy", "astropy", "scipy", "pyarrow", "h5py", "zarr"},
     "catalog": {"numpy", "astropy", "pyarrow"},
-    "devices": {"keras", "tensorflow"},
+    "devices": {"numpy", "keras", "tensorflow", "jax", "torch"},
+    "device_preprocess": {"numpy"},
     "autoencoder": {"numpy", "keras", "tensorflow"},
     "scorer": {"numpy", "keras", "tensorflow"},
     "figures": {"numpy", "matplotlib"},

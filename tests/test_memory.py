@@ -26,7 +26,7 @@ from swimmy_scale.memory import (
     score_memory_bytes,
     train_memory_bytes,
 )
-from swimmy_scale.network import Network
+from swimmy_scale.network import BATCH_OBJECTS, Network
 from swimmy_scale.progress import Watch
 from swimmy_scale.stages.engine import run_stage
 from swimmy_scale.stages.run import Run, check_inputs
@@ -117,7 +117,7 @@ def test_a_process_stays_within_its_bound(tmp_path: Path, survey: Path) -> None:
     assert done.returncode == 3, done.stderr
     peak = int(done.stdout.split()[-1])
     network = Network(encoder_filters=(8, 8), latent_filters=4)
-    score = score_memory_bytes(HSC, network, 1, job.score.batch_size, job.storage.chunk_objects)
+    score = score_memory_bytes(HSC, network, 1, job.score.batch_size or BATCH_OBJECTS, job.storage.chunk_objects)
     train = train_memory_bytes(HSC, network, 128, 16)
     assert peak <= max(score, train)
     assert ingest_memory_bytes(HSC, job.storage.partition_objects) < peak, "the bound of a leaner stage would not do"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swimmy_scale import scorer
 from swimmy_scale.anomaly import score_and_residual
-from swimmy_scale.autoencoder import build
+from swimmy_scale.autoencoder import build, save
 from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
@@ -197,6 +202,169 @@ def test_counts_are_preprocessed_once_and_scored(tiny_scorers):
     for got, want in zip(tiny_scorers[7].score_counts(image, fwhm), expected, strict=True):
         assert got.tobytes() == want.tobytes()
         assert np.isnan(got).all(axis=(1, 2)).tolist() == [row == 4 for row in range(9)]
+
+
+# --- counts to scores in one call ------------------------------------------------------------------------------------
+
+
+def make_counts(survey, n, seed=4):
+    """Counts and seeing of galaxies, faint and bright; the second has a pixel that is not finite."""
+    rng, size = np.random.default_rng(seed), survey.cutout_size_px
+    y, x = np.mgrid[:size, :size] - survey.center_px
+    profile = np.exp(-np.hypot(x, y) / rng.uniform(1.0, size / 8, (n, 1, 1, 1)))
+    image = 10.0 ** rng.uniform(-1, 3, (n, 1, 1, 1)) * rng.uniform(0.3, 1.0, (n, survey.n_bands, 1, 1)) * profile
+    image = (image + rng.normal(0.0, 0.05, image.shape)).astype(np.float32)
+    image[1, 0, 3, 3] = np.nan
+    return image, rng.uniform(0.4, survey.target_fwhm_arcsec, (n, survey.n_bands)).astype(np.float32)
+
+
+def assert_fused_is_close(fused, unfused):
+    """As the documentation promises it: 1e-4 of a score; a residual sums pixels that agree to 2e-6."""
+    np.testing.assert_allclose(fused[0], unfused[0], rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(fused[1], unfused[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def fused_scorer(tiny_model):
+    return Scorer([tiny_model, like_trained(TINY, 8)], TINY, TINY_SURVEY, 7, fused=True)
+
+
+def test_fused_scores_are_those_of_numpy_and_network(fused_scorer, tiny_model):
+    image, fwhm = make_counts(TINY_SURVEY, 40)
+    unfused = Scorer([tiny_model, like_trained(TINY, 8)], TINY, TINY_SURVEY, 7, fused=False)
+    result = fused_scorer.score_counts(image, fwhm)
+    assert result[0].shape == result[1].shape == (40, 2, 2)
+    assert result[0].dtype == result[1].dtype == np.float32
+    assert np.isnan(result[0]).all(axis=(1, 2)).tolist() == [row == 1 for row in range(40)]
+    assert_fused_is_close(result, unfused.score_counts(image, fwhm))
+
+
+def test_fused_scores_of_the_papers_network():
+    model, (image, fwhm) = like_trained(Network(), 3), make_counts(HSC, 20)
+    results = [Scorer([model], Network(), HSC, 8, fused).score_counts(image, fwhm) for fused in (True, False)]
+    assert_fused_is_close(*results)
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=6))
+@settings(deadline=None, max_examples=15)
+@pytest.mark.parametrize("fused", [True, False])
+def test_blocks_come_in_order_and_bytes_do_not_depend_on_them(fused_scorer, tiny_scorers, fused, sizes):
+    scorer = fused_scorer if fused else tiny_scorers[7]
+    image, fwhm = (part[: sum(sizes)] for part in make_counts(TINY_SURVEY, 120))
+    edges = np.cumsum(sizes)[:-1]
+    blocks = list(zip(np.split(image, edges), np.split(fwhm, edges), strict=True))
+    parts = list(scorer.score_blocks(blocks))
+    assert [len(score) for score, _ in parts] == sizes
+    for which, whole in enumerate(scorer.score_counts(image, fwhm)):
+        assert np.concatenate([part[which] for part in parts]).tobytes() == whole.tobytes()
+
+
+def test_fused_models_score_as_each_does_alone(fused_scorer, tiny_model):
+    image, fwhm = make_counts(TINY_SURVEY, 20)
+    together = fused_scorer.score_counts(image, fwhm)
+    for which, model in enumerate([tiny_model, like_trained(TINY, 8)]):
+        alone = Scorer([model], TINY, TINY_SURVEY, 7, fused=True).score_counts(image, fwhm)
+        for got, want in zip(together, alone, strict=True):
+            assert got[:, [which]].tobytes() == want.tobytes()
+
+
+def test_the_next_batch_is_started_before_results_are_fetched(fused_scorer, monkeypatch):
+    events, start = [], fused_scorer._start
+
+    def watched(*arrays):
+        number, fetch = sum(what == "start" for what, _ in events), start(*arrays)
+        events.append(("start", number))
+        return lambda: events.append(("fetch", number)) or fetch()
+
+    monkeypatch.setattr(fused_scorer, "_start", watched)
+    image, fwhm = make_counts(TINY_SURVEY, 21)
+    fused_scorer.score_counts(image, fwhm)
+    assert events == [("start", 0), ("start", 1), ("fetch", 0), ("start", 2), ("fetch", 1), ("fetch", 2)]
+
+
+def test_whole_blocks_are_not_copied(fused_scorer, monkeypatch):
+    given_arrays, start = [], fused_scorer._start
+    monkeypatch.setattr(fused_scorer, "_start", lambda *arrays: given_arrays.append(arrays[0]) or start(*arrays))
+    image, fwhm = make_counts(TINY_SURVEY, 17)
+    fused_scorer.score_counts(image, fwhm)
+    assert [np.shares_memory(array, image) for array in given_arrays] == [True, True, False]
+    assert all(array.shape == (7, 2, 32, 32) for array in given_arrays)
+
+
+def test_threads_share_a_fused_scorer(fused_scorer):
+    image, fwhm = make_counts(TINY_SURVEY, 30)
+    expected = fused_scorer.score_counts(image, fwhm)[0].tobytes()
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda _: fused_scorer.score_counts(image, fwhm)[0].tobytes(), range(8))
+    assert list(results) == [expected] * 8
+
+
+def test_fused_refuses_what_does_not_fit(fused_scorer):
+    image, fwhm = make_counts(TINY_SURVEY, 5)
+    with pytest.raises(SwimmyError, match=r"cutouts have shape \(5, 1, 32, 32\)"):
+        fused_scorer.score_counts(image[:, :1], fwhm)
+    with pytest.raises(SwimmyError, match="5 cutouts but 4 rows of fwhm_arcsec"):
+        fused_scorer.score_counts(image, fwhm[:4])
+    with pytest.raises(SwimmyError, match=r"FWHM 9.0 arcsec must be above 0"):
+        fused_scorer.score_counts(image, fwhm * 0 + 9)
+
+
+def test_defaults_follow_the_device(tiny_model, monkeypatch):
+    for gpu, batch_size in ((False, 256), (True, 2048)):
+        monkeypatch.setattr(scorer, "has_gpu", lambda gpu=gpu: gpu)
+        found = Scorer([tiny_model], TINY, TINY_SURVEY)
+        assert (found.fused, found.batch_size) == (gpu, batch_size)
+
+
+BY_JAX = """
+import sys
+from pathlib import Path
+import numpy as np
+from swimmy_scale.autoencoder import load
+from swimmy_scale.devices import configure_threads, keras
+from swimmy_scale.scorer import Scorer
+from swimmy_scale.survey import HSC
+from swimmy_scale.network import Network
+
+assert keras.backend.backend() == "jax"
+configure_threads(1)
+folder, sha256 = sys.argv[1:]
+image, fwhm = (np.load(f"{folder}/{name}.npy") for name in ("image", "fwhm"))
+model = load(Path(folder) / "model.keras", Network(), sha256)
+for fused in (True, False):
+    scorer = Scorer([model], Network(), HSC, 8, fused)
+    found = scorer.score_counts(image, fwhm)
+    parts = [np.concatenate(part) for part in zip(*scorer.score_blocks([(image[:5], fwhm[:5]), (image[5:], fwhm[5:])]))]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(found, parts))
+    np.save(f"{folder}/jax_{fused}.npy", found)
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_jax_scores_like_tensorflow(tmp_path):
+    pytest.importorskip("jax")
+    model, (image, fwhm) = like_trained(Network(), 3), make_counts(HSC, 20)
+    sha256 = save(model, tmp_path / "model.keras")
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "fwhm.npy", fwhm)
+    # Keras converts its variables in a way that NumPy 2 warns about.
+    quiet = "ignore:__array__ implementation:DeprecationWarning"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", quiet, "-c", BY_JAX, str(tmp_path), sha256],
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = Scorer([model], Network(), HSC, 8, fused=False).score_counts(image, fwhm)
+    for fused in (True, False):
+        score, residual = np.load(tmp_path / f"jax_{fused}.npy")
+        np.testing.assert_allclose(score, expected[0], rtol=5e-5, atol=1e-8)
+        np.testing.assert_allclose(residual, expected[1], rtol=5e-5, atol=5e-5)
+
+
+# --- the rest of the contract -----------------------------------------------------------------------------------------
 
 
 def test_no_objects(tiny_scorers):

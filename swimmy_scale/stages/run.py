@@ -17,7 +17,7 @@ from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
 from swimmy_scale.memory import MemoryLimits, ingest_memory_bytes, numba_memory_bytes, score_memory_bytes
-from swimmy_scale.network import Network
+from swimmy_scale.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.site import ScorerName
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
@@ -312,11 +312,12 @@ def check_memory(run: Run) -> None:
         store = Cutouts(job.cutouts)
         survey, chunk_objects = store.survey, store.chunk_objects
     network = Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **job.network.model_dump())
-    batch_size = job.score.batch_size
+    on_gpu = run.limits.on_gpu and run.scorer == "keras"
+    batch_size = job.score.batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
     if run.scorer == "numba":
         needed = numba_memory_bytes(survey, network, batch_size, chunk_objects, run.n_threads)
     else:
-        needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects)
+        needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects, on_gpu)
     remedy = "Make score.batch_size smaller, or give processes more memory."
     run.limits.check(f"scoring {batch_size} objects a batch", needed, run.scorer == "keras", remedy)
 

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, starmap
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.cutouts import Cutouts
-from swimmy_scale.network import Network
+from swimmy_scale.cutouts import Cutouts, decode_in_own_threads
+from swimmy_scale.network import BATCH_OBJECTS, Network
 from swimmy_scale.survey import FloatArray, Survey
 
 BLOCKS_AHEAD = 2
+"""Blocks that are read or being read beside those that are computed: one on a CPU, two with a GPU.
+
+So on a CPU 3 blocks of 256 objects (5 bands of 64 px) are 63 MB; beside a GPU 4 of 2048 are 0.7 GB, and every reader
+holds a chunk.
+"""
+READERS_FOR_GPU = 8
+_LOADING = threading.Lock()
+Rows = npt.NDArray[np.bool_]
+Block = tuple[FloatArray, FloatArray]
+# Rows counted from the first one asked for, their pixels and seeing.
+Reading = tuple[npt.NDArray[np.int64], FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,8 @@ class Scoring:
     models : tuple of Model
         All of one network; scored in one pass over the pixels.
     network : Network
-    batch_size : int
-        Objects of one model call; changes speed and memory only.
+    batch_size : int or None
+        Objects of one model call; changes speed and memory only. None leaves it to the scorer.
     n_threads : int
         Threads of each worker; they change the speed only.
     scorer : str
@@ -53,7 +66,7 @@ class Scoring:
 
     models: tuple[Model, ...]
     network: Network
-    batch_size: int
+    batch_size: int | None
     n_threads: int
     scorer: Literal["keras", "numba"] = "keras"
 
@@ -75,6 +88,25 @@ class CountsScorer(Protocol):
         """Score and residual, float32 (n, n_models, n_bands), of counts float32 (n, n_bands, size, size)."""
 
 
+@runtime_checkable
+class BlocksScorer(CountsScorer, Protocol):
+    """A scorer that takes the next block before it gives out the scores of the last one.
+
+    Attributes
+    ----------
+    batch_size : int
+        Objects of one call.
+    fused : bool
+        Whether a GPU does all of the work, so that pixels should come fast and in whole batches.
+    """
+
+    batch_size: int
+    fused: bool
+
+    def score_blocks(self, blocks: Iterable[Block]) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """``score_counts`` of each block, in order."""
+
+
 @functools.lru_cache(maxsize=1)
 def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
     """The scorer of this process: loaded once for its models' digests, not once a task."""
@@ -91,7 +123,10 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
 
     configure_threads(scoring.n_threads, as_it_is=True)
     models = [load(model.path, scoring.network, model.sha256) for model in scoring.models]
-    return Scorer(models, scoring.network, survey, scoring.batch_size)
+    scorer = Scorer(models, scoring.network, survey, scoring.batch_size)
+    if scorer.fused:
+        decode_in_own_threads()
+    return scorer
 
 
 def score_rows(
@@ -108,38 +143,88 @@ def score_rows(
     score, residual : ndarray of float32, shape (hi - lo, n_models, n_bands)
         NaN where not usable.
     """
-    scorer = scorer_for(scoring, store.survey)
+    with _LOADING:  # tasks of one process share the scorer
+        scorer = scorer_for(scoring, store.survey)
     score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
     residual = score.copy()
-    for rows, image, fwhm in _blocks(store, scoring.batch_size, lo, hi, usable):
-        score[rows], residual[rows] = scorer.score_counts(image, fwhm)
+    fused, batch_size = False, scoring.batch_size or BATCH_OBJECTS
+    if isinstance(scorer, BlocksScorer):
+        fused, batch_size = scorer.fused, scorer.batch_size
+    blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused)
+    places: deque[npt.NDArray[np.int64]] = deque()
+
+    def pixels() -> Iterator[Block]:
+        for rows, image, fwhm in blocks:
+            places.append(rows)
+            yield image, fwhm
+
+    in_order = (
+        scorer.score_blocks if isinstance(scorer, BlocksScorer) else functools.partial(starmap, scorer.score_counts)
+    )
+    for results in in_order(pixels()):
+        rows = places.popleft()
+        score[rows], residual[rows] = results
+    score[~usable] = residual[~usable] = np.nan
     return score, residual
 
 
-def _blocks(
-    store: Cutouts, batch_size: int, lo: int, hi: int, usable: npt.NDArray[np.bool_]
-) -> Iterator[tuple[npt.NDArray[np.int64], FloatArray, FloatArray]]:
-    """Usable rows counted from ``lo``, with their pixels and seeing: whole chunks, about a batch at a time.
+def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool) -> Iterator[Reading]:
+    """Blocks of whole chunks, about a batch long, in order; threads read the next ones while this one is scored.
 
-    Threads read the next blocks while this one is scored: decompression and the disk do not hold Python's lock.
+    With ``whole``, for a GPU, chunks of a block are read side by side, and objects that cannot be used stay in their
+    block with a seeing that the scorer takes: leaving a few out would copy all others, which takes longer than a GPU
+    needs for the block.
     """
-
-    def read(start: int, stop: int) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
-        rows = np.flatnonzero(usable[start - lo : stop - lo])
-        image, fwhm = store.images(start, stop), store.read("fwhm_arcsec", start, stop)
-        if len(rows) < stop - start:
-            image, fwhm = image[rows], fwhm[rows]
-        return start - lo + rows, image, fwhm
-
     n_block = store.chunk_objects * max(batch_size // store.chunk_objects, 1)
-    # Blocks end where chunks do, so that none is read twice.
-    edges = [lo, *range(lo - lo % store.chunk_objects + n_block, hi, n_block), hi]
-    with ThreadPoolExecutor(1, thread_name_prefix="reader") as pool:
-        ahead: deque[Future[Any]] = deque()
-        for start, stop in pairwise(edges):
-            if usable[start - lo : stop - lo].any():
-                ahead.append(pool.submit(read, start, stop))
+    n_readers = min(READERS_FOR_GPU, len(os.sched_getaffinity(0))) if whole else 1
+    start_reading = _start_chunks if whole else _start_block
+    with ThreadPoolExecutor(n_readers, thread_name_prefix="reader") as pool:
+        ahead: deque[Callable[[], Reading]] = deque()
+        for start, stop in _aligned(lo, hi, n_block):
+            wanted = usable[start - lo : stop - lo]
+            if wanted.any():
+                ahead.append(start_reading(pool, store, start - lo, range(start, stop), wanted))
             if len(ahead) > BLOCKS_AHEAD:
-                yield ahead.popleft().result()
+                yield ahead.popleft()()
         while ahead:
-            yield ahead.popleft().result()
+            yield ahead.popleft()()
+
+
+def _aligned(lo: int, hi: int, step: int) -> Iterator[tuple[int, int]]:
+    """Parts of [lo, hi) that end at multiples of ``step``: where chunks do, so that none is read twice."""
+    return pairwise([lo, *range(lo - lo % step + step, hi, step), hi])
+
+
+def _start_block(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
+    """Have the wanted rows of a block read; its first row is ``first``, counted as a `Reading` does."""
+
+    def read() -> Reading:
+        image, fwhm = store.images(rows.start, rows.stop), store.read("fwhm_arcsec", rows.start, rows.stop)
+        places = first + np.flatnonzero(wanted)
+        return (places, image, fwhm) if wanted.all() else (places, image[wanted], fwhm[wanted])
+
+    return pool.submit(read).result
+
+
+def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
+    """Have all rows of a block read, chunk by chunk; arguments as of `_start_block`."""
+    survey = store.survey
+    image = np.empty((len(rows), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
+
+    def read_chunk(start: int, stop: int) -> None:
+        image[start - rows.start : stop - rows.start] = store.images(start, stop)
+
+    def read_seeing() -> FloatArray:
+        fwhm: FloatArray = store.read("fwhm_arcsec", rows.start, rows.stop)
+        fwhm[~wanted] = survey.target_fwhm_arcsec
+        return fwhm
+
+    seeing = pool.submit(read_seeing)
+    chunks = [pool.submit(read_chunk, *part) for part in _aligned(rows.start, rows.stop, store.chunk_objects)]
+
+    def result() -> Reading:
+        for chunk in chunks:
+            chunk.result()
+        return first + np.arange(len(rows)), image, seeing.result()
+
+    return result
