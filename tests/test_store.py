@@ -235,6 +235,45 @@ def test_a_disk_that_does_not_keep_its_word_is_noticed(tmp_path: Path, monkeypat
         write_partition(tmp_path / "s.zarr", LAYOUT, 0, columns(0))
 
 
+@pytest.mark.parametrize("name", ["image", "sample_class", "in_sample"])
+@pytest.mark.parametrize("row", [0, 1, 2, 3])
+def test_read_back_looks_at_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, row: int) -> None:
+    create(tmp_path / "s.zarr", LAYOUT)
+    write = zarr.Array.__setitem__
+
+    def write_one_row_wrong(array: Any, region: Any, values: Any) -> None:
+        values = values.copy()
+        if array.basename == name and name == "image":
+            values[row, 1, 3, 3] = -values[row, 1, 3, 3]  # of NaN as well: only the sign bit differs
+        elif array.basename == name:
+            values[row] = "other" if name == "sample_class" else not values[row]
+        write(array, region, values)
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", write_one_row_wrong)
+    with pytest.raises(SwimmyError, match=rf"{name}\[0:4\] does not read back as it was written"):
+        write_partition(tmp_path / "s.zarr", LAYOUT, 0, columns(0))
+
+
+def test_columns_need_not_be_contiguous(store: Path) -> None:
+    before = contents(store)
+    values = columns(1)
+    values["image"] = np.asfortranarray(values["image"])
+    values["ra"] = np.repeat(values["ra"], 2)[::2]
+    write_partition(store, LAYOUT, 1, values)
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("name", [variable.name for variable in LAYOUT.variables])
+def test_rows_that_were_read_are_the_readers_own(store: Path, name: str) -> None:
+    group = open_group(store, 1)
+    first, second = (read_rows(group, name, 1, 3) for _ in range(2))
+    assert first.flags.owndata
+    assert first.flags.writeable
+    first[:] = first[::-1].copy()
+    first[0] = np.zeros_like(first[0])
+    assert np.array_equal(read_rows(group, name, 1, 3), second, equal_nan=second.dtype.kind == "f")
+
+
 def test_a_missing_chunk_is_no_fill_value(store: Path) -> None:
     (store / "ra/c/1").unlink()
     group = open_group(store, 1)
