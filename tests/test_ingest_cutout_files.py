@@ -25,10 +25,10 @@ from swimmy_scale.ingest.cutout_files import (
     first_pixel,
     flux_scale,
     read_cutout,
-    sky_map,
     zero_point,
 )
 from swimmy_scale.ingest.fits_scan import UnusableFileError, find_image, read_pixels, scan
+from swimmy_scale.ingest.sky_map import sky_map
 from swimmy_scale.quarantine import Code
 from swimmy_scale.survey import HSC
 

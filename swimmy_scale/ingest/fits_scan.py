@@ -69,8 +69,11 @@ def parse_cards(header: bytes) -> Cards:
 def card_number(cards: Cards, keyword: str) -> float | None:
     """Value of a numeric card; None where the card is absent, NaN where it is not a number."""
     raw = cards.get(keyword.ljust(8).encode())
-    if raw is None:
-        return None
+    return None if raw is None else parse_number(raw)
+
+
+def parse_number(raw: bytes) -> float:
+    """Number in the bytes after a card's ``= ``; NaN where they are not a number."""
     try:
         return float(raw.split(b"/", 1)[0].strip().upper().replace(b"D", b"E"))
     except ValueError:
