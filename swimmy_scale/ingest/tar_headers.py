@@ -10,6 +10,7 @@ from typing import IO, Any, NamedTuple, cast
 MAX_TAR_HEADER_BYTES = 2**20
 BLOCK_BYTES = tarfile.BLOCKSIZE
 _END = bytes(BLOCK_BYTES)
+_PREFIX_AT = 345
 
 
 class Member(NamedTuple):
@@ -119,8 +120,9 @@ def _members_by_tarfile(stream: IO[bytes]) -> Iterator[tuple[Member, bytes, int]
             member = Member(
                 name, "file" if is_file else "folder" if found.isdir() else "other", found.offset_data, found.size
             )
-            # A header before this one, or for all members, may say more about it.
+            # A header before this one, or for all members, may say more about it; so may the name's front part.
             alone = is_file and found.offset_data == found.offset + BLOCK_BYTES and not tar.pax_headers
+            alone = alone and reader.last_read[_PREFIX_AT] == 0
             yield member, reader.last_read if alone else b"", int(cast("Any", tar).offset)
             # TarFile would keep every member it has met.
             cast("Any", tar).members = []
