@@ -13,6 +13,7 @@ import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.receipts import digest_json, sync_files, write_atomically
+from swimmy_scale.receipts import digest_json, sync_files, sync_path, write_atomically
 
 AnyArray = npt.NDArray[Any]
 PIXEL_DIMS = ("y", "x")
@@ -290,22 +291,28 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
     region = slice(rows.start, rows.stop)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     files = []
-    for variable in layout.variables:
-        values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
-        array = group[variable.name]
-        if not isinstance(array, zarr.Array):
-            raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
-        file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
-        if array.shards is None:
-            array.with_config(EVERY_CHUNK)[region] = values
-        else:
-            _write_shard(file, array, values)
-        if not _reads_back(array, rows, values):
-            raise SwimmyError(
-                f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
-                "Check the disk and its free space, then run again."
-            )
-        files.append(file)
+    with ThreadPoolExecutor(1) as thread:
+        flushed = []
+        for variable in layout.variables:
+            values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
+            array = group[variable.name]
+            if not isinstance(array, zarr.Array):
+                raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
+            file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
+            if array.shards is None:
+                array.with_config(EVERY_CHUNK)[region] = values
+            else:
+                _write_shard(file, array, values)
+                # The disk takes a large file while it is read back; the caller's own flush then waits for nothing.
+                flushed.append(thread.submit(sync_path, file))
+            if not _reads_back(array, rows, values):
+                raise SwimmyError(
+                    f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
+                    "Check the disk and its free space, then run again."
+                )
+            files.append(file)
+        for one in flushed:
+            one.result()
     return files
 
 

@@ -128,7 +128,7 @@ def check_finite(pixels: npt.NDArray[Any]) -> None:
     """
     # A sum is finite only if every term is; it costs less than isfinite over all pixels.
     with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(float(np.sum(pixels))):
+        if math.isfinite(float(pixels.sum())):
             return
     finite = np.isfinite(pixels)
     if not finite.all():

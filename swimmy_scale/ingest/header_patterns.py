@@ -56,8 +56,8 @@ class _Pattern:
     ----------
     n_bytes : int
         Of the whole file.
-    blocks : tuple of (int, ndarray of uint64, ndarray of uint64)
-        Where a header begins, its bytes, and a mask with ones in the bits that must agree.
+    blocks : tuple of (int, ndarray of uint64, bytes)
+        Where a header begins, a mask with ones in the bits that must agree, and the header under that mask.
     headers : Headers
     place : tuple of (str, int)
         Keyword and position in the file of each card's value that places the image on the sky.
@@ -66,16 +66,16 @@ class _Pattern:
     """
 
     n_bytes: int
-    blocks: tuple[tuple[int, npt.NDArray[np.uint64], npt.NDArray[np.uint64]], ...]
+    blocks: tuple[tuple[int, npt.NDArray[np.uint64], bytes], ...]
     headers: Headers
     place: tuple[tuple[str, int], ...]
     has_checksums: bool
 
     def fits(self, data: bytes) -> bool:
         """Whether the parsers would conclude from a file what they concluded from this one, up to its place."""
-        return len(data) == self.n_bytes and not any(
-            ((np.frombuffer(data, np.uint64, len(wanted), start) ^ wanted) & mask).any()
-            for start, wanted, mask in self.blocks
+        return len(data) == self.n_bytes and all(
+            (np.frombuffer(data, np.uint64, len(mask), start) & mask).tobytes() == wanted
+            for start, mask, wanted in self.blocks
         )
 
     def headers_of(self, data: bytes) -> Headers | None:
@@ -141,15 +141,9 @@ class HeaderPatterns:
             return  # what lies behind the last HDU was looked at as well
         self._n_failures += len(self._patterns) == MAX_PATTERNS
         place = {} if sky is None else {k: at for k, at in _first_values(image) if k in _PLACE}
-        blocks = []
-        for hdu in hdus:
-            raw = np.frombuffer(data, np.uint64, (hdu.data_start - hdu.start) // 8, hdu.start)
-            mask = _mask(hdu, len(raw) * 8, hdu.index in (0, image.index))
-            for at in place.values() if hdu is image else ():
-                mask[at - hdu.start : at - hdu.start + CARD_BYTES - 10] = 0
-            blocks.append((hdu.start, raw, mask.view(np.uint64)))
+        blocks = tuple(_blocks(data, hdus, image, set(place.values())))
         has_checksums = any(not _CHECKSUMS.isdisjoint(hdu.cards) for hdu in (headers.primary, image))
-        pattern = _Pattern(len(data), tuple(blocks), headers, tuple(place.items()), has_checksums)
+        pattern = _Pattern(len(data), blocks, headers, tuple(place.items()), has_checksums)
         self._patterns = [pattern, *self._patterns[: MAX_PATTERNS - 1]]
 
 
@@ -163,9 +157,27 @@ def _first_values(hdu: Hdu) -> Iterator[tuple[str, int]]:
             yield keyword.decode("ascii", "replace").rstrip(), hdu.start + at + 10
 
 
-def _mask(hdu: Hdu, n_bytes: int, is_used: bool) -> npt.NDArray[np.uint8]:
+def _blocks(
+    data: bytes, hdus: list[Hdu], image: Hdu, free: set[int]
+) -> Iterator[tuple[int, npt.NDArray[np.uint64], bytes]]:
+    """Blocks of a pattern; ``free`` are the positions of values that may differ."""
+    masks: dict[int, list[npt.NDArray[np.uint8]]] = {}
+    start = end = 0
+    for hdu in hdus:
+        mask = _mask(hdu, hdu.index in (0, image.index))
+        for at in free if hdu is image else ():
+            mask[at - hdu.start : at - hdu.start + CARD_BYTES - 10] = 0
+        # A header that follows one without data is compared together with it.
+        start, end = (start if hdu.start == end else hdu.start), hdu.data_start
+        masks.setdefault(start, []).append(mask)
+    for start, parts in masks.items():
+        words = np.concatenate(parts).view(np.uint64)
+        yield start, words, (np.frombuffer(data, np.uint64, len(words), start) & words).tobytes()
+
+
+def _mask(hdu: Hdu, is_used: bool) -> npt.NDArray[np.uint8]:
     """Bytes of a header that the parsers look at: all keywords, END, and the values of those that mean something."""
-    mask = np.zeros(n_bytes, np.uint8)
+    mask = np.zeros(hdu.data_start - hdu.start, np.uint8)
     mask[: len(hdu.header) + CARD_BYTES] = 0xFF
     for at in range(0, len(hdu.header), CARD_BYTES):
         keyword = hdu.header[at : at + 8].decode("ascii", "replace").rstrip()
