@@ -12,7 +12,8 @@ import json
 import shutil
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.receipts import digest_json, sync_files, write_atomically
+from swimmy_scale.receipts import digest_json, sync_files, sync_path, write_atomically
 
 AnyArray = npt.NDArray[Any]
 PIXEL_DIMS = ("y", "x")
+# A chunk of fill values is written as well: an absent one must mean that something is lost.
+EVERY_CHUNK: Any = {"write_empty_chunks": True}
 # Arrays that come into ``scores.zarr`` after its layout was made.
 ADDED_BY_SELECTION = ("level", "threshold", "candidate", "combined_score", "combined_residual")
 
@@ -147,7 +152,7 @@ def add_labels(group: zarr.Group, dim: str, labels: tuple[str, ...]) -> None:
         chunks=(max(len(labels), 1),),
         dtype="string",
         compressors=[Crc32cCodec()],
-        config={"write_empty_chunks": True},
+        config=EVERY_CHUNK,
         dimension_names=(dim,),
     )
     array[:] = np.array(labels, dtype=np.dtypes.StringDType())
@@ -286,20 +291,81 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
     region = slice(rows.start, rows.stop)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     files = []
-    for variable in layout.variables:
-        values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
-        array = group[variable.name]
-        if not isinstance(array, zarr.Array):
-            raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
-        # A chunk of fill values is written as well: an absent one must mean that something is lost.
-        array.with_config({"write_empty_chunks": True})[region] = values
-        if not _reads_back(array, rows, values):
-            raise SwimmyError(
-                f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
-                "Check the disk and its free space, then run again."
-            )
-        files.append(path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1)))
+    with ThreadPoolExecutor(1) as thread:
+        flushed = []
+        for variable in layout.variables:
+            values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
+            array = group[variable.name]
+            if not isinstance(array, zarr.Array):
+                raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
+            file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
+            if array.shards is None:
+                array.with_config(EVERY_CHUNK)[region] = values
+            else:
+                _write_shard(file, array, values)
+                # The disk takes a large file while it is read back; the caller's own flush then waits for nothing.
+                flushed.append(thread.submit(sync_path, file))
+            if not _reads_back(array, rows, values):
+                raise SwimmyError(
+                    f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
+                    "Check the disk and its free space, then run again."
+                )
+            files.append(file)
+        for one in flushed:
+            one.result()
     return files
+
+
+def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
+    """Write a shard chunk by chunk, as Zarr would write it in one.
+
+    Zarr keeps all chunks of a shard until it has put them together in memory: twice the shard. The file is the
+    chunks one after the other, then for each of them offset and length, two uint64 with all bits set for a chunk
+    beyond the array's end, and a CRC-32C of that index (Zarr's extension "sharding_indexed", section "Binary shard
+    format").
+    """
+    n_chunks = (array.shards or array.chunks)[0] // array.chunks[0]
+    index = np.full((n_chunks, 2), 2**64 - 1, np.uint64)
+    offset, step = 0, array.chunks[0]
+    encode = _encoder(array.name, values.shape, array.chunks, array.dtype, array.compressors, array.fill_value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with unfinished.open("wb") as stream:
+            for number, lo in enumerate(range(0, len(values), step)):
+                data = encode(lo, values[lo : lo + step])
+                index[number] = offset, len(data)
+                offset += stream.write(data)
+            index_codecs = [Crc32cCodec()]
+            stream.write(_encoder("index", index.shape, index.shape, index.dtype, index_codecs, 0)(0, index))
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _encoder(
+    name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, codecs: Any, fill_value: Any
+) -> Callable[[int, AnyArray], AnyArray]:
+    """Function of first row and rows that returns a chunk's bytes as an array of that form stores them."""
+    kept: dict[str, Buffer] = {}
+    array = zarr.create_array(
+        MemoryStore(kept),
+        name=name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        compressors=codecs,
+        fill_value=fill_value,
+        config=EVERY_CHUNK,
+    )
+
+    def encode(lo: int, rows: AnyArray) -> AnyArray:
+        array[lo : lo + len(rows)] = rows
+        key = "/".join([array.path, "c", str(lo // chunks[0])] + ["0"] * (len(shape) - 1))
+        return np.asarray(kept.pop(key).as_numpy_array())
+
+    return encode
 
 
 def _checked(variable: Variable, shape: tuple[int, ...], columns: Mapping[str, AnyArray], path: Path) -> AnyArray:

@@ -81,6 +81,18 @@ class TestNames:
     def test_other_files_have_no_band(self, name: str) -> None:
         assert parse_names(names(name), HSC).band[0] == -1
 
+    def test_many_names_are_read_like_each_alone(self) -> None:
+        tails = ["cutout-HSC-G-1-x.fits", "cutout-HSC-U-1-x.fits", "coadd-HSC-R-2-x.fit.gz", "r.fits", "cutout-G.fits"]
+        heads = ["2", "d/3", "0004", "9" * 18, "9" * 19, "٣", "-5", ""]
+        both = names(*(f"{head}-{tail}" for tail in tails for head in heads))
+        claims = parse_names(both, HSC)
+        alone = [parse_names(both[at : at + 1], HSC) for at in range(len(both))]
+        for field in ("band", "line", "object_id"):
+            assert getattr(claims, field).tolist() == [getattr(one, field)[0] for one in alone]
+        assert claims.line.tolist()[:4] == [2, 3, 4, int("9" * 18)]
+        assert claims.band.tolist()[:4] == [0] * 4
+        assert (claims.object_id[24:27] == [2, 3, 4]).all()
+
     def test_number_beyond_64_bits(self) -> None:
         assert parse_names(names("9999999999999999999_g.fits"), HSC).object_id[0] == -1
 

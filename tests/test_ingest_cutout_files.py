@@ -25,10 +25,10 @@ from swimmy_scale.ingest.cutout_files import (
     first_pixel,
     flux_scale,
     read_cutout,
-    sky_map,
     zero_point,
 )
 from swimmy_scale.ingest.fits_scan import UnusableFileError, find_image, read_pixels, scan
+from swimmy_scale.ingest.sky_map import sky_map
 from swimmy_scale.quarantine import Code
 from swimmy_scale.survey import HSC
 
@@ -153,6 +153,13 @@ class TestAgainstAstropy:
             image = find_image(scan(reader(data), len(data)))
             with fits.open(path) as hdulist:
                 np.testing.assert_array_equal(read_pixels(reader(data), image), hdulist[image.index].data)
+
+    @pytest.mark.parametrize("card", [b"PCOUNT  =                   16", b"GCOUNT  =                    2"])
+    def test_more_data_than_pixels(self, card: bytes) -> None:
+        data = to_bytes(primary(), fits.ImageHDU(pixels()), fits.ImageHDU(pixels()))
+        at = data.find(card[:10])
+        code, said = outcome(lambda: load(data[:at] + card + data[at + len(card) :]))
+        assert code is Code.UNREADABLE_FILE or np.array_equal(np.asarray(said), pixels())
 
     def test_blank_is_not_finite(self) -> None:
         image = (1000 * pixels()).astype(np.int16)

@@ -228,7 +228,7 @@ def test_a_disk_that_does_not_keep_its_word_is_noticed(tmp_path: Path, monkeypat
     write = zarr.Array.__setitem__
 
     def write_something_else(array: Any, region: Any, values: Any) -> None:
-        write(array, region, np.zeros_like(values))
+        write(array, region, values if array.basename == "index" else np.zeros_like(values))
 
     monkeypatch.setattr(zarr.Array, "__setitem__", write_something_else)
     with pytest.raises(SwimmyError, match=r"image\[0:4\] does not read back as it was written. Check the disk"):
@@ -242,16 +242,52 @@ def test_read_back_looks_at_every_row(tmp_path: Path, monkeypatch: pytest.Monkey
     write = zarr.Array.__setitem__
 
     def write_one_row_wrong(array: Any, region: Any, values: Any) -> None:
-        values = values.copy()
-        if array.basename == name and name == "image":
-            values[row, 1, 3, 3] = -values[row, 1, 3, 3]  # of NaN as well: only the sign bit differs
-        elif array.basename == name:
-            values[row] = "other" if name == "sample_class" else not values[row]
+        values, at = values.copy(), row - region.start
+        if array.basename == name and at in range(len(values)):
+            if name == "image":
+                values[at, 1, 3, 3] = -values[at, 1, 3, 3]  # of NaN as well: only the sign bit differs
+            else:
+                values[at] = "other" if name == "sample_class" else not values[at]
         write(array, region, values)
 
     monkeypatch.setattr(zarr.Array, "__setitem__", write_one_row_wrong)
     with pytest.raises(SwimmyError, match=rf"{name}\[0:4\] does not read back as it was written"):
         write_partition(tmp_path / "s.zarr", LAYOUT, 0, columns(0))
+
+
+@pytest.mark.parametrize("partition", [0, 1, 2])
+@pytest.mark.parametrize("change", ["none", "all NaN", "zeros", "not contiguous"])
+def test_shards_are_those_that_zarr_writes(store: Path, tmp_path: Path, partition: int, change: str) -> None:
+    values = columns(partition)
+    image = values["image"]
+    values["image"] = {
+        "none": image,
+        "all NaN": np.full_like(image, np.nan),
+        "zeros": np.zeros_like(image),
+        "not contiguous": np.asfortranarray(image),
+    }[change]
+    write_partition(store, LAYOUT, partition, values)
+    other = tmp_path / "other.zarr"
+    create(other, LAYOUT)
+    rows = LAYOUT.rows(partition)
+    array = zarr.open_group(str(other), mode="r+")["image"]
+    assert isinstance(array, zarr.Array)
+    array.with_config({"write_empty_chunks": True})[rows.start : rows.stop] = values["image"]
+    shard = f"image/c/{partition}/0/0/0"
+    assert (store / shard).read_bytes() == (other / shard).read_bytes()
+    assert not list(store.rglob("*.partial"))
+
+
+def test_a_shard_that_cannot_be_written_leaves_the_one_before(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(store)
+
+    def fail(array: Any, region: Any, values: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_partition(store, LAYOUT, 0, columns(0))
+    assert contents(store) == before
 
 
 def test_columns_need_not_be_contiguous(store: Path) -> None:

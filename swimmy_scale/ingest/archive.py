@@ -11,10 +11,9 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +22,11 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.coadd import Coadd
 from swimmy_scale.ingest.cube import Cube
 from swimmy_scale.ingest.fits_scan import MAX_FILE_BYTES
-from swimmy_scale.ingest.matching import IntArray, NameArray, encode_name, has_fits_suffix, show_name
+from swimmy_scale.ingest.matching import IntArray, NameArray, decode_name, encode_name, has_fits_suffix, show_name
+from swimmy_scale.ingest.tar_headers import tar_members
 
 # Names lie in a fixed-width array, whose width is that of the longest.
 MAX_NAME_BYTES = 512
-MAX_TAR_HEADER_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -277,24 +276,6 @@ def _is_tar_header(head: bytes) -> bool:
     return True
 
 
-class _HeaderReader:
-    """A tar's stream for `tarfile`, which reads headers only and would believe any size that they state."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-
-    def read(self, n_bytes: int) -> bytes:
-        if not 0 <= n_bytes <= MAX_TAR_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {n_bytes} bytes")
-        return self._stream.read(n_bytes)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-
 def list_tar(path: str, packed: str) -> Listing:
     """List the members of a tar by its headers.
 
@@ -315,13 +296,13 @@ def list_tar(path: str, packed: str) -> Listing:
     n_others = 0
     with _open_tar(path, packed) as stream:
         try:
-            for member in _tar_members(stream):
+            for member in tar_members(stream):
                 if packed == "tar.gz" and member.size > MAX_FILE_BYTES:
-                    raise tarfile.ReadError(f"member {member.name!r} states {member.size} bytes, too many for a cutout")
-                if member.isreg() and not member.issparse():
-                    rows.append((encode_name(member.name), member.offset_data, member.size, mtime_ns))
-                elif not member.isdir():
-                    n_others += 1
+                    name = decode_name(member.name)
+                    raise tarfile.ReadError(f"member {name!r} states {member.size} bytes, too many for a cutout")
+                if member.kind == "file":
+                    rows.append((member.name, member.offset, member.size, mtime_ns))
+                n_others += member.kind == "other"
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
             notes.append(
                 f"{path}: damaged or cut off after {len(rows)} members ({error}); only those are used. "
@@ -333,18 +314,4 @@ def list_tar(path: str, packed: str) -> Listing:
 
 
 def _open_tar(path: str, packed: str) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if packed == "tar.gz" else Path(path).open("rb")
-
-
-def _tar_members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
-    with tarfile.open(fileobj=cast("IO[bytes]", _HeaderReader(stream)), mode="r:") as tar:
-        while (member := tar.next()) is not None:
-            yield member
-            # TarFile would keep every member it has met.
-            cast("Any", tar).members = []
-        end = int(cast("Any", tar).offset)
-    # tarfile takes a damaged header for the end; the true end is a block of zeros.
-    stream.seek(end)
-    mark = stream.read(512)
-    if len(mark) < 512 or mark.strip(b"\0"):
-        raise tarfile.ReadError(f"no end mark at byte {end}")
+    return cast("IO[bytes]", gzip.open(path, "rb")) if packed == "tar.gz" else Path(path).open("rb", buffering=0)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.cutout_files import SkyMap, first_pixel, flux_scale, scale_into, sky_map, zero_point
+from swimmy_scale.ingest.cutout_files import first_pixel, flux_scale, scale_into, zero_point
 from swimmy_scale.ingest.fits_scan import (
     Hdu,
     Reader,
@@ -30,6 +30,7 @@ from swimmy_scale.ingest.fits_scan import (
     verify_checksum,
 )
 from swimmy_scale.ingest.matching import band_of
+from swimmy_scale.ingest.sky_map import SkyMap, sky_map
 from swimmy_scale.quarantine import Code, Fault
 from swimmy_scale.survey import FloatArray, Survey
 

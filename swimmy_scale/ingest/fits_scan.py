@@ -69,8 +69,11 @@ def parse_cards(header: bytes) -> Cards:
 def card_number(cards: Cards, keyword: str) -> float | None:
     """Value of a numeric card; None where the card is absent, NaN where it is not a number."""
     raw = cards.get(keyword.ljust(8).encode())
-    if raw is None:
-        return None
+    return None if raw is None else parse_number(raw)
+
+
+def parse_number(raw: bytes) -> float:
+    """Number in the bytes after a card's ``= ``; NaN where they are not a number."""
     try:
         return float(raw.split(b"/", 1)[0].strip().upper().replace(b"D", b"E"))
     except ValueError:
@@ -309,6 +312,9 @@ def verify_checksum(read: Reader, hdu: Hdu) -> None:
 def is_plain(hdu: Hdu) -> bool:
     """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
     if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
+        return False
+    # PCOUNT and GCOUNT may say that there is more than the image, or less.
+    if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
         return False
     return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)
 

@@ -25,6 +25,7 @@ _ARCHIVE_NAME = re.compile(rf"(?P<line>\d{{1,19}})-(?:cutout|coadd|coadd-bg|warp
 _SAVED_NAME = re.compile(rf"(?P<line>\d{{1,19}})_[A-Za-z][A-Za-z-]*_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_\d+_{_BAND}")
 _ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
 _POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")
+_NO_ARCHIVE_NAME = -2
 _FORMS = (_ARCHIVE_NAME, _SAVED_NAME, _ID_NAME, _POSITION_NAME)
 
 
@@ -121,7 +122,16 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     )
     pattern = compile_pattern(name_pattern) if name_pattern else None
     bands: dict[str, int] = {}
+    tails: dict[bytes, int] = {}
     for position, raw in enumerate(names.tolist()):
+        line, dash, tail = raw.rsplit(b"/", 1)[-1].partition(b"-")
+        if pattern is None and dash and line.isdigit() and len(line) < 19:
+            # The archive's names differ in the line alone, but for a few bands and tracts.
+            if tail not in tails:
+                tails[tail] = _band_of_archive_name(tail, survey)
+            if tails[tail] != _NO_ARCHIVE_NAME:
+                claims.line[position], claims.band[position] = int(line), tails[tail]
+                continue
         match = pattern.search(decode_name(raw)) if pattern else _match_form(raw)
         if match is None:
             continue
@@ -136,6 +146,13 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
                 getattr(claims, key)[position] = int(text)
         claims.ra[position], claims.dec[position] = _degrees(groups.get("ra")), _degrees(groups.get("dec"))
     return claims
+
+
+def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
+    """Band in an archive's name behind its line and the dash."""
+    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
+    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
+    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
 
 
 def _match_form(raw: bytes) -> re.Match[str] | None:

@@ -19,6 +19,7 @@ from swimmy_scale.ingest import archive, coadd, cube
 from swimmy_scale.ingest.archive import Index, Listing
 from swimmy_scale.ingest.cutout_files import ZERO_POINT_CARDS, read_cutout
 from swimmy_scale.ingest.fits_scan import MAX_FILE_BYTES, Reader, UnusableFileError
+from swimmy_scale.ingest.header_patterns import HeaderPatterns
 from swimmy_scale.ingest.matching import (
     CatalogueRows,
     DegreeArray,
@@ -395,13 +396,14 @@ def _read_cutouts(
     digests = [b""] * index.member.size
     cell = {member: cell for cell, member in enumerate(index.member.ravel().tolist()) if member >= 0}
     unstated: list[int] = []
+    patterns = HeaderPatterns()
     for member, data in _stream(index):
         row, band = divmod(cell[member], survey.n_bands)
         try:
             if isinstance(data, UnusableFileError):
                 raise data
             digests[cell[member]] = hashlib.sha256(data).digest()
-            if not read_cutout(data, float(ra[row]), float(dec[row]), survey, out[row, band]):
+            if not read_cutout(data, float(ra[row]), float(dec[row]), survey, out[row, band], patterns):
                 unstated.append(member)
         except UnusableFileError as fault:
             reason = f"{survey.bands[band]}: {fault}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -95,8 +96,9 @@ def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], 
     """Pixels of rows ``lo`` to ``hi`` of a task (see `sources.read_rows`), but of those that are left out."""
     objects, first = task.objects, task.layout.rows(task.index).start
     size = task.survey.cutout_size_px
-    image = np.full((hi - lo, task.survey.n_bands, size, size), np.nan, np.float32)
+    image = np.empty((hi - lo, task.survey.n_bands, size, size), np.float32)
     skipped = [row for row in left_out(task.ledger, task.name) if lo <= row < hi]
+    image[[row - lo for row in skipped]] = np.nan
     faults = [Fault(first + row, Code.ENDED_WORKERS, "", "", LEFT_OUT_REASON) for row in skipped]
     warnings: list[str] = []
     digests = []
@@ -170,7 +172,11 @@ class IngestStage:
             listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
         else:
             kind = section.kind
-            listings = [list_source(path, self.survey, kind) for path in expand_sources(section.sources)]
+            # Threads wait for disks, and unpack gzip, at once.
+            with ThreadPoolExecutor() as threads:
+                listings = list(
+                    threads.map(lambda path: list_source(path, self.survey, kind), expand_sources(section.sources))
+                )
         index = build_index(
             listings,
             objects.object_id,
