@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,13 @@ from hypothesis import strategies as st
 from swimmy_scale.cutouts import Cutouts, cutouts_layout, decode_in_own_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
-from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.progress import Watch
+from swimmy_scale.receipts import Ledger, Receipt, digest_file, task_name
+from swimmy_scale.sample import Cuts
 from swimmy_scale.stages import scoring
-from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.engine import SerialWorkers, Task, run_stage
+from swimmy_scale.stages.inputs import ledger_beside
+from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.scoring import Model, Scoring, score_rows
 from swimmy_scale.stages.threads import ThreadWorkers
 from swimmy_scale.store import create, write_partition
@@ -39,7 +44,7 @@ def empty_columns(layout, n):
 def store(tmp_path_factory):
     """Partitions of 12, chunks of 4; pixel and seeing of an object tell which one it is."""
     path = tmp_path_factory.mktemp("store") / "cutouts.zarr"
-    layout = cutouts_layout(N_OBJECTS, SURVEY, {}, 12, 4, {})
+    layout = cutouts_layout(N_OBJECTS, SURVEY, {}, 12, 4, {"available_columns": []})
     create(path, layout)
     for partition in range(layout.n_partitions):
         rows = np.array(layout.rows(partition))
@@ -47,6 +52,7 @@ def store(tmp_path_factory):
         values["image"] += rows[:, None, None, None].astype(np.float32)
         values["fwhm_arcsec"] += 0.5 + rows[:, None].astype(np.float32) / 100
         write_partition(path, layout, partition, values)
+        ledger_beside(path, "ingest").commit(Receipt("ingest", task_name(partition), "", len(rows)))
     return Cutouts(path)
 
 
@@ -196,6 +202,25 @@ class Meeting:
 def tasks(tmp_path, n):
     ledger = Ledger(tmp_path, tmp_path, "score")
     return [Task(ledger, index, "identity", 1) for index in range(n)]
+
+
+def test_several_tasks_at_once_write_the_same_bytes_as_one_after_the_other(store, tmp_path, monkeypatch):
+    model = tmp_path / "model.keras"
+    model.write_bytes(b"weights")
+    how = Scoring((Model(model, digest_file(model)),), Network(2, 16), None, 1)
+    written = []
+    for name, workers in (("serial", SerialWorkers()), ("threads", ThreadWorkers(3))):
+        scorer = AheadScorer(8)
+        monkeypatch.setattr(scoring, "scorer_for", lambda *_, scorer=scorer: scorer)
+        output = tmp_path / name / "scores.zarr"
+        cuts = Cuts(use_depth=False, flags=(), colours=())
+        stage = ScoreStage(ledger_beside(output, "score"), store.path, output, how, cuts)
+        with Watch() as watch:
+            receipt = run_stage(stage, lambda *_, workers=workers: nullcontext(workers), watch)
+        assert receipt.details["n_scored"] == N_OBJECTS
+        files = {path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+        written.append((receipt.data_digest, files))
+    assert written[0] == written[1]
 
 
 def test_two_tasks_run_at_a_time_and_receipts_keep_their_order(tmp_path):
