@@ -159,7 +159,7 @@ def decode_in_own_threads() -> None:
     """Have Zarr decode what each reader asks for in a thread of its own, in all of this process from now on.
 
     By default one thread of Zarr's checks and copies the pixels for all readers of the process. Measured on Zarr 3.4 in
-    seconds of that thread, it takes 15 to 40 thousand objects (5 bands of 64 px) a second, however many readers there
+    seconds of that thread, it takes 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there
     are. A single reader is not faster this way.
     """
     if hasattr(codec_pipeline, "FusedCodecPipeline"):  # an older Zarr has no choice
