@@ -22,7 +22,7 @@ from rich.table import Table
 import swimmy_scale
 from swimmy_scale.cluster.driver import Submission, TimeIsUpError, dashboard_help, driver_signals
 from swimmy_scale.cluster.fleet import slurm_workers
-from swimmy_scale.cluster.local import local_limits, local_workers
+from swimmy_scale.cluster.local import default_workers, local_limits, local_workers
 from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
 from swimmy_scale.console import print_paths, print_summary
 from swimmy_scale.errors import SwimmyError
@@ -85,7 +85,7 @@ def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "n_workers",
         type=click.IntRange(min=0),
         default=None,
-        help="Worker processes on this machine; 0 does all in this process. Default: one a core.",
+        help="Worker processes on this machine; 0 does all in this process. Default: one a core, if memory allows.",
     )(function)
 
 
@@ -125,7 +125,7 @@ def load_settings(path: Path | None) -> Settings:
 
 def worker_pool(n_workers: int | None) -> tuple[int, WorkersFor]:
     """Number of workers, and what starts as many of them as a stage has use for."""
-    number = n_usable_cores() if n_workers is None else n_workers
+    number = default_workers(n_usable_cores()) if n_workers is None else n_workers
     return number, lambda stage, n_tasks: local_workers(min(number, n_tasks))
 
 

@@ -19,7 +19,7 @@ FLOAT32_BYTES = 4
 READER_BYTES = 560 * MIB
 """Python with Dask, Zarr and Astropy, and what they keep after the first partition."""
 
-KERAS_BYTES = 1280 * MIB
+KERAS_BYTES = 1536 * MIB
 """The same with TensorFlow and a model, before the first batch."""
 
 INGEST_COPIES = 3.0
@@ -95,6 +95,8 @@ class MemoryLimits:
         Of a process that reads files, and of one that runs the network.
     where : str
         Who says so: a site file, or this machine.
+    remedy : str
+        How to get more of it.
     on_gpu : bool
         Whether the network runs on a GPU.
     """
@@ -102,6 +104,7 @@ class MemoryLimits:
     reader_bytes: int
     network_bytes: int
     where: str
+    remedy: str
     on_gpu: bool = False
 
     def check(self, what: str, needed_bytes: int, wants_gpu: bool, remedy: str) -> None:
@@ -116,5 +119,5 @@ class MemoryLimits:
         if needed_bytes > limit_bytes:
             raise SwimmyError(
                 f"{what} needs up to {needed_bytes / MIB:,.0f} MiB a process; {self.where} gives it "
-                f"{limit_bytes / MIB:,.0f} MiB. {remedy}"
+                f"{limit_bytes / MIB:,.0f} MiB. {remedy}, or {self.remedy}."
             )

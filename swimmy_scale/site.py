@@ -264,7 +264,9 @@ class Site:
             return min(int(group.spec.memory) // group.spec.processes for group in self.groups_for(wants_gpu))
 
         on_gpu = all(group.gpus for group in self.groups_for(True))
-        return MemoryLimits(least(False), least(True), str(self.path), on_gpu)
+        return MemoryLimits(
+            least(False), least(True), str(self.path), "raise memory of its jobs, or lower their processes", on_gpu
+        )
 
 
 def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -13,6 +13,7 @@ import pytest
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.autoencoder import build
+from swimmy_scale.cluster import local
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, load_job
 from swimmy_scale.memory import (
@@ -23,6 +24,7 @@ from swimmy_scale.memory import (
     activation_bytes,
     cutout_bytes,
     ingest_memory_bytes,
+    numba_memory_bytes,
     score_memory_bytes,
     train_memory_bytes,
 )
@@ -57,12 +59,12 @@ def test_bounds_grow_with_what_is_held_at_once() -> None:
 
 
 def test_a_limit_names_both_numbers_and_the_remedy() -> None:
-    limits = MemoryLimits(1000 * MIB, 2000 * MIB, "site.yaml")
+    limits = MemoryLimits(1000 * MIB, 2000 * MIB, "site.yaml", "buy more")
     limits.check("ingest", 1000 * MIB, False, "")
     limits.check("scoring", 2000 * MIB, True, "")
-    expected = "ingest needs up to 1,001 MiB a process; site.yaml gives it 1,000 MiB. Buy more."
+    expected = "ingest needs up to 1,001 MiB a process; site.yaml gives it 1,000 MiB. Work less, or buy more."
     with pytest.raises(SwimmyError, match=re.escape(expected)):
-        limits.check("ingest", 1001 * MIB, False, "Buy more.")
+        limits.check("ingest", 1001 * MIB, False, "Work less")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_a_job_that_does_not_fit_is_refused_before_it_starts(
     tmp_path: Path, survey: Path, limits: tuple[int, int], sections: dict[str, object], message: str
 ) -> None:
     job = load_job(write_job(tmp_path / "job.yaml", survey, **sections), Job)
-    small = MemoryLimits(limits[0] * MIB, limits[1] * MIB, "site.yaml")
+    small = MemoryLimits(limits[0] * MIB, limits[1] * MIB, "site.yaml", "buy more")
     with pytest.raises(SwimmyError, match=message):
         check_inputs(Run(tmp_path / "run", job, 1, small))
     check_inputs(Run(tmp_path / "run", job, 1, replace(small, reader_bytes=1 << 50, network_bytes=1 << 50)))
@@ -90,10 +92,10 @@ def test_a_job_that_does_not_fit_is_refused_before_it_starts(
 
 def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey)
-    limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml")
+    limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml", "buy more")
     stages = Run(tmp_path / "run", load_job(job, Job), 1, limits).stages()
     run_stage(next(stages), Serial(), Watch())
-    with pytest.raises(SwimmyError, match=r"training on \d+ objects needs .* Lower train.max_objects"):
+    with pytest.raises(SwimmyError, match=r"training on \d+ objects needs .* Lower train.max_objects, or buy more"):
         next(stages).plan()
 
 
@@ -129,3 +131,18 @@ def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
     assert done.returncode == 1
     assert "scoring 10000000 objects a batch needs up to" in done.stderr
     assert "this machine, with 2 worker processes, gives it" in done.stderr
+    assert "start fewer with --workers" in done.stderr
+
+
+@pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (16, 8, 6), (5, 8, 2), (1, 4, 1)])
+def test_no_more_workers_than_memory_by_default(
+    monkeypatch: pytest.MonkeyPatch, gib: int, n_cores: int, expected: int
+) -> None:
+    monkeypatch.setattr(local, "MEMORY_LIMIT", gib << 30)
+    assert local.default_workers(n_cores) == expected
+
+
+def test_a_gpus_activations_are_not_the_hosts() -> None:
+    host, gpu = (score_memory_bytes(HSC, Network(), 2, 2048, 256, on_gpu) for on_gpu in (False, True))
+    assert host - gpu == 2 * 2048 * activation_bytes(Network())
+    assert numba_memory_bytes(HSC, Network(), 256, 256, 4) < gpu

@@ -24,6 +24,7 @@ from astropy.table import Table
 from survey_runs import (
     N_OBJECTS,
     NETWORK,
+    Serial,
     assert_same_results,
     call,
     make_survey,
@@ -410,3 +411,26 @@ def test_a_worker_lost_after_an_epoch_is_no_fault(copied: Path, job: Path, refer
     assert (copied / "models/run-00/epoch-03.keras").read_bytes() == (
         reference / "models/run-00/epoch-03.keras"
     ).read_bytes()
+
+
+# ---------------------------------------------------------------- the scorer in numba
+
+
+def test_the_numba_scorer_by_a_site_file(reference: Path, copied: Path, job: Path, tmp_path: Path) -> None:
+    """All partitions are scored anew, on Dask as serially, and the scores are Keras's up to their last digits."""
+    site = tmp_path / "site.yaml"
+    site.write_text("swimmy-scale: {kind: local, workers: 2, scorer: numba}\n")
+    done = call("run", job, "--output", copied, "--site", site)
+    assert done.returncode == 3, done.stderr
+    serial = tmp_path / "serial"
+    subprocess.run(["cp", "-a", str(reference), str(serial)], check=True)
+    with Watch() as watch:
+        run_job(Run(serial, load_job(job, Job), 1, scorer="numba"), lambda: nullcontext(Serial()), watch)
+    assert_same_results(copied, serial)
+    ours, theirs = Scores(copied / "scores.zarr"), Scores(reference / "scores.zarr")
+    assert (ours.attrs["scorer"], theirs.attrs["scorer"]) == ("numba", "keras")
+    assert not np.array_equal(ours.read("score"), theirs.read("score"), equal_nan=True)
+    np.testing.assert_allclose(ours.read("score"), theirs.read("score"), rtol=5e-5, atol=1e-8)
+    np.testing.assert_allclose(ours.read("residual"), theirs.read("residual"), rtol=1e-4, atol=1e-4)
+    assert (ours.read("candidate") == theirs.read("candidate")).all(), "no score lies that near to a threshold"
+    assert verify(copied) == []

@@ -125,3 +125,20 @@ def test_any_walltime(days: int, hours: int, minutes: int, seconds: int) -> None
     wanted = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
     assert walltime_seconds(f"{days}-{hours:02d}:{minutes:02d}:{seconds:02d}") == wanted
     assert walltime_seconds(f"{days * 24 + hours}:{minutes:02d}:{seconds:02d}") == wanted
+
+
+def test_memory_and_scorer_of_a_site() -> None:
+    limits = parse(GOOD).memory_limits
+    assert (limits.reader_bytes, limits.network_bytes, limits.on_gpu) == (2 << 30, 16 << 30, True)
+    assert limits.where == "/etc/site.yaml"
+    assert parse(GOOD).section.scorer == "keras"
+    site = parse(GOOD.replace("kind: slurm", "kind: slurm\n  scorer: numba"))
+    assert site.section.scorer == "numba"
+    with pytest.raises(SwimmyError, match=r"scorer.*'keras' or 'numba'"):
+        parse(GOOD.replace("kind: slurm", "kind: slurm\n  scorer: fast"))
+
+
+def test_the_leanest_group_counts() -> None:
+    text = GOOD.replace("    gpu: {jobs: 2, gpus: 1}\n", "    gpu: {jobs: 2}\n")
+    limits = parse(text).memory_limits
+    assert (limits.reader_bytes, limits.network_bytes, limits.on_gpu) == (2 << 30, 2 << 30, False)

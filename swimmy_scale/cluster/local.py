@@ -15,6 +15,9 @@ from swimmy_scale.cluster.mapping import DaskWorkers
 from swimmy_scale.memory import MemoryLimits
 from swimmy_scale.stages.engine import SerialWorkers, Workers
 
+WORKER_BYTES = 5 << 29
+"""What a worker may need with the default sizes: 2.5 GiB, see `swimmy_scale.memory`."""
+
 SETTINGS = {
     # A task is not blamed for its worker's death: marks on disk are the ledger that counts.
     "distributed.scheduler.allowed-failures": 100,
@@ -39,7 +42,12 @@ SETTINGS = {
 def local_limits(n_workers: int) -> MemoryLimits:
     """Memory of each of so many worker processes on this machine; 0 workers are this one process."""
     each = int(MEMORY_LIMIT) // max(n_workers, 1)
-    return MemoryLimits(each, each, f"this machine, with {n_workers} worker processes,")
+    return MemoryLimits(each, each, f"this machine, with {n_workers} worker processes,", "start fewer with --workers")
+
+
+def default_workers(n_cores: int) -> int:
+    """Worker processes on this machine where nobody says how many: one a core, as far as its memory goes."""
+    return max(min(n_cores, int(MEMORY_LIMIT) // WORKER_BYTES), 1)
 
 
 @contextlib.contextmanager

@@ -305,7 +305,7 @@ def check_memory(run: Run) -> None:
     survey, storage = job.survey, job.storage
     if job.cutouts is None:
         needed = ingest_memory_bytes(survey, storage.partition_objects)
-        remedy = "Make storage.partition_objects smaller, or give processes more memory."
+        remedy = "Make storage.partition_objects smaller"
         run.limits.check(f"ingest of {storage.partition_objects} objects a partition", needed, False, remedy)
         chunk_objects = storage.chunk_objects
     else:
@@ -318,7 +318,7 @@ def check_memory(run: Run) -> None:
         needed = numba_memory_bytes(survey, network, batch_size, chunk_objects, run.n_threads)
     else:
         needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects, on_gpu)
-    remedy = "Make score.batch_size smaller, or give processes more memory."
+    remedy = "Make score.batch_size smaller"
     run.limits.check(f"scoring {batch_size} objects a batch", needed, run.scorer == "keras", remedy)
 
 

@@ -205,7 +205,7 @@ class TrainStage:
         store = Cutouts(self.cutouts)
         n_objects = len(training_rows(store, self.cuts, self.classes, self.max_objects, self.schedule.seed))
         needed = train_memory_bytes(store.survey, self.network, n_objects, self.schedule.batch_size)
-        remedy = "Lower train.max_objects, or give processes more memory."
+        remedy = "Lower train.max_objects"
         self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
 
     def plan(self) -> Sequence[TrainTask]:
