@@ -1,6 +1,6 @@
 """Scoring with several weight sets in one pass against scoring with one; prints a table and writes JSON.
 
-    python benchmarks/ensemble.py --n-objects 2048 --repeat 9 --json benchmarks/ensemble.json
+    python benchmarks/ensemble.py --n-objects 2048 --repeat 9 --json benchmarks/results/ensemble.json
 
 Both go from the same stored cutouts to scores: read, match the seeing, stretch, the paper's network, equation 6. Each
 has a process of its own, and they take turns, pass by pass; machines drift, so the ratio counts.

@@ -1,6 +1,6 @@
 """The score stage on a GPU, from a store in the page cache: speed, what waits for what, agreement with a CPU.
 
-    python benchmarks/gpu.py --json benchmarks/gpu.json
+    python benchmarks/gpu.py --json benchmarks/results/gpu.json
     KERAS_BACKEND=jax python benchmarks/gpu.py            # the same by JAX
     python benchmarks/gpu.py --allow-cpu --n-objects 2048 --partition-objects 1024 --batch-size 256    # a smoke test
 

@@ -1,6 +1,6 @@
 """Ingest of cutout tars against a plain loop, side by side in one run; prints a table and writes JSON.
 
-    python benchmarks/ingest.py --n-objects 8192 --repeat 3 --json benchmarks/ingest.json
+    python benchmarks/ingest.py --n-objects 8192 --repeat 3 --json benchmarks/results/ingest.json
 
 Every way goes from tars of FITS files, five an object, to a Zarr store. Machines are shared and drift, so ratios count
 and rates do not: each way is timed several times, in turn, in a process of its own.
