@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import report, row
 from score_stage import prepare
 
 MODELS = (1, 5)
@@ -79,51 +80,26 @@ def one_pass(server: Any) -> list[float]:
     return seconds
 
 
-def row(what: str, unit: str, values: list[float], ratio: float | None = None, target: float | None = None) -> Any:
-    """One line of the result."""
-    return {
-        "what": what,
-        "unit": unit,
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "ratio": ratio,
-        "target": target,
-        "met": None if ratio is None or target is None else ratio <= target,
-    }
-
-
-def report(seconds: dict[int, list[list[float]]], options: argparse.Namespace) -> None:
+def print_result(seconds: dict[int, list[list[float]]], options: argparse.Namespace) -> None:
     """Print the table and write the JSON file."""
     rows = []
-    for at, kind, target in ((0, "wall", TARGET), (1, "CPU", None)):
+    for at, kind in enumerate(("wall", "CPU")):
         one, many = ([found[at] for found in seconds[n_models]] for n_models in MODELS)
         # Passes that ran one after the other met the same state of the machine.
         ratios = [b / a for a, b in zip(one, many, strict=True)]
         cost = statistics.median(ratios)
+        more = {"target": TARGET, "met": cost <= TARGET} if kind == "wall" else {}
         rows += [
-            row(f"score_rows with 1 model, {kind} time", "s", one),
-            row(f"score_rows with {MODELS[1]} models in one pass, {kind} time", "s", many, cost, target),
-            row(f"ratio of neighbouring passes, {kind} time", "1", ratios, cost, target),
+            row(f"1 model, {kind} time", "s", one),
+            row(f"{MODELS[1]} models in one pass, {kind} time", "s", many),
+            row(f"{MODELS[1]} models over 1 model, neighbouring passes, {kind} time", "", ratios, ratio=cost, **more),
         ]
-    for item in rows:
-        numbers = f"{item['median']:8.3f} ({item['min']:.3f} - {item['max']:.3f}) {item['unit']}"
-        print(f"{numbers:<32} {item['what']}")
-    print(f"{MODELS[1]} models cost {rows[1]['ratio']:.2f} times one model; at most {TARGET} is wanted")
-    if options.json:
-        content = {
-            "benchmark": "ensemble",
-            "n_cores": len(os.sched_getaffinity(0)),
-            "n_objects": options.n_objects,
-            "repeat": options.repeat,
-            "rows": rows,
-            "notes": [
-                "a value is one pass over all objects, after a first one that loads and compiles",
-                "each number of models has a process of its own; the processes take turns",
-                "ratio is the median over pairs of neighbouring passes; CPU time is steadier on a shared machine",
-            ],
-        }
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    notes = [
+        "a value is one pass over all objects, after a first one that loads and compiles",
+        "each number of models has a process of its own; the processes take turns",
+        "CPU time is steadier on a shared machine",
+    ]
+    report("ensemble", rows, options.json, notes, n_objects=options.n_objects, repeat=options.repeat)
 
 
 def main() -> None:
@@ -142,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder, options.n_objects)
-        report(measure(folder, prepare_models(folder), options.repeat), options)
+        print_result(measure(folder, prepare_models(folder), options.repeat), options)
 
 
 if __name__ == "__main__":

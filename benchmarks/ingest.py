@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import report, row
 
 N_BANDS, SIZE_PX = 5, 64
 BANK_OBJECTS, TAR_OBJECTS, PLAIN_OBJECTS = 512, 1000, 512
@@ -259,33 +260,26 @@ def main() -> None:
                 command = [sys.executable, __file__, "--way", str(way), *size]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 found[way].append(json.loads(done.stdout.splitlines()[-1]))
-    report(found, options)
+    print_result(found, options)
 
 
-def row(what: str, unit: str, values: list[float], ratio: float | None = None, target: float | None = None) -> Any:
-    """One row of the result: met where the ratio reaches the target, or a row without ratio stays below it."""
-    median = statistics.median(values)
-    met = None if target is None else (median <= target if ratio is None else ratio >= target)
-    numbers = {"median": median, "min": min(values), "max": max(values)}
-    return {"what": what, "unit": unit, **numbers, "ratio": ratio, "target": target, "met": met}
-
-
-def report(found: list[list[dict[str, float]]], options: argparse.Namespace) -> None:
+def print_result(found: list[list[dict[str, float]]], options: argparse.Namespace) -> None:
     """Print the table and write the JSON file."""
     rates = [[one["rate"] for one in ones] for ones in found]
     # Ways that were timed one after the other saw the same machine.
     ratios = [statistics.median(np.divide(rate, rates[0])) for rate in rates]
-    rows = [
-        row(way, "objects/s", rate, float(ratio) if ways else None, FASTER_BY if WAYS[way] is workers else None)
-        for ways, (way, rate, ratio) in enumerate(zip(WAYS, rates, ratios, strict=True))
-    ]
+    rows = []
+    for ways, (way, rate, ratio) in enumerate(zip(WAYS, rates, ratios, strict=True)):
+        more = {"target": FASTER_BY, "met": bool(ratio >= FASTER_BY)} if WAYS[way] is workers else {}
+        rows.append(row(way, "objects/s", rate, ratio=float(ratio) if ways else None, **more))
     # Neighbours on the machine take time from all ways, but not from what a way does with the time that it gets.
     core_rates = [[one["core_rate"] for one in ones] for ones in found[:3]]
     for ways, (way, rate) in enumerate(zip(WAYS, core_rates, strict=False)):
         ratio = statistics.median(np.divide(rate, core_rates[0]))
-        rows.append(row(f"{way}: a busy core's second", "objects/core-s", rate, float(ratio) if ways else None))
+        rows.append(row(f"{way}: a busy core's second", "objects/core-s", rate, ratio=float(ratio) if ways else None))
     peaks = [one["peak_mib"] for one in found[2]]
-    rows.append(row("largest resident memory of a Dask worker", "MiB", peaks, target=MEMORY_MIB))
+    met = max(peaks) <= MEMORY_MIB
+    rows.append(row("largest resident memory of a Dask worker", "MiB", peaks, target=MEMORY_MIB, met=met))
     parts = {what: statistics.median(one[what] for one in found[1]) for what in found[1][0] if "rate" not in what}
     shares = ", ".join(f"{what} {part:.0%}" for what, part in sorted(parts.items(), key=lambda item: -item[1]))
     busy = statistics.median(one["rate"] / one["core_rate"] for one in found[1])
@@ -295,18 +289,7 @@ def report(found: list[list[dict[str, float]]], options: argparse.Namespace) -> 
         f"what bounds it: one process keeps a core busy for {busy:.0%} of its time; the rest is waiting for the disk "
         "and for a core that others use",
     ]
-    print(f"{'median (min - max)':<40} {'ratio':>5}  target")
-    for one in rows:
-        numbers = f"{one['median']:9,.0f} ({one['min']:,.0f} - {one['max']:,.0f}) {one['unit']}"
-        ratio = "" if one["ratio"] is None else f"{one['ratio']:.1f}"
-        verdict = "" if one["target"] is None else f"{one['target']:g} {'met' if one['met'] else 'MISSED'}"
-        print(f"{numbers:<40} {ratio:>5}  {verdict:<11}  {one['what']}")
-    print("\n".join(notes))
-    if options.json:
-        size = {"n_cores": N_CORES, "n_objects": options.n_objects, "repeat": options.repeat}
-        options.json.write_text(
-            json.dumps({"benchmark": "ingest", **size, "rows": rows, "notes": notes}, indent=1) + "\n"
-        )
+    report("ingest", rows, options.json, notes, n_objects=options.n_objects, repeat=options.repeat)
 
 
 if __name__ == "__main__":

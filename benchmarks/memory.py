@@ -9,6 +9,7 @@ Each stage runs by its command with one worker process on a small simulated surv
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ TRAINING_OBJECTS = 1024
 
 def main() -> None:
     """Measure ingest, training and scoring; print and write."""
-    from swimmy_scale.memory import ingest_memory_bytes, score_memory_bytes, train_memory_bytes
+    from swimmy_scale.memory import ingest_memory_bytes, numba_memory_bytes, score_memory_bytes, train_memory_bytes
     from swimmy_scale.network import Network
     from swimmy_scale.survey import HSC
 
@@ -42,7 +43,7 @@ def main() -> None:
             drivers.append(measured.peak_bytes("driver") / 2**20)
         bound = bound_bytes / 2**20
         more = {"driver_mib": max(drivers)}
-        rows.append(row(what, "MiB", found, ratio=max(found) / bound, target=bound, met=max(found) <= bound, **more))
+        rows.append(row(what, "MiB", found, target=bound, met=max(found) <= bound, used=max(found) / bound, **more))
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -71,7 +72,10 @@ def main() -> None:
             words = swimmy("score", cutouts, "--model", models / "selected.keras", "--output", scores, "--settings",
                            settings, "--workers", 1)  # fmt: skip
             line(f"scoring, batches of {batch}", score_memory_bytes(HSC, Network(), 1, batch, 256), words, scores)
-    notes = ["target: the bound that is checked before a run; ratio: the share of it that was used"]
+        bound = numba_memory_bytes(HSC, Network(), 256, 256, len(os.sched_getaffinity(0)))
+        line("scoring, scorer: numba", bound, [*words, "--scorer", "numba"], scores)
+    shares = ", ".join(f"{line['what']} {line['used']:.0%}" for line in rows)
+    notes = ["target: the bound that is checked before a run", f"used of it: {shares}"]
     report("memory", rows, options.json, notes, n_objects=N_OBJECTS, repeat=options.repeat)
 
 

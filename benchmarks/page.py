@@ -66,6 +66,11 @@ def targets(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     ]
 
 
+def reached(line: Mapping[str, Any]) -> str:
+    """What a target is compared with: the ratio where there is one, else the value."""
+    return f"{number(line['ratio'])}x" if line["ratio"] is not None else f"{number(line['median'])} {line['unit']}"
+
+
 def _place(name: str) -> tuple[int, str]:
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
@@ -132,7 +137,7 @@ def page(results: Mapping[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for _, line in targets(results):
-        found = number(line["median"]) + (f" {line['unit']}" if line["unit"] else "")
+        found = reached(line)
         text.append(f"| {line['what']} | {found} | {number(line['target'])} | {'met' if line['met'] else 'not met'} |")
     limits = (ROOT / "benchmarks" / "limits.md").read_text()
     for name in sorted(results, key=_place):
@@ -165,7 +170,7 @@ def main() -> None:
     results = load()
     if options.targets:
         for name, line in targets(results):
-            found = f"{number(line['median'])} {line['unit']}".strip()
+            found = reached(line)
             state = "met" if line["met"] else "NOT MET"
             print(f"{name:<12} {line['what']:<78} {found:>16}  target {number(line['target']):<8} {state}")
         return
