@@ -171,7 +171,8 @@ def main() -> None:
         f"a worker was killed while it scored ({time.strftime('%Y-%m-%d', time.gmtime(started))})",
     ]
     facts = {"n_objects": options.n_objects, "n_workers": options.workers, "scorer": options.scorer}
-    report("full", rows_of(made, ran, verified, run, options), options.json, notes, **facts, **counts)
+    name = "full" if options.scorer == "keras" else "full_numba"
+    report(name, rows_of(made, ran, verified, run, options), options.json, notes, **facts, **counts)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,19 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "performance"
-ORDER = ("score_stage", "floors", "ensemble", "ingest", "memory", "tasks", "quantiles", "storage", "full", "scaling")
+ORDER = (
+    "score_stage",
+    "floors",
+    "ensemble",
+    "ingest",
+    "memory",
+    "tasks",
+    "quantiles",
+    "storage",
+    "full",
+    "full_numba",
+    "scaling",
+)
 HEADINGS = {
     "score_stage": "The score stage against simpler ways",
     "floors": "The score stage against its own floors",
@@ -27,6 +39,7 @@ HEADINGS = {
     "quantiles": "Exact thresholds of any number of scores",
     "storage": "How pixels are stored",
     "full": "A whole survey",
+    "full_numba": "The same survey, scorer: numba",
     "scaling": "Workers, batches, chunks and numbers of objects",
     "gpu": "On a GPU",
 }
