@@ -67,7 +67,7 @@ def write_job(folder: Path, model: Path, scorer: str) -> tuple[Path, Path]:
         f"name: full\ncutouts: cutouts.zarr\nmodel: {{path: models/selected.keras, sha256: {sha256}}}\n"
         "sample: {colours: [[g, r, 1.2], [r, z, 1.0]]}\n"
     )
-    site.write_text("swimmy-scale: {kind: local}\n")
+    site.write_text(f"swimmy-scale: {{kind: local, scorer: {scorer}}}\n")
     return job, site
 
 
