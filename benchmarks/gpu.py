@@ -172,10 +172,9 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     from swimmy_scale.sample import Cuts
     from swimmy_scale.scores import Scores
     from swimmy_scale.stages import scoring
-    from swimmy_scale.stages.engine import run_stage
+    from swimmy_scale.stages.engine import SerialWorkers, run_stage
     from swimmy_scale.stages.inputs import ledger_beside
     from swimmy_scale.stages.score import ScoreStage
-    from swimmy_scale.stages.threads import ThreadWorkers
 
     if options.allow_cpu:
         swimmy_scale.scorer.has_gpu = lambda: True
@@ -193,10 +192,10 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         output = folder / f"scores-{repeat}.zarr"
         work = ScoreStage(ledger_beside(output, "score"), store.path, output, how, Cuts())
         started = time.perf_counter()
-        run_stage(work, lambda *_: contextlib.nullcontext(ThreadWorkers(options.tasks_at_once)), Silent())
+        run_stage(work, lambda *_: contextlib.nullcontext(SerialWorkers()), Silent())
         seconds = time.perf_counter() - started
         rates.append(store.n_objects / seconds)
-        shares.append({what: spent / seconds / options.tasks_at_once for what, spent in scorer.seconds.items()})
+        shares.append({what: spent / seconds for what, spent in scorer.seconds.items()})
     np.save(folder / "device.npy", Scores(output).read("score", 0, options.n_compared))
     return {"rates": rates, "shares": shares, "batch_size": scorer.batch_size}
 
@@ -273,7 +272,7 @@ def result(name: str | None, run: dict[str, Any], cpu: dict[str, Any], options: 
     ]
     notes = [
         f"{len(os.sched_getaffinity(0))} cores, partitions of {options.partition_objects} objects, "
-        f"{options.tasks_at_once} at once, batches of {run['batch_size']}, {options.repeat} runs; "
+        f"batches of {run['batch_size']}, {options.repeat} runs; "
         "the compilation is not in the time.",
         f"Scores compared with NumPy and TensorFlow on the CPU for {cpu['n_compared']} objects.",
     ]
@@ -290,7 +289,6 @@ def main() -> None:
     parser.add_argument("--n-objects", type=int, default=262_144, help="82 kB each, on disk and in the page cache")
     parser.add_argument("--partition-objects", type=int, default=16_384)
     parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--tasks-at-once", type=int, default=2)
     parser.add_argument("--n-compared", type=int, default=8192, help="objects that are scored on the CPU as well")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--allow-cpu", action="store_true", help="run the GPU's code on a CPU where there is no GPU")

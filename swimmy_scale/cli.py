@@ -240,9 +240,10 @@ def ingest_command(
     source = CatalogueSource(
         catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
     )
-    _, pool = worker_pool(n_workers)
+    number, pool = worker_pool(n_workers)
+    settings = load_settings(settings_path)
     with Watch() as watch:
-        done = single.ingest(section, source, output.absolute(), load_settings(settings_path), pool, watch)
+        done = single.ingest(section, source, output.absolute(), settings, pool, watch, local_limits(number))
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -260,9 +261,10 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     Example:
       swimmy-scale train cutouts.zarr --output models/
     """
-    _, pool = worker_pool(n_workers)
+    number, pool = worker_pool(n_workers)
+    settings = load_settings(settings_path)
     with Watch() as watch:
-        done = single.train(cutouts.absolute(), output.absolute(), load_settings(settings_path), pool, watch)
+        done = single.train(cutouts.absolute(), output.absolute(), settings, pool, watch, local_limits(number))
     choice = done.details["selected"]
     click.echo(f"{output / 'selected.keras'}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f}")
 
@@ -307,7 +309,7 @@ def score_command(
     scoring = single.recorded_scoring(paths, cutouts, settings, sha256s, threads_each(number))
     scoring = replace(scoring, scorer=scorer)
     with Watch() as watch:
-        done = single.score(cutouts, scoring, output.absolute(), settings, pool, watch)
+        done = single.score(cutouts, scoring, output.absolute(), settings, pool, watch, local_limits(number))
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -364,8 +366,8 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
         if site is not None and site.is_slurm:
-            n_threads = min(group.n_threads for group in site.groups_for(site.section.scorer == "keras"))
-            limits, session = site.memory_limits, slurm_session(site, output, watch)
+            n_threads, limits = site.scoring_threads, site.memory_limits
+            session = slurm_session(site, output, watch)
         else:
             number, pool = worker_pool(site.section.workers if site else n_workers)
             n_threads, limits, session = scoring_threads(job, number), local_limits(number), local_session(pool)

@@ -21,7 +21,10 @@ from swimmy_scale.survey import HSC, FloatArray, Survey
 FORMAT_VERSION = 1
 AnyArray = npt.NDArray[Any]
 # Names that the coordinates need, and ``scores.zarr`` and the candidate catalogue, to which kept columns go on.
-RESERVED = {"band", "y", "x", "level", "score", "residual", "in_sample", "threshold", "candidate", "bands"}
+RESERVED = {
+    *("band", "y", "x", "level", "model", "score", "residual", "combined_score", "combined_residual"),
+    *("in_sample", "threshold", "candidate", "bands"),
+}
 
 
 def quarantine_attrs() -> dict[str, Any]:

@@ -10,26 +10,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.network import Network
+from swimmy_scale.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
 from swimmy_scale.survey import Survey
 
 MIB = 1 << 20
 FLOAT32_BYTES = 4
 
-READER_BYTES = 560 * MIB
+READER_BYTES = 448 * MIB
 """Python with Dask, Zarr and Astropy, and what they keep after the first partition."""
 
 KERAS_BYTES = 1536 * MIB
 """The same with TensorFlow and a model, before the first batch."""
 
-INGEST_COPIES = 3.0
-"""Arrays as large as a partition that ingest holds at its peak."""
+INGEST_COPIES = 2.25
+"""Arrays as large as a partition that ingest holds at its peak. A coadd that is compressed comes on top: it is read
+whole."""
 
 NUMBA_BATCH_OBJECTS = 8
 """Objects that the numba scorer takes through the network together, in each thread."""
 
 BLOCKS_IN_FLIGHT = 5
 """Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
+
+MODEL_BYTES = 64 * MIB
+"""What each more model takes in a scoring process."""
 
 GRADIENT_COPIES = 4
 """Arrays as large as a batch's activations that training holds: activations, their gradients, and workspace."""
@@ -74,7 +78,8 @@ def score_memory_bytes(
     Beside a GPU the activations lie in the GPU's own memory, which is not counted here.
     """
     block_objects = max(batch_size, chunk_objects)
-    batch = 0 if on_gpu else n_models * batch_size * activation_bytes(network)
+    # Models follow one another, so that the activations of one are there at a time.
+    batch = 0 if on_gpu else batch_size * activation_bytes(network) + (n_models - 1) * MODEL_BYTES
     return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
@@ -121,3 +126,43 @@ class MemoryLimits:
                 f"{what} needs up to {needed_bytes / MIB:,.0f} MiB a process; {self.where} gives it "
                 f"{limit_bytes / MIB:,.0f} MiB. {remedy}, or {self.remedy}."
             )
+
+
+def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -> None:
+    """See that an ingesting process has memory for its partition.
+
+    Raises
+    ------
+    SwimmyError
+        When it has less, with both numbers.
+    """
+    needed = ingest_memory_bytes(survey, partition_objects)
+    what = f"ingest of {partition_objects} objects a partition"
+    limits.check(what, needed, False, "Make storage.partition_objects smaller")
+
+
+def check_score(
+    limits: MemoryLimits,
+    survey: Survey,
+    network: Network,
+    n_models: int,
+    batch_size: int | None,
+    chunk_objects: int,
+    scorer: str,
+    n_threads: int = 1,
+) -> None:
+    """See that a scoring process has memory for its batches.
+
+    Raises
+    ------
+    SwimmyError
+        When it has less, with both numbers.
+    """
+    on_gpu = limits.on_gpu and scorer == "keras"
+    batch_size = batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
+    if scorer == "numba":
+        needed = numba_memory_bytes(survey, network, batch_size, chunk_objects, n_threads)
+    else:
+        needed = score_memory_bytes(survey, network, n_models, batch_size, chunk_objects, on_gpu)
+    what = f"scoring {batch_size} objects a batch"
+    limits.check(what, needed, scorer == "keras", "Make score.batch_size smaller")

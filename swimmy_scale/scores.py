@@ -30,8 +30,8 @@ FORMAT_VERSION = 1
 AnyArray = npt.NDArray[Any]
 # Rows that are read or written at once where a whole column would grow with the survey.
 BLOCK_OBJECTS = 1 << 18
-# Below this the sample's scores lie in memory (20 bytes an object and model); above it they are counted in two passes.
-IN_MEMORY_OBJECTS = 20_000_000
+# Objects times models of which ranks can be taken: all scores of the sample lie in memory for it, 20 bytes each.
+RANKED_OBJECTS = 20_000_000
 SELECTED = ("level", "threshold", "candidate")
 COMBINED = ("combined_score", "combined_residual")
 

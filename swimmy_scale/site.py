@@ -163,7 +163,7 @@ class SiteSection(Section):
     kind : str
         ``local`` (this machine) or ``slurm``.
     workers : int, optional
-        Processes on this machine; only for ``local``. Default: one a core.
+        Processes on this machine; only for ``local``. Default: one a core, as far as memory goes.
     groups : dict of str to GroupSection
         Only for ``slurm``; each is described under its name in ``jobqueue``.
     scheduler_interface : str, optional
@@ -255,6 +255,11 @@ class Site:
         where there is but one kind."""
         chosen = tuple(group for group in self.groups if bool(group.gpus) == wants_gpu)
         return chosen or self.groups
+
+    @property
+    def scoring_threads(self) -> int:
+        """Threads of a scoring process: of the leanest group that scores."""
+        return min(group.n_threads for group in self.groups_for(self.section.scorer == "keras"))
 
     @property
     def memory_limits(self) -> MemoryLimits:

@@ -160,7 +160,8 @@ def test_each_model_scores_as_it_does_alone(reference: Path, tmp_path: Path) -> 
     score, residual = together.read("score"), together.read("residual")
     assert score.shape == residual.shape == (together.n_objects, N_MODELS, 5)
     ensemble = manifest_of(reference)["ensemble"]
-    assert together.read("model").tolist() == [item["sha256"][:12] for item in ensemble]
+    assert together.read("model").tolist() == [str(k) for k in range(len(ensemble))]
+    assert together.attrs["model_sha256"] == [item["sha256"] for item in ensemble]
     assert together.attrs["model_sha256"] == [item["sha256"] for item in ensemble]
     for which, item in enumerate(ensemble):
         path, cutouts = reference / "models" / item["file"], reference / "cutouts.zarr"
@@ -311,7 +312,7 @@ def test_a_selection_that_was_ended_between_its_writes_is_made_whole(copied: Pat
 def test_ranks_that_do_not_fit_in_memory(
     copied: Path, survey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(combine, "IN_MEMORY_OBJECTS", 3 * 240 - 1)
+    monkeypatch.setattr(combine, "RANKED_OBJECTS", 3 * 240 - 1)
     message = (
         r"ranks of 240 objects and 3 models .* and 239 objects is the limit .* Set select.combine to mean or median"
     )
@@ -324,7 +325,7 @@ def test_ranks_that_do_not_fit_in_memory(
     with pytest.raises(SwimmyError, match=r"cutouts.zarr: " + message):
         run_serially(job, tmp_path / "refused")
     assert not (tmp_path / "refused/models").exists(), "before anything is trained"
-    monkeypatch.setattr(combine, "IN_MEMORY_OBJECTS", 3 * 240)
+    monkeypatch.setattr(combine, "RANKED_OBJECTS", 3 * 240)
     select(copied / "scores.zarr", copied / "selection", LEVELS, ("fits",), combine="rank")
 
 

@@ -85,7 +85,7 @@ def test_opened_store_knows_its_survey(tmp_path: Path) -> None:
     "name",
     [
         *("ra", "image", "sample_class", "quarantine_code", "band", "y", "level"),  # its own
-        *("score", "residual", "in_sample", "threshold", "candidate"),  # of scores.zarr
+        *("score", "residual", "in_sample", "threshold", "candidate", "model", "combined_score"),  # of scores.zarr
         *("bands", "score_g", "residual_i"),  # of the candidate catalogue
     ],
 )

@@ -20,6 +20,7 @@ from swimmy_scale.memory import (
     BLOCKS_IN_FLIGHT,
     KERAS_BYTES,
     MIB,
+    MODEL_BYTES,
     MemoryLimits,
     activation_bytes,
     cutout_bytes,
@@ -30,8 +31,9 @@ from swimmy_scale.memory import (
 )
 from swimmy_scale.network import BATCH_OBJECTS, Network
 from swimmy_scale.progress import Watch
+from swimmy_scale.receipts import Parts
 from swimmy_scale.stages.engine import run_stage
-from swimmy_scale.stages.run import Run, check_inputs
+from swimmy_scale.stages.run import Run, check_inputs, freeze_inputs
 from swimmy_scale.survey import HSC
 
 
@@ -54,7 +56,7 @@ def test_bounds_grow_with_what_is_held_at_once() -> None:
     assert train_memory_bytes(HSC, network, 1000, 32) - train_memory_bytes(HSC, network, 0, 32) == 1250 * cutout
     one = score_memory_bytes(HSC, network, 1, 256, 256)
     assert one == KERAS_BYTES + BLOCKS_IN_FLIGHT * 256 * cutout + 256 * activations
-    assert score_memory_bytes(HSC, network, 5, 256, 256) - one == 4 * 256 * activations
+    assert score_memory_bytes(HSC, network, 5, 256, 256) - one == 4 * MODEL_BYTES
     assert score_memory_bytes(HSC, network, 1, 256, 1024) - one == BLOCKS_IN_FLIGHT * 768 * cutout
 
 
@@ -95,8 +97,37 @@ def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path
     limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml", "buy more")
     stages = Run(tmp_path / "run", load_job(job, Job), 1, limits).stages()
     run_stage(next(stages), Serial(), Watch())
-    with pytest.raises(SwimmyError, match=r"training on \d+ objects needs .* Lower train.max_objects, or buy more"):
+    expected = r"training on \d+ objects needs .* Lower train.max_objects in a new run.*, or buy more"
+    with pytest.raises(SwimmyError, match=expected):
         next(stages).plan()
+
+
+def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> None:
+    """Its remedy would else be refused as another job."""
+    small = MemoryLimits(1 << 50, 1 << 50, "site.yaml", "buy more")
+    for batch_size, fits in ((10**9, False), (64, True)):
+        job = load_job(write_job(tmp_path / "job.yaml", survey, score={"batch_size": batch_size}), Job)
+        run = Run(tmp_path / "run", job, 1, small)
+        if not fits:
+            with pytest.raises(SwimmyError, match=r"Make score\.batch_size smaller"):
+                freeze_inputs(run)
+        else:
+            freeze_inputs(run)
+        assert (tmp_path / "run" / "job.yaml").exists() == fits
+
+
+@pytest.mark.parametrize("stage", ["ingest", "score", "picture"])
+def test_what_is_finished_needs_no_memory(tmp_path: Path, survey: Path, stage: str) -> None:
+    job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
+    nothing = MemoryLimits(0, 0, "site.yaml", "buy more")
+    run = Run(tmp_path / "run", job, 1, nothing)
+    for name in ("ingest", "score", "picture"):
+        if name != stage:
+            run.ledger(name).finish("all", Parts(), [])
+    with pytest.raises(SwimmyError, match={"ingest": "ingest of", "score": "scoring", "picture": "the picture"}[stage]):
+        check_inputs(run)
+    run.ledger(stage).finish("all", Parts(), [])
+    check_inputs(run)
 
 
 PEAK = """
@@ -144,5 +175,5 @@ def test_no_more_workers_than_memory_by_default(
 
 def test_a_gpus_activations_are_not_the_hosts() -> None:
     host, gpu = (score_memory_bytes(HSC, Network(), 2, 2048, 256, on_gpu) for on_gpu in (False, True))
-    assert host - gpu == 2 * 2048 * activation_bytes(Network())
+    assert host - gpu == 2048 * activation_bytes(Network()) + MODEL_BYTES
     assert numba_memory_bytes(HSC, Network(), 256, 256, 4) < gpu

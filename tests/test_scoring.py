@@ -1,10 +1,8 @@
-"""Blocks of a store on their way to a scorer, and several tasks at once, with a scorer that needs no network."""
+"""Blocks of a store on their way to a scorer that needs no network."""
 
 from __future__ import annotations
 
 import threading
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +14,10 @@ from hypothesis import strategies as st
 from swimmy_scale.cutouts import Cutouts, cutouts_layout, decode_in_own_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
-from swimmy_scale.progress import Watch
-from swimmy_scale.receipts import Ledger, Receipt, digest_file, task_name
-from swimmy_scale.sample import Cuts
+from swimmy_scale.receipts import Receipt, task_name
 from swimmy_scale.stages import scoring
-from swimmy_scale.stages.engine import SerialWorkers, Task, run_stage
 from swimmy_scale.stages.inputs import ledger_beside
-from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.scoring import Model, Scoring, score_rows
-from swimmy_scale.stages.threads import ThreadWorkers
 from swimmy_scale.store import create, write_partition
 from swimmy_scale.survey import Survey
 
@@ -185,64 +178,3 @@ def test_decoding_in_own_threads_finds_damage_and_absence(tmp_path):
         shard.unlink()
         with pytest.raises(SwimmyError, match=r"image\[0:4\] is damaged or incomplete"):
             Cutouts(path).images(0, 4)
-
-
-# --- several tasks at once -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """A stage whose tasks wait for each other, two by two."""
-
-    perform: object
-    probe: None = None
-    wants_gpu: bool = True
-
-
-def tasks(tmp_path, n):
-    ledger = Ledger(tmp_path, tmp_path, "score")
-    return [Task(ledger, index, "identity", 1) for index in range(n)]
-
-
-def test_several_tasks_at_once_write_the_same_bytes_as_one_after_the_other(store, tmp_path, monkeypatch):
-    model = tmp_path / "model.keras"
-    model.write_bytes(b"weights")
-    how = Scoring((Model(model, digest_file(model)),), Network(2, 16), None, 1)
-    written = []
-    for name, workers in (("serial", SerialWorkers()), ("threads", ThreadWorkers(3))):
-        scorer = AheadScorer(8)
-        monkeypatch.setattr(scoring, "scorer_for", lambda *_, scorer=scorer: scorer)
-        output = tmp_path / name / "scores.zarr"
-        cuts = Cuts(use_depth=False, flags=(), colours=())
-        stage = ScoreStage(ledger_beside(output, "score"), store.path, output, how, cuts)
-        with Watch() as watch:
-            receipt = run_stage(stage, lambda *_, workers=workers: nullcontext(workers), watch)
-        assert receipt.details["n_scored"] == N_OBJECTS
-        files = {path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
-        written.append((receipt.data_digest, files))
-    assert written[0] == written[1]
-
-
-def test_two_tasks_run_at_a_time_and_receipts_keep_their_order(tmp_path):
-    both = threading.Barrier(2, timeout=60)
-
-    def perform(task):
-        both.wait()  # breaks where there are not two
-        return Receipt("score", task.name, task.identity)
-
-    names = [receipt.name for receipt in ThreadWorkers(2).map(Meeting(perform), tasks(tmp_path, 6))]
-    assert names == [f"{index:06d}" for index in range(6)]
-
-
-def test_a_task_that_fails_ends_the_rest(tmp_path):
-    begun = []
-
-    def perform(task):
-        begun.append(task.index)
-        if task.index == 1:
-            raise SwimmyError("partition 1 is damaged")
-        return Receipt("score", task.name, task.identity)
-
-    with pytest.raises(SwimmyError, match="partition 1 is damaged"):
-        list(ThreadWorkers(1).map(Meeting(perform), tasks(tmp_path, 40)))
-    assert max(begun) < 5

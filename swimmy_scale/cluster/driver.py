@@ -19,7 +19,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job
 from swimmy_scale.receipts import driver_lock, write_atomically
 from swimmy_scale.site import Site
-from swimmy_scale.stages.run import Run, check_inputs, freeze_job
+from swimmy_scale.stages.run import Run, freeze_inputs
 
 
 class TimeIsUpError(BaseException):
@@ -122,8 +122,15 @@ class Submission:
             )
         scripts = self.scripts()
         with driver_lock(self.run / "log", self.run):
-            freeze_job(self.run, self.job)
-            check_inputs(Run(self.run, self.job, 1, self.site.memory_limits, self.site.section.scorer))
+            freeze_inputs(
+                Run(
+                    self.run,
+                    self.job,
+                    self.site.scoring_threads,
+                    self.site.memory_limits,
+                    self.site.section.scorer,
+                )
+            )
             write_scripts(self.site, places)
             write_atomically(places.jobs / "site.yaml", self.site.path.read_bytes())
             write_atomically(places.script("driver"), scripts[places.script("driver")].encode())

@@ -9,7 +9,7 @@ import numpy as np
 
 from swimmy_scale.ensemble import Rule, mean, mean_rank, median, ordered
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.scores import COMBINED, IN_MEMORY_OBJECTS, Scores, model_block_objects, write_combined
+from swimmy_scale.scores import COMBINED, RANKED_OBJECTS, Scores, model_block_objects, write_combined
 from swimmy_scale.survey import FloatArray
 
 # What combined_score and combined_residual are, for people who open the store.
@@ -36,7 +36,7 @@ def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None
     SwimmyError
         When ranks of so many objects do not fit, naming the store ``path``.
     """
-    limit = IN_MEMORY_OBJECTS // n_models
+    limit = RANKED_OBJECTS // n_models
     if rule == "rank" and n_models > 1 and n_objects > limit:
         raise SwimmyError(
             f"{path}: ranks of {n_objects:,} objects and {n_models} models need all scores of the sample in memory, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -172,8 +173,9 @@ class IngestStage:
             listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
         else:
             kind = section.kind
-            # Threads wait for disks, and unpack gzip, at once.
-            with ThreadPoolExecutor() as threads:
+            # Threads wait for disks, and unpack gzip, at once. What one of them hides of warnings, and the others then
+            # restore in another order, ends with them.
+            with warnings.catch_warnings(), ThreadPoolExecutor() as threads:
                 listings = list(
                     threads.map(lambda path: list_source(path, self.survey, kind), expand_sources(section.sources))
                 )

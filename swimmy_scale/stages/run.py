@@ -16,8 +16,8 @@ from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
-from swimmy_scale.memory import MemoryLimits, ingest_memory_bytes, numba_memory_bytes, score_memory_bytes
-from swimmy_scale.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
+from swimmy_scale.memory import KERAS_BYTES, MemoryLimits, check_ingest, check_score
+from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.site import ScorerName
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
@@ -33,7 +33,7 @@ from swimmy_scale.stages.train import TrainStage
 
 STAGES = ("ingest", "train", "score", "select", "picture")
 PROVENANCE_VERSION = 1
-PACKAGES = ("astropy", "dask", "distributed", "keras", "numpy", "tensorflow", "xarray", "zarr")
+PACKAGES = ("astropy", "dask", "distributed", "keras", "numba", "numpy", "scipy", "tensorflow", "xarray", "zarr")
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ def run_status(directory: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def freeze_job(directory: Path, job: Job) -> None:
-    """Write ``job.yaml`` once; a run directory belongs to one job.
+def holds_job(directory: Path, job: Job) -> bool:
+    """Whether a run directory holds this job already; a run directory belongs to one job.
 
     Raises
     ------
@@ -210,20 +210,33 @@ def freeze_job(directory: Path, job: Job) -> None:
     """
     path = directory / "job.yaml"
     ledger = Ledger(directory / "receipts", directory, "job")
-    text = dump_job(job)
     receipt = ledger.read(FINISHED)
-    if receipt is not None and ledger.valid(FINISHED, receipt.identity) is not None:
-        frozen = parse_job(path.read_text(), path, Job)
-        # As text, because a limit that is NaN does not equal itself.
-        differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
-        if differ:
-            raise SwimmyError(
-                f"{directory} holds another job: {', '.join(differ)} differ from {path}. "
-                "Choose another --output, or give the job that it was made with."
-            )
-        return
-    commit.write_atomically(path, text.encode())
-    ledger.finish(commit.digest_json(text), Parts(), [path])
+    if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
+        return False
+    frozen = parse_job(path.read_text(), path, Job)
+    # As text, because a limit that is NaN does not equal itself.
+    differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
+    if differ:
+        raise SwimmyError(
+            f"{directory} holds another job: {', '.join(differ)} differ from {path}. "
+            "Choose another --output, or give the job that it was made with."
+        )
+    return True
+
+
+def freeze_job(directory: Path, job: Job) -> None:
+    """Write ``job.yaml`` once.
+
+    Raises
+    ------
+    SwimmyError
+        When the directory holds another job.
+    """
+    if not holds_job(directory, job):
+        text = dump_job(job)
+        commit.write_atomically(directory / "job.yaml", text.encode())
+        ledger = Ledger(directory / "receipts", directory, "job")
+        ledger.finish(commit.digest_json(text), Parts(), [directory / "job.yaml"])
 
 
 def write_provenance(run: Run) -> None:
@@ -242,6 +255,7 @@ def write_provenance(run: Run) -> None:
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "job_sha256": commit.digest_json(dump_job(run.job)),
         "model_sha256": run.scoring.sha256,
+        "scorer": run.scorer,
         "stages": digests,
     }
     identity = commit.digest_json(content)
@@ -286,40 +300,51 @@ def check_inputs(run: Run) -> None:
     for model in job.weights:
         check_model(model.path, model.sha256)
     check_memory(run)
+
+
+def freeze_inputs(run: Run) -> None:
+    """Freeze the job, and keep a copy of the thresholds that it carries over, once all that it names is there.
+
+    Raises
+    ------
+    SwimmyError
+        When the directory belongs to another job, or something that the job names is missing or does not fit.
+    """
+    holds_job(run.directory, run.job)
+    # A job that cannot be done is not frozen: else its mended form would be another job.
+    check_inputs(run)
+    freeze_job(run.directory, run.job)
+    job = run.job
     if job.select.thresholds_from is not None:
         carried = keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
         carried.check(job.n_models, job.select.combine)
 
 
 def check_memory(run: Run) -> None:
-    """See that worker processes have the memory that their tasks will need; training is checked once its size is known.
+    """See that worker processes have the memory that their tasks will need, but for stages that are finished.
+
+    Training is checked once its size is known, when its stage begins.
 
     Raises
     ------
     SwimmyError
         When they have less, with both numbers.
     """
-    job = run.job
-    if run.limits is None:
+    job, limits = run.job, run.limits
+    if limits is None:
         return
-    survey, storage = job.survey, job.storage
-    if job.cutouts is None:
-        needed = ingest_memory_bytes(survey, storage.partition_objects)
-        remedy = "Make storage.partition_objects smaller"
-        run.limits.check(f"ingest of {storage.partition_objects} objects a partition", needed, False, remedy)
-        chunk_objects = storage.chunk_objects
-    else:
+    survey, chunk_objects = job.survey, job.storage.chunk_objects
+    if job.cutouts is not None:
         store = Cutouts(job.cutouts)
         survey, chunk_objects = store.survey, store.chunk_objects
+    elif run.ledger("ingest").read(FINISHED) is None:
+        check_ingest(limits, survey, job.storage.partition_objects)
     network = Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **job.network.model_dump())
-    on_gpu = run.limits.on_gpu and run.scorer == "keras"
-    batch_size = job.score.batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
-    if run.scorer == "numba":
-        needed = numba_memory_bytes(survey, network, batch_size, chunk_objects, run.n_threads)
-    else:
-        needed = score_memory_bytes(survey, network, job.n_models, batch_size, chunk_objects, on_gpu)
-    remedy = "Make score.batch_size smaller"
-    run.limits.check(f"scoring {batch_size} objects a batch", needed, run.scorer == "keras", remedy)
+    if run.ledger("score").read(FINISHED) is None:
+        check_score(limits, survey, network, job.n_models, job.score.batch_size, chunk_objects, run.scorer,
+                    run.n_threads)  # fmt: skip
+    if run.ledger("picture").read(FINISHED) is None:
+        limits.check("the picture's reconstructions", KERAS_BYTES, True, "Nothing else would do")
 
 
 def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
@@ -343,8 +368,7 @@ def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
     with commit.driver_lock(run.directory / "log", run.directory):
         # Before anything of ours writes: it must not take a file that is being written for one that was left.
         sweep(run.directory)
-        freeze_job(run.directory, run.job)
-        check_inputs(run)
+        freeze_inputs(run)
         with session() as workers:
             for stage in run.stages():
                 run_stage(stage, workers, watcher)

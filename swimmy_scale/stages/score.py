@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +19,9 @@ from swimmy_scale.receipts import Ledger, Parts, Receipt
 from swimmy_scale.sample import CutCount, Cuts, merge_counts
 from swimmy_scale.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Task, Tasks
+from swimmy_scale.stages.engine import Task, Tasks, log
 from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
-from swimmy_scale.stages.scoring import Scoring, score_rows
+from swimmy_scale.stages.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
 
 
@@ -88,6 +89,7 @@ def score_partition(task: ScoreTask) -> Receipt:
             "n_scored": int((code == 0).sum()),
             "n_quarantined": int((code != 0).sum()),
             "cuts": [asdict(count) for count in counts],
+            "computed_by": computed_by(task.scoring, store.survey),
             "quarantined": [
                 [lo + row, int(object_id[row]), int(code[row]), "", "", reason]
                 for row, reason in sorted(reasons.items())
@@ -165,7 +167,8 @@ class ScoreStage:
                 "scorer": self.scoring.scorer,
                 "simulated": bool(store.attrs.get("simulated", False)),
             },
-            tuple(model.name for model in self.scoring.models) if len(self.scoring.models) > 1 else (),
+            # Numbers, in the order of model_sha256: digests change when a training is repeated on another machine.
+            tuple(str(k) for k in range(len(self.scoring.models))) if len(self.scoring.models) > 1 else (),
         )
 
     def renew_metadata(self) -> None:
@@ -211,11 +214,19 @@ class ScoreStage:
         """Add up what the partitions counted."""
         files = create(self.scores, self._layout(Cutouts(self.cutouts)))
         parts, n_scored, n_quarantined, counts = Parts(), 0, 0, list[CutCount]()
+        kinds = Counter[str]()
         for receipt in parts.count(receipts):
             n_scored += int(receipt.details["n_scored"])
             n_quarantined += int(receipt.details["n_quarantined"])
             found = [CutCount(**count) for count in receipt.details["cuts"]]
             counts = merge_counts([counts, found]) if counts else found
+            kinds[receipt.details.get("computed_by", "an older version")] += receipt.n_objects
+        if len(kinds) > 1:
+            said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
+            log.warning(
+                f"{self.scores}: scored {said}; scores of unlike kinds differ in their last digits. For scores of one "
+                f"kind remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
+            )
         return self.ledger.finish(
             self.identity,
             parts,
@@ -223,6 +234,7 @@ class ScoreStage:
             [file for file in files if file != self.scores / "zarr.json"],
             {
                 "n_scored": n_scored,
+                "computed_by": dict(sorted(kinds.items())),
                 "n_quarantined": n_quarantined,
                 "cuts": [asdict(count) for count in counts],
             },

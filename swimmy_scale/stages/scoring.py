@@ -11,13 +11,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise, starmap
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.cutouts import Cutouts, decode_in_own_threads
 from swimmy_scale.network import BATCH_OBJECTS, Network
+from swimmy_scale.site import ScorerName
 from swimmy_scale.survey import FloatArray, Survey
 
 BLOCKS_AHEAD = 2
@@ -41,11 +42,6 @@ class Model:
     path: Path
     sha256: str
 
-    @property
-    def name(self) -> str:
-        """What ``scores.zarr`` calls it: the first digits of its digest."""
-        return self.sha256[:12]
-
 
 @dataclass(frozen=True)
 class Scoring:
@@ -57,7 +53,8 @@ class Scoring:
         All of one network; scored in one pass over the pixels.
     network : Network
     batch_size : int or None
-        Objects of one model call; changes speed and memory only. None leaves it to the scorer.
+        Objects of one model call; changes speed and memory only (on a GPU the last digits, too). None leaves it to
+        the scorer.
     n_threads : int
         Threads of each worker; they change the speed only.
     scorer : str
@@ -68,7 +65,7 @@ class Scoring:
     network: Network
     batch_size: int | None
     n_threads: int
-    scorer: Literal["keras", "numba"] = "keras"
+    scorer: ScorerName = "keras"
 
     @property
     def sha256(self) -> str | list[str]:
@@ -127,6 +124,12 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
     if scorer.fused:
         decode_in_own_threads()
     return scorer
+
+
+def computed_by(scoring: Scoring, survey: Survey) -> str:
+    """What computes in this process: scores of unlike kinds differ in their last digits."""
+    scorer = scorer_for(scoring, survey)
+    return "GPU" if isinstance(scorer, BlocksScorer) and scorer.fused else f"CPU ({scoring.scorer})"
 
 
 def score_rows(

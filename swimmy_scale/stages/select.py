@@ -31,13 +31,17 @@ from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.scores import IN_MEMORY_OBJECTS, Scores, write_selection
+from swimmy_scale.scores import Scores, write_selection
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.survey import BoolArray
 
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
+
+
+# Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes.
+IN_MEMORY_OBJECTS = 4_000_000
 
 
 def sample_thresholds(

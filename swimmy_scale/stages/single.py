@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from swimmy_scale import receipts as commit
+from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Settings, TrainSection
+from swimmy_scale.memory import MemoryLimits, check_ingest, check_score
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import Receipt
 from swimmy_scale.stages.engine import Watcher, WorkersFor, run_stage
@@ -29,9 +31,11 @@ def ingest(
     settings: Settings,
     workers: WorkersFor,
     watcher: Watcher,
+    limits: MemoryLimits,
 ) -> Receipt:
     """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
     ledger = ledger_beside(output, "ingest")
+    check_ingest(limits, settings.survey, settings.storage.partition_objects)
     with commit.driver_lock(ledger.folder, output):
         stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
         receipt = run_stage(stage, workers, watcher)
@@ -39,7 +43,9 @@ def ingest(
     return receipt
 
 
-def train(cutouts: Path, output: Path, settings: Settings, workers: WorkersFor, watcher: Watcher) -> Receipt:
+def train(
+    cutouts: Path, output: Path, settings: Settings, workers: WorkersFor, watcher: Watcher, limits: MemoryLimits
+) -> Receipt:
     """Train on ``cutouts``; weights, ``selected.keras`` and ``manifest.json`` go to ``output``."""
     section = settings.train or TrainSection()
     ledger = ledger_beside(output, "train")
@@ -56,6 +62,7 @@ def train(cutouts: Path, output: Path, settings: Settings, workers: WorkersFor, 
             max_objects=section.max_objects,
             n_threads=section.n_threads,
             n_models=settings.score.n_models,
+            limits=limits,
         )
         return run_stage(stage, workers, watcher)
 
@@ -137,8 +144,12 @@ def score(
     settings: Settings,
     workers: WorkersFor,
     watcher: Watcher,
+    limits: MemoryLimits,
 ) -> Receipt:
     """Score ``cutouts`` into ``output``."""
+    store = Cutouts(cutouts)
+    check_score(limits, store.survey, scoring.network, len(scoring.models), scoring.batch_size, store.chunk_objects,
+                scoring.scorer, scoring.n_threads)  # fmt: skip
     ledger = ledger_beside(output, "score")
     with commit.driver_lock(ledger.folder, output):
         stage = ScoreStage(

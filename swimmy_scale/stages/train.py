@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -54,16 +54,10 @@ def training_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...], max_obje
     SwimmyError
         When there is no such object.
     """
-    rule = SampleRule.of(store, cuts)
     chosen, n_usable = [], 0
-    for lo in range(0, store.n_objects, store.partition_objects):
-        hi = min(lo + store.partition_objects, store.n_objects)
-        usable = store.read("quarantine_code", lo, hi) == 0
-        n_usable += int(usable.sum())
-        wanted, _ = rule.apply(store, lo, hi, usable)
-        if classes:
-            wanted = wanted & np.isin(store.read("sample_class", lo, hi).astype(str), classes)
-        chosen.append(lo + np.flatnonzero(wanted))
+    for part, n_usable_of_part in _candidate_rows(store, cuts, classes):
+        chosen.append(part)
+        n_usable += n_usable_of_part
     rows = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
     if rows.size == 0:
         if n_usable == 0:
@@ -78,6 +72,18 @@ def training_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...], max_obje
     if max_objects is not None and rows.size > max_objects:
         rows = np.sort(np.random.default_rng(seed).choice(rows, max_objects, replace=False))
     return rows
+
+
+def _candidate_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...]) -> Iterator[tuple[Any, int]]:
+    """Of each partition the rows that may be trained on, and how many can be used at all."""
+    rule = SampleRule.of(store, cuts)
+    for lo in range(0, store.n_objects, store.partition_objects):
+        hi = min(lo + store.partition_objects, store.n_objects)
+        usable = store.read("quarantine_code", lo, hi) == 0
+        wanted, _ = rule.apply(store, lo, hi, usable)
+        if classes:
+            wanted = wanted & np.isin(store.read("sample_class", lo, hi).astype(str), classes)
+        yield lo + np.flatnonzero(wanted), int(usable.sum())
 
 
 def training_cubes(store: Cutouts, rows: Any) -> FloatArray:
@@ -203,9 +209,10 @@ class TrainStage:
         if self.limits is None:
             return
         store = Cutouts(self.cutouts)
-        n_objects = len(training_rows(store, self.cuts, self.classes, self.max_objects, self.schedule.seed))
+        n_objects = sum(len(rows) for rows, _ in _candidate_rows(store, self.cuts, self.classes))
+        n_objects = min(n_objects, self.max_objects or n_objects)
         needed = train_memory_bytes(store.survey, self.network, n_objects, self.schedule.batch_size)
-        remedy = "Lower train.max_objects"
+        remedy = "Lower train.max_objects in a new run, which takes this store by `cutouts:`"
         self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
 
     def plan(self) -> Sequence[TrainTask]:
@@ -214,7 +221,7 @@ class TrainStage:
         Raises
         ------
         SwimmyError
-            When there is nothing to train on, or more than a process has memory for.
+            When there is more to train on than a process has memory for.
         """
         self._check_memory()
         identity = self._training
