@@ -73,7 +73,9 @@ def test_the_storage_page_names_what_there_is() -> None:
 
 def test_the_storage_page_has_the_numbers_that_were_measured() -> None:
     page = (ROOT / "docs" / "storage.md").read_text()
-    rows = {row["what"]: row for row in json.loads((ROOT / "benchmarks" / "storage.json").read_text())["rows"]}
+    rows = {
+        row["what"]: row for row in json.loads((ROOT / "benchmarks" / "results" / "storage.json").read_text())["rows"]
+    }
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
     shown = {cell[0]: cell[1:] for cell in cells}
     measured = {}
