@@ -118,13 +118,15 @@ def stage_seconds(run: Path) -> dict[str, float]:
     return {"score": times[-1] - times[0], "partitions": float(len(times))}
 
 
-def rows_of(made: Measured, ran: Measured, verified: Measured, run: Path, options: argparse.Namespace) -> list[Any]:
+def rows_of(
+    made: Measured, ran: Measured, verified: Measured, run: Path, options: argparse.Namespace, resumed: bool
+) -> list[Any]:
     """The lines of the result."""
     n, seconds = options.n_objects, stage_seconds(run)
     size = sum(path.stat().st_size for path in (options.folder / "cutouts.zarr").rglob("*") if path.is_file())
     rate = n * (seconds["partitions"] - 1) / seconds["partitions"] / seconds["score"]
     lines = [
-        ("drawing the survey and writing the cube", "s", made.seconds),
+        *([] if resumed else [("drawing the survey and writing the cube", "s", made.seconds)]),
         ("the whole run: scores, cuts, catalogue, picture", "s", ran.seconds),
         ("of it from the first to the last scored partition", "s", seconds["score"]),
         ("scored, a worker killed and started again meanwhile", "objects/s", rate),
@@ -149,6 +151,7 @@ def main() -> None:
     folder = options.folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     check_disk(folder, options.n_objects)
+    resumed = (folder / "cutouts.zarr").exists()
     arguments = [folder / "bank", folder / "cutouts.zarr", options.n_objects, options.workers]
     made = run_measured([sys.executable, str(Path(__file__).with_name("bank.py")), *map(str, arguments)])
     job, site = write_job(folder, train(folder), options.scorer)
@@ -172,7 +175,7 @@ def main() -> None:
     ]
     facts = {"n_objects": options.n_objects, "n_workers": options.workers, "scorer": options.scorer}
     name = "full" if options.scorer == "keras" else "full_numba"
-    report(name, rows_of(made, ran, verified, run, options), options.json, notes, **facts, **counts)
+    report(name, rows_of(made, ran, verified, run, options, resumed), options.json, notes, **facts, **counts)
 
 
 if __name__ == "__main__":

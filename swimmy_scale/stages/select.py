@@ -40,8 +40,9 @@ from swimmy_scale.survey import BoolArray
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
 
 
-# Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes.
-IN_MEMORY_OBJECTS = 4_000_000
+# Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes, in as
+# much memory for any survey. The numbers are the same.
+IN_MEMORY_OBJECTS = 200_000
 
 
 def sample_thresholds(
