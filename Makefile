@@ -34,14 +34,14 @@ check: setup
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# About five minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
+# About six minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
 RESULTS := benchmarks/results
 bench: setup
-	$(BIN)/python benchmarks/score_stage.py --n-objects 10240 --repeat 2 --json $(RESULTS)/score_stage.json
+	$(BIN)/python benchmarks/score_stage.py --n-objects 8192 --repeat 2 --json $(RESULTS)/score_stage.json
 	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 3 --json $(RESULTS)/floors.json
 	$(BIN)/python benchmarks/ensemble.py --json $(RESULTS)/ensemble.json
 	$(BIN)/python benchmarks/ingest.py --json $(RESULTS)/ingest.json
-	$(BIN)/python benchmarks/tasks.py --n-tasks 3000 --json $(RESULTS)/tasks.json
+	$(BIN)/python benchmarks/tasks.py --n-tasks 10000 --json $(RESULTS)/tasks.json
 	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/page.py --targets

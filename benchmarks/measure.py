@@ -115,6 +115,7 @@ def report(
     content = {
         "benchmark": benchmark,
         "n_cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
         **facts,
         "rows": rows,
         "notes": [*notes],

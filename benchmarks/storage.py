@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from measure import processor
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from swimmy_scale.bit_rounding import round_mantissa
@@ -318,6 +319,7 @@ def report(rows: list[Row], notes: list[str], options: argparse.Namespace) -> No
         content = {
             "benchmark": "storage",
             "n_cores": len(os.sched_getaffinity(0)),
+            "processor": processor(),
             "n_objects": options.n_objects,
             "repeat": options.repeat,
             "rows": rows,

@@ -26,6 +26,9 @@ INGEST_COPIES = 2.25
 """Arrays as large as a partition that ingest holds at its peak. A coadd that is compressed comes on top: it is read
 whole."""
 
+NUMBA_BYTES = 192 * MIB
+"""numba and its compiler."""
+
 NUMBA_BATCH_OBJECTS = 8
 """Objects that the numba scorer takes through the network together, in each thread."""
 
@@ -87,7 +90,7 @@ def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_
     """Bound for a process that scores with the numba scorer; models follow one another in the same memory."""
     block_objects = max(batch_size, chunk_objects)
     batch = n_threads * NUMBA_BATCH_OBJECTS * activation_bytes(network)
-    return READER_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
+    return READER_BYTES + NUMBA_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path
 
 def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> None:
     """Its remedy would else be refused as another job."""
-    small = MemoryLimits(1 << 50, 1 << 50, "site.yaml", "buy more")
+    small = MemoryLimits(1 << 40, 1 << 40, "site.yaml", "buy more")
     for batch_size, fits in ((10**9, False), (64, True)):
         job = load_job(write_job(tmp_path / "job.yaml", survey, score={"batch_size": batch_size}), Job)
         run = Run(tmp_path / "run", job, 1, small)
@@ -121,6 +121,7 @@ def test_what_is_finished_needs_no_memory(tmp_path: Path, survey: Path, stage: s
     job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
     nothing = MemoryLimits(0, 0, "site.yaml", "buy more")
     run = Run(tmp_path / "run", job, 1, nothing)
+    run.directory.mkdir()
     for name in ("ingest", "score", "picture"):
         if name != stage:
             run.ledger(name).finish("all", Parts(), [])

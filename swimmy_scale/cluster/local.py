@@ -34,6 +34,8 @@ SETTINGS = {
     # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
+    # What the scheduler remembers of transitions and events is for debugging; it would grow to hundreds of MB.
+    "distributed.admin.log-length": 1000,
     # Nothing but the TLS port answers: no web server, which would have no password.
     "distributed.worker.http.routes": [],
 }
