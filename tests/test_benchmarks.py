@@ -55,6 +55,7 @@ def test_what_is_not_met_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert (content["n_objects"], content["notes"], content["rows"][0]["median"]) == (7, ["a note"], 2.0)
     text = page.page({"made_up": content})
     assert "| slow | 0.5x | 2 | not met |" in text
+    assert "| score stage on one H200, objects a second | not measured | 50,000 | open |" in text
     assert "| fast | 2 | 1 - 3 | objects/s |  |  |" in text
 
 
