@@ -28,7 +28,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, Schedule
 from swimmy_scale.receipts import digest_file, digest_json, write_atomically, write_json
 from swimmy_scale.survey import FloatArray
-from swimmy_scale.weights import WEIGHTS_MEMBER, read_model_file
+from swimmy_scale.weights import WEIGHTS_MEMBER, misfit, read_model_file
 
 HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -217,8 +217,7 @@ def load(path: Path, network: Network, sha256: str) -> Any:
                 warnings.simplefilter("error", UserWarning)
                 model.load_weights(weights)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SwimmyError(f"{path}: does not hold weights of {network} ({reason}). Give the job's network.") from error
+        raise misfit(path, network, error) from error
     if not all(np.isfinite(value).all() for value in model.get_weights()):
         raise SwimmyError(f"{path}: the model has weights that are missing, NaN or infinite. Train it again.")
     return model

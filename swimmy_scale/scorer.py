@@ -26,6 +26,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.survey import FloatArray, Survey, check_cube
+from swimmy_scale.weights import fold
 
 # isort: split
 import keras
@@ -282,16 +283,12 @@ def _in_batches(
 
 
 def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
-    """Kernel and bias of convolution ``index`` with its batch normalisation folded in.
-
-    gamma (w x + b - mean) / sqrt(variance + epsilon) + beta is again a convolution.
-    """
+    """Kernel and bias of convolution ``index`` with its batch normalisation folded in (see `weights.fold`)."""
     kernel, bias = (np.asarray(value, np.float64) for value in model.get_layer(f"conv_{index}").get_weights())
     if any(layer.name == f"norm_{index}" for layer in model.layers):
         norm = model.get_layer(f"norm_{index}")
-        gamma, beta, mean, variance = (np.asarray(value, np.float64) for value in norm.get_weights())
-        scale = gamma / np.sqrt(variance + norm.epsilon)
-        kernel, bias = kernel * scale, (bias - mean) * scale + beta
+        values = [np.asarray(value, np.float64) for value in norm.get_weights()]
+        kernel, bias = fold(kernel, bias, values, norm.epsilon)
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import numpy.typing as npt
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
 from swimmy_scale.survey import FloatArray
+
+DoubleArray = npt.NDArray[np.float64]
 
 WEIGHTS_MEMBER = "model.weights.h5"
 NORM_EPSILON = 1e-3
@@ -48,11 +51,33 @@ def read_model_file(path: Path, sha256: str) -> bytes:
     return data
 
 
+def misfit(path: Path, network: Network, error: Exception) -> SwimmyError:
+    """What to say of a model file that does not hold the weights of a network."""
+    reason = " ".join(str(error).split())[:300]
+    return SwimmyError(f"{path}: does not hold weights of {network} ({reason}). Give the job's network.")
+
+
+def fold(
+    kernel: DoubleArray, bias: DoubleArray, norm: Sequence[DoubleArray], epsilon: float
+) -> tuple[DoubleArray, DoubleArray]:
+    """Kernel and bias of a convolution with the batch normalisation behind it, float64 as they are given.
+
+    gamma (w x + b - mean) / sqrt(variance + epsilon) + beta is again a convolution.
+
+    Parameters
+    ----------
+    norm : sequence of ndarray of float64, shape (n_out,)
+        gamma, beta, mean and variance. A negative variance gives NaN, and NumPy's warning.
+    """
+    gamma, beta, mean, variance = norm
+    scale = gamma / np.sqrt(variance + epsilon)
+    return kernel * scale, (bias - mean) * scale + beta
+
+
 def folded_weights(path: Path, network: Network, sha256: str) -> list[tuple[FloatArray, FloatArray]]:
     """Kernels and biases of a model file, with the batch normalisation folded in.
 
-    gamma (w x + b - mean) / sqrt(variance + epsilon) + beta is again a convolution. It is computed in float64. The
-    digest is compared before anything is parsed.
+    They are folded in float64 (see `fold`). The digest is compared before anything is parsed.
 
     Parameters
     ----------
@@ -81,8 +106,7 @@ def folded_weights(path: Path, network: Network, sha256: str) -> list[tuple[Floa
         with h5py.File(io.BytesIO(member), "r") as file:
             folded = _folded_layers(file["layers"], network)
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise SwimmyError(f"{path}: does not hold weights of {network} ({reason}). Give the job's network.") from error
+        raise misfit(path, network, error) from error
     if not all(np.isfinite(value).all() for pair in folded for value in pair):
         raise SwimmyError(f"{path}: the model has weights that are missing, NaN or infinite. Train it again.")
     return folded
@@ -99,11 +123,9 @@ def _folded_layers(layers: Any, network: Network) -> list[tuple[FloatArray, Floa
         kernel, bias = _variables(layers, f"conv2d{suffix}", (3, 3, n_in, n_out), (n_out,))
         if index + 1 < n_convolutions:
             norm = _variables(layers, f"batch_normalization{suffix}", *[(n_out,)] * 4)
-            gamma, beta, mean, variance = norm
             # A negative variance, which is no variance, becomes NaN and is refused with the others.
             with np.errstate(invalid="ignore"):
-                scale = gamma / np.sqrt(variance + NORM_EPSILON)
-            kernel, bias = kernel * scale, (bias - mean) * scale + beta
+                kernel, bias = fold(kernel, bias, norm, NORM_EPSILON)
         with np.errstate(over="ignore"):
             folded.append((kernel.astype(np.float32), bias.astype(np.float32)))
     return folded

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -28,7 +27,6 @@ So on a CPU 3 blocks of 256 objects (5 bands of 64 px) are 63 MB; beside a GPU 4
 holds a chunk.
 """
 READERS_FOR_GPU = 8
-_LOADING = threading.Lock()
 Rows = npt.NDArray[np.bool_]
 Block = tuple[FloatArray, FloatArray]
 # Rows counted from the first one asked for, their pixels and seeing.
@@ -146,8 +144,7 @@ def score_rows(
     score, residual : ndarray of float32, shape (hi - lo, n_models, n_bands)
         NaN where not usable.
     """
-    with _LOADING:  # tasks of one process share the scorer
-        scorer = scorer_for(scoring, store.survey)
+    scorer = scorer_for(scoring, store.survey)
     score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
     residual = score.copy()
     fused, batch_size = False, scoring.batch_size or BATCH_OBJECTS
