@@ -1,0 +1,9 @@
+"""The command line: parse, call one function, print.
+
+Every module here but `program` adds its commands to `program.main` when it is imported.
+"""
+
+from swimmy_scale.cli import runs, stages
+from swimmy_scale.cli.program import main
+
+__all__ = ["main", "runs", "stages"]

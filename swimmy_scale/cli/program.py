@@ -1,0 +1,127 @@
+"""The program, and the options and answers that its commands share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+import swimmy_scale
+from swimmy_scale.cluster.driver import TimeIsUpError
+from swimmy_scale.cluster.local import default_workers, local_workers
+from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import Job, Settings, load_job
+from swimmy_scale.stages.engine import WorkersFor
+
+EXIT_FAILED = 1
+EXIT_QUARANTINED = 3
+PATH = click.Path(path_type=Path)
+
+
+class Program(click.Group):
+    """Commands whose expected failures are one line on stderr and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; only defects show a traceback."""
+        try:
+            return super().invoke(ctx)
+        except SwimmyError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"swimmy-scale: {error}", err=True)
+            sys.exit(EXIT_FAILED)
+        except OSError as error:
+            if ctx.params.get("debug") or error.strerror is None:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(
+                f"swimmy-scale: {where}{error.strerror}. "
+                "What is done is kept: mend that, then run the same command again.",
+                err=True,
+            )
+            sys.exit(EXIT_FAILED)
+        except TimeIsUpError:
+            click.echo("swimmy-scale: the time is up; what is done is kept", err=True)
+            sys.exit(EXIT_TIME_IS_UP)
+        except KeyboardInterrupt:
+            click.echo("swimmy-scale: interrupted; what is done is kept, run the same command to go on", err=True)
+            sys.exit(130)
+
+
+def n_usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--workers`` option."""
+    return click.option(
+        "--workers",
+        "n_workers",
+        type=click.IntRange(min=0),
+        default=None,
+        help="Worker processes on this machine; 0 does all in this process. Default: one a core, if memory allows.",
+    )(function)
+
+
+@click.group(cls=Program)
+@click.version_option(swimmy_scale.__version__, prog_name="swimmy-scale")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def main(debug: bool) -> None:
+    """Find unusual galaxies in a whole imaging survey.
+
+    \b
+    Example:
+      swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
+      swimmy-scale run jobs/demo.yaml --output demo/run
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+    )
+
+
+def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--settings`` option."""
+    return click.option(
+        "--settings",
+        "settings_path",
+        type=PATH,
+        default=None,
+        help="YAML with any of the sections survey, sample, train, score, select, storage of a job file.",
+    )(function)
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings in a file, or the defaults."""
+    return Settings() if path is None else load_job(path, Settings)
+
+
+def worker_pool(n_workers: int | None) -> tuple[int, WorkersFor]:
+    """Number of workers, and what starts as many of them as a stage has use for."""
+    number = default_workers(n_usable_cores()) if n_workers is None else n_workers
+    return number, lambda stage, n_tasks: local_workers(min(number, n_tasks))
+
+
+def threads_each(n_workers: int) -> int:
+    """Threads for each of so many worker processes; 0 workers are this one process."""
+    return max(n_usable_cores() // max(n_workers, 1), 1)
+
+
+def scoring_threads(job: Job, n_workers: int) -> int:
+    """Threads of a scoring process on this machine. One process for all has trained with its own, and keeps them."""
+    return job.train.n_threads if n_workers == 0 and job.train else threads_each(n_workers)
+
+
+def exit_with(n_quarantined: int) -> None:
+    """Leave with the status that says whether objects are in quarantine."""
+    sys.exit(EXIT_QUARANTINED if n_quarantined else 0)

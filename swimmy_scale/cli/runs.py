@@ -1,0 +1,186 @@
+"""Commands of whole runs: run, submit, status, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from swimmy_scale.cli.program import PATH, exit_with, main, scoring_threads, worker_option, worker_pool
+from swimmy_scale.cluster.driver import Submission, dashboard_help, driver_signals
+from swimmy_scale.cluster.fleet import slurm_workers
+from swimmy_scale.cluster.local import local_limits
+from swimmy_scale.console import print_paths, print_summary
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import Job, load_job
+from swimmy_scale.progress import Watch, describe_record, read_record
+from swimmy_scale.site import Site, load_site
+from swimmy_scale.stages.engine import Session, WorkersFor
+from swimmy_scale.stages.inputs import ledger_beside
+from swimmy_scale.stages.run import Run, run_job, run_status
+from swimmy_scale.stages.verify import Verifier
+
+site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
+
+
+def site_from(path: Path | None, n_workers: int | None) -> Site | None:
+    """The site of a file; None where there is no file."""
+    if path is not None and n_workers is not None:
+        raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
+    return None if path is None else load_site(path)
+
+
+@main.command("run")
+@click.argument("job_path", metavar="JOB", type=PATH)
+@click.option("--output", type=PATH, required=True, help="The run directory.")
+@site_option
+@worker_option
+def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers: int | None) -> None:
+    """Do everything that the job file JOB says, here and now; run it again to resume.
+
+    With a site file of kind slurm the workers are batch jobs, and this process is their driver; `submit` makes the
+    driver a batch job as well.
+
+    \b
+    Example:
+      swimmy-scale run jobs/demo.yaml --output demo/run
+      swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
+    """
+    job, output = load_job(job_path, Job), output.absolute()
+    site = site_from(site_path, n_workers)
+    with Watch() as watch, driver_signals():
+        if site is not None and site.is_slurm:
+            n_threads, limits = site.scoring_threads, site.memory_limits
+            session = slurm_session(site, output, watch)
+        else:
+            number, pool = worker_pool(site.section.workers if site else n_workers)
+            n_threads, limits, session = scoring_threads(job, number), local_limits(number), local_session(pool)
+        scorer = site.section.scorer if site else "keras"
+        summary = run_job(Run(output, job, n_threads, limits, scorer), recorded(session, output, watch), watch)
+    print_summary(summary)
+    print_paths(output, job.select.formats)
+    exit_with(summary["quarantined"])
+
+
+def recorded(session: Session, run: Path, watch: Watch) -> Session:
+    """The same session, with the run's progress kept for `status` from when the driver's lock is held."""
+
+    @contextmanager
+    def wrapped() -> Iterator[WorkersFor]:
+        watch.keep_record(run / "log" / "progress.json")
+        with session() as workers:
+            yield workers
+
+    return wrapped
+
+
+def local_session(pool: WorkersFor) -> Session:
+    """Worker processes that each stage starts for itself."""
+    return lambda: nullcontext(pool)
+
+
+def slurm_session(site: Site, place: Path, watch: Watch) -> Session:
+    """Batch jobs as workers; scripts, keys and logs lie in ``place``."""
+
+    @contextmanager
+    def session() -> Iterator[WorkersFor]:
+        with slurm_workers(site, place) as workers:
+            watch.see_workers(workers.describe)
+            click.echo(f"dashboard: {dashboard_help(workers.dashboard)}", err=True)
+            yield workers
+
+    return session
+
+
+@main.command("submit")
+@click.argument("job_path", metavar="JOB", type=PATH)
+@click.option("--output", type=PATH, required=True, help="The run directory, on a file system that all nodes share.")
+@click.option("--site", "site_path", type=PATH, required=True, help="A site file of kind slurm (see cluster/).")
+@click.option(
+    "--chain",
+    "n_chained",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Submit so many drivers that follow each other, where jobs may not submit jobs.",
+)
+@click.option("--print-job-script", is_flag=True, help="Print what would be submitted, and submit nothing.")
+def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool) -> None:
+    """Do everything that the job file JOB says as SLURM jobs; prints the driver's job id and returns at once.
+
+    The driver's job submits the workers' jobs, replaces those that are lost, and submits itself again before its
+    walltime ends. Give the command again to resume after a failure.
+
+    \b
+    Example:
+      swimmy-scale submit jobs/demo.yaml --output demo/run --site cluster/slurm-gpu.yaml
+    """
+    submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
+    if print_job_script:
+        for path, text in submission.scripts().items():
+            click.echo(f"# {path}\n{text}")
+        return
+    job_ids = submission.submit()
+    click.echo("\n".join(job_ids))
+    click.echo(f"follow it with: swimmy-scale status {output}", err=True)
+
+
+@main.command("status")
+@click.argument("run", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status_command(run: Path, as_json: bool) -> None:
+    """Say how far the run directory RUN is; reads files only, so it works wherever they can be seen.
+
+    \b
+    Example:
+      swimmy-scale status demo/run
+    """
+    rows, record = run_status(run), read_record(run / "log" / "progress.json")
+    if as_json:
+        click.echo(json.dumps({"stages": rows, "driver": record}))
+        return
+    table = Table("stage", "finished", "tasks", "objects", "quarantined")
+    for row in rows:
+        values = (row["n_tasks"], row["n_objects"], row["n_quarantined"])
+        table.add_row(row["stage"], "yes" if row["finished"] else "no", *(f"{value:,}" for value in values))
+    console = Console()
+    console.print(table)
+    for line in describe_record(record):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@main.command("verify")
+@click.argument("output", metavar="RUN", type=PATH)
+@site_option
+@worker_option
+def verify_command(output: Path, site_path: Path | None, n_workers: int | None) -> None:
+    """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train` or `score` made.
+
+    What is damaged or missing is listed, one line a file; the command that made it then repairs just that.
+
+    \b
+    Example:
+      swimmy-scale verify demo/run
+    """
+    output = output.absolute()
+    site = site_from(site_path, n_workers)
+    with Watch() as watch, driver_signals():
+        session: Session
+        if site is not None and site.is_slurm:
+            is_run = (output / "receipts").is_dir()
+            session = slurm_session(site, output if is_run else ledger_beside(output, "").folder, watch)
+        else:
+            session = local_session(worker_pool(site.section.workers if site else n_workers)[1])
+        damage = Verifier(session, watch).output(output)
+    for item in damage:
+        click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
+    if damage:
+        raise SwimmyError(
+            f"{len(damage)} damaged or missing. Give the command that made them again: it repairs just these."
+        )
+    click.echo("every file is as its receipt says")

@@ -1,0 +1,223 @@
+"""Commands of single stages: simulate, ingest, train, score, select."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swimmy_scale.cli.program import (
+    PATH,
+    exit_with,
+    load_settings,
+    main,
+    settings_option,
+    threads_each,
+    worker_option,
+    worker_pool,
+)
+from swimmy_scale.cluster.local import local_limits
+from swimmy_scale.console import print_summary
+from swimmy_scale.job import CatalogueSource, IngestSection
+from swimmy_scale.progress import Watch
+from swimmy_scale.simulate import SimulationPlan, simulate
+from swimmy_scale.stages import single
+from swimmy_scale.stages.carried import read_carried
+from swimmy_scale.stages.select import select as select_candidates
+
+
+@main.command("simulate")
+@click.argument("output", type=PATH)
+@click.option("--n-objects", type=click.IntRange(min=1), required=True, help="Objects in the catalogue.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--faulty-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Objects with missing, broken or wrong files.",
+)
+@worker_option
+def simulate_command(output: Path, n_objects: int, seed: int, faulty_fraction: float, n_workers: int | None) -> None:
+    """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
+
+    \b
+    Example:
+      swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
+    """
+    plan = SimulationPlan(n_objects=n_objects, seed=seed, faulty_fraction=faulty_fraction)
+    number, _ = worker_pool(n_workers)
+    watch = Watch()
+    counted = CountedMap(watch, number)
+    watch.start("simulate", n_objects, 0)
+    try:
+        summary = simulate(str(output), plan, counted)
+    finally:
+        watch.stop("simulate")
+    click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
+
+
+class CountedMap:
+    """Maps over processes and tells a watch of each result; in this process for 0 workers."""
+
+    def __init__(self, watch: Watch, n_workers: int) -> None:
+        self._watch, self._n_workers = watch, n_workers
+
+    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Results in the order of ``items``."""
+        if self._n_workers == 0:
+            yield from self._counted(map(function, items))
+            return
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
+            yield from self._counted(pool.map(function, items))
+
+    def _counted(self, results: Iterator[Any]) -> Iterator[Any]:
+        for result in results:
+            self._watch.add(result.n_objects)
+            yield result
+
+
+def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``OURS=THEIRS`` options as a mapping."""
+    renames = {}
+    for pair in pairs:
+        ours, separator, theirs = pair.partition("=")
+        if not (ours and separator and theirs):
+            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", param_hint="--column")
+        renames[ours] = theirs
+    return renames
+
+
+@main.command("ingest")
+@click.argument("sources", type=PATH, nargs=-1, required=True)
+@click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
+@click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
+@click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
+@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
+@click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column that travels along.")
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True)
+@settings_option
+@worker_option
+def ingest_command(
+    sources: tuple[Path, ...],
+    catalog: Path,
+    output: Path,
+    patch_qa: Path | None,
+    columns: tuple[str, ...],
+    keep: tuple[str, ...],
+    kind: Any,
+    settings_path: Path | None,
+    n_workers: int | None,
+) -> None:
+    """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
+
+    Objects that cannot be used go to NAME.quarantine.csv beside the output, with the reason.
+
+    \b
+    Example:
+      swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
+    """
+    section = IngestSection(sources=tuple(path.absolute() for path in sources), kind=kind)
+    source = CatalogueSource(
+        catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
+    )
+    number, pool = worker_pool(n_workers)
+    settings = load_settings(settings_path)
+    with Watch() as watch:
+        done = single.ingest(section, source, output.absolute(), settings, pool, watch, local_limits(number))
+    n_quarantined = int(done.details["n_quarantined"])
+    click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
+    exit_with(n_quarantined)
+
+
+@main.command("train")
+@click.argument("cutouts", type=PATH)
+@click.option("--output", type=PATH, required=True, help="Folder for the weights.")
+@settings_option
+@worker_option
+def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_workers: int | None) -> None:
+    """Train the autoencoder on the training class of CUTOUTS.
+
+    \b
+    Example:
+      swimmy-scale train cutouts.zarr --output models/
+    """
+    number, pool = worker_pool(n_workers)
+    settings = load_settings(settings_path)
+    with Watch() as watch:
+        done = single.train(cutouts.absolute(), output.absolute(), settings, pool, watch, local_limits(number))
+    choice = done.details["selected"]
+    click.echo(f"{output / 'selected.keras'}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f}")
+
+
+@main.command("score")
+@click.argument("cutouts", type=PATH)
+@click.option(
+    "--model", "models", type=PATH, multiple=True, required=True, help="A .keras file of `train`; again for more."
+)
+@click.option(
+    "--model-sha256",
+    "sha256s",
+    multiple=True,
+    help="Digest of the file, where no manifest.json beside it records one; of every --model in the same order.",
+)
+@click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
+@click.option("--scorer", type=click.Choice(["keras", "numba"]), default="keras", show_default=True,
+              help="numba is 1.7 times as fast on CPUs; the last digits differ.")  # fmt: skip
+@settings_option
+@worker_option
+def score_command(
+    cutouts: Path,
+    models: tuple[Path, ...],
+    sha256s: tuple[str, ...],
+    output: Path,
+    scorer: Any,
+    settings_path: Path | None,
+    n_workers: int | None,
+) -> None:
+    """Score every cutout of CUTOUTS, with several models in one pass.
+
+    \b
+    Example:
+      swimmy-scale score cutouts.zarr --model models/selected.keras --output scores.zarr
+      swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
+    """
+    if sha256s and len(sha256s) != len(models):
+        raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
+    cutouts, settings = cutouts.absolute(), load_settings(settings_path)
+    number, pool = worker_pool(n_workers)
+    paths = [model.absolute() for model in models]
+    scoring = single.recorded_scoring(paths, cutouts, settings, sha256s, threads_each(number))
+    scoring = replace(scoring, scorer=scorer)
+    with Watch() as watch:
+        done = single.score(cutouts, scoring, output.absolute(), settings, pool, watch, local_limits(number))
+    n_quarantined = int(done.details["n_quarantined"])
+    click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
+    exit_with(n_quarantined)
+
+
+@main.command("select")
+@click.argument("scores", type=PATH)
+@click.option("--output", type=PATH, required=True, help="Folder for candidates.* and summary.json.")
+@click.option("--thresholds-from", type=PATH, help="summary.json of another run whose thresholds are carried over.")
+@settings_option
+def select_command(scores: Path, output: Path, thresholds_from: Path | None, settings_path: Path | None) -> None:
+    """Cut the sample of SCORES at its percentiles and write the candidates.
+
+    \b
+    Example:
+      swimmy-scale select scores.zarr --output selection/
+    """
+    section = load_settings(settings_path).select
+    other = thresholds_from or section.thresholds_from
+    summary, _ = select_candidates(
+        scores, output, section.levels, section.formats, read_carried(other) if other else None, combine=section.combine
+    )
+    print_summary(summary)
+    exit_with(summary["quarantined"])
