@@ -344,13 +344,21 @@ def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
         raise
 
 
+class _TakenAtOnce(MemoryStore):
+    """Keeps what it is given, not a copy of it: each chunk is taken out before the next one is made."""
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        """Keep the bytes of a key."""
+        self._store_dict[key] = value
+
+
 def _encoder(
     name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, codecs: Any, fill_value: Any
 ) -> Callable[[int, AnyArray], AnyArray]:
     """Function of first row and rows that returns a chunk's bytes as an array of that form stores them."""
     kept: dict[str, Buffer] = {}
     array = zarr.create_array(
-        MemoryStore(kept),
+        _TakenAtOnce(kept),
         name=name,
         shape=shape,
         chunks=chunks,

@@ -31,9 +31,10 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.98,
-    # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time.
+    # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time. Of the
+    # second, glibc takes nothing above 32 MiB: it would then go by its own.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
-    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 30,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
     # What the scheduler remembers of transitions and events is for debugging; it would grow to hundreds of MB.
     "distributed.admin.log-length": 1000,
     # Nothing but the TLS port answers: no web server, which would have no password.
