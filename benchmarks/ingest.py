@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import report, row
+from measure import peak_memory_bytes, report, row
 
 N_BANDS, SIZE_PX = 5, 64
 BANK_OBJECTS, TAR_OBJECTS, PLAIN_OBJECTS = 512, 1000, 512
@@ -163,8 +163,7 @@ def peaks_mib() -> Iterator[float]:
 
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(OSError):
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            yield from (int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+            yield peak_memory_bytes(process.pid) / 2**20
 
 
 def one_process(folder: Path, n_objects: int) -> dict[str, float]:

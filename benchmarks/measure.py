@@ -86,12 +86,17 @@ def _watch(root: int, peaks: dict[int, Peak], ended: threading.Event) -> None:
         try:
             top = psutil.Process(root)
             for process in [top, *top.children(recursive=True)]:
-                status = Path(f"/proc/{process.pid}/status").read_text()
-                high = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
+                high = peak_memory_bytes(process.pid)
                 peak = peaks.setdefault(process.pid, Peak(role_of(process, root)))
                 peak.memory_bytes = max(peak.memory_bytes, high)
         except (psutil.Error, OSError, StopIteration):
             continue  # it ended between two looks
+
+
+def peak_memory_bytes(pid: int | str = "self") -> int:
+    """Largest resident memory so far of a process. ``getrusage`` would start at that of the one which started it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def row(what: str, unit: str, values: Sequence[float], **more: Any) -> dict[str, Any]:

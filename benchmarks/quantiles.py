@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import report, row
+from measure import peak_memory_bytes, report, row
 
 BLOCK = 1 << 18
 FRACTIONS = (0.05, 0.003, 0.0005)
@@ -43,16 +43,14 @@ def blocks(path: Path) -> Iterator[Any]:
 
 def streamed(path: Path) -> dict[str, Any]:
     """Thresholds in two passes, and how much memory that took beyond the interpreter's own."""
-    import resource
-
     from swimmy_scale.cuts import streamed_thresholds
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory_bytes()
     started = time.perf_counter()
     found = streamed_thresholds(lambda: blocks(path), 1, FRACTIONS)
     seconds = time.perf_counter() - started
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": seconds, "grown_mib": grown / 1024, "found": found[:, 0].tolist()}
+    grown = peak_memory_bytes() - before
+    return {"seconds": seconds, "grown_mib": grown / 2**20, "found": found[:, 0].tolist()}
 
 
 def partitioned(path: Path) -> dict[str, Any]:

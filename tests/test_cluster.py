@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,86 @@ def test_a_dead_worker_is_replaced_and_its_task_done(workers: DaskWorkers, tmp_p
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(6)]
 
 
+def counted(workers: DaskWorkers, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what is sent from now on."""
+    sizes: list[int] = []
+    submit = workers._submit
+
+    def count(function: Any, items: Any) -> Any:
+        sizes.append(len(items))
+        return submit(function, items)
+
+    monkeypatch.setattr(workers, "_submit", count)
+    return sizes
+
+
+def test_short_tasks_are_sent_together(workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = counted(workers, monkeypatch)
+    receipts = list(workers.map(Work(succeed), tasks_in(tmp_path, 1000)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(1000)]
+    assert sum(sizes) == 1000
+    assert len(sizes) < 200
+    assert max(sizes) <= 1000 // 4, "the last ones are spread over the workers"
+    assert sizes[-1] == 1
+
+
+def linger(task: Task) -> Receipt:
+    time.sleep(0.6)
+    return succeed(task)
+
+
+def test_long_tasks_are_sent_one_at_a_time(
+    workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(workers, monkeypatch)
+    assert len(list(workers.map(Work(linger), tasks_in(tmp_path, 7)))) == 7
+    assert sizes == [1] * 7
+
+
+def die_in_the_middle(task: Task) -> Receipt:
+    """Commits its receipt, as tasks do, so that what was done before a death is seen."""
+    if task.index == 500 and attempts(task) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with (task.ledger.root / f"done-{task.index}").open("a") as stream:
+        stream.write("x")
+    receipt = succeed(task)
+    task.ledger.commit(receipt)
+    return receipt
+
+
+def test_a_death_among_tasks_that_were_sent_together(
+    workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(workers, monkeypatch)
+    receipts = list(workers.map(Work(die_in_the_middle), tasks_in(tmp_path, 1000)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(1000)]
+    assert max(sizes) > 1
+    assert {path.read_text() for path in tmp_path.glob("done-*")} == {"x"}, "none is done twice"
+
+
+def refuse_one(task: Task) -> Receipt:
+    if task.index == 500:
+        raise SwimmyError("cutouts.zarr: no such file. Check the path.")
+    return succeed(task)
+
+
+def fail_one(task: Task) -> Receipt:
+    if task.index == 500:
+        raise OSError("the disk is away")
+    return succeed(task)
+
+
+@pytest.mark.parametrize(
+    ("perform", "message"),
+    [(refuse_one, r"^cutouts.zarr: no such file"), (fail_one, r"count 000500 failed 3 times, last with OSError")],
+)
+def test_failures_among_tasks_that_were_sent_together(
+    workers: DaskWorkers, tmp_path: Path, perform: Callable[[Task], Receipt], message: str
+) -> None:
+    with pytest.raises(SwimmyError, match=message):
+        list(workers.map(Work(perform), tasks_in(tmp_path, 1000)))
+
+
 def test_strangers_are_refused(workers: DaskWorkers) -> None:
     address = workers._client.scheduler.address
     assert address.startswith("tls://127.0.0.1:")
@@ -145,9 +226,10 @@ def sixteen_each(folder: Path, indices: list[int]) -> list[Task]:
 
 
 def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
+    indices = [*range(10, 200), 3, 4, 7, *range(200, 300)]
     with local_workers(2) as pool:
-        receipts = list(pool.map(Work(touch_all, _touch), sixteen_each(tmp_path, [3, 4, 7])))
-    assert sorted(receipt.name for receipt in receipts) == ["000003", "000004", "000007"]
+        receipts = list(pool.map(Work(touch_all, _touch), sixteen_each(tmp_path, indices)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in sorted(indices)]
     ledger = Ledger(tmp_path / "receipts", tmp_path, "count")
     assert left_out(ledger, "000003") == [5, 6]
     assert left_out(ledger, "000004") == [0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
+import time
 import traceback
 import uuid
 from collections import Counter, deque
@@ -34,6 +36,8 @@ Future = Any  # distributed.Future, which is generic in stubs alone
 WINDOW_PER_WORKER = 2
 MAX_FAILURES = 3
 SECONDS_BETWEEN_CHECKS = 0.5
+# Short tasks go to a worker several at a time: the scheduler takes milliseconds for each sending.
+SECONDS_OF_BUNDLE, MOST_BUNDLED = 1.0, 256
 
 
 @dataclass
@@ -89,18 +93,29 @@ def _attempt(function: Callable[..., Any], item: Task | Piece) -> Outcome:
         return Outcome("failed", reason=f"{type(error).__name__}: {error}")
 
 
+def _attempt_all(function: Callable[..., Any], items: Sequence[Task | Piece]) -> tuple[list[Outcome], float]:
+    """Perform items one after the other in a worker; their outcomes, up to one that is refused, and the seconds."""
+    started = time.perf_counter()
+    outcomes = []
+    for item in items:
+        outcomes.append(_attempt(function, item))
+        if outcomes[-1].kind == "refused":
+            break
+    return outcomes, time.perf_counter() - started
+
+
 def _halves(piece: Piece) -> list[Piece]:
     middle = (piece.lo + piece.hi) // 2
     return [Piece(piece.task, piece.lo, middle), Piece(piece.task, middle, piece.hi)]
 
 
-def _outcome(future: Future) -> Outcome:
-    """The outcome that a worker sent, or what Dask says where none came."""
+def _outcomes(future: Future, n_items: int) -> tuple[list[Outcome], float]:
+    """The outcomes and seconds that a worker sent, or for every item what Dask says where none came."""
     error = future.exception()
     if error is not None:
-        return Outcome("failed", reason=f"{type(error).__name__}: {error}")
-    outcome: Outcome = future.result()
-    return outcome
+        return [Outcome("failed", reason=f"{type(error).__name__}: {error}")] * n_items, 0.0
+    outcomes: tuple[list[Outcome], float] = future.result()
+    return outcomes
 
 
 class DaskWorkers:
@@ -151,11 +166,12 @@ class DaskWorkers:
                 "the connection to Dask's scheduler is lost. What is done is kept: run the same command again."
             )
 
-    def _submit(self, function: Callable[..., Any] | None, item: Task | Piece) -> Future:
-        ledger = item.ledger if isinstance(item, Task) else item.task.ledger
+    def _submit(self, function: Callable[..., Any] | None, items: Sequence[Task | Piece]) -> Future:
+        first = items[0]
+        ledger = first.ledger if isinstance(first, Task) else first.task.ledger
         # A key is never used twice: the scheduler would answer with what it knows of the first.
-        key = f"{ledger.stage}-{item.name}-{uuid.uuid4().hex}"
-        return self._client.submit(_attempt, function, item, key=key, pure=False, resources=self._resources)
+        key = f"{ledger.stage}-{first.name}-{uuid.uuid4().hex}"
+        return self._client.submit(_attempt_all, function, items, key=key, pure=False, resources=self._resources)
 
 
 class _Mapping:
@@ -165,15 +181,16 @@ class _Mapping:
         self,
         stage: Work,
         tasks: Sequence[Task],
-        submit: Callable[[Callable[..., Any] | None, Task | Piece], Future],
+        submit: Callable[[Callable[..., Any] | None, Sequence[Task | Piece]], Future],
         n_workers: Callable[[], int],
         check: Callable[[], None],
     ) -> None:
         self._stage, self._submit, self._n_workers, self._check = stage, submit, n_workers, check
-        self._new = iter(tasks)
+        self._new, self._n_new = iter(tasks), len(tasks)
+        self._seconds, self._n_timed = 0.0, 0
         # What comes before new tasks: pieces of a search, and tasks that failed.
         self._waiting: deque[Task | Piece] = deque()
-        self._flying: dict[Future, Task | Piece] = {}
+        self._flying: dict[Future, Sequence[Task | Piece]] = {}
         self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._failures: Counter[int] = Counter()
         self._searches: dict[int, Search] = {}
@@ -189,13 +206,17 @@ class _Mapping:
                     self._check()
                     self._fill()
                     continue
-                item, outcome = self._flying.pop(future), _outcome(future)
-                if isinstance(item, Piece):
-                    self._take_piece(item, outcome)
-                elif outcome.receipt is not None:
-                    yield outcome.receipt
-                else:
-                    self._take_failure(item, outcome)
+                items = self._flying.pop(future)
+                outcomes, seconds = _outcomes(future, len(items))
+                self._seconds += seconds
+                self._n_timed += len(outcomes)
+                for item, outcome in zip(items, outcomes, strict=False):
+                    if isinstance(item, Piece):
+                        self._take_piece(item, outcome)
+                    elif outcome.receipt is not None:
+                        yield outcome.receipt
+                    else:
+                        self._take_failure(item, outcome)
                 future.release()
                 self._fill()
         finally:
@@ -204,13 +225,25 @@ class _Mapping:
 
     def _fill(self) -> None:
         while len(self._flying) < max(self._n_workers(), 1) * WINDOW_PER_WORKER:
-            item = self._waiting.popleft() if self._waiting else next(self._new, None)
-            if item is None:
+            items = [self._waiting.popleft()] if self._waiting else self._next_bundle()
+            if not items:
                 return
-            function = self._stage.perform if isinstance(item, Task) else self._stage.probe
-            future = self._submit(function, item)
-            self._flying[future] = item
+            function = self._stage.perform if isinstance(items[0], Task) else self._stage.probe
+            future = self._submit(function, items)
+            self._flying[future] = items
             future.add_done_callback(self._landed.put)
+
+    def _next_bundle(self) -> list[Task | Piece]:
+        """New tasks that together take about `SECONDS_OF_BUNDLE`; fewer near the end, so that no worker waits."""
+        if self._n_timed == 0:
+            size = 1
+        else:
+            in_time = int(SECONDS_OF_BUNDLE * self._n_timed / max(self._seconds, 1e-9))
+            in_turn = self._n_new // (max(self._n_workers(), 1) * WINDOW_PER_WORKER * 2)
+            size = max(min(in_time, in_turn, MOST_BUNDLED), 1)
+        bundle: list[Task | Piece] = list(itertools.islice(self._new, size))
+        self._n_new -= len(bundle)
+        return bundle
 
     def _take_failure(self, task: Task, outcome: Outcome) -> None:
         if outcome.kind == "refused":

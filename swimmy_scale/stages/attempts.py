@@ -7,6 +7,7 @@ ended in the middle. After some of them the driver looks for the object at fault
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -68,6 +69,9 @@ def _marked[T](ledger: Ledger, name: str, max_lost_workers: int, work: Callable[
         return work()
     finally:
         mark.unlink(missing_ok=True)
+        # Another attempt's mark keeps the folder.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def attempt[T](perform: Callable[[Any], T], task: Task) -> T:
