@@ -1,0 +1,190 @@
+"""The pages and the README: the site builds, and every block of code and every command in them works."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from survey_runs import NETWORK, call
+
+from swimmy_scale.cli import main
+from swimmy_scale.job import Job, Settings, parse_job
+from swimmy_scale.site import load_site
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# What is shown and cannot be done in a test; all else is done.
+NOT_DONE = {
+    "git": "needs the place of the repository",
+    "make": "the target is looked up in the Makefile",
+    "cp": "prepares what the reader edits",
+    "tail": "follows a log that grows",
+    "scancel": "needs the job of the page; the tests of whole runs on Slurm cancel theirs",
+    ".venv/bin/python": "installs packages",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of code of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}-{self.line}-{self.language}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text()
+        for found in re.finditer(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+            yield Block(page, text[: found.start()].count("\n") + 1, found[1], found[2])
+        # The README shows its commands as indented blocks.
+        for found in re.finditer(r"(?:^    (?:swimmy-scale|make) .*\n)+", text, flags=re.MULTILINE):
+            commands = "".join(f"$ {line.strip()}\n" for line in found[0].splitlines())
+            yield Block(page, text[: found.start()].count("\n") + 1, "console", commands)
+
+
+BLOCKS = list(blocks())
+QUICK_START = next(block for block in BLOCKS if block.page.name == "index.md" and "simulate" in block.text)
+
+
+def of(*languages: str) -> Any:
+    return pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in languages], ids=str)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the reader stands: a checkout after the quick start, with a smaller survey and network."""
+    place = tmp_path_factory.mktemp("checkout")
+    (place / "jobs").mkdir()
+    job = yaml.safe_load((ROOT / "jobs" / "demo.yaml").read_text())
+    schedule = {"epochs": 3, "keep_from_epoch": 2, "batch_size": 16, "seed": 1}
+    job["train"] = {"network": NETWORK, "schedule": schedule, "n_threads": 1}
+    (place / "jobs" / "demo.yaml").write_text(yaml.safe_dump(job))
+    with contextlib.chdir(place):
+        for command in commands_of(QUICK_START):
+            done = call(*smaller(command))
+            assert done.returncode in (0, 3), done.stderr
+        yield place
+
+
+def commands_of(block: Block) -> Iterator[list[str]]:
+    """The words of each command of a console block, continued lines joined."""
+    text = block.text.replace("\\\n", " ")
+    for line in text.splitlines():
+        if line.startswith("$ "):
+            for part in line[2:].split("&&"):
+                yield shlex.split(part, comments=True)
+
+
+def smaller(command: list[str]) -> list[str]:
+    """The arguments of a swimmy-scale command with fewer objects to simulate."""
+    number = command.index("--n-objects") + 1 if "--n-objects" in command else None
+    return [*command[1:number], "300", *command[number + 1 :]] if number else command[1:]
+
+
+def is_here(command: list[str]) -> bool:
+    """Whether a command is about what the quick start made; of the reader's own files only the form is checked."""
+    return any(word.startswith("demo/") for word in command)
+
+
+@of("console")
+def test_commands(block: Block, folder: Path) -> None:
+    if block is QUICK_START:
+        return  # done, to make the folder
+    commands = list(commands_of(block))
+    assert commands, "a console block has commands, which start with $"
+    for command in commands:
+        if Path(command[0]).name == "swimmy-scale":
+            run_or_parse(command)
+        elif command[0] == "make":
+            makefile = (ROOT / "Makefile").read_text()
+            assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in command[1:])
+        else:
+            assert command[0] in (*NOT_DONE, "cd"), f"{command}: do it here, or say why not"
+
+
+def run_or_parse(command: list[str]) -> None:
+    if is_here(command):
+        done = call(*smaller(command))
+        assert done.returncode in (0, 3), f"{command}: {done.stderr}"
+        return
+    context, group, words = click.Context(main), main, command[1:]
+    if words == ["--version"]:
+        return
+    found = group.get_command(context, words[0])
+    assert found is not None, command
+    found.make_context(words[0], words[1:])
+
+
+@of("python")
+def test_python(block: Block, folder: Path) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(block.text, str(block), "exec"), {"__name__": "page"})  # noqa: S102
+    assert printed.getvalue() or "print" not in block.text
+
+
+@of("yaml")
+def test_yaml(block: Block, tmp_path: Path) -> None:
+    content = yaml.safe_load(block.text)
+    if "jobqueue" in content:
+        path = tmp_path / "site.yaml"
+        path.write_text(block.text)
+        load_site(path)
+        return
+    whole = {"catalogue", "cutouts", "ingest"} & content.keys() and {"train", "model", "models"} & content.keys()
+    parse_job(block.text, tmp_path / "job.yaml", Job if whole else Settings)
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert {block.language for block in BLOCKS} <= {"console", "python", "yaml", "text"}
+    assert {block.language for block in BLOCKS} >= {"console", "python", "yaml"}
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Strictly: a link to nowhere, or a page that is in no menu, is an error."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    api = (tmp_path / "site" / "api" / "index.html").read_text()
+    for module, members in re.findall(r"^::: (\S+)\n    options: \{members: \[(.*)\]\}", api_page(), re.MULTILINE):
+        for member in members.split(", "):
+            assert f'id="{module}.{member}"' in api, f"{module}.{member}"
+    method = (tmp_path / "site" / "method" / "index.html").read_text()
+    assert method.count("<math") >= 10
+    assert "$$" not in method
+    assert not re.search(r"<script[^>]+src=.https?:", method), "a page needs no network"
+    menu = (ROOT / "mkdocs.yml").read_text()
+    assert all(page.name in menu for page in PAGES[1:]), "every page is in the menu"
+
+
+def api_page() -> str:
+    return (ROOT / "docs" / "api.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_console_is_what_the_reader_has() -> None:
+    assert shutil.which("swimmy-scale", path=str(Path(sys.executable).parent))
