@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ BANDS = ("g", "r", "i", "z", "y")
 REDSHIFT_SOURCES = ("SDSS", "GAMA")
 MILLIQUAS_TYPES = ("quasar", "type1_agn", "type2_agn", "other")
 
-# Format, unit and description of each column; text has a fixed width, so that files differ in their rows alone.
+# Format, unit and description of each column. Text has a fixed width, so that files differ in their rows alone. FITS
+# has no unit for a logarithm.
 _COLUMNS: dict[str, tuple[str, str, str]] = {
     "object_id": ("K", "", "Identifier in the survey's catalogue"),
     "redshift": ("D", "", "Spectroscopic redshift"),
@@ -45,8 +47,8 @@ _COLUMNS: dict[str, tuple[str, str, str]] = {
     "ew_ha_nii": ("E", "Angstrom", "Observed width of Halpha + [NII]6548,6584"),
     "ew_sii": ("E", "Angstrom", "Observed width of [SII]6717,6731"),
     **{f"ew_band_{band}": ("E", "Angstrom", f"Widths of all lines through filter {band}") for band in BANDS},
-    "log_stellar_mass": ("E", "dex(solMass)", "Stellar mass (LGM_TOT_P50)"),
-    "log_sfr": ("E", "dex(solMass/yr)", "Star formation rate (SFR_TOT_P50)"),
+    "log_stellar_mass": ("E", "", "log10 of the stellar mass in solar masses (LGM_TOT_P50)"),
+    "log_sfr": ("E", "", "log10 of solar masses formed in a year (SFR_TOT_P50)"),
 }
 
 
@@ -166,12 +168,13 @@ def read_counterparts(path: Path) -> Counterparts:
     """
     again = "Make it again, by `swimmy-scale classify` or the run's ingest."
     try:
-        with fits.open(path, memmap=False, checksum=False) as hdus:
+        # What astropy only warns of here is damage: a checksum that does not fit, a file that ends too early.
+        with warnings.catch_warnings(action="error"), fits.open(path, memmap=False, checksum=True) as hdus:
             table = hdus["COUNTERPARTS"]
             version = table.header.get(VERSION_KEY)
             if version == FORMAT_VERSION:
                 return Counterparts(**{name: _native(table.data[name]) for name in _COLUMNS})
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, Warning) as error:
         raise SwimmyError(f"{path}: not a readable table of counterparts ({error}). {again}") from error
     raise SwimmyError(f"{path}: its format_version is {version}, this program reads {FORMAT_VERSION}. {again}")
 
