@@ -169,7 +169,8 @@ def read_counterparts(path: Path) -> Counterparts:
     again = "Make it again, by `swimmy-scale classify` or the run's ingest."
     try:
         # What astropy only warns of here is damage: a checksum that does not fit, a file that ends too early.
-        with warnings.catch_warnings(action="error"), fits.open(path, memmap=False, checksum=True) as hdus:
+        stream = io.BytesIO(path.read_bytes())
+        with warnings.catch_warnings(action="error"), fits.open(stream, checksum=True) as hdus:
             table = hdus["COUNTERPARTS"]
             version = table.header.get(VERSION_KEY)
             if version == FORMAT_VERSION:

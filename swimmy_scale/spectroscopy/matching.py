@@ -131,8 +131,8 @@ def find_counterparts(
 ) -> tuple[Counterparts, bool]:
     """Match a catalogue with all tables of a job (section 2.2).
 
-    A redshift is the first that is known of specObj, MPA-JHU and DR16Q, which are SDSS's own, and GAMA. The lines of
-    MPA-JHU are placed by MPA-JHU's redshift.
+    A redshift is the first that is known of specObj, where the best of repeated spectra goes before the others,
+    MPA-JHU and DR16Q, which are SDSS's own, and GAMA. The lines of MPA-JHU are placed by MPA-JHU's redshift.
 
     Parameters
     ----------
@@ -156,7 +156,8 @@ def find_counterparts(
     """
     matcher = Matcher(np.where(usable, ra, np.nan), np.where(usable, dec, np.nan), section.match_radius_arcsec)
     if section.sdss is not None:
-        matcher.add_spectra(read_sdss(section.sdss), "SDSS")
+        for spectra in read_sdss(section.sdss):
+            matcher.add_spectra(spectra, "SDSS")
     if section.mpa_jhu is not None:
         files = section.mpa_jhu
         matcher.add_mpa_jhu(read_mpa_jhu(files.info, files.line, files.extra, files.widths == "rest"))

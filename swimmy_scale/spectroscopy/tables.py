@@ -92,10 +92,15 @@ class Milliquas:
     simulated: bool
 
 
-def read_sdss(path: Path) -> Spectra:
+def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
     """SDSS's specObj: PLUG_RA or RA, PLUG_DEC or DEC, Z, and where they are there ZWARNING, SPECPRIMARY, PLATE, ...
 
-    A spectrum counts where ZWARNING is 0 and SPECPRIMARY, if the table has it, is 1: the best of repeated ones.
+    A spectrum counts where ZWARNING is 0.
+
+    Returns
+    -------
+    best, repeated : Spectra
+        Those whose SPECPRIMARY is 1, or all where the table has no such column, and the others.
 
     Raises
     ------
@@ -104,9 +109,8 @@ def read_sdss(path: Path) -> Spectra:
     """
     table = _read(path, {"z": "float", "specprimary": "float"})
     counts = np.isfinite(table.floats("z")) & _no_warning(table)
-    if "specprimary" in table.columns:
-        counts &= table.floats("specprimary") > 0
-    return _spectra(table, counts)
+    best = table.floats("specprimary") > 0 if "specprimary" in table.columns else np.ones(table.n_rows, np.bool_)
+    return _spectra(table, counts & best), _spectra(table, counts & ~best)
 
 
 def read_gama(path: Path) -> Spectra:
@@ -224,8 +228,8 @@ def _name(table: Columns, alternatives: Sequence[str]) -> str:
     name = _found(table, alternatives)
     if name is None:
         raise SwimmyError(
-            f"{table.path} has no column {' or '.join(alternatives).upper()}. Give the table with its published "
-            "column names, in any case of letters."
+            f"{table.path} has no column {' or '.join(word.upper() for word in alternatives)}. "
+            "Give the table with its published column names, in any case of letters."
         )
     return name
 
