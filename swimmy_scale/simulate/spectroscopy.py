@@ -215,7 +215,7 @@ def _mpa_jhu(
         "DEC": np.where(measured, spectra["PLUG_DEC"], MISSING).astype(np.float32),
         "Z": np.where(measured, spectra["Z"], MISSING).astype(np.float32),
         "Z_WARNING": np.zeros(n, np.int16),
-        "RELIABLE": (measured & (rng.uniform(size=n) >= 0.005)).astype(np.int16),
+        "RELIABLE": (measured & (rng.uniform(size=n) >= 0.01)).astype(np.int16),
     }
     line: Columns = {"SPECOBJID": ids}
     for name, values in _line_columns(rng, sky, truth, chosen).items():
@@ -236,7 +236,7 @@ def _line_columns(rng: np.random.Generator, sky: _Sky, truth: Columns, rows: Int
         width = share * truth[group][rows] + error * rng.normal(size=len(rows))
         width = np.where(broad, width + BROKEN_FIT.get(name, 0.0) * strength, width)
         # Bad pixels or sky under the line.
-        masked = rng.uniform(size=len(rows)) < 0.003
+        masked = rng.uniform(size=len(rows)) < 0.008
         columns[f"{name}_EQW"] = np.where(masked, 0.0, -width).astype(np.float32)
         columns[f"{name}_EQW_ERR"] = np.where(masked, -1.0, error).astype(np.float32)
     return columns
