@@ -43,7 +43,7 @@ GROUPS = {
 XELG_GROUPS = ("oii", "hb_oiii", "ha_nii")
 XELG_WIDTH_ANGSTROM = 100.0
 
-# The coadds mix the first r and i filters with the second ones, which most nights of the wide layer had.
+# The coadds mix the first r and i filters with the second ones, in use since 2016.
 FILTERS = {"g": "hsc2017-g", "r": "hsc2017-r2", "i": "hsc2017-i2", "z": "hsc2017-z", "y": "hsc2017-y"}
 """Bands and the names under which `speclite` has HSC's filters."""
 
