@@ -93,6 +93,56 @@ class IngestSection(Section):
         return self
 
 
+class MpaJhuSection(Section):
+    """The MPA-JHU tables, three files of one release.
+
+    Attributes
+    ----------
+    info, line, extra : Path
+        galSpecInfo, galSpecLine and galSpecExtra.
+    widths : str
+        Whether the equivalent widths of galSpecLine are ``observed`` ones or those at ``rest``.
+    """
+
+    info: Path
+    line: Path
+    extra: Path
+    widths: Literal["observed", "rest"] = "observed"
+
+
+class SpectroscopySection(Section):
+    """Tables of spectra, which give redshifts and classes in place of the catalogue (section 2.2).
+
+    Attributes
+    ----------
+    sdss, gama, dr16q, milliquas : Path, optional
+        specObj of SDSS, SpecObj of GAMA, the quasars of DR16Q, and Milliquas, with their published column names, in
+        any format that a catalogue may have.
+    mpa_jhu : MpaJhuSection, optional
+    match_radius_arcsec : float
+        A counterpart lies within it.
+    """
+
+    sdss: Path | None = None
+    gama: Path | None = None
+    mpa_jhu: MpaJhuSection | None = None
+    dr16q: Path | None = None
+    milliquas: Path | None = None
+    match_radius_arcsec: float = Field(default=1.0, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _some_table(self) -> Self:
+        if not self.paths:
+            raise ValueError("give one table at least: sdss, gama, mpa_jhu, dr16q or milliquas")
+        return self
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files that are named."""
+        triple = (self.mpa_jhu.info, self.mpa_jhu.line, self.mpa_jhu.extra) if self.mpa_jhu else ()
+        return tuple(path for path in (self.sdss, self.gama, *triple, self.dr16q, self.milliquas) if path is not None)
+
+
 class NetworkSection(Section):
     """The network's free sizes (section 3.1); bands and cutout size come from the survey."""
 
@@ -248,6 +298,8 @@ class Job(Settings):
         One weight set that is there already, in place of ``train``.
     models : tuple of ModelSection
         Several weight sets of one network, in place of ``train`` and ``model``.
+    spectroscopy : SpectroscopySection, optional
+        Tables that give redshifts and classes in place of the catalogue.
     """
 
     name: str = "survey"
@@ -256,6 +308,7 @@ class Job(Settings):
     cutouts: Path | None = None
     model: ModelSection | None = None
     models: tuple[ModelSection, ...] = ()
+    spectroscopy: SpectroscopySection | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -263,6 +316,8 @@ class Job(Settings):
             raise ValueError("give ingest and catalogue, or cutouts for a store that is there already")
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
             raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
+        if self.cutouts is not None and self.spectroscopy is not None:
+            raise ValueError("cutouts has the redshifts and classes of its ingest; leave out spectroscopy")
         check_cuts(self.sample, self.survey)
         if self.train is None and not self.weights:
             raise ValueError("give train, or model for weights that are there already")
@@ -345,7 +400,11 @@ def load_job[T: Settings](path: Path, kind: type[T]) -> T:
 
 def dump_job(job: Settings) -> str:
     """The job as YAML, complete with defaults and absolute paths."""
-    text: str = yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    content = job.model_dump(mode="json")
+    if content.get("spectroscopy") is None:
+        # So that jobs without it are written as they were before there was such a section.
+        content.pop("spectroscopy", None)
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text
 
 

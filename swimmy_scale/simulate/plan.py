@@ -51,7 +51,7 @@ CUTS = ("depth", "magnitude", "flag", "extendedness", "redshift")
 N_TRACTS_A_RING, N_RINGS, N_ORDINARY_PATCHES = 80, 40, 78
 
 # First words of the random streams: one stream never serves two purposes.
-STREAM_ALLOCATION, STREAM_PATCH, STREAM_OBJECT, STREAM_PIXEL, STREAM_CATALOGUE = range(5)
+STREAM_ALLOCATION, STREAM_PATCH, STREAM_OBJECT, STREAM_PIXEL, STREAM_CATALOGUE, STREAM_SPECTROSCOPY = range(6)
 
 IntArray = npt.NDArray[np.int64]
 SmallIntArray = npt.NDArray[np.int8]

@@ -18,6 +18,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.sample import FLAG_NAMES
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.archive import CUTOUT_FOLDER, part_target, write_part
+from swimmy_scale.simulate.fits_tables import Columns, write_table
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
 from swimmy_scale.simulate.plan import (
     CUTS,
@@ -31,13 +32,13 @@ from swimmy_scale.simulate.plan import (
     generator,
 )
 from swimmy_scale.simulate.spectra import nearest_type
+from swimmy_scale.simulate.spectroscopy import SPECTROSCOPY_FOLDER, has_spectroscopy, write_spectroscopy
 
 FORMAT_VERSION = 1
 CATALOGUE, PATCH_QA, TRUTH, SUMMARY = "catalogue.fits", "patch_qa.fits", "truth.fits", "simulation.json"
 
 MAX_MAG, MIN_EXTENDEDNESS_MAG, REDSHIFT_LIMITS = 20.0, 0.2, (0.05, 0.2)
 
-Columns = dict[str, npt.NDArray[Any]]
 Map = Callable[[Callable[[int], PartReceipt], Iterable[int]], Iterable[PartReceipt]]
 
 
@@ -200,34 +201,6 @@ def _patch_columns(plan: SimulationPlan, keys: list[tuple[int, int]]) -> Columns
     return columns
 
 
-_UNITS = {"ra": "deg", "dec": "deg", "re_arcsec": "arcsec", "ew_oii": "Angstrom", "ew_hb_oiii": "Angstrom"}
-_UNITS["ew_ha_nii"] = "Angstrom"
-
-
-def _write_table(path: Path, name: str, columns: Columns) -> None:
-    """Write columns as one FITS table, under its name only when complete; no time is in it."""
-    formats = {"b": "L", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
-    table = fits.BinTableHDU.from_columns(
-        [
-            fits.Column(
-                name=key,
-                array=values,
-                format=formats.get(values.dtype.kind + str(values.dtype.itemsize), formats.get(values.dtype.kind))
-                or f"{max(values.dtype.itemsize // 4, 1)}A",
-                unit=_UNITS.get(key, "mag" if key.endswith(("_mag", "depth")) else None),
-            )
-            for key, values in columns.items()
-        ],
-        name=name,
-    )
-    primary = fits.PrimaryHDU()
-    for hdu in (primary, table):
-        hdu.header["SIMULATE"] = (True, "simulated")
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    fits.HDUList([primary, table]).writeto(unfinished, overwrite=True)
-    unfinished.replace(path)
-
-
 def _counts(values: npt.NDArray[np.str_]) -> dict[str, int]:
     names, numbers = np.unique(values[values != ""], return_counts=True)
     return dict(zip(names.tolist(), numbers.tolist(), strict=True))
@@ -252,7 +225,7 @@ def _check_receipts(directory: Path, plan: SimulationPlan, receipts: list[PartRe
 
 
 def finish(directory: str, plan: SimulationPlan, receipts: Iterable[PartReceipt]) -> SimulationSummary:
-    """Write catalogue, patch table and truth of a survey whose parts are written, and last ``simulation.json``.
+    """Write all tables of a survey whose parts are written, and last ``simulation.json``.
 
     Parameters
     ----------
@@ -276,9 +249,10 @@ def finish(directory: str, plan: SimulationPlan, receipts: Iterable[PartReceipt]
         truths.append(truth_columns(plan, objects, catalogues[-1]))
         keys |= set(_patch_keys(objects))
     catalogue, truth = _stacked(catalogues), _stacked(truths)
-    _write_table(folder / CATALOGUE, "CATALOGUE", catalogue)
-    _write_table(folder / PATCH_QA, "PATCH_QA", _patch_columns(plan, sorted(keys)))
-    _write_table(folder / TRUTH, "TRUTH", truth)
+    write_table(folder / CATALOGUE, "CATALOGUE", catalogue)
+    write_table(folder / PATCH_QA, "PATCH_QA", _patch_columns(plan, sorted(keys)))
+    write_table(folder / TRUTH, "TRUTH", truth)
+    write_spectroscopy(folder, plan, catalogue, truth)
     summary = SimulationSummary(
         directory=directory,
         cutouts=CUTOUT_FOLDER,
@@ -322,7 +296,9 @@ def _write_record(folder: Path, plan: SimulationPlan, summary: SimulationSummary
 
 def _check_free(folder: Path) -> None:
     """Refuse a directory where a simulation would replace what it has not made."""
-    taken = [name for name in (CUTOUT_FOLDER, CATALOGUE, PATCH_QA, TRUTH) if (folder / name).exists()]
+    taken = [
+        name for name in (CUTOUT_FOLDER, CATALOGUE, PATCH_QA, TRUTH, SPECTROSCOPY_FOLDER) if (folder / name).exists()
+    ]
     if taken:
         raise SwimmyError(
             f"{folder} holds {', '.join(taken)}, but no {SUMMARY} that says they are simulated. Simulate into an empty "
@@ -361,7 +337,8 @@ def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> Simulation
     Parameters
     ----------
     directory : str
-        Gets ``cutouts/``, ``catalogue.fits``, ``patch_qa.fits``, ``truth.fits`` and ``simulation.json``.
+        Gets ``cutouts/``, ``catalogue.fits``, ``patch_qa.fits``, ``truth.fits``, ``spectroscopy/`` (tables of
+        spectra as they are published) and ``simulation.json``.
     plan : SimulationPlan
     map : callable
         Applies a function to every part number, as the built-in does, here or on other machines.
@@ -374,6 +351,10 @@ def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> Simulation
     folder = Path(directory)
     done = _read_summary(folder, plan)
     if done is not None:
+        if not has_spectroscopy(folder):
+            tables = (fits.getdata(folder / name, 1) for name in (done.catalogue, done.truth))
+            catalogue, truth = ({key: table[key] for key in table.names} for table in tables)
+            write_spectroscopy(folder, plan, catalogue, truth)
         return done
     folder.mkdir(parents=True, exist_ok=True)
     _write_record(folder, plan, None)

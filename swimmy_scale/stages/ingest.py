@@ -17,15 +17,17 @@ import numpy as np
 import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.bit_rounding import round_mantissa
+from swimmy_scale.counterparts import COUNTERPARTS_NAME, write_counterparts
 from swimmy_scale.cutouts import FORMAT_VERSION, cutouts_layout
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue import Objects, read_catalogue
 from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
-from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection, plain
+from swimmy_scale.job import CatalogueSource, IngestSection, SpectroscopySection, StorageSection, plain
 from swimmy_scale.quarantine import Code, Fault, merge_faults
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task, Tasks, log
+from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.store import Layout, create, digest_columns, write_partition
 from swimmy_scale.survey import FloatArray, Survey
 
@@ -145,6 +147,7 @@ class IngestStage:
     catalogue: CatalogueSource
     sources: IngestSection
     storage: StorageSection
+    spectroscopy: SpectroscopySection | None = None
 
     perform: Callable[[IngestTask], Receipt] = ingest_partition
     probe: Callable[[Any, int, int], None] | None = probe_ingest
@@ -152,15 +155,33 @@ class IngestStage:
 
     @property
     def identity(self) -> str:
-        """Digest of survey, catalogue and source descriptions and the code version."""
+        """Digest of survey, catalogue and source descriptions, tables of spectra and the code version."""
         return commit.digest_json(
             [
                 "ingest",
                 FORMAT_VERSION,
                 swimmy_scale.__version__,
                 *(plain(part) for part in (self.survey, self.catalogue, self.sources, self.storage)),
+                *self._spectroscopy_identity,
             ]
         )
+
+    @property
+    def _spectroscopy_identity(self) -> list[Any]:
+        """Nothing where there are no tables of spectra."""
+        if self.spectroscopy is None:
+            return []
+        records = table_records(self.spectroscopy.paths, self._tables)
+        return [plain(self.spectroscopy), {path: record.sha256 for path, record in records.items()}]
+
+    @property
+    def _tables(self) -> Path:
+        """What the tables of spectra were when they were matched."""
+        return self.ledger.folder / "ingest.tables.json"
+
+    @property
+    def _counterparts(self) -> Path:
+        return self.ledger.root / COUNTERPARTS_NAME
 
     @property
     def _notes(self) -> Path:
@@ -213,7 +234,7 @@ class IngestStage:
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
-        objects = read_catalogue(self.catalogue, self.survey)
+        objects = self._matched(read_catalogue(self.catalogue, self.survey))
         index = self._index(objects)
         layout = self._layout(objects)
         create(self.cutouts, layout)
@@ -241,6 +262,15 @@ class IngestStage:
         )
         return Tasks(range(layout.n_partitions), task)
 
+    def _matched(self, objects: Objects) -> Objects:
+        """The catalogue with what tables of spectra say of it, if any are given; writes ``counterparts.fits``."""
+        if self.spectroscopy is None:
+            return objects
+        keep_records(table_records(self.spectroscopy.paths, self._tables), self._tables)
+        objects, counterparts, simulated = with_counterparts(objects, self.spectroscopy)
+        write_counterparts(self._counterparts, counterparts, simulated)
+        return objects
+
     def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         notes = json.loads(self._notes.read_text())
@@ -255,10 +285,11 @@ class IngestStage:
             )
         names = sorted(item for item in self.cutouts.rglob("zarr.json"))
         labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
+        spectra = [] if self.spectroscopy is None else [self._tables, self._counterparts]
         return self.ledger.finish(
             self.identity,
             parts,
-            [*names, *labels, self._notes],
+            [*names, *labels, self._notes, *spectra],
             {
                 **counts,
                 "n_unmatched_files": len(notes["unmatched"]),

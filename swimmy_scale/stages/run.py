@@ -76,7 +76,15 @@ class Run:
         """The stages of the job in order; each is made when those before it are finished."""
         job = self.job
         if job.ingest is not None and job.catalogue is not None:
-            yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, job.catalogue, job.ingest, job.storage)
+            yield IngestStage(
+                self.ledger("ingest"),
+                self.cutouts,
+                job.survey,
+                job.catalogue,
+                job.ingest,
+                job.storage,
+                job.spectroscopy,
+            )
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
             yield self._train(job.train)
@@ -294,6 +302,7 @@ def check_inputs(run: Run) -> None:
     if job.ingest is not None and job.catalogue is not None and run.ledger("ingest").read(FINISHED) is None:
         named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
+        named += job.spectroscopy.paths if job.spectroscopy else ()
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")

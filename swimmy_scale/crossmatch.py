@@ -1,0 +1,86 @@
+"""Counterparts of objects in another table of positions: the nearest within a radius, each for one object only."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from swimmy_scale.errors import SwimmyError
+
+IntArray = npt.NDArray[np.int64]
+DoubleArray = npt.NDArray[np.float64]
+
+ARCSEC_PER_RADIAN = 206264.80624709636
+# Rounding moves a point of the unit sphere by so little; a counterpart exactly at the radius must not be lost to it.
+ROUNDING_ARCSEC = 1e-9
+
+
+def match(
+    ra: DoubleArray, dec: DoubleArray, other_ra: DoubleArray, other_dec: DoubleArray, radius_arcsec: float
+) -> tuple[IntArray, DoubleArray]:
+    """Find each object's counterpart in another table.
+
+    An object asks for its nearest counterpart within the radius. Where several objects ask for the same one, the
+    nearest of them has it, the first of those that are equally near; the others have none, because their next best
+    would be another source. Of counterparts with the same position the first in the table counts. Distances are those
+    on the sphere, so neither the poles nor RA 0 = 360 are special.
+
+    Parameters
+    ----------
+    ra, dec : ndarray of float64, shape (n,), degrees
+        Positions of the objects; NaN or infinite where unknown.
+    other_ra, other_dec : ndarray of float64, shape (m,), degrees
+        Positions of the counterparts, likewise.
+    radius_arcsec : float
+        A counterpart at this very distance still counts.
+
+    Returns
+    -------
+    index : ndarray of int64, shape (n,)
+        Row of the counterpart, -1 for none. No row but -1 comes twice.
+    separation_arcsec : ndarray of float64, shape (n,)
+        Distance to it, NaN for none.
+
+    Raises
+    ------
+    SwimmyError
+        When the radius is not between 0 and 3600 arcsec.
+    """
+    if not 0 < radius_arcsec <= 3600:
+        raise SwimmyError(f"match radius {radius_arcsec} arcsec: must be above 0 and at most 3600. Correct it.")
+    index = np.full(len(ra), -1, np.int64)
+    separation = np.full(len(ra), np.nan)
+    rows, other_rows = _known(ra, dec), _first_of_each(other_ra, other_dec)
+    if not len(rows) or not len(other_rows):
+        return index, separation
+    tree = cKDTree(_unit_vectors(other_ra[other_rows], other_dec[other_rows]))
+    # A chord of the unit sphere and its angle: chord = 2 sin(angle / 2).
+    limit = 2.0 * np.sin((radius_arcsec + ROUNDING_ARCSEC) / ARCSEC_PER_RADIAN / 2.0)
+    chord, nearest = tree.query(_unit_vectors(ra[rows], dec[rows]), distance_upper_bound=limit)
+    found = np.flatnonzero(np.isfinite(chord))
+    # The nearest object of each counterpart comes first; a stable order leaves equals as they are in the table.
+    found = found[np.lexsort((chord[found], nearest[found]))]
+    winners = found[np.unique(nearest[found], return_index=True)[1]]
+    index[rows[winners]] = other_rows[nearest[winners]]
+    separation[rows[winners]] = 2.0 * np.arcsin(chord[winners] / 2.0) * ARCSEC_PER_RADIAN
+    return index, separation
+
+
+def _known(ra: DoubleArray, dec: DoubleArray) -> IntArray:
+    return np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+
+
+def _first_of_each(ra: DoubleArray, dec: DoubleArray) -> IntArray:
+    """First row of each known position: of equals a tree would return any."""
+    rows = _known(ra, dec)
+    rows = rows[np.lexsort((rows, dec[rows], ra[rows]))]
+    new = (np.diff(ra[rows], prepend=np.nan) != 0) | (np.diff(dec[rows], prepend=np.nan) != 0)
+    return np.sort(rows[new])
+
+
+def _unit_vectors(ra: DoubleArray, dec: DoubleArray) -> DoubleArray:
+    """x, y, z on the unit sphere, shape (n, 3); a chord of 1 arcsec is exact to 1e-10 of itself."""
+    longitude, latitude = np.radians(ra), np.radians(dec)
+    across = np.cos(latitude)
+    return np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=1)

@@ -1,0 +1,1 @@
+"""Published tables of spectra: read, and matched with a catalogue."""

@@ -1,0 +1,157 @@
+"""Counterparts in tables of spectra: as a part of ingest, and alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from swimmy_scale import receipts as commit
+from swimmy_scale.classes import Classes, table_1
+from swimmy_scale.counterparts import Counterparts, write_counterparts
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.catalogue import Objects, read_catalogue
+from swimmy_scale.job import CatalogueSource, SpectroscopySection
+from swimmy_scale.quarantine import Code
+from swimmy_scale.receipts import FileRecord
+from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts
+from swimmy_scale.spectroscopy.matching import find_counterparts
+from swimmy_scale.survey import BoolArray, Survey
+
+# Faults of a catalogue's row that leave nothing to match.
+_UNMATCHED = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
+
+PAPER_CUTS = Cuts(redshift=(0.05, 0.2), colours=())
+"""Cuts of the paper's test data (sections 2.1 and 2.2)."""
+
+
+def with_counterparts(objects: Objects, section: SpectroscopySection) -> tuple[Objects, Counterparts, bool]:
+    """A catalogue with redshifts and classes of its counterparts in place of its own.
+
+    An object without a counterpart has no redshift and no class.
+
+    Returns
+    -------
+    objects : Objects
+    counterparts : Counterparts
+    simulated : bool
+        Any of the tables says that it is simulated.
+
+    Raises
+    ------
+    SwimmyError
+        When a table cannot be read or lacks a column.
+    """
+    usable = matched_rows(objects)
+    counterparts, simulated = find_counterparts(objects.object_id, objects.ra, objects.dec, usable, section)
+    row = np.where(usable, counterparts.rows_of(objects.object_id), -1)
+    known = row >= 0
+    redshift, sample_class = np.full(len(objects), np.nan), np.full(len(objects), "", dtype=object)
+    redshift[known] = counterparts.redshift[row[known]]
+    sample_class[known] = counterparts.sample_class[row[known]]
+    changed = replace(
+        objects,
+        redshift=redshift,
+        sample_class=sample_class,
+        available=objects.available | {"redshift"},
+        warnings=[
+            *objects.warnings,
+            f"redshifts and classes are those of {len(counterparts)} counterparts within "
+            f"{section.match_radius_arcsec:g} arcsec, not the catalogue's",
+        ],
+    )
+    return changed, counterparts, simulated
+
+
+def matched_rows(objects: Objects) -> BoolArray:
+    """Rows of a catalogue that can have a counterpart: the first with their id, at a known position; shape (n,)."""
+    usable = np.ones(len(objects), np.bool_)
+    usable[[fault.row for fault in objects.faults if fault.code in _UNMATCHED]] = False
+    return usable
+
+
+def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
+    """Size, time and digest of tables, by path.
+
+    A table is not read again where ``known``, which `keep_records` has written, has its size and time; what is said
+    there counts, too, for one that is gone, so that a finished ingest does not need its tables any more.
+
+    Raises
+    ------
+    SwimmyError
+        When a table is gone of which nothing is known.
+    """
+    try:
+        recorded = {path: FileRecord(**record) for path, record in json.loads(known.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        recorded = {}
+    records = {}
+    for path in paths:
+        before = recorded.get(str(path))
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            if before is None:
+                raise SwimmyError(f"{path}: not there. Correct the path in the job file.") from None
+            records[str(path)] = before
+            continue
+        if before is None or (status.st_size, status.st_mtime_ns) != (before.size_bytes, before.mtime_ns):
+            before = FileRecord(status.st_size, status.st_mtime_ns, commit.digest_file(path))
+        records[str(path)] = before
+    return records
+
+
+def keep_records(records: dict[str, FileRecord], known: Path) -> None:
+    """Write what `table_records` has found."""
+    commit.write_json(known, {path: asdict(record) for path, record in records.items()})
+
+
+def classify(
+    catalogue: CatalogueSource, section: SpectroscopySection, survey: Survey, cuts: Cuts, output: Path
+) -> tuple[list[tuple[str, int]], list[CutCount]]:
+    """Match a catalogue, write ``counterparts.fits`` and count the classes of the objects that pass the cuts.
+
+    Returns
+    -------
+    table : list of (str, int)
+        Rows of table 1 (see `classes.table_1`).
+    cut_counts : list of CutCount
+        What each cut met and let through.
+
+    Raises
+    ------
+    SwimmyError
+        When a table cannot be read or lacks a column, or the cuts need what the catalogue does not have.
+    """
+    objects, counterparts, simulated = with_counterparts(read_catalogue(catalogue, survey), section)
+    usable = matched_rows(objects)
+    columns = SampleColumns(
+        usable=usable,
+        fwhm_arcsec=objects.fwhm_arcsec,
+        depth_mag=objects.depth_mag,
+        mag=objects.mag,
+        psf_mag=objects.psf_mag,
+        flags=objects.flags,
+        redshift=objects.redshift,
+    )
+    in_sample, cut_counts = apply_cuts(columns, cuts, survey, objects.available)
+    write_counterparts(output, counterparts, simulated)
+    row = np.where(usable, counterparts.rows_of(objects.object_id), -1)
+    return table_1(_classes_of(counterparts, row), in_sample), cut_counts
+
+
+def _classes_of(counterparts: Counterparts, row: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Classes:
+    """Classes of objects whose counterparts are in these rows; none of them where there is none, -1."""
+    known, classes = row >= 0, counterparts.classes
+
+    def held(values: BoolArray) -> BoolArray:
+        result = np.zeros(len(row), np.bool_)
+        result[known] = values[row[known]]
+        return result
+
+    return Classes(
+        held(classes.is_mpa_jhu), held(classes.is_xelg), held(classes.is_quasar), held(classes.is_agn_candidate)
+    )
