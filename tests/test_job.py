@@ -42,7 +42,7 @@ def test_paths_are_relative_to_the_job_file() -> None:
     assert job.sample.colours == (("g", "r", 1.1),)
     assert job.train is not None
     assert job.train.schedule.of_run(2).seed == job.train.schedule.of_run(0).seed + 2
-    assert job.network.latent_filters == 8
+    assert [network.latent_filters for network in job.networks] == [8]
 
 
 def test_defaults_are_the_papers() -> None:
