@@ -146,7 +146,7 @@ def best_first(table: Table) -> Table:
 def csv_text(table: Table) -> str:
     """All columns as comma-separated values, the first line with their names."""
     stream = io.StringIO(newline="")
-    table.write(stream, format="ascii.csv", lineterminator="\n")
+    table.write(stream, format="ascii.csv")
     return stream.getvalue()
 
 
