@@ -172,7 +172,7 @@ def check_score(
     limits.check(what, needed, scorer == "keras", "Make score.batch_size smaller")
 
 
-def check_evaluate(
+def models_at_once(
     limits: MemoryLimits,
     survey: Survey,
     network: Network,
@@ -182,19 +182,26 @@ def check_evaluate(
     chunk_objects: int,
     scorer: str,
     n_threads: int = 1,
-) -> None:
-    """See that a process has memory to judge ``n_models`` by their scores of ``n_objects``.
+) -> int:
+    """How many of ``n_models`` a process can score in one pass and judge by their scores of ``n_objects``.
 
     Raises
     ------
     SwimmyError
-        When it has less, with both numbers.
+        When it has not the memory for one, with both numbers.
     """
-    _, needed = _scoring_bytes(limits, survey, network, n_models, batch_size, chunk_objects, scorer, n_threads)
-    needed += judge_memory_bytes(survey, n_models, n_objects)
-    what = f"evaluating {n_models} weight sets of a run on {n_objects} objects in one pass"
-    remedy = "Set train.threshold_objects, raise train.schedule.keep_from_epoch, or make score.batch_size smaller"
-    limits.check(what, needed, scorer == "keras", remedy)
+
+    def needed(n_together: int) -> int:
+        _, scoring = _scoring_bytes(limits, survey, network, n_together, batch_size, chunk_objects, scorer, n_threads)
+        return scoring + judge_memory_bytes(survey, n_together, n_objects)
+
+    on_keras = scorer == "keras"
+    limit_bytes = limits.network_bytes if on_keras else limits.reader_bytes
+    fitting = [number for number in range(n_models, 0, -1) if needed(number) <= limit_bytes]
+    if not fitting:
+        remedy = "Set train.threshold_objects, or make score.batch_size smaller"
+        limits.check(f"evaluating a weight set on {n_objects} objects", needed(1), on_keras, remedy)
+    return fitting[0]
 
 
 def _scoring_bytes(

@@ -24,11 +24,12 @@ from swimmy_scale.cluster.mapping import DaskWorkers
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, Settings, load_job
-from swimmy_scale.memory import MIB, MemoryLimits
+from swimmy_scale.memory import MIB, MemoryLimits, score_memory_bytes
 from swimmy_scale.network import Network
 from swimmy_scale.progress import Watch
 from swimmy_scale.receipts import FINISHED, Ledger, digest_file
 from swimmy_scale.scores import Scores
+from swimmy_scale.stages import scoring as scoring_module
 from swimmy_scale.stages import single
 from swimmy_scale.stages.campaign import Campaign
 from swimmy_scale.stages.engine import Work, run_stage
@@ -263,8 +264,18 @@ def test_memory_is_checked_before_anything_is_trained(copied: Path) -> None:
     stage = evaluate_stage(copied, limits=limits)
     stage.check()  # what is finished needs no memory
     stage.ledger.remove(FINISHED)
-    with pytest.raises(SwimmyError, match=r"evaluating 2 weight sets .* on \d+ objects .* train.threshold_objects"):
+    with pytest.raises(SwimmyError, match=r"evaluating a weight set on \d+ objects needs .* train.threshold_objects"):
         stage.check()
+
+
+def test_more_passes_give_the_same_bytes(copied: Path, reference: Path) -> None:
+    survey = Cutouts(reference / "cutouts.zarr").survey
+    enough = score_memory_bytes(survey, NETWORKS[1], 1, 256, 16) + 10 * MIB
+    stage = evaluate_stage(copied, limits=MemoryLimits(0, enough, "this test", "ask for more"))
+    Ledger(copied / "receipts", copied, "evaluate").remove("000001")
+    assert [len(task.passes) for task in stage.plan()] == [2, 2]
+    assert perform(stage) == 1, "the other run was judged in one pass, and counts"
+    assert evaluation_files(copied) == evaluation_files(reference)
 
 
 def test_weights_that_were_changed_are_refused(copied: Path) -> None:
@@ -273,6 +284,44 @@ def test_weights_that_were_changed_are_refused(copied: Path) -> None:
     (copied / "models/run-01/epoch-01.keras").write_bytes(b"other weights")
     with pytest.raises(SwimmyError, match=r"run-01/epoch-01.keras: its sha256 is .* was recorded"):
         stage.plan()
+
+
+class Broken:
+    """Gives an object a score of its first pixel, and the brightest quasar one that is not finite in the last band."""
+
+    batch_size = 16
+
+    def __init__(self, fused: bool, bad: float) -> None:
+        self.fused, self.bad = fused, bad
+
+    def score_counts(self, image: Any, fwhm: Any) -> tuple[Any, Any]:
+        score = np.repeat(image[:, None, :, 0, 0], 2, axis=1)
+        score[score[:, 0, 0] == self.bad, 1, 4] = np.inf
+        return score, np.ones_like(score)
+
+    def score_blocks(self, blocks: Any) -> Iterator[Any]:
+        return (self.score_counts(*block) for block in blocks)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_object_without_a_finite_score_counts_nowhere(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fused: bool
+) -> None:
+    store = Cutouts(reference / "cutouts.zarr")
+    stage = evaluate_stage(reference, ledger=Ledger(tmp_path / "receipts", tmp_path, "evaluate"))
+    task = replace(stage.plan()[0], output=tmp_path / "run-00.json")
+    sample = known_sample(store, task.judged)
+    pixel = store.images(0, store.n_objects)[:, :, 0, 0][sample.rows]
+    bad = pixel[np.flatnonzero(sample.members["quasar"])[0], 0]
+    monkeypatch.setattr(scoring_module, "scorer_for", lambda *_: Broken(fused, bad))
+    whole, broken = evaluate_run(task).details["judgements"]
+    n_quasars = int(sample.members["quasar"].sum())
+    assert (whole["n_objects"]["quasar"], broken["n_objects"]["quasar"]) == (n_quasars, n_quasars - 1)
+    for found, rows in ((whole, slice(None)), (broken, pixel[:, 0] != bad)):
+        assert found["n_threshold_objects"] == len(pixel[rows])
+        cut = np.quantile(pixel[rows, :3].astype(np.float64), 1 - FRACTION, axis=0)
+        assert list(found["thresholds"].values()) == cut.tolist()
+        assert found["n_selected_any"] == int((pixel[rows, :3] > cut).any(axis=1).sum())
 
 
 # ---------------------------------------------------------------- resumed and repaired

@@ -15,12 +15,12 @@ import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.memory import MemoryLimits, check_evaluate
+from swimmy_scale.memory import MemoryLimits, models_at_once
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.sample import Cuts
 from swimmy_scale.site import ScorerName
-from swimmy_scale.stages.choice import Choice, kept_weight_sets
+from swimmy_scale.stages.choice import Choice, kept_weight_sets, run_folder
 from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.stages.inputs import SampleRule, store_digest
 from swimmy_scale.stages.score import check_model
@@ -81,11 +81,17 @@ class KnownSample:
 
 @dataclass(frozen=True)
 class EvaluateTask(Task):
-    """The weight sets of one training run."""
+    """The weight sets of one training run.
+
+    Attributes
+    ----------
+    passes : tuple of Scoring
+        Each is a pass over the pixels, by as many of the weight sets as there is memory for; one if it suffices.
+    """
 
     cutouts: Path
     output: Path
-    scoring: Scoring
+    passes: tuple[Scoring, ...]
     judged: Judged
 
 
@@ -123,15 +129,15 @@ def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
 
 
 def evaluate_run(task: EvaluateTask) -> Receipt:
-    """Score the sample with the weight sets of one run in one pass, judge each, commit the receipt."""
+    """Score the sample with the weight sets of one run, judge each, commit the receipt."""
     store = Cutouts(task.cutouts)
     sample = known_sample(store, task.judged)
-    score, residual = _scores(store, task.scoring, sample.rows)
-    bands = store.survey.selecting_bands
+    bands, fraction = store.survey.selecting_bands, task.judged.fraction
     judgements = []
-    for k, model in enumerate(task.scoring.models):
-        judgement = judge(score[k], residual[k], sample.sets_thresholds, sample.members, bands, task.judged.fraction)
-        judgements.append({"sha256": model.sha256, **asdict(judgement)})
+    for scoring in task.passes:
+        for model, score, residual in zip(scoring.models, *_scores(store, scoring, sample.rows), strict=True):
+            judgement = judge(score, residual, sample.sets_thresholds, sample.members, bands, fraction)
+            judgements.append({"sha256": model.sha256, **asdict(judgement)})
     content = {
         "format_version": EVALUATION_VERSION,
         "run": task.index,
@@ -146,7 +152,7 @@ def evaluate_run(task: EvaluateTask) -> Receipt:
         identity=task.identity,
         data_digest=commit.digest_json(content),
         files=task.ledger.record_files([task.output]),
-        details={"judgements": judgements, "computed_by": computed_by(task.scoring, store.survey)},
+        details={"judgements": judgements, "computed_by": computed_by(task.passes[-1], store.survey)},
     )
     task.ledger.commit(receipt)
     return receipt
@@ -261,12 +267,26 @@ class EvaluateStage:
         """
         if self.ledger.read(FINISHED) is not None:
             return
+        n_objects = known_sample(Cutouts(self.cutouts), self._judged()).rows.size
+        for network in dict.fromkeys(self.network_of_run):
+            self._models_at_once(network, n_objects)
+
+    def _models_at_once(self, network: Network, n_objects: int) -> int:
+        """Weight sets of a run that are scored in one pass; all of them where the memory suffices."""
+        if self.limits is None:
+            return self.n_kept_epochs
         store = Cutouts(self.cutouts)
-        n_objects = known_sample(store, self._judged()).rows.size
-        if self.limits is not None:
-            for network in dict.fromkeys(self.network_of_run):
-                check_evaluate(self.limits, store.survey, network, self.n_kept_epochs, n_objects, self.batch_size,
-                               store.chunk_objects, self.scorer, self.n_threads)  # fmt: skip
+        return models_at_once(
+            self.limits,
+            store.survey,
+            network,
+            self.n_kept_epochs,
+            n_objects,
+            self.batch_size,
+            store.chunk_objects,
+            self.scorer,
+            self.n_threads,
+        )
 
     def poll(self) -> Poll:
         """Runs evaluated, from their receipts."""
@@ -291,26 +311,35 @@ class EvaluateStage:
         SwimmyError
             When a weight file is not what its training recorded.
         """
-        by_run: dict[int, list[WeightSet]] = {}
+        models: dict[int, list[Model]] = {}
         for item in self._weight_sets():
             check_model(self.models / item.file, item.sha256)
-            by_run.setdefault(item.run, []).append(item)
+            models.setdefault(item.run, []).append(Model(self.models / item.file, item.sha256))
         settings, judged = commit.digest_json(self._settings), self._judged()
-        return [self._task(run, by_run[run], settings, judged) for run in range(len(self.network_of_run))]
+        n_objects = known_sample(Cutouts(self.cutouts), judged).rows.size
 
-    def _task(self, run: int, weight_sets: Sequence[WeightSet], settings: str, judged: Judged) -> EvaluateTask:
-        models = tuple(Model(self.models / item.file, item.sha256) for item in weight_sets)
-        scoring = Scoring(models, self.network_of_run[run], self.batch_size, self.n_threads, self.scorer)
-        return EvaluateTask(
-            ledger=self.ledger,
-            index=run,
-            identity=commit.digest_json([settings, run, [model.sha256 for model in models], *scoring.identity]),
-            n_objects=0,
-            cutouts=self.cutouts,
-            output=self._folder / f"run-{run:02d}.json",
-            scoring=scoring,
-            judged=judged,
-        )
+        def task(run: int, network: Network) -> EvaluateTask:
+            # Memory decides on the passes, and no score depends on them: they are no part of the identity.
+            digests = [model.sha256 for model in models[run]]
+            return EvaluateTask(
+                ledger=self.ledger,
+                index=run,
+                identity=commit.digest_json([settings, run, asdict(network), digests]),
+                n_objects=0,
+                cutouts=self.cutouts,
+                output=self._folder / f"{run_folder(run)}.json",
+                passes=self._passes(models[run], network, n_objects),
+                judged=judged,
+            )
+
+        return [task(run, network) for run, network in enumerate(self.network_of_run)]
+
+    def _passes(self, models: Sequence[Model], network: Network, n_objects: int) -> tuple[Scoring, ...]:
+        """The models in as few groups as there is memory for, of about equal size."""
+        n_passes = -(-len(models) // self._models_at_once(network, n_objects))
+        size = -(-len(models) // n_passes)
+        groups = [tuple(models[lo : lo + size]) for lo in range(0, len(models), size)]
+        return tuple(Scoring(group, network, self.batch_size, self.n_threads, self.scorer) for group in groups)
 
     def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Choose the weights that score; write ``selected.keras``, the manifest and ``weight_sets.ecsv``.
