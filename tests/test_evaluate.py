@@ -155,6 +155,10 @@ def test_counts_are_those_of_weights_scored_alone(reference: Path, alone: list[d
             assert {**found["n_selected"][name], "n": found["n_objects"][name]} == expected[name]
             assert (row[f"n_{name}"], row[f"n_selected_{name}"]) == (expected[name]["n"], expected[name]["any"])
             assert row[f"r_sel_{name}"] == expected[name]["any"] / expected[name]["n"]
+    expected_meta = {"choose": "known_classes", "level": "1sigma", "fraction": FRACTION, "threshold_objects": None}
+    assert expected_meta.items() <= table.meta.items()
+    n_sample = int(Scores(reference / "scores.zarr").read("in_sample").sum())
+    assert (table.meta["n_threshold_objects"], table.meta["bands"]) == (n_sample, ["g", "r", "i"])
     assert len({tuple(item.values()) for item in (found["thresholds"] for found in details)}) == 4
 
 
@@ -451,6 +455,10 @@ def test_training_alone_chooses_by_the_same_rules(copied: Path) -> None:
     assert verify(models) == [], "the evaluation no longer answers for files that are written anew"
     table = table_of(copied)
     assert "chosen_by_known_classes" not in table.colnames
+    shown = CliRunner().invoke(main, ["weight-sets", str(models)])
+    assert shown.exit_code == 0, shown.output
+    assert "4 weight sets, chosen by validation_loss" in shown.output
+    assert "r_sel" not in shown.output
     assert digest_file(models / "selected.keras") == table["sha256"][np.argmin(table["val_loss"])]
 
 

@@ -377,7 +377,6 @@ class EvaluateStage:
             "level": self.level,
             "fraction": self.fraction,
             "bands": list(judgements[0].thresholds),
-            "threshold_objects": self.threshold_objects or "all of the sample",
+            "threshold_objects": self.threshold_objects,
             "n_threshold_objects": max(item.n_threshold_objects for item in judgements),
-            "n_evaluated_objects_of_known_classes": dict(judgements[0].n_objects),
         }
