@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from swimmy_scale.bit_rounding import FEWEST_BITS, MOST_BITS
-from swimmy_scale.cuts import LEVELS, level_suffix
+from swimmy_scale.cuts import ANY_BAND, LEVELS, level_suffix
 from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Schedule
@@ -151,15 +152,39 @@ class NetworkSection(Section):
     noise: float = 0.02
 
 
+class GridSection(Section):
+    """Hyperparameters to try, every one with every other (table 5); what is left out is the network section's.
+
+    Attributes
+    ----------
+    latent_filters : tuple of int
+        d of the paper.
+    noise : tuple of float
+        r_gauss of the paper.
+    """
+
+    latent_filters: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    noise: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _different_values(self) -> Self:
+        if not self.latent_filters and not self.noise:
+            raise ValueError("give values of latent_filters, of noise, or of both")
+        for name, values in (("latent_filters", self.latent_filters), ("noise", self.noise)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} has a value twice. List each once")
+        return self
+
+
 class TrainSection(Section):
-    """Training.
+    """Training, and the choice of the weights that score.
 
     Attributes
     ----------
     network : NetworkSection
     schedule : Schedule
     n_runs : int
-        Independent runs; run k has seed ``schedule.seed + k``.
+        Independent runs, of each network where there is a grid; run k of all has seed ``schedule.seed + k``.
     classes : tuple of str
         Classes of ``sample_class`` to train on; empty for the whole sample.
     max_objects : int, optional
@@ -167,6 +192,20 @@ class TrainSection(Section):
     n_threads : int
         Threads of one run. They are part of the result: TensorFlow adds gradients up in another order
         with another number, so the last digits of the weights differ.
+    grid : GridSection, optional
+        More networks than one; the combinations follow each other, the noise changing fastest.
+    choose : str
+        ``validation_loss``: the weights of the lowest one score. ``known_classes``: those that select most of the
+        known classes do (appendix 1).
+    evaluate : bool
+        Judge every weight set by the known classes although they do not choose.
+    known_classes : tuple of str
+        Classes of ``sample_class``; weights are judged by the sum of the fractions that they select of each.
+    judged_level : str, optional
+        The level of ``select.levels`` at which they are judged; by default the first one.
+    threshold_objects : int, optional
+        At most so many objects of the sample, chosen at random by the seed, set the thresholds that weights are judged
+        at. By default all of it does, as in the paper.
     """
 
     network: NetworkSection = NetworkSection()
@@ -175,11 +214,43 @@ class TrainSection(Section):
     classes: tuple[str, ...] = ("training",)
     max_objects: int | None = Field(default=None, ge=1)
     n_threads: int = Field(default=2, ge=1)
+    grid: GridSection | None = None
+    choose: Literal["validation_loss", "known_classes"] = "validation_loss"
+    evaluate: bool = False
+    known_classes: tuple[str, ...] = ("quasar", "xelg")
+    judged_level: str | None = None
+    threshold_objects: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _classes_to_judge_by(self) -> Self:
+        classes = set(self.known_classes)
+        if not classes or len(classes) < len(self.known_classes) or classes & {"", ANY_BAND}:
+            raise ValueError(
+                f"known_classes are one or more classes of sample_class, each once, none called {ANY_BAND!r}"
+            )
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether weight sets are judged by known classes."""
+        return self.evaluate or self.choose == "known_classes"
 
     @property
     def n_weight_sets(self) -> int:
-        """Weight sets that are kept: those of the last epochs of every run."""
-        return self.n_runs * (self.schedule.epochs - self.schedule.keep_from_epoch + 1)
+        """Weight sets of one network that are kept: those of the last epochs of every run."""
+        return self.n_runs * self.n_kept_epochs
+
+    @property
+    def n_kept_epochs(self) -> int:
+        """Weight sets of one run that are kept."""
+        return self.schedule.epochs - self.schedule.keep_from_epoch + 1
+
+    @property
+    def networks(self) -> tuple[NetworkSection, ...]:
+        """The networks that are trained, `n_runs` times each."""
+        grid = self.grid or GridSection.model_construct()
+        values = product(grid.latent_filters or (self.network.latent_filters,), grid.noise or (self.network.noise,))
+        return tuple(self.network.model_copy(update={"latent_filters": d, "noise": noise}) for d, noise in values)
 
 
 class ModelSection(Section):
@@ -198,7 +269,7 @@ class ScoreSection(Section):
     batch_size : int
         Objects of one model call; changes the speed, not the scores. By default 256, on a GPU 2048.
     n_models : int
-        Weight sets of ``train`` that score, in one pass over the pixels: those of the lowest validation losses, over
+        Weight sets of ``train`` that score, in one pass over the pixels: the best ones, as ``train.choose`` says, over
         all runs and kept epochs.
     """
 
@@ -284,7 +355,17 @@ class Settings(Section):
         if self.train is not None and self.score.n_models > self.train.n_weight_sets:
             raise ValueError(
                 f"score.n_models {self.score.n_models} is more than the {self.train.n_weight_sets} weight sets that "
-                "train keeps. Raise train.n_runs, or lower train.schedule.keep_from_epoch or score.n_models"
+                f"train keeps{' of one network' if self.train.grid else ''}. Raise train.n_runs, or lower "
+                "train.schedule.keep_from_epoch or score.n_models"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _level_to_judge_at(self) -> Self:
+        level = self.train.judged_level if self.train is not None else None
+        if level is not None and level not in self.select.levels:
+            raise ValueError(
+                f"train.judged_level {level!r} is none of select.levels: {', '.join(self.select.levels)}. Name one"
             )
         return self
 
@@ -351,10 +432,9 @@ class Job(Settings):
         return len(self.weights) or self.score.n_models
 
     @property
-    def network(self) -> NetworkSection:
-        """The free sizes of the network that the job trains or loads."""
-        section = self.weights[0] if self.weights else self.train or TrainSection()
-        return section.network
+    def networks(self) -> tuple[NetworkSection, ...]:
+        """The free sizes of the networks that the job trains, or of the one that it loads."""
+        return (self.weights[0].network,) if self.weights else (self.train or TrainSection()).networks
 
 
 def _paths[T: Settings](job: T, base: Path) -> T:

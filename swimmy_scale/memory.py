@@ -86,6 +86,12 @@ def score_memory_bytes(
     return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
+def judge_memory_bytes(survey: Survey, n_models: int, n_objects: int) -> int:
+    """Bound for the scores of ``n_objects`` by ``n_models``, all held at once, and what judging one model takes."""
+    # Score and residual of every model; the quantile of one of them in float64.
+    return FLOAT32_BYTES * n_objects * len(survey.selecting_bands) * (2 * n_models + 10)
+
+
 def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_objects: int, n_threads: int) -> int:
     """Bound for a process that scores with the numba scorer; models follow one another in the same memory."""
     block_objects = max(batch_size, chunk_objects)
@@ -161,11 +167,56 @@ def check_score(
     SwimmyError
         When it has less, with both numbers.
     """
+    batch_size, needed = _scoring_bytes(limits, survey, network, n_models, batch_size, chunk_objects, scorer, n_threads)
+    what = f"scoring {batch_size} objects a batch"
+    limits.check(what, needed, scorer == "keras", "Make score.batch_size smaller")
+
+
+def models_at_once(
+    limits: MemoryLimits,
+    survey: Survey,
+    network: Network,
+    n_models: int,
+    n_objects: int,
+    batch_size: int | None,
+    chunk_objects: int,
+    scorer: str,
+    n_threads: int = 1,
+) -> int:
+    """How many of ``n_models`` a process can score in one pass and judge by their scores of ``n_objects``.
+
+    Raises
+    ------
+    SwimmyError
+        When it has not the memory for one, with both numbers.
+    """
+
+    def needed(n_together: int) -> int:
+        _, scoring = _scoring_bytes(limits, survey, network, n_together, batch_size, chunk_objects, scorer, n_threads)
+        return scoring + judge_memory_bytes(survey, n_together, n_objects)
+
+    on_keras = scorer == "keras"
+    limit_bytes = limits.network_bytes if on_keras else limits.reader_bytes
+    fitting = [number for number in range(n_models, 0, -1) if needed(number) <= limit_bytes]
+    if not fitting:
+        remedy = "Set train.threshold_objects, or make score.batch_size smaller"
+        limits.check(f"evaluating a weight set on {n_objects} objects", needed(1), on_keras, remedy)
+    return fitting[0]
+
+
+def _scoring_bytes(
+    limits: MemoryLimits,
+    survey: Survey,
+    network: Network,
+    n_models: int,
+    batch_size: int | None,
+    chunk_objects: int,
+    scorer: str,
+    n_threads: int,
+) -> tuple[int, int]:
+    """Objects of a batch, and the bound for a process that scores them."""
     on_gpu = limits.on_gpu and scorer == "keras"
     batch_size = batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
     if scorer == "numba":
-        needed = numba_memory_bytes(survey, network, batch_size, chunk_objects, n_threads)
-    else:
-        needed = score_memory_bytes(survey, network, n_models, batch_size, chunk_objects, on_gpu)
-    what = f"scoring {batch_size} objects a batch"
-    limits.check(what, needed, scorer == "keras", "Make score.batch_size smaller")
+        return batch_size, numba_memory_bytes(survey, network, batch_size, chunk_objects, n_threads)
+    return batch_size, score_memory_bytes(survey, network, n_models, batch_size, chunk_objects, on_gpu)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from swimmy_scale.errors import SwimmyError
 
@@ -54,6 +56,18 @@ class Network:
             problems.append(f"noise {self.noise} must lie in [0, 1]")
         if problems:
             raise SwimmyError(f"network: {'; '.join(problems)}. Correct the network section of the job.")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The network whose ``asdict`` was written as JSON.
+
+        Raises
+        ------
+        TypeError, SwimmyError
+            When a name is unknown or a value out of range.
+        """
+        known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**known)
 
     @property
     def n_levels(self) -> int:

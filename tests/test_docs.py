@@ -56,8 +56,8 @@ def blocks() -> Iterator[Block]:
         for found in re.finditer(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
             yield Block(page, text[: found.start()].count("\n") + 1, found[1], found[2])
         # The README shows its commands as indented blocks.
-        for found in re.finditer(r"(?:^    (?:swimmy-scale|make) .*\n)+", text, flags=re.MULTILINE):
-            commands = "".join(f"$ {line.strip()}\n" for line in found[0].splitlines())
+        for found in re.finditer(r"(?:^    (?:swimmy-scale|make) (?:.*\\\n)*.*\n)+", text, flags=re.MULTILINE):
+            commands = re.sub(r"^    (?=\S)", "$ ", found[0], flags=re.MULTILINE)
             yield Block(page, text[: found.start()].count("\n") + 1, "console", commands)
 
 

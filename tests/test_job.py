@@ -42,7 +42,7 @@ def test_paths_are_relative_to_the_job_file() -> None:
     assert job.sample.colours == (("g", "r", 1.1),)
     assert job.train is not None
     assert job.train.schedule.of_run(2).seed == job.train.schedule.of_run(0).seed + 2
-    assert job.network.latent_filters == 8
+    assert [network.latent_filters for network in job.networks] == [8]
 
 
 def test_defaults_are_the_papers() -> None:
@@ -250,6 +250,70 @@ def test_settings_ask_for_no_more_models_than_are_kept(tmp_path: Path) -> None:
             tmp_path / "s",
             Settings,
         )
+
+
+def campaign(train: str, more: str = "") -> Job:
+    return parse(f"{STORE}train: {{{train}}}\n{more}")
+
+
+def test_a_job_without_a_campaign_evaluates_nothing() -> None:
+    train = campaign("").train
+    assert train is not None
+    assert (train.choose, train.evaluates, train.grid, train.threshold_objects) == (
+        "validation_loss",
+        False,
+        None,
+        None,
+    )
+    assert train.known_classes == ("quasar", "xelg")
+    assert train.networks == (train.network,)
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluates"),
+    [("evaluate: true", True), ("choose: known_classes", True), ("choose: validation_loss", False)],
+)
+def test_known_classes_are_judged_where_they_choose_or_are_asked_for(train: str, evaluates: bool) -> None:
+    section = campaign(train).train
+    assert section is not None
+    assert section.evaluates is evaluates
+
+
+def test_a_grid_is_every_value_with_every_other() -> None:
+    train = "network: {encoder_filters: [8, 8]}, n_runs: 10, grid: {latent_filters: [4, 8, 16, 32], noise: [0, 0.05]}"
+    job = campaign(f"{train}, schedule: {{epochs: 25, keep_from_epoch: 10}}")
+    assert job.train is not None
+    found = [(section.latent_filters, section.noise) for section in job.networks]
+    assert found == [(d, noise) for d in (4, 8, 16, 32) for noise in (0.0, 0.05)]
+    assert {section.encoder_filters for section in job.networks} == {(8, 8)}
+    assert (job.train.n_kept_epochs, job.train.n_weight_sets) == (16, 160)
+    assert parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job) == job
+    assert [section.noise for section in campaign("grid: {latent_filters: [4, 8]}").networks] == [0.02, 0.02]
+
+
+@pytest.mark.parametrize(
+    ("train", "more", "message"),
+    [
+        ("choose: quasars", "", r"train.choose: Input should be 'validation_loss' or 'known_classes'.*'quasars'"),
+        ("known_classes: []", "", r"known_classes are one or more classes of sample_class, each once"),
+        ("known_classes: [a, b, a]", "", r"known_classes are one or more classes of sample_class, each once"),
+        ("known_classes: [any]", "", r"known_classes .* none called 'any'"),
+        ("judged_level: 1sigma", "", r"train.judged_level '1sigma' is none of select.levels: 2sigma, 3sigma, 3.5sigma"),
+        ("threshold_objects: 0", "", r"train.threshold_objects: .*greater than or equal to 1"),
+        ("grid: {}", "", r"train.grid: give values of latent_filters, of noise, or of both"),
+        ("grid: {noise: [0.1, 0.1]}", "", r"train.grid: noise has a value twice"),
+        ("grid: {latent_filters: [0]}", "", r"train.grid.latent_filters.0: .*greater than or equal to 1"),
+        ("grid: {noise: [2]}", "", r"train.grid.noise.0: .*less than or equal to 1"),
+        (
+            "grid: {latent_filters: [4, 8]}, schedule: {epochs: 2, keep_from_epoch: 1}",
+            "score: {n_models: 3}\n",
+            r"score.n_models 3 is more than the 2 weight sets that train keeps of one network",
+        ),
+    ],
+)
+def test_faults_of_a_campaign(train: str, more: str, message: str) -> None:
+    with pytest.raises(SwimmyError, match=message):
+        campaign(train, more)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)

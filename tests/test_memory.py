@@ -25,6 +25,8 @@ from swimmy_scale.memory import (
     activation_bytes,
     cutout_bytes,
     ingest_memory_bytes,
+    judge_memory_bytes,
+    models_at_once,
     numba_memory_bytes,
     score_memory_bytes,
     train_memory_bytes,
@@ -58,6 +60,21 @@ def test_bounds_grow_with_what_is_held_at_once() -> None:
     assert one == KERAS_BYTES + BLOCKS_IN_FLIGHT * 256 * cutout + 256 * activations
     assert score_memory_bytes(HSC, network, 5, 256, 256) - one == 4 * MODEL_BYTES
     assert score_memory_bytes(HSC, network, 1, 256, 1024) - one == BLOCKS_IN_FLIGHT * 768 * cutout
+
+
+def test_as_many_models_are_evaluated_at_once_as_fit() -> None:
+    one, more = judge_memory_bytes(HSC, 1, 1000), judge_memory_bytes(HSC, 16, 1000)
+    assert more - one == 1000 * 15 * 3 * 2 * 4, "a score and a residual in three bands, float32"
+
+    def at_once(n_fitting: int, spare: int = 0) -> int:
+        needed = score_memory_bytes(HSC, Network(), n_fitting, 256, 256) + judge_memory_bytes(HSC, n_fitting, 1000)
+        limits = MemoryLimits(0, needed + spare, "site.yaml", "buy more")
+        return models_at_once(limits, HSC, Network(), 16, 1000, None, 256, "keras")
+
+    assert [at_once(number) for number in (1, 7, 16, 20)] == [1, 7, 16, 16]
+    assert at_once(7, spare=-1) == 6
+    with pytest.raises(SwimmyError, match=r"evaluating a weight set on 1000 objects needs .*train.threshold_objects"):
+        at_once(1, spare=-1)
 
 
 def test_a_limit_names_both_numbers_and_the_remedy() -> None:

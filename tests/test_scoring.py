@@ -17,7 +17,7 @@ from swimmy_scale.network import Network
 from swimmy_scale.receipts import Receipt, task_name
 from swimmy_scale.stages import scoring
 from swimmy_scale.stages.inputs import ledger_beside
-from swimmy_scale.stages.scoring import Model, Scoring, score_rows
+from swimmy_scale.stages.scoring import Model, Scoring, score_rows, scored_blocks
 from swimmy_scale.store import create, write_partition
 from swimmy_scale.survey import Survey
 
@@ -113,6 +113,25 @@ def test_a_cpu_sees_only_what_can_be_used_and_a_device_whole_blocks(store, monke
     assert_right(run(monkeypatch, store, device, 0, 24, usable), 0, 24, usable)
     assert [n for n, _ in cpu.seen] == [6, 7]
     assert [n for n, _ in device.seen] == [8, 8]
+
+
+@given(data=st.data(), batch_size=st.integers(1, 20), fused=st.booleans())
+@settings(deadline=None, max_examples=40)
+def test_few_rows_are_brought_together_into_whole_batches(store, data, batch_size, fused):
+    usable = np.array(data.draw(st.lists(st.booleans(), min_size=N_OBJECTS, max_size=N_OBJECTS)))
+    scorer = AheadScorer(batch_size) if fused else PixelScorer()
+    how = Scoring((Model(Path("model.keras"), "0" * 64),), Network(2, 16), batch_size, 1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(scoring, "scorer_for", lambda *_: scorer)
+        blocks = list(scored_blocks(store, how, 0, N_OBJECTS, usable, pack=True))
+    whole, rest = divmod(int(usable.sum()), batch_size)
+    assert [n for n, _ in scorer.seen] == [batch_size] * whole + [rest] * bool(rest)
+    rows = np.flatnonzero(usable)
+    found = [np.concatenate([np.zeros(0), *(block[k].reshape(len(block[0]), -1)[:, 0] for block in blocks)])
+             for k in range(3)]  # fmt: skip
+    np.testing.assert_array_equal(found[0], rows)
+    np.testing.assert_array_equal(found[1], rows)
+    np.testing.assert_array_equal(found[2].astype(np.float32), np.float32(0.5) + rows.astype(np.float32) / 100)
 
 
 def test_nothing_to_score(store, monkeypatch):

@@ -225,7 +225,8 @@ def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callab
     assert [job.node for job in run.jobs("gpu")] == ["g1"]
     run.assert_complete(serial)
     assert call("verify", run.run).returncode == 0
-    assert [row["stage"] for row in run.status()["stages"] if row["finished"]] == list(STAGES)
+    finished = [row["stage"] for row in run.status()["stages"] if row["finished"]]
+    assert finished == [stage for stage in STAGES if stage != "evaluate"]
     assert run.status()["driver"]["state"] == "finished"
     assert slurm.job_state(run.job_id) == "COMPLETED", "objects in quarantine are no failure of the job"
     assert (run.run / "models/selected.keras").read_bytes() == (serial / "models/selected.keras").read_bytes()

@@ -151,9 +151,14 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     number, pool = worker_pool(n_workers)
     settings = load_settings(settings_path)
     with Watch() as watch:
-        done = single.train(cutouts.absolute(), output.absolute(), settings, pool, watch, local_limits(number))
+        done = single.train(
+            cutouts.absolute(), output.absolute(), settings, pool, watch, local_limits(number), threads_each(number)
+        )
     choice = done.details["selected"]
-    click.echo(f"{output / 'selected.keras'}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f}")
+    click.echo(
+        f"{output / 'selected.keras'}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f} "
+        f"(run {choice['run']}, {choice['rule']})"
+    )
 
 
 @main.command("score")

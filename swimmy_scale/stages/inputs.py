@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.job import NetworkSection
+from swimmy_scale.network import Network
 from swimmy_scale.receipts import Ledger, ListDigest, task_name
 from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts, depth_percentile
 
@@ -56,6 +58,12 @@ def store_digest(cutouts: Path) -> str:
     for index in range(n_partitions):
         digest.add(partition_digest(cutouts, index))
     return digest.hexdigest()
+
+
+def network_for(cutouts: Path, section: NetworkSection) -> Network:
+    """The network for a store's bands and cutout size."""
+    survey = Cutouts(cutouts).survey
+    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,23 @@ import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, NetworkSection, TrainSection, dump_job, parse_job
+from swimmy_scale.job import Job, dump_job, parse_job
 from swimmy_scale.memory import KERAS_BYTES, MemoryLimits, check_ingest, check_score
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.site import ScorerName
+from swimmy_scale.stages.campaign import Campaign
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger
+from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger, network_for
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage, check_model
 from swimmy_scale.stages.scoring import Model, Scoring
 from swimmy_scale.stages.select import SelectStage, write_quarantine
-from swimmy_scale.stages.train import TrainStage
 
-STAGES = ("ingest", "train", "score", "select", "picture")
+STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 PROVENANCE_VERSION = 1
 PACKAGES = ("astropy", "dask", "distributed", "keras", "numba", "numpy", "scipy", "tensorflow", "xarray", "zarr")
 
@@ -87,7 +87,7 @@ class Run:
             )
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
-            yield self._train(job.train)
+            yield from self._campaign.stages()
         score = self._score()
         yield score
         score.renew_metadata()
@@ -112,40 +112,21 @@ class Run:
             select=self.ledger("select"),
         )
 
-    def _train(self, section: TrainSection) -> TrainStage:
-        return TrainStage(
-            ledger=self.ledger("train"),
-            cutouts=self.cutouts,
-            models=self.directory / "models",
-            network=self._network(),
-            schedule=section.schedule,
-            n_runs=section.n_runs,
-            cuts=self.job.sample,
-            classes=section.classes,
-            max_objects=section.max_objects,
-            n_threads=section.n_threads,
-            limits=self.limits,
-            n_models=self.job.n_models,
+    @property
+    def _campaign(self) -> Campaign:
+        return Campaign(
+            self.job, self.cutouts, self.directory / "models", self.ledger, self.n_threads, self.limits, self.scorer
         )
-
-    def _network(self) -> Network:
-        return network_for(self.cutouts, self.job.network)
-
-    def _models(self) -> tuple[Model, ...]:
-        if self.job.weights:
-            return tuple(Model(model.path, model.sha256) for model in self.job.weights)
-        done = self.ledger("train").read(FINISHED)
-        if done is None:
-            raise SwimmyError(f"{self.directory}: training is not finished. Run the job again.")
-        folder = self.directory / "models"
-        if self.job.n_models == 1:
-            return (Model(folder / "selected.keras", str(done.details["model_sha256"])),)
-        return tuple(Model(folder / item["file"], item["sha256"]) for item in done.details["ensemble"])
 
     @property
     def scoring(self) -> Scoring:
         """By which models the run scores, and how; after its training."""
-        return Scoring(self._models(), self._network(), self.job.score.batch_size, self.n_threads, self.scorer)
+        if self.job.weights:
+            models = tuple(Model(model.path, model.sha256) for model in self.job.weights)
+            network = network_for(self.cutouts, self.job.weights[0].network)
+        else:
+            models, network = self._campaign.chosen()
+        return Scoring(models, network, self.job.score.batch_size, self.n_threads, self.scorer)
 
     def _score(self) -> ScoreStage:
         return ScoreStage(
@@ -155,12 +136,6 @@ class Run:
             scoring=self.scoring,
             cuts=self.job.sample,
         )
-
-
-def network_for(cutouts: Path, section: NetworkSection) -> Network:
-    """The network for a store's bands and cutout size."""
-    survey = Cutouts(cutouts).survey
-    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
 
 
 def receipts_folder(directory: Path) -> Path:
@@ -183,8 +158,8 @@ def run_status(directory: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        For each stage: ``stage``, ``finished``, ``n_tasks`` with a receipt, ``n_objects`` in them,
-        ``n_quarantined``.
+        For each stage (``evaluate`` only where the job asks for it): ``stage``, ``finished``, ``n_tasks`` with a
+        receipt, ``n_objects`` in them, ``n_quarantined``.
 
     Raises
     ------
@@ -195,6 +170,8 @@ def run_status(directory: Path) -> list[dict[str, Any]]:
     rows = []
     for stage in STAGES:
         ledger = Ledger(folder, directory, stage)
+        if stage == "evaluate" and not _evaluates(directory) and not ledger.names():
+            continue
         finished, counts = False, {"n_tasks": 0, "n_objects": 0, "n_quarantined": 0}
         for name in ledger.every_name():
             receipt = ledger.read(name)
@@ -206,6 +183,16 @@ def run_status(directory: Path) -> list[dict[str, Any]]:
                 counts["n_quarantined"] += int(receipt.details.get("n_quarantined", 0))
         rows.append({"stage": stage, "finished": finished, **counts})
     return rows
+
+
+def _evaluates(directory: Path) -> bool:
+    """Whether the job of a run directory evaluates its weights; False where it cannot be read."""
+    path = directory / "job.yaml"
+    try:
+        train = parse_job(path.read_text(), path, Job).train
+    except (OSError, ValueError, SwimmyError):
+        return False
+    return train is not None and train.evaluates
 
 
 def holds_job(directory: Path, job: Job) -> bool:
@@ -348,10 +335,11 @@ def check_memory(run: Run) -> None:
         survey, chunk_objects = store.survey, store.chunk_objects
     elif run.ledger("ingest").read(FINISHED) is None:
         check_ingest(limits, survey, job.storage.partition_objects)
-    network = Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **job.network.model_dump())
     if run.ledger("score").read(FINISHED) is None:
-        check_score(limits, survey, network, job.n_models, job.score.batch_size, chunk_objects, run.scorer,
-                    run.n_threads)  # fmt: skip
+        for section in job.networks:
+            network = Network(survey.n_bands, survey.cutout_size_px, **section.model_dump())
+            check_score(limits, survey, network, job.n_models, job.score.batch_size, chunk_objects, run.scorer,
+                        run.n_threads)  # fmt: skip
     if run.ledger("picture").read(FINISHED) is None:
         limits.check("the picture's reconstructions", KERAS_BYTES, True, "Nothing else would do")
 

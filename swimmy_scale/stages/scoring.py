@@ -144,13 +144,38 @@ def score_rows(
     score, residual : ndarray of float32, shape (hi - lo, n_models, n_bands)
         NaN where not usable.
     """
-    scorer = scorer_for(scoring, store.survey)
     score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
     residual = score.copy()
+    for rows, block_score, block_residual in scored_blocks(store, scoring, lo, hi, usable):
+        score[rows], residual[rows] = block_score, block_residual
+    score[~usable] = residual[~usable] = np.nan
+    return score, residual
+
+
+def scored_blocks(
+    store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: Rows, pack: bool = False
+) -> Iterator[tuple[npt.NDArray[np.int64], FloatArray, FloatArray]]:
+    """Scores and residuals of rows ``lo`` to ``hi``, block by block, so that memory does not grow with them.
+
+    Parameters
+    ----------
+    usable : ndarray of bool, shape (hi - lo,)
+    pack : bool
+        Bring usable rows together into whole batches: for when they are few among many. The scores are the same.
+
+    Yields
+    ------
+    rows : ndarray of int64, shape (m,)
+        Counted from ``lo``, ascending. A row that is not usable may be among them unless ``pack``.
+    score, residual : ndarray of float32, shape (m, n_models, n_bands)
+    """
+    scorer = scorer_for(scoring, store.survey)
     fused, batch_size = False, scoring.batch_size or BATCH_OBJECTS
     if isinstance(scorer, BlocksScorer):
         fused, batch_size = scorer.fused, scorer.batch_size
-    blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused)
+    blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused and not pack)
+    if pack:
+        blocks = _packed(blocks, batch_size)
     places: deque[npt.NDArray[np.int64]] = deque()
 
     def pixels() -> Iterator[Block]:
@@ -161,11 +186,28 @@ def score_rows(
     in_order = (
         scorer.score_blocks if isinstance(scorer, BlocksScorer) else functools.partial(starmap, scorer.score_counts)
     )
-    for results in in_order(pixels()):
-        rows = places.popleft()
-        score[rows], residual[rows] = results
-    score[~usable] = residual[~usable] = np.nan
-    return score, residual
+    for score, residual in in_order(pixels()):
+        yield places.popleft(), score, residual
+
+
+def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:
+    """The rows of ``blocks`` in blocks of ``n_objects``; the last may be shorter."""
+    held: Reading | None = None
+    for block in blocks:
+        held = _joined(held, block) if held is not None else block
+        while len(held[0]) >= n_objects:
+            yield _cut(held, slice(n_objects))
+            held = _cut(held, slice(n_objects, None))
+    if held is not None and len(held[0]):
+        yield held
+
+
+def _joined(one: Reading, other: Reading) -> Reading:
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]), np.concatenate([one[2], other[2]])
+
+
+def _cut(block: Reading, part: slice) -> Reading:
+    return block[0][part], block[1][part], block[2][part]
 
 
 def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool) -> Iterator[Reading]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
@@ -13,15 +12,15 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import CatalogueSource, IngestSection, Settings, TrainSection
 from swimmy_scale.memory import MemoryLimits, check_ingest, check_score
 from swimmy_scale.network import Network
-from swimmy_scale.receipts import Receipt
+from swimmy_scale.receipts import Ledger, Receipt
+from swimmy_scale.stages.campaign import Campaign
+from swimmy_scale.stages.choice import MANIFEST_VERSION
 from swimmy_scale.stages.engine import Watcher, WorkersFor, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.inputs import ledger_beside
-from swimmy_scale.stages.run import network_for
+from swimmy_scale.stages.inputs import ledger_beside, network_for
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.scoring import Model, Scoring
 from swimmy_scale.stages.select import write_quarantine
-from swimmy_scale.stages.train import MANIFEST_VERSION, TrainStage
 
 
 def ingest(
@@ -44,27 +43,40 @@ def ingest(
 
 
 def train(
-    cutouts: Path, output: Path, settings: Settings, workers: WorkersFor, watcher: Watcher, limits: MemoryLimits
+    cutouts: Path,
+    output: Path,
+    settings: Settings,
+    workers: WorkersFor,
+    watcher: Watcher,
+    limits: MemoryLimits,
+    n_threads: int = 1,
 ) -> Receipt:
-    """Train on ``cutouts``; weights, ``selected.keras`` and ``manifest.json`` go to ``output``."""
-    section = settings.train or TrainSection()
-    ledger = ledger_beside(output, "train")
-    with commit.driver_lock(ledger.folder, output):
-        stage = TrainStage(
-            ledger=ledger,
-            cutouts=cutouts,
-            models=output,
-            network=network_for(cutouts, section.network),
-            schedule=section.schedule,
-            n_runs=section.n_runs,
-            cuts=settings.sample,
-            classes=section.classes,
-            max_objects=section.max_objects,
-            n_threads=section.n_threads,
-            n_models=settings.score.n_models,
-            limits=limits,
-        )
-        return run_stage(stage, workers, watcher)
+    """Train on ``cutouts`` and choose; weights, ``selected.keras`` and ``manifest.json`` go to ``output``.
+
+    Parameters
+    ----------
+    n_threads : int
+        Of an evaluating process, where the settings evaluate; they change the speed only.
+
+    Returns
+    -------
+    Receipt
+        Of the stage that chose: ``selected`` of its details says what and why.
+    """
+
+    def ledger(stage: str) -> Ledger:
+        return ledger_beside(output, stage)
+
+    with commit.driver_lock(ledger("train").folder, output):
+        campaign = Campaign(settings, cutouts, output, ledger, n_threads, limits)
+        stages = list(campaign.stages())
+        if len(stages) == 1:
+            # An evaluation of earlier settings no longer answers for the files that are about to change.
+            for name in ledger("evaluate").names():
+                ledger("evaluate").remove(name)
+        for stage in stages:
+            run_stage(stage, workers, watcher)
+        return campaign.choice()
 
 
 def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
@@ -84,10 +96,9 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
             if manifest["format_version"] != MANIFEST_VERSION:
                 continue
             recorded = manifest["files"][model.relative_to(folder).as_posix()]
-            network: dict[str, Any] = {
-                key: tuple(v) if isinstance(v, list) else v for key, v in manifest["network"].items()
-            }
-            return Network(**network), sha256 or recorded
+            # With a grid the network is that of the file's run; ``selected.keras`` is of the chosen one.
+            network = manifest.get("networks", {}).get(model.parent.name, manifest["network"])
+            return Network.from_json(network), sha256 or recorded
         except (OSError, ValueError, KeyError, TypeError):
             continue
     if sha256 is None:

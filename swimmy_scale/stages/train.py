@@ -20,11 +20,11 @@ from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import Ledger, Parts, Receipt
 from swimmy_scale.sample import Cuts
 from swimmy_scale.stages.attempts import clear_attempts
+from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets, run_folder
 from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.stages.inputs import SampleRule, store_digest
 from swimmy_scale.survey import FloatArray
-
-MANIFEST_VERSION = 1
+from swimmy_scale.weight_sets import by_validation_loss
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,19 @@ class TrainStage:
 
     Attributes
     ----------
+    networks : tuple of Network
+        Each is trained ``n_runs`` times; one where there is no grid.
     n_models : int
         Weight sets that score: those of the lowest validation losses over all runs and kept epochs; of equal losses
-        the one of the lower run, then epoch.
+        the one of the lower run, then epoch. With a grid, of the network of the lowest one.
+    chooses : bool
+        False leaves the choice to the evaluation that follows.
     """
 
     ledger: Ledger
     cutouts: Path
     models: Path
-    network: Network
+    networks: tuple[Network, ...]
     schedule: Schedule
     n_runs: int
     cuts: Cuts
@@ -163,6 +167,7 @@ class TrainStage:
     n_threads: int
     limits: MemoryLimits | None = None
     n_models: int = 1
+    chooses: bool = True
 
     perform: Callable[[TrainTask], Receipt] = train_run
     probe: Callable[[Any, int, int], None] | None = None
@@ -172,7 +177,14 @@ class TrainStage:
     @property
     def identity(self) -> str:
         """Digest of what the weights depend on, and of how many are chosen where it is not one."""
+        if not self.chooses:
+            return commit.digest_json([self._training, "chosen later"])
         return self._training if self.n_models == 1 else commit.digest_json([self._training, self.n_models])
+
+    @property
+    def network_of_run(self) -> tuple[Network, ...]:
+        """The network of every run: all runs of one network, then those of the next."""
+        return tuple(network for network in self.networks for _ in range(self.n_runs))
 
     @property
     def _training(self) -> str:
@@ -183,7 +195,7 @@ class TrainStage:
                 MANIFEST_VERSION,
                 swimmy_scale.__version__,
                 store_digest(self.cutouts),
-                asdict(self.network),
+                asdict(self.networks[0]) if len(self.networks) == 1 else [asdict(item) for item in self.networks],
                 asdict(self.schedule),
                 self.n_runs,
                 asdict(self.cuts),
@@ -203,7 +215,7 @@ class TrainStage:
                 n_lines += max(len(history.read_text().splitlines()) - 1, 0)
             return n_lines
 
-        return Poll("epochs", self.n_runs * self.schedule.epochs, count)
+        return Poll("epochs", len(self.network_of_run) * self.schedule.epochs, count)
 
     def _check_memory(self) -> None:
         if self.limits is None:
@@ -211,7 +223,9 @@ class TrainStage:
         store = Cutouts(self.cutouts)
         n_objects = sum(len(rows) for rows, _ in _candidate_rows(store, self.cuts, self.classes))
         n_objects = min(n_objects, self.max_objects or n_objects)
-        needed = train_memory_bytes(store.survey, self.network, n_objects, self.schedule.batch_size)
+        needed = max(
+            train_memory_bytes(store.survey, network, n_objects, self.schedule.batch_size) for network in self.networks
+        )
         remedy = "Lower train.max_objects in a new run, which takes this store by `cutouts:`"
         self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
 
@@ -232,19 +246,21 @@ class TrainStage:
                 identity=commit.digest_json([identity, run]),
                 n_objects=0,
                 cutouts=self.cutouts,
-                folder=self.models / f"run-{run:02d}",
-                network=self.network,
+                folder=self.models / run_folder(run),
+                network=network,
                 schedule=self.schedule.of_run(run),
                 cuts=self.cuts,
                 classes=self.classes,
                 max_objects=self.max_objects,
                 n_threads=self.n_threads,
             )
-            for run in range(self.n_runs)
+            for run, network in enumerate(self.network_of_run)
         ]
 
     def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest.
+
+        With a grid the table of weight sets is written, too.
 
         Raises
         ------
@@ -252,41 +268,13 @@ class TrainStage:
             When fewer weight sets were kept than are to score.
         """
         receipts = list(receipts)
-        kept = self._kept(receipts)
-        if len(kept) < self.n_models:
-            raise SwimmyError(
-                f"{self.models}: {len(kept)} weight sets were kept, and score.n_models asks for {self.n_models}. Lower "
-                "train.schedule.keep_from_epoch or score.n_models, or raise train.n_runs."
-            )
-        chosen = sorted(kept, key=lambda item: (item["val_loss"], item["run"], item["epoch"]))[: self.n_models]
-        best, selected = chosen[0], self.models / "selected.keras"
-        commit.write_atomically(selected, (self.models / best["file"]).read_bytes())
-        sha256 = commit.digest_file(selected)
-        choice = {**{key: best[key] for key in ("run", "epoch", "val_loss")}, "rule": "lowest validation loss"}
-        ensemble = {"ensemble": chosen} if self.n_models > 1 else {}
-        manifest = {
-            "format_version": MANIFEST_VERSION,
-            "network": asdict(self.network),
-            "selected": {**choice, "sha256": sha256},
-            **ensemble,
-            "files": {"selected.keras": sha256, **{item["file"]: item["sha256"] for item in kept}},
-        }
-        commit.write_json(self.models / "manifest.json", manifest)
-        details = {"selected": choice, "model_sha256": sha256, **ensemble}
-        files = [selected, self.models / "manifest.json"]
+        if not self.chooses:
+            return self.ledger.finish(self.identity, Parts.of(receipts), [])
+        is_grid = len(self.networks) > 1
+        choice = Choice(self.models, self.n_models, is_grid)
+        kept = kept_weight_sets(receipts, self.network_of_run)
+        files, details = choice.write(kept, by_validation_loss(kept), {"rule": "lowest validation loss"})
+        if is_grid:
+            meta = {"choose": "validation_loss", "n_models": self.n_models}
+            files.append(choice.write_table(kept, (), (), meta))
         return self.ledger.finish(self.identity, Parts.of(receipts), files, details)
-
-    def _kept(self, receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
-        """Every weight set that is on disk, in order of run and epoch; ``file`` is relative to the models' folder."""
-        return [
-            {
-                "file": f"run-{run:02d}/{epoch['file']}",
-                "sha256": epoch["sha256"],
-                "run": run,
-                "epoch": int(epoch["epoch"]),
-                "val_loss": float(epoch["val_loss"]),
-            }
-            for run, receipt in enumerate(receipts)
-            for epoch in receipt.details["epochs"]
-            if epoch["file"]
-        ]

@@ -98,7 +98,7 @@ class Verifier:
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
         with commit.driver_lock(beside, path):
-            return self._folder(beside, path.parent, ("ingest", "train", "score"))
+            return self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score"))
 
     def _run(self, directory: Path) -> list[Damage]:
         # Held until all is read: the workers of both parts have their keys and scripts in this directory.

@@ -1,0 +1,132 @@
+"""Which weight sets score: the best of all that training kept, as ``selected.keras`` and in ``manifest.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from swimmy_scale import receipts as commit
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.network import Network
+from swimmy_scale.receipts import Receipt
+from swimmy_scale.weight_set_table import TABLE_NAME, weight_set_table, write_table
+from swimmy_scale.weight_sets import Judgement, WeightSet, first_of_one_network
+
+MANIFEST_VERSION = 1
+
+
+def run_folder(run: int) -> str:
+    """Name of a training run's folder within the models' folder."""
+    return f"run-{run:02d}"
+
+
+def kept_weight_sets(receipts: Iterable[Receipt], networks: Sequence[Network]) -> list[WeightSet]:
+    """Every weight set that is on disk, in order of run and epoch.
+
+    Parameters
+    ----------
+    receipts : iterable of Receipt
+        Of all training runs.
+    networks : sequence of Network
+        One a run.
+    """
+    return [
+        WeightSet(
+            run=run,
+            epoch=int(epoch["epoch"]),
+            file=f"{run_folder(run)}/{epoch['file']}",
+            sha256=epoch["sha256"],
+            loss=float(epoch["loss"]),
+            val_loss=float(epoch["val_loss"]),
+            network=networks[run],
+        )
+        for run, receipt in ((int(receipt.name), receipt) for receipt in receipts)
+        for epoch in receipt.details["epochs"]
+        if epoch["file"]
+    ]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Where the chosen weights go, and how many score.
+
+    Attributes
+    ----------
+    models : Path
+        Folder of all weights.
+    n_models : int
+        Weight sets that score: the best ones of the network of the very best.
+    is_grid : bool
+        Whether there are several networks.
+    """
+
+    models: Path
+    n_models: int
+    is_grid: bool
+
+    def write(
+        self, weight_sets: Sequence[WeightSet], order: Sequence[int], rule: Mapping[str, Any]
+    ) -> tuple[list[Path], dict[str, Any]]:
+        """Copy the best weights to ``selected.keras``; write the manifest.
+
+        Parameters
+        ----------
+        order : sequence of int
+            Positions, best first.
+        rule : mapping
+            ``rule`` in words, and why the best one is it.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+        dict
+            ``selected``, ``model_sha256``; where several score ``ensemble``, where there is a grid ``network``.
+
+        Raises
+        ------
+        SwimmyError
+            When fewer weight sets were kept than are to score.
+        """
+        chosen = [weight_sets[k] for k in first_of_one_network(weight_sets, order, self.n_models)] if order else []
+        if len(chosen) < self.n_models:
+            raise SwimmyError(
+                f"{self.models}: {len(chosen)} weight sets were kept, and score.n_models asks for {self.n_models}. "
+                "Lower train.schedule.keep_from_epoch or score.n_models, or raise train.n_runs."
+            )
+        best, selected = chosen[0], self.models / "selected.keras"
+        commit.write_atomically(selected, (self.models / best.file).read_bytes())
+        sha256 = commit.digest_file(selected)
+        choice = {"run": best.run, "epoch": best.epoch, "val_loss": best.val_loss, **rule}
+        ensemble = {"ensemble": [_listed(item) for item in chosen]} if self.n_models > 1 else {}
+        networks = {run_folder(item.run): asdict(item.network) for item in weight_sets}
+        manifest = {
+            "format_version": MANIFEST_VERSION,
+            "network": asdict(best.network),
+            "selected": {**choice, "sha256": sha256},
+            **ensemble,
+            **({"networks": networks} if self.is_grid else {}),
+            "files": {"selected.keras": sha256, **{item.file: item.sha256 for item in weight_sets}},
+        }
+        commit.write_json(self.models / "manifest.json", manifest)
+        network = {"network": asdict(best.network)} if self.is_grid else {}
+        details = {"selected": choice, "model_sha256": sha256, **ensemble, **network}
+        return [selected, self.models / "manifest.json"], details
+
+    def write_table(
+        self,
+        weight_sets: Sequence[WeightSet],
+        judgements: Sequence[Judgement],
+        known_classes: Sequence[str],
+        meta: Mapping[str, Any],
+    ) -> Path:
+        """Write ``weight_sets.ecsv`` (see `weight_set_table`)."""
+        path = self.models / TABLE_NAME
+        write_table(path, weight_set_table(weight_sets, judgements, known_classes, self.n_models, meta))
+        return path
+
+
+def _listed(weight_set: WeightSet) -> dict[str, Any]:
+    return {name: getattr(weight_set, name) for name in ("file", "sha256", "run", "epoch", "val_loss")}
