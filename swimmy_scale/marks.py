@@ -75,7 +75,9 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
                 )
             found[object_id] = mark
     except csv.Error as error:
-        raise SwimmyError(f"{source}, line {reader.line_num}: not CSV: {error}. Export the marks again.") from error
+        raise SwimmyError(
+            f"{source}, line {reader.reader.line_num}: not CSV: {error}. Export the marks again."
+        ) from error
     return found
 
 

@@ -94,7 +94,10 @@ class Browser:
 
     def prefer(self, colours: str = "light", media: str = "") -> None:
         """Has the system prefer light or dark colours, or the page shown as on paper."""
-        features = [{"name": "prefers-color-scheme", "value": colours}]
+        features = [
+            {"name": "prefers-color-scheme", "value": colours},
+            {"name": "prefers-reduced-motion", "value": "reduce"},  # clicks would miss what still scrolls
+        ]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
 
     def saved(self, name: str) -> str:

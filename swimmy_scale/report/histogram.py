@@ -13,6 +13,7 @@ from swimmy_scale.survey import BoolArray, FloatArray
 
 LOWEST, HIGHEST, FINE_BINS = -10.0, 10.0, 2000
 MAX_BINS = 60
+FAR_BINS = FINE_BINS // 20  # a factor of 10: what lies beyond it is far from the others
 
 
 @dataclass
@@ -45,7 +46,7 @@ class ScoreCounts:
             At the lowest level.
         """
         with np.errstate(divide="ignore"):
-            place = (np.log10(score, dtype=np.float64) - LOWEST) / (HIGHEST - LOWEST) * FINE_BINS
+            place = (np.log10(score, dtype=np.float64) - LOWEST) / (HIGHEST - LOWEST) * FINE_BINS  # as `_place`
         known = np.isfinite(score)
         bins = np.clip(np.nan_to_num(place, nan=0.0), 0, FINE_BINS - 1).astype(np.int64)
         for band in range(self.n_bands):
@@ -110,8 +111,8 @@ def charts(
     threshold : ndarray of float64, shape (level, band)
     levels : sequence of str
     """
-    edges = _bins(counts.sample, [*median, *threshold.ravel()])
-    coarse = [np.add.reduceat(part, edges[:-1], axis=1) for part in (counts.sample, counts.selected)]
+    edges = _edges(counts.sample, [*median, *threshold.ravel()])
+    coarse = [_coarser(part, edges) for part in (counts.sample, counts.selected)]
     low, high = (LOWEST + edge * (HIGHEST - LOWEST) / FINE_BINS for edge in (edges[0], edges[-1]))
     top = max(int(coarse[0].max(initial=1)), 1) * 1.6
     drawing = _Drawing(low, high, top)
@@ -135,16 +136,30 @@ def charts(
     return result
 
 
-def _bins(sample: npt.NDArray[np.int64], values: Iterable[float]) -> npt.NDArray[np.int64]:
-    """Edges, as indices of fine bins, of at most ``MAX_BINS`` wider ones that hold all counts and values."""
-    filled = np.flatnonzero(sample.any(axis=0))
-    shown = [math.log10(value) for value in values if math.isfinite(value) and value > 0]
-    places = [int((value - LOWEST) / (HIGHEST - LOWEST) * FINE_BINS) for value in shown]
-    inside = [min(max(place, 0), FINE_BINS - 1) for place in [*places, *filled[[0, -1]].tolist()] if filled.size]
-    first, last = (min(inside), max(inside)) if inside else (FINE_BINS // 2, FINE_BINS // 2)
-    step = max(-(-(last - first + 1) // MAX_BINS), 4)
-    start = max(first - step, 0)
-    return np.arange(start, min(last + 2 * step, FINE_BINS) + 1, step, dtype=np.int64)
+def _edges(sample: npt.NDArray[np.int64], values: Iterable[float]) -> npt.NDArray[np.int64]:
+    """Edges, as indices of fine bins, of some ``MAX_BINS`` wider ones: all values, and all but far outliers."""
+    places = [int(_place(math.log10(value))) for value in values if math.isfinite(value) and value > 0]
+    total = np.cumsum(sample.sum(axis=0))
+    if total[-1]:
+        low, high = np.searchsorted(total, [total[-1] * 0.0005, total[-1] * 0.9995]).tolist()
+        farthest = int(np.flatnonzero(sample.any(axis=0))[-1])
+        places += [low, min(high + FAR_BINS, farthest)]
+    inside = [min(max(place, 0), FINE_BINS - 1) for place in places or [FINE_BINS // 2]]
+    step = max(-(-(max(inside) - min(inside) + 1) // MAX_BINS), 4)
+    start, stop = max(min(inside) - step, 0), min(max(inside) + 2 * step, FINE_BINS)
+    return np.arange(start, stop + 1, step, dtype=np.int64)
+
+
+def _place(log_score: float) -> float:
+    """On the scale of fine bins."""
+    return (log_score - LOWEST) / (HIGHEST - LOWEST) * FINE_BINS
+
+
+def _coarser(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Counts (band, bin) between the edges; what lies beyond counts in the end bins, so that no object is hidden."""
+    running = np.concatenate([np.zeros((len(counts), 1), np.int64), np.cumsum(counts, axis=1)], axis=1)[:, edges]
+    running[:, 0], running[:, -1] = 0, counts.sum(axis=1)
+    return np.diff(running, axis=1)
 
 
 @dataclass(frozen=True)
@@ -166,7 +181,7 @@ class _Drawing:
     def bars(self, counts: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> tuple[Bar, ...]:
         scale = (HIGHEST - LOWEST) / FINE_BINS
         bars = []
-        for index in np.flatnonzero(counts[: len(edges) - 1]).tolist():
+        for index in np.flatnonzero(counts).tolist():
             left, right = (self.x(LOWEST + int(edge) * scale) for edge in edges[index : index + 2])
             top = self.y(int(counts[index]))
             bars.append(Bar(left, round(right - left, 2), top, round(HEIGHT - BOTTOM - top, 2)))

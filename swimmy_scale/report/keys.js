@@ -49,7 +49,10 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || !byId("keys-on").checked) return;
-  if (event.key === "Enter" && event.target.matches(".card")) showDetails(Number(event.target.dataset.index));
+  if (event.key === "Enter" && event.target.matches(".card")) {
+    event.preventDefault(); // else the same key would press the button that has the focus next: Close
+    showDetails(Number(event.target.dataset.index));
+  }
   if (!KEYS[event.key] || (byId("help").open && event.key !== "?")) return;
   event.preventDefault();
   KEYS[event.key]();
