@@ -1,10 +1,11 @@
 """The report of a run with many candidates: how large it is, how long it takes to make, how fast it opens.
 
     python benchmarks/report.py demo/run --json benchmarks/results/report.json    # 10,000 candidates
+    python benchmarks/report.py demo/run --picture docs/report.png                # a picture of the run's own report
 
 A run of so many candidates is made of a small one that is finished: its candidates again and again, turned and
-mirrored, with its scores and flags. Every picture is drawn and stored for itself, so that repeating them saves nothing. The
-browser is the tests' headless Chromium, started anew with an empty profile for each opening; it needs no network.
+mirrored, with its scores and flags. Every picture is drawn and stored for itself, so that repeating them saves nothing.
+The browser is the tests' headless Chromium, started anew with an empty profile for each opening; it needs no network.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from measure import report, row, run_measured, swimmy
+from PIL import Image
 
 from swimmy_scale.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.scores import BLOCK_OBJECTS, Scores, scores_layout, write_selection
@@ -99,6 +101,22 @@ def opened(browser: Browser, page: Path) -> dict[str, float]:
     return {"usable": usable, "drawn": drawn, "sort": float(browser.script(SORT))}
 
 
+def take_picture(run: Path, path: Path) -> None:
+    """The summary and the first candidates of a run's own report, some of them marked."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run_measured(swimmy("report", run, "--output", folder / "report"))
+        with running_browser(folder / "browser") as browser:
+            browser.prefer()
+            browser.open(folder / "report" / "index.html")
+            browser.one("body").send_keys("j1jj3")
+            browser.script("document.activeElement.blur(); scrollTo({top: 0, behavior: 'instant'})")
+            browser.picture(folder / "page.png", 1280, 1810)
+        with Image.open(folder / "page.png") as image:
+            # Six bits a colour look the same and take two thirds of the bytes.
+            image.convert("RGB").point(lambda value: value & 0xFC | value >> 6).save(path, optimize=True)
+
+
 def main() -> None:
     """Make the run, its report, open it, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,7 +124,11 @@ def main() -> None:
     parser.add_argument("--n-candidates", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="take a picture, and measure nothing")
     options = parser.parse_args()
+    if options.picture:
+        take_picture(options.run.absolute(), options.picture)
+        return
     with tempfile.TemporaryDirectory() as name:
         large = Path(name) / "run"
         multiply(options.run.absolute(), large, options.n_candidates)

@@ -246,6 +246,7 @@ def test_data_cannot_leave_its_element(value: Any) -> None:
 
 def test_the_policy_names_what_the_page_runs_and_nothing_else() -> None:
     text = page(facts(), candidates())
+    assert text.startswith("<!doctype html>\n<html lang")
     policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])  # type: ignore[index]
     assert policy.startswith("default-src 'none'; img-src 'self' file: data:;")
     assert "unsafe" not in policy

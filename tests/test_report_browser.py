@@ -211,6 +211,29 @@ def test_links_lead_out_and_are_not_followed_by_themselves(browser: Browser, run
             assert any(str(value)[:9] in address for value in (angle, math.radians(angle)))
 
 
+def test_the_policy_holds_and_the_watch_would_see_what_breaks_it(started: Browser, run: Path) -> None:
+    started.open(run / "report" / "index.html")
+    started.requests()
+    assert started.complaints() == []
+    started.script(
+        "const place = document.getElementById('cards');"
+        'place.innerHTML = \'<img src=x onerror="document.title = 1"><p style="color: red">\';'
+        "const script = document.createElement('script'); script.textContent = 'document.title = 2';"
+        "place.append(script);"
+        "new Image().src = 'http://127.0.0.1:9/beacon.png';"
+        "fetch('http://127.0.0.1:9/data').catch(() => 0);"
+    )
+    refused: list[str] = []
+
+    def three_kinds() -> bool:
+        refused.extend(started.complaints())
+        return all(any(kind in text for text in refused) for kind in ("inline event handler", "beacon.png", "9/data"))
+
+    started.wait_until(three_kinds, "the policy's refusals are in the console")
+    assert started.driver.title == f"Candidates of {ATTACK}"
+    assert "http://127.0.0.1:9/beacon.png" in started.requests()  # that it was tried is seen; it was not sent
+
+
 # ---------------------------------------------------------------- sort and filter
 
 

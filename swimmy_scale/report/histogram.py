@@ -91,7 +91,7 @@ class Chart:
     y_ticks: tuple[tuple[float, str], ...]
 
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320.0, 210.0, 38.0, 8.0, 44.0, 34.0
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 256.0, 190.0, 36.0, 8.0, 44.0, 34.0
 
 
 def charts(

@@ -80,6 +80,11 @@ byId("help").querySelector(".close").addEventListener("click", () => byId("help"
 // Where the dialog ends, the candidate that it showed has the focus.
 byId("details").addEventListener("close", () => setCurrent(state.shown, true));
 
+// On paper nothing can be opened.
+window.addEventListener("beforeprint", () => {
+  for (const element of document.querySelectorAll("details")) element.open = true;
+});
+
 setTheme(storedTheme());
 marks.load();
 refresh();

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
-from swimmy_scale.report.histogram import HEIGHT, WIDTH, Chart
+from swimmy_scale.report.histogram import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
 from swimmy_scale.report.tiles import Tile, residual_colours
 from swimmy_scale.survey import BoolArray, FloatArray, Survey
 
@@ -137,8 +137,14 @@ def page(facts: Facts, candidates: Candidates) -> str:
         facts=facts,
         summary=facts.summary,
         n_shown=len(candidates.rows),
-        chart_width=WIDTH,
-        chart_height=HEIGHT,
+        box={
+            "width": WIDTH,
+            "height": HEIGHT,
+            "left": LEFT,
+            "right": WIDTH - RIGHT,
+            "top": TOP,
+            "floor": HEIGHT - BOTTOM,
+        },
         colour_stops=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in residual_colours()[:: 255 // 5].tolist()],
         classes=sorted(set(candidates.known_class) - {""}),
         data=script_json(_data(facts, candidates)),

@@ -220,8 +220,9 @@ def _provenance(path: Path) -> Mapping[str, Any]:
 
 
 def _files(run: Run) -> Sequence[str]:
-    names = (*(f"candidates.{kind}" for kind in run.job.select.formats), "summary.json", "quarantine.csv", "job.yaml")
-    return [name for name in (*names, "provenance.json") if (run.directory / name).is_file()]
+    names = (*(f"candidates.{kind}" for kind in run.job.select.formats), "candidates.png", "summary.json")
+    names = (*names, "quarantine.csv", "job.yaml", "provenance.json")
+    return [name for name in names if (run.directory / name).is_file()]
 
 
 def _faults(path: Path, by_code: Mapping[str, int]) -> list[Fault]:
