@@ -149,7 +149,10 @@ def _count_sample(scores: Scores, candidates: Candidates) -> ScoreCounts:
 
 
 def _draw(run: Run, scores: Scores, candidates: Candidates, folder: Path) -> float:
-    """Write the sheets of tiles; fills in magnitudes and hints. Returns the end of the residual scale."""
+    """Write the sheets of tiles; fills in magnitudes and hints.
+
+    Returns the end of the residual scale: the first batch sets it for all, so that one pass over the pixels is enough.
+    """
     store, survey, limit = Cutouts(run.cutouts), scores.survey, 0.0
     if not len(candidates.rows):
         return limit
