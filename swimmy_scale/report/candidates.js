@@ -29,8 +29,10 @@ function matches(index, filter, markOf) {
   const at = ALL.flags[filter.level][index];
   if (filter.band === "" ? !at : !(at & (1 << Number(filter.band)))) return false;
   const known = ALL.knownClass[index];
-  if (filter.knownClass === "-" ? known !== "" : filter.knownClass !== "" && `=${known}` !== filter.knownClass) return false;
-  if (filter.hint === "none" ? ALL.hints[index] : filter.hint !== "" && !(ALL.hints[index] & (1 << Number(filter.hint)))) return false;
+  if (filter.knownClass === "-" && known !== "") return false;
+  if (filter.knownClass.startsWith("=") && `=${known}` !== filter.knownClass) return false;
+  const hints = ALL.hints[index];
+  if (filter.hint === "none" ? hints : filter.hint !== "" && !(hints & (1 << Number(filter.hint)))) return false;
   const magnitude = ALL.magnitude[index];
   if (filter.magMin !== null && !(magnitude !== null && magnitude >= filter.magMin)) return false;
   if (filter.magMax !== null && !(magnitude !== null && magnitude <= filter.magMax)) return false;
@@ -49,8 +51,9 @@ function compareIds(a, b) {
 
 function sorter(sort) {
   if (sort === "id") return (a, b) => compareIds(ALL.id[a], ALL.id[b]);
-  const column = sort === "magnitude" ? ALL.magnitude : sort.startsWith("score-") ? ALL.score[Number(sort.slice(6))] : ALL.rank;
-  const sign = sort.startsWith("score-") ? -1 : 1;
+  const byScore = sort.startsWith("score-");
+  const column = byScore ? ALL.score[Number(sort.slice(6))] : sort === "magnitude" ? ALL.magnitude : ALL.rank;
+  const sign = byScore ? -1 : 1;
   return (a, b) => {
     // What is unknown comes last, and the stronger first of equal ones.
     const known = (column[a] === null) - (column[b] === null);
@@ -73,10 +76,15 @@ function linksOf(index) {
   const width = (2 * DATA.cutoutArcsec) / 3600;
   const view = { view: { a: ra * radians, d: dec * radians, fovy: width * radians, roll: 0 } };
   const signed = `${dec < 0 ? "" : "+"}${dec}`;
+  const query = (values) => new URLSearchParams(values).toString();
+  const simbad = { Coord: `${ra} ${signed}`, CooFrame: "ICRS", Radius: 5, "Radius.unit": "arcsec" };
+  const frame = { search_type: "Near Position Search", in_csys: "Equatorial", in_equinox: "J2000" };
+  const ned = { ...frame, coordinates: `${ra}d ${signed}d`, radius: 0.1 };
+  const legacy = { ra, dec, layer: "hsc-dr3", zoom: 16, mark: `${ra},${dec}` };
   return [
     ["hscMap", `https://hsc-release.mtk.nao.ac.jp/hscMap-pdr3/app/#/?_=${encodeURIComponent(JSON.stringify(view))}`],
-    ["Legacy Survey", `https://www.legacysurvey.org/viewer?ra=${ra}&dec=${dec}&layer=hsc-dr3&zoom=16&mark=${ra},${dec}`],
-    ["SIMBAD", `https://simbad.cds.unistra.fr/simbad/sim-coo?Coord=${encodeURIComponent(`${ra} ${signed}`)}&CooFrame=ICRS&Radius=5&Radius.unit=arcsec`],
-    ["NED", `https://ned.ipac.caltech.edu/conesearch?search_type=Near%20Position%20Search&in_csys=Equatorial&in_equinox=J2000&coordinates=${encodeURIComponent(`${ra}d ${signed}d`)}&radius=0.1`],
+    ["Legacy Survey", `https://www.legacysurvey.org/viewer?${query(legacy)}`],
+    ["SIMBAD", `https://simbad.cds.unistra.fr/simbad/sim-coo?${query(simbad)}`],
+    ["NED", `https://ned.ipac.caltech.edu/conesearch?${query(ned)}`],
   ];
 }

@@ -45,7 +45,8 @@ function picture(index, tile, caption) {
 function markButtons(index) {
   const group = el("div", { class: "buttons", role: "group", "aria-label": `Mark ${ALL.id[index]}` });
   MARKS.forEach((mark, k) => {
-    const button = el("button", { type: "button", "data-sets": mark, title: `key ${k + 1}` }, mark[0].toUpperCase() + mark.slice(1));
+    const name = mark[0].toUpperCase() + mark.slice(1);
+    const button = el("button", { type: "button", "data-sets": mark, title: `key ${k + 1}` }, name);
     button.setAttribute("aria-pressed", marks.of(ALL.id[index]) === mark);
     button.addEventListener("click", () => setMark(index, mark));
     group.append(button);
@@ -55,13 +56,15 @@ function markButtons(index) {
 
 function hintBadges(index) {
   const shown = DATA.hints.filter((_, bit) => ALL.hints[index] & (1 << bit));
-  return shown.length ? el("div", { class: "hints", "aria-label": "artefact hints" }, ...shown.map((name) => el("span", {}, name.replaceAll("_", " ")))) : null;
+  const badges = shown.map((name) => el("span", {}, name.replaceAll("_", " ")));
+  return badges.length ? el("div", { class: "hints", role: "group", "aria-label": "Artefact hints" }, ...badges) : null;
 }
 
 function scoreFact(index, band) {
   const selects = ALL.flags[0][index] & (1 << band);
   const text = `${DATA.bands[band]} ${short(ALL.score[band][index])}`;
-  return el("span", {}, selects ? el("b", {}, text) : text, el("span", { class: "muted" }, ` ${fixed(ALL.percentile[band][index], 2)}%`));
+  const percentile = el("span", { class: "muted" }, ` ${fixed(ALL.percentile[band][index], 2)}%`);
+  return el("span", {}, selects ? el("b", {}, text) : text, percentile);
 }
 
 function card(index) {
@@ -72,10 +75,13 @@ function card(index) {
   open.addEventListener("click", () => showDetails(index));
   const selecting = DATA.selecting.map((name) => DATA.bands.indexOf(name));
   const known = ALL.knownClass[index];
+  const level = levelOf(index);
+  const reached = `${DATA.levels[level]} ${bandsOf(index, level)}`;
+  const attributes = { class: "card", tabindex: "-1", "data-index": index, "data-mark": marks.of(ALL.id[index]) };
   const article = el(
     "article",
-    { class: "card", tabindex: "-1", "data-index": index, "data-mark": marks.of(ALL.id[index]), "aria-label": `Candidate ${ALL.id[index]}` },
-    el("header", {}, open, el("span", { class: "badge", title: "level and bands that select it" }, `${DATA.levels[levelOf(index)]} ${bandsOf(index, levelOf(index))}`)),
+    { ...attributes, "aria-label": `Candidate ${ALL.id[index]}` },
+    el("header", {}, open, el("span", { class: "badge", title: "level and bands that select it" }, reached)),
     el("div", { class: "tiles" },
       picture(index, tileOf("source", colours), colours),
       picture(index, tileOf("reconstruction", colours), "reconstruction"),
@@ -124,13 +130,15 @@ function renderPage() {
   byId("page-back").disabled = state.page === 0;
   byId("page-next").disabled = state.page === pages - 1;
   const range = shown.length ? `, showing ${first + 1} to ${first + shown.length}` : "";
-  byId("status").textContent = `${state.order.length.toLocaleString("en")} of ${N.toLocaleString("en")} candidates${range}`;
+  const [found, all] = [state.order.length, N].map((number) => number.toLocaleString("en"));
+  byId("status").textContent = `${found} of ${all} candidates${range}`;
   showCounts();
 }
 
 function showCounts() {
   const counts = MARKS.map((mark) => `${marks.count(mark)} ${mark}`).join(", ");
-  byId("mark-counts").textContent = marks.kept ? counts : `${counts} (this browser does not keep them: export before you leave)`;
+  const lost = marks.kept ? "" : " (this browser does not keep them: export before you leave)";
+  byId("mark-counts").textContent = counts + lost;
   byId("export").disabled = MARKS.every((mark) => !marks.count(mark));
 }
 
@@ -172,21 +180,29 @@ function setMark(index, mark) {
   else marks.set(id, "", marks.note(id));
   for (const element of document.querySelectorAll(`[data-index="${index}"]`)) {
     element.dataset.mark = marks.of(id);
-    for (const button of element.querySelectorAll("[data-sets]")) button.setAttribute("aria-pressed", button.dataset.sets === marks.of(id));
+    for (const button of element.querySelectorAll("[data-sets]")) {
+      button.setAttribute("aria-pressed", button.dataset.sets === marks.of(id));
+    }
   }
   showCounts();
 }
 
 function detailTable(index) {
-  const heads = ["band", "score", "percentile", "residual", "selected at"].map((text) => el("th", { scope: "col", class: text === "band" ? null : "n" }, text));
+  const names = ["band", "score", "percentile", "residual", "selected at"];
+  const heads = names.map((text, place) => el("th", { scope: "col", class: place ? "n" : null }, text));
   const rows = DATA.bands.map((band, place) => {
     const levels = DATA.levels.filter((_, level) => ALL.flags[level][index] & (1 << place));
     const selects = DATA.selecting.includes(band);
-    return el("tr", {}, el("th", { scope: "row" }, band), el("td", { class: "n" }, short(ALL.score[place][index])),
-      el("td", { class: "n" }, fixed(ALL.percentile[place][index], 3)), el("td", { class: "n" }, short(ALL.residual[place][index])),
-      el("td", { class: "n" }, selects ? levels.at(-1) || "–" : "never"));
+    const cells = [
+      short(ALL.score[place][index]),
+      fixed(ALL.percentile[place][index], 3),
+      short(ALL.residual[place][index]),
+      selects ? levels.at(-1) || "–" : "never",
+    ];
+    return el("tr", {}, el("th", { scope: "row" }, band), ...cells.map((text) => el("td", { class: "n" }, text)));
   });
-  return el("table", {}, el("caption", {}, "Percentile: how much of the sample scores lower"), el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+  const caption = el("caption", {}, "Percentile: how much of the sample scores lower");
+  return el("table", {}, caption, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
 }
 
 function noteField(index) {
@@ -199,8 +215,13 @@ function noteField(index) {
 
 function keptList(index) {
   const names = Object.keys(ALL.kept);
-  const rows = names.map((name) => el("tr", {}, el("th", { scope: "row", class: "wrap" }, name), el("td", { class: "wrap" }, ALL.kept[name][index])));
-  return names.length ? el("table", {}, el("caption", {}, "From the survey's catalogue"), el("tbody", {}, ...rows)) : null;
+  const cells = (name) => [
+    el("th", { scope: "row", class: "wrap" }, name),
+    el("td", { class: "wrap" }, ALL.kept[name][index]),
+  ];
+  const rows = names.map((name) => el("tr", {}, ...cells(name)));
+  const caption = el("caption", {}, "From the survey's catalogue");
+  return names.length ? el("table", {}, caption, el("tbody", {}, ...rows)) : null;
 }
 
 function showDetails(index) {
@@ -212,12 +233,15 @@ function showDetails(index) {
     row.style.setProperty("--across", tiles.length);
     return row;
   });
-  const links = linksOf(index).map(([name, url]) => el("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, `${name} ↗`));
-  const facts = [`${DATA.levels[levelOf(index)]} in ${bandsOf(index, levelOf(index))}`, `${DATA.magnitudeBand} ${fixed(ALL.magnitude[index], 2)} mag`];
+  const outside = { target: "_blank", rel: "noopener noreferrer" };
+  const links = linksOf(index).map(([name, url]) => el("a", { href: url, ...outside }, `${name} ↗`));
+  const level = levelOf(index);
+  const magnitude = `${DATA.magnitudeBand} ${fixed(ALL.magnitude[index], 2)} mag`;
+  const facts = [`${DATA.levels[level]} in ${bandsOf(index, level)}`, magnitude];
   const known = ALL.knownClass[index];
   dialog.replaceChildren(
     el("div", { class: "dialog-top", "data-index": index },
-      el("h2", { id: "details-title" }, ALL.id[index]),
+      el("h2", { id: "details-title", tabindex: "-1" }, ALL.id[index]),
       el("button", { type: "button", class: "back", "aria-label": "Previous candidate" }, "←"),
       el("button", { type: "button", class: "next", "aria-label": "Next candidate" }, "→"),
       el("span", { class: "muted" }, `${state.order.indexOf(index) + 1} of ${state.order.length}`),
@@ -227,7 +251,11 @@ function showDetails(index) {
       el("div", {},
         el("p", {}, el("b", {}, facts.join(" · ")), known ? ` · class ${known}` : " · class unknown"),
         el("p", {}, `RA ${fixed(ALL.ra[index], 6)}°, Dec ${fixed(ALL.dec[index], 6)}° (ICRS)`),
-        el("p", { class: "links" }, ...links), hintBadges(index), detailTable(index), keptList(index), noteField(index))),
+        el("p", { class: "links" }, ...links),
+        hintBadges(index),
+        detailTable(index),
+        keptList(index),
+        noteField(index))),
   );
   close.addEventListener("click", () => dialog.close());
   dialog.querySelector(".back").addEventListener("click", () => step(-1));
@@ -235,7 +263,7 @@ function showDetails(index) {
   state.shown = index;
   setCurrent(index, false);
   if (!dialog.open) dialog.showModal();
-  close.focus();
+  byId("details-title").focus(); // a screen reader says which candidate it is
 }
 
 function exportMarks() {

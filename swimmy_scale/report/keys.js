@@ -67,14 +67,24 @@ byId("filters").addEventListener("input", (event) => {
   if (event.target.matches("#composite, #map")) renderPage();
   else refresh();
 });
-byId("page-back").addEventListener("click", () => { state.page -= 1; state.current = -1; renderPage(); byId("gallery").scrollIntoView(); });
-byId("page-next").addEventListener("click", () => { state.page += 1; state.current = -1; renderPage(); byId("gallery").scrollIntoView(); });
+function turnPage(by) {
+  state.page += by;
+  state.current = -1;
+  renderPage();
+  byId("gallery").scrollIntoView();
+}
+
+byId("page-back").addEventListener("click", () => turnPage(-1));
+byId("page-next").addEventListener("click", () => turnPage(1));
 byId("export").addEventListener("click", exportMarks);
 byId("import").addEventListener("change", (event) => {
   if (event.target.files.length) importMarks(event.target.files[0]);
   event.target.value = "";
 });
-byId("theme").addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "auto") + 1) % THEMES.length]));
+byId("theme").addEventListener("click", () => {
+  const now = document.documentElement.dataset.theme || "auto";
+  setTheme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);
+});
 byId("show-help").addEventListener("click", () => byId("help").showModal());
 byId("help").querySelector(".close").addEventListener("click", () => byId("help").close());
 // Where the dialog ends, the candidate that it showed has the focus.
