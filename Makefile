@@ -25,6 +25,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/swimmy-scale simulate demo/survey --n-objects $(OBJECTS) --seed $(SEED)
 	$(BIN)/swimmy-scale run jobs/demo.yaml --output demo/run || [ $$? -eq 3 ]
+	$(BIN)/swimmy-scale report demo/run
 
 check: setup
 	$(BIN)/ruff check .
@@ -56,6 +57,8 @@ bench-full: setup
 	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/memory.json
 	$(BIN)/python benchmarks/storage.py --json $(RESULTS)/storage.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 1000000 --json $(RESULTS)/tasks.json
+	$(MAKE) demo
+	$(BIN)/python benchmarks/report.py demo/run --json $(RESULTS)/report.json
 	$(BIN)/python benchmarks/quantiles.py --n-scores 1000000000 --n-in-memory 200000000 --json $(RESULTS)/quantiles.json
 	$(BIN)/python benchmarks/scaling.py --repeat 3 --json $(RESULTS)/scaling.json
 	$(BIN)/python benchmarks/full.py $(FULL) --json $(RESULTS)/full.json

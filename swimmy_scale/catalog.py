@@ -60,6 +60,8 @@ _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
     (r"depth_mag_(\w+)", ColumnInfo("mag", "instr.sensitivity", "5-sigma PSF limiting magnitude in {0}")),
     (r"redshift", ColumnInfo("", "src.redshift", "Spectroscopic redshift")),
     (r"sample_class", ColumnInfo("", "meta.code.class", "Class known beforehand, if any")),
+    (r"mark", ColumnInfo("", "meta.code", "What a person marked it as, or empty")),
+    (r"mark_note", ColumnInfo("", "meta.note", "Remark of the person who marked it, or empty")),
     (r"((?s:.*))", ColumnInfo("", "", "{0}, from the survey's catalogue")),
 )
 
@@ -142,6 +144,7 @@ def write_candidates(
     *,
     meta: Mapping[str, Any],
     formats: Iterable[str] = FORMATS,
+    stem: str = "candidates",
 ) -> dict[str, Path]:
     """Write ``candidates.fits``, ``.ecsv``, ``.vot`` and ``.parquet``, each atomically.
 
@@ -161,6 +164,8 @@ def write_candidates(
         VOTable's INFO elements and Parquet's METADATA.
     formats : iterable of str
         Of ``FORMATS``.
+    stem : str
+        The files' name without its suffix.
 
     Returns
     -------
@@ -180,7 +185,7 @@ def write_candidates(
     facts = _plain_meta(meta)
     paths = {}
     for name in wanted:
-        paths[name] = directory / f"candidates.{name}"
+        paths[name] = directory / f"{stem}.{name}"
         write_atomically(paths[name], _WRITERS[name](plain, facts))
     return paths
 

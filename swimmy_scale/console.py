@@ -50,4 +50,5 @@ def print_paths(run: Path, formats: Sequence[str]) -> None:
     click.echo(f"summary     {run / 'summary.json'}")
     click.echo(f"quarantine  {run / 'quarantine.csv'}")
     click.echo(f"picture     {run / 'candidates.png'}")
+    click.echo(f"report      swimmy-scale report {run}")
     click.echo(f"open it     python -c \"import xarray; print(xarray.open_zarr('{run / 'scores.zarr'}'))\"")

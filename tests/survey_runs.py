@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 
+from swimmy_scale.cutouts import cutouts_layout
 from swimmy_scale.job import Job, load_job
 from swimmy_scale.progress import Watch
 from swimmy_scale.receipts import Damage
-from swimmy_scale.scores import Scores
+from swimmy_scale.scores import Scores, scores_layout, write_selection
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages.engine import SerialWorkers, Work
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.stages.verify import Verifier
+from swimmy_scale.store import create, write_partition
+from swimmy_scale.survey import HSC
 
 N_OBJECTS = 240
+LEVELS = ("2sigma", "3sigma")
 # The network is the paper's, only narrower: the tests are about the path, not about the science.
 NETWORK = {"encoder_filters": [8, 8], "latent_filters": 4}
 
@@ -117,3 +122,32 @@ def assert_same_results(found: Path, expected: Path) -> None:
     for name in ("score", "residual", "object_id", "in_sample", "quarantine_code", "candidate"):
         assert one.read(name).tobytes() == other.read(name).tobytes(), name
     assert np.array_equal(one.read("threshold", 0, 3), other.read("threshold", 0, 3))
+
+
+def make_scores(
+    path: Path, score: list[list[float]], flag: list[str], threshold: npt.NDArray[np.float64], first_id: int = 0
+) -> Scores:
+    """A small ``scores.zarr`` after selection, all but its quarantined objects in the sample; ``flag``: bands."""
+    values, n = np.array(score, np.float32).reshape(-1, 5), len(score)
+    survey_attrs = cutouts_layout(n, HSC, {}, 8, 4, {}).attrs["survey"]
+    layout = scores_layout(n, survey_attrs, HSC, {}, 8, 4, {"model_sha256": "0", "simulated": True})
+    create(path, layout)
+    for partition in range(layout.n_partitions):
+        rows = layout.rows(partition)
+        part = values[rows.start : rows.stop]
+        columns = {
+            "score": part,
+            "residual": part,
+            "object_id": first_id + np.arange(rows.start, rows.stop),
+            "ra": np.zeros(len(rows)),
+            "dec": np.zeros(len(rows)),
+            "in_sample": np.isfinite(part).all(axis=1),
+            "sample_class": np.array([""] * len(rows), dtype=object),
+            "quarantine_code": np.zeros(len(rows), np.uint8),
+        }
+        write_partition(path, layout, partition, columns)
+    flags = np.zeros((n, len(LEVELS), 5), np.bool_)
+    for row, bands in enumerate(flag):
+        flags[row, 0, HSC.band_index(tuple(bands))] = True
+    write_selection(path, LEVELS, threshold, iter([(0, flags)]))
+    return Scores(path)

@@ -17,7 +17,9 @@ from survey_runs import NETWORK, call, make_survey, write_job
 
 from swimmy_scale.cli import main
 
-COMMANDS = ("simulate", "ingest", "train", "score", "select", "run", "status", "verify", "weight-sets")
+COMMANDS = (
+    *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "report", "status", "verify"),
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -45,6 +47,7 @@ def test_program_lists_its_commands() -> None:
         (["score", "absent.zarr", "--model", "m.keras", "--output", "s.zarr"], 1, "no manifest.json beside it"),
         (["select", "absent.zarr", "--output", "out"], 1, "absent.zarr: no readable Zarr store"),
         (["status", "."], 1, "not a run directory"),
+        (["report", "."], 1, "not a run directory"),
         (["verify", "."], 1, "neither a run directory"),
         (["run", "job.yaml", "--output", "job.yaml/run"], 1, "Not a directory. What is done is kept"),
         (["nonsense"], 2, "No such command 'nonsense'"),

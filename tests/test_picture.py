@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from matplotlib.image import imread
+from survey_runs import make_scores
 
 from swimmy_scale import scores as scores_module
 from swimmy_scale.cutouts import cutouts_layout
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import Ledger
-from swimmy_scale.scores import Scores, scores_layout, write_selection
+from swimmy_scale.scores import Scores
 from swimmy_scale.stages import picture
 from swimmy_scale.stages.picture import PictureTask, draw_picture, strangest
 from swimmy_scale.stages.scoring import Model, Scoring
-from swimmy_scale.store import create, write_partition
+from swimmy_scale.store import create
 from swimmy_scale.survey import HSC
 
 # Columns g r i z y. The first level's thresholds are 1, 2, 4; z and y never select.
@@ -33,39 +33,11 @@ SCORE = [
 ]
 FLAG = ["g", "r", "", "i", "gr", "g", "", "i"]
 THRESHOLD = np.array([[1.0, 2.0, 4.0, 1.0, 1.0], [50.0] * 5])
-LEVELS = ("2sigma", "3sigma")
-
-
-def make(path: Path, score: list[list[float]], flag: list[str], threshold: npt.NDArray[np.float64]) -> Scores:
-    """A small ``scores.zarr`` after selection, all but its quarantined objects in the sample."""
-    values, n = np.array(score, np.float32).reshape(-1, 5), len(score)
-    survey_attrs = cutouts_layout(n, HSC, {}, 8, 4, {}).attrs["survey"]
-    layout = scores_layout(n, survey_attrs, HSC, {}, 8, 4, {"model_sha256": "0", "simulated": True})
-    create(path, layout)
-    for partition in range(layout.n_partitions):
-        rows = layout.rows(partition)
-        part = values[rows.start : rows.stop]
-        columns = {
-            "score": part,
-            "residual": part,
-            "object_id": np.arange(rows.start, rows.stop),
-            "ra": np.zeros(len(rows)),
-            "dec": np.zeros(len(rows)),
-            "in_sample": np.isfinite(part).all(axis=1),
-            "sample_class": np.array([""] * len(rows), dtype=object),
-            "quarantine_code": np.zeros(len(rows), np.uint8),
-        }
-        write_partition(path, layout, partition, columns)
-    flags = np.zeros((n, len(LEVELS), 5), np.bool_)
-    for row, bands in enumerate(flag):
-        flags[row, 0, HSC.band_index(tuple(bands))] = True
-    write_selection(path, LEVELS, threshold, iter([(0, flags)]))
-    return Scores(path)
 
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
-    return make(tmp_path_factory.mktemp("picture") / "scores.zarr", SCORE, FLAG, THRESHOLD)
+    return make_scores(tmp_path_factory.mktemp("picture") / "scores.zarr", SCORE, FLAG, THRESHOLD)
 
 
 @pytest.mark.parametrize("block", [1, 3, 8, 1 << 18])
@@ -82,18 +54,18 @@ def test_strangest_first_and_ties_by_row(
 def test_scores_above_a_threshold_of_zero_and_infinite_scores_lead(tmp_path: Path) -> None:
     score = [[5.0, 0, 0, 0, 0], [0, 0.1, 0, 0, 0], [0, 0, np.inf, 0, 0], [9.0, 0.2, 0, 0, 0]]
     threshold = np.array([[1.0, 0.0, 1.0, 1.0, 1.0], [50.0] * 5])
-    scores = make(tmp_path / "scores.zarr", score, ["g", "r", "i", "gr"], threshold)
+    scores = make_scores(tmp_path / "scores.zarr", score, ["g", "r", "i", "gr"], threshold)
     assert strangest(scores, 12).tolist() == [1, 2, 3, 0]
 
 
 def test_only_the_first_level_counts(tmp_path: Path) -> None:
-    scores = make(tmp_path / "scores.zarr", SCORE, FLAG, THRESHOLD[::-1])
+    scores = make_scores(tmp_path / "scores.zarr", SCORE, FLAG, THRESHOLD[::-1])
     assert strangest(scores, 2).tolist() == [7, 3]  # 20 / 50 and 12 / 50
 
 
 def test_no_candidates_and_no_objects(tmp_path: Path) -> None:
-    assert strangest(make(tmp_path / "a.zarr", SCORE, [""] * 8, THRESHOLD), 12).tolist() == []
-    assert strangest(make(tmp_path / "b.zarr", [], [], THRESHOLD), 12).tolist() == []
+    assert strangest(make_scores(tmp_path / "a.zarr", SCORE, [""] * 8, THRESHOLD), 12).tolist() == []
+    assert strangest(make_scores(tmp_path / "b.zarr", [], [], THRESHOLD), 12).tolist() == []
 
 
 def test_the_sample_is_whole_until_the_survey_is_large(scores: Scores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +96,7 @@ def task(folder: Path) -> PictureTask:
 
 def test_a_run_without_candidates_has_its_picture_and_needs_no_model(tmp_path: Path) -> None:
     create(tmp_path / "cutouts.zarr", cutouts_layout(8, HSC, {}, 8, 4, {}))
-    make(tmp_path / "scores.zarr", SCORE, [""] * 8, THRESHOLD)
+    make_scores(tmp_path / "scores.zarr", SCORE, [""] * 8, THRESHOLD)
     receipt = draw_picture(task(tmp_path))
     first = (tmp_path / "candidates.png").read_bytes()
     assert imread(tmp_path / "candidates.png").shape[2] == 4

@@ -29,6 +29,7 @@ from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages import single
 from swimmy_scale.stages.carried import read_carried
 from swimmy_scale.stages.select import select as select_candidates
+from swimmy_scale.stages.vetting import write_vetted
 
 
 @main.command("simulate")
@@ -211,15 +212,31 @@ def score_command(
 @click.argument("scores", type=PATH)
 @click.option("--output", type=PATH, required=True, help="Folder for candidates.* and summary.json.")
 @click.option("--thresholds-from", type=PATH, help="summary.json of another run whose thresholds are carried over.")
+@click.option("--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that is there already.")
 @settings_option
-def select_command(scores: Path, output: Path, thresholds_from: Path | None, settings_path: Path | None) -> None:
+def select_command(
+    scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
+) -> None:
     """Cut the sample of SCORES at its percentiles and write the candidates.
+
+    With --marks nothing is cut: the candidates that SCORES holds go to vetted.*, each with its mark, without those that
+    are marked as artefacts.
 
     \b
     Example:
       swimmy-scale select scores.zarr --output selection/
+      swimmy-scale select demo/run/scores.zarr --marks marks.csv --output vetted/
     """
     section = load_settings(settings_path).select
+    if marks is not None:
+        if thresholds_from is not None:
+            raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
+        counts, paths = write_vetted(scores, marks, output, section.formats)
+        click.echo(
+            f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
+        )
+        click.echo("\n".join(str(path) for path in paths))
+        return
     other = thresholds_from or section.thresholds_from
     summary, _ = select_candidates(
         scores, output, section.levels, section.formats, read_carried(other) if other else None, combine=section.combine

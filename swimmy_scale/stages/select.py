@@ -61,7 +61,7 @@ def _flags(scores: Scores, threshold: npt.NDArray[np.float64]) -> Iterator[tuple
         yield lo, candidates(score, residual, threshold, in_sample, selecting)
 
 
-def _candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
+def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
     """Columns of the candidate catalogue, from the flags on disk."""
     parts = []
     names = ("object_id", "ra", "dec", scores.score_name, scores.residual_name, "candidate", *scores.kept)
@@ -203,7 +203,7 @@ def select(
     meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, "thresholds")}
     # The catalogue calls them score and residual, whatever they are made of.
     meta |= describe(combine, scores.n_models) if ensemble else {}
-    written = write_candidates(_candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
+    written = write_candidates(candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
     commit.write_json(output / "summary.json", summary)
     return summary, [*combined_files, *files, *(Path(item) for item in written.values()), output / "summary.json"]
 

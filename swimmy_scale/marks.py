@@ -1,0 +1,103 @@
+"""What a person said of candidates, as the report exports it: marks in a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from swimmy_scale.errors import SwimmyError
+
+FORMAT_VERSION = 1
+MARKS = ("interesting", "artefact", "known")
+COLUMNS = ("format_version", "object_id", "mark", "note")
+# A spreadsheet takes a cell that begins with one of these for a formula; the report puts a "'" before it.
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Mark(NamedTuple):
+    """What was said of one candidate.
+
+    Attributes
+    ----------
+    mark : str
+        Of ``MARKS``.
+    note : str
+        A remark, often empty.
+    line : int
+        Where it stands in the file, from 1.
+    """
+
+    mark: str
+    note: str
+    line: int
+
+
+def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
+    """Read what the report exported.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        Of the CSV file.
+    source : str
+        The file's name, for messages.
+
+    Returns
+    -------
+    dict of int to Mark
+        By object_id, in the order of the file. No marks are fine.
+
+    Raises
+    ------
+    SwimmyError
+        With the line number: when columns are missing, the format version is another, an object_id is not a whole
+        number or comes twice, or a mark is unknown.
+    """
+    reader = csv.DictReader(lines, strict=True)
+    found: dict[int, Mark] = {}
+    try:
+        # Spreadsheets put a byte order mark before the first name.
+        names = [name.strip("\ufeff ") for name in reader.fieldnames or ()]
+        missing = [name for name in COLUMNS[:3] if name not in names]
+        if missing:
+            raise SwimmyError(
+                f"{source}, line 1: no column {', '.join(missing)}; it has {', '.join(names) or 'none'}. "
+                "Give the file that the report's 'Export marks' button saves."
+            )
+        reader.fieldnames = names
+        for row in reader:
+            object_id, mark = _parsed(row, f"{source}, line {reader.line_num}", reader.line_num)
+            if object_id in found:
+                raise SwimmyError(
+                    f"{source}, line {mark.line}: object_id {object_id} is marked in line {found[object_id].line} "
+                    "already. Keep one of the two lines."
+                )
+            found[object_id] = mark
+    except csv.Error as error:
+        raise SwimmyError(
+            f"{source}, line {reader.reader.line_num}: not CSV: {error}. Export the marks again."
+        ) from error
+    return found
+
+
+def _parsed(row: dict[str, str | None], where: str, line: int) -> tuple[int, Mark]:
+    cells = {name: _unescaped(row.get(name) or "") for name in COLUMNS}
+    if cells["format_version"] != str(FORMAT_VERSION):
+        raise SwimmyError(
+            f"{where}: format_version {cells['format_version']!r} is not {FORMAT_VERSION}, the one this program reads. "
+            "Use the report and the program of the same version."
+        )
+    text = cells["object_id"]
+    if not (text.removeprefix("-").isdecimal() and text.isascii() and abs(int(text)) < 1 << 63):
+        raise SwimmyError(
+            f"{where}: object_id {text!r} is not a whole number of 64 bits. A spreadsheet may have rewritten it: "
+            "export the marks again and edit them as text."
+        )
+    if cells["mark"] not in MARKS:
+        raise SwimmyError(f"{where}: mark {cells['mark']!r} is not one of {', '.join(MARKS)}. Correct the line.")
+    return int(text), Mark(cells["mark"], cells["note"], line)
+
+
+def _unescaped(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_SIGNS) else cell
