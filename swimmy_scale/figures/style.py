@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ LEVEL_STYLES = ("-", "--", "-.", ":")
 
 WIDTH_IN = 7.0  # two columns of a journal
 DPI = 200
-_SETTINGS: Mapping[str, Any] = {
+_SETTINGS: Any = {
     "font.size": 8,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -44,7 +44,7 @@ _SETTINGS: Mapping[str, Any] = {
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Settings of the figures; a reader's own matplotlibrc must not change them."""
-    with matplotlib.style.context("default"), matplotlib.rc_context(dict(_SETTINGS)):
+    with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS):
         yield
 
 

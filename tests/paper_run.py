@@ -1,0 +1,73 @@
+"""Spectroscopic counterparts and weight sets for a simulated run, made from its truth table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from swimmy_scale.emission_lines import throughput
+
+# Some objects are given the names of spectra that the tests may have: plate, MJD, fibre.
+SPECTRA = ((266, 51602, 107), (332, 52367, 639))
+MILLIQUAS = {"quasar": "quasar", "type1_agn": "type1_agn", "type2_agn": "type2_agn"}
+LINES = {"oii": 3727.4, "hb_oiii": 5006.8, "ha_nii": 6562.8}
+
+
+def counterparts(survey: Path) -> Table:
+    """A table with the columns of ``counterparts.fits``, one row an object with a redshift, by object_id."""
+    truth = Table.read(survey / "truth.fits")
+    truth.sort("object_id")
+    truth = truth[np.append(True, np.diff(truth["object_id"]) > 0)]  # planted duplicates
+    kind, z = np.asarray(truth["kind"]).astype(str), np.asarray(truth["redshift"], np.float64)
+    widths = {name: np.asarray(truth[f"ew_{name}"], np.float32) for name in LINES}
+    n = len(truth)
+    rng = np.random.default_rng(5)
+    is_mpa_jhu = rng.uniform(size=n) < 0.8
+    mag, young = np.asarray(truth["r_mag"], np.float64), np.asarray(truth["young_fraction"], np.float64)
+    mass = 10.5 - 0.4 * (mag - 17.5) - 0.6 * young + 0.1 * rng.normal(size=n)
+    sfr = 0.76 * mass - 7.64 - 1.5 * (1 - young) ** 2 + 0.2 * rng.normal(size=n)
+    number = rng.integers(len(SPECTRA), size=n)
+    columns = {
+        "object_id": np.asarray(truth["object_id"], np.int64),
+        "redshift": z,
+        "redshift_source": np.where(is_mpa_jhu, "SDSS", "GAMA"),
+        **{
+            name: np.array([item[k] for item in SPECTRA], np.int32)[number]
+            for k, name in enumerate(("plate", "mjd", "fiberid"))
+        },
+        "sample_class": np.where(kind == "quasar", "quasar", np.where(kind == "xelg", "xelg", "other")),
+        "is_mpa_jhu": is_mpa_jhu,
+        "is_xelg": np.any([width > 100 for width in widths.values()], axis=0),
+        "is_quasar": kind == "quasar",
+        "is_agn_candidate": np.char.startswith(kind, "type"),
+        "bptclass": np.where(np.char.startswith(kind, "type"), 4, 1).astype(np.int16),
+        "milliquas_type": np.array([MILLIQUAS.get(name, "") for name in kind]),
+        **{f"ew_{name}": width for name, width in widths.items()},
+        "ew_neiii": np.full(n, np.nan, np.float32),
+        "ew_sii": np.full(n, np.nan, np.float32),
+    }
+    for band in "grizy":
+        parts = [widths[name] * throughput(band, rest * (1 + z)) for name, rest in LINES.items()]
+        columns[f"ew_band_{band}"] = np.where(is_mpa_jhu, np.sum(parts, axis=0), np.nan).astype(np.float32)
+    columns["log_stellar_mass"] = np.where(is_mpa_jhu, mass, np.nan).astype(np.float32)
+    columns["log_sfr"] = np.where(is_mpa_jhu, sfr, np.nan).astype(np.float32)
+    return Table(columns)
+
+
+def weight_sets(n_runs: int = 4, epochs: range = range(10, 26)) -> Table:
+    """A table with the columns of ``weight_sets.ecsv``."""
+    rng = np.random.default_rng(7)
+    run, epoch = (grid.ravel() for grid in np.meshgrid(np.arange(n_runs), np.array(epochs), indexing="ij"))
+    loss = 4e-4 + 5e-4 / (epoch - 8) + 2e-5 * rng.normal(size=run.size) + 3e-5 * run
+    quasar, xelg = (base + 0.1 * rng.normal(size=run.size) for base in (0.5, 0.6))
+    names = [f"run-{a:02d}/epoch-{b:02d}.keras" for a, b in zip(run, epoch, strict=True)]
+    return Table({"run": run, "epoch": epoch, "file": names, "loss": loss, "val_loss": 1.1 * loss,
+                  "r_sel_quasar": quasar, "r_sel_xelg": xelg, "r_sel_sum": quasar + xelg})  # fmt: skip
+
+
+def add_counterparts(run: Path, survey: Path) -> None:
+    """Write both tables into a run directory."""
+    counterparts(survey).write(run / "counterparts.fits", overwrite=True)
+    weight_sets().write(run / "models" / "weight_sets.ecsv", format="ascii.ecsv", overwrite=True)
