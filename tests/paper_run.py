@@ -1,4 +1,4 @@
-"""Spectroscopic counterparts and weight sets for a simulated run, made from its truth table."""
+"""A small simulated run for the paper's figures, with spectroscopic counterparts and weight sets from its truth."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from survey_runs import make_survey, run_serially, write_job
 
 from swimmy_scale.emission_lines import throughput
 
-# Some objects are given the names of spectra that the tests may have: plate, MJD, fibre.
-SPECTRA = ((266, 51602, 107), (332, 52367, 639))
+# Spectra that the tests may have: plate, MJD, fibre, and their redshifts.
+SPECTRA = ((266, 51602, 107, 0.12314858), (332, 52367, 639, 0.10060976))
 MILLIQUAS = {"quasar": "quasar", "type1_agn": "type1_agn", "type2_agn": "type2_agn"}
 LINES = {"oii": 3727.4, "hb_oiii": 5006.8, "ha_nii": 6562.8}
 
@@ -28,15 +29,11 @@ def counterparts(survey: Path) -> Table:
     mag, young = np.asarray(truth["r_mag"], np.float64), np.asarray(truth["young_fraction"], np.float64)
     mass = 10.5 - 0.4 * (mag - 17.5) - 0.6 * young + 0.1 * rng.normal(size=n)
     sfr = 0.76 * mass - 7.64 - 1.5 * (1 - young) ** 2 + 0.2 * rng.normal(size=n)
-    number = rng.integers(len(SPECTRA), size=n)
     columns = {
         "object_id": np.asarray(truth["object_id"], np.int64),
         "redshift": z,
         "redshift_source": np.where(is_mpa_jhu, "SDSS", "GAMA"),
-        **{
-            name: np.array([item[k] for item in SPECTRA], np.int32)[number]
-            for k, name in enumerate(("plate", "mjd", "fiberid"))
-        },
+        **{name: np.full(n, -1, np.int32) for name in ("plate", "mjd", "fiberid")},
         "sample_class": np.where(kind == "quasar", "quasar", np.where(kind == "xelg", "xelg", "other")),
         "is_mpa_jhu": is_mpa_jhu,
         "is_xelg": np.any([width > 100 for width in widths.values()], axis=0),
@@ -67,7 +64,23 @@ def weight_sets(n_runs: int = 4, epochs: range = range(10, 26)) -> Table:
                   "r_sel_quasar": quasar, "r_sel_xelg": xelg, "r_sel_sum": quasar + xelg})  # fmt: skip
 
 
-def add_counterparts(run: Path, survey: Path) -> None:
-    """Write both tables into a run directory."""
-    counterparts(survey).write(run / "counterparts.fits", overwrite=True)
+def add_counterparts(run: Path, survey: Path, spectra_of: tuple[int, ...] = ()) -> None:
+    """Write both tables into a run directory; some objects, by object_id, get the spectra."""
+    table = counterparts(survey)
+    for object_id, (plate, mjd, fiber, redshift) in zip(spectra_of, SPECTRA, strict=False):
+        row = int(np.flatnonzero(table["object_id"] == object_id)[0])
+        table["plate"][row], table["mjd"][row], table["fiberid"][row] = plate, mjd, fiber
+        table["redshift"][row] = redshift
+    table.write(run / "counterparts.fits", overwrite=True)
     weight_sets().write(run / "models" / "weight_sets.ecsv", format="ascii.ecsv", overwrite=True)
+
+
+def make_run(folder: Path, n_objects: int = 200) -> Path:
+    """A finished run without counterparts; its levels are low, so that a small sample has candidates at all of them."""
+    survey = make_survey(folder / "survey", n_objects, faulty_fraction=0.02)
+    storage = {"partition_objects": 128, "chunk_objects": 64}
+    job = write_job(folder / "job.yaml", survey, storage=storage)
+    levels = "select: {levels: {2sigma: 0.2, 3sigma: 0.05, 3.5sigma: 0.02}}\n"
+    job.write_text(job.read_text() + levels)
+    run_serially(job, folder / "run")
+    return folder / "run"

@@ -77,9 +77,7 @@ def score_histograms(run: RunData) -> Drawn:
     score, selected = run.score[run.in_sample].astype(np.float64), run.selected[run.in_sample]
     positive = np.isfinite(score) & (score > 0)
     log_score = np.log10(score, where=positive, out=np.full(score.shape, np.nan))
-    reached = np.concatenate([log_score[positive], np.log10(run.threshold[run.threshold > 0])])
-    low, high = (float(reached.min()), float(reached.max())) if reached.size else (-5.0, 0.0)
-    edges = np.linspace(low, max(high, low + 0.1), 61)
+    edges = _score_edges(log_score[positive], run.threshold)
     n_bands = score.shape[1]
     sample, chosen = (
         np.stack([_counted(log_score[flag[:, k], k], edges) for k in range(n_bands)], axis=-1)
@@ -98,8 +96,19 @@ def score_histograms(run: RunData) -> Drawn:
     return Drawn(figure, {"": columns, "lines": lines})
 
 
+def _score_edges(log_score: DoubleArray, threshold: DoubleArray) -> DoubleArray:
+    """Bins that hold all thresholds, and all scores but far outliers."""
+    low, high = np.percentile(log_score, [0.05, 99.95]) if log_score.size else (-5.0, 0.0)
+    high = min(high + 1.0, log_score.max()) if log_score.size else high
+    limits = np.log10(threshold[threshold > 0])
+    edges: DoubleArray = np.linspace(min([low, *limits]) - 0.05, max([high, *limits]) + 0.05, 61)
+    return edges
+
+
 def _counted(values: DoubleArray, edges: DoubleArray) -> npt.NDArray[np.int64]:
-    return np.histogram(values[np.isfinite(values)], edges)[0].astype(np.int64)
+    """Known values in bins; outliers count in the first and the last, so that no object is hidden."""
+    known = np.clip(values[np.isfinite(values)], edges[0], edges[-1])
+    return np.histogram(known, edges)[0].astype(np.int64)
 
 
 def ew_cumulative(run: RunData) -> Drawn:

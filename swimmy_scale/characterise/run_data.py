@@ -193,7 +193,8 @@ class RunData:
                 "the job in another run directory."
             )
         try:
-            table = Table.read(path, format="fits")
+            # Masks would hide NaN and the empty string, which mean something here.
+            table = Table.read(path, format="fits", mask_invalid=False)
             identifier = np.asarray(table["object_id"], np.int64)
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: no readable table of counterparts ({error}). Run the job again.") from error
@@ -219,11 +220,11 @@ class RunData:
         table, rows, matched = self._counterparts
         if name not in table.colnames:
             raise MissingError(f"{self.directory / COUNTERPARTS}: it has no column {name}, and this needs it.")
-        column = table[name]
-        values = np.ma.filled(column, "" if column.dtype.kind in "US" else None) if hasattr(column, "mask") else column
-        values = np.asarray(values)
-        values = values.astype(np.str_) if values.dtype.kind in "SO" else values.astype(values.dtype.newbyteorder("="))
-        result = np.full(rows.size, _UNKNOWN[values.dtype.kind], values.dtype)
+        column = np.ma.asarray(table[name])
+        unknown = _UNKNOWN["i" if column.dtype.kind == "u" else column.dtype.kind]
+        values = np.ma.filled(column, unknown)
+        values = values.astype(np.str_) if values.dtype.kind == "S" else values.astype(values.dtype.newbyteorder("="))
+        result = np.full(rows.size, unknown, values.dtype)
         result[matched] = values[rows[matched]]
         return result
 

@@ -29,7 +29,7 @@ from swimmy_scale.stacking import (
 
 DoubleArray = npt.NDArray[np.float64]
 
-MAX_UNSELECTED = 2_000
+MAX_UNSELECTED = 1_000
 """Spectra of unselected objects that are stacked; of more, every k-th."""
 
 
@@ -124,18 +124,18 @@ def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
     has_name = run.in_sample & (plate >= 0) & (mjd >= 0) & (fiber >= 0) & np.isfinite(run.redshift)
     top = run.candidate(MOST_ANOMALOUS).any(axis=1)
     found: list[tuple[int, Path]] = []
-    for members in (has_name & top, has_name & ~run.selected.any(axis=1)):
-        names = {int(row): spectrum_name(plate[row], mjd[row], fiber[row]) for row in np.flatnonzero(members)}
+    for members, limit in ((top, has_name.size), (~run.selected.any(axis=1), MAX_UNSELECTED)):
+        rows = np.flatnonzero(has_name & members)
+        names = {int(row): spectrum_name(plate[row], mjd[row], fiber[row]) for row in rows}
         files = [(row, there[name]) for row, name in names.items() if name in there]
-        found += files if members[top].any() else files[:: max(-(-len(files) // MAX_UNSELECTED), 1)]
+        found += files[:: max(-(-len(files) // limit), 1)]
     if not found:
         raise MissingError(
             f"{folder}: of {len(there)} spectra none is of an object of the sample that is selected at "
             f"{MOST_ANOMALOUS} or not at all. Fetch those that plate, mjd and fiberid in "
             f"{run.directory / 'counterparts.fits'} name."
         )
-    rows = np.array([row for row, _ in found], np.int64)
-    return [path for _, path in found], rows
+    return [path for _, path in found], np.array([row for row, _ in found], np.int64)
 
 
 def _rest_frames(

@@ -90,7 +90,7 @@ def stamps(
             _draw_mosaic(axes, rows, names, max(columns, 8), survey.cutout_size_px)
             axes.set_title(group.title, fontsize=8, loc="left", color=INK, pad=3)
             if group.sigma is not None:
-                _write_sigma(axes, group.sigma[:, index], survey.cutout_size_px)
+                _write_sigma(axes, group.sigma[:columns, index], survey.cutout_size_px)
         scale = ScalarMappable(Normalize(-limit, limit), RESIDUAL_COLOURS)
         bar = figure.colorbar(scale, ax=list(panels), fraction=0.02, pad=0.01, aspect=40, extend="both")
         bar.ax.tick_params(labelsize=6)
