@@ -71,6 +71,7 @@ NEIGHBOURS = {
     "cuts": {"survey", "radix"},
     "ensemble": {"survey"},
     "sample": {"survey"},
+    "emission_lines": {"survey"},
     "profiles": {"survey"},
     "selection_rates": {"survey"},
     "tables": {"survey", "cuts"},

@@ -178,15 +178,21 @@ class RunData:
 
     # ------------------------------------------------------------ counterparts
 
+    @functools.cached_property
+    def counterparts_path(self) -> Path:
+        """Table of spectroscopic counterparts: the run's own, or beside the cutouts that it took from another run."""
+        own, other = self.directory / COUNTERPARTS, self.run.cutouts.parent / COUNTERPARTS
+        return other if other.is_file() and not own.is_file() else own
+
     @property
     def has_counterparts(self) -> bool:
         """Whether the run has a table of spectroscopic counterparts."""
-        return (self.directory / COUNTERPARTS).is_file()
+        return self.counterparts_path.is_file()
 
     @functools.cached_property
     def _counterparts(self) -> tuple[Table, Rows, BoolArray]:
         """The table, the row of it for each object, and whether there is one."""
-        path = self.directory / COUNTERPARTS
+        path = self.counterparts_path
         if not self.has_counterparts:
             raise MissingError(
                 f"{path}: not there, and this needs it. A job with a section `spectroscopy:` makes it: add one and run "
@@ -219,7 +225,7 @@ class RunData:
         """
         table, rows, matched = self._counterparts
         if name not in table.colnames:
-            raise MissingError(f"{self.directory / COUNTERPARTS}: it has no column {name}, and this needs it.")
+            raise MissingError(f"{self.counterparts_path}: it has no column {name}, and this needs it.")
         column = np.ma.asarray(table[name])
         unknown = _UNKNOWN["i" if column.dtype.kind == "u" else column.dtype.kind]
         values = np.ma.filled(column, unknown)

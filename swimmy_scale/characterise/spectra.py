@@ -133,7 +133,7 @@ def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
         raise MissingError(
             f"{folder}: of {len(there)} spectra none is of an object of the sample that is selected at "
             f"{MOST_ANOMALOUS} or not at all. Fetch those that plate, mjd and fiberid in "
-            f"{run.directory / 'counterparts.fits'} name."
+            f"{run.counterparts_path} name."
         )
     return [path for _, path in found], np.array([row for row, _ in found], np.int64)
 
