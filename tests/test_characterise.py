@@ -248,7 +248,12 @@ def test_profiles_are_of_the_quasars_and_their_scores_fit(data: RunData) -> None
     )
     means, objects = drawn.tables[""], drawn.tables["objects"]
     chosen = objects["selected"]
-    np.testing.assert_allclose(means["source_unselected_g"], objects["source_g"][~chosen].mean(axis=0))
+    assert chosen.any()
+    np.testing.assert_allclose(means["source_selected_g"], objects["source_g"][chosen].mean(axis=0))
+    offset = np.arange(64) - 31.5
+    first = np.hypot(offset[:, None], offset[None, :]) < 1
+    source = data.source(np.flatnonzero(data.in_sample & data.members("quasar")))
+    np.testing.assert_allclose(objects["source_i"][:, 0], source[:, 2][:, first].mean(axis=1), rtol=1e-5)
 
 
 def test_stamps_are_the_scores_own_pixels(data: RunData) -> None:
@@ -263,7 +268,9 @@ def test_stamps_are_the_scores_own_pixels(data: RunData) -> None:
     negative = made(data, "stamps-negative").tables[""]
     assert (negative["residual_r"] <= 0).all()
     assert (np.diff(negative["score_r"]) <= 0).all()
-    assert len(negative["object_id"]) == pixels.N_CANDIDATES
+    wanted = ((data.score > data.threshold[0]) & (data.residual <= 0) & data.in_sample[:, None])[:, 1]
+    assert set(negative["object_id"].tolist()) <= set(data.object_id[wanted].tolist())
+    assert len(negative["object_id"]) == min(wanted.sum(), pixels.N_CANDIDATES) > 0
 
 
 def test_galleries_hold_the_candidates_of_their_level_strangest_first(data: RunData, stored: xarray.Dataset) -> None:
@@ -297,6 +304,18 @@ def test_weight_sets_are_drawn_as_they_are(data: RunData) -> None:
     assert drawn.tables[""]["r_sel_xelg"] == pytest.approx(np.asarray(table["r_sel_xelg"]))
     last = np.asarray(table["epoch"]) == 25
     assert drawn.tables["means"]["mean_val_loss"][-1] == pytest.approx(np.asarray(table["val_loss"])[last].mean())
+
+
+def test_weight_sets_without_known_classes_have_losses_alone(data: RunData, tmp_path: Path) -> None:
+    other = RunData(data.directory)
+    other.directory = tmp_path
+    (tmp_path / "models").mkdir()
+    table = paper_run.weight_sets()["run", "epoch", "loss", "val_loss"]
+    table.write(tmp_path / "models" / "weight_sets.ecsv", format="ascii.ecsv")
+    drawn = made(other, "weight-sets")
+    assert drawn.tables[""]["loss"] == pytest.approx(np.asarray(table["loss"]))
+    assert np.isnan(drawn.tables[""]["r_sel_xelg"]).all()
+    assert "not known" in [text.get_text() for text in drawn.figure.axes[1].texts]
 
 
 # ---------------------------------------------------------------- figure 15

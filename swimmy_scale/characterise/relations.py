@@ -112,20 +112,24 @@ def weight_sets(run: RunData) -> Drawn:
     path = run.directory / WEIGHT_SETS
     if not path.is_file():
         raise MissingError(
-            f"{path}: not there, and this needs it. A campaign of several training runs makes it (appendix 1): rate "
-            "the weight sets of this run, then draw again."
+            f"{path}: not there, and this needs it. A training campaign makes it (appendix 1): run a job that judges "
+            "its weight sets, in another run directory."
         )
-    names = ("run", "epoch", "loss", "val_loss", "r_sel_quasar", "r_sel_xelg")
+    names = ("loss", "val_loss", "r_sel_quasar", "r_sel_xelg")
     try:
         table = Table.read(path, format="ascii.ecsv")
-        number, at = (np.asarray(table[name], np.int64) for name in names[:2])
-        values = [np.ma.filled(np.ma.asarray(table[name], np.float64), np.nan) for name in names[2:]]
+        number, at = (np.asarray(table[name], np.int64) for name in ("run", "epoch"))
+        # Without known classes there are no rates.
+        columns: dict[str, Any] = {
+            name: np.ma.filled(np.ma.asarray(table[name], np.float64), np.nan)
+            if name in table.colnames or name in names[:2]
+            else np.full(number.size, np.nan)
+            for name in names
+        }
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise SwimmyError(f"{path}: no readable table of weight sets ({error}). Rate the weight sets again.") from error
-    columns = {"run": number, "epoch": at}
-    columns |= dict(zip(names[2:], (np.asarray(value, np.float64) for value in values), strict=True))
     means: dict[str, Any] = {}
-    for name in names[2:]:
+    for name in names:
         means["epoch"], means[f"mean_{name}"], means[f"std_{name}"] = relations.by_epoch(at, columns[name])
-    figure = relations.weight_sets(number, at, *(columns[name] for name in names[2:]), simulated=run.simulated)
-    return Drawn(figure, {"": columns, "means": means})
+    figure = relations.weight_sets(number, at, *(columns[name] for name in names), simulated=run.simulated)
+    return Drawn(figure, {"": {"run": number, "epoch": at, **columns}, "means": means})

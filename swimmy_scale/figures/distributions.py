@@ -155,7 +155,7 @@ def ew_cumulative(rates: Mapping[str, CumulativeRates], limit: float, *, simulat
                 axes.fill_between(x, _extended(rate.selected), step="post", color=colour, alpha=0.35, linewidth=0)
                 axes.plot(x, _extended(rate.selected), color=colour, linewidth=0.8, **style)
                 axes.plot(x, _extended(rate.unselected), color=INK, linewidth=1, **style)
-                axes.plot(rate.value, rate.rate, color=colour, linewidth=1.5, linestyle="--")
+                axes.plot(x, _extended(rate.rate), color=colour, linewidth=1.5, linestyle="--", **style)
                 axes.set_xlim(left, x[-1])
             else:
                 axes.text(0.5, 0.5, "no XELG", transform=axes.transAxes, ha="center", color=MUTED)

@@ -17,6 +17,7 @@ from swimmy_scale.figures.style import (
     GREEN,
     GREY,
     INK,
+    MUTED,
     VERMILION,
     band_colour,
     new_figure,
@@ -224,7 +225,7 @@ def _bins(values: DoubleArray) -> DoubleArray:
 
 
 def _tested(test: Difference) -> str:
-    return f"D = {test.statistic:.2f}, {shown_probability(test.p)}"
+    return f"D = {test.statistic:.2f}, {shown_probability(test.p)}" if np.isfinite(test.statistic) else "no test"
 
 
 def _marginal(
@@ -268,10 +269,14 @@ def weight_sets(
             (right, ((rate_quasar, VERMILION, "quasars"), (rate_xelg, BLUE, "XELGs"))),
         ):
             for values, colour, name in series:
-                _draw_runs(axes, run, epoch, values, colour, name)
+                if np.isfinite(values).any():
+                    _draw_runs(axes, run, epoch, values, colour, name)
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
+            if axes.has_data():
+                axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
+            else:
+                axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color=MUTED)
             tidy(axes)
         left.set_ylabel("loss")
         right.set_ylabel("selection rate")

@@ -61,7 +61,7 @@ def stacked_spectra(
             _draw_stacks(row[0], wavelength, part, band_colour(k))
             title = f"({chr(97 + k)}) {band}: {part.n_selected:,} selected at {shown_level(level)}, "
             tidy(row[0], title + f"{part.n_unselected:,} not selected")
-            _name_lines(row[0], tuple(LINES))
+            _name_lines(row[0], wavelength)
             row[0].set_ylabel("flux / continuum")
             for axes, (names, limits) in zip(row[1:], _ZOOMS, strict=True):
                 _draw_stacks(axes, wavelength, part, band_colour(k), limits)
@@ -103,9 +103,11 @@ def _draw_stacks(
         axes.set_xlim(wavelength[0], wavelength[-1])
 
 
-def _name_lines(axes: Axes, names: Sequence[str]) -> None:
-    for name in names:
-        middle = float(np.mean(LINES[name]))
+def _name_lines(axes: Axes, wavelength: DoubleArray) -> None:
+    for name, rest in LINES.items():
+        middle = float(np.mean(rest))
+        if not wavelength[0] < middle < wavelength[-1]:
+            continue
         axes.axvline(middle, color=GREY, linewidth=0.5, linestyle=":", zorder=0)
         # [NII] stands on both sides of Halpha, and [OIII] close to Hbeta.
         place = {"Hβ": "right", "[OIII]": "left", "[SII]": "left"}.get(name, "right")
