@@ -35,7 +35,6 @@ BoolRows = npt.NDArray[np.bool_]
 Scores = tuple[FloatArray, FloatArray]
 
 BATCHES_AHEAD = 1
-RECONSTRUCTION_BATCH = 64
 
 
 class Scorer:
@@ -188,7 +187,7 @@ class Scorer:
         return score, residual
 
 
-def reconstruct(model: Any, source: FloatArray, batch_size: int = RECONSTRUCTION_BATCH) -> FloatArray:
+def reconstruct(model: Any, source: FloatArray, batch_size: int = 64) -> FloatArray:
     """The network's whole output, for pictures. Scores need `Scorer`, which is faster.
 
     Parameters
@@ -209,30 +208,33 @@ def reconstruct(model: Any, source: FloatArray, batch_size: int = RECONSTRUCTION
     SwimmyError
         When the shape is not the model's or a value lies outside [0, 1].
     """
-    return reconstructor(model)(source, batch_size)
+    return Reconstructor(model, batch_size)(source)
 
 
-def reconstructor(model: Any) -> Callable[[FloatArray, int], FloatArray]:
-    """`reconstruct` of one model, compiled once for many calls: a function of source and batch size."""
-    _, size, _, n_bands = model.input_shape
-    inputs = keras.Input((n_bands, size, size), dtype="float32")
-    outputs = keras.ops.transpose(model(_channels_last(inputs)), (0, 3, 1, 2))
-    compiled = keras.Model(inputs, outputs)
-    compiled.compile(jit_compile=jit_compile())
+class Reconstructor:
+    """`reconstruct` for many calls: compiled once."""
 
-    def whole(source: FloatArray, batch_size: int) -> FloatArray:
-        if source.shape[1:] != (n_bands, size, size):
+    def __init__(self, model: Any, batch_size: int = 64) -> None:
+        _, size, _, n_bands = model.input_shape
+        self._shape, self._batch_size = (n_bands, size, size), _checked_batch_size(batch_size)
+        inputs = keras.Input(self._shape, dtype="float32")
+        outputs = keras.ops.transpose(model(_channels_last(inputs)), (0, 3, 1, 2))
+        self._compiled = keras.Model(inputs, outputs)
+        self._compiled.compile(jit_compile=jit_compile())
+
+    def __call__(self, source: FloatArray) -> FloatArray:
+        """As `reconstruct`."""
+        if source.shape[1:] != self._shape:
+            n_bands, size, _ = self._shape
             raise SwimmyError(
                 f"cutouts have shape {source.shape}, the model takes (n_objects, {n_bands}, {size}, {size}). Use the "
                 "model of this survey."
             )
         result = np.empty(source.shape, np.float32)
-        for rows, bad, batch in _in_batches(compiled.predict_on_batch, source, _checked_batch_size(batch_size)):
+        for rows, bad, batch in _in_batches(self._compiled.predict_on_batch, source, self._batch_size):
             result[rows] = batch
             result[rows][bad] = np.nan
         return result
-
-    return whole
 
 
 def _checked_batch_size(batch_size: int) -> int:

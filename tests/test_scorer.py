@@ -21,7 +21,7 @@ from swimmy_scale.devices import configure_threads
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network
 from swimmy_scale.preprocess import preprocess
-from swimmy_scale.scorer import Scorer, reconstruct
+from swimmy_scale.scorer import Reconstructor, Scorer, reconstruct
 from swimmy_scale.survey import HSC, Survey
 
 TINY = Network(n_bands=2, cutout_size_px=32, encoder_filters=(6,), latent_filters=3)
@@ -386,6 +386,9 @@ def test_reconstruct_is_the_models_output(tiny_model):
     assert np.isnan(result[6]).all()
     others = [0, 1, 2, 3, 4, 5, 7, 8, 9]
     np.testing.assert_allclose(result[others], output[others], rtol=1e-5, atol=1e-7)
+    again = Reconstructor(tiny_model, 4)
+    for rows in (slice(0, 10), slice(0, 4), slice(0, 0)):
+        np.testing.assert_array_equal(again(cutouts[rows]), result[rows])
 
 
 @pytest.mark.parametrize("value", [-0.001, 1.001, np.inf, -np.inf])

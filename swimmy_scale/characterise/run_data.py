@@ -18,7 +18,7 @@ from swimmy_scale.job import Job, load_job
 from swimmy_scale.sample import Cuts
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.inputs import SampleRule
-from swimmy_scale.stages.picture import reconstruction_by
+from swimmy_scale.stages.picture import reconstructor
 from swimmy_scale.stages.run import Run, receipts_folder
 from swimmy_scale.stages.train import training_cubes
 from swimmy_scale.survey import BoolArray, FloatArray, Survey
@@ -291,7 +291,7 @@ class RunData:
 
     @functools.cached_property
     def _reconstruct(self) -> Callable[[FloatArray], FloatArray]:
-        return reconstruction_by(self.run.scoring)
+        return reconstructor(self.run.scoring)
 
     def pixels(self, rows: Rows) -> Iterator[tuple[Rows, FloatArray, FloatArray]]:
         """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at once."""

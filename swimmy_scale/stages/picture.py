@@ -92,7 +92,7 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     for index, row in enumerate(rows):
         fwhm = store.read("fwhm_arcsec", row, row + 1)
         source[index : index + 1] = preprocess(store.images(row, row + 1), fwhm, store.survey)
-    reconstruction = reconstruction_by(task.scoring)(source) if rows else source
+    reconstruction = reconstructor(task.scoring)(source) if rows else source
     flags = np.array([scores.read("candidate", row, row + 1)[0, 0, selecting] for row in rows], dtype=np.bool_)
     score = np.array([scores.read(scores.score_name, row, row + 1)[0, selecting] for row in rows], dtype=np.float32)
     return Gallery(
@@ -104,29 +104,24 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     )
 
 
-def reconstruction_by(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
-    """What the network makes of cutouts; of several models the mean, in float64 as `ensemble.mean` takes it.
-
-    Returns
-    -------
-    callable
-        Of ``source``, float32 (n, band, y, x) in [0, 1]; gives the same shape. The models are loaded once.
-    """
+def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
+    """What the network makes of a source; of several models the mean, in float64 as `ensemble.mean` takes it."""
     # Keras takes seconds to import: only processes that need the network pay for it.
     from swimmy_scale.autoencoder import load
     from swimmy_scale.devices import configure_threads
-    from swimmy_scale.scorer import RECONSTRUCTION_BATCH, reconstructor
+    from swimmy_scale.scorer import Reconstructor
 
     configure_threads(scoring.n_threads, as_it_is=True)
-    models = [reconstructor(load(model.path, scoring.network, model.sha256)) for model in scoring.models]
+    single = [Reconstructor(load(model.path, scoring.network, model.sha256)) for model in scoring.models]
 
-    def reconstruct(source: FloatArray) -> FloatArray:
+    def reconstruction(source: FloatArray) -> FloatArray:
         total = np.zeros(source.shape, np.float64)
-        for model in models:
-            total += model(source, RECONSTRUCTION_BATCH)
-        return (total / len(models)).astype(np.float32)
+        for one in single:
+            total += one(source)
+        mean: FloatArray = (total / len(single)).astype(np.float32)
+        return mean
 
-    return reconstruct
+    return reconstruction
 
 
 def draw_picture(task: PictureTask) -> Receipt:
