@@ -62,6 +62,8 @@ def stacked_spectra(
             title = f"({chr(97 + k)}) {band}: {part.n_selected:,} selected at {shown_level(level)}, "
             tidy(row[0], title + f"{part.n_unselected:,} not selected")
             _name_lines(row[0], wavelength)
+            if row[0].has_data():
+                row[0].legend(loc="lower right", ncols=2)
             row[0].set_ylabel("flux / continuum")
             for axes, (names, limits) in zip(row[1:], _ZOOMS, strict=True):
                 _draw_stacks(axes, wavelength, part, band_colour(k), limits)
@@ -86,12 +88,12 @@ def _draw_stacks(
     shown = np.ones(wavelength.size, np.bool_)
     if limits is not None:
         shown = (wavelength >= limits[0]) & (wavelength <= limits[1])
-    for stack, line in ((part.unselected, INK), (part.selected, colour)):
+    for stack, line, name in ((part.unselected, INK, "not selected"), (part.selected, colour, "selected")):
         if np.isfinite(stack.flux[shown]).any():
             axes.fill_between(
                 wavelength[shown], stack.low[shown], stack.high[shown], color=line, alpha=0.15, linewidth=0
             )
-            axes.plot(wavelength[shown], stack.flux[shown], color=line, linewidth=0.7)
+            axes.plot(wavelength[shown], stack.flux[shown], color=line, linewidth=0.7, label=name)
     known = [stack.flux[shown & np.isfinite(stack.flux)] for stack in (part.selected, part.unselected)]
     values = np.concatenate(known)
     if values.size:
