@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import paper_run
 import pytest
+import scipy.stats
 import xarray
 from astropy.io import fits
 from astropy.table import Table
@@ -238,6 +239,26 @@ def test_figure_13_leaves_out_active_nuclei(data: RunData) -> None:
     assert drawn.tables[""]["object_id"].tolist() == data.object_id[members].tolist()
     test = drawn.meta["kolmogorov_smirnov"]["i"]["log_sfr"]
     assert test["n_first"] + test["n_second"] == members.sum()
+
+
+def test_figure_11_says_how_many_of_the_most_anomalous_are_xelgs(data: RunData, stored: xarray.Dataset) -> None:
+    shares = made(data, "score-ew").meta["xelg_among_selected"]["3sigma"]
+    is_mpa_jhu, is_xelg = data.counterpart("is_mpa_jhu"), data.counterpart("is_xelg")
+    for band in BANDS:
+        flags = stored.candidate.sel(level="3sigma", band=band).values & is_mpa_jhu
+        assert shares[band] == {"n_xelg": (flags & is_xelg).sum(), "n_selected": flags.sum()}
+    assert sum(share["n_xelg"] for share in shares.values()) > 0
+
+
+def test_sigmas_are_those_of_the_training_data(data: RunData, stored: xarray.Dataset) -> None:
+    drawn = made(data, "stamps-xelg").tables[""]
+    training = stored.in_sample.values & (stored.sample_class.values == "training")
+    for band in "gz":
+        score = stored.score.sel(band=band).values
+        for object_id, sigma in zip(drawn["object_id"].tolist(), drawn[f"sigma_{band}"].tolist(), strict=True):
+            own = score[stored.object_id.values == object_id][0]
+            p = (1 + (score[training] >= own).sum()) / (1 + training.sum())
+            assert sigma == pytest.approx(scipy.stats.norm.isf(p / 2))
 
 
 def test_profiles_are_of_the_quasars_and_their_scores_fit(data: RunData) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.anomaly import score_and_residual
 from swimmy_scale.characterise.run_data import MissingError, Rows, RunData
 from swimmy_scale.characterise.saving import Drawn
 from swimmy_scale.cuts import band_label
@@ -60,7 +59,7 @@ def _stamp_figure(
     rows = np.concatenate([np.zeros(0, np.int64), *groups.values()])
     source = run.source(rows)
     reconstruction = run.reconstruction(source)
-    sigma = _sigma(run, source, reconstruction) if with_sigma else None
+    sigma = _sigma(run, rows) if with_sigma else None
     columns = {"group": np.repeat(list(groups), [part.size for part in groups.values()]), **_object_columns(run, rows)}
     if sigma is not None:
         columns |= {f"sigma_{band}": sigma[:, k] for k, band in enumerate(run.survey.bands)}
@@ -74,13 +73,13 @@ def _stamp_figure(
     return Drawn(figure, {"": columns}, {}, pixels)
 
 
-def _sigma(run: RunData, source: Any, reconstruction: Any) -> npt.NDArray[np.float64]:
+def _sigma(run: RunData, rows: Rows) -> npt.NDArray[np.float64]:
     """Excess of each object's score over those of the training data (the whole sample where there are none)."""
-    score, _ = score_and_residual(source, reconstruction, run.survey)
     training = run.in_sample & (run.sample_class == "training")
     members = training if training.any() else run.in_sample
     blocks = run.scores.blocks(run.scores.score_name)
     reference = np.concatenate([block[members[lo : lo + len(block)]] for lo, (block,) in blocks])
+    score = np.concatenate([run.scores.read(run.scores.score_name, row, row + 1) for row in rows.tolist()])
     return np.stack([sigma_excess(score[:, band], reference[:, band]) for band in range(run.survey.n_bands)], axis=-1)
 
 

@@ -58,7 +58,20 @@ def score_ew(run: RunData) -> Drawn:
     score = run.score[members]
     ranks = {band: asdict(spearman(score[:, k], width[:, k])) for k, band in enumerate(bands)}
     figure = relations.score_ew(points, run.threshold, run.levels, bands, simulated=run.simulated)
-    return Drawn(figure, {"": columns}, {"n_objects": int(members.sum()), "spearman": ranks})
+    meta = {"n_objects": int(members.sum()), "spearman": ranks, "xelg_among_selected": _xelg_shares(run, members)}
+    return Drawn(figure, {"": columns}, meta)
+
+
+def _xelg_shares(run: RunData, members: BoolArray) -> dict[str, Any]:
+    """How many of the selected are XELGs, by level and band (section 4.4: at 3 sigma 71%, 48% and 65%)."""
+    is_xelg, shares = run.members("xelg")[members], {}
+    for level in run.levels:
+        flags = run.candidate(level)[members]
+        shares[level] = {
+            band: {"n_xelg": int((flags[:, k] & is_xelg).sum()), "n_selected": int(flags[:, k].sum())}
+            for k, band in enumerate(run.survey.selecting_bands)
+        }
+    return shares
 
 
 def score_magnitude(run: RunData) -> Drawn:

@@ -62,7 +62,7 @@ def stacked_spectra(
             title = f"({chr(97 + k)}) {band}: {part.n_selected:,} selected at {shown_level(level)}, "
             tidy(row[0], title + f"{part.n_unselected:,} not selected")
             _name_lines(row[0], wavelength)
-            if row[0].has_data():
+            if row[0].get_legend_handles_labels()[1]:
                 row[0].legend(loc="lower right", ncols=2)
             row[0].set_ylabel("flux / continuum")
             for axes, (names, limits) in zip(row[1:], _ZOOMS, strict=True):
