@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
 from swimmy_scale.figures.style import (
@@ -188,22 +188,11 @@ def sfr_mass(
         mass_bins, sfr_bins = _bins(log_mass), _bins(log_sfr)
         parts = figure.subfigures(1, len(bands), squeeze=False)[0]
         for k, (part, band) in enumerate(zip(parts, bands, strict=True)):
-            grid = part.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1.1), height_ratios=(1.1, 4))
-            (above, corner), (axes, aside) = grid
-            corner.set_visible(False)
-            chosen, top, colour = selected[:, k], most_anomalous[:, k], band_colour(k)
-            axes.plot(log_mass, log_sfr, ".", markersize=1.2, color=GREY, rasterized=True)
-            axes.plot(log_mass[chosen], log_sfr[chosen], ".", markersize=2.4, color=colour, rasterized=True)
-            axes.plot(log_mass[top], log_sfr[top], "D", markersize=3.4, color=colour, markeredgecolor=INK,
-                      markeredgewidth=0.5)  # fmt: skip
-            ends = np.array([mass_bins[0], mass_bins[-1]])
-            axes.plot(ends, main_sequence(ends), color=INK, linewidth=0.9, linestyle="--")
-            axes.set(xlim=(mass_bins[0], mass_bins[-1]), ylim=(sfr_bins[0], sfr_bins[-1]))
+            marks = (log_mass, log_sfr, selected[:, k], most_anomalous[:, k])
+            above, axes = _draw_sfr_mass(part, *marks, mass_bins, sfr_bins, band_colour(k))
+            title = f"({chr(97 + k)}) {band}\nKS M: {_tested(by_mass[k])}\nKS SFR: {_tested(by_sfr[k])}"
+            above.set_title(title, fontsize=7, loc="left", color=INK)
             axes.set_xlabel(r"$\log_{10}\,M_*$ (M$_\odot$)")
-            _marginal(above, log_mass, chosen, mass_bins, colour, "vertical")
-            _marginal(aside, log_sfr, chosen, sfr_bins, colour, "horizontal")
-            above.set_title(f"({chr(97 + k)}) {band}\nKS M: {_tested(by_mass[k])}\nKS SFR: {_tested(by_sfr[k])}",
-                            fontsize=7, loc="left", color=INK)  # fmt: skip
             if k == 0:
                 axes.set_ylabel(r"$\log_{10}$ SFR (M$_\odot$ yr$^{-1}$)")
         handles = [
@@ -215,6 +204,31 @@ def sfr_mass(
         ]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
+
+
+def _draw_sfr_mass(
+    part: SubFigure,
+    log_mass: DoubleArray,
+    log_sfr: DoubleArray,
+    chosen: BoolArray,
+    top: BoolArray,
+    mass_bins: DoubleArray,
+    sfr_bins: DoubleArray,
+    colour: str,
+) -> tuple[Axes, Axes]:
+    """One band's plane with its two histograms; the axes of the upper one, and of the plane."""
+    grid = part.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1.1), height_ratios=(1.1, 4))
+    (above, corner), (axes, aside) = grid
+    corner.set_visible(False)
+    axes.plot(log_mass, log_sfr, ".", markersize=1.2, color=GREY, rasterized=True)
+    axes.plot(log_mass[chosen], log_sfr[chosen], ".", markersize=2.4, color=colour, rasterized=True)
+    axes.plot(log_mass[top], log_sfr[top], "D", markersize=3.4, color=colour, markeredgecolor=INK, markeredgewidth=0.5)
+    ends = np.array([mass_bins[0], mass_bins[-1]])
+    axes.plot(ends, main_sequence(ends), color=INK, linewidth=0.9, linestyle="--")
+    axes.set(xlim=(mass_bins[0], mass_bins[-1]), ylim=(sfr_bins[0], sfr_bins[-1]))
+    _marginal(above, log_mass, chosen, mass_bins, colour, "vertical")
+    _marginal(aside, log_sfr, chosen, sfr_bins, colour, "horizontal")
+    return above, axes
 
 
 def _bins(values: DoubleArray) -> DoubleArray:
