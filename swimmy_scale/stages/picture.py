@@ -14,7 +14,7 @@ import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.cuts import band_label
-from swimmy_scale.figures import MAX_GALLERY, Gallery, candidate_page
+from swimmy_scale.figures.page import MAX_GALLERY, Gallery, candidate_page
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.scores import Scores

@@ -19,6 +19,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.figures.composites import composite, symmetric_limit
+from swimmy_scale.figures.style import BAND_COLOURS, GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING
 from swimmy_scale.receipts import write_atomically
 from swimmy_scale.survey import BoolArray, FloatArray, Survey
 
@@ -29,13 +31,7 @@ _LEFT_IN, _RIGHT_IN = 0.95, 0.85
 _HEAD_IN, _HISTOGRAM_IN, _BETWEEN_IN, _FOOT_IN = 1.4, 2.1, 1.2, 0.2
 _STAMP_IN, _GAP_IN = (_WIDTH_IN - _LEFT_IN - _RIGHT_IN) / MAX_GALLERY, 0.04
 
-_INK, _MUTED, _GREY, _WARNING = "#1c1c1e", "#6b6b70", "#c4c6cb", "#b3261e"
-# From blue to red as the bands go; told apart by readers who do not see all colours.
-_BAND_COLOURS = ("#2a7fb8", "#d98c1f", "#b5332e", "#7b4fa3", "#4a4a4a")
 _LINE_STYLES = (":", "--", "-.")
-_RESIDUAL_COLOURS = "RdBu_r"
-# Red, green and blue of the composite, where the survey has them.
-_COMPOSITE_BANDS = ("i", "r", "g")
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ def candidate_page(
     # A reader's own matplotlibrc must not change the picture.
     with (
         matplotlib.style.context("default"),
-        matplotlib.rc_context({"font.size": 9, "axes.edgecolor": _MUTED}),
+        matplotlib.rc_context({"font.size": 9, "axes.edgecolor": MUTED}),
     ):
         figure = Figure(figsize=(_WIDTH_IN, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
@@ -152,11 +148,11 @@ def _text(figure: Figure, left: float, top: float, text: str, **style: object) -
 
 
 def _draw_head(figure: Figure, name: str, facts: str, simulated: bool) -> None:
-    _text(figure, 0.3, 0.22, name, fontsize=14, fontweight="bold", color=_INK, va="center")
-    _text(figure, 0.3, 0.47, facts, fontsize=10, color=_MUTED, va="center")
+    _text(figure, 0.3, 0.22, name, fontsize=14, fontweight="bold", color=INK, va="center")
+    _text(figure, 0.3, 0.47, facts, fontsize=10, color=MUTED, va="center")
     if simulated:
-        badge = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": _WARNING, "linewidth": 1.2}
-        style = {"fontsize": 11, "fontweight": "bold", "color": _WARNING, "ha": "right", "va": "center", "bbox": badge}
+        badge = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": WARNING, "linewidth": 1.2}
+        style = {"fontsize": 11, "fontweight": "bold", "color": WARNING, "ha": "right", "va": "center", "bbox": badge}
         _text(figure, _WIDTH_IN - 0.35, 0.32, "SIMULATED DATA", **style)
 
 
@@ -176,12 +172,12 @@ def _draw_histograms(
     panels = []
     for position, band in enumerate(bands):
         panel = _axes(figure, left + position * (width + gap), _HEAD_IN, width, _HISTOGRAM_IN)
-        colour = _BAND_COLOURS[position % len(_BAND_COLOURS)]
+        colour = BAND_COLOURS[position % len(BAND_COLOURS)]
         known = np.isfinite(score[:, position]) & (score[:, position] > 0)
         # Outliers beyond the axis count in its last bins, so that no object is hidden.
         log_score = np.clip(np.log10(score[known, position], dtype=np.float64), edges[0], edges[-1])
         chosen = candidate[known, position]
-        counts = panel.hist(log_score, edges.tolist(), color=_GREY, label=_counted(log_score.size, "object"))[0]
+        counts = panel.hist(log_score, edges.tolist(), color=GREY, label=_counted(log_score.size, "object"))[0]
         label = _counted(int(chosen.sum()), "candidate")
         panel.hist(log_score[chosen], edges.tolist(), color=colour, label=f"{label} in {band}")
         top_count = max(top_count, int(np.max(counts)))
@@ -201,22 +197,22 @@ def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: npt
     """Vertical lines with their names above; a name steps up where it would touch the one before."""
     last, step = -np.inf, 0
     for name, place, style in lines:
-        panel.axvline(place, color=_INK, linewidth=1, linestyle=style)
+        panel.axvline(place, color=INK, linewidth=1, linestyle=style)
         step = step + 1 if place - last < 0.1 * (edges[-1] - edges[0]) else 0
         panel.annotate(name, (place, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2 + 9 * step),
-                       textcoords="offset points", ha="center", va="bottom", fontsize=7.5, color=_INK)  # fmt: skip
+                       textcoords="offset points", ha="center", va="bottom", fontsize=7.5, color=INK)  # fmt: skip
         last = place
 
 
 def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
     panel.set_ylim(0.7, 1)  # an empty histogram has no limits that suit a logarithm
     panel.set_yscale("log")
-    panel.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$", color=_INK)
+    panel.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$", color=INK)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(colors=_MUTED, labelsize=8, labelleft=is_first, which="both")
+    panel.tick_params(colors=MUTED, labelsize=8, labelleft=is_first, which="both")
     if is_first:
-        panel.set_ylabel("objects", color=_INK)
-    style = {"fontsize": 8.5, "labelcolor": _INK, "frameon": False, "handlelength": 1.0, "handleheight": 0.9}
+        panel.set_ylabel("objects", color=INK)
+    style = {"fontsize": 8.5, "labelcolor": INK, "frameon": False, "handlelength": 1.0, "handleheight": 0.9}
     # Above the names of the lines, however many of them are stacked up.
     panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.2), ncols=2, columnspacing=1.2, **style)
 
@@ -224,22 +220,22 @@ def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
 def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int, strongest: Sequence[str]) -> None:
     top = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN
     if n_shown == 0:
-        _text(figure, _WIDTH_IN / 2, top, "no candidates to show", fontsize=11, color=_MUTED, ha="center")
+        _text(figure, _WIDTH_IN / 2, top, "no candidates to show", fontsize=11, color=MUTED, ha="center")
         return
     bands = survey.band_index(survey.selecting_bands)
     names = ["source", "recon-\nstruction", *(f"residual {band}" for band in survey.selecting_bands)]
     residual = gallery.source[:n_shown, bands].astype(np.float64) - gallery.reconstruction[:n_shown, bands]
-    limit = _symmetric_limit(residual, survey)
+    limit = symmetric_limit(residual, survey)
     image = None
     _draw_captions(figure, top, gallery, strongest[:n_shown])
     for column in range(n_shown):
         left = _LEFT_IN + column * _STAMP_IN
-        pictures = [_composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
+        pictures = [composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
         for row, picture in enumerate([*pictures, *residual[column]]):
             stamp = _axes(figure, left, top + row * _STAMP_IN, _STAMP_IN - _GAP_IN, _STAMP_IN - _GAP_IN)
             image = _draw_stamp(stamp, picture, limit, survey)
     for row, name in enumerate(names):
-        style = {"fontsize": 9, "color": _INK, "ha": "right", "va": "center"}
+        style = {"fontsize": 9, "color": INK, "ha": "right", "va": "center"}
         _text(figure, _LEFT_IN - 0.1, top + (row + 0.5) * _STAMP_IN, name, **style)
     _draw_scale(figure, image, _LEFT_IN + n_shown * _STAMP_IN + 0.06, top + 2 * _STAMP_IN, len(bands) * _STAMP_IN)
 
@@ -248,8 +244,8 @@ def _draw_scale(figure: Figure, image: AxesImage | None, left: float, top: float
     if image is None:
         return
     bar = figure.colorbar(image, cax=_axes(figure, left, top, 0.11, height - _GAP_IN), extend="both", extendfrac=0.02)
-    bar.ax.tick_params(labelsize=7.5, colors=_MUTED)
-    bar.set_label("source − reconstruction", fontsize=8, color=_MUTED)
+    bar.ax.tick_params(labelsize=7.5, colors=MUTED)
+    bar.set_label("source − reconstruction", fontsize=8, color=MUTED)
 
 
 def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequence[str]) -> None:
@@ -264,12 +260,12 @@ def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequ
         # Eleven characters of this size fit a column; longer texts would run into one another, and into the left.
         raised = 0.13 if max(len(text) for text in texts) > 11 else 0.0
         _text(figure, _LEFT_IN - 0.1, top - above - raised, meaning,
-              fontsize=7, color=_MUTED, ha="right", va="baseline")  # fmt: skip
+              fontsize=7, color=MUTED, ha="right", va="baseline")  # fmt: skip
         for column, text in enumerate(texts):
             center = _LEFT_IN + column * _STAMP_IN + (_STAMP_IN - _GAP_IN) / 2
             lift = raised * (column % 2)
             style = {"ha": "center", "va": "baseline", "fontweight": weight}
-            _text(figure, center, top - above - lift, text, fontsize=size, color=_INK, **style)
+            _text(figure, center, top - above - lift, text, fontsize=size, color=INK, **style)
 
 
 def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float64]) -> list[str]:
@@ -287,33 +283,14 @@ def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float
 
 def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, survey: Survey) -> AxesImage:
     """One square; a composite has three colours, a residual has a scale."""
-    scale = {} if picture.ndim == 3 else {"cmap": _RESIDUAL_COLOURS, "vmin": -limit, "vmax": limit}
+    scale = {} if picture.ndim == 3 else {"cmap": RESIDUAL_COLOURS, "vmin": -limit, "vmax": limit}
     image = stamp.imshow(picture, origin="lower", interpolation="auto", **scale)  # type: ignore[arg-type]
     center, radius = survey.center_px, survey.aperture_diameter_px / 2
-    colour = "white" if picture.ndim == 3 else _INK
+    colour = "white" if picture.ndim == 3 else INK
     stamp.add_patch(Circle((center, center), radius, fill=False, edgecolor=colour, linewidth=0.6, alpha=0.8))
     stamp.set(xticks=[], yticks=[])
-    stamp.spines[:].set(edgecolor=_GREY, linewidth=0.5)
+    stamp.spines[:].set(edgecolor=GREY, linewidth=0.5)
     return image
-
-
-def _composite(cube: FloatArray, survey: Survey) -> npt.NDArray[np.float64]:
-    """RGB, shape (y, x, 3), of one preprocessed cube (n_bands, y, x); NaN is black. See `candidate_page`."""
-    has_gri = set(_COMPOSITE_BANDS) <= set(survey.bands)
-    bands = survey.band_index(_COMPOSITE_BANDS if has_gri else survey.selecting_bands[:3][::-1])
-    planes = [cube[band].astype(np.float64) for band in bands]
-    if len(planes) < 3:
-        planes = [np.mean(planes, axis=0)] * 3
-    composite: npt.NDArray[np.float64] = np.clip(np.nan_to_num(np.stack(planes, axis=-1)), 0.0, 1.0)
-    return composite
-
-
-def _symmetric_limit(residual: npt.NDArray[np.float64], survey: Survey) -> float:
-    """Scale of the residual maps, from the central half of the cutouts: neighbours must not wash the object out."""
-    quarter = survey.cutout_size_px // 4
-    middle = np.abs(residual[..., quarter:-quarter, quarter:-quarter])
-    finite = middle[np.isfinite(middle)]
-    return max(float(np.percentile(finite, 99.0)) if finite.size else 0.0, 0.01)
 
 
 def _log_edges(score: FloatArray, threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -13,7 +13,8 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.figures import (
+from swimmy_scale.figures.composites import composite, symmetric_limit
+from swimmy_scale.figures.page import (
     _BETWEEN_IN,
     _GAP_IN,
     _HEAD_IN,
@@ -23,10 +24,8 @@ from swimmy_scale.figures import (
     DPI,
     MAX_GALLERY,
     Gallery,
-    _composite,
     _log_edges,
     _strongest,
-    _symmetric_limit,
     candidate_page,
 )
 from swimmy_scale.survey import HSC, Survey
@@ -219,14 +218,14 @@ def test_the_score_shown_is_that_of_the_strongest_selecting_band(
 )  # fmt: skip
 def test_composites_of_other_surveys(survey: Survey, red_green_blue: list[float]) -> None:
     cube = np.tile(np.array([0.1, 0.2, 0.3, 0.4, 0.5], np.float32)[:, None, None], (1, 64, 64))
-    assert _composite(cube, survey)[0, 0] == pytest.approx(red_green_blue)
+    assert composite(cube, survey)[0, 0] == pytest.approx(red_green_blue)
 
 
 def test_the_reddest_selecting_band_is_red() -> None:
     cube = np.zeros((5, 64, 64), np.float32)
     cube[:, 10, 20] = [0.1, 0.2, 0.3, 0.9, 0.9]
     cube[0, 0, 0], cube[1, 0, 0], cube[2, 0, 0] = 1.5, np.nan, -0.5
-    picture = _composite(cube, HSC)
+    picture = composite(cube, HSC)
     assert picture.shape == (64, 64, 3)
     assert picture[10, 20] == pytest.approx([0.3, 0.2, 0.1])
     assert picture[0, 0].tolist() == [0.0, 0.0, 1.0]
@@ -236,9 +235,9 @@ def test_a_neighbour_at_the_edge_does_not_set_the_residual_scale() -> None:
     residual = np.zeros((1, 3, 64, 64))
     residual[..., 16:48, 16:48] = -0.2
     residual[..., :5, :5] = 0.9
-    assert _symmetric_limit(residual, HSC) == pytest.approx(0.2)
-    assert _symmetric_limit(residual * 0, HSC) == 0.01
-    assert _symmetric_limit(residual * np.nan, HSC) == 0.01
+    assert symmetric_limit(residual, HSC) == pytest.approx(0.2)
+    assert symmetric_limit(residual * 0, HSC) == 0.01
+    assert symmetric_limit(residual * np.nan, HSC) == 0.01
 
 
 def test_the_axis_holds_every_threshold_and_stops_before_far_outliers() -> None:

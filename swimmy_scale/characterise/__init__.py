@@ -1,0 +1,1 @@
+"""The paper's tables and figures from a run directory, with the numbers behind each."""

@@ -1,0 +1,101 @@
+"""How the paper's figures look: colours, sizes, the label of simulated data, and files of the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK, MUTED, GREY, WARNING = "#1c1c1e", "#6b6b70", "#c4c6cb", "#b3261e"
+# From blue to red as the bands go; told apart by readers who do not see all colours.
+BAND_COLOURS = ("#2a7fb8", "#d98c1f", "#b5332e", "#7b4fa3", "#4a4a4a")
+# Of series that are no bands (Okabe and Ito's palette).
+SKY, GREEN, VERMILION, BLUE, YELLOW, PURPLE = "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#f0c400", "#cc79a7"
+RESIDUAL_COLOURS = "RdBu_r"
+LEVEL_STYLES = ("-", "--", "-.", ":")
+
+WIDTH_IN = 7.0  # two columns of a journal
+DPI = 200
+_SETTINGS: Any = {
+    "font.size": 8,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Settings of the figures; a reader's own matplotlibrc must not change them."""
+    with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS):
+        yield
+
+
+def new_figure(height_in: float, *, simulated: bool, credit: str = "") -> Figure:
+    """An empty figure of print size.
+
+    Parameters
+    ----------
+    simulated : bool
+        Label it SIMULATED DATA.
+    credit : str
+        Whose pixels are shown; printed at the top.
+    """
+    figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04)  # type: ignore[union-attr, call-arg]
+    if simulated:
+        figure.suptitle("SIMULATED DATA", x=0.995, ha="right", fontsize=8, fontweight="bold", color=WARNING)
+    elif credit:
+        figure.suptitle(credit, x=0.995, ha="right", fontsize=7, color=MUTED)
+    return figure
+
+
+def tidy(axes: Axes, title: str = "") -> None:
+    """No lines where nothing is measured; a title within the column of the axes."""
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=8, color=INK, loc="left")
+
+
+def band_colour(position: int) -> str:
+    """Colour of a selecting band, by its place among them."""
+    return BAND_COLOURS[position % len(BAND_COLOURS)]
+
+
+def shown_level(level: str) -> str:
+    """``2sigma`` is printed with the letter; any other name as it is."""
+    return f"{level.removesuffix('sigma')}σ" if level.endswith("sigma") else level
+
+
+def shown_probability(p: float) -> str:
+    """A p value as the paper prints it: those below 0.01 by their limit."""
+    if not np.isfinite(p):
+        return "p unknown"
+    return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"
+
+
+def file_bytes(figure: Figure, kind: str) -> bytes:
+    """The figure as ``png`` or ``pdf``; the same figure gives the same bytes."""
+    without_time = {"Software": None} if kind == "png" else {"CreationDate": None, "Producer": None, "Creator": None}
+    stream = io.BytesIO()
+    with paper_style():
+        figure.savefig(stream, format=kind, dpi=DPI, metadata=without_time)
+    return stream.getvalue()
