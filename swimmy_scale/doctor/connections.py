@@ -68,7 +68,9 @@ def check_interface(name: str, whose: str) -> Finding:
         return ok("network", f"{name} of {whose} has the address {get_ip_interface(name)} here")
     except ValueError as error:
         return warning(
-            "network", f"{name} of {whose} is not on this machine ({error})", "See that the nodes have it: ip -brief address"
+            "network",
+            f"{name} of {whose} is not on this machine ({error})",
+            "See that the nodes have it",
         )
 
 

@@ -163,7 +163,9 @@ def check_memory(n_cores: int, limit_bytes: int | None, free_bytes: int) -> Find
     if limit_bytes is not None:
         total = min(total, limit_bytes)
     stage, needed = max(default_task_bytes().items(), key=lambda item: item[1])
-    text = f"{total / MIB:,.0f} MiB, {free_bytes / MIB:,.0f} MiB of it free; {stage} needs up to {needed / MIB:,.0f} MiB"
+    text = (
+        f"{total / MIB:,.0f} MiB, {free_bytes / MIB:,.0f} MiB of it free; {stage} needs up to {needed / MIB:,.0f} MiB"
+    )
     text += " a worker process"
     if total < needed:
         return problem("memory", text, "Make score.batch_size and storage.partition_objects smaller, or ask for more")

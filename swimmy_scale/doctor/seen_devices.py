@@ -19,9 +19,7 @@ def seen() -> dict[str, Any]:
             # Others may compute on it.
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = []
-        for physical, logical in zip(
-            tf.config.list_physical_devices(), tf.config.list_logical_devices(), strict=False
-        ):
+        for physical, logical in zip(tf.config.list_physical_devices(), tf.config.list_logical_devices(), strict=False):
             details = tf.config.experimental.get_device_details(physical) if physical.device_type == "GPU" else {}
             with tf.device(logical.name):
                 product = tf.linalg.matmul(tf.ones((SIDE, SIDE)), tf.ones((SIDE, SIDE))).numpy()
