@@ -52,12 +52,9 @@ def simulate_command(output: Path, n_objects: int, seed: int, faulty_fraction: f
     """
     plan = SimulationPlan(n_objects=n_objects, seed=seed, faulty_fraction=faulty_fraction)
     number, _ = worker_pool(n_workers)
-    watch = Watch()
-    counted = CountedMap(watch, number)
-    watch.start("simulate", n_objects, 0)
-    try:
-        summary = simulate(str(output), plan, counted)
-    finally:
+    with Watch() as watch:
+        watch.start("simulate", n_objects, 0)
+        summary = simulate(str(output), plan, CountedMap(watch, number))
         watch.stop("simulate")
     click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
 
@@ -101,7 +98,8 @@ def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column that travels along.")
-@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True)
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
+              help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option
 @worker_option
 def ingest_command(
