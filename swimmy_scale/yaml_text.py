@@ -60,7 +60,8 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
     except RecursionError:
         raise SwimmyError(f"{path}: nested too deeply to be a {what}. Check that it is the right file.") from None
     if not isinstance(content, dict):
-        raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {type(content).__name__}. Give a {what} file.")
+        found = type(content).__name__
+        raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {found}. Give a {what} file.")
     if repeated := _repeated(text):
         raise SwimmyError(
             "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)

@@ -17,7 +17,19 @@ from survey_runs import NETWORK, call, make_survey, write_job
 
 from swimmy_scale.cli import main
 
-COMMANDS = ("simulate", "ingest", "train", "score", "select", "run", "submit", "status", "verify", "doctor", "completion")
+COMMANDS = (
+    "simulate",
+    "ingest",
+    "train",
+    "score",
+    "select",
+    "run",
+    "submit",
+    "status",
+    "verify",
+    "doctor",
+    "completion",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -216,20 +216,20 @@ def test_without_a_selection(tmp_path: Path, run: Path) -> None:
 
 
 def test_refused(tmp_path: Path, run: Path, ds: xarray.Dataset) -> None:
-    with pytest.raises(SwimmyError, match="no job.yaml in it, so this is not a run directory"):
+    with pytest.raises(SwimmyError, match=r"no job.yaml in it, so this is not a run directory"):
         swimmy_scale.open_run(tmp_path)
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     root = copy / "scores.zarr" / "zarr.json"
     text = root.read_text()
     root.write_text(text.replace('"format_version": 1', '"format_version": 7'))
-    with pytest.raises(SwimmyError, match="scores.zarr: format_version 7, this version of swimmy_scale reads 1"):
+    with pytest.raises(SwimmyError, match=r"scores.zarr: format_version 7, this version of swimmy_scale reads 1"):
         swimmy_scale.open_run(copy)
     shutil.rmtree(copy / "scores.zarr")
     with pytest.raises(SwimmyError, match=r"no scores.zarr in it: its scoring has not begun. Run `swimmy-scale run`"):
         swimmy_scale.open_run(copy)
-    with pytest.raises(SwimmyError, match="no level '5sigma'. Choose among 2sigma, 3sigma"):
+    with pytest.raises(SwimmyError, match=r"no level '5sigma'. Choose among 2sigma, 3sigma"):
         ds.swimmy.candidates("5sigma")
-    with pytest.raises(SwimmyError, match="no band 'u'. Choose among g, r, i, z, y"):
+    with pytest.raises(SwimmyError, match=r"no band 'u'. Choose among g, r, i, z, y"):
         ds.swimmy.candidates("2sigma", "u")
     with pytest.raises(SwimmyError, match="the smaller declination first"):
         ds.swimmy.box((0, 1), (2, 1))

@@ -290,9 +290,8 @@ def test_file_systems(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     spaced = tmp_path / "a b"
     spaced.mkdir()
-    mounts.write_text(
-        f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\nover {str(spaced).replace(' ', chr(92) + '040')} lustre rw 0 0\n"
-    )
+    escaped = str(spaced).replace(" ", "\\040")
+    mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\nover {escaped} lustre rw 0 0\n")
     assert folders.file_system(tmp_path, mounts) == "nfs4"
     assert folders.file_system(spaced, mounts) == "lustre"
     assert folders.file_system(Path("/"), mounts) == "ext4"

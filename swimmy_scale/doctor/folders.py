@@ -31,22 +31,9 @@ with open(sys.argv[1], "a") as stream:
         sys.exit(1)
 """
 SHARED_SYSTEMS = {
-    *(
-        "nfs",
-        "nfs4",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "beegfs_nodev",
-        "ceph",
-        "cifs",
-        "smb3",
-        "9p",
-        "afs",
-        "orangefs",
-        "panfs",
-    ),
-    *("fuse.glusterfs", "fuse.juicefs", "fuse.sshfs", "fuse.moosefs", "wekafs", "virtiofs", "quobyte"),
+    *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "beegfs_nodev", "ceph", "cifs", "smb3", "9p", "afs"),
+    *("orangefs", "panfs", "wekafs", "virtiofs", "quobyte"),
+    *("fuse.glusterfs", "fuse.juicefs", "fuse.sshfs", "fuse.moosefs"),
 }
 
 
