@@ -28,6 +28,7 @@ from swimmy_scale.progress import Watch
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages import single
 from swimmy_scale.stages.carried import read_carried
+from swimmy_scale.stages.select import RowCount, selection_poll
 from swimmy_scale.stages.select import select as select_candidates
 
 
@@ -212,10 +213,14 @@ def select_command(scores: Path, output: Path, thresholds_from: Path | None, set
     Example:
       swimmy-scale select scores.zarr --output selection/
     """
-    section = load_settings(settings_path).select
+    section, rows = load_settings(settings_path).select, RowCount()
     other = thresholds_from or section.thresholds_from
-    summary, _ = select_candidates(
-        scores, output, section.levels, section.formats, read_carried(other) if other else None, combine=section.combine
-    )
+    carried = read_carried(other) if other else None
+    with Watch() as watch:
+        watch.start("select", 0, 0, selection_poll(scores, rows, carried is not None, section.combine))
+        summary, _ = select_candidates(
+            scores, output, section.levels, section.formats, carried, combine=section.combine, rows=rows
+        )
+        watch.stop("select")
     print_summary(summary)
     exit_with(summary["quarantined"])
