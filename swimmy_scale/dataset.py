@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def open_stores(scores: Path, cutouts: Path) -> xarray.Dataset:
         right = xarray.open_zarr(scores)
         left = xarray.open_zarr(cutouts)
     left = left.drop_vars([name for name in left.variables if name in right.variables])
-    joined = left.assign(right.variables).set_coords(["object_id", "ra", "dec", *right.indexes])
+    joined: xarray.Dataset = left.assign(right.variables).set_coords(["object_id", "ra", "dec", *right.indexes])
     joined = joined.assign_coords(object_id=("object", object_id, right["object_id"].attrs)).set_xindex("object_id")
     for name in joined.coords:
         if name in LABEL_NAMES:
@@ -107,7 +108,7 @@ def _shared_ids(scored: Scores, pixels: Cutouts) -> AnyArray:
     return here
 
 
-@xarray.register_dataset_accessor("swimmy")
+@xarray.register_dataset_accessor("swimmy")  # type: ignore[no-untyped-call]
 class Selections:
     """Selections of objects, as ``ds.swimmy`` of what `open_run` returns. Nothing but the columns that decide is read.
 
@@ -121,6 +122,40 @@ class Selections:
 
     def _where(self, chosen: npt.NDArray[np.bool_]) -> xarray.Dataset:
         return self._dataset.isel(object=np.flatnonzero(chosen))
+
+    def objects(self, object_ids: Sequence[int] | AnyArray) -> xarray.Dataset:
+        """Objects by their ids, in the order of the ids.
+
+        A catalogue may give an id twice; all but one of its rows are in quarantine then, and the one that is not is
+        taken. (``ds.sel(object_id=...)`` gives all rows of an id, and takes a list only where no id comes twice.)
+
+        Parameters
+        ----------
+        object_ids : sequence of int
+
+        Returns
+        -------
+        xarray.Dataset
+            Lazy, one row for each id.
+
+        Raises
+        ------
+        SwimmyError
+            When an id is not there, with the first that is not.
+        """
+        wanted = np.asarray(object_ids, np.int64).reshape(-1)
+        # By id, those in quarantine behind; a search from the left then finds the best row of each.
+        here = self._dataset["object_id"].values
+        order = np.lexsort((self._dataset["quarantine_code"].values != 0, here))
+        at = np.searchsorted(here[order], wanted)
+        found = order[np.minimum(at, here.size - 1)] if here.size else np.zeros(0, np.int64)
+        missing = wanted[here[found] != wanted] if here.size else wanted
+        if missing.size:
+            raise SwimmyError(
+                f"object_id {missing[0]} is not in {self._dataset.attrs.get('scores')} ({missing.size} of "
+                f"{wanted.size} are not). Check the ids: they are whole numbers of the catalogue, never floats."
+            )
+        return self._dataset.isel(object=found)
 
     def candidates(self, level: str, band: str | None = None) -> xarray.Dataset:
         """Objects that are candidates at a level, in any band or in one.

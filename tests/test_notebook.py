@@ -81,3 +81,28 @@ def test_what_a_real_run_opens_as(run: Path) -> None:
     assert ds.sizes["object"] == 200
     assert [name for name in ds.variables if "long_name" not in ds[name].attrs] == []
     assert (ds.swimmy.candidates("2sigma").candidate.sel(level="2sigma").any("band")).all()
+
+
+def test_the_page_shows_what_works(run: Path) -> None:
+    page = (ROOT / "docs" / "open-a-run.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(block.replace("demo/run", str(run)), names)  # noqa: S102
+    ds = names["ds"]
+    assert names["one"].image.dims == ("y", "x")
+    assert names["several"].object_id.values.tolist() == ds.object_id.values[[3, 5]].tolist()
+    assert names["sample"].in_sample.values.all()
+    assert names["picture"].shape == (names["strange"].sizes["object"], 3, 64, 64)
+    plain = ds.isel(object=ds.candidate.sel(level="3sigma").any("band").values)
+    assert plain.identical(names["strange"])
+    assert 0 < names["box"].sizes["object"] < ds.sizes["object"]
+    assert names["across"].sizes["object"] == 0
+
+
+def test_the_page_of_troubles_names_every_check() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    table = page.split("| check |")[1].split("\n\n")[0]
+    shown = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE))))
+    source = "".join(path.read_text() for path in (ROOT / "swimmy_scale" / "doctor").glob("*.py"))
+    assert shown == set(re.findall(r"""(?:ok|warning|problem|kind)\(\s*"([^"]+)",""", source))

@@ -122,9 +122,8 @@ def memory_limit_bytes(own: Path = Path("/proc/self/cgroup"), root: Path = Path(
 def core_quota(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Cores that the process's control groups grant it; None where there is no limit."""
     pairs = [text.split() for text in control_groups("cpu.max", own, root)]
-    pairs += zip(
-        control_groups("cpu.cfs_quota_us", own, root), control_groups("cpu.cfs_period_us", own, root), strict=False
-    )
+    periods = control_groups("cpu.cfs_period_us", own, root)
+    pairs += [list(pair) for pair in zip(control_groups("cpu.cfs_quota_us", own, root), periods, strict=False)]
     quotas = [int(quota) / int(period) for quota, period in pairs if quota.isdecimal()]
     return min(quotas, default=None)
 
