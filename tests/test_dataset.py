@@ -70,6 +70,25 @@ def test_by_object_id(ds: xarray.Dataset) -> None:
         ds.sel(object_id=5)
 
 
+def test_several_objects_in_their_order(ds: xarray.Dataset) -> None:
+    assert ds.swimmy.objects([OBJECT_ID[9], OBJECT_ID[3]]).dec.values.tolist() == [DEC[9], DEC[3]]
+    assert ds.swimmy.objects(ds.object_id[[19, 0]]).object_id.values.tolist() == OBJECT_ID[[19, 0]].tolist()
+    assert ds.swimmy.objects([]).sizes["object"] == 0
+    for absent in (5, OBJECT_ID[-1] + 1):
+        with pytest.raises(SwimmyError, match=rf"object_id {absent} is not in .*scores.zarr \(1 of 2 are not\)"):
+            ds.swimmy.objects([OBJECT_ID[0], absent])
+
+
+def test_an_id_that_comes_twice_is_its_good_row(ds: xarray.Dataset) -> None:
+    object_id, code = OBJECT_ID.copy(), np.zeros(N, np.uint8)
+    object_id[[4, 12, 17]] = 77
+    code[[4, 17]] = 1
+    twice = ds.drop_indexes("object_id").assign_coords(object_id=("object", object_id)).set_xindex("object_id")
+    twice["quarantine_code"] = ("object", code)
+    assert twice.swimmy.objects([OBJECT_ID[2], 77]).dec.values.tolist() == [DEC[2], DEC[12]]
+    assert twice.sel(object_id=77).dec.values.tolist() == DEC[[4, 12, 17]].tolist()
+
+
 @pytest.mark.parametrize(
     ("level", "band", "rows"),
     [("2sigma", None, [2, 5, 11, 19]), ("3sigma", None, [5]), ("2sigma", "r", [19]), ("3sigma", "g", [])],
