@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.io.votable import tree as votable
+from astropy.io.votable.converters import get_converter
 from astropy.table import Table
 
 from swimmy_scale.cuts import band_label, level_suffix
@@ -241,6 +242,10 @@ def _votable_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
         field.name = name
         field.ucd = info.ucd or None
         field.ref = "icrs" if field.name in ("ra", "dec") else None
+        if field.datatype == "bit":
+            # astropy's choice for truth values; TOPCAT reads a single bit wrongly, and boolean as it is meant.
+            field.datatype = "boolean"
+            field.converter = get_converter(field)
     stream = io.BytesIO()
     document.to_xml(stream, tabledata_format="binary2")
     return stream.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,12 @@ def scores_layout(
 class Scores:
     """An existing ``scores.zarr``, opened for reading.
 
+    Parameters
+    ----------
+    path : Path
+    count : callable, optional
+        Told of the rows of each block that `blocks` gave and that was worked through.
+
     Attributes
     ----------
     path : Path
@@ -100,8 +106,9 @@ class Scores:
         which are there once `write_combined` has written them.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: Callable[[int], None] | None = None) -> None:
         self.path = path
+        self._count = count
         self.group: zarr.Group = open_group(path, FORMAT_VERSION)
         self.attrs: dict[str, Any] = dict(self.group.attrs)
         self.survey = survey_from_attrs(self.attrs, path)
@@ -124,6 +131,8 @@ class Scores:
         for lo in range(0, self.n_objects, step):
             hi = min(lo + step, self.n_objects)
             yield lo, tuple(self.read(name, lo, hi) for name in names)
+            if self._count is not None:
+                self._count(hi - lo)
 
     def sample_scores(self) -> Iterator[FloatArray]:
         """Scores of the sample that selection looks at, float32 (m, band), block by block."""

@@ -54,11 +54,14 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SwimmyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise SwimmyError(
+            f"{path}: not valid YAML: {' '.join(str(error).split())}. Correct that line, or give a {what} file."
+        ) from error
     except RecursionError:
         raise SwimmyError(f"{path}: nested too deeply to be a {what}. Check that it is the right file.") from None
     if not isinstance(content, dict):
-        raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {type(content).__name__}.")
+        found = type(content).__name__
+        raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {found}. Give a {what} file.")
     if repeated := _repeated(text):
         raise SwimmyError(
             "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)

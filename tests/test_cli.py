@@ -18,7 +18,8 @@ from survey_runs import NETWORK, call, make_survey, write_job
 from swimmy_scale.cli import main
 
 COMMANDS = (
-    *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "report", "status", "verify"),
+    *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
+    *("verify", "doctor", "completion"),
 )
 
 

@@ -53,6 +53,7 @@ FLOORS = {
     "spectroscopy": 2,
     "catalog": 2,
     "weight_set_table": 2,
+    "dataset": 2,
     "devices": 3,
     "device_preprocess": 3,
     "autoencoder": 3,
@@ -65,6 +66,7 @@ FLOORS = {
     "progress": 5,
     "simulate": 5,
     "console": 5,
+    "doctor": 5,
     "cli": 6,
     "__main__": 6,
 }
@@ -97,6 +99,8 @@ NEIGHBOURS = {
     "spectroscopy": {"ingest", "counterparts"},
     "catalog": {"receipts"},
     "weight_set_table": {"receipts"},
+    "dataset": {"cutouts", "scores"},
+    "doctor": {"cluster"},
     "autoencoder": {"devices"},
     "device_preprocess": {"devices"},
     "scorer": {"autoencoder", "device_preprocess", "devices"},
@@ -128,6 +132,8 @@ THIRD_PARTY = {
     "counterparts": {"numpy", "astropy"},
     "catalog": {"numpy", "astropy", "pyarrow"},
     "weight_set_table": {"numpy", "astropy"},
+    "dataset": {"numpy", "xarray", "zarr"},
+    "doctor": {"astropy", "distributed", "packaging", "tensorflow"},
     "devices": {"numpy", "keras", "tensorflow", "jax", "torch"},
     "device_preprocess": {"numpy"},
     "autoencoder": {"numpy", "keras", "tensorflow"},
@@ -157,7 +163,7 @@ FILE_CALLS = {
     *("fromfile", "tofile", "loadtxt", "savetxt", "genfromtxt", "memmap", "save", "savez", "load"),
 }
 UNSAFE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "importlib.import_module"}
-VERSION = {"swimmy_scale", "swimmy_scale.__version__"}  # the package itself holds nothing else
+VERSION = {"swimmy_scale", "swimmy_scale.__version__"}  # the package itself holds nothing else but a lazy open_run
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 

@@ -28,6 +28,7 @@ from swimmy_scale.progress import Watch
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages import single
 from swimmy_scale.stages.carried import read_carried
+from swimmy_scale.stages.select import RowCount, selection_poll
 from swimmy_scale.stages.select import select as select_candidates
 from swimmy_scale.stages.vetting import write_vetted
 
@@ -53,12 +54,9 @@ def simulate_command(output: Path, n_objects: int, seed: int, faulty_fraction: f
     """
     plan = SimulationPlan(n_objects=n_objects, seed=seed, faulty_fraction=faulty_fraction)
     number, _ = worker_pool(n_workers)
-    watch = Watch()
-    counted = CountedMap(watch, number)
-    watch.start("simulate", n_objects, 0)
-    try:
-        summary = simulate(str(output), plan, counted)
-    finally:
+    with Watch() as watch:
+        watch.start("simulate", n_objects, 0)
+        summary = simulate(str(output), plan, CountedMap(watch, number))
         watch.stop("simulate")
     click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
 
@@ -102,7 +100,8 @@ def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column that travels along.")
-@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True)
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
+              help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option
 @worker_option
 def ingest_command(
@@ -227,7 +226,7 @@ def select_command(
       swimmy-scale select scores.zarr --output selection/
       swimmy-scale select demo/run/scores.zarr --marks marks.csv --output vetted/
     """
-    section = load_settings(settings_path).select
+    section, rows = load_settings(settings_path).select, RowCount()
     if marks is not None:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
@@ -238,8 +237,12 @@ def select_command(
         click.echo("\n".join(str(path) for path in paths))
         return
     other = thresholds_from or section.thresholds_from
-    summary, _ = select_candidates(
-        scores, output, section.levels, section.formats, read_carried(other) if other else None, combine=section.combine
-    )
+    carried = read_carried(other) if other else None
+    with Watch() as watch:
+        watch.start("select", 0, 0, selection_poll(scores, rows, carried is not None, section.combine))
+        summary, _ = select_candidates(
+            scores, output, section.levels, section.formats, carried, combine=section.combine, rows=rows
+        )
+        watch.stop("select")
     print_summary(summary)
     exit_with(summary["quarantined"])

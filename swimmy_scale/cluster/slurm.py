@@ -25,6 +25,9 @@ BUSY = re.compile(
 )
 
 
+UNLIMITED = ("infinite", "UNLIMITED", "n/a")
+
+
 class SlurmError(SwimmyError):
     """A Slurm command failed."""
 
@@ -61,6 +64,33 @@ class QueuedJob:
     def is_hopeless(self) -> bool:
         """Whether it will never start."""
         return self.state == "PENDING" and HOPELESS.fullmatch(self.reason) is not None
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Nodes of one kind in one partition (queue).
+
+    Attributes
+    ----------
+    name : str
+    is_default : bool
+        Whether jobs that name no partition go there.
+    is_up : bool
+    walltime : str or None
+        The longest that it allows; None for no limit.
+    n_cores, memory_bytes : int
+        Of each node.
+    resources : str
+        Generic resources of each node, such as ``gpu:a100:4``; empty for none.
+    """
+
+    name: str
+    is_default: bool
+    is_up: bool
+    walltime: str | None
+    n_cores: int
+    memory_bytes: int
+    resources: str
 
 
 def _call(*command: str) -> str:
@@ -115,3 +145,42 @@ def cancel(job_ids: Iterable[str]) -> None:
     ids = sorted(set(job_ids))
     if ids:
         _call("scancel", "--quiet", *ids)
+
+
+def partitions() -> list[Partition]:
+    """What Slurm has, one row for each kind of node in each partition.
+
+    Raises
+    ------
+    SlurmError
+        When Slurm refuses to say, or says it in another form than asked.
+    """
+    found = []
+    for line in _call("sinfo", "--noheader", "--exact", "--format=%P|%a|%l|%c|%m|%G").splitlines():
+        try:
+            name, state, walltime, n_cores, mib, resources = (part.strip() for part in line.split("|", 5))
+            found.append(
+                Partition(
+                    name=name.removesuffix("*"),
+                    is_default=name.endswith("*"),
+                    is_up=state == "up",
+                    walltime=None if walltime in UNLIMITED else walltime,
+                    n_cores=int(n_cores),
+                    memory_bytes=int(mib) << 20,
+                    resources="" if resources == "(null)" else resources,
+                )
+            )
+        except ValueError as error:
+            raise SlurmError(f"sinfo: cannot read its line {line!r} ({error}). Is this Slurm's own sinfo?") from error
+    return found
+
+
+def ping() -> str:
+    """What Slurm's controllers say of themselves, one line each.
+
+    Raises
+    ------
+    SlurmError
+        When none answers.
+    """
+    return _call("scontrol", "ping").strip()

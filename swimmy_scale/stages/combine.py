@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +44,10 @@ def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None
         )
 
 
-def combine_scores(path: Path, rule: Rule) -> list[Path]:
+def combine_scores(path: Path, rule: Rule, count: Callable[[int], None] | None = None) -> list[Path]:
     """Write ``combined_score`` and ``combined_residual`` of a ``scores.zarr`` of several models.
+
+    ``count`` is told of rows that are done: all of them once, and before that once more where ranks are taken.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def combine_scores(path: Path, rule: Rule) -> list[Path]:
     SwimmyError
         When ranks are asked for and do not fit in memory.
     """
-    scores = Scores(path)
+    scores = Scores(path, count)
     if scores.n_models == 1:
         return []
     check_combine(rule, scores.n_models, scores.n_objects, path)

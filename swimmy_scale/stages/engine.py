@@ -228,7 +228,8 @@ def run_stage(
             pending.append(index)
         else:
             n_done += task.n_objects
-    watcher.start(name, n_objects, n_done, stage.poll() if pending else None)
+    # A stage without tasks does all of it in its finish.
+    watcher.start(name, n_objects, n_done, stage.poll() if pending or not tasks else None)
     if pending:
         with workers(stage, len(pending)) as pool:
             for receipt in pool.map(stage, Tasks(pending, tasks.__getitem__)):

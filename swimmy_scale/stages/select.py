@@ -8,7 +8,7 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,7 +34,7 @@ from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.scores import Scores, write_selection
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.combine import combine_scores, describe
-from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.survey import BoolArray
 
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
@@ -43,6 +43,37 @@ QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
 # Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes, in as
 # much memory for any survey. The numbers are the same.
 IN_MEMORY_OBJECTS = 200_000
+
+
+class RowCount:
+    """Rows that selection has gone through, in all of its passes over the scores.
+
+    Attributes
+    ----------
+    n_rows : int
+    """
+
+    def __init__(self) -> None:
+        self.n_rows = 0
+
+    def add(self, n_rows: int) -> None:
+        """So many more rows are done."""
+        self.n_rows += n_rows
+
+
+def selection_rows(scores: Scores, carried: bool, combine: Rule) -> int:
+    """How many rows a selection goes through, so that its end can be foreseen."""
+    n_passes = 6  # who is in the sample, flags, codes, classes, counts, candidates
+    if scores.n_models > 1:
+        n_passes += 2 if combine == "rank" else 1
+    if not carried:
+        n_passes += 1 if scores.n_objects <= IN_MEMORY_OBJECTS else 2
+    return n_passes * scores.n_objects
+
+
+def selection_poll(path: Path, rows: RowCount, carried: bool, combine: Rule) -> Poll:
+    """The progress of a selection that counts its rows in ``rows``."""
+    return Poll("rows", selection_rows(Scores(path), carried, combine), lambda: rows.n_rows)
 
 
 def sample_thresholds(
@@ -126,6 +157,7 @@ def select(
     carried: Carried | None = None,
     details: Mapping[str, Any] | None = None,
     combine: Rule = "mean",
+    rows: RowCount | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Apply the cuts to ``scores.zarr`` and write candidates and summary.
 
@@ -144,6 +176,8 @@ def select(
         More for the summary, such as the counts of the sample cuts.
     combine : str
         How scores of several models become one (see `swimmy_scale.ensemble`); without effect for one model.
+    rows : RowCount, optional
+        Counts what is done, of `selection_rows`.
 
     Returns
     -------
@@ -157,7 +191,8 @@ def select(
     SwimmyError
         When the sample is empty, the other run's thresholds do not fit, or ranks do not fit in memory.
     """
-    scores = Scores(path)
+    rows = rows or RowCount()
+    scores = Scores(path, rows.add)
     names, bands = tuple(levels), list(scores.survey.bands)
     n_in_sample = sum(int(in_sample.sum()) for _, (in_sample,) in scores.blocks("in_sample"))
     if n_in_sample == 0:
@@ -172,13 +207,13 @@ def select(
     ensemble = {"n_models": scores.n_models, "combine": combine} if scores.n_models > 1 else {}
     if carried is not None:
         carried.check(scores.n_models, combine)
-    combined_files = combine_scores(path, combine)
+    combined_files = combine_scores(path, combine, rows.add)
     if carried is None:
         threshold = sample_thresholds(scores, list(levels.values()))
     else:
         threshold = load_thresholds(carried.summary, bands, names)
     files = write_selection(path, names, threshold, _flags(scores, threshold))
-    scores = Scores(path)
+    scores = Scores(path, rows.add)
     quarantined: Counter[str] = Counter()
     for _, (code,) in scores.blocks("quarantine_code"):
         values, counts = np.unique(code[code != 0], return_counts=True)
@@ -250,6 +285,7 @@ class SelectStage:
     n_models: int
     ingest: Ledger
     score: Ledger
+    rows: RowCount = field(default_factory=RowCount, compare=False)
 
     perform: Callable[[Any], Receipt] = _no_task
     probe: Callable[[Any, int, int], None] | None = None
@@ -281,8 +317,9 @@ class SelectStage:
             ]
         )
 
-    def poll(self) -> None:
-        """There is nothing to wait for."""
+    def poll(self) -> Poll:
+        """Rows that the finish has gone through."""
+        return selection_poll(self.scores, self.rows, self.thresholds_from is not None, self.combine)
 
     def plan(self) -> Sequence[Task]:
         """No tasks."""
@@ -299,7 +336,7 @@ class SelectStage:
             "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
         }
         summary, files = select(
-            self.scores, self.output, self.levels, self.formats, self._carried(), details, self.combine
+            self.scores, self.output, self.levels, self.formats, self._carried(), details, self.combine, self.rows
         )
         write_quarantine(self.output / "quarantine.csv", [self.ingest, self.score])
         if summary["given"] != summary["scored"] + summary["quarantined"]:

@@ -1,0 +1,1 @@
+"""Whether this machine or site is fit for the program, in plain words."""

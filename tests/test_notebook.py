@@ -1,0 +1,110 @@
+"""The notebook runs from its first cell to its last, on a run that is made here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from survey_runs import NETWORK, make_survey, run_serially, write_job
+
+import swimmy_scale
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "docs" / "notebooks" / "a-run.ipynb"
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_survey(tmp_path_factory.mktemp("notebook") / "survey", n_objects=200)
+
+
+@pytest.fixture(scope="module")
+def run(survey: Path) -> Path:
+    schedule = {"epochs": 1, "keep_from_epoch": 1, "batch_size": 16, "seed": 5}
+    train = {"network": NETWORK, "schedule": schedule, "n_threads": 1}
+    run_serially(write_job(survey.parent / "job.yaml", survey, train=train), survey.parent / "run")
+    return survey.parent / "run"
+
+
+def outputs(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
+    """Text of all outputs of one kind: ``stream``, or a type of displayed data."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == kind:
+                found.append(output.text)
+            elif kind in output.get("data", {}):
+                found.append(output.data[kind])
+    return found
+
+
+# Jupyter's own libraries warn of each other.
+@pytest.mark.filterwarnings("ignore:::jupyter_client", "ignore:::zmq", "ignore:::traitlets", "ignore:::nbclient")
+def test_the_notebook_runs_on_a_run(run: Path, survey: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in {
+        "SWIMMY_RUN": str(run),
+        "SWIMMY_SURVEY": str(survey),
+        "PYTHONPATH": str(ROOT),
+        # What people have set up for themselves does not count here.
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "JUPYTER_PLATFORM_DIRS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    done = NotebookClient(notebook, timeout=200, kernel_name="python3").execute(cwd=str(NOTEBOOK.parent))
+    said = "".join(outputs(done, "stream"))
+    assert "200 objects, " in said
+    assert re.search(r"(\d+) of \1 candidates are in the truth table", said)
+    numbers = re.findall(r"^([grizy]): ([\d.]+) by hand, ([\d.]+) in scores.zarr", said, re.MULTILINE)
+    assert [band for band, _, _ in numbers] == list("grizy")
+    assert len(outputs(done, "image/png")) == 3
+    assert any("xarray.Dataset" in text for text in outputs(done, "text/plain"))
+    # Nothing that a reader would have to wonder about.
+    assert not re.search("Warning|Error", said)
+
+
+def test_the_notebook_is_shipped_without_outputs() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(cells) >= 10
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+
+
+def test_what_a_real_run_opens_as(run: Path) -> None:
+    ds = swimmy_scale.open_run(run)
+    assert ds.sizes["object"] == 200
+    assert [name for name in ds.variables if "long_name" not in ds[name].attrs] == []
+    assert (ds.swimmy.candidates("2sigma").candidate.sel(level="2sigma").any("band")).all()
+
+
+def test_the_page_shows_what_works(run: Path) -> None:
+    page = (ROOT / "docs" / "open-a-run.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(block.replace("demo/run", str(run)), names)  # noqa: S102
+    ds = names["ds"]
+    assert names["one"].image.dims == ("y", "x")
+    assert names["several"].object_id.values.tolist() == ds.object_id.values[[5, 3]].tolist()
+    assert names["sample"].in_sample.values.all()
+    assert names["picture"].shape == (names["strange"].sizes["object"], 3, 64, 64)
+    plain = ds.isel(object=ds.candidate.sel(level="3sigma").any("band").values)
+    assert plain.identical(names["strange"])
+    ra, dec = ds.ra.values, ds.dec.values
+    inside = (ra >= 120.9) & (ra <= 121.1) & (dec >= -3) & (dec <= -2)
+    assert names["box"].object_id.values.tolist() == ds.object_id.values[inside].tolist()
+    assert names["across"].sizes["object"] == 0
+
+
+def test_the_page_of_troubles_names_every_check() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    table = page.split("| check |")[1].split("\n\n")[0]
+    shown = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE))))
+    source = "".join(path.read_text() for path in (ROOT / "swimmy_scale" / "doctor").glob("*.py"))
+    assert shown == set(re.findall(r"""(?:ok|warning|problem|kind)\(\s*"([^"]+)",""", source))
