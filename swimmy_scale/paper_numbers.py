@@ -1,8 +1,8 @@
 """The paper's numbers that a run can be held against, as data, and the verdict on ours.
 
-A number of the paper has a band of tolerance: its own 68% interval where the paper gives counts, and in any case not less
-than 10% of the number to each side, since networks that are trained again differ by more than counting does (appendix 1).
-Ours has the 68% interval of its counts. Where the two overlap, the number is reproduced.
+A number of the paper has a band of tolerance: its own 68% interval where the paper gives counts, and in any case not
+less than 10% of the number to each side, since networks that are trained again differ by more than counting does
+(appendix 1). Ours has the 68% interval of its counts. Where the two overlap, the number is reproduced.
 """
 
 from __future__ import annotations

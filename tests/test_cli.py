@@ -19,6 +19,7 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "report", "status", "verify"),
+    "fidelity",
 )
 
 
