@@ -82,9 +82,8 @@ def counted(folder: Path) -> dict[str, str]:
         count(f"table-2/any/{group}", members, [bool(flags[i].any()) for i in members])
         count(f"table-2/g&i/{group}", members, [bool(flags[i][0] and flags[i][2]) for i in members])
     for kind in ("type1_agn", "type2_agn"):
-        members = rows(
-            lambda row, kind=kind: row is not None and not row["is_quasar"] and row["milliquas_type"] == kind
-        )
+        active = [(i, row) for i, row in objects if row is not None and not row["is_quasar"]]
+        members = [i for i, row in active if row["milliquas_type"] == kind]
         count(f"table-4/{kind}", members, [bool(flags[i].any()) for i in members])
     for k, band in enumerate(BANDS):
         bright = [i for i in groups["xelg"] if matched[int(stored.object_id.values[i])][f"ew_band_{band}"] > 100]

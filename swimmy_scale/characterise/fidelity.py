@@ -254,7 +254,7 @@ def page(run: RunData, version: str) -> str:
     """
     found = found_numbers(run)
     verdicts = [verdict(number, found[number.key]) for number in NUMBERS]
-    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in dict.fromkeys(verdicts))
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in sorted(set(verdicts)))
     findings = [(*row[:3], "yes" if row[3] else "no") for row in claims(found)]
     label = SIMULATED if run.simulated else OBSERVED
     lines = [
@@ -320,7 +320,7 @@ TOLERANCE = (
     "A number of the paper has a *tolerance*: the 68% interval of its counts, but at least 10% of the number to each",
     "side, as networks that are trained again differ by more than counting does (appendix 1); for rank correlations it",
     "is 0.05. Ours has the 68% interval of its counts (Wilson). Where the two overlap it is *reproduced*. These rules",
-    "stood before the run.",
+    "were set before the results were known.",
 )
 CONSTRUCTION = (
     "## What is the same by construction",
