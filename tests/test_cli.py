@@ -19,7 +19,7 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
-    *("verify", "doctor", "completion"),
+    *("verify", "doctor", "fidelity", "completion"),
 )
 
 

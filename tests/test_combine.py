@@ -371,7 +371,7 @@ def test_the_picture_shows_the_mean_reconstruction(reference: Path, job: Path) -
     expected = np.zeros((3, 64, 64, 5), np.float64)
     for model in scoring.models:
         expected += keras.models.load_model(model.path).predict(source.transpose(0, 2, 3, 1), verbose=0)
-    found = picture._reconstruction(scoring, source)
+    found = picture.reconstructor(scoring)(source)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2) / N_MODELS, atol=1e-6)
     assert (reference / "candidates.png").stat().st_size > 0

@@ -25,7 +25,7 @@ from swimmy_scale.cluster.local import local_limits
 from swimmy_scale.console import print_summary
 from swimmy_scale.job import CatalogueSource, IngestSection
 from swimmy_scale.progress import Watch
-from swimmy_scale.simulate import SimulationPlan, simulate
+from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
 from swimmy_scale.stages import single
 from swimmy_scale.stages.carried import read_carried
 from swimmy_scale.stages.select import RowCount, selection_poll
@@ -40,19 +40,27 @@ from swimmy_scale.stages.vetting import write_vetted
 @click.option(
     "--faulty-fraction",
     type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
+    show_default="0.01, like the paper 0.002",
     help="Objects with missing, broken or wrong files.",
 )
+@click.option(
+    "--like",
+    type=click.Choice(["paper"]),
+    help="Classes, magnitudes and depths as the paper's text has them, in place of the demonstration's.",
+)
 @worker_option
-def simulate_command(output: Path, n_objects: int, seed: int, faulty_fraction: float, n_workers: int | None) -> None:
+def simulate_command(
+    output: Path, n_objects: int, seed: int, faulty_fraction: float | None, like: str | None, n_workers: int | None
+) -> None:
     """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
 
     \b
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
+      swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
     """
-    plan = SimulationPlan(n_objects=n_objects, seed=seed, faulty_fraction=faulty_fraction)
+    given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
+    plan = (paper_plan if like == "paper" else SimulationPlan)(n_objects=n_objects, seed=seed, **given)
     number, _ = worker_pool(n_workers)
     with Watch() as watch:
         watch.start("simulate", n_objects, 0)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from swimmy_scale.simulate.archive import write_part
+from swimmy_scale.simulate.paper import paper_plan
 from swimmy_scale.simulate.plan import KINDS, PartReceipt, SimulationPlan, plan_parts
 from swimmy_scale.simulate.tables import SimulationSummary, finish, simulate
 
@@ -16,6 +17,7 @@ __all__ = [
     "SimulationPlan",
     "SimulationSummary",
     "finish",
+    "paper_plan",
     "plan_parts",
     "simulate",
     "write_part",

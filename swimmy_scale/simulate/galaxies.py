@@ -28,7 +28,9 @@ from swimmy_scale.simulate.plan import (
 from swimmy_scale.simulate.sky import patch_of_rows, positions
 
 # Counts rise as 10^(0.6 m) (Euclid) for the sample and 10^(0.3 m) for faint neighbours.
-BRIGHT_MAG, FAINT_MAG = 16.5, 20.0
+FAINT_MAG = 20.0
+# At it, the redshifts' law is that of the brightest demonstration galaxies.
+REDSHIFT_MAG = 16.5
 N_NEIGHBOURS = 1.2
 NEIGHBOUR_MAG = (20.0, 25.0)
 # A neighbour keeps this distance, in pixels: 2 arcsec.
@@ -132,8 +134,8 @@ def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Objects, Neighb
     cut = allocate(plan).cut[rows]
     tract, patch_index = patch_of_rows(plan, rows)
     x, y, ra, dec = positions(plan, tract, patch_index, rng)
-    shape = _draw_shapes(rng, kind, cut)
-    widths = _draw_line_widths(rng, kind, shape)
+    shape = _draw_shapes(plan, rng, kind, cut)
+    widths = _draw_line_widths(rng, kind, shape, plan.population.widest_line)
     fluxes = _component_fluxes(plan, rng, kind, shape, widths)
     magnitude = shape.pop("magnitude")
     objects = Objects(
@@ -162,15 +164,28 @@ def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: fl
     return np.asarray(np.log10(rng.uniform(low, high, n)) / slope)
 
 
-def _draw_shapes(rng: np.random.Generator, kind: SmallIntArray, cut: SmallIntArray) -> dict[str, DoubleArray]:
+def _draw_magnitudes(plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray) -> DoubleArray:
+    """Magnitudes of one law of counts, or of one law on each side of the main sample's faint end."""
+    n, population = len(kind), plan.population
+    edge = population.main_sample_mag
+    if edge is None:
+        return _counts_magnitude(rng, n, population.bright_mag, FAINT_MAG, 0.6)
+    is_main = _is(kind, "xelg", "type1_agn", "type2_agn") | (rng.uniform(size=n) < plan.training_fraction)
+    main = _counts_magnitude(rng, n, population.bright_mag, edge, 0.6)
+    return np.where(is_main, main, _counts_magnitude(rng, n, edge, FAINT_MAG, 0.6))
+
+
+def _draw_shapes(
+    plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray, cut: SmallIntArray
+) -> dict[str, DoubleArray]:
     """Magnitude, redshift, structure and stellar population of each object."""
     n = len(kind)
     xelg = _is(kind, "xelg")
     is_red = (rng.uniform(size=n) < 0.35) & ~xelg & ~_is(kind, "merger")
-    magnitude = _counts_magnitude(rng, n, BRIGHT_MAG, FAINT_MAG, 0.6)
+    magnitude = _draw_magnitudes(plan, rng, kind)
     magnitude = np.where(cut == CUTS.index("magnitude"), rng.uniform(20.1, 20.6, n), magnitude)
     # Faint galaxies lie farther away.
-    redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - BRIGHT_MAG), 1.6)
+    redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - REDSHIFT_MAG), 1.6)
     far = cut == CUTS.index("redshift")
     redshift = np.where(far, rng.uniform(0.22, 0.4, n), redshift)
     is_red |= far
@@ -205,7 +220,7 @@ def _draw_shapes(rng: np.random.Generator, kind: SmallIntArray, cut: SmallIntArr
 
 
 def _draw_line_widths(
-    rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray]
+    rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray], widest: float
 ) -> dict[str, DoubleArray]:
     """Observed equivalent widths of the line groups, Angstrom.
 
@@ -226,8 +241,8 @@ def _draw_line_widths(
     widths["ew_ha_nii"] = np.where(narrow, widths["ew_ha_nii"] + 0.6 * active, widths["ew_ha_nii"])
     widths = {name: np.minimum(width, 90.0) for name, width in widths.items()}
 
-    # Number falls as EW^-2 from 100 to 1000; the strongest group is [OIII] or, as often, Halpha.
-    lead = 1.0 / rng.uniform(1.0 / 1000.0, 1.0 / 100.0, n)
+    # Number falls as EW^-2 from 100 to the widest; the strongest group is [OIII] or, as often, Halpha.
+    lead = 1.0 / rng.uniform(1.0 / widest, 1.0 / 100.0, n)
     second = lead * rng.uniform(0.5, 1.0, n)
     oxygen_leads = rng.uniform(size=n) < 0.5
     extreme = _is(kind, "xelg")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
+from swimmy_scale.simulate.population import DEMONSTRATION, Population
 from swimmy_scale.survey import HSC, BoolArray, Survey
 
 KINDS = (
@@ -88,6 +89,8 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
         Neighbouring rows of the catalogue that share a patch. 40 galaxies with i < 20 is what HSC has.
     survey : Survey
         Its bands must be among g, r, i, z and y.
+    population : Population
+        Laws that objects and skies are drawn by.
 
     Raises
     ------
@@ -112,6 +115,7 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
     n_objects_per_tar: int = 500
     n_objects_per_patch: int = 40
     survey: Survey = HSC
+    population: Population = DEMONSTRATION
 
     def __post_init__(self) -> None:
         problems = [

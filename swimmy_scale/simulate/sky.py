@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from astropy.wcs import WCS
@@ -92,8 +93,10 @@ def patch_conditions(plan: SimulationPlan, tract: int, index: int) -> Patch:
     fwhm = np.clip(fwhm, 0.45 * limit, 0.98 * limit)
     # An ordinary patch passes the depth cut with 0.05 mag to spare.
     least = np.nan_to_num(np.array(survey.min_depth_mag), nan=-np.inf) + 0.05
-    depth = np.array([MEDIAN_DEPTH_MAG[band] for band in survey.bands]) + 0.15 * rng.normal(size=survey.n_bands)
-    depth = np.maximum(depth, least)
+    median = np.array([MEDIAN_DEPTH_MAG[band] for band in survey.bands])
+    depth = median + _depth_scatter(plan, median) * rng.normal(size=survey.n_bands)
+    # What is too shallow was dropped: with a wide scatter it becomes an ordinary patch, not one at the very limit.
+    depth = np.maximum(depth, least if plan.population.shallow_percent is None else 2.0 * least - depth)
     band = int(rng.integers(survey.n_bands))
     excess = float(rng.uniform(0.03, 0.3))
     if index == BAD_SEEING_PATCH:
@@ -107,6 +110,16 @@ def patch_conditions(plan: SimulationPlan, tract: int, index: int) -> Patch:
     ]
     number = 100 * (index % N_PATCHES_A_SIDE) + index // N_PATCHES_A_SIDE
     return Patch(tract, number, tuple(fwhm.tolist()), tuple(depth.tolist()), tuple(noise))
+
+
+def _depth_scatter(plan: SimulationPlan, median: DoubleArray) -> DoubleArray:
+    """Standard deviation of depth in mag, shape (n_bands,): the limits are the survey's percentile of a Gaussian."""
+    scatter = np.full(plan.survey.n_bands, 0.15)
+    percent = plan.population.shallow_percent
+    if percent is None:
+        return scatter
+    limit = np.array(plan.survey.min_depth_mag)
+    return np.where(np.isfinite(limit), (limit - median) / NormalDist().inv_cdf(percent / 100.0), scatter)
 
 
 def patch_of_rows(plan: SimulationPlan, rows: IntArray) -> tuple[IntArray, IntArray]:

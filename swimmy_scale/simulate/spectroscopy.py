@@ -38,6 +38,9 @@ LINE_SHARES = {
     "SII_6717": ("ew_ha_nii", 0.12),
     "SII_6731": ("ew_ha_nii", 0.09),
 }
+# Shares of objects: of quasars that were taken for galaxies and measured as such; of active nuclei that Milliquas has;
+# and of normal galaxies that it holds for narrow-line objects (section 4.2: star-forming galaxies among its type II).
+QUASARS_AS_GALAXIES, TYPE1_IN_MILLIQUAS, TYPE2_IN_MILLIQUAS, NORMAL_AS_TYPE2 = 0.2, 0.85, 0.8, 0.004
 # Of a broad line that is fitted by narrow ones: the three cancel each other in part.
 BROKEN_FIT = {"NII_6548": -0.6, "H_ALPHA": 1.2, "NII_6584": -0.35}
 
@@ -102,7 +105,7 @@ def _draw_sky(rng: np.random.Generator, catalogue: Columns, truth: Columns, band
     known = np.isfinite(catalogue["specz_redshift"])
     kind, sample_class = np.char.strip(truth["kind"].astype(str)), np.char.strip(catalogue["sample_class"].astype(str))
     by_lines = np.isin(sample_class, ["training", "xelg", "agn_candidate"])
-    as_galaxy = (kind == "quasar") & (rng.uniform(size=n) < 0.2)
+    as_galaxy = (kind == "quasar") & (rng.uniform(size=n) < QUASARS_AS_GALAXIES)
     in_mpa_jhu = known & (by_lines | as_galaxy)
     in_sdss = in_mpa_jhu | (known & ((rng.uniform(size=n) < 0.6) | (kind == "quasar")))
     in_gama = known & (~in_sdss | (rng.uniform(size=n) < 0.15))
@@ -300,10 +303,10 @@ def _milliquas(rng: np.random.Generator, sky: _Sky) -> Columns:
     letters = np.select(
         [
             sky.kind == "quasar",
-            (sky.kind == "type1_agn") & (dice < 0.85),
+            (sky.kind == "type1_agn") & (dice < TYPE1_IN_MILLIQUAS),
             (sky.kind == "type2_agn") & (dice < 0.02),
-            (sky.kind == "type2_agn") & (dice < 0.8),
-            normal & (dice < 0.004),
+            (sky.kind == "type2_agn") & (dice < TYPE2_IN_MILLIQUAS),
+            normal & (dice < NORMAL_AS_TYPE2),
             normal & (dice < 0.0045),
             normal & (dice < 0.005),
         ],

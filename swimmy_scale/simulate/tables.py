@@ -31,6 +31,7 @@ from swimmy_scale.simulate.plan import (
     allocate,
     generator,
 )
+from swimmy_scale.simulate.population import DEMONSTRATION
 from swimmy_scale.simulate.spectra import nearest_type
 from swimmy_scale.simulate.spectroscopy import SPECTROSCOPY_FOLDER, has_spectroscopy, write_spectroscopy
 
@@ -163,6 +164,10 @@ def _calibration(plan: SimulationPlan, objects: Objects) -> DoubleArray:
 def _sample_class(plan: SimulationPlan, objects: Objects, rng: np.random.Generator) -> npt.NDArray[np.str_]:
     """Class from a spectroscopic match (sections 2.2 and 3.1): a spectrum tells active nuclei and strong lines."""
     training = rng.uniform(size=len(objects.row)) < plan.training_fraction
+    edge = plan.population.main_sample_mag
+    if edge is not None:
+        reference = objects.flux[:, plan.survey.bands.index(plan.survey.magnitude_band)]
+        training = plan.survey.zero_point_mag - 2.5 * np.log10(reference) < edge
     training &= objects.redshift < REDSHIFT_LIMITS[1]
     known = {"xelg": "xelg", "quasar": "quasar", "type1_agn": "agn_candidate", "type2_agn": "agn_candidate"}
     by_kind = np.array([known.get(kind, "") for kind in KINDS])[objects.kind]
@@ -275,8 +280,13 @@ def _stacked(parts: list[Columns]) -> Columns:
 
 
 def _plan_record(plan: SimulationPlan) -> dict[str, Any]:
-    """The plan as JSON gives it back; a NaN, which JSON does not have, becomes text."""
+    """The plan as JSON gives it back; a NaN, which JSON does not have, becomes text.
+
+    The demonstration's population is left out: surveys of it are older than the field.
+    """
     record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(plan)), parse_constant=str)
+    if plan.population == DEMONSTRATION:
+        del record["population"]
     return record
 
 

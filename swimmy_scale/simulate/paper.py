@@ -1,0 +1,60 @@
+"""A survey as like the paper's as its text says: every number here has its place in Tanaka et al., or says it has none.
+
+None was chosen by what the method makes of it.
+"""
+
+from __future__ import annotations
+
+from swimmy_scale.simulate.plan import SimulationPlan
+from swimmy_scale.simulate.population import Population
+from swimmy_scale.simulate.spectroscopy import (
+    NORMAL_AS_TYPE2,
+    QUASARS_AS_GALAXIES,
+    TYPE1_IN_MILLIQUAS,
+    TYPE2_IN_MILLIQUAS,
+)
+
+# Table 1, section 2.2: the test data and its classes.
+N_TEST_DATA, N_MPA_JHU, N_XELG, N_DR16Q = 49_319, 25_714, 701, 23
+# Table 4, section 4.2: counterparts in Milliquas that are not in DR16Q.
+N_MILLIQUAS_QUASAR, N_MILLIQUAS_TYPE1, N_MILLIQUAS_TYPE2 = 23, 286, 580
+
+# Figure 12: magnitudes from 14.
+BRIGHT_MAG = 14.0
+# Appendix 3: SDSS's main sample has r < 17.8. In the i band, with the simulated galaxies' mean r - i of 0.4.
+MAIN_SAMPLE_MAG = 17.4
+# Figure 9: its axis of EW_band ends beyond its last label, 400 Angstrom. The law of the widths is not in the text.
+WIDEST_LINE = 500.0
+# Section 2.1: patches below the 5th percentile of depth were dropped, and the limits are these percentiles.
+SHALLOW_PERCENT = 5.0
+
+# Not in the text, and as in the demonstration: mergers, and two kinds of artefacts that appendix 2 describes.
+MERGERS, ARTEFACTS = 0.03, (0.003, 0.003)
+# Not in the text: of 50,000 catalogue rows about as many pass the cuts as the paper has test data.
+FAULTY_FRACTION, CUT_FRACTION = 0.002, 0.0116
+
+
+def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTION) -> SimulationPlan:
+    """The plan of a survey like the paper's, of any size; rare classes of a small one are a handful of objects."""
+    quasars = N_DR16Q + N_MILLIQUAS_QUASAR
+    type1 = N_MILLIQUAS_TYPE1 / TYPE1_IN_MILLIQUAS
+    # Milliquas' narrow-line objects are active nuclei and some normal galaxies: 580 = share x type2 + few x normal.
+    others = N_TEST_DATA * (1.0 - MERGERS - sum(ARTEFACTS)) - N_XELG - quasars - type1
+    type2 = (N_MILLIQUAS_TYPE2 - NORMAL_AS_TYPE2 * others) / (TYPE2_IN_MILLIQUAS - NORMAL_AS_TYPE2)
+    known_by_lines = N_XELG + type1 + type2
+    return SimulationPlan(
+        n_objects=n_objects,
+        seed=seed,
+        faulty_fraction=faulty_fraction,
+        cut_fraction=CUT_FRACTION,
+        xelg_fraction=N_XELG / N_TEST_DATA,
+        quasar_fraction=quasars / N_TEST_DATA,
+        type1_agn_fraction=type1 / N_TEST_DATA,
+        type2_agn_fraction=type2 / N_TEST_DATA,
+        merger_fraction=MERGERS,
+        artefact_zero_point_fraction=ARTEFACTS[0],
+        artefact_saturated_fraction=ARTEFACTS[1],
+        training_fraction=(N_MPA_JHU - known_by_lines - QUASARS_AS_GALAXIES * quasars)
+        / (N_TEST_DATA - known_by_lines - quasars),
+        population=Population(BRIGHT_MAG, MAIN_SAMPLE_MAG, WIDEST_LINE, SHALLOW_PERCENT),
+    )
