@@ -81,6 +81,18 @@ BAD_INPUT = [
     ("wrong format", ["doctor", "--site", "text.txt"], "text.txt"),
     ("not a folder", ["simulate", "text.txt/survey", "--n-objects", "1", "--workers", "0"], "text.txt"),
     ("not a folder", ["run", "job.yaml", "--output", "text.txt/run"], "Not a directory"),
+    ("missing file", ["classify", "absent.fits", "--dr16q", "text.txt", "--output", "o.fits"], "absent.fits"),
+    ("wrong format", ["classify", "c.csv", "--dr16q", "text.txt", "--output", "o.fits"], "text.txt"),
+    *(
+        (what, [command, path], message)
+        for command in ("report", "tables", "figures", "fidelity")
+        for what, path, message in (
+            ("missing file", "absent", "not a run directory"),
+            ("not a run", "folder", "not a run directory"),
+        )
+    ),
+    ("missing file", ["weight-sets", "absent"], "no readable table of weight sets"),
+    ("not a run", ["weight-sets", "folder"], "no readable table of weight sets"),
 ]
 # A sentence of its own that begins with what to do, or the one that all failures of the system end with.
 PROGRESS = re.compile(r"\w+: [\d,]+ (objects|files)")
