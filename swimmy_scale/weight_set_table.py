@@ -127,7 +127,7 @@ def read_table(path: Path) -> Table:
         table = Table.read(path, format="ascii.ecsv")
     except (OSError, ValueError) as error:
         raise SwimmyError(
-            f"{path}: no readable table of weight sets ({error}). Runs have one that train with train.evaluate, "
+            f"{path}: no readable table of weight sets ({error}). Give a run that trains with train.evaluate, "
             "train.choose: known_classes or train.grid; `swimmy-scale verify` finds damage."
         ) from error
     if table.meta.get("format_version") != FORMAT_VERSION:
