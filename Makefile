@@ -47,13 +47,13 @@ check: setup
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# About six minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
+# Less than five minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
 RESULTS := benchmarks/results
 bench: setup
-	$(BIN)/python benchmarks/score_stage.py --n-objects 8192 --repeat 2 --json $(RESULTS)/score_stage.json
-	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 3 --json $(RESULTS)/floors.json
-	$(BIN)/python benchmarks/ensemble.py --json $(RESULTS)/ensemble.json
-	$(BIN)/python benchmarks/ingest.py --json $(RESULTS)/ingest.json
+	$(BIN)/python benchmarks/score_stage.py --n-objects 16384 --repeat 2 --json $(RESULTS)/score_stage.json
+	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 2 --json $(RESULTS)/floors.json
+	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
+	$(BIN)/python benchmarks/ingest.py --repeat 2 --json $(RESULTS)/ingest.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 10000 --json $(RESULTS)/tasks.json
 	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json
 	$(BIN)/python benchmarks/page.py
@@ -68,10 +68,10 @@ bench-full: setup
 	$(BIN)/python benchmarks/ingest.py --repeat 5 --json $(RESULTS)/ingest.json
 	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/memory.json
 	$(BIN)/python benchmarks/storage.py --json $(RESULTS)/storage.json
-	$(BIN)/python benchmarks/tasks.py --n-tasks 1000000 --json $(RESULTS)/tasks.json
+	$(BIN)/python benchmarks/tasks.py --n-tasks 10000000 --json $(RESULTS)/tasks_many.json
 	$(MAKE) demo
 	$(BIN)/python benchmarks/report.py demo/run --json $(RESULTS)/report.json
-	$(BIN)/python benchmarks/quantiles.py --n-scores 1000000000 --n-in-memory 200000000 --json $(RESULTS)/quantiles.json
+	$(BIN)/python benchmarks/quantiles.py --n-scores 1000000000 --n-in-memory 200000000 --json $(RESULTS)/quantiles_many.json
 	$(BIN)/python benchmarks/scaling.py --repeat 3 --json $(RESULTS)/scaling.json
 	$(BIN)/python benchmarks/full.py $(FULL) --json $(RESULTS)/full.json
 	$(BIN)/python benchmarks/page.py

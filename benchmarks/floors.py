@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -143,14 +144,14 @@ def main() -> None:
     ]
     shares = [one["stage"] / (one["read"] + one["preprocess"] + one["infer"]) for one in found]
     rows.append(row("score stage, one worker", "objects/s", [n / one["stage"] for one in found]))
-    middle = sorted(shares)[len(shares) // 2]
+    middle = statistics.median(shares)
     rows.append(
         row("score stage over the sum of its floors", "", shares, ratio=middle, target=1.25, met=middle <= 1.25)
     )
     best = [max(PREDICTED_OBJECTS / one[f"predict {batch}"] for batch in BATCHES) for one in found]
     rows.append(row("model.predict of the full network, its best batch", "objects/s a core", best))
-    faster = sorted((n / one["infer"]) / rate for one, rate in zip(found, best, strict=True))
-    middle = faster[len(faster) // 2]
+    faster = [(n / one["infer"]) / rate for one, rate in zip(found, best, strict=True)]
+    middle = statistics.median(faster)
     rows.append(row("inference against model.predict", "", faster, ratio=middle, target=3.5, met=middle >= 3.5))
     sgemm = [2.0 * SGEMM**3 / one["sgemm"] for one in found]
     rows.append(row("float32 matrix product", "GFLOP/s a core", [rate / 1e9 for rate in sgemm]))

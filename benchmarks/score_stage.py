@@ -30,7 +30,7 @@ BANDS = ("g", "r", "i", "z", "y")
 BANK_OBJECTS = 512
 PLAIN_OBJECTS = 192
 FULL_OBJECTS = 2048
-PARTITION_OBJECTS = 1024
+PARTITION_OBJECTS = 2048
 
 
 def prepare(folder: Path, n_objects: int) -> None:

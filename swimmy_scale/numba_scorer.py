@@ -45,11 +45,18 @@ def _filter(values, weights, radius, step, start, n, out):
     center = values[start : start + n]
     for i in range(n):
         out[i] = weights[0] * center[i]
-    for k in range(1, radius + 1):
-        weight = weights[k]
+    # Two distances at a time: ``out`` is read and written half as often.
+    for k in range(1, radius, 2):
+        weight, next_weight = weights[k], weights[k + 1]
         before, behind = values[start - k * step :], values[start + k * step :]
+        further_before, further_behind = values[start - (k + 1) * step :], values[start + (k + 1) * step :]
         for i in range(n):
-            out[i] += weight * before[i] + weight * behind[i]
+            out[i] += weight * (before[i] + behind[i]) + next_weight * (further_before[i] + further_behind[i])
+    if radius % 2:
+        weight = weights[radius]
+        before, behind = values[start - radius * step :], values[start + radius * step :]
+        for i in range(n):
+            out[i] += weight * (before[i] + behind[i])
 
 
 @compiled

@@ -13,7 +13,7 @@ from typing import Any
 import distributed
 import pytest
 
-from swimmy_scale.cluster.local import local_workers
+from swimmy_scale.cluster.local import local_workers, share_of_cores
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.receipts import Ledger, Receipt
@@ -241,6 +241,37 @@ def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
 def test_a_task_that_ends_workers_as_a_whole(tmp_path: Path, probe: Callable[[Any, int, int], None] | None) -> None:
     with local_workers(1) as pool, pytest.raises(SwimmyError, match=r"count 000001 ended 3 workers: .* more memory"):
         list(pool.map(Work(die_as_a_whole, probe), sixteen_each(tmp_path, [1])))
+
+
+@pytest.mark.parametrize(
+    ("cores", "n_workers", "shares"),
+    [
+        ([0, 1], 2, [[0], [1]]),
+        ([0, 1], 1, [[0, 1]]),
+        ([3, 4, 8, 9], 2, [[3, 8], [4, 9]]),
+        ([0, 1, 2], 2, [[0, 1, 2], [0, 1, 2]]),
+        ([5], 2, [[5], [5]]),
+    ],
+)
+def test_workers_share_the_cores_evenly_or_not_at_all(
+    cores: list[int], n_workers: int, shares: list[list[int]]
+) -> None:
+    assert [share_of_cores(cores, index, n_workers) for index in range(n_workers)] == shares
+
+
+def cores_of_worker(task: Task) -> Receipt:
+    """Both workers take part: the one that comes first waits for a try of the other task."""
+    attempts(task)
+    while not list(task.ledger.root.glob(f"try-{1 - task.index}-*")):
+        time.sleep(0.01)
+    return Receipt("count", task.name, task.identity, n_objects=0, details={"cores": sorted(os.sched_getaffinity(0))})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity of processes")
+def test_each_worker_has_its_own_cores(workers: DaskWorkers, tmp_path: Path) -> None:
+    found = [receipt.details["cores"] for receipt in workers.map(Work(cores_of_worker), tasks_in(tmp_path, 2))]
+    mine = sorted(os.sched_getaffinity(0))
+    assert sorted(found) == sorted(share_of_cores(mine, index, 2) for index in range(2))
 
 
 def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
