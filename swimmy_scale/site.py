@@ -172,7 +172,7 @@ class SiteSection(Section):
         How often Slurm is asked about the worker jobs.
     scorer : str
         What scores: ``keras`` (TensorFlow, JAX or PyTorch, on a GPU where there is one) or ``numba`` (CPUs only,
-        about 1.7 times as fast there; scores differ in the last digits).
+        1.3 to 1.7 times as fast there; scores differ in the last digits).
     signal_seconds : float
         How long before the end of its walltime the driver stops and submits itself again.
     """

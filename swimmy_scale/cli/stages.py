@@ -182,7 +182,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 )
 @click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
 @click.option("--scorer", type=click.Choice(["keras", "numba"]), default="keras", show_default=True,
-              help="numba is 1.7 times as fast on CPUs; the last digits differ.")  # fmt: skip
+              help="numba is 1.3 to 1.7 times as fast on CPUs; the last digits differ.")  # fmt: skip
 @settings_option
 @worker_option
 def score_command(
