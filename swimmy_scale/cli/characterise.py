@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
 
@@ -95,6 +92,10 @@ def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> No
 
 
 def _print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 0 else "right")

@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 
 from swimmy_scale.cli.program import PATH, main, threads_each
-from swimmy_scale.job import Job, load_job
-from swimmy_scale.quiet import held_stderr
-from swimmy_scale.stages.report import MAX_CANDIDATES, write_report
-from swimmy_scale.stages.run import Run, receipts_folder
+
+MAX_CANDIDATES = 10_000
 
 
 @main.command("report")
@@ -30,6 +28,11 @@ def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
     Example:
       swimmy-scale report demo/run
     """
+    from swimmy_scale.job import Job, load_job
+    from swimmy_scale.quiet import held_stderr
+    from swimmy_scale.stages.report import write_report
+    from swimmy_scale.stages.run import Run, receipts_folder
+
     run = run.absolute()
     receipts_folder(run)
     output = output.absolute() if output else run / "report"

@@ -30,13 +30,12 @@ from swimmy_scale.stages.run import STAGES, Run
 from swimmy_scale.stages.select import sample_thresholds
 from swimmy_scale.survey import FloatArray
 
-MAX_CANDIDATES = 10_000
 # Candidates whose pixels are in memory at once: 64 MB of cutouts, sources and reconstructions of 5 bands of 64 px.
 BATCH_CANDIDATES = 16 * ROWS_PER_SHEET
 IMAGES = "images"
 
 
-def write_report(run: Run, output: Path, max_candidates: int = MAX_CANDIDATES) -> tuple[int, int]:
+def write_report(run: Run, output: Path, max_candidates: int) -> tuple[int, int]:
     """Make the report of a finished run: ``index.html`` and a folder of images.
 
     The same run gives the same bytes. Memory grows with the candidates shown, by some 2 kB each, and not with the
