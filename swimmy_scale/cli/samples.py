@@ -62,6 +62,7 @@ def classify_command(
     from rich.table import Table
 
     from swimmy_scale.job import CatalogueSource, MpaJhuSection, SpectroscopySection
+    from swimmy_scale.progress import Watch
     from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
 
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
@@ -79,7 +80,8 @@ def classify_command(
     settings = load_settings(settings_path)
     cuts = PAPER_CUTS if settings_path is None else settings.sample
     source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
-    rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute())
+    with Watch() as watch:
+        rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), watch)
     console = Console()
     for cut in cut_counts:
         note = f" ({cut.note})" if cut.note else ""

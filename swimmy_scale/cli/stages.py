@@ -255,7 +255,8 @@ def select_command(
     if marks is not None:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
-        counts, paths = write_vetted(scores, marks, output, section.formats)
+        with Watch() as watch:
+            counts, paths = write_vetted(scores, marks, output, section.formats, watch)
         click.echo(
             f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
         )

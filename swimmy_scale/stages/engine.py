@@ -165,6 +165,19 @@ class Watcher(Protocol):
         """The stage is finished; ``note`` is what to know of one that was finished before."""
 
 
+class Counter(Protocol):
+    """Told how far work is that has no receipts."""
+
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
+        """It starts, with so much to do."""
+
+    def add(self, n_objects: int) -> None:
+        """So much more is done."""
+
+    def stop(self, stage: str, note: str = "") -> None:
+        """It is finished."""
+
+
 WorkersFor = Callable[[Work, int], AbstractContextManager[Workers]]
 # Entered when the driver's lock is held, left before it is given back: two drivers never have workers at once.
 Session = Callable[[], AbstractContextManager[WorkersFor]]
