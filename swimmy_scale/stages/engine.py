@@ -155,6 +155,9 @@ class SerialWorkers:
 class Watcher(Protocol):
     """Told of a stage's progress."""
 
+    def prepare(self, stage: str) -> None:
+        """What there is to do is being looked at; of a large survey this takes a while."""
+
     def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
 
@@ -229,6 +232,7 @@ def run_stage(
         watcher.start(name, done.n_objects, done.n_objects)
         watcher.stop(name, stage.when_finished)
         return done
+    watcher.prepare(name)
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
     _remove_stale(stage.ledger, len(tasks))
