@@ -154,6 +154,9 @@ def timed(spent: dict[str, float], what: str, items: Iterator[Any]) -> Iterator[
 class Silent:
     """A watcher that says nothing."""
 
+    def prepare(self, _: str) -> None:
+        """A stage is planned."""
+
     def start(self, *_: Any, **__: Any) -> None:
         """A stage starts."""
 

@@ -11,6 +11,7 @@ The browser is the tests' headless Chromium, started anew with an empty profile 
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import sys
 import tempfile
@@ -25,13 +26,19 @@ from measure import report, row, run_measured, swimmy
 from PIL import Image
 
 from swimmy_scale.cutouts import Cutouts, cutouts_layout
+from swimmy_scale.job import Job, load_job
+from swimmy_scale.preprocess import preprocess
+from swimmy_scale.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
 from swimmy_scale.scores import BLOCK_OBJECTS, Scores, scores_layout, write_selection
+from swimmy_scale.stages.picture import reconstructor, strangest
+from swimmy_scale.stages.run import Run
 from swimmy_scale.store import create, write_partition
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import Browser, running_browser
 
 OPEN_SECONDS, SIZE_MB = 2.0, 200.0
+MAX_CANDIDATES = 1000
 PARTITION, CHUNK = 1024, 256
 USABLE = "return performance.getEntriesByName('gallery-usable')[0].startTime / 1000"
 DRAWN = """
@@ -101,6 +108,27 @@ def opened(browser: Browser, page: Path) -> dict[str, float]:
     return {"usable": usable, "drawn": drawn, "sort": float(browser.script(SORT))}
 
 
+def jpeg_changes(run: Path) -> dict[str, npt.NDArray[np.int64]]:
+    """By how many of 255 levels JPEG changes the pictures of a run's own candidates, one number a colour of a pixel."""
+    directory = Run(run, load_job(run / "job.yaml", Job), n_threads=1)
+    scores, cutouts = Scores(directory.scores), Cutouts(directory.cutouts)
+    survey, rows = scores.survey, np.sort(strangest(scores, MAX_CANDIDATES))
+    fwhm = cutouts.read("fwhm_arcsec", 0, cutouts.n_objects)[rows]
+    source = preprocess(cutouts.images(0, cutouts.n_objects)[rows], fwhm, survey)
+    expected = reconstructor(directory.scoring)(source)
+    drawn = rows_of_tiles(source, expected, residual_limit(source - expected, survey), survey).astype(np.int64)
+    stored = []
+    for first in range(0, len(drawn), ROWS_PER_SHEET):
+        part = drawn[first : first + ROWS_PER_SHEET].astype(np.uint8)
+        with Image.open(io.BytesIO(sheet(part))) as image:
+            stored.append(np.asarray(image, np.int64).reshape(part.shape))
+    tiles = np.split(np.abs(np.concatenate(stored) - drawn), len(layout(survey)), axis=2)
+    changes: dict[str, list[npt.NDArray[np.int64]]] = {"composites": [], "residual maps": []}
+    for tile, change in zip(layout(survey), tiles, strict=True):
+        changes["residual maps" if tile.kind == "residual" else "composites"].append(change.ravel())
+    return {name: np.concatenate(parts) for name, parts in changes.items()}
+
+
 def take_picture(run: Path, path: Path) -> None:
     """The summary and the first candidates of a run's own report, some of them marked."""
     with tempfile.TemporaryDirectory() as name:
@@ -151,6 +179,15 @@ def main() -> None:
         row("of it the page", "MB", [text]),
         row("files", "", [len(files)]),
         row("made by the program", "s", [made.seconds]),
+        *(
+            row(f"what JPEG changes in {name}: {what}", "of 255", [float(value)])
+            for name, change in jpeg_changes(options.run.absolute()).items()
+            for what, value in (
+                ("root mean square", np.sqrt(np.mean(change**2))),
+                ("99% at most", np.percentile(change, 99)),
+                ("all at most", change.max()),
+            )
+        ),
         row("peak memory of the program", "MiB", [made.peak_bytes("driver") / 2**20]),
     ]  # fmt: skip
     notes = [f"{options.n_candidates:,} candidates, {1e3 * size / options.n_candidates:.1f} kB each on disk"]

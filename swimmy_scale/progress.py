@@ -24,6 +24,7 @@ SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_UNTIL_STALE = 120.0
+SECONDS_UNTIL_SAID = 5.0
 RECORD_VERSION = 1
 
 
@@ -156,9 +157,17 @@ class Watch:
         self._recorder: threading.Thread | None = None
         self._over = threading.Event()
         self._last_line = 0.0
+        self._preparing: threading.Timer | None = None
+
+    def prepare(self, stage: str) -> None:
+        """Say after some seconds that a stage is looking at what there is to do."""
+        self._preparing = threading.Timer(SECONDS_UNTIL_SAID, self._line, [f"{stage}: looking at what there is to do"])
+        self._preparing.daemon = True
+        self._preparing.start()
 
     def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
+        self._end_preparing()
         unit, total = (poll.unit, poll.total) if poll else (unit, n_objects)
         n_done = poll.count() if poll else n_done
         self._poll, self._stage = poll, StageProgress(stage, unit, total, n_done)
@@ -226,7 +235,14 @@ class Watch:
         """Show what there is of each group of workers."""
         self._workers = describe
 
+    def _end_preparing(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing.join()
+            self._preparing = None
+
     def _close(self) -> None:
+        self._end_preparing()
         self._ended.set()
         if self._looker is not None:
             self._looker.join()

@@ -39,6 +39,29 @@ def test_every_result_has_the_same_form() -> None:
             assert (line["met"] is None) == (line["target"] is None), line
 
 
+def test_the_page_of_the_report_has_the_numbers_that_were_measured() -> None:
+    lines = {line["what"]: line for line in json.loads((BENCHMARKS / "results" / "report.json").read_text())["rows"]}
+    text = " ".join((ROOT / "docs" / "report.md").read_text().split())
+    usable, drawn = (
+        lines[what] for what in ("opened from disk until the gallery can be used", "and its pictures in view are drawn")
+    )
+    jpeg = {
+        (kind, what): lines[f"what JPEG changes in {kind}: {what}"]["median"]
+        for kind in ("composites", "residual maps")
+        for what in ("root mean square", "99% at most", "all at most")
+    }
+    for shown in (
+        f"takes {lines['on disk']['median']:.0f} MB",
+        f"page itself is {lines['of it the page']['median']:.1f} MB",
+        f"ready {usable['min']:.1f} to {usable['max']:.1f} s",
+        f"in view after {drawn['min']:.1f} to {drawn['max']:.1f} s",
+        f"changes composites by {jpeg['composites', 'root mean square']:.1f} of 255",
+        f"residual maps by {jpeg['residual maps', 'root mean square']:.1f}",
+        *(f"at most {value:.0f}" for (_, what), value in jpeg.items() if what != "root mean square"),
+    ):
+        assert shown in text, shown
+
+
 def test_what_is_not_met_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import measure
     import page

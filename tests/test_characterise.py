@@ -484,6 +484,7 @@ def test_list_needs_no_run() -> None:
 def test_figures_by_name(full: Path, tmp_path: Path) -> None:
     result = run_command("figures", full, "redshift-histogram", "--output", tmp_path)
     assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("figures: 1 figures\nfigures: done, 1 figures in ")
     assert result.stdout.split() == ["redshift-histogram", str(tmp_path / "redshift-histogram.png")]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"redshift-histogram.{kind}" for kind in ("ecsv", "pdf", "png")
@@ -493,8 +494,8 @@ def test_figures_by_name(full: Path, tmp_path: Path) -> None:
 def test_what_is_asked_for_by_name_and_is_not_there_fails_in_one_line(plain: Path, tmp_path: Path) -> None:
     result = run_command("figures", plain, "score-ew", "--output", tmp_path)
     assert result.exit_code == 1
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("swimmy-scale: no score-ew: ")
+    _, _, line = result.stderr.splitlines()  # how far it is, that it is done
+    assert line.startswith("swimmy-scale: no score-ew: ")
     assert run_command("tables", plain, "table-4", "--output", tmp_path).exit_code == 1
     result = run_command("figures", plain, "nonsense")
     assert result.exit_code == 1
@@ -505,7 +506,10 @@ def test_what_is_asked_for_by_name_and_is_not_there_fails_in_one_line(plain: Pat
 def test_tables_are_printed_and_written_beside_the_run(plain: Path) -> None:
     result = run_command("tables", plain)
     assert result.exit_code == 0, result.stderr
-    assert result.stderr.startswith("swimmy-scale: no table-4: ")
+    first, last, line = result.stderr.splitlines()
+    assert first == "tables: 5 tables"
+    assert last.startswith("tables: done, 5 tables in ")
+    assert line.startswith("swimmy-scale: no table-4: ")
     assert "SIMULATED data" in result.stdout
     assert "Table 2: galaxies selected as anomalies" in result.stdout
     assert sorted(path.stem for path in (plain / "tables").glob("*.csv")) == [

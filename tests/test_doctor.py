@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from swimmy_scale.cli import main, setting_up
+from swimmy_scale.cli import main
 from swimmy_scale.cluster.slurm import Partition
 from swimmy_scale.doctor import checks, connections, folders, machine, slurm_site
 from swimmy_scale.doctor.findings import Finding, is_fit, ok, problem, to_json, verdict, warning
@@ -438,7 +438,7 @@ def test_this_machine_is_looked_at_whole(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("finding", "status"), [(warning("a", "b", "c"), 0), (problem("a", "b", "c"), 1)])
 def test_the_command_tells_line_by_line(finding: Finding, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setting_up, "examine", lambda folder, site: iter([ok("x", "y"), finding]))
+    monkeypatch.setattr(checks, "examine", lambda folder, site: iter([ok("x", "y"), finding]))
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == status
     assert result.stdout.splitlines() == [ok("x", "y").line(), finding.line(), verdict([ok("x", "y"), finding])]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.driver import Submission, TimeIsUpError, dashboard_help, driver_signals
+from swimmy_scale.cluster.driver import Submission, dashboard_help, driver_signals
 from swimmy_scale.cluster.tls import tls_files
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, TimeIsUpError
 from swimmy_scale.job import Job, parse_job
 from swimmy_scale.site import parse_site
 

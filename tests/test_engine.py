@@ -69,6 +69,9 @@ class Watcher:
         self.polled: Poll | None = None
         self.n_workers_for: list[int] = []
 
+    def prepare(self, stage: str) -> None:
+        pass
+
     def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         self.started, self.polled = (n_objects, n_done), poll
 

@@ -201,6 +201,8 @@ def test_classify_prints_table_1(survey: Path, done: Path, tmp_path: Path) -> No
     assert total == mpa + quasars + others - both
     assert 0 < training < mpa < total < 60
     assert "0.05 < redshift < 0.2" in result.stderr
+    # The catalogue, and seven tables: all were counted.
+    assert result.stderr.startswith("classify: 8 files\nclassify: done, 8 files in ")
 
 
 def test_classify_without_a_table_is_a_wrong_usage(survey: Path, tmp_path: Path) -> None:

@@ -259,6 +259,15 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES)
 
 
-def test_importing_the_command_line_loads_no_tensorflow() -> None:
-    code = "import sys, swimmy_scale.cli; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_help_and_completion_load_nothing_that_computes() -> None:
+    """They answer at once: of libraries only click is there, for every command's help."""
+    code = (
+        "import sys, click; from swimmy_scale.cli import main; before = len(main.commands);"
+        "[command.get_help(click.Context(command)) for command in (main, *main.commands.values())];"
+        "print(before, *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    n_commands, *loaded = done.stdout.split()
+    assert int(n_commands) >= 15
+    libraries = set().union(*THIRD_PARTY.values()) - {"click"}
+    assert set(loaded) & libraries == set()

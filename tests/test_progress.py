@@ -71,6 +71,25 @@ def test_log_has_a_line_at_the_start_and_the_end() -> None:
     assert lines[2:] == ["select: done"]
 
 
+def test_a_long_look_at_what_there_is_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, text = watched(terminal=False)
+    with watch:
+        watch.prepare("train")  # a short one is not
+        watch.start("train", 0, 0)
+        watch.stop("train")
+        monkeypatch.setattr(progress, "SECONDS_UNTIL_SAID", 0.0)
+        watch.prepare("ingest")
+        deadline = time.monotonic() + 60
+        while "looking" not in text.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        watch.start("ingest", 10, 0)
+    assert text.getvalue().splitlines() == [
+        "train: done",
+        "ingest: looking at what there is to do",
+        "ingest: 10 objects",
+    ]
+
+
 def test_terminal_shows_a_bar_and_leaves_after_a_failure() -> None:
     watch, text = watched(terminal=True)
 

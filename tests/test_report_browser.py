@@ -6,9 +6,11 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -64,6 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_serially(job, folder / "run")
     result = CliRunner().invoke(main, ["report", str(folder / "run")])
     assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"report: (\d+) candidates\nreport: done, \1 candidates in .*\n", result.stderr)
     return folder / "run"
 
 
@@ -203,6 +206,10 @@ def test_links_lead_out_and_are_not_followed_by_themselves(browser: Browser, run
     scores = Scores(run / "scores.zarr")
     row = scores.read("object_id").tolist().index(int(browser.one("#details h2").text))
     ra, dec = float(scores.read("ra")[row]), float(scores.read("dec")[row])
+    # hscMap keeps its view as JSON behind the #, angles in radians.
+    place = json.loads(unquote(links["hscMap"].get_attribute("href").split("#/?_=")[1]))["view"]
+    assert (place["a"], place["d"]) == pytest.approx((math.radians(ra), math.radians(dec)), abs=1e-9)
+    assert place["fovy"] == pytest.approx(math.radians(2 * 64 * 0.168 / 3600))
     for link in links.values():
         address = link.get_attribute("href")
         assert address.startswith("https://")
@@ -408,6 +415,16 @@ def test_dark_light_and_paper(browser: Browser, run: Path) -> None:
     assert paper() == "rgb(255, 255, 255)"
     assert not any(browser.one(css).is_displayed() for css in ("#filters", ".pager", ".card .buttons", ".top nav"))
     assert browser.one(".card .tile").is_displayed()
+    # As wide as a sheet of paper: three pictures of one size, and nothing of where the keyboard was.
+    browser.one("body").send_keys("j")
+    sheet = {"width": 700, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sheet)
+    widths = browser.script(
+        "return [...document.querySelectorAll('.card .tile')].slice(0, 9).map((e) => e.getBoundingClientRect().width)"
+    )
+    assert max(widths) - min(widths) < 1
+    assert browser.script("return getComputedStyle(document.querySelector('[aria-current]')).boxShadow") == "none"
+    browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.prefer()
 
 

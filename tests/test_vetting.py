@@ -17,6 +17,7 @@ from swimmy_scale.catalog import FORMATS
 from swimmy_scale.cli import main
 from swimmy_scale.cutouts import cutouts_layout
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.progress import Watch
 from swimmy_scale.scores import scores_layout
 from swimmy_scale.stages.vetting import write_vetted
 from swimmy_scale.store import create
@@ -48,6 +49,7 @@ def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, 
     result = CliRunner().invoke(main, ["select", str(scores), "--marks", str(given), "--output", str(tmp_path / "v")])
     assert result.exit_code == 0, result.output
     assert "6 candidates = 5 vetted + 1 artefacts" in result.output
+    assert result.stderr.startswith("select: 8 rows\nselect: done, 8 rows in ")
     expected = [(FIRST, "", ""), (FIRST + 3, "interesting", "=green pea"), (FIRST + 5, "", ""), (FIRST + 6, "", ""),
                 (FIRST + 7, "known", "")]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "v").iterdir()) == sorted(f"vetted.{kind}" for kind in FORMATS)
@@ -62,10 +64,10 @@ def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, 
 
 
 def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> None:
-    counts, paths = write_vetted(scores, marks(tmp_path), tmp_path / "a", ("ecsv",))
+    counts, paths = write_vetted(scores, marks(tmp_path), tmp_path / "a", ("ecsv",), Watch())
     assert (counts["vetted"], len(Table.read(paths[0]))) == (6, 6)
     every = [f"{FIRST + row},artefact," for row in (0, 2, 3, 5, 6, 7)]
-    counts, paths = write_vetted(scores, marks(tmp_path, *every), tmp_path / "b", FORMATS)
+    counts, paths = write_vetted(scores, marks(tmp_path, *every), tmp_path / "b", FORMATS, Watch())
     assert counts["vetted"] == 0
     assert all(path.is_file() for path in paths)
     assert "mark_note" in pq.read_table(tmp_path / "b" / "vetted.parquet").column_names
@@ -78,7 +80,7 @@ def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> Non
 ])  # fmt: skip
 def test_marks_of_other_objects_are_refused(scores: Path, tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(SwimmyError) as caught:
-        write_vetted(scores, marks(tmp_path, *lines), tmp_path / "v", FORMATS)
+        write_vetted(scores, marks(tmp_path, *lines), tmp_path / "v", FORMATS, Watch())
     assert message in str(caught.value)
     assert not (tmp_path / "v").exists()
 
@@ -87,14 +89,14 @@ def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, 
     with pytest.raises(
         SwimmyError, match=r"absent.csv: cannot read the marks .* Give the file that the report exported"
     ):
-        write_vetted(scores, tmp_path / "absent.csv", tmp_path, FORMATS)
+        write_vetted(scores, tmp_path / "absent.csv", tmp_path, FORMATS, Watch())
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SwimmyError, match=r"bytes.csv: cannot read the marks"):
-        write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS)
+        write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS, Watch())
     survey = cutouts_layout(8, HSC, {}, 8, 4, {}).attrs["survey"]
     create(tmp_path / "new.zarr", scores_layout(8, survey, HSC, {}, 8, 4, {}))
     with pytest.raises(SwimmyError, match=r"new.zarr: no candidates are selected yet. Give `swimmy-scale select`"):
-        write_vetted(tmp_path / "new.zarr", marks(tmp_path), tmp_path, FORMATS)
+        write_vetted(tmp_path / "new.zarr", marks(tmp_path), tmp_path, FORMATS, Watch())
 
 
 def test_marks_and_new_thresholds_exclude_each_other(scores: Path, tmp_path: Path) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from swimmy_scale.cli.program import PATH, main
-from swimmy_scale.weight_set_table import TABLE_NAME, best_first, by_network, csv_text, read_table, tried_values
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT_ROWS = 20
 
 
 def table_path(run: Path) -> Path:
     """The table of a run directory, or of a folder of models that `train` made alone."""
+    from swimmy_scale.weight_set_table import TABLE_NAME
+
     alone = run / TABLE_NAME
     return alone if alone.is_file() else run / "models" / TABLE_NAME
 
@@ -36,6 +38,10 @@ def weight_sets_command(run: Path, as_csv: bool, n_rows: int) -> None:
       swimmy-scale weight-sets demo/campaign
       swimmy-scale weight-sets demo/campaign --csv > weight_sets.csv
     """
+    from rich.console import Console
+
+    from swimmy_scale.weight_set_table import best_first, by_network, csv_text, read_table
+
     table = best_first(read_table(table_path(run)))
     if as_csv:
         click.echo(csv_text(table), nl=False)
@@ -47,6 +53,8 @@ def weight_sets_command(run: Path, as_csv: bool, n_rows: int) -> None:
 
 
 def _print_rows(console: Console, table: Any, n_rows: int) -> None:
+    from rich.table import Table
+
     known, rule = table.meta.get("known_classes", []), table.meta["choose"]
     names = ["run", "epoch", "d", "noise", "val_loss", *(f"r_sel({name})" for name in known)]
     shown = Table("rank", *names, *(["sum"] if known else []), "chosen by")
@@ -65,6 +73,10 @@ def _print_rows(console: Console, table: Any, n_rows: int) -> None:
 
 
 def _print_grid(console: Console, table: Any) -> None:
+    from rich.table import Table
+
+    from swimmy_scale.weight_set_table import by_network, tried_values
+
     tried = Table("parameter", "tried values", title="table 5")
     for name, values in tried_values(table).items():
         tried.add_row(name, ", ".join(f"{value:g}" for value in values))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
 from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
 
@@ -52,7 +50,8 @@ def figures_command(
     if run is None:
         raise click.UsageError("Missing argument 'RUN'; --list alone needs none.")
     folder, n_missing = output or run / "figures", 0
-    for name, outcome in draw_figures(RunData(run), names or FIGURES, Options(spectra, how, object_id), folder):
+    drawn = draw_figures(RunData(run), names or FIGURES, Options(spectra, how, object_id), folder)
+    for name, outcome in _watched("figures", drawn, len(names or FIGURES)):
         if isinstance(outcome, MissingError):
             n_missing += 1
             click.echo(f"swimmy-scale: no {name}: {outcome}", err=True)
@@ -83,7 +82,8 @@ def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> No
     data, n_missing = RunData(run), 0
     if data.simulated:
         click.echo("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
-    for name, outcome in write_tables(data, names or TABLES, output or run / "tables"):
+    written = write_tables(data, names or TABLES, output or run / "tables")
+    for name, outcome in _watched("tables", written, len(names or TABLES)):
         if isinstance(outcome, MissingError):
             n_missing += 1
             click.echo(f"swimmy-scale: no {name}: {outcome}", err=True)
@@ -94,7 +94,25 @@ def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> No
     _leave(bool(names), n_missing)
 
 
+def _watched[T](what: str, outcomes: Iterator[T], n_outcomes: int) -> list[T]:
+    """All outcomes, once they are there; until then their number is shown."""
+    from swimmy_scale.progress import Watch
+
+    found = []
+    with Watch() as watch:
+        watch.start(what, n_outcomes, 0, unit=what)
+        for outcome in outcomes:
+            found.append(outcome)
+            watch.add(1)
+        watch.stop(what)
+    return found
+
+
 def _print_table(title: str, head: list[str], rows: list[list[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number == 0 else "right")

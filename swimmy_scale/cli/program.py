@@ -1,4 +1,7 @@
-"""The program, and the options and answers that its commands share."""
+"""The program, and the options and answers that its commands share.
+
+Modules of this folder import what computes inside their functions: help and completion answer at once.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.logging import RichHandler
 
 import swimmy_scale
-from swimmy_scale.cluster.driver import TimeIsUpError
-from swimmy_scale.cluster.local import default_workers, local_workers
-from swimmy_scale.cluster.scripts import EXIT_TIME_IS_UP
-from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, Settings, load_job
-from swimmy_scale.stages.engine import WorkersFor
+from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
+
+if TYPE_CHECKING:
+    from swimmy_scale.job import Job, Settings
+    from swimmy_scale.stages.engine import WorkersFor
 
 EXIT_FAILED = 1
 EXIT_QUARANTINED = 3
@@ -83,6 +83,9 @@ def main(debug: bool) -> None:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale run jobs/demo.yaml --output demo/run
     """
+    from rich.console import Console
+    from rich.logging import RichHandler
+
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,
         format="%(message)s",
@@ -103,11 +106,15 @@ def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_settings(path: Path | None) -> Settings:
     """The settings in a file, or the defaults."""
+    from swimmy_scale.job import Settings, load_job
+
     return Settings() if path is None else load_job(path, Settings)
 
 
 def worker_pool(n_workers: int | None) -> tuple[int, WorkersFor]:
     """Number of workers, and what starts as many of them as a stage has use for."""
+    from swimmy_scale.cluster.local import default_workers, local_workers
+
     number = default_workers(n_usable_cores()) if n_workers is None else n_workers
     return number, lambda stage, n_tasks: local_workers(min(number, n_tasks))
 

@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 
 from swimmy_scale.cli.program import PATH, main, threads_each
-from swimmy_scale.job import Job, load_job
-from swimmy_scale.quiet import held_stderr
-from swimmy_scale.stages.report import MAX_CANDIDATES, write_report
-from swimmy_scale.stages.run import Run, receipts_folder
+
+MAX_CANDIDATES = 10_000
 
 
 @main.command("report")
@@ -30,11 +28,16 @@ def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
     Example:
       swimmy-scale report demo/run
     """
+    from swimmy_scale.job import Job, load_job
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages.report import write_report
+    from swimmy_scale.stages.run import Run, receipts_folder
+
     run = run.absolute()
     receipts_folder(run)
     output = output.absolute() if output else run / "report"
     directory = Run(run, load_job(run / "job.yaml", Job), threads_each(0))
-    with held_stderr():
-        n_shown, n_candidates = write_report(directory, output, max_candidates)
+    with Watch() as watch:
+        n_shown, n_candidates = write_report(directory, output, max_candidates, watch)
     which = f"the strongest {n_shown:,} of {n_candidates:,}" if n_shown < n_candidates else f"{n_shown:,}"
     click.echo(f"{output / 'index.html'}: {which} candidates")

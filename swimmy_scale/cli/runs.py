@@ -6,24 +6,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from swimmy_scale.cli.program import PATH, exit_with, main, scoring_threads, worker_option, worker_pool
-from swimmy_scale.cluster.driver import Submission, dashboard_help, driver_signals
-from swimmy_scale.cluster.fleet import slurm_workers
-from swimmy_scale.cluster.local import local_limits
-from swimmy_scale.console import print_paths, print_summary
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, load_job
-from swimmy_scale.progress import Watch, describe_record, read_record
-from swimmy_scale.site import Site, load_site
-from swimmy_scale.stages.engine import Session, WorkersFor
-from swimmy_scale.stages.inputs import ledger_beside
-from swimmy_scale.stages.run import Run, run_job, run_status
-from swimmy_scale.stages.verify import Verifier
+
+if TYPE_CHECKING:
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.site import Site
+    from swimmy_scale.stages.engine import Session, WorkersFor
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
 
@@ -32,6 +25,8 @@ def site_from(path: Path | None, n_workers: int | None) -> Site | None:
     """The site of a file; None where there is no file."""
     if path is not None and n_workers is not None:
         raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
+    from swimmy_scale.site import load_site
+
     return None if path is None else load_site(path)
 
 
@@ -51,6 +46,13 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
       swimmy-scale run jobs/demo.yaml --output demo/run
       swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
+    from swimmy_scale.cluster.driver import driver_signals
+    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.console import print_paths, print_summary
+    from swimmy_scale.job import Job, load_job
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages.run import Run, run_job
+
     job, output = load_job(job_path, Job), output.absolute()
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
@@ -86,6 +88,8 @@ def local_session(pool: WorkersFor) -> Session:
 
 def slurm_session(site: Site, place: Path, watch: Watch) -> Session:
     """Batch jobs as workers; scripts, keys and logs lie in ``place``."""
+    from swimmy_scale.cluster.driver import dashboard_help
+    from swimmy_scale.cluster.fleet import slurm_workers
 
     @contextmanager
     def session() -> Iterator[WorkersFor]:
@@ -120,6 +124,10 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
     Example:
       swimmy-scale submit jobs/demo.yaml --output demo/run --site cluster/slurm-gpu.yaml
     """
+    from swimmy_scale.cluster.driver import Submission
+    from swimmy_scale.job import Job, load_job
+    from swimmy_scale.site import load_site
+
     submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
     if print_job_script:
         for path, text in submission.scripts().items():
@@ -140,6 +148,12 @@ def status_command(run: Path, as_json: bool) -> None:
     Example:
       swimmy-scale status demo/run
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from swimmy_scale.progress import describe_record, read_record
+    from swimmy_scale.stages.run import run_status
+
     rows, record = run_status(run), read_record(run / "log" / "progress.json")
     if as_json:
         click.echo(json.dumps({"stages": rows, "driver": record}))
@@ -167,6 +181,11 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
     Example:
       swimmy-scale verify demo/run
     """
+    from swimmy_scale.cluster.driver import driver_signals
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages.inputs import ledger_beside
+    from swimmy_scale.stages.verify import Verifier
+
     output = output.absolute()
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():

@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from swimmy_scale.cli.program import PATH, load_settings, main, settings_option
 from swimmy_scale.cli.stages import column_renames
-from swimmy_scale.job import CatalogueSource, MpaJhuSection, SpectroscopySection
-from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
 
 
 @main.command("classify")
@@ -62,6 +58,13 @@ def classify_command(
         --mpa-jhu galSpecInfo.fits galSpecLine.fits galSpecExtra.fits \\
         --dr16q DR16Q.fits --milliquas milliquas.fits --output counterparts.fits
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from swimmy_scale.job import CatalogueSource, MpaJhuSection, SpectroscopySection
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
+
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
         raise click.UsageError("give one table at least: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
     section = SpectroscopySection(
@@ -77,7 +80,8 @@ def classify_command(
     settings = load_settings(settings_path)
     cuts = PAPER_CUTS if settings_path is None else settings.sample
     source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
-    rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute())
+    with Watch() as watch:
+        rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), watch)
     console = Console()
     for cut in cut_counts:
         note = f" ({cut.note})" if cut.note else ""

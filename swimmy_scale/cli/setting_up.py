@@ -10,10 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
-from swimmy_scale.doctor.checks import examine
-from swimmy_scale.doctor.findings import is_fit, to_json, verdict
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.site import load_site
 
 PROGRAM = "swimmy-scale"
 
@@ -39,6 +36,10 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
       swimmy-scale doctor
       swimmy-scale doctor --site cluster/slurm-cpu.yaml --scratch /shared/runs
     """
+    from swimmy_scale.doctor.checks import examine
+    from swimmy_scale.doctor.findings import is_fit, to_json, verdict
+    from swimmy_scale.site import load_site
+
     site = load_site(site_path) if site_path else None
     found = []
     for finding in examine(scratch, site):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,16 +19,9 @@ from swimmy_scale.cli.program import (
     worker_option,
     worker_pool,
 )
-from swimmy_scale.cluster.local import local_limits
-from swimmy_scale.console import print_summary
-from swimmy_scale.job import CatalogueSource, IngestSection
-from swimmy_scale.progress import Watch
-from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
-from swimmy_scale.stages import single
-from swimmy_scale.stages.carried import read_carried
-from swimmy_scale.stages.select import RowCount, selection_poll
-from swimmy_scale.stages.select import select as select_candidates
-from swimmy_scale.stages.vetting import write_vetted
+
+if TYPE_CHECKING:
+    from swimmy_scale.progress import Watch
 
 
 @main.command("simulate")
@@ -59,6 +50,9 @@ def simulate_command(
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
     """
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
+
     given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     plan = (paper_plan if like == "paper" else SimulationPlan)(n_objects=n_objects, seed=seed, **given)
     number, _ = worker_pool(n_workers)
@@ -80,6 +74,9 @@ class CountedMap:
         if self._n_workers == 0:
             yield from self._counted(map(function, items))
             return
+        import concurrent.futures
+        import multiprocessing
+
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
             yield from self._counted(pool.map(function, items))
@@ -131,6 +128,11 @@ def ingest_command(
     Example:
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
     """
+    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.job import CatalogueSource, IngestSection
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages import single
+
     section = IngestSection(sources=tuple(path.absolute() for path in sources), kind=kind)
     source = CatalogueSource(
         catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
@@ -156,6 +158,10 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     Example:
       swimmy-scale train cutouts.zarr --output models/
     """
+    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages import single
+
     number, pool = worker_pool(n_workers)
     settings = load_settings(settings_path)
     with Watch() as watch:
@@ -201,6 +207,10 @@ def score_command(
       swimmy-scale score cutouts.zarr --model models/selected.keras --output scores.zarr
       swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
     """
+    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages import single
+
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
     cutouts, settings = cutouts.absolute(), load_settings(settings_path)
@@ -234,11 +244,19 @@ def select_command(
       swimmy-scale select scores.zarr --output selection/
       swimmy-scale select demo/run/scores.zarr --marks marks.csv --output vetted/
     """
+    from swimmy_scale.console import print_summary
+    from swimmy_scale.progress import Watch
+    from swimmy_scale.stages.carried import read_carried
+    from swimmy_scale.stages.select import RowCount, selection_poll
+    from swimmy_scale.stages.select import select as select_candidates
+    from swimmy_scale.stages.vetting import write_vetted
+
     section, rows = load_settings(settings_path).select, RowCount()
     if marks is not None:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
-        counts, paths = write_vetted(scores, marks, output, section.formats)
+        with Watch() as watch:
+            counts, paths = write_vetted(scores, marks, output, section.formats, watch)
         click.echo(
             f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
         )

@@ -15,19 +15,11 @@ from types import FrameType
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.fleet import write_scripts
 from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, TimeIsUpError
 from swimmy_scale.job import Job
 from swimmy_scale.receipts import driver_lock, write_atomically
 from swimmy_scale.site import Site
 from swimmy_scale.stages.run import Run, freeze_inputs
-
-
-class TimeIsUpError(BaseException):
-    """The walltime of the driver's job is about to end. Like KeyboardInterrupt it passes through handlers."""
-
-    def __str__(self) -> str:
-        """What to tell of it."""
-        return "the walltime ends; the next job goes on"
 
 
 @contextlib.contextmanager

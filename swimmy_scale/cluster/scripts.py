@@ -15,11 +15,10 @@ import dask
 from dask_jobqueue.slurm import SLURMJob
 
 from swimmy_scale.cluster.tls import TLS_FILES
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError
 from swimmy_scale.site import Group, JobSpec, Site
 
 CONFIG_NAME = "swimmy-scale"
-EXIT_TIME_IS_UP = 75
 
 DRIVER_TEMPLATE = Template(
     """$shebang

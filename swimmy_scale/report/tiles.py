@@ -15,7 +15,7 @@ from swimmy_scale.survey import FloatArray, Survey
 ROWS_PER_SHEET = 8
 QUALITY = 80
 """JPEG's quality. On simulated HSC cutouts it takes 13 kB a candidate and changes colours of composites by 2 of 255
-and those of residual maps by 7, root mean square; 90 takes 19 kB and changes them by 1 and 5."""
+and those of residual maps by 7, root mean square (`benchmarks/report.py`)."""
 RESIDUAL_COLOURS = "RdBu_r"
 SMALLEST_LIMIT = 0.01
 

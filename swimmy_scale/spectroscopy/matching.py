@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,12 @@ class Matcher:
 
 
 def find_counterparts(
-    object_id: npt.NDArray[np.int64], ra: DoubleArray, dec: DoubleArray, usable: BoolArray, section: SpectroscopySection
+    object_id: npt.NDArray[np.int64],
+    ra: DoubleArray,
+    dec: DoubleArray,
+    usable: BoolArray,
+    section: SpectroscopySection,
+    files_done: Callable[[int], None] = lambda n_files: None,
 ) -> tuple[Counterparts, bool]:
     """Match a catalogue with all tables of a job (section 2.2).
 
@@ -142,6 +148,8 @@ def find_counterparts(
     usable : ndarray of bool, shape (n,)
         False for rows whose id or position cannot be relied on: they get no counterpart.
     section : SpectroscopySection
+    files_done : callable, optional
+        Told each time how many more files are done.
 
     Returns
     -------
@@ -158,14 +166,19 @@ def find_counterparts(
     if section.sdss is not None:
         for spectra in read_sdss(section.sdss):
             matcher.add_spectra(spectra, "SDSS")
+        files_done(1)
     if section.mpa_jhu is not None:
         files = section.mpa_jhu
         matcher.add_mpa_jhu(read_mpa_jhu(files.info, files.line, files.extra, files.widths == "rest"))
+        files_done(3)
     if section.dr16q is not None:
         matcher.add_quasars(read_dr16q(section.dr16q))
+        files_done(1)
     if section.gama is not None:
         matcher.add_spectra(read_gama(section.gama), "GAMA")
+        files_done(1)
     if section.milliquas is not None:
         table = read_milliquas(section.milliquas)
         matcher.add_milliquas(table.ra, table.dec, table.kind, table.simulated)
+        files_done(1)
     return matcher.result(object_id), matcher.simulated

@@ -155,6 +155,9 @@ class SerialWorkers:
 class Watcher(Protocol):
     """Told of a stage's progress."""
 
+    def prepare(self, stage: str) -> None:
+        """What there is to do is being looked at; of a large survey this takes a while."""
+
     def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
         """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
 
@@ -163,6 +166,19 @@ class Watcher(Protocol):
 
     def stop(self, stage: str, note: str = "") -> None:
         """The stage is finished; ``note`` is what to know of one that was finished before."""
+
+
+class Counter(Protocol):
+    """Told how far work is that has no receipts."""
+
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
+        """It starts, with so much to do."""
+
+    def add(self, n_objects: int) -> None:
+        """So much more is done."""
+
+    def stop(self, stage: str, note: str = "") -> None:
+        """It is finished."""
 
 
 WorkersFor = Callable[[Work, int], AbstractContextManager[Workers]]
@@ -216,6 +232,7 @@ def run_stage(
         watcher.start(name, done.n_objects, done.n_objects)
         watcher.stop(name, stage.when_finished)
         return done
+    watcher.prepare(name)
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
     _remove_stale(stage.ledger, len(tasks))

@@ -24,19 +24,19 @@ from swimmy_scale.report.histogram import ScoreCounts, charts
 from swimmy_scale.report.page import Candidates, Facts, Fault, Span, page
 from swimmy_scale.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
 from swimmy_scale.scores import Scores
+from swimmy_scale.stages.engine import Counter
 from swimmy_scale.stages.inputs import cutouts_ledger
 from swimmy_scale.stages.picture import reconstructor, strangest
 from swimmy_scale.stages.run import STAGES, Run
 from swimmy_scale.stages.select import sample_thresholds
 from swimmy_scale.survey import FloatArray
 
-MAX_CANDIDATES = 10_000
 # Candidates whose pixels are in memory at once: 64 MB of cutouts, sources and reconstructions of 5 bands of 64 px.
 BATCH_CANDIDATES = 16 * ROWS_PER_SHEET
 IMAGES = "images"
 
 
-def write_report(run: Run, output: Path, max_candidates: int = MAX_CANDIDATES) -> tuple[int, int]:
+def write_report(run: Run, output: Path, max_candidates: int, counter: Counter) -> tuple[int, int]:
     """Make the report of a finished run: ``index.html`` and a folder of images.
 
     The same run gives the same bytes. Memory grows with the candidates shown, by some 2 kB each, and not with the
@@ -49,6 +49,8 @@ def write_report(run: Run, output: Path, max_candidates: int = MAX_CANDIDATES) -
         The folder to make.
     max_candidates : int
         The strongest so many are shown (see `picture.strangest`); the page says so where there are more.
+    counter : Counter
+        Told how many candidates are drawn.
 
     Returns
     -------
@@ -69,11 +71,13 @@ def write_report(run: Run, output: Path, max_candidates: int = MAX_CANDIDATES) -
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
         folder = Path(name) / "report"
         (folder / IMAGES).mkdir(parents=True)
-        limit = _draw(run, scores, candidates, folder / IMAGES)
+        counter.start("report", len(order), 0, unit="candidates")
+        limit = _draw(run, scores, candidates, folder / IMAGES, counter)
         text = page(_facts(run, scores, counts, limit, output), candidates)
         (folder / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
         folder.replace(output)
+        counter.stop("report")
     return len(order), int(_n_candidates(scores))
 
 
@@ -148,7 +152,7 @@ def _count_sample(scores: Scores, candidates: Candidates) -> ScoreCounts:
 # ---------------------------------------------------------------- images
 
 
-def _draw(run: Run, scores: Scores, candidates: Candidates, folder: Path) -> float:
+def _draw(run: Run, scores: Scores, candidates: Candidates, folder: Path, counter: Counter) -> float:
     """Write the sheets of tiles; fills in magnitudes and hints.
 
     Returns the end of the residual scale: the first batch sets it for all, so that one pass over the pixels is enough.
@@ -172,6 +176,7 @@ def _draw(run: Run, scores: Scores, candidates: Candidates, folder: Path) -> flo
         for first in range(0, len(rows), ROWS_PER_SHEET):
             (folder / f"{n_sheets:05d}.jpg").write_bytes(sheet(rows[first : first + ROWS_PER_SHEET]))
             n_sheets += 1
+        counter.add(len(rows))
     return limit
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FileRecord
 from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts
 from swimmy_scale.spectroscopy.matching import find_counterparts
+from swimmy_scale.stages.engine import Counter
 from swimmy_scale.survey import BoolArray, Survey
 
 # Faults of a catalogue's row that leave nothing to match.
@@ -28,7 +29,9 @@ PAPER_CUTS = Cuts(redshift=(0.05, 0.2), colours=())
 """Cuts of the paper's test data (sections 2.1 and 2.2)."""
 
 
-def with_counterparts(objects: Objects, section: SpectroscopySection) -> tuple[Objects, Counterparts, bool]:
+def with_counterparts(
+    objects: Objects, section: SpectroscopySection, files_done: Callable[[int], None] = lambda n_files: None
+) -> tuple[Objects, Counterparts, bool]:
     """A catalogue with redshifts and classes of its counterparts in place of its own.
 
     An object without a counterpart has no redshift and no class.
@@ -46,7 +49,7 @@ def with_counterparts(objects: Objects, section: SpectroscopySection) -> tuple[O
         When a table cannot be read or lacks a column.
     """
     usable = matched_rows(objects)
-    counterparts, simulated = find_counterparts(objects.object_id, objects.ra, objects.dec, usable, section)
+    counterparts, simulated = find_counterparts(objects.object_id, objects.ra, objects.dec, usable, section, files_done)
     row = np.where(usable, counterparts.rows_of(objects.object_id), -1)
     known = row >= 0
     redshift, sample_class = np.full(len(objects), np.nan), np.full(len(objects), "", dtype=object)
@@ -110,9 +113,16 @@ def keep_records(records: dict[str, FileRecord], known: Path) -> None:
 
 
 def classify(
-    catalogue: CatalogueSource, section: SpectroscopySection, survey: Survey, cuts: Cuts, output: Path
+    catalogue: CatalogueSource,
+    section: SpectroscopySection,
+    survey: Survey,
+    cuts: Cuts,
+    output: Path,
+    counter: Counter,
 ) -> tuple[list[tuple[str, int]], list[CutCount]]:
     """Match a catalogue, write ``counterparts.fits`` and count the classes of the objects that pass the cuts.
+
+    ``counter`` is told of each file that is read.
 
     Returns
     -------
@@ -126,7 +136,11 @@ def classify(
     SwimmyError
         When a table cannot be read or lacks a column, or the cuts need what the catalogue does not have.
     """
-    objects, counterparts, simulated = with_counterparts(read_catalogue(catalogue, survey), section)
+    counter.start("classify", 1 + len(section.paths), 0, unit="files")
+    objects = read_catalogue(catalogue, survey)
+    counter.add(1)
+    objects, counterparts, simulated = with_counterparts(objects, section, counter.add)
+    counter.stop("classify")
     usable = matched_rows(objects)
     columns = SampleColumns(
         usable=usable,

@@ -12,6 +12,7 @@ from swimmy_scale.cuts import thresholds_to_json
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.marks import MARKS, Mark, parse_marks
 from swimmy_scale.scores import SELECTED, Scores
+from swimmy_scale.stages.engine import Counter
 from swimmy_scale.stages.select import candidate_rows
 
 ARTEFACT = "artefact"
@@ -21,7 +22,7 @@ NAMED_IDS = 5
 
 
 def write_vetted(
-    path: Path, marks_path: Path, output: Path, formats: Sequence[str]
+    path: Path, marks_path: Path, output: Path, formats: Sequence[str], counter: Counter
 ) -> tuple[dict[str, int], list[Path]]:
     """Write ``vetted.*``: the candidates of a selection with columns ``mark`` and ``mark_note``, no artefacts.
 
@@ -34,6 +35,8 @@ def write_vetted(
     output : Path
         Folder for the files.
     formats : sequence of str
+    counter : Counter
+        Told how many rows of the scores are read.
 
     Returns
     -------
@@ -47,13 +50,15 @@ def write_vetted(
     SwimmyError
         When nothing is selected yet, the marks cannot be read, or one is of an object that is no candidate.
     """
-    scores = Scores(path)
+    scores = Scores(path, counter.add)
     missing = [name for name in SELECTED if name not in scores.group]
     if missing:
         raise SwimmyError(f"{path}: no candidates are selected yet. Give `swimmy-scale select` without --marks first.")
     marks = read_marks(marks_path)
     levels = [str(level) for level in scores.read("level")]
+    counter.start("select", scores.n_objects, 0, unit="rows")
     columns = candidate_rows(scores, levels)
+    counter.stop("select")
     clashes = sorted(set(ADDED) & set(columns))
     if clashes:
         raise SwimmyError(
