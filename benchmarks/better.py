@@ -1,20 +1,41 @@
-"""Other ways than the paper's to train, to score and to choose, at the same 5% a band; prints a table and writes JSON.
+"""Other ways than the paper's to train, to score and to choose, at the same 5% a band, on simulated surveys.
 
-python benchmarks/better.py better --json benchmarks/results/better.json
-python benchmarks/better.py --page docs/better.md
+    python benchmarks/better.py better --json benchmarks/results/better.json     # better/ is kept: run again to resume
+    python benchmarks/better.py --page                                          # docs/better.md, from the results alone
+
+One survey has the paper's shares of classes: it trains, and sets the thresholds. The other one is made of rare classes
+alone, by the same laws, and says how many of them the thresholds select. Half of it lets the known classes choose
+weights; all rates are those of the other half.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import json
+import os
 import subprocess
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from measure import swimmy
+import numpy as np
+import numpy.typing as npt
+from better_page import ROOT, page
+from measure import processor, swimmy
 
 TRAININGS = {"clean": "training", "blind": ""}
+SURVEYS = ("common", "rare")
+RARE = ("quasar", "xelg", "type1_agn", "type2_agn")
+KNOWN = ("quasar", "xelg")
+LEVELS = {"5%": 0.05, "0.3%": 0.003}
+BANDS = ("g", "r", "i", "any")
+GROUPS = (5, 10)
+PACKAGES = ("keras", "numba", "numpy", "tensorflow")
+CHOICE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -26,21 +47,28 @@ class Sizes:
     n_common, n_rare : int
         Objects of the survey with the paper's shares of classes, and of the one of rare classes alone.
     n_seeds : int
-        Training runs of each way to train.
+        Training runs of each way to train, in batches of ``n_batch``.
     n_training : int
         Objects of one run, of which one in five validates.
     epochs, decay_after_epoch, keep_from_epoch, batch_size : int
         See `swimmy_scale.network.Schedule`.
+    filters : tuple of int
+        The encoder's, but for the last; the paper's by default.
     """
 
     n_common: int = 8000
     n_rare: int = 2000
-    n_seeds: int = 10
+    n_seeds: int = 20
+    n_batch: int = 10
     n_training: int = 1000
     epochs: int = 12
     decay_after_epoch: int = 8
     keep_from_epoch: int = 9
     batch_size: int = 16
+    filters: tuple[int, int] = (64, 32)
+
+
+# ---------------------------------------------------------------- surveys and training
 
 
 def make_surveys(folder: Path, sizes: Sizes) -> None:
@@ -53,7 +81,7 @@ def make_surveys(folder: Path, sizes: Sizes) -> None:
         xelg_fraction=0.3, quasar_fraction=0.3, type1_agn_fraction=0.3, type2_agn_fraction=0.1,
         merger_fraction=0.0, artefact_zero_point_fraction=0.0, artefact_saturated_fraction=0.0,
     )  # fmt: skip
-    for name, plan in (("common", common), ("rare", rare)):
+    for name, plan in zip(SURVEYS, (common, rare), strict=True):
         survey, cutouts = folder / name, folder / f"{name}.zarr"
         if not (survey / "simulation.json").is_file():
             simulate(str(survey), plan)
@@ -63,24 +91,38 @@ def make_surveys(folder: Path, sizes: Sizes) -> None:
             (folder / f"{name}.done").touch()
 
 
-def settings(classes: str, sizes: Sizes) -> str:
-    """The settings of a training."""
+def settings(classes: str, sizes: Sizes, batch: int) -> str:
+    """The settings of one batch of trainings."""
     names = ("epochs", "decay_after_epoch", "keep_from_epoch", "batch_size")
     schedule = ", ".join(f"{name}: {getattr(sizes, name)}" for name in names)
+    n_runs = min(sizes.n_batch, sizes.n_seeds - batch * sizes.n_batch)
     return (
         "sample: {redshift: [0.05, 0.2], colours: []}\n"
-        f"train: {{classes: [{classes}], schedule: {{{schedule}, seed: 1}}, n_runs: {sizes.n_seeds}, "
-        f"max_objects: {sizes.n_training}, n_threads: 1}}\n"
+        f"train: {{classes: [{classes}], schedule: {{{schedule}, seed: {1 + batch * sizes.n_batch}}}, "
+        f"network: {{encoder_filters: {list(sizes.filters)}}}, "
+        f"n_runs: {n_runs}, max_objects: {sizes.n_training}, n_threads: 1}}\n"
     )
+
+
+def batches(sizes: Sizes) -> range:
+    """Batches of training runs."""
+    return range(-(-sizes.n_seeds // sizes.n_batch))
+
+
+def models_folder(folder: Path, training: str, batch: int) -> Path:
+    """Where a batch's weights lie."""
+    return folder / (training if batch == 0 else f"{training}-{batch}")
 
 
 def train(folder: Path, sizes: Sizes) -> None:
     """Train by both ways, side by side; what is there is not trained again."""
 
     def one(name: str) -> None:
-        path = folder / f"{name}.yaml"
-        path.write_text(settings(TRAININGS[name], sizes))
-        run(swimmy("train", folder / "common.zarr", "--output", folder / name, "--settings", path, "--workers", 0))
+        for batch in batches(sizes):
+            output = models_folder(folder, name, batch)
+            path = output.with_suffix(".yaml")
+            path.write_text(settings(TRAININGS[name], sizes, batch))
+            run(swimmy("train", folder / "common.zarr", "--output", output, "--settings", path, "--workers", 0))
 
     with ThreadPoolExecutor(len(TRAININGS)) as pool:
         list(pool.map(one, TRAININGS))
@@ -93,15 +135,351 @@ def run(words: list[str]) -> None:
         raise SystemExit(f"{' '.join(words)} ended with {done.returncode}")
 
 
+# ---------------------------------------------------------------- scores of every weight set
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of a survey's objects, those in the sample alone.
+
+    Attributes
+    ----------
+    kind : ndarray of str, shape (n,)
+        From the truth.
+    source_sum, noise : ndarray of float64, shape (n, band)
+        See `swimmy_scale.noise`; selecting bands alone.
+    """
+
+    kind: npt.NDArray[np.str_]
+    source_sum: npt.NDArray[np.float64]
+    noise: npt.NDArray[np.float64]
+
+
+def sample_rows(folder: Path, name: str) -> npt.NDArray[np.bool_]:
+    """Rows of a survey's store that are in the sample."""
+    from swimmy_scale.cutouts import Cutouts
+    from swimmy_scale.sample import Cuts
+    from swimmy_scale.stages.inputs import SampleRule
+
+    store = Cutouts(folder / f"{name}.zarr")
+    rule = SampleRule.of(store, Cuts(redshift=(0.05, 0.2), colours=()))
+    usable = store.read("quarantine_code", 0, store.n_objects) == 0
+    return rule.apply(store, 0, store.n_objects, usable)[0]
+
+
+def look(folder: Path, name: str) -> Survey:
+    """Kinds and expected noise of a survey's sample; kept in a file."""
+    from astropy.table import Table
+
+    from swimmy_scale.cutouts import Cutouts
+    from swimmy_scale.noise import source_and_noise
+
+    path = folder / f"noise-{name}.npz"
+    if not path.is_file():
+        store, rows = Cutouts(folder / f"{name}.zarr"), sample_rows(folder, name)
+        bands = store.survey.band_index(store.survey.selecting_bands)
+        truth = Table.read(folder / name / "truth.fits")
+        kind_of = dict(zip(truth["object_id"].tolist(), np.asarray(truth["kind"]).astype(str), strict=True))
+        parts = []
+        for lo in range(0, store.n_objects, store.chunk_objects):
+            hi = min(lo + store.chunk_objects, store.n_objects)
+            found = source_and_noise(store.images(lo, hi)[rows[lo:hi]],
+                                     store.read("fwhm_arcsec", lo, hi)[rows[lo:hi]], store.survey)  # fmt: skip
+            parts.append([values[:, bands] for values in found])
+        source_sum, noise = (np.concatenate(values) for values in zip(*parts, strict=True))
+        kind = np.array([kind_of[number].strip() for number in store.read("object_id", 0, store.n_objects)[rows]])
+        _save(path, kind=kind, source_sum=source_sum, noise=noise)
+    with np.load(path) as content:
+        return Survey(**{key: content[key] for key in content.files})
+
+
+def _save(path: Path, **arrays: npt.NDArray[Any]) -> None:
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def scored(folder: Path, training: str, seed: int, sizes: Sizes) -> dict[str, npt.NDArray[Any]]:
+    """Score (equation 6) and residual by all kept epochs of one run, float32 (n, epoch, band), kept in a file.
+
+    ``score-common`` and so on, and ``val_loss`` of the epochs; objects of the samples and selecting bands alone.
+    """
+    path = folder / "scores" / f"{training}-{seed:02d}.npz"
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        _save(path, **_score(folder, training, seed, sizes))
+    with np.load(path) as content:
+        return {key: content[key] for key in content.files}
+
+
+def _score(folder: Path, training: str, seed: int, sizes: Sizes) -> dict[str, npt.NDArray[Any]]:
+    from astropy.table import Table
+
+    from swimmy_scale.cutouts import Cutouts
+    from swimmy_scale.network import Network
+    from swimmy_scale.stages.scoring import Model, Scoring, score_rows
+
+    batch, number = divmod(seed, sizes.n_batch)
+    models = models_folder(folder, training, batch)
+    manifest = json.loads((models / "manifest.json").read_text())["files"]
+    files = sorted(name for name in manifest if name.startswith(f"run-{number:02d}/"))
+    history = Table.read(models / f"run-{number:02d}" / "history.csv", format="ascii.csv")
+    network = Network(encoder_filters=sizes.filters)
+    how = Scoring(tuple(Model(models / name, manifest[name]) for name in files), network, None, 2, "numba")
+    found: dict[str, npt.NDArray[Any]] = {"val_loss": np.asarray(history["val_loss"])[sizes.keep_from_epoch - 1 :]}
+    for name in SURVEYS:
+        store, rows = Cutouts(folder / f"{name}.zarr"), sample_rows(folder, name)
+        bands = store.survey.band_index(store.survey.selecting_bands)
+        score, residual = score_rows(store, how, 0, store.n_objects, rows)
+        found |= {f"score-{name}": score[rows][:, :, bands], f"residual-{name}": residual[rows][:, :, bands]}
+    return found
+
+
+# ---------------------------------------------------------------- what a way selects
+
+Scores = dict[str, npt.NDArray[np.float32]]
+
+
+def rates(scores: Scores, rare_groups: dict[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
+    """Shares that are selected: float64 (level, group, band), the groups of the rare survey and then the sample.
+
+    Bands are the selecting ones, then any of them. ``scores`` has score and residual (n, band) of both surveys; the
+    thresholds are the common one's.
+    """
+    from swimmy_scale.cuts import candidates, thresholds
+
+    threshold = thresholds(scores["score-common"], LEVELS.values())
+    found = []
+    for name, groups in (("rare", rare_groups), ("common", {"": np.True_})):
+        score, residual = scores[f"score-{name}"], scores[f"residual-{name}"]
+        in_sample = np.ones(len(score), np.bool_)
+        flags = candidates(score, residual, threshold, in_sample, range(score.shape[1]))
+        flags = np.concatenate([flags, flags.any(axis=2, keepdims=True)], axis=2)
+        found += [flags[np.broadcast_to(members, len(flags))].mean(axis=0) for members in groups.values()]
+    return np.stack(found, axis=1)
+
+
+def combined(members: Sequence[Scores], rule: str) -> Scores:
+    """One score of several, as ``select.combine`` makes it."""
+    from swimmy_scale.ensemble import mean, mean_rank, ordered
+
+    if len(members) == 1:
+        return members[0]
+    result: Scores = {}
+    stacks = {key: np.stack([member[key] for member in members], axis=1) for key in members[0]}
+    for name in SURVEYS:
+        score = stacks[f"score-{name}"]
+        ranked = rule == "rank"
+        result[f"score-{name}"] = mean_rank(score, ordered(stacks["score-common"])) if ranked else mean(score)
+        result[f"residual-{name}"] = mean(stacks[f"residual-{name}"])
+    return result
+
+
+class Comparison:
+    """All runs of one way to train, by one kind of score, and what ways to choose and combine make of them.
+
+    Parameters
+    ----------
+    runs : sequence of dict
+        Of `scored`.
+    surveys : dict of str to Survey
+    floor : float or None
+        Of the noise-aware score; None for equation 6.
+    """
+
+    def __init__(self, runs: Sequence[dict[str, npt.NDArray[Any]]], surveys: dict[str, Survey],
+                 floor: float | None) -> None:  # fmt: skip
+        self._runs = [self._of_kind(run, surveys, floor) for run in runs]
+        self._losses = [run["val_loss"] for run in runs]
+        kind = surveys["rare"].kind
+        half = np.random.default_rng(CHOICE_SEED).permutation(len(kind)) % 2 == 0
+        self.chooses = {name: half & (kind == name) for name in KNOWN}
+        self.reports = {name: ~half & (kind == name) for name in RARE}
+        self._known: dict[tuple[int, int], float] = {}
+
+    @staticmethod
+    def _of_kind(run: dict[str, npt.NDArray[Any]], surveys: dict[str, Survey], floor: float | None) -> Scores:
+        from swimmy_scale.noise import noise_score
+
+        if floor is None:
+            return run
+        changed = {
+            f"score-{name}": noise_score(run[f"residual-{name}"], of.source_sum, of.noise, floor)
+            for name, of in surveys.items()
+        }
+        return run | changed
+
+    def _set(self, seed: int, epoch: int) -> Scores:
+        return {key: values[:, epoch] for key, values in self._runs[seed].items() if key != "val_loss"}
+
+    def _by_known(self, seed: int, epoch: int) -> float:
+        """Sum over the known classes of what the choosing half has selected of them in any band (appendix 1)."""
+        key = seed, epoch
+        if key not in self._known:
+            self._known[key] = float(rates(self._set(*key), self.chooses)[0, : len(KNOWN), -1].sum())
+        return self._known[key]
+
+    def _order(self, seeds: Sequence[int], choose: str) -> list[tuple[int, int]]:
+        """Weight sets of these runs, best first."""
+        sets = [(seed, epoch) for seed in seeds for epoch in range(len(self._losses[seed]))]
+        if choose == "known classes":
+            return sorted(sets, key=lambda item: (-self._by_known(*item), self._losses[item[0]][item[1]]))
+        return sorted(sets, key=lambda item: self._losses[item[0]][item[1]])
+
+    def of_group(self, seeds: Sequence[int], choose: str, rule: str) -> npt.NDArray[np.float64]:
+        """Rates of one group of runs; the rule ``best`` takes the best weight set of all, else one of each run."""
+        if rule == "best":
+            members = self._order(seeds, choose)[:1]
+        elif rule == "best sets":
+            members = self._order(seeds, choose)[: len(seeds)]
+        else:
+            members = [self._order([seed], choose)[0] for seed in seeds]
+        return rates(combined([self._set(*item) for item in members], rule), self.reports)
+
+    def ways(self) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.float64]]]:
+        """Every way to choose and combine, with the rates of each of its groups: (group, level, class, band)."""
+        n_seeds = len(self._runs)
+        for n, choose, rule in [
+            (1, "validation loss", "best"),
+            (1, "known classes", "best"),
+            *((n, choose, rule) for n in GROUPS for choose, rule in (
+                ("validation loss", "best"), ("known classes", "best"), ("validation loss", "mean"),
+                ("validation loss", "rank"), ("validation loss", "best sets"), ("known classes", "mean"),
+            )),
+        ]:  # fmt: skip
+            groups = [range(lo, lo + n) for lo in range(0, n_seeds - n + 1, n)]
+            if groups:
+                found = np.stack([self.of_group(group, choose, rule) for group in groups])
+                yield {"n_runs": n, "choose": choose, "combine": rule}, found
+
+
+# ---------------------------------------------------------------- results
+
+
+def compare(folder: Path, sizes: Sizes, floors: Sequence[float]) -> dict[str, Any]:
+    """Rates of all ways, as JSON values."""
+    surveys = {name: look(folder, name) for name in SURVEYS}
+    ways, of_floors = [], []
+    for training in TRAININGS:
+        runs = [scored(folder, training, seed, sizes) for seed in range(sizes.n_seeds)]
+        for kind, floor in (("paper", None), ("noise", floors[0])):
+            for way, values in Comparison(runs, surveys, floor).ways():
+                ways.append({"training": training, "score": kind, **way, "rates": _listed(values)})
+        for floor in floors:
+            comparison = Comparison(runs, surveys, floor)
+            values = np.stack([comparison.of_group([seed], "validation loss", "best") for seed in range(len(runs))])
+            of_floors.append({"training": training, "floor": floor, "rates": _listed(values)})
+    reports = Comparison(runs, surveys, None).reports
+    counts = {
+        "sample": len(surveys["common"].kind),
+        "chooses_and_tests": {name: int((surveys["rare"].kind == name).sum()) for name in RARE},
+        "tests": {name: int(members.sum()) for name, members in reports.items()},
+        "in_common": {name: int((surveys["common"].kind == name).sum()) for name in RARE},
+    }
+    relative = surveys["common"].noise / surveys["common"].source_sum
+    noise = dict(zip("gri", np.percentile(relative, [50, 95], axis=0).T.tolist(), strict=True))
+    return {"counts": counts, "ways": ways, "floors": of_floors, "noise_over_source": noise}
+
+
+def _listed(values: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Rates by level, class and band: one number a group of runs."""
+    return {
+        level: {
+            name: {
+                band: [round(float(x), 6) for x in values[:, k, c, b]] for b, band in enumerate(["g", "r", "i", "any"])
+            }
+            for c, name in enumerate([*RARE, "sample"])
+        }
+        for k, level in enumerate(LEVELS)
+    }
+
+
+def cost(folder: Path, sizes: Sizes, n_objects: int = 512, repeat: int = 5) -> dict[str, Any]:
+    """Seconds an object of both scorers on one thread with the kind ``paper``, and of the expected noise."""
+    from swimmy_scale.cutouts import Cutouts
+    from swimmy_scale.network import Network
+    from swimmy_scale.noise import source_and_noise
+    from swimmy_scale.numba_scorer import NumbaScorer
+    from swimmy_scale.weights import folded_weights
+
+    store = Cutouts(folder / "common.zarr")
+    n = min(n_objects, store.n_objects)
+    usable = store.read("quarantine_code", 0, n) == 0
+    image, fwhm = store.images(0, n)[usable], store.read("fwhm_arcsec", 0, n)[usable]
+    manifest = json.loads((folder / "clean" / "manifest.json").read_text())["files"]
+    network = Network(encoder_filters=sizes.filters)
+    weights = folded_weights(folder / "clean" / "selected.keras", network, manifest["selected.keras"])
+    scorer = NumbaScorer([weights], network, store.survey)
+    scorer.score_counts(image[:64], fwhm[:64])
+    seconds: list[list[float]] = []
+    for _ in range(repeat):
+        row = []
+        for work in (scorer.score_counts, lambda *arrays: source_and_noise(*arrays, store.survey)):
+            started = time.process_time()
+            work(image, fwhm)
+            row.append((time.process_time() - started) / len(image))
+        seconds.append(row)
+    score, noise = np.median(seconds, axis=0).tolist()
+    return {"score_seconds": score, "noise_seconds": noise}
+
+
+def print_ways(content: dict[str, Any]) -> None:
+    """The rates in any band at the first level, as a table."""
+    level = next(iter(LEVELS))
+    for way in content["ways"]:
+        name = " / ".join(str(way[key]) for key in ("training", "score", "n_runs", "choose", "combine"))
+        cells = []
+        for group in [*RARE, "sample"]:
+            values = np.array(way["rates"][level][group]["any"]) * 100
+            spread = f"+-{values.std(ddof=1):4.1f}" if len(values) > 1 else "      "
+            cells.append(f"{group} {values.mean():5.1f}{spread}")
+        print(f"{name:<52} {'  '.join(cells)}")
+
+
 def main() -> None:
     """Make, train, score, compare; print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--page", action="store_true", help="write docs/better.md from the results, and measure nothing"
+    )
+    for name, default in asdict(Sizes()).items():
+        if name != "filters":
+            parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     options = parser.parse_args()
-    sizes = Sizes()
-    options.folder.mkdir(exist_ok=True)
-    make_surveys(options.folder, sizes)
-    train(options.folder, sizes)
+    if options.page:
+        (ROOT / "docs" / "better.md").write_text(page())
+        return
+    if options.folder is None:
+        parser.error("give the folder that surveys and weights go to")
+    sizes = Sizes(**{name: getattr(options, name) for name in asdict(Sizes()) if name != "filters"})
+    measure(options.folder, sizes, options.json)
+
+
+def measure(folder: Path, sizes: Sizes, path: Path | None) -> dict[str, Any]:
+    """All of it; what is in ``folder`` is not done again."""
+    from swimmy_scale.noise import FLOOR
+
+    folder.mkdir(exist_ok=True)
+    make_surveys(folder, sizes)
+    train(folder, sizes)
+    content = {
+        "benchmark": "better",
+        "n_cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "sizes": asdict(sizes),
+        "seeds": [1, sizes.n_seeds],
+        "levels": LEVELS,
+        "floor": FLOOR,
+        **compare(folder, sizes, (FLOOR, FLOOR / 4, FLOOR / 2, FLOOR * 2, FLOOR * 5)),
+        "cost": cost(folder, sizes),
+    }
+    print_ways(content)
+    if path is not None:
+        path.write_text(json.dumps(content) + "\n")
+    return content
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ def test_the_variance_is_the_sum_of_squared_derivatives(magnitude: float) -> Non
 
 @pytest.mark.parametrize("magnitude", [19.0, 21.0])
 def test_the_predicted_noise_is_the_scatter_of_simulated_cutouts(magnitude: float) -> None:
-    n = 2500
+    n = 2000
     image, fwhm = noisy(HSC, magnitude, n), fwhm_of(n, HSC)
     sums = preprocess(image, fwhm, HSC)[:, :, HSC.aperture()].sum(axis=2, dtype=np.float64)
     _, noise = source_and_noise(image[:300], fwhm[:300], HSC)
-    # The standard deviation of 2,500 sums is known to 1.4%.
+    # The standard deviation of 2,000 sums is known to 1.6%.
     np.testing.assert_allclose(noise.mean(axis=0), sums.std(axis=0), rtol=0.05)
 
 
@@ -91,8 +91,8 @@ def test_smoothing_makes_noise_smaller() -> None:
 
 def test_pixel_noise_is_that_of_the_sky() -> None:
     image = noisy(HSC, 20.0, 50)
-    np.testing.assert_allclose(pixel_noise(image, HSC).mean(axis=0), SKY, rtol=0.01)
-    image[:, :, :8, :30] = 50.0  # a neighbour over a seventh of the frame
+    np.testing.assert_allclose(pixel_noise(image, HSC).mean(axis=0), SKY, rtol=0.02)
+    image[:, :, :8, :30] = 50.0  # a neighbour over an eighth of the frame
     np.testing.assert_allclose(pixel_noise(image, HSC).mean(axis=0), SKY, rtol=0.25)
     one = image[3, 2][frame(64)].astype(np.float64)
     expected = SIGMA_PER_MAD * np.median(np.abs(one - np.median(one)))
@@ -101,9 +101,9 @@ def test_pixel_noise_is_that_of_the_sky() -> None:
 
 
 def test_the_frame() -> None:
-    assert (FRAME_SHARE, int(frame(64).sum())) == (8, 64**2 - 48**2)
-    assert int(frame(16).sum()) == 16**2 - 12**2
-    assert not frame(64)[8:56, 8:56].any()
+    assert (FRAME_SHARE, int(frame(64).sum())) == (16, 64**2 - 56**2)
+    assert int(frame(16).sum()) == 16**2 - 14**2
+    assert not frame(64)[4:60, 4:60].any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
