@@ -58,7 +58,7 @@ class Sizes:
 
     n_common: int = 8000
     n_rare: int = 2000
-    n_seeds: int = 20
+    n_seeds: int = 10
     n_batch: int = 10
     n_training: int = 1000
     epochs: int = 12
@@ -275,6 +275,16 @@ def combined(members: Sequence[Scores], rule: str) -> Scores:
     return result
 
 
+def groups_of(n_seeds: int, n: int) -> list[list[int]]:
+    """Groups of ``n`` runs that follow each other in a circle: as many as runs, each run in ``n`` of them; or all runs.
+
+    They overlap, so that their spread is smaller than that of independent groups.
+    """
+    if n >= n_seeds:
+        return [list(range(n))] if n == n_seeds else []
+    return [[(first + k) % n_seeds for k in range(n)] for first in range(n_seeds)]
+
+
 class Comparison:
     """All runs of one way to train, by one kind of score, and what ways to choose and combine make of them.
 
@@ -347,7 +357,7 @@ class Comparison:
                 ("validation loss", "rank"), ("validation loss", "best sets"), ("known classes", "mean"),
             )),
         ]:  # fmt: skip
-            groups = [range(lo, lo + n) for lo in range(0, n_seeds - n + 1, n)]
+            groups = groups_of(n_seeds, n)
             if groups:
                 found = np.stack([self.of_group(group, choose, rule) for group in groups])
                 yield {"n_runs": n, "choose": choose, "combine": rule}, found
