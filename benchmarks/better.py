@@ -396,7 +396,7 @@ def _listed(values: npt.NDArray[np.float64]) -> dict[str, Any]:
     return {
         level: {
             name: {
-                band: [round(float(x), 6) for x in values[:, k, c, b]] for b, band in enumerate(["g", "r", "i", "any"])
+                band: [round(float(x), 4) for x in values[:, k, c, b]] for b, band in enumerate(["g", "r", "i", "any"])
             }
             for c, name in enumerate([*RARE, "sample"])
         }
