@@ -80,8 +80,8 @@ COST = """\
 - Blind training: nothing.
 
 The expected noise of the aperture's sum is small against the sum: the median of the sample (and its 95th percentile) is
-{relative}. So with a floor of 2% the noise score is, for most galaxies, the relative excess of light in the aperture; it
-differs from equation 6 mostly in that it sums before it squares.
+{relative}. So with a floor of 2% the noise score is, for most galaxies, the relative excess of light in the aperture;
+it differs from equation 6 mostly in that it sums before it squares.
 """
 
 SWITCH = """\
