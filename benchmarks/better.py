@@ -388,7 +388,19 @@ def compare(folder: Path, sizes: Sizes, floors: Sequence[float]) -> dict[str, An
     }
     relative = surveys["common"].noise / surveys["common"].source_sum
     noise = dict(zip("gri", np.percentile(relative, [50, 95], axis=0).T.tolist(), strict=True))
-    return {"counts": counts, "ways": ways, "floors": of_floors, "noise_over_source": noise}
+    missed = {name: misses(folder, name, surveys["common"], sizes) for name in TRAININGS}
+    return {"counts": counts, "ways": ways, "floors": of_floors, "noise_over_source": noise, "misses": missed}
+
+
+def misses(folder: Path, training: str, common: Survey, sizes: Sizes) -> dict[str, float]:
+    """How far reconstructions of normal galaxies miss the sum over the aperture: median of |R| / Q, by band."""
+    normal = common.kind == "normal"
+    found = []
+    for seed in range(sizes.n_seeds):
+        run = scored(folder, training, seed, sizes)
+        residual = run["residual-common"][:, int(np.argmin(run["val_loss"]))].astype(np.float64)
+        found.append(np.median(np.abs(residual / (common.source_sum - residual))[normal], axis=0))
+    return dict(zip("gri", np.mean(found, axis=0).tolist(), strict=True))
 
 
 def _listed(values: npt.NDArray[np.float64]) -> dict[str, Any]:
