@@ -127,10 +127,10 @@ def test_the_error_of_a_difference_is_its_scatter(n_runs: int) -> None:
 
 
 def test_settings_of_the_trainings_are_valid() -> None:
-    import better
+    from better_runs import Sizes, settings
 
     for batch, n_runs in ((0, 10), (1, 3)):
-        text = better.settings("", better.Sizes(n_seeds=13), batch)
+        text = settings("", Sizes(n_seeds=13), batch)
         train = parse_job(text, Path("/x/s.yaml"), Settings).train
         assert train is not None
         assert (train.classes, train.n_runs, train.schedule.seed) == ((), n_runs, 1 + 10 * batch)
