@@ -101,10 +101,27 @@ def test_weights_are_judged_by_the_same_score(reference: Path) -> None:
 
 
 def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("score: {kind: noise}\nsample: {colours: []}\n")
+    for n_workers in (0, 2):
+        words = ["--scorer", "numba", "--workers", n_workers, "--settings", settings]
+        model = reference / "models/selected.keras"
+        done = call(
+            "score", reference / "cutouts.zarr", "--model", model, "--output", tmp_path / f"{n_workers}.zarr", *words
+        )
+        assert done.returncode == 3, done.stderr
+    one, other = Scores(tmp_path / "0.zarr"), Scores(tmp_path / "2.zarr")
+    for name in ("score", "residual", "object_id", "in_sample", "quarantine_code"):
+        assert one.read(name).tobytes() == other.read(name).tobytes(), name
+    assert one.attrs == other.attrs
+    assert verify(tmp_path / "2.zarr") == []
+
+
+def test_the_batch_size_changes_no_byte(reference: Path, tmp_path: Path) -> None:
     score = {"kind": "noise", "batch_size": 7}
-    job = write_job(tmp_path / "job.yaml", tmp_path, score=score, **with_weights_of(reference))
-    done = call("run", job, "--output", tmp_path / "run", "--workers", 2)
-    assert done.returncode == 3, done.stderr
+    run_serially(
+        write_job(tmp_path / "job.yaml", tmp_path, score=score, **with_weights_of(reference)), tmp_path / "run"
+    )
     assert_same_results(tmp_path / "run", reference)
     assert verify(tmp_path / "run") == []
 
