@@ -54,6 +54,8 @@ UNMEASURED = {
     "gpu": ("score stage on one H200, objects a second", "50,000"),
     "tasks_many": ("time and memory of 10,000,000 empty partitions, run and not extrapolated", "linear"),
 }
+# Results that are no speeds: `better_page.py` shows them.
+OWN_PAGE = {"better"}
 SERIES = {
     "workers": ("worker processes", "workers.png"),
     "batch": ("objects a model call", "batch.png"),
@@ -63,9 +65,11 @@ SERIES = {
 
 
 def load() -> dict[str, Any]:
-    """All results, by the name of their benchmark."""
+    """All results of speeds, by the name of their benchmark."""
     found = {}
     for path in RESULTS.glob("*.json"):
+        if path.stem in OWN_PAGE:
+            continue
         content = json.loads(path.read_text())
         found[content["benchmark"]] = content
     return found

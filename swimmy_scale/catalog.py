@@ -67,11 +67,18 @@ _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
 )
 
 
-def column_info(name: str) -> ColumnInfo:
-    """Unit, UCD and description of a column of the candidate catalogue, by its name."""
+def column_info(name: str, meta: Mapping[str, Any] | None = None) -> ColumnInfo:
+    """Unit, UCD and description of a column of the candidate catalogue, by its name.
+
+    ``meta`` is the catalogue's: where it has ``score`` (see `swimmy_scale.scores.score_kind`), scores are not
+    equation 6.
+    """
     info, match = next((info, found) for pattern, info in _COLUMN_INFO if (found := re.fullmatch(pattern, name)))
     words = [re.sub(r"(\d)p(\d)", r"\1.\2", word) for word in match.groups()]
-    return ColumnInfo(info.unit, info.ucd, info.description.format(*words))
+    description = info.description.format(*words)
+    if meta and "score" in meta:
+        description = description.replace("(equation 6)", "(residual in units of its expected noise)")
+    return ColumnInfo(info.unit, info.ucd, description)
 
 
 def candidate_columns(
@@ -196,11 +203,11 @@ def write_candidates(
 
 def _fits_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
     ascii_columns = {name: _ascii(values, "backslashreplace") for name, values in columns.items()}
-    table = fits.table_to_hdu(_table(ascii_columns, _safe_names(columns)), character_as_bytes=True)
+    table = fits.table_to_hdu(_table(ascii_columns, meta, _safe_names(columns)), character_as_bytes=True)
     header = table.header
     header["EXTNAME"] = "CANDIDATES"
     for position, name in enumerate(columns, start=1):
-        header.set(f"TCOMM{position}", _ascii_text(column_info(name).description), after=f"TFORM{position}")
+        header.set(f"TCOMM{position}", _ascii_text(column_info(name, meta).description), after=f"TFORM{position}")
     for key, value in _flattened(meta):
         text = _ascii_text(value) if isinstance(value, str) else value
         if _fits_in_a_card(key, text):
@@ -222,7 +229,7 @@ def _fits_in_a_card(key: str, value: Any) -> bool:
 
 
 def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
-    table = _table(columns)
+    table = _table(columns, meta)
     table.meta.update(meta)
     stream = io.StringIO(newline="")
     table.write(stream, format="ascii.ecsv")
@@ -231,14 +238,14 @@ def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
 
 def _votable_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
     ascii_columns = {name: _ascii(values, "strict") for name, values in columns.items()}
-    document = votable.VOTableFile.from_table(_table(ascii_columns, _safe_names(columns)), table_id="candidates")
+    document = votable.VOTableFile.from_table(_table(ascii_columns, meta, _safe_names(columns)), table_id="candidates")
     resource = document.resources[0]
     resource.coordinate_systems.append(votable.CooSys(ID="icrs", system="ICRS"))
     for position, (key, value) in enumerate(_flattened(meta)):
         text = value if isinstance(value, str) else json.dumps(value)
         resource.infos.append(votable.Info(ID=f"meta_{position}", name=key, value=text))
     for field, name in zip(document.get_first_table().fields, columns, strict=True):
-        info = column_info(name)
+        info = column_info(name, meta)
         field.name = name
         field.ucd = info.ucd or None
         field.ref = "icrs" if field.name in ("ra", "dec") else None
@@ -255,7 +262,7 @@ def _parquet_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
     arrays, schema_fields = [], []
     for name, values in columns.items():
         array = pa.array(values.tolist(), type=pa.string()) if values.dtype.kind == "U" else pa.array(values)
-        info = column_info(name)
+        info = column_info(name, meta)
         facts = {key: value for key, value in vars(info).items() if value}
         arrays.append(array)
         schema_fields.append(pa.field(name, array.type, nullable=False, metadata=facts))
@@ -278,11 +285,11 @@ _WRITERS: Mapping[str, Callable[[Columns, dict[str, Any]], bytes]] = {
 # ---------------------------------------------------------------- the parts
 
 
-def _table(columns: Columns, names: Sequence[str] | None = None) -> Table:
+def _table(columns: Columns, meta: Mapping[str, Any], names: Sequence[str] | None = None) -> Table:
     """The columns with their units and descriptions, under other names where a format needs them."""
     table = Table(list(columns.values()), names=names or list(columns), copy=False)
     for name, column in zip(columns, table.itercols(), strict=True):
-        info = column_info(name)
+        info = column_info(name, meta)
         column.unit = info.unit or None
         column.description = info.description
     return table

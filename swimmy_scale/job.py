@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,9 +15,10 @@ from swimmy_scale.cuts import ANY_BAND, LEVELS, level_suffix
 from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Schedule
+from swimmy_scale.noise import FLOOR
 from swimmy_scale.sample import Cuts, check_cuts
 from swimmy_scale.survey import HSC, Survey
-from swimmy_scale.yaml_text import parse, read_text
+from swimmy_scale.yaml_text import absolute_paths, parse, read_text
 
 FORMAT_VERSION = 1
 
@@ -271,10 +272,30 @@ class ScoreSection(Section):
     n_models : int
         Weight sets of ``train`` that score, in one pass over the pixels: the best ones, as ``train.choose`` says, over
         all runs and kept epochs.
+    kind : str
+        ``paper``: equation 6. ``noise``: the residual in units of its expected noise (see `swimmy_scale.noise`).
+    floor : float, optional
+        Of the kind ``noise``: the error of a reconstruction that is not noise, as a fraction of it; by default
+        `swimmy_scale.noise.FLOOR`.
     """
 
     batch_size: int | None = Field(default=None, ge=1)
     n_models: int = Field(default=1, ge=1)
+    kind: Literal["paper", "noise"] = "paper"
+    floor: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _floor_of_noise(self) -> Self:
+        if self.floor is not None and self.kind == "paper":
+            raise ValueError("floor belongs to kind: noise. Set the kind, or leave the floor out")
+        return self
+
+    @property
+    def noise_floor(self) -> float | None:
+        """The floor of the kind ``noise``; None for equation 6."""
+        if self.kind == "paper":
+            return None
+        return FLOOR if self.floor is None else self.floor
 
 
 class SelectSection(Section):
@@ -437,26 +458,6 @@ class Job(Settings):
         return (self.weights[0].network,) if self.weights else (self.train or TrainSection()).networks
 
 
-def _paths[T: Settings](job: T, base: Path) -> T:
-    """The job with every path absolute."""
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, Path):
-            return (base / value.expanduser()).resolve()
-        if isinstance(value, dict):
-            return {key: absolute(item) for key, item in value.items()}
-        if isinstance(value, tuple):
-            return tuple(absolute(item) for item in value)
-        if isinstance(value, BaseModel):
-            return value.model_copy(update={name: absolute(getattr(value, name)) for name in type(value).model_fields})
-        if is_dataclass(value) and not isinstance(value, type):
-            return replace(value, **{item.name: absolute(getattr(value, item.name)) for item in fields(value)})
-        return value
-
-    resolved: T = absolute(job)
-    return resolved
-
-
 def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
     """Validate the text of a job file.
 
@@ -470,7 +471,7 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
     SwimmyError
         For every fault at once, each with its line, key, value and what is allowed.
     """
-    return _paths(parse(text, path, kind, "job"), path.parent.resolve())
+    return absolute_paths(parse(text, path, kind, "job"), path.parent.resolve())
 
 
 def load_job[T: Settings](path: Path, kind: type[T]) -> T:
@@ -484,6 +485,9 @@ def dump_job(job: Settings) -> str:
     if content.get("spectroscopy") is None:
         # So that jobs without it are written as they were before there was such a section.
         content.pop("spectroscopy", None)
+    if job.score.kind == "paper":
+        # As before there was another kind.
+        del content["score"]["kind"], content["score"]["floor"]
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text
 

@@ -36,6 +36,27 @@ SELECTED = ("level", "threshold", "candidate")
 COMBINED = ("combined_score", "combined_residual")
 
 
+def score_kind(noise_floor: float | None) -> dict[str, Any]:
+    """How scores that are not equation 6 are told from those that are, wherever they are described: ``score``."""
+    return {} if noise_floor is None else {"score": {"kind": "noise", "floor": noise_floor}}
+
+
+def noise_floor_of(described: Mapping[str, Any]) -> float | None:
+    """The floor of the noise that scores are in units of, from what `score_kind` said; None for equation 6.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        When it is damaged.
+    """
+    kind = described.get("score")
+    if kind is None:
+        return None
+    if kind["kind"] != "noise":
+        raise ValueError(f"score.kind {kind['kind']!r} is not known")
+    return float(kind["floor"])
+
+
 def scores_layout(
     n_objects: int,
     survey_attrs: Mapping[str, Any],
@@ -50,9 +71,12 @@ def scores_layout(
 
     Parameters
     ----------
+    notes : mapping
+        More attributes of the store; with ``score`` of `score_kind` the scores are not equation 6.
     models : tuple of str
         Names of the models where there are several: ``score`` and ``residual`` then have a dimension ``model``.
     """
+    long_name = "absolute residual in units of its expected noise" if "score" in notes else "anomaly score (equation 6)"
     by_band = ("object", "model", "band") if models else ("object", "band")
     return Layout(
         n_objects=n_objects,
@@ -60,7 +84,7 @@ def scores_layout(
         chunk_objects=chunk_objects,
         sizes={"band": survey.n_bands, **({"model": len(models)} if models else {})},
         variables=(
-            Variable("score", by_band, "float32", {"units": "1", "long_name": "anomaly score (equation 6)"}),
+            Variable("score", by_band, "float32", {"units": "1", "long_name": long_name}),
             Variable(
                 "residual",
                 by_band,
@@ -101,6 +125,8 @@ class Scores:
     kept : dict of str to str
         Columns of the catalogue that travel along, with their types.
     n_objects, n_models : int
+    noise_floor : float or None
+        Floor of the noise that the scores are in units of; None for scores of equation 6.
     score_name, residual_name : str
         The variables (object, band) that selection looks at: the model's own, or those combined of several models,
         which are there once `write_combined` has written them.
@@ -114,6 +140,7 @@ class Scores:
         self.survey = survey_from_attrs(self.attrs, path)
         try:
             self.kept: dict[str, str] = dict(self.attrs["kept_columns"])
+            self.noise_floor = noise_floor_of(self.attrs)
         except (KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: its attributes are damaged ({error}). Score again.") from error
         self.n_objects = n_rows(self.group, "score")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,23 @@ def _repeated(text: str) -> list[tuple[int, str]]:
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value
     return sorted(found)
+
+
+def absolute_paths[T: BaseModel](content: T, base: Path) -> T:
+    """The same content with every path absolute; relative ones are relative to ``base``."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, Path):
+            return (base / value.expanduser()).resolve()
+        if isinstance(value, dict):
+            return {key: absolute(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return tuple(absolute(item) for item in value)
+        if isinstance(value, BaseModel):
+            return value.model_copy(update={name: absolute(getattr(value, name)) for name in type(value).model_fields})
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{item.name: absolute(getattr(value, item.name)) for item in fields(value)})
+        return value
+
+    resolved: T = absolute(content)
+    return resolved

@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "measure"})
+SCRIPTS = sorted(
+    path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "measure", "better_page", "better_runs"}
+)
 
 
 @pytest.fixture(autouse=True)

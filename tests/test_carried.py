@@ -59,6 +59,28 @@ def test_the_copy_knows_whose_scores_are_cut(tmp_path: Path, n_models: int, comb
         carried.check(4, "median")
 
 
+@pytest.mark.parametrize("floor", [None, 0.02, 0.5])
+def test_the_copy_knows_which_score_is_cut(tmp_path: Path, floor: float | None) -> None:
+    change = {} if floor is None else {"score": {"kind": "noise", "floor": floor}}
+    original, copy = summary(tmp_path / "summary.json", **change), tmp_path / "copy.json"
+    keep_carried(original, copy)
+    original.unlink()
+    carried = keep_carried(original, copy)
+    assert carried.noise_floor == floor
+    assert json.loads(copy.read_text()).get("score") == change.get("score")
+    carried.check(1, "mean", floor)
+    cut = "scores of equation 6" if floor is None else f"noise scores with the floor {floor}"
+    with pytest.raises(SwimmyError, match=rf"summary.json: its thresholds cut {cut}, and here .* the floor 0.1. Give"):
+        carried.check(1, "mean", 0.1)
+
+
+@pytest.mark.parametrize("score", [3, {}, {"kind": "noise"}, {"kind": "other", "floor": 1}])
+def test_a_score_that_is_not_understood_is_refused(tmp_path: Path, score: Any) -> None:
+    path = summary(tmp_path / "summary.json", score=score)
+    with pytest.raises(SwimmyError, match=r"summary.json: what its scores are is damaged .*Select that run again"):
+        read_carried(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -211,6 +211,13 @@ def test_descriptions_name_the_level() -> None:
     assert column_info("bands_3p5sigma").description == "Bands that select the object at 3.5sigma, or empty"
 
 
+def test_descriptions_say_which_score_it_is() -> None:
+    assert column_info("score_g", {"survey": "x"}).description == "Anomaly score in g (equation 6)"
+    noise = {"score": {"kind": "noise", "floor": 0.02}}
+    assert column_info("score_g", noise).description == "Anomaly score in g (residual in units of its expected noise)"
+    assert column_info("residual_g", noise) == column_info("residual_g")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_names_and_facts_that_a_format_cannot_spell(tmp_path: Path, name: str) -> None:
     kept = ("g-r color", "2mass", "été", "Score_g", "score_g")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pydantic
 import pytest
+import yaml
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.job import Job, Settings, dump_job, load_job, parse_job, plain
+from swimmy_scale.noise import FLOOR
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = """\
@@ -175,6 +177,8 @@ def test_yaml_reads_bands_and_powers_of_ten_as_people_do() -> None:
         "select: {levels: {a: 0.1, b: 0.012345678901234567}, thresholds_from: other/summary.json, formats: [fits]}\n",
         "storage: {partition_objects: 64, chunk_objects: 32}\nscore: {batch_size: 1}\n",
         "storage: {keep_mantissa_bits: 12}\n",
+        "score: {kind: noise}\n",
+        "score: {kind: noise, floor: 0.05}\n",
     ],
 )
 def test_round_trip(more: str) -> None:
@@ -184,6 +188,36 @@ def test_round_trip(more: str) -> None:
     assert again == job
     assert dump_job(again) == text
     json.dumps([plain(job.survey), plain(job.sample), plain(job.select), plain(job.train)])
+
+
+@pytest.mark.parametrize(
+    ("more", "floor"),
+    [("", None), ("score: {kind: paper}\n", None), ("score: {kind: noise}\n", FLOOR),
+     ("score: {kind: noise, floor: 0.05}\n", 0.05)],
+)  # fmt: skip
+def test_the_kind_of_score(more: str, floor: float | None) -> None:
+    job = parse(GOOD + more)
+    assert job.score.noise_floor == floor
+    written = yaml.safe_load(dump_job(job))["score"]
+    if floor is None:
+        assert written == {"batch_size": None, "n_models": 1}, "as it was written before there was another kind"
+    else:
+        assert written["kind"] == "noise"
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ("{floor: 0.1}", r"score: floor belongs to kind: noise. Set the kind, or leave the floor out"),
+        ("{kind: paper, floor: 0.1}", r"floor belongs to kind: noise"),
+        ("{kind: noise, floor: 0}", r"score.floor: .*greater than 0"),
+        ("{kind: noise, floor: 1.5}", r"score.floor: .*less than or equal to 1"),
+        ("{kind: other}", r"score.kind: .*'paper' or 'noise'"),
+    ],
+)
+def test_faults_of_the_kind_of_score(score: str, message: str) -> None:
+    with pytest.raises(SwimmyError, match=message):
+        parse(GOOD + f"score: {score}\n")
 
 
 def test_round_trip_of_no_limit() -> None:

@@ -99,6 +99,7 @@ class Campaign:
             batch_size=self.settings.score.batch_size,
             scorer=self.scorer,
             limits=self.limits,
+            noise_floor=self.settings.score.noise_floor,
         )
 
     def choice(self) -> Receipt:

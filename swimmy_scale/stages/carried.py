@@ -11,6 +11,7 @@ from typing import Any
 from swimmy_scale import receipts as commit
 from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.scores import noise_floor_of, score_kind
 
 SUMMARY_VERSION = 1
 FORMAT_VERSION = 1
@@ -31,21 +32,30 @@ class Carried:
         Whose scores they cut.
     combine : str or None
         How scores of several models became the one that they cut; None for one model.
+    noise_floor : float or None
+        Floor of the noise that these scores are in units of; None for scores of equation 6.
     """
 
     thresholds_from: str
     summary: Mapping[str, Any]
     n_models: int = 1
     combine: str | None = None
+    noise_floor: float | None = None
 
-    def check(self, n_models: int, combine: Rule) -> None:
+    def check(self, n_models: int, combine: Rule, noise_floor: float | None = None) -> None:
         """See that they cut scores that are made like those at hand.
 
         Raises
         ------
         SwimmyError
-            When they are of another number of models, or combined by another rule.
+            When they are of another kind of score or number of models, or combined by another rule.
         """
+        if noise_floor != self.noise_floor:
+            raise SwimmyError(
+                f"{self.thresholds_from}: its thresholds cut {_kind(self.noise_floor)}, and here they would cut "
+                f"{_kind(noise_floor)}. Give the summary.json of a run with the same score.kind and score.floor, or "
+                "leave thresholds_from out."
+            )
         here = n_models, combine if n_models > 1 else None
         if here != (self.n_models, self.combine):
             raise SwimmyError(
@@ -55,17 +65,24 @@ class Carried:
             )
 
     @property
-    def _ensemble(self) -> dict[str, Any]:
-        return {"n_models": self.n_models, "combine": self.combine} if self.n_models > 1 else {}
+    def _made_of(self) -> dict[str, Any]:
+        ensemble = {"n_models": self.n_models, "combine": self.combine} if self.n_models > 1 else {}
+        return ensemble | score_kind(self.noise_floor)
 
 
 def _described(n_models: int, combine: str | None) -> str:
     return f"the {combine} of {n_models} models" if n_models > 1 else "scores of one model"
 
 
+def _kind(noise_floor: float | None) -> str:
+    return "scores of equation 6" if noise_floor is None else f"noise scores with the floor {noise_floor:g}"
+
+
 def _carried(thresholds_from: str, content: Mapping[str, Any]) -> Carried:
     thresholds = {"thresholds": content.get("thresholds")}
-    return Carried(thresholds_from, thresholds, content.get("n_models", 1), content.get("combine"))
+    return Carried(
+        thresholds_from, thresholds, content.get("n_models", 1), content.get("combine"), noise_floor_of(content)
+    )
 
 
 def read_carried(path: Path) -> Carried:
@@ -82,7 +99,10 @@ def read_carried(path: Path) -> Carried:
         raise SwimmyError(f"{path}: not a readable summary ({error}). Give another run's summary.json.") from error
     if not isinstance(content, dict) or content.get("format_version") != SUMMARY_VERSION:
         raise SwimmyError(f"{path}: not a summary.json of format_version {SUMMARY_VERSION}. Select that run again.")
-    return _carried(str(path), content)
+    try:
+        return _carried(str(path), content)
+    except (KeyError, ValueError, TypeError) as error:
+        raise SwimmyError(f"{path}: what its scores are is damaged ({error}). Select that run again.") from error
 
 
 def keep_carried(original: Path, copy: Path) -> Carried:
@@ -103,7 +123,7 @@ def keep_carried(original: Path, copy: Path) -> Carried:
     content = {
         "format_version": FORMAT_VERSION,
         "thresholds_from": carried.thresholds_from,
-        **carried._ensemble,
+        **carried._made_of,
         **carried.summary,
     }
     commit.write_json(copy, commit.with_checksum(content))

@@ -19,12 +19,13 @@ from swimmy_scale.memory import MemoryLimits, models_at_once
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.sample import Cuts
+from swimmy_scale.scores import score_kind
 from swimmy_scale.site import ScorerName
 from swimmy_scale.stages.choice import Choice, kept_weight_sets, run_folder
 from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.stages.inputs import SampleRule, store_digest
 from swimmy_scale.stages.score import check_model
-from swimmy_scale.stages.scoring import Model, Scoring, computed_by, scored_blocks
+from swimmy_scale.stages.scoring import Model, Scoring, computed_by, noise_identity, scored_blocks
 from swimmy_scale.survey import BoolArray, FloatArray
 from swimmy_scale.weight_sets import Judgement, WeightSet, by_known_classes, by_validation_loss, judge
 
@@ -198,7 +199,7 @@ class EvaluateStage:
         See `Judged`.
     n_models : int
         Weight sets that score.
-    n_threads, batch_size, scorer
+    n_threads, batch_size, scorer, noise_floor
         See `Scoring`.
     """
 
@@ -220,6 +221,7 @@ class EvaluateStage:
     batch_size: int | None
     scorer: ScorerName = "keras"
     limits: MemoryLimits | None = None
+    noise_floor: float | None = None
 
     perform: Callable[[EvaluateTask], Receipt] = evaluate_run
     probe: Callable[[Any, int, int], None] | None = None
@@ -244,6 +246,7 @@ class EvaluateStage:
             self.threshold_objects,
             self.seed,
             *([] if self.scorer == "keras" else [self.scorer]),
+            *noise_identity(self.noise_floor),
         ]
 
     @property
@@ -339,7 +342,8 @@ class EvaluateStage:
         n_passes = -(-len(models) // self._models_at_once(network, n_objects))
         size = -(-len(models) // n_passes)
         groups = [tuple(models[lo : lo + size]) for lo in range(0, len(models), size)]
-        return tuple(Scoring(group, network, self.batch_size, self.n_threads, self.scorer) for group in groups)
+        how = (network, self.batch_size, self.n_threads, self.scorer, self.noise_floor)
+        return tuple(Scoring(group, *how) for group in groups)
 
     def finish(self, receipts: Iterable[Receipt]) -> Receipt:
         """Choose the weights that score; write ``selected.keras``, the manifest and ``weight_sets.ecsv``.
@@ -378,5 +382,6 @@ class EvaluateStage:
             "fraction": self.fraction,
             "bands": list(judgements[0].thresholds),
             "threshold_objects": self.threshold_objects,
+            **score_kind(self.noise_floor),
             "n_threshold_objects": max(item.n_threshold_objects for item in judgements),
         }

@@ -19,6 +19,7 @@ from swimmy_scale.job import Job, dump_job, parse_job
 from swimmy_scale.memory import KERAS_BYTES, MemoryLimits, check_ingest, check_score
 from swimmy_scale.network import Network
 from swimmy_scale.receipts import FINISHED, Ledger, Parts
+from swimmy_scale.scores import score_kind
 from swimmy_scale.site import ScorerName
 from swimmy_scale.stages.campaign import Campaign
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
@@ -126,7 +127,8 @@ class Run:
             network = network_for(self.cutouts, self.job.weights[0].network)
         else:
             models, network = self._campaign.chosen()
-        return Scoring(models, network, self.job.score.batch_size, self.n_threads, self.scorer)
+        section = self.job.score
+        return Scoring(models, network, section.batch_size, self.n_threads, self.scorer, section.noise_floor)
 
     def _score(self) -> ScoreStage:
         return ScoreStage(
@@ -251,6 +253,7 @@ def write_provenance(run: Run) -> None:
         "job_sha256": commit.digest_json(dump_job(run.job)),
         "model_sha256": run.scoring.sha256,
         "scorer": run.scorer,
+        **score_kind(run.job.score.noise_floor),
         "stages": digests,
     }
     identity = commit.digest_json(content)
@@ -313,7 +316,7 @@ def freeze_inputs(run: Run) -> None:
     job = run.job
     if job.select.thresholds_from is not None:
         carried = keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
-        carried.check(job.n_models, job.select.combine)
+        carried.check(job.n_models, job.select.combine, job.score.noise_floor)
 
 
 def check_memory(run: Run) -> None:

@@ -17,7 +17,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import Ledger, Parts, Receipt
 from swimmy_scale.sample import CutCount, Cuts, merge_counts
-from swimmy_scale.scores import FORMAT_VERSION, scores_layout
+from swimmy_scale.scores import FORMAT_VERSION, score_kind, scores_layout
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task, Tasks, log
 from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
@@ -165,6 +165,7 @@ class ScoreStage:
             {
                 "model_sha256": self.scoring.sha256,
                 "scorer": self.scoring.scorer,
+                **score_kind(self.scoring.noise_floor),
                 "simulated": bool(store.attrs.get("simulated", False)),
             },
             # Numbers, in the order of model_sha256: digests change when a training is repeated on another machine.

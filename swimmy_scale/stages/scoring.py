@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from swimmy_scale.cutouts import Cutouts, decode_in_own_threads
 from swimmy_scale.network import BATCH_OBJECTS, Network
+from swimmy_scale.noise import NOISE_VERSION, noise_score, source_and_noise
 from swimmy_scale.site import ScorerName
 from swimmy_scale.survey import FloatArray, Survey
 
@@ -57,6 +58,9 @@ class Scoring:
         Threads of each worker; they change the speed only.
     scorer : str
         ``keras``, or ``numba`` for CPUs without TensorFlow; their scores differ in the last digits.
+    noise_floor : float, optional
+        Where given, the score is the residual in units of its expected noise with this floor (see
+        `swimmy_scale.noise`), in place of equation 6.
     """
 
     models: tuple[Model, ...]
@@ -64,6 +68,7 @@ class Scoring:
     batch_size: int | None
     n_threads: int
     scorer: ScorerName = "keras"
+    noise_floor: float | None = None
 
     @property
     def sha256(self) -> str | list[str]:
@@ -73,7 +78,13 @@ class Scoring:
     @property
     def identity(self) -> list[Any]:
         """What the scores depend on."""
-        return [self.sha256, asdict(self.network), *([] if self.scorer == "keras" else [self.scorer])]
+        scorer = [] if self.scorer == "keras" else [self.scorer]
+        return [self.sha256, asdict(self.network), *scorer, *noise_identity(self.noise_floor)]
+
+
+def noise_identity(floor: float | None) -> list[Any]:
+    """What the kind of score adds to an identity: nothing for equation 6."""
+    return [] if floor is None else ["noise", NOISE_VERSION, floor]
 
 
 class CountsScorer(Protocol):
@@ -177,16 +188,21 @@ def scored_blocks(
     if pack:
         blocks = _packed(blocks, batch_size)
     places: deque[npt.NDArray[np.int64]] = deque()
+    noises: deque[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = deque()
 
     def pixels() -> Iterator[Block]:
         for rows, image, fwhm in blocks:
             places.append(rows)
+            if scoring.noise_floor is not None:
+                noises.append(source_and_noise(image, fwhm, store.survey))
             yield image, fwhm
 
     in_order = (
         scorer.score_blocks if isinstance(scorer, BlocksScorer) else functools.partial(starmap, scorer.score_counts)
     )
     for score, residual in in_order(pixels()):
+        if scoring.noise_floor is not None:
+            score = noise_score(residual, *noises.popleft(), scoring.noise_floor)
         yield places.popleft(), score, residual
 
 

@@ -31,7 +31,7 @@ from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.quarantine import Code
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.scores import Scores, write_selection
+from swimmy_scale.scores import Scores, score_kind, write_selection
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Poll, Task
@@ -205,8 +205,9 @@ def select(
             "quarantine.csv says why."
         )
     ensemble = {"n_models": scores.n_models, "combine": combine} if scores.n_models > 1 else {}
+    kind = score_kind(scores.noise_floor)
     if carried is not None:
-        carried.check(scores.n_models, combine)
+        carried.check(scores.n_models, combine, scores.noise_floor)
     combined_files = combine_scores(path, combine, rows.add)
     if carried is None:
         threshold = sample_thresholds(scores, list(levels.values()))
@@ -224,6 +225,7 @@ def select(
         "survey": scores.survey.name,
         "model_sha256": scores.attrs.get("model_sha256"),
         **ensemble,
+        **kind,
         "given": scores.n_objects,
         "scored": scores.n_objects - quarantined.total(),
         "quarantined": quarantined.total(),
@@ -235,7 +237,7 @@ def select(
         "selected": _selected(scores, names, threshold),
         **(details or {}),
     }
-    meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, "thresholds")}
+    meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, *kind, "thresholds")}
     # The catalogue calls them score and residual, whatever they are made of.
     meta |= describe(combine, scores.n_models) if ensemble else {}
     written = write_candidates(candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))

@@ -145,7 +145,7 @@ def recorded_scoring(
             f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
             "Repeat --model for each, or correct the settings."
         )
-    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads)
+    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, noise_floor=settings.score.noise_floor)
 
 
 def score(

@@ -11,7 +11,7 @@ from swimmy_scale.catalog import Columns, write_candidates
 from swimmy_scale.cuts import thresholds_to_json
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.marks import MARKS, Mark, parse_marks
-from swimmy_scale.scores import SELECTED, Scores
+from swimmy_scale.scores import SELECTED, Scores, score_kind
 from swimmy_scale.stages.engine import Counter
 from swimmy_scale.stages.select import candidate_rows
 
@@ -78,6 +78,7 @@ def write_vetted(
     meta = {
         "survey": scores.survey.name,
         "simulated": bool(scores.attrs.get("simulated", False)),
+        **score_kind(scores.noise_floor),
         "marks": counts,
         "thresholds": thresholds_to_json(scores.read("threshold"), scores.survey.bands, levels),
     }

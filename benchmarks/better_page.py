@@ -1,0 +1,331 @@
+"""``docs/better.md`` from ``benchmarks/results/better.json`` alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "better.json"
+
+CLASSES = {"quasar": "quasars", "xelg": "XELGs", "type1_agn": "type-I AGN"}
+CONTROL = {"type2_agn": "type-II AGN", "sample": "sample"}
+# Ways that the page shows, as (score, choose, combine); for one run, a best weight set is one of its epochs.
+SHOWN = (
+    ("paper", "known classes", "best"),
+    ("paper", "validation loss", "best"),
+    ("paper", "validation loss", "mean"),
+    ("paper", "validation loss", "rank"),
+    ("noise", "known classes", "best"),
+    ("noise", "validation loss", "best"),
+    ("noise", "validation loss", "mean"),
+    ("noise", "validation loss", "rank"),
+)
+ENOUGH = 2.0
+"""A difference of so many errors counts."""
+
+HEAD = """\
+# Better than the paper's way?
+
+Made by `make better` (`benchmarks/better.py`) from `benchmarks/results/better.json`; do not edit it by hand.
+
+**SIMULATED DATA.** Nothing here was observed. The numbers compare ways to train, to score and to choose on objects that
+`swimmy-scale simulate` draws, by networks that are trained on few of them. They say which way is worth a try on real
+data, not how much of the sky's quasars it finds.
+
+The paper's way stays the default. All others are options of a job.
+"""
+
+WAYS = """\
+## The ways
+
+- **Training**: *clean*, as in the paper, on the class `training`: no known quasar, emission-line galaxy or active
+  nucleus. *Blind*: on the whole sample, whatever is in it (`train: {classes: []}`), which the paper names as future
+  work ("completely blind").
+- **Score**: *paper*, equation 6. *Noise*, the residual in units of its expected noise (`score: {kind: noise}`, below).
+- **Choice**: by the *known classes*, as in the paper: the weight set that selects most of the quasars and XELGs of the
+  choosing half. By the *validation loss*, without labels.
+- **Combination**: the *best* weight set of all runs; or the *mean* score or the mean *rank* of one weight set of each
+  run, as `select.combine` makes them of `score.n_models`.
+"""
+
+HOW = """\
+## How it was measured
+
+- A survey of {n_common:,} objects with the paper's shares of classes (`simulate --like paper`) trains, and its sample
+  of {n_sample:,} sets the thresholds: the top 5% in each band, and a positive residual, as `select` cuts.
+- A second survey of {n_rare:,} objects is of rare classes alone, drawn by the same laws, since the sample of the first
+  one has {n_quasars} quasars. Half of it lets known classes choose; all rates are of the other half: {tested}.
+- {n_seeds} training runs of each way to train, with seeds of their own: {n_training:,} galaxies, drawn anew for each,
+  of which one in five validates, {epochs} epochs, batches of {batch_size}, the paper's network. The last {n_kept}
+  epochs are kept.
+- A number is a mean over runs ± their standard deviation, in percent that is selected in any of g, r and i. With
+  several runs it is over groups that overlap, so the spread is smaller than that of independent groups; errors of
+  differences allow for it. Differences are between the same runs.
+- {machine}; {versions}.
+"""
+
+COST = """\
+## What it costs
+
+- The noise score: {extra:.2f} ms an object and core for the expected noise, beside {score:.2f} ms for preprocessing and
+  one model by the numba scorer ({more:.0f}% more). It does not grow with the number of models.
+- Several models: as many trainings, and a scoring that [performance](performance.md) compares with that of one.
+- Blind training: nothing.
+
+The expected noise of the aperture's sum is small against the sum: the median of the sample (and its 95th percentile) is
+{relative}. So with a floor of 2% the noise score is, for most galaxies, the relative excess of light in the aperture;
+it differs from equation 6 mostly in that it sums before it squares.
+"""
+
+SWITCH = """\
+## How to switch it on
+
+In a job, or in the settings of a single stage; each is independent of the others:
+
+```yaml
+train:
+  classes: []            # blind: the whole sample trains
+  n_runs: 5
+score:
+  kind: noise            # default: paper
+  n_models: 5            # several weight sets, in one pass over the pixels
+select:
+  combine: mean          # or median, rank
+```
+
+`score.floor` is the floor of the noise score, 0.02 by default. A run with `kind: noise` says so in the attributes of
+`scores.zarr`, in `summary.json`, `provenance.json` and in the header of the candidate files. Thresholds of one kind, or
+of one floor, are refused for scores of another.
+
+## The noise score
+
+In each band, with the sums over the central aperture,
+
+    score = |sum(source - reconstruction)| / sqrt(V + (floor * sum(reconstruction))^2)
+
+V is the variance that the noise of the pixels gives to the sum of the source. The noise of a pixel is 1.4826 times the
+median absolute deviation of the cutout's outer frame (4 of 64 pixels wide). It is carried through the PSF match, where
+the variance of a linear kernel is the sum of its squared weights, and through the stretch by its derivative, the other
+bands included (`swimmy_scale/noise.py` has the formula). A test compares it with the scatter of simulated cutouts: they
+agree within 5%.
+
+The floor is needed. The network does not reproduce a galaxy to better than some percent, however bright it is; without
+a floor the brightest galaxies would be the most anomalous. The residual must be positive to select, as before.
+"""
+
+LIMITS = """\
+## Limits
+
+- Simulated galaxies, few for training, and few runs. Nothing here was tried on observed cutouts.
+- The rates of all ways are of the same objects, so their counting errors (about 3 percentage points at 50%) are shared:
+  differences are known better than rates.
+- The noise of a cutout's own outer pixels has no photon noise of the galaxy in it, and for galaxies that fill the
+  cutout it is too large. Pixels of real coadds are correlated by resampling; the noise score takes them as independent,
+  so V is then too small by a factor that is about the same for all objects.
+- Known classes choose here by hundreds of objects. The paper has 23 quasars; its choice is noisier.
+- One floor was chosen before any result was known. The table of floors shows what others do; to choose the best of it
+  would be to choose by the test.
+"""
+
+
+def load() -> dict[str, Any]:
+    """The result."""
+    content: dict[str, Any] = json.loads(RESULT.read_text())
+    return content
+
+
+def find(content: Mapping[str, Any], training: str, score: str, n_runs: int, choose: str, combine: str) -> Any:
+    """One way of the result, or None."""
+    wanted = {"training": training, "score": score, "n_runs": n_runs, "choose": choose, "combine": combine}
+    return next((way for way in content["ways"] if all(way[key] == value for key, value in wanted.items())), None)
+
+
+def values_of(way: Mapping[str, Any], level: str, group: str, band: str = "any") -> npt.NDArray[np.float64]:
+    """Percent of a group, one number a group of runs."""
+    return 100.0 * np.asarray(way["rates"][level][group][band])
+
+
+def spread(values: npt.NDArray[np.float64]) -> str:
+    """Mean and standard deviation over the groups of runs."""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+
+
+def difference(
+    values: npt.NDArray[np.float64], others: npt.NDArray[np.float64], n_runs: int, n_seeds: int
+) -> tuple[float, float]:
+    """Mean of the differences between two ways on the same runs, and its error; NaN where there is one group.
+
+    Groups of several runs overlap: n of N runs each. Of a mean over the runs of a group the variance among groups is
+    that of independent ones times (1 - n / N) N / (N - 1); there are N / n independent ones.
+    """
+    moved = values - others
+    if len(moved) == 1:
+        return float(moved[0]), math.nan
+    shrunk = 1.0 if n_runs == 1 else (1.0 - n_runs / n_seeds) * n_seeds / (n_seeds - 1.0)
+    return float(moved.mean()), float(moved.std(ddof=1) / math.sqrt(shrunk * n_seeds / n_runs))
+
+
+def name_of(way: Mapping[str, Any]) -> str:
+    """A way in words."""
+    if way["n_runs"] == 1:
+        how = f"1 run, its epoch by {way['choose']}"
+    elif way["combine"] == "best":
+        how = f"best of {way['n_runs']} runs by {way['choose']}"
+    else:
+        how = f"{way['combine']} of {way['n_runs']} runs"
+    return f"{way['training']}, {way['score']}, {how}"
+
+
+def shown(content: Mapping[str, Any], n_runs: Sequence[int]) -> list[Any]:
+    """The ways that the page shows, in its order."""
+    found = [
+        find(content, training, score, n, choose, combine)
+        for n in n_runs
+        for training in ("clean", "blind")
+        for score, choose, combine in SHOWN
+    ]
+    return [way for way in found if way is not None]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def rates_table(content: Mapping[str, Any], level: str, n_runs: Sequence[int]) -> list[str]:
+    """Rates in any band, one way a row."""
+    groups = {**CLASSES, **CONTROL}
+    rows = [
+        [name_of(way), *(spread(values_of(way, level, group)) for group in groups)] for way in shown(content, n_runs)
+    ]
+    return table(["training, score, weights", *groups.values()], rows)
+
+
+def differences(
+    content: Mapping[str, Any], level: str, n_runs: int
+) -> list[tuple[Any, dict[str, tuple[float, float]]]]:
+    """Every way against the paper's with as many runs: by class, percentage points and their error."""
+    base = find(content, "clean", "paper", n_runs, "known classes", "best")
+    n_seeds = content["sizes"]["n_seeds"]
+    found = []
+    for way in shown(content, [n_runs]):
+        if way is not base:
+            by_class = {
+                group: difference(values_of(way, level, group), values_of(base, level, group), n_runs, n_seeds)
+                for group in [*CLASSES, "sample"]
+            }
+            found.append((way, by_class))
+    return found
+
+
+def differences_table(content: Mapping[str, Any], level: str, n_runs: int) -> list[str]:
+    """`differences` as a table; in bold what is `ENOUGH` errors away from 0."""
+
+    def cell(value: float, error: float) -> str:
+        if math.isnan(error):
+            return f"{value:+.1f}"
+        text = f"{value:+.1f} ± {error:.1f}"
+        return f"**{text}**" if abs(value) > ENOUGH * error and value != 0.0 else text
+
+    rows = [
+        [name_of(way), *(cell(*pair) for pair in found.values())] for way, found in differences(content, level, n_runs)
+    ]
+    return table(["against the paper's way", *CLASSES.values(), "sample"], rows)
+
+
+def bands_table(content: Mapping[str, Any], level: str, n_runs: int) -> list[str]:
+    """Rates by band of the ways that need no labels to choose, clean training."""
+    rows = []
+    for way in shown(content, [n_runs]):
+        if way["training"] == "clean" and way["choose"] == "validation loss" and way["combine"] in ("best", "mean"):
+            cells = [spread(values_of(way, level, group, band)) for group in CLASSES for band in ("g", "r", "i")]
+            rows.append([name_of(way), *cells])
+    header = [f"{words} {band}" for words in CLASSES.values() for band in ("g", "r", "i")]
+    return table(["training, score, weights", *header], rows)
+
+
+def floors_table(content: Mapping[str, Any], level: str) -> list[str]:
+    """Rates of single runs by floor."""
+    rows = [
+        [
+            line["training"],
+            f"{line['floor']:g}",
+            *(spread(values_of(line, level, group)) for group in [*CLASSES, "sample"]),
+        ]
+        for line in sorted(content["floors"], key=lambda line: (line["training"] != "clean", line["floor"]))
+    ]
+    return table(["training", "floor", *CLASSES.values(), "sample"], rows)
+
+
+def verdicts(content: Mapping[str, Any], level: str, n_runs: int) -> list[str]:
+    """What wins and what does not, in sentences that the numbers make."""
+    lines = []
+    for group, words in CLASSES.items():
+        ways = [(way, found[group]) for way, found in differences(content, level, n_runs)]
+        better = [(way, pair) for way, pair in ways if pair[0] > ENOUGH * pair[1]]
+        worse = [pair for _, pair in ways if pair[0] < -ENOUGH * pair[1]]
+        base = spread(values_of(find(content, "clean", "paper", n_runs, "known classes", "best"), level, group))
+        text = f"- **{words}**: the paper's way selects {base}%. Of {len(ways)} other ways {len(better)} select more, "
+        text += f"{len(worse)} fewer, by more than {ENOUGH:g} errors."
+        if better:
+            way, (value, error) = max(better, key=lambda item: item[1][0])
+            text += f" Most: {name_of(way)}, {value:+.1f} ± {error:.1f} points."
+        lines.append(text)
+    return [*lines, ""]
+
+
+def how(content: Mapping[str, Any]) -> list[str]:
+    """What was measured, in words."""
+    sizes, counts, packages = content["sizes"], content["counts"], content["packages"]
+    tested = {**CLASSES, "type2_agn": "type-II AGN"}
+    facts = {
+        **sizes,
+        "n_sample": counts["sample"],
+        "n_quasars": counts["in_common"]["quasar"],
+        "tested": ", ".join(f"{counts['tests'][group]} {words}" for group, words in tested.items()),
+        "n_kept": sizes["epochs"] - sizes["keep_from_epoch"] + 1,
+        "machine": f"{content['n_cores']} cores of {content['processor']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
+    }
+    return [HOW.format(**facts)]
+
+
+def costs(content: Mapping[str, Any]) -> list[str]:
+    """What the ways cost."""
+    cost, noise = content["cost"], content["noise_over_source"]
+    score, extra = (1000.0 * cost[f"{name}_seconds"] for name in ("score", "noise"))
+    relative = ", ".join(f"{band} {100 * noise[band][0]:.2f}% ({100 * noise[band][1]:.2f}%)" for band in noise)
+    return [COST.format(score=score, extra=extra, more=100.0 * extra / score, relative=relative)]
+
+
+def page(content: Mapping[str, Any] | None = None) -> str:
+    """The page."""
+    content = load() if content is None else content
+    several = [n for n in (5, 10) if any(way["n_runs"] == n for way in content["ways"])]
+    most = several[0] if several else 1
+    first, second = list(content["levels"])[:2]
+    lines = [HEAD, f"## What wins at {first} a band", ""]
+    lines += [
+        f"With {most} runs each, against the best of {most} runs by known classes, clean training and equation 6:",
+        "",
+    ]
+    lines += [*verdicts(content, first, most), WAYS, *how(content), f"## Completeness at {first} a band", ""]
+    lines += [*rates_table(content, first, [1, *several])]
+    lines += ["### Against the paper's way, with as many runs", "", "Percentage points; bold: more than 2 errors.", ""]
+    for n in [1, *several[:1]]:
+        lines += differences_table(content, first, n)
+    lines += ["### By band", "", *bands_table(content, first, most)]
+    lines += [f"## Completeness at {second} a band", "", *rates_table(content, second, [most])]
+    lines += ["## Other floors", "", f"One run, its epoch by the validation loss, {first} a band:", ""]
+    lines += [*floors_table(content, first), *costs(content), SWITCH, LIMITS]
+    return "\n".join(lines).rstrip("\n") + "\n"
