@@ -270,7 +270,7 @@ def _draw_line_widths(
         "ew_ha_nii": np.where(oxygen_leads, second, lead),
     }
     widths = {name: np.where(extreme, strong[name], widths[name]) for name in widths}
-    ionised = {"ew_oii": 0.0, "ew_hb_oiii": active, "ew_ha_nii": 0.6 * active}
+    ionised = {"ew_oii": np.zeros(n), "ew_hb_oiii": active, "ew_ha_nii": 0.6 * active}
     nuclear = widths if population.fibre_arcsec is None else ionised
     return widths, {name: np.where(narrow, np.minimum(nuclear[name], widths[name]), 0.0) for name in widths}
 

@@ -1,4 +1,4 @@
-"""Galaxies of a redshift survey: magnitudes and redshifts of a luminosity function, and how bright nuclei are beside them.
+"""Magnitudes and redshifts of a redshift survey's galaxies, by a luminosity function, and the light of some nuclei.
 
 Distances are those of the paper's cosmology (section 1: flat, H0 = 70 km/s/Mpc, Omega_m = 0.27).
 """
@@ -98,8 +98,8 @@ def luminosity(magnitude: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray
 def draw_type1_share(rng: np.random.Generator, magnitude: DoubleArray, redshift: DoubleArray) -> DoubleArray:
     """Share of a type-I nucleus in an object's continuum: as many nuclei per decade of luminosity.
 
-    The faintest has the least broad Halpha that is known, 1e40 erg/s = lambda L_lambda x 195 / 6563; the brightest gives
-    half of the light.
+    The faintest has the least broad Halpha that is known, 1e40 erg/s = lambda L_lambda x 195 / 6563; the brightest
+    gives half of the light.
 
     Returns
     -------
@@ -110,13 +110,16 @@ def draw_type1_share(rng: np.random.Generator, magnitude: DoubleArray, redshift:
     return np.asarray(least * (HOST_DOMINATED / least) ** rng.uniform(size=len(magnitude)), np.float64)
 
 
-def share_within(radius_arcsec: float, disk_re: DoubleArray, bulge_re: DoubleArray, bulge: DoubleArray) -> DoubleArray:
+def share_within(
+    radius_arcsec: float, disk_re: DoubleArray, bulge_re: DoubleArray, bulge_share: DoubleArray
+) -> DoubleArray:
     """Share of the stars' light within a circle, with profiles taken as circular; float64, shape of ``disk_re``.
 
-    An exponential disk has 1 - (1 + x) exp(-x) within x = 1.678 R / r_e. Of a de Vaucouleurs bulge of b = 7.669 it is
-    the incomplete gamma function P(8, b (R / r_e)^(1/4)).
+    ``disk_re`` and ``bulge_re`` are half-light radii in arcsec. An exponential disk has 1 - (1 + x) exp(-x) within
+    x = 1.678 R / r_e. Of a de Vaucouleurs bulge of b = 7.669 it is the incomplete gamma function
+    P(8, b (R / r_e)^(1/4)).
     """
     x = 1.6783469900166605 * radius_arcsec / disk_re
     disk = 1.0 - (1.0 + x) * np.exp(-x)
     inner = gammainc(8.0, 7.669 * (radius_arcsec / bulge_re) ** 0.25)
-    return np.asarray((1.0 - bulge) * disk + bulge * inner, np.float64)
+    return np.asarray((1.0 - bulge_share) * disk + bulge_share * inner, np.float64)

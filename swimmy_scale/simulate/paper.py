@@ -25,14 +25,14 @@ N_MILLIQUAS_QUASAR, N_MILLIQUAS_TYPE1, N_MILLIQUAS_TYPE2 = 23, 286, 580
 BRIGHT_MAG = 14.0
 # Appendix 3: SDSS's main sample has r < 17.8. In the i band, with the simulated galaxies' mean r - i of 0.4.
 MAIN_SAMPLE_MAG = 17.4
-# Section 2.2: the others have redshifts of SDSS and of GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al. 2018).
-# In the i band, again with r - i of 0.4.
+# Section 2.2: the others have redshifts of SDSS and of GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al.
+# 2018). In the i band, again with r - i of 0.4.
 FAINT_MAG = 19.4
 # Not in the text: the luminosity function of SDSS's main sample in r (Blanton et al. 2003: M* - 5 log h = -20.44, slope
 # -1.05), with h = 0.7 (section 1).
 MAIN_SAMPLE_LAW = LuminosityFunction(-20.44 + 5.0 * math.log10(0.7), -1.05, mean_colour=0.4)
-# Section 4.2: active nuclei have EW_r < 20 Angstrom, as observed; [OIII] is in r at z > 0.1. The weakest are weaker by the
-# same factor as in the demonstration.
+# Section 4.2: active nuclei have EW_r < 20 Angstrom, as observed; [OIII] is in r at z > 0.1. The weakest are weaker by
+# the same factor as in the demonstration.
 TYPE2_WIDTH = (5.0, 20.0 / 1.2)
 # Section 4.3: SDSS's fibres of 3 arcsec.
 FIBRE_ARCSEC = 3.0
