@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from survey_runs import NETWORK, run_serially
 
 from swimmy_scale import paper_numbers as paper
+from swimmy_scale.characterise import fidelity_causes as causes
 from swimmy_scale.characterise.fidelity import claims, found_numbers, page
 from swimmy_scale.characterise.registry import FIGURES, Options, draw_figures, write_tables
 from swimmy_scale.characterise.run_data import MissingError, RunData
@@ -149,6 +150,31 @@ def test_correlations_and_losses(data: RunData, folder: Path) -> None:
     assert (ours.low, ours.high) == (min(loss), max(loss))
 
 
+def test_what_the_run_shows_of_causes_is_what_independent_counting_gives(folder: Path, data: RunData) -> None:
+    with xarray.open_zarr(folder / "scores.zarr") as opened:
+        stored = opened.load()
+    inside, score = stored.in_sample.values, stored.score.sel(band=BANDS).values
+    flags = stored.candidate.sel(level="2sigma", band=BANDS).values
+    with xarray.open_zarr(folder / "cutouts.zarr") as opened:
+        mag = opened.mag.sel(band=BANDS).values
+    for k, row in enumerate(causes.reconstruction_rows(data)):
+        median = float(np.median(score[inside, k]))
+        assert float(row[1]) == pytest.approx(median, rel=0.06)
+        assert float(row[2].rstrip("%")) == pytest.approx(100 * np.sqrt(median / 32), rel=0.06)
+        limit = float(stored.threshold.sel(level="2sigma", band=BANDS[k]))
+        assert float(row[3]) == pytest.approx(limit, rel=0.06)
+    end = causes.training_end(data)
+    assert end is not None
+    assert end == pytest.approx(17.4, abs=0.1)
+    faint = inside & (mag[:, 2] > end + 1)
+    *_, last = causes.magnitude_rows(data)
+    assert last[1] == f"{faint.sum():,}"
+    assert last[-1] == f"{100 * flags[faint].any(axis=1).mean():.1f}%"
+    bright = inside & (mag[:, 2] <= end)
+    rho = scipy.stats.spearmanr(score[bright, 1], mag[bright, 1]).statistic
+    assert float(causes.correlation_rows(data)[1][2]) == pytest.approx(rho, abs=6e-4)
+
+
 def test_command_writes_the_same_page_again_and_says_simulated(data: RunData, folder: Path, tmp_path: Path) -> None:
     pages = []
     for name in ("one.md", "other.md"):
@@ -159,6 +185,8 @@ def test_command_writes_the_same_page_again_and_says_simulated(data: RunData, fo
     assert "**SIMULATED DATA.**" in pages[0]
     assert "job `fidelity`" in pages[0]
     assert str(folder) not in pages[0]
+    differing = pages[0].count(f"| {paper.DIFFERS} |")
+    assert f"{differing} that differ" in pages[0]
     assert len(claims(found_numbers(data))) >= 4
     assert "the paper: 0.159" in result.output
     for number in paper.NUMBERS:
