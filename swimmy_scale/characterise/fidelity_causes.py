@@ -29,7 +29,7 @@ def reconstruction_rows(run: RunData) -> list[tuple[str, ...]]:
     list of (band, median score, its deviation, threshold, its deviation, the paper's printed scores)
     """
     rows: list[tuple[str, ...]] = []
-    n_pixels = int(run.survey.aperture.sum())
+    n_pixels = int(run.survey.aperture().sum())
     for k, band in enumerate(run.survey.selecting_bands):
         median = float(np.median(run.score[run.in_sample, k].astype(np.float64)))
         threshold = float(run.threshold[0, k])
