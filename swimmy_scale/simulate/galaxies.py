@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.simulate import spectra
+from swimmy_scale.simulate import luminosity, spectra
 from swimmy_scale.simulate.plan import (
     CUTS,
     KINDS,
@@ -25,10 +25,11 @@ from swimmy_scale.simulate.plan import (
     generator,
     plan_parts,
 )
+from swimmy_scale.simulate.population import Population
 from swimmy_scale.simulate.sky import patch_of_rows, positions
 
-# Counts rise as 10^(0.6 m) (Euclid) for the sample and 10^(0.3 m) for faint neighbours.
-FAINT_MAG = 20.0
+# Counts rise as 10^(0.6 m) (Euclid) for the sample, unless it has a luminosity function, and 10^(0.3 m) for neighbours.
+REDSHIFTS = (0.05, 0.2)
 # At it, the redshifts' law is that of the brightest demonstration galaxies.
 REDSHIFT_MAG = 16.5
 N_NEIGHBOURS = 1.2
@@ -135,8 +136,8 @@ def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Objects, Neighb
     tract, patch_index = patch_of_rows(plan, rows)
     x, y, ra, dec = positions(plan, tract, patch_index, rng)
     shape = _draw_shapes(plan, rng, kind, cut)
-    widths = _draw_line_widths(rng, kind, shape, plan.population.widest_line)
-    fluxes = _component_fluxes(plan, rng, kind, shape, widths)
+    widths, central = _draw_line_widths(rng, kind, shape, plan.population)
+    fluxes = _component_fluxes(plan, rng, kind, shape, widths, central)
     magnitude = shape.pop("magnitude")
     objects = Objects(
         row=rows,
@@ -164,15 +165,26 @@ def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: fl
     return np.asarray(np.log10(rng.uniform(low, high, n)) / slope)
 
 
-def _draw_magnitudes(plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray) -> DoubleArray:
-    """Magnitudes of one law of counts, or of one law on each side of the main sample's faint end."""
+def _draw_magnitudes(
+    plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray
+) -> tuple[DoubleArray, DoubleArray | None]:
+    """Magnitudes of one law of counts, or of one law on each side of the main sample's faint end.
+
+    A luminosity function gives redshifts as well.
+    """
     n, population = len(kind), plan.population
-    edge = population.main_sample_mag
+    edge, faint, law = population.main_sample_mag, population.faint_mag, population.luminosity_function
     if edge is None:
-        return _counts_magnitude(rng, n, population.bright_mag, FAINT_MAG, 0.6)
+        return _counts_magnitude(rng, n, population.bright_mag, faint, 0.6), None
     is_main = _is(kind, "xelg", "type1_agn", "type2_agn") | (rng.uniform(size=n) < plan.training_fraction)
-    main = _counts_magnitude(rng, n, population.bright_mag, edge, 0.6)
-    return np.where(is_main, main, _counts_magnitude(rng, n, edge, FAINT_MAG, 0.6))
+    if law is None:
+        main = _counts_magnitude(rng, n, population.bright_mag, edge, 0.6)
+        return np.where(is_main, main, _counts_magnitude(rng, n, edge, faint, 0.6)), None
+    drawn = [
+        luminosity.draw_galaxies(rng, n, law, *limits, REDSHIFTS)
+        for limits in ((population.bright_mag, edge), (edge, faint))
+    ]
+    return np.where(is_main, drawn[0][0], drawn[1][0]), np.where(is_main, drawn[0][1], drawn[1][1])
 
 
 def _draw_shapes(
@@ -182,10 +194,11 @@ def _draw_shapes(
     n = len(kind)
     xelg = _is(kind, "xelg")
     is_red = (rng.uniform(size=n) < 0.35) & ~xelg & ~_is(kind, "merger")
-    magnitude = _draw_magnitudes(plan, rng, kind)
+    magnitude, redshift = _draw_magnitudes(plan, rng, kind)
     magnitude = np.where(cut == CUTS.index("magnitude"), rng.uniform(20.1, 20.6, n), magnitude)
-    # Faint galaxies lie farther away.
-    redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - REDSHIFT_MAG), 1.6)
+    if redshift is None:
+        # Faint galaxies lie farther away.
+        redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - REDSHIFT_MAG), 1.6)
     far = cut == CUTS.index("redshift")
     redshift = np.where(far, rng.uniform(0.22, 0.4, n), redshift)
     is_red |= far
@@ -201,7 +214,12 @@ def _draw_shapes(
     re = np.where(cut == CUTS.index("extendedness"), 0.03, np.clip(10.0**log_re, 0.25, 5.0))
     disk_q = rng.uniform(0.25, 1.0, n)
     nucleus = np.where(_is(kind, "quasar"), rng.uniform(0.4, 0.75, n), 0.0)
-    nucleus = np.where(_is(kind, "type1_agn"), rng.uniform(0.1, 0.4, n), nucleus)
+    type1 = (
+        luminosity.draw_type1_share(rng, magnitude, redshift)
+        if plan.population.type1_by_luminosity
+        else rng.uniform(0.1, 0.4, n)
+    )
+    nucleus = np.where(_is(kind, "type1_agn"), type1, nucleus)
     wrong = _is(kind, "artefact_zero_point")
     return {
         "magnitude": magnitude,
@@ -220,9 +238,9 @@ def _draw_shapes(
 
 
 def _draw_line_widths(
-    rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray], widest: float
-) -> dict[str, DoubleArray]:
-    """Observed equivalent widths of the line groups, Angstrom.
+    rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray], population: Population
+) -> tuple[dict[str, DoubleArray], dict[str, DoubleArray]]:
+    """Observed equivalent widths of the line groups, Angstrom: as a spectrum has them, and what of them is central.
 
     Ordinary galaxies stay below 90 so that 100, the definition of an XELG (section 2.2), divides the kinds.
     """
@@ -236,13 +254,13 @@ def _draw_line_widths(
         "ew_ha_nii": 45.0 * strength,
     }
     narrow = _is(kind, "type2_agn")
-    active = rng.uniform(15.0, 50.0, n) * stretch
+    active = rng.uniform(*population.type2_width, n) * stretch
     widths["ew_hb_oiii"] = np.where(narrow, active, widths["ew_hb_oiii"])
     widths["ew_ha_nii"] = np.where(narrow, widths["ew_ha_nii"] + 0.6 * active, widths["ew_ha_nii"])
     widths = {name: np.minimum(width, 90.0) for name, width in widths.items()}
 
     # Number falls as EW^-2 from 100 to the widest; the strongest group is [OIII] or, as often, Halpha.
-    lead = 1.0 / rng.uniform(1.0 / widest, 1.0 / 100.0, n)
+    lead = 1.0 / rng.uniform(1.0 / population.widest_line, 1.0 / 100.0, n)
     second = lead * rng.uniform(0.5, 1.0, n)
     oxygen_leads = rng.uniform(size=n) < 0.5
     extreme = _is(kind, "xelg")
@@ -251,7 +269,10 @@ def _draw_line_widths(
         "ew_hb_oiii": np.where(oxygen_leads, lead, second),
         "ew_ha_nii": np.where(oxygen_leads, second, lead),
     }
-    return {name: np.where(extreme, strong[name], widths[name]) for name in widths}
+    widths = {name: np.where(extreme, strong[name], widths[name]) for name in widths}
+    ionised = {"ew_oii": np.zeros(n), "ew_hb_oiii": active, "ew_ha_nii": 0.6 * active}
+    nuclear = widths if population.fibre_arcsec is None else ionised
+    return widths, {name: np.where(narrow, np.minimum(nuclear[name], widths[name]), 0.0) for name in widths}
 
 
 def _component_fluxes(
@@ -260,6 +281,7 @@ def _component_fluxes(
     kind: SmallIntArray,
     shape: dict[str, DoubleArray],
     widths: dict[str, DoubleArray],
+    central: dict[str, DoubleArray],
 ) -> dict[str, DoubleArray]:
     """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands).
 
@@ -287,22 +309,35 @@ def _component_fluxes(
         of_bulge = level_bulge * spectra.continuum(shape["bulge_young"], wavelength)
         return np.asarray(of_disk + of_bulge)
 
-    lines = sum(spectra.line_flux(group, widths[f"ew_{group}"], z, stars, bands) for group in spectra.LINES)
+    def lines(of: dict[str, DoubleArray]) -> DoubleArray:
+        groups = spectra.LINES if not plan.population.weak_lines else spectra.LINES_AND_WEAK
+        total = sum(spectra.line_flux(group, of[f"ew_{group}"], z, stars, bands, groups=groups) for group in groups)
+        return np.asarray(total, np.float64)
+
     # Star formation is in the disk; the narrow lines of an active nucleus are at the centre.
-    central = _is(kind, "type2_agn")[:, None]
-    disk = disk + np.where(central, 0.0, lines)
-    nucleus = nucleus + np.where(central, lines, 0.0)
+    disk = disk + lines({name: widths[name] - central[name] for name in widths})
+    share = _share_in_fibre(plan, shape)
+    nucleus = nucleus + lines({name: central[name] * share for name in central})
 
     def core(wavelength: DoubleArray) -> DoubleArray:
         return np.asarray(level_nucleus * spectra.power_law(wavelength))
 
     # Rest-frame widths over the nuclear continuum, after Vanden Berk et al. 2001 (table 2): 195 and about 60 Angstrom.
-    nucleus = nucleus + spectra.line_flux("ha_nii", 195.0 * (1.0 + z), z, core, bands, BROAD_LINE_KM_S)
+    halpha = luminosity.BROAD_HALPHA_ANGSTROM * (1.0 + z)
+    nucleus = nucleus + spectra.line_flux("ha_nii", halpha, z, core, bands, BROAD_LINE_KM_S)
     nucleus = nucleus + spectra.line_flux("hb_oiii", 60.0 * (1.0 + z), z, core, bands, BROAD_LINE_KM_S)
 
     total = (disk + bulge + nucleus)[:, reference]
     counts = (10.0 ** (-0.4 * (shape["magnitude"] - survey.zero_point_mag)) / total)[:, None]
     return {"disk": disk * counts, "bulge": bulge * counts, "nucleus": nucleus * counts}
+
+
+def _share_in_fibre(plan: SimulationPlan, shape: dict[str, DoubleArray]) -> DoubleArray | float:
+    """Share of the stars' light that the fibre saw when it measured the widths; 1 where no fibre is simulated."""
+    diameter = plan.population.fibre_arcsec
+    if diameter is None:
+        return 1.0
+    return luminosity.share_within(diameter / 2.0, shape["disk_re"], shape["bulge_re"], shape["bulge_fraction"])
 
 
 def _draw_neighbours(

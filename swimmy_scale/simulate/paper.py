@@ -5,8 +5,10 @@ None was chosen by what the method makes of it.
 
 from __future__ import annotations
 
+import math
+
 from swimmy_scale.simulate.plan import SimulationPlan
-from swimmy_scale.simulate.population import Population
+from swimmy_scale.simulate.population import LuminosityFunction, Population
 from swimmy_scale.simulate.spectroscopy import (
     NORMAL_AS_TYPE2,
     QUASARS_AS_GALAXIES,
@@ -23,6 +25,17 @@ N_MILLIQUAS_QUASAR, N_MILLIQUAS_TYPE1, N_MILLIQUAS_TYPE2 = 23, 286, 580
 BRIGHT_MAG = 14.0
 # Appendix 3: SDSS's main sample has r < 17.8. In the i band, with the simulated galaxies' mean r - i of 0.4.
 MAIN_SAMPLE_MAG = 17.4
+# Section 2.2: the others have redshifts of SDSS and of GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al.
+# 2018). In the i band, again with r - i of 0.4.
+FAINT_MAG = 19.4
+# Not in the text: the luminosity function of SDSS's main sample in r (Blanton et al. 2003: M* - 5 log h = -20.44, slope
+# -1.05), with h = 0.7 (section 1).
+MAIN_SAMPLE_LAW = LuminosityFunction(-20.44 + 5.0 * math.log10(0.7), -1.05, mean_colour=0.4)
+# Section 4.2: active nuclei have EW_r < 20 Angstrom, as observed; [OIII] is in r at z > 0.1. The weakest are weaker by
+# the same factor as in the demonstration.
+TYPE2_WIDTH = (5.0, 20.0 / 1.2)
+# Section 4.3: SDSS's fibres of 3 arcsec.
+FIBRE_ARCSEC = 3.0
 # Figure 9: its axis of EW_band ends beyond its last label, 400 Angstrom. The law of the widths is not in the text.
 WIDEST_LINE = 500.0
 # Section 2.1: patches below the 5th percentile of depth were dropped, and the limits are these percentiles.
@@ -56,5 +69,16 @@ def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTI
         artefact_saturated_fraction=ARTEFACTS[1],
         training_fraction=(N_MPA_JHU - known_by_lines - QUASARS_AS_GALAXIES * quasars)
         / (N_TEST_DATA - known_by_lines - quasars),
-        population=Population(BRIGHT_MAG, MAIN_SAMPLE_MAG, WIDEST_LINE, SHALLOW_PERCENT),
+        population=Population(
+            bright_mag=BRIGHT_MAG,
+            main_sample_mag=MAIN_SAMPLE_MAG,
+            widest_line=WIDEST_LINE,
+            shallow_percent=SHALLOW_PERCENT,
+            faint_mag=FAINT_MAG,
+            luminosity_function=MAIN_SAMPLE_LAW,
+            type1_by_luminosity=True,
+            type2_width=TYPE2_WIDTH,
+            fibre_arcsec=FIBRE_ARCSEC,
+            weak_lines=True,
+        ),
     )

@@ -6,6 +6,25 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class LuminosityFunction:
+    """A Schechter function of galaxies, in a band that is shifted to redshift 0.1.
+
+    Attributes
+    ----------
+    characteristic_mag : float
+        M*, absolute.
+    slope : float
+        alpha, of the faint end.
+    mean_colour : float
+        This band's magnitude less the survey's magnitude band's, the mean of galaxies.
+    """
+
+    characteristic_mag: float
+    slope: float
+    mean_colour: float
+
+
+@dataclass(frozen=True)
 class Population:
     """The family of objects and skies that a plan draws from.
 
@@ -23,12 +42,34 @@ class Population:
     shallow_percent : float, optional
         So many percent of all patches are shallower than the survey's limits, in each band, which sets the scatter of
         depth; the simulated ones are those that are left. By default it is 0.15 mag in every band.
+    faint_mag : float
+        The faintest galaxy, in the survey's magnitude band.
+    luminosity_function : LuminosityFunction, optional
+        Of the galaxies between the redshift limits; it gives magnitudes and redshifts together. It needs
+        ``main_sample_mag``. Without it counts rise without end, as in a universe that is not cut at a redshift, and
+        fainter galaxies are farther away by a law of their own.
+    type1_by_luminosity : bool
+        Whether the nuclei of type-I AGN are drawn by their luminosity and not by their share of the light.
+    type2_width : (float, float)
+        [OIII] + Hbeta of a type-II nucleus at rest, Angstrom.
+    fibre_arcsec : float, optional
+        Diameter of the fibre that measured the nuclear lines of type-II AGN. Star formation's lines are then spread
+        over the disk, and the nucleus' are as strong as the fibre sees them over the stars inside it. Without it all
+        lines are at the centre, and their widths are over all stars.
+    weak_lines : bool
+        Whether [NeIII] and [SII] are in the images, as they are in the tables of spectra.
     """
 
     bright_mag: float = 16.5
     main_sample_mag: float | None = None
     widest_line: float = 1000.0
     shallow_percent: float | None = None
+    faint_mag: float = 20.0
+    luminosity_function: LuminosityFunction | None = None
+    type1_by_luminosity: bool = False
+    type2_width: tuple[float, float] = (15.0, 50.0)
+    fibre_arcsec: float | None = None
+    weak_lines: bool = False
 
 
 DEMONSTRATION = Population()

@@ -12,7 +12,7 @@ f_band = int f_lambda T lambda dlambda / int T / lambda dlambda, up to a factor 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,9 @@ LINES = {
     "hb_oiii": ((4861.3, 0.2), (4958.9, 0.2), (5006.8, 0.6)),
     "ha_nii": ((6548.1, 0.06), (6562.8, 0.76), (6583.5, 0.18)),
 }
+# And the two weak ones that equivalent widths in a band count as well (section 4.1), at usual ratios to these groups.
+WEAK_SHARES = {"hb_oiii": ((3869.0, 0.06),), "ha_nii": ((6717.0, 0.12), (6731.0, 0.09))}
+LINES_AND_WEAK = {group: lines + WEAK_SHARES.get(group, ()) for group, lines in LINES.items()}
 
 
 def continuum(young_fraction: npt.ArrayLike, wavelength: npt.ArrayLike) -> DoubleArray:
@@ -190,6 +193,7 @@ def line_flux(
     level: Callable[[DoubleArray], DoubleArray],
     bands: tuple[str, ...],
     sigma_km_s: float = 0.0,
+    groups: Mapping[str, tuple[tuple[float, float], ...]] = LINES,
 ) -> DoubleArray:
     """Band fluxes that a group of emission lines adds to a continuum.
 
@@ -208,6 +212,8 @@ def line_flux(
     bands : tuple of str
     sigma_km_s : float
         Gaussian width of the lines; 0 for lines much narrower than the filter's edges.
+    groups : mapping
+        `LINES`, or the same with weak lines besides.
 
     Returns
     -------
@@ -216,7 +222,7 @@ def line_flux(
     width, z = np.asarray(width_observed, np.float64), np.asarray(redshift, np.float64)
     nodes, weights = np.polynomial.hermite_e.hermegauss(7 if sigma_km_s else 1)
     added = np.zeros((len(z), len(bands)))
-    for rest, share in LINES[group]:
+    for rest, share in groups[group]:
         strength = share * width * level(np.full(len(z), rest))
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
             seen = rest * (1.0 + z) * (1.0 + node * sigma_km_s / 299792.458)

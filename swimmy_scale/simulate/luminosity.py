@@ -1,0 +1,125 @@
+"""Magnitudes and redshifts of a redshift survey's galaxies, by a luminosity function, and the light of some nuclei.
+
+Distances are those of the paper's cosmology (section 1: flat, H0 = 70 km/s/Mpc, Omega_m = 0.27).
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+from astropy.cosmology import FlatLambdaCDM
+from scipy.special import gammainc
+
+from swimmy_scale.simulate.plan import DoubleArray
+from swimmy_scale.simulate.population import LuminosityFunction
+
+COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.27)
+# Cells in which densities are taken as constant: 0.0025 in redshift and 0.025 mag.
+_N_REDSHIFTS, _CELL_MAG = 60, 0.025
+
+# Rest-frame width of a nucleus' broad Halpha over its own continuum, Angstrom (Vanden Berk et al. 2001, table 2).
+BROAD_HALPHA_ANGSTROM = 195.0
+# The faintest broad Halpha of nearby type-I nuclei, erg/s (Stern and Laor 2012: 1e40 to 1e44).
+LEAST_BROAD_HALPHA = 1e40
+# An object that Milliquas calls an AGN is dominated by its host (section 4.2): the nucleus gives less than half.
+HOST_DOMINATED = 0.5
+
+
+def distance_modulus(redshift: npt.ArrayLike) -> DoubleArray:
+    """Distance modulus in mag; float64, shape of ``redshift``."""
+    z = np.linspace(0.001, 0.5, 500)
+    return np.asarray(np.interp(np.asarray(redshift, np.float64), z, COSMOLOGY.distmod(z).value), np.float64)
+
+
+@functools.lru_cache(maxsize=8)
+def _cells(
+    law: LuminosityFunction, bright: float, faint: float, redshifts: tuple[float, float]
+) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
+    """Lower edges of the cells (redshift, magnitude), both of shape (n_cells,), and the cumulative number in them.
+
+    The number in a cell is dV/dz phi(M), with phi(M) ~ 10^(0.4 (alpha + 1)(M* - M)) exp(-10^(0.4 (M* - M))).
+    """
+    edges = np.linspace(*redshifts, _N_REDSHIFTS + 1)
+    mags = np.arange(bright, faint - 1e-9, _CELL_MAG)
+    middle = (edges[:-1] + edges[1:]) / 2.0
+    volume = COSMOLOGY.differential_comoving_volume(middle).value
+    # The band is shifted to z = 0.1: K = -2.5 log(1.1) there, and it is taken as constant between the limits.
+    absolute = (mags + _CELL_MAG / 2.0)[None, :] + law.mean_colour - distance_modulus(middle)[:, None]
+    absolute += 2.5 * np.log10(1.1)
+    ratio = 10.0 ** (0.4 * (law.characteristic_mag - absolute))
+    number = volume[:, None] * ratio ** (law.slope + 1.0) * np.exp(-ratio)
+    z, m = np.meshgrid(edges[:-1], mags, indexing="ij")
+    return z.ravel(), m.ravel(), np.cumsum(number.ravel())
+
+
+def draw_galaxies(
+    rng: np.random.Generator,
+    n: int,
+    law: LuminosityFunction,
+    bright: float,
+    faint: float,
+    redshifts: tuple[float, float],
+) -> tuple[DoubleArray, DoubleArray]:
+    """Magnitudes and redshifts of the galaxies of a volume between two magnitudes.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n : int
+    law : LuminosityFunction
+    bright, faint : float
+        Limits of the apparent magnitude, in the survey's magnitude band.
+    redshifts : (float, float)
+        Limits of the volume.
+
+    Returns
+    -------
+    magnitude, redshift : ndarray of float64, shape (n,)
+    """
+    z, m, total = _cells(law, bright, faint, redshifts)
+    cell = np.minimum(np.searchsorted(total, rng.uniform(0.0, total[-1], n), side="right"), len(total) - 1)
+    within_z, within_m = rng.uniform(size=(2, n))
+    redshift = z[cell] + within_z * (redshifts[1] - redshifts[0]) / _N_REDSHIFTS
+    return np.minimum(m[cell] + within_m * _CELL_MAG, faint), redshift
+
+
+def luminosity(magnitude: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
+    """lambda L_lambda near 6600 Angstrom at rest of an object with this i magnitude, erg/s; float64, shape broadcast.
+
+    L_nu = 4 pi (10 pc)^2 10^(-0.4 (M + 48.6)) and nu = c / 6600 Angstrom, with M = m - distance modulus.
+    """
+    absolute = np.asarray(magnitude, np.float64) - distance_modulus(redshift)
+    per_hertz = 4.0 * np.pi * (10.0 * 3.0857e18) ** 2 * 10.0 ** (-0.4 * (absolute + 48.6))
+    return np.asarray(per_hertz * 2.99792458e18 / 6600.0, np.float64)
+
+
+def draw_type1_share(rng: np.random.Generator, magnitude: DoubleArray, redshift: DoubleArray) -> DoubleArray:
+    """Share of a type-I nucleus in an object's continuum: as many nuclei per decade of luminosity.
+
+    The faintest has the least broad Halpha that is known, 1e40 erg/s = lambda L_lambda x 195 / 6563; the brightest
+    gives half of the light.
+
+    Returns
+    -------
+    ndarray of float64, shape of ``magnitude``
+    """
+    least = LEAST_BROAD_HALPHA * 6563.0 / BROAD_HALPHA_ANGSTROM / luminosity(magnitude, redshift)
+    least = np.minimum(least, HOST_DOMINATED)
+    return np.asarray(least * (HOST_DOMINATED / least) ** rng.uniform(size=len(magnitude)), np.float64)
+
+
+def share_within(
+    radius_arcsec: float, disk_re: DoubleArray, bulge_re: DoubleArray, bulge_share: DoubleArray
+) -> DoubleArray:
+    """Share of the stars' light within a circle, with profiles taken as circular; float64, shape of ``disk_re``.
+
+    ``disk_re`` and ``bulge_re`` are half-light radii in arcsec. An exponential disk has 1 - (1 + x) exp(-x) within
+    x = 1.678 R / r_e. Of a de Vaucouleurs bulge of b = 7.669 it is the incomplete gamma function
+    P(8, b (R / r_e)^(1/4)).
+    """
+    x = 1.6783469900166605 * radius_arcsec / disk_re
+    disk = 1.0 - (1.0 + x) * np.exp(-x)
+    inner = gammainc(8.0, 7.669 * (radius_arcsec / bulge_re) ** 0.25)
+    return np.asarray((1.0 - bulge_share) * disk + bulge_share * inner, np.float64)
