@@ -28,7 +28,9 @@ def comparison():
     sizes = {"common": 400, "rare": 200}
     kinds = {"common": np.full(400, "normal"), "rare": rng.permutation(np.repeat(better.RARE, 50))}
     surveys = {
-        name: better.Survey(kinds[name], rng.uniform(5, 20, (n, N_BANDS)), rng.uniform(0.01, 0.5, (n, N_BANDS)))
+        name: better.Survey(
+            kinds[name], rng.uniform(5, 20, (n, N_BANDS)), rng.uniform(0.01, 0.5, (n, N_BANDS)), np.arange(n) % 3 == 0
+        )
         for name, n in sizes.items()
     }
     runs = []
@@ -71,7 +73,10 @@ def test_rates_are_those_of_plain_numpy(comparison, floor: float | None) -> None
             for level, fraction in enumerate(better.LEVELS.values()):
                 expected = plain_rate(common, rare, residual, compared.reports[name], fraction)
                 assert found[level, c, -1] == pytest.approx(expected)
-        assert found.shape == (2, 5, 4)
+        assert found.shape == (2, 6, 4)
+        of_common = np.mean([score(seed, "common")[1] for seed in seeds], axis=0)
+        expected = plain_rate(common, common, of_common, surveys["common"].training, 0.05)
+        assert found[0, 5, -1] == pytest.approx(expected)
         assert (found[0, 4, :3] <= 0.05).all(), "a band selects 5% of the sample at most"
         assert (found[0, 4, :3] > 0.01).all()
 
