@@ -45,9 +45,9 @@ The paper's way stays the default. All others are options of a job. In short:
 
 - With known objects to choose weights by, the paper's choice finds nearly all that these surveys have, and nothing here
   is better at 5% a band.
-- Without them, do not take one weight set: the lowest validation loss is a poor choice. Take several runs together, with
-  the mean rank or the mean score.
-- The noise score gains a little for the same weights. Blind training loses nothing that could be measured.
+- Without them, do not take one weight set: the lowest validation loss is a poor choice. Take several runs together,
+  with the mean rank or the mean score.
+- The noise score gains a little for the same weights. Blind training loses nothing at 5% that could be measured.
 """
 
 WAYS = """\

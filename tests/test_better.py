@@ -142,6 +142,37 @@ def test_settings_of_the_trainings_are_valid() -> None:
         assert train.network.encoder_filters == (64, 32)
 
 
+def test_what_the_page_says_in_short_is_in_the_results() -> None:
+    import better_page
+
+    content = better_page.load()
+    level = next(iter(content["levels"]))
+
+    def compared(way: tuple, base: tuple) -> dict[str, tuple[float, float]]:
+        return better_page.against(content, level, *(better_page.find(content, *item) for item in (way, base)))
+
+    for n_runs, choose, combine in ((5, "known classes", "best"), (1, "validation loss", "best")):
+        how = n_runs, choose, combine
+        for group, pair in compared(("blind", "paper", *how), ("clean", "paper", *how)).items():
+            assert not (better_page.matters(pair) and pair[0] < 0), f"blind training loses {group}"
+    with_labels = content["sizes"]["n_seeds"] // 2, "known classes", "best"
+    paper = "clean", "paper", *with_labels
+    for way in better_page.shown(content, [5]):
+        base = better_page.find(content, *paper)
+        for group in better_page.CLASSES:
+            pair = better_page.against(content, level, way, base)[group]
+            assert not (better_page.matters(pair) and pair[0] > 0), "nothing is better than the paper's way"
+    for combine in ("mean", "rank"):
+        together = compared(("clean", "paper", 5, "validation loss", combine),
+                            ("clean", "paper", 5, "validation loss", "best"))  # fmt: skip
+        assert better_page.matters(together["xelg"])
+        assert together["xelg"][0] > 0
+    one = 1, "validation loss", "best"
+    noise = compared(("clean", "noise", *one), ("clean", "paper", *one))
+    assert better_page.matters(noise["xelg"])
+    assert noise["xelg"][0] > 0
+
+
 def test_the_page_is_made_of_the_results() -> None:
     import better_page
 
