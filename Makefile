@@ -39,7 +39,7 @@ fidelity: setup
 	$(BIN)/swimmy-scale figures fidelity/run
 	$(BIN)/swimmy-scale fidelity fidelity/run --output $(PAGE)
 
-# Other ways than the paper's to train, score and choose, on simulated surveys: about 50 minutes on two cores, 2 GB of disk.
+# Other ways than the paper's to train, score and choose, on simulated surveys: under an hour on two cores that other work shared, 2 GB of disk.
 # It goes on where it was interrupted.
 better: setup
 	$(BIN)/python benchmarks/better.py better --json benchmarks/results/better.json

@@ -27,6 +27,7 @@ from better_runs import SURVEYS, TRAININGS, Sizes, Survey, look, make_surveys, s
 from measure import processor
 
 RARE = ("quasar", "xelg", "type1_agn", "type2_agn")
+COMMON = ("sample", "training")
 KNOWN = ("quasar", "xelg")
 LEVELS = {"5%": 0.05, "0.3%": 0.003}
 BANDS = ("g", "r", "i", "any")
@@ -40,8 +41,10 @@ CHOICE_SEED = 0
 Scores = dict[str, npt.NDArray[np.float32]]
 
 
-def rates(scores: Scores, rare_groups: dict[str, npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
-    """Shares that are selected: float64 (level, group, band), the groups of the rare survey and then the sample.
+def rates(
+    scores: Scores, rare: Sequence[npt.NDArray[np.bool_]], common: Sequence[npt.NDArray[np.bool_]] = ()
+) -> npt.NDArray[np.float64]:
+    """Shares that are selected: float64 (level, group, band), of groups of the rare survey and then of the common one.
 
     Bands are the selecting ones, then any of them. ``scores`` has score and residual (n, band) of both surveys; the
     thresholds are the common one's.
@@ -50,12 +53,12 @@ def rates(scores: Scores, rare_groups: dict[str, npt.NDArray[np.bool_]]) -> npt.
 
     threshold = thresholds(scores["score-common"], LEVELS.values())
     found = []
-    for name, groups in (("rare", rare_groups), ("common", {"": np.True_})):
+    for name, groups in (("rare", rare), ("common", common)):
         score, residual = scores[f"score-{name}"], scores[f"residual-{name}"]
         in_sample = np.ones(len(score), np.bool_)
         flags = candidates(score, residual, threshold, in_sample, range(score.shape[1]))
         flags = np.concatenate([flags, flags.any(axis=2, keepdims=True)], axis=2)
-        found += [flags[np.broadcast_to(members, len(flags))].mean(axis=0) for members in groups.values()]
+        found += [flags[members].mean(axis=0) for members in groups]
     return np.stack(found, axis=1)
 
 
@@ -105,6 +108,8 @@ class Comparison:
         half = np.random.default_rng(CHOICE_SEED).permutation(len(kind)) % 2 == 0
         self.chooses = {name: half & (kind == name) for name in KNOWN}
         self.reports = {name: ~half & (kind == name) for name in RARE}
+        normal = surveys["common"].training
+        self._common = [np.ones(len(normal), np.bool_), normal]
         self._known: dict[tuple[int, int], float] = {}
 
     @staticmethod
@@ -126,7 +131,7 @@ class Comparison:
         """Sum over the known classes of what the choosing half has selected of them in any band (appendix 1)."""
         key = seed, epoch
         if key not in self._known:
-            self._known[key] = float(rates(self._set(*key), self.chooses)[0, : len(KNOWN), -1].sum())
+            self._known[key] = float(rates(self._set(*key), list(self.chooses.values()))[0, :, -1].sum())
         return self._known[key]
 
     def _order(self, seeds: Sequence[int], choose: str) -> list[tuple[int, int]]:
@@ -144,7 +149,8 @@ class Comparison:
             members = self._order(seeds, choose)[: len(seeds)]
         else:
             members = [self._order([seed], choose)[0] for seed in seeds]
-        return rates(combined([self._set(*item) for item in members], rule), self.reports)
+        scores = combined([self._set(*item) for item in members], rule)
+        return rates(scores, list(self.reports.values()), self._common)
 
     def ways(self) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.float64]]]:
         """Every way to choose and combine, with the rates of each of its groups: (group, level, class, band)."""
@@ -210,7 +216,7 @@ def _listed(values: npt.NDArray[np.float64]) -> dict[str, Any]:
             name: {
                 band: [round(float(x), 4) for x in values[:, k, c, b]] for b, band in enumerate(["g", "r", "i", "any"])
             }
-            for c, name in enumerate([*RARE, "sample"])
+            for c, name in enumerate([*RARE, *COMMON])
         }
         for k, level in enumerate(LEVELS)
     }
@@ -251,7 +257,7 @@ def print_ways(content: dict[str, Any]) -> None:
     for way in content["ways"]:
         name = " / ".join(str(way[key]) for key in ("training", "score", "n_runs", "choose", "combine"))
         cells = []
-        for group in [*RARE, "sample"]:
+        for group in [*RARE, *COMMON]:
             values = np.array(way["rates"][level][group]["any"]) * 100
             spread = f"+-{values.std(ddof=1):4.1f}" if len(values) > 1 else "      "
             cells.append(f"{group} {values.mean():5.1f}{spread}")

@@ -127,11 +127,14 @@ class Survey:
         From the truth.
     source_sum, noise : ndarray of float64, shape (n, band)
         See `swimmy_scale.noise`; selecting bands alone.
+    training : ndarray of bool, shape (n,)
+        Of the class that a clean training may use: ordinary galaxies of the bright main sample.
     """
 
     kind: npt.NDArray[np.str_]
     source_sum: npt.NDArray[np.float64]
     noise: npt.NDArray[np.float64]
+    training: npt.NDArray[np.bool_]
 
 
 def sample_rows(folder: Path, name: str) -> npt.NDArray[np.bool_]:
@@ -154,8 +157,9 @@ def look(folder: Path, name: str) -> Survey:
     from swimmy_scale.noise import source_and_noise
 
     path = folder / f"noise-{name}.npz"
+    store, rows = Cutouts(folder / f"{name}.zarr"), sample_rows(folder, name)
+    training = store.read("sample_class", 0, store.n_objects)[rows].astype(str) == "training"
     if not path.is_file():
-        store, rows = Cutouts(folder / f"{name}.zarr"), sample_rows(folder, name)
         bands = store.survey.band_index(store.survey.selecting_bands)
         truth = Table.read(folder / name / "truth.fits")
         kind_of = dict(zip(truth["object_id"].tolist(), np.asarray(truth["kind"]).astype(str), strict=True))
@@ -169,7 +173,7 @@ def look(folder: Path, name: str) -> Survey:
         kind = np.array([kind_of[number].strip() for number in store.read("object_id", 0, store.n_objects)[rows]])
         _save(path, kind=kind, source_sum=source_sum, noise=noise)
     with np.load(path) as content:
-        return Survey(**{key: content[key] for key in content.files})
+        return Survey(**{key: content[key] for key in content.files}, training=training)
 
 
 def _save(path: Path, **arrays: npt.NDArray[Any]) -> None:

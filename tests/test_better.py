@@ -28,7 +28,9 @@ def comparison():
     sizes = {"common": 400, "rare": 200}
     kinds = {"common": np.full(400, "normal"), "rare": rng.permutation(np.repeat(better.RARE, 50))}
     surveys = {
-        name: better.Survey(kinds[name], rng.uniform(5, 20, (n, N_BANDS)), rng.uniform(0.01, 0.5, (n, N_BANDS)))
+        name: better.Survey(
+            kinds[name], rng.uniform(5, 20, (n, N_BANDS)), rng.uniform(0.01, 0.5, (n, N_BANDS)), np.arange(n) % 3 == 0
+        )
         for name, n in sizes.items()
     }
     runs = []
@@ -71,7 +73,10 @@ def test_rates_are_those_of_plain_numpy(comparison, floor: float | None) -> None
             for level, fraction in enumerate(better.LEVELS.values()):
                 expected = plain_rate(common, rare, residual, compared.reports[name], fraction)
                 assert found[level, c, -1] == pytest.approx(expected)
-        assert found.shape == (2, 5, 4)
+        assert found.shape == (2, 6, 4)
+        of_common = np.mean([score(seed, "common")[1] for seed in seeds], axis=0)
+        expected = plain_rate(common, common, of_common, surveys["common"].training, 0.05)
+        assert found[0, 5, -1] == pytest.approx(expected)
         assert (found[0, 4, :3] <= 0.05).all(), "a band selects 5% of the sample at most"
         assert (found[0, 4, :3] > 0.01).all()
 
@@ -135,6 +140,37 @@ def test_settings_of_the_trainings_are_valid() -> None:
         assert train is not None
         assert (train.classes, train.n_runs, train.schedule.seed) == ((), n_runs, 1 + 10 * batch)
         assert train.network.encoder_filters == (64, 32)
+
+
+def test_what_the_page_says_in_short_is_in_the_results() -> None:
+    import better_page
+
+    content = better_page.load()
+    level = next(iter(content["levels"]))
+
+    def compared(way: tuple, base: tuple) -> dict[str, tuple[float, float]]:
+        return better_page.against(content, level, *(better_page.find(content, *item) for item in (way, base)))
+
+    for n_runs, choose, combine in ((5, "known classes", "best"), (1, "validation loss", "best")):
+        how = n_runs, choose, combine
+        for group, pair in compared(("blind", "paper", *how), ("clean", "paper", *how)).items():
+            assert not (better_page.matters(pair) and pair[0] < 0), f"blind training loses {group}"
+    with_labels = content["sizes"]["n_seeds"] // 2, "known classes", "best"
+    paper = "clean", "paper", *with_labels
+    for way in better_page.shown(content, [5]):
+        base = better_page.find(content, *paper)
+        for group in better_page.CLASSES:
+            pair = better_page.against(content, level, way, base)[group]
+            assert not (better_page.matters(pair) and pair[0] > 0), "nothing is better than the paper's way"
+    for combine in ("mean", "rank"):
+        together = compared(("clean", "paper", 5, "validation loss", combine),
+                            ("clean", "paper", 5, "validation loss", "best"))  # fmt: skip
+        assert better_page.matters(together["xelg"])
+        assert together["xelg"][0] > 0
+    one = 1, "validation loss", "best"
+    noise = compared(("clean", "noise", *one), ("clean", "paper", *one))
+    assert better_page.matters(noise["xelg"])
+    assert noise["xelg"][0] > 0
 
 
 def test_the_page_is_made_of_the_results() -> None:
