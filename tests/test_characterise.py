@@ -133,6 +133,19 @@ def test_lists_agree_with_the_catalogue_and_the_summary(data: RunData) -> None:
     assert sum(counts.values()) > 0
 
 
+def test_table_1_counts_counterparts_in_the_sample(data: RunData) -> None:
+    columns, (_, printed) = TABLES["table-1"](data)
+    table = Table.read(data.directory / "counterparts.fits")
+    inside = np.isin(np.asarray(table["object_id"]), data.object_id[data.in_sample])
+    mpa_jhu, quasar = (np.asarray(table[name]).astype(bool) & inside for name in ("is_mpa_jhu", "is_quasar"))
+    numbers = dict(zip(columns["data"].tolist(), columns["n_objects"].tolist(), strict=True))
+    assert numbers["Test data"] == data.in_sample.sum()
+    assert numbers["(1) SDSS MPA-JHU"] == mpa_jhu.sum() > 0
+    assert numbers["(3) DR16Q quasars"] == quasar.sum() > 0
+    assert numbers["in (1) and (3) both"] == (mpa_jhu & quasar).sum()
+    assert printed[0] == ["Test data", f"{data.in_sample.sum():,}"]
+
+
 def test_table_4_counts_types(data: RunData) -> None:
     columns, _ = TABLES["table-4"](data)
     kinds = data.counterpart("milliquas_type")
@@ -506,10 +519,10 @@ def test_what_is_asked_for_by_name_and_is_not_there_fails_in_one_line(plain: Pat
 def test_tables_are_printed_and_written_beside_the_run(plain: Path) -> None:
     result = run_command("tables", plain)
     assert result.exit_code == 0, result.stderr
-    first, last, line = result.stderr.splitlines()
-    assert first == "tables: 5 tables"
-    assert last.startswith("tables: done, 5 tables in ")
-    assert line.startswith("swimmy-scale: no table-4: ")
+    first, last, *lines = result.stderr.splitlines()
+    assert first == "tables: 6 tables"
+    assert last.startswith("tables: done, 6 tables in ")
+    assert [line.partition(": no ")[2].partition(":")[0] for line in lines] == ["table-1", "table-4"]
     assert "SIMULATED data" in result.stdout
     assert "Table 2: galaxies selected as anomalies" in result.stdout
     assert sorted(path.stem for path in (plain / "tables").glob("*.csv")) == [

@@ -1,4 +1,4 @@
-"""The paper's tables of a run: 2, 3, 4, 6, and the objects of appendix 2."""
+"""The paper's tables of a run: 1, 2, 3, 4, 6, and the objects of appendix 2."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from swimmy_scale import classes
 from swimmy_scale import tables as columns_of
 from swimmy_scale.characterise.run_data import RunData
 from swimmy_scale.tables import Columns, Printed
@@ -24,6 +25,17 @@ def known_classes(run: RunData) -> Mapping[str, Any]:
     if not run.has_counterparts:
         names += sorted({str(name) for name in np.unique(run.sample_class)} - {"", *_CLASSES})
     return {name: run.members(name) for name in names}
+
+
+def table_1(run: RunData) -> tuple[Columns, Printed]:
+    """What the sample consists of, by its counterparts."""
+    held = (run.counterpart(f"is_{name}") for name in ("mpa_jhu", "xelg", "quasar", "agn_candidate"))
+    rows = classes.table_1(classes.Classes(*held), run.in_sample)
+    columns: Columns = {
+        "data": np.array([label for label, _ in rows]),
+        "n_objects": np.array([number for _, number in rows], np.int64),
+    }
+    return columns, (["data", "N"], [[label, f"{number:,}"] for label, number in rows])
 
 
 def table_2(run: RunData) -> tuple[Columns, Printed]:
@@ -84,6 +96,7 @@ def high_but_negative(run: RunData) -> tuple[Columns, Printed]:
 
 TABLES = MappingProxyType(
     {
+        "table-1": table_1,
         "table-2": table_2,
         "table-3": table_3,
         "table-4": table_4,
@@ -93,6 +106,7 @@ TABLES = MappingProxyType(
 )
 TITLES = MappingProxyType(
     {
+        "table-1": "Table 1: the sample",
         "table-2": "Table 2: galaxies selected as anomalies",
         "table-3": "Table 3: anomaly candidates",
         "table-4": "Table 4: counterparts in the Milliquas catalogue, without those in DR16Q",

@@ -67,8 +67,8 @@ def figures_command(
 def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> None:
     """Print the paper's tables of the run directory RUN, and write them whole as ECSV and CSV.
 
-    The tables are table-2, table-3, table-4, table-6 and high-but-negative. Without a NAME all are made that can be:
-    what a table lacks is said on stderr.
+    The tables are table-1, table-2, table-3, table-4, table-6 and high-but-negative. Without a NAME all are made that
+    can be: what a table lacks is said on stderr.
 
     \b
     Example:
