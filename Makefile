@@ -56,7 +56,7 @@ test: check
 # Less than five minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
 RESULTS := benchmarks/results
 bench: setup
-	$(BIN)/python benchmarks/score_stage.py --n-objects 16384 --repeat 2 --json $(RESULTS)/score_stage.json
+	$(BIN)/python benchmarks/score_stage.py --n-objects 12288 --repeat 2 --json $(RESULTS)/score_stage.json
 	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 2 --json $(RESULTS)/floors.json
 	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
 	$(BIN)/python benchmarks/ingest.py --repeat 2 --json $(RESULTS)/ingest.json

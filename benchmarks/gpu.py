@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import Silent
 
 BANK_OBJECTS = 512
 CHUNK_OBJECTS = 256
@@ -149,22 +150,6 @@ def timed(spent: dict[str, float], what: str, items: Iterator[Any]) -> Iterator[
         if item is None:
             return
         yield item
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def prepare(self, _: str) -> None:
-        """A stage is planned."""
-
-    def start(self, *_: Any, **__: Any) -> None:
-        """A stage starts."""
-
-    def advance(self, _: Any) -> None:
-        """A task is done."""
-
-    def stop(self, *_: Any) -> None:
-        """A stage is finished."""
 
 
 def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import peak_memory_bytes, report, row
+from measure import Silent, peak_memory_bytes, report, row
 
 N_BANDS, SIZE_PX = 5, 64
 BANK_OBJECTS, TAR_OBJECTS, PLAIN_OBJECTS = 512, 1000, 512
@@ -124,15 +124,6 @@ def core_seconds() -> float:
 
     times = [process.cpu_times() for process in (psutil.Process(), *psutil.Process().children(recursive=True))]
     return sum(one.user + one.system for one in times)
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def start(self, *_: Any) -> None:
-        """Say nothing."""
-
-    advance = stop = start
 
 
 def timed_stage(folder: Path, tars: str, pool: Any) -> float:

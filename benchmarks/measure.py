@@ -177,3 +177,19 @@ def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: 
     if rest:
         rate = sum(n_objects for _, n_objects in rest) / ((rest[-1][0] - receipts[first - 1][0]) / 1e9)
     return Scored(rate, measured.seconds, measured)
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def prepare(self, _: str) -> None:
+        """A stage is planned."""
+
+    def start(self, *_: Any, **__: Any) -> None:
+        """A stage starts."""
+
+    def advance(self, _: Any) -> None:
+        """A task is done."""
+
+    def stop(self, *_: Any) -> None:
+        """A stage is finished."""

@@ -29,12 +29,12 @@ $prologue
 count() { find $run/receipts $run/models -type f ! -path '*/attempts/*' 2>/dev/null | wc -l; }
 before=$$(count)
 cancelled=no
+# Traps come first: a signal may be there as soon as the driver is. The end of the walltime is near: stop, hand over.
+trap 'kill -USR1 "$$!" 2>/dev/null' USR1
+# Somebody cancelled the job, or it is preempted: take the workers along.
+trap 'cancelled=yes; kill -TERM "$$!" 2>/dev/null' TERM
 $command &
 driver=$$!
-# The end of the walltime is near: stop, hand over.
-trap 'kill -USR1 "$$driver" 2>/dev/null' USR1
-# Somebody cancelled the job, or it is preempted: take the workers along.
-trap 'cancelled=yes; kill -TERM "$$driver" 2>/dev/null' TERM
 while :; do
     wait "$$driver"
     status=$$?
