@@ -91,6 +91,14 @@ def main(debug: bool) -> None:
         format="%(message)s",
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
     )
+    # Dask's scheduler tells of every step, and is silenced by the level of its own handler. It would take the one above
+    # for its own, as that is there before Dask is loaded.
+    distributed = logging.getLogger("distributed")
+    if not distributed.handlers:
+        handler = logging.StreamHandler(sys.__stderr__)
+        handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+        distributed.addHandler(handler)
+        distributed.propagate = False
 
 
 def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
