@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from swimmy_scale.anomaly import RECONSTRUCTION_FLOOR
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.preprocess import COUNTS_LIMIT, flux_scale, smoothing_matrix, smoothing_sigma_px
+from swimmy_scale.preprocess import COUNTS_LIMIT, flux_scale, sigma_of_cutouts, smoothing_matrix
 from swimmy_scale.survey import BoolArray, FloatArray, Survey, check_cube
 
 DoubleArray = npt.NDArray[np.float64]
@@ -127,13 +127,9 @@ def source_and_noise(
         When a shape is wrong or a FWHM is refused (see `swimmy_scale.preprocess.smoothing_sigma_px`).
     """
     check_cube(image, survey)
-    sigma = smoothing_sigma_px(fwhm_arcsec, survey)
-    if len(sigma) != len(image):
-        raise SwimmyError(f"{len(image)} cutouts but {len(sigma)} rows of fwhm_arcsec. Give one row for each cutout.")
-    inside = survey.aperture()
-    used = np.flatnonzero(inside.any(axis=1))
-    block = slice(int(used[0]), int(used[-1]) + 1)
-    weight = inside[block, block].astype(np.float64)
+    sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
+    block = slice(*survey.aperture_range())
+    weight = survey.aperture()[block, block].astype(np.float64)
     variance = pixel_noise(image, survey) ** 2
     source_sum, noise = np.full(sigma.shape, np.nan), np.full(sigma.shape, np.nan)
     # The rows of A that make the pixels of the aperture. Objects of one patch share them.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from swimmy_scale.anomaly import RECONSTRUCTION_FLOOR
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import Network, windows
-from swimmy_scale.preprocess import COUNTS_LIMIT, SERIES_LIMIT, TRUNCATE_SIGMA, flux_scale, smoothing_sigma_px
+from swimmy_scale.preprocess import COUNTS_LIMIT, SERIES_LIMIT, TRUNCATE_SIGMA, flux_scale, sigma_of_cutouts
 from swimmy_scale.survey import FloatArray, Survey, check_cube
 from swimmy_scale.winograd import DOUBLE, HALVE, LAST, Convolution, compiled, convolve, plan
 
@@ -265,8 +265,7 @@ class NumbaScorer:
         self._survey = survey
         self._batch_size = batch_size
         self._n_threads = n_threads
-        rows = np.flatnonzero(survey.aperture().any(axis=1))
-        self._aperture = int(rows[0]), int(rows[-1]) + 1
+        self._aperture = survey.aperture_range()
         crops = windows(network, *self._aperture)
         self.windowed = crops is not None
         self._pad = 0 if self.windowed else 1
@@ -299,11 +298,7 @@ class NumbaScorer:
             When a shape is wrong or a FWHM is refused (see `swimmy_scale.preprocess.smoothing_sigma_px`).
         """
         check_cube(image, self._survey)
-        sigma = smoothing_sigma_px(fwhm_arcsec, self._survey)
-        if len(sigma) != len(image):
-            raise SwimmyError(
-                f"{len(image)} cutouts but {len(sigma)} rows of fwhm_arcsec. Give one row for each cutout."
-            )
+        sigma = sigma_of_cutouts(image, fwhm_arcsec, self._survey)
         score = np.empty((len(image), len(self._models), self._survey.n_bands), np.float32)
         residual = np.empty_like(score)
 

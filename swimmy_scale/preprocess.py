@@ -81,6 +81,35 @@ def flux_scale(survey: Survey) -> FloatArray:
     return np.array([scale / divisor for divisor in survey.band_divisors]).astype(np.float32)
 
 
+def check_seeing(sigma_px: npt.NDArray[np.floating], image: FloatArray) -> None:
+    """Refuse seeing that is not of as many objects as there are cutouts.
+
+    Raises
+    ------
+    SwimmyError
+        With both numbers.
+    """
+    if len(sigma_px) != len(image):
+        raise SwimmyError(
+            f"{len(image)} cutouts but {len(sigma_px)} rows of fwhm_arcsec. Give one row for each cutout."
+        )
+
+
+def sigma_of_cutouts(
+    image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey
+) -> npt.NDArray[np.float64]:
+    """`smoothing_sigma_px` of cutouts, one row for each.
+
+    Raises
+    ------
+    SwimmyError
+        When there are more or fewer rows than cutouts, or a FWHM is refused.
+    """
+    sigma = smoothing_sigma_px(fwhm_arcsec, survey)
+    check_seeing(sigma, image)
+    return sigma
+
+
 def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatArray:
     """Matrices A for which ``A @ image @ A.T`` is the image smoothed by a circular Gaussian.
 
@@ -148,7 +177,7 @@ def match_psf(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: 
         When a shape is wrong or a FWHM is refused (see `smoothing_sigma_px`).
     """
     image = _checked(image, survey)
-    sigma = _sigma_of(image, fwhm_arcsec, survey)
+    sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
     out = np.empty_like(image)
     for start in range(0, len(image), _MATCH_BLOCK_OBJECTS):
         rows = slice(start, start + _MATCH_BLOCK_OBJECTS)
@@ -213,7 +242,7 @@ def preprocess(
         When a shape is wrong or a FWHM is refused (see `smoothing_sigma_px`).
     """
     image = _checked(image, survey)
-    sigma = _sigma_of(image, fwhm_arcsec, survey)
+    sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
     if out is None:
         out = np.empty_like(image)
     elif out.shape != image.shape or out.dtype != np.float32 or np.shares_memory(out, image):
@@ -233,13 +262,6 @@ def preprocess(
 def _checked(image: FloatArray, survey: Survey) -> FloatArray:
     check_cube(image, survey)
     return np.ascontiguousarray(image, dtype=np.float32)
-
-
-def _sigma_of(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> npt.NDArray[np.float64]:
-    sigma = smoothing_sigma_px(fwhm_arcsec, survey)
-    if len(sigma) != len(image):
-        raise SwimmyError(f"{len(image)} cutouts but {len(sigma)} rows of fwhm_arcsec. Give one row for each cutout.")
-    return sigma
 
 
 def _smooth_block(image: FloatArray, sigma: npt.NDArray[np.float64], out: FloatArray) -> None:

@@ -24,7 +24,7 @@ from swimmy_scale.device_preprocess import kernel_widths, preprocess_on_device
 from swimmy_scale.devices import Fetch, compiled_call, has_gpu
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
-from swimmy_scale.preprocess import preprocess
+from swimmy_scale.preprocess import check_seeing, preprocess
 from swimmy_scale.survey import FloatArray, Survey, check_cube
 from swimmy_scale.weights import fold
 
@@ -89,7 +89,7 @@ class Scorer:
         self.batch_size = default if batch_size is None else _checked_batch_size(batch_size)
         self._survey = survey
         self._lock = threading.Lock()
-        crops = windows(network, *_aperture_range(survey))
+        crops = windows(network, *survey.aperture_range())
         self.windowed = crops is not None
         self._model = _scoring_model(models, network, survey, crops)
         self._start = compiled_call(_fused_model(self._model, survey)) if self.fused else None
@@ -148,10 +148,7 @@ class Scorer:
     def _widths(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
         check_cube(image, self._survey)
         sigma, radius = kernel_widths(fwhm_arcsec, self._survey)
-        if len(sigma) != len(image):
-            raise SwimmyError(
-                f"{len(image)} cutouts but {len(sigma)} rows of fwhm_arcsec. Give one row for each cutout."
-            )
+        check_seeing(sigma, image)
         return sigma, radius
 
     def score(self, source: FloatArray) -> Scores:
@@ -260,11 +257,6 @@ def _fetched(fetch: Fetch, results: Scores, rows: slice, last: bool) -> Iterator
         yield results
 
 
-def _aperture_range(survey: Survey) -> tuple[int, int]:
-    rows = np.flatnonzero(survey.aperture().any(axis=1))
-    return int(rows[0]), int(rows[-1]) + 1
-
-
 def _channels_last(x: Any) -> Any:
     return keras.ops.transpose(x, (0, 2, 3, 1))
 
@@ -307,7 +299,7 @@ def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
 def _scoring_model(models: Sequence[Any], network: Network, survey: Survey, crops: list[tuple[int, int]] | None) -> Any:
     """Model from (n, band, y, x) to score and residual, each (n, model, band), compiled."""
     source = keras.Input((network.n_bands, network.cutout_size_px, network.cutout_size_px), dtype="float32")
-    lo, hi = _aperture_range(survey)
+    lo, hi = survey.aperture_range()
     seen = _channels_last(source[:, :, lo:hi, lo:hi])
     results = []
     for model in models:

@@ -128,6 +128,11 @@ class Survey:
         inside: BoolArray = np.hypot(offset[:, None], offset[None, :]) <= self.aperture_diameter_px / 2.0
         return inside
 
+    def aperture_range(self) -> tuple[int, int]:
+        """First row of the central aperture, and the row behind its last; columns are the same."""
+        rows = np.flatnonzero(self.aperture().any(axis=1))
+        return int(rows[0]), int(rows[-1]) + 1
+
 
 HSC = Survey()
 

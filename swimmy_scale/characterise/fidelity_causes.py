@@ -42,8 +42,7 @@ def reconstruction_rows(run: RunData) -> list[tuple[str, ...]]:
 
 def training_end(run: RunData) -> float | None:
     """Magnitude, in the survey's magnitude band, at which the training class ends; None without one."""
-    reference = run.survey.bands.index(run.survey.magnitude_band)
-    mag = run.mag[run.in_sample & (run.sample_class == "training"), reference].astype(np.float64)
+    mag = run.reference_mag[run.in_sample & (run.sample_class == "training")].astype(np.float64)
     mag = mag[np.isfinite(mag)]
     return float(np.percentile(mag, TRAINING_PERCENTILE)) if mag.size else None
 
@@ -60,7 +59,7 @@ def magnitude_rows(run: RunData) -> list[tuple[str, ...]]:
     if end is None:
         return []
     band = run.survey.magnitude_band
-    mag = run.mag[:, run.survey.bands.index(band)].astype(np.float64)
+    mag = run.reference_mag.astype(np.float64)
     rows: list[tuple[str, ...]] = []
     edges = [-np.inf, *(end + step for step in (-2.0, -1.0, 0.0, 1.0)), np.inf]
     for low, high in itertools.pairwise(edges):
@@ -86,7 +85,7 @@ def correlation_rows(run: RunData) -> list[tuple[str, ...]]:
     end = training_end(run)
     if end is None:
         return []
-    mag = run.mag[:, run.survey.bands.index(run.survey.magnitude_band)].astype(np.float64)
+    mag = run.reference_mag.astype(np.float64)
     parts = (
         ("all", run.in_sample),
         ("as bright as the training class", run.in_sample & (mag <= end)),

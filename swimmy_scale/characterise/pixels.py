@@ -218,6 +218,6 @@ def _example(run: RunData, object_id: int | None) -> int:
     plain = np.flatnonzero(run.in_sample & ~run.selected.any(axis=1))
     if plain.size == 0:
         raise MissingError(f"{run.directory}: every object of the sample is selected. Name one by --object.")
-    mag = run.mag[plain, run.survey.bands.index(run.survey.magnitude_band)]
+    mag = run.reference_mag[plain]
     # The very brightest fill their cutouts.
     return int(plain[np.argsort(mag, kind="stable")[plain.size // 50]])

@@ -164,6 +164,11 @@ class RunData:
         """cmodel magnitudes, float32 (object, band): all bands."""
         return self._cutout_column("mag")
 
+    @property
+    def reference_mag(self) -> FloatArray:
+        """cmodel magnitudes in the survey's magnitude band, float32 (object,)."""
+        return self.mag[:, self.survey.bands.index(self.survey.magnitude_band)]
+
     @functools.cached_property
     def redshift(self) -> npt.NDArray[np.float64]:
         """Spectroscopic redshift, float64 (object,): of the counterpart where there is one, else of the catalogue."""

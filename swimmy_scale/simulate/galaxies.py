@@ -28,10 +28,11 @@ from swimmy_scale.simulate.plan import (
 from swimmy_scale.simulate.population import Population
 from swimmy_scale.simulate.sky import patch_of_rows, positions
 
-# Counts rise as 10^(0.6 m) (Euclid) for the sample, unless it has a luminosity function, and 10^(0.3 m) for neighbours.
-REDSHIFTS = (0.05, 0.2)
-# At it, the redshifts' law is that of the brightest demonstration galaxies.
+# Limits of the sample (section 2.2).
+REDSHIFT_LIMITS = (0.05, 0.2)
+# At this magnitude the redshifts' law is that of the brightest demonstration galaxies.
 REDSHIFT_MAG = 16.5
+# Counts rise as 10^(0.6 m) (Euclid) for the sample, unless it has a luminosity function, and 10^(0.3 m) for neighbours.
 N_NEIGHBOURS = 1.2
 NEIGHBOUR_MAG = (20.0, 25.0)
 # A neighbour keeps this distance, in pixels: 2 arcsec.
@@ -168,20 +169,17 @@ def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: fl
 def _draw_magnitudes(
     plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray
 ) -> tuple[DoubleArray, DoubleArray | None]:
-    """Magnitudes of one law of counts, or of one law on each side of the main sample's faint end.
+    """Magnitudes of one law of counts; or of a luminosity function on each side of the main sample's faint end.
 
     A luminosity function gives redshifts as well.
     """
     n, population = len(kind), plan.population
     edge, faint, law = population.main_sample_mag, population.faint_mag, population.luminosity_function
-    if edge is None:
+    if edge is None or law is None:
         return _counts_magnitude(rng, n, population.bright_mag, faint, 0.6), None
     is_main = _is(kind, "xelg", "type1_agn", "type2_agn") | (rng.uniform(size=n) < plan.training_fraction)
-    if law is None:
-        main = _counts_magnitude(rng, n, population.bright_mag, edge, 0.6)
-        return np.where(is_main, main, _counts_magnitude(rng, n, edge, faint, 0.6)), None
     drawn = [
-        luminosity.draw_galaxies(rng, n, law, *limits, REDSHIFTS)
+        luminosity.draw_galaxies(rng, n, law, *limits, REDSHIFT_LIMITS)
         for limits in ((population.bright_mag, edge), (edge, faint))
     ]
     return np.where(is_main, drawn[0][0], drawn[1][0]), np.where(is_main, drawn[0][1], drawn[1][1])

@@ -36,7 +36,7 @@ class Population:
         The faint end of SDSS's main galaxy sample, in the survey's magnitude band. All galaxies that are brighter are
         in MPA-JHU and none that is fainter, and as many as ``training_fraction`` says are brighter; emission-line
         galaxies and active nuclei all are, since their lines are how they are known. Without it there is one law of
-        counts for all, and who is in MPA-JHU does not depend on the magnitude.
+        counts for all, and who is in MPA-JHU does not depend on the magnitude. It comes with a luminosity function.
     widest_line : float
         Largest observed equivalent width of an XELG's strongest group, Angstrom.
     shallow_percent : float, optional
@@ -45,9 +45,9 @@ class Population:
     faint_mag : float
         The faintest galaxy, in the survey's magnitude band.
     luminosity_function : LuminosityFunction, optional
-        Of the galaxies between the redshift limits; it gives magnitudes and redshifts together. It needs
-        ``main_sample_mag``. Without it counts rise without end, as in a universe that is not cut at a redshift, and
-        fainter galaxies are farther away by a law of their own.
+        Of the galaxies between the redshift limits; it gives magnitudes and redshifts together. Without it counts rise
+        without end, as in a universe that is not cut at a redshift, and fainter galaxies are farther away by a law of
+        their own.
     type1_by_luminosity : bool
         Whether the nuclei of type-I AGN are drawn by their luminosity and not by their share of the light.
     type2_width : (float, float)
@@ -70,6 +70,10 @@ class Population:
     type2_width: tuple[float, float] = (15.0, 50.0)
     fibre_arcsec: float | None = None
     weak_lines: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.main_sample_mag is None) != (self.luminosity_function is None):
+            raise ValueError("main_sample_mag and luminosity_function come together or not at all")
 
 
 DEMONSTRATION = Population()

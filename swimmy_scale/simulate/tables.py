@@ -19,7 +19,7 @@ from swimmy_scale.sample import FLAG_NAMES
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.archive import CUTOUT_FOLDER, part_target, write_part
 from swimmy_scale.simulate.fits_tables import Columns, write_table
-from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.galaxies import REDSHIFT_LIMITS, Objects, draw_objects
 from swimmy_scale.simulate.plan import (
     CUTS,
     FAULTS,
@@ -38,7 +38,7 @@ from swimmy_scale.simulate.spectroscopy import SPECTROSCOPY_FOLDER, has_spectros
 FORMAT_VERSION = 1
 CATALOGUE, PATCH_QA, TRUTH, SUMMARY = "catalogue.fits", "patch_qa.fits", "truth.fits", "simulation.json"
 
-MAX_MAG, MIN_EXTENDEDNESS_MAG, REDSHIFT_LIMITS = 20.0, 0.2, (0.05, 0.2)
+MAX_MAG, MIN_EXTENDEDNESS_MAG = 20.0, 0.2
 
 Map = Callable[[Callable[[int], PartReceipt], Iterable[int]], Iterable[PartReceipt]]
 
