@@ -352,7 +352,8 @@ def how(content: Mapping[str, Any]) -> list[str]:
         "machine": f"{content['n_cores']} cores of {content['processor']}",
         "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }
-    return [HOW.format(**facts)]
+    remark = [f"- {content['remark']}\n"] if "remark" in content else []
+    return [HOW.format(**facts) + "".join(remark)]
 
 
 def costs(content: Mapping[str, Any]) -> list[str]:
