@@ -149,7 +149,7 @@ THIRD_PARTY = {
     "cluster": {"dask", "distributed", "dask_jobqueue", "yaml"},
     "progress": {"rich"},
     "console": {"click", "rich"},
-    "simulate": {"numpy", "scipy", "astropy", "galsim"},
+    "simulate": {"numpy", "scipy", "astropy", "galsim", "speclite"},
     "cli": {"click", "rich"},
     "__main__": set(),
 }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.simulate import luminosity, spectra
+from swimmy_scale.simulate import colours, luminosity, spectra
 from swimmy_scale.simulate.plan import (
     CUTS,
     KINDS,
@@ -202,11 +202,15 @@ def _draw_shapes(
     is_red |= far
 
     young = np.where(is_red, rng.normal(0.10, 0.04, n), rng.normal(0.55, 0.08, n))
+    law = plan.population.luminosity_function
+    if law is not None and plan.population.colours_by_luminosity:
+        absolute = luminosity.absolute_magnitude(law, magnitude, redshift)
+        young = np.where(far, young, colours.draw_young(rng, absolute - 5.0 * np.log10(0.7), redshift))
     young = np.where(xelg, rng.uniform(0.85, 1.0, n), np.where(_is(kind, "merger"), young + 0.15, young))
     young = np.clip(young, 0.0, 1.0)
     # Earlier types have larger bulges of older stars.
-    bulge_fraction = np.clip(0.72 - 0.95 * young + rng.normal(0.0, 0.08, n), 0.0, 0.95)
-    bulge_young = np.where(xelg, young, np.clip(0.35 * young + rng.normal(0.0, 0.03, n), 0.0, 1.0))
+    bulge_fraction = np.clip(colours.mean_bulge_fraction(young) + rng.normal(0.0, 0.08, n), 0.0, 0.95)
+    bulge_young = np.where(xelg, young, np.clip(colours.mean_bulge_young(young) + rng.normal(0.0, 0.03, n), 0.0, 1.0))
 
     log_re = 0.18 - 0.13 * (magnitude - 19.2) + rng.normal(0.0, 0.13, n) - np.where(xelg, 0.3, 0.0)
     re = np.where(cut == CUTS.index("extendedness"), 0.03, np.clip(10.0**log_re, 0.25, 5.0))
@@ -261,6 +265,10 @@ def _draw_line_widths(
     lead = 1.0 / rng.uniform(1.0 / population.widest_line, 1.0 / 100.0, n)
     second = lead * rng.uniform(0.5, 1.0, n)
     oxygen_leads = rng.uniform(size=n) < 0.5
+    if population.nitrogen is not None:
+        ratio = spectra.excitation_ratio(rng.uniform(*population.nitrogen, n), shape["young_fraction"])
+        oxygen_leads = ratio > 1.0
+        second = lead * np.minimum(ratio, 1.0 / ratio)
     extreme = _is(kind, "xelg")
     strong = {
         "ew_oii": lead * rng.uniform(0.2, 0.45, n),

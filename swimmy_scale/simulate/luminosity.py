@@ -33,6 +33,15 @@ def distance_modulus(redshift: npt.ArrayLike) -> DoubleArray:
     return np.asarray(np.interp(np.asarray(redshift, np.float64), z, COSMOLOGY.distmod(z).value), np.float64)
 
 
+def absolute_magnitude(law: LuminosityFunction, magnitude: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
+    """Absolute magnitude, in the law's band, of galaxies with these magnitudes of the survey's; float64, broadcast.
+
+    The band is shifted to z = 0.1: K = -2.5 log(1.1) there, and it is taken as constant between the limits.
+    """
+    apparent = np.asarray(magnitude, np.float64) + law.mean_colour
+    return np.asarray(apparent - distance_modulus(redshift) + 2.5 * np.log10(1.1), np.float64)
+
+
 @functools.lru_cache(maxsize=8)
 def _cells(
     law: LuminosityFunction, bright: float, faint: float, redshifts: tuple[float, float]
@@ -45,9 +54,7 @@ def _cells(
     mags = np.arange(bright, faint - 1e-9, _CELL_MAG)
     middle = (edges[:-1] + edges[1:]) / 2.0
     volume = COSMOLOGY.differential_comoving_volume(middle).value
-    # The band is shifted to z = 0.1: K = -2.5 log(1.1) there, and it is taken as constant between the limits.
-    absolute = (mags + _CELL_MAG / 2.0)[None, :] + law.mean_colour - distance_modulus(middle)[:, None]
-    absolute += 2.5 * np.log10(1.1)
+    absolute = absolute_magnitude(law, (mags + _CELL_MAG / 2.0)[None, :], middle[:, None])
     ratio = 10.0 ** (0.4 * (law.characteristic_mag - absolute))
     number = volume[:, None] * ratio ** (law.slope + 1.0) * np.exp(-ratio)
     z, m = np.meshgrid(edges[:-1], mags, indexing="ij")

@@ -38,6 +38,9 @@ TYPE2_WIDTH = (5.0, 20.0 / 1.2)
 FIBRE_ARCSEC = 3.0
 # Figure 9: its axis of EW_band ends beyond its last label, 400 Angstrom. The law of the widths is not in the text.
 WIDEST_LINE = 500.0
+# Not in the text: log([NII]/Halpha) of star-forming galaxies, from metal-poor dwarfs to spirals of solar abundance, in
+# which the locus of Kewley et al. 2013 (ApJ 774, 100) puts [OIII] from 4.7 to 0.16 Hbeta.
+NITROGEN = (-1.5, -0.4)
 # Section 2.1: patches below the 5th percentile of depth were dropped, and the limits are these percentiles.
 SHALLOW_PERCENT = 5.0
 
@@ -73,9 +76,11 @@ def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTI
             bright_mag=BRIGHT_MAG,
             main_sample_mag=MAIN_SAMPLE_MAG,
             widest_line=WIDEST_LINE,
+            nitrogen=NITROGEN,
             shallow_percent=SHALLOW_PERCENT,
             faint_mag=FAINT_MAG,
             luminosity_function=MAIN_SAMPLE_LAW,
+            colours_by_luminosity=True,
             type1_by_luminosity=True,
             type2_width=TYPE2_WIDTH,
             fibre_arcsec=FIBRE_ARCSEC,

@@ -39,6 +39,10 @@ class Population:
         counts for all, and who is in MPA-JHU does not depend on the magnitude. It comes with a luminosity function.
     widest_line : float
         Largest observed equivalent width of an XELG's strongest group, Angstrom.
+    nitrogen : (float, float), optional
+        Range of log([NII]6583 / Halpha) of the XELGs, uniform; it gives [OIII] + Hbeta over Halpha + [NII]
+        (`spectra.excitation_ratio`). Without it one of the two groups, each as often, is the stronger, and the other
+        has half to all of its width.
     shallow_percent : float, optional
         So many percent of all patches are shallower than the survey's limits, in each band, which sets the scatter of
         depth; the simulated ones are those that are left. By default it is 0.15 mag in every band.
@@ -48,6 +52,9 @@ class Population:
         Of the galaxies between the redshift limits; it gives magnitudes and redshifts together. Without it counts rise
         without end, as in a universe that is not cut at a redshift, and fainter galaxies are farther away by a law of
         their own.
+    colours_by_luminosity : bool
+        Whether a galaxy's luminosity says how likely it is red, and how red or blue it is (`colours`), which the
+        luminosity function must give. Without it a third are red, and colours do not depend on anything.
     type1_by_luminosity : bool
         Whether the nuclei of type-I AGN are drawn by their luminosity and not by their share of the light.
     type2_width : (float, float)
@@ -63,9 +70,11 @@ class Population:
     bright_mag: float = 16.5
     main_sample_mag: float | None = None
     widest_line: float = 1000.0
+    nitrogen: tuple[float, float] | None = None
     shallow_percent: float | None = None
     faint_mag: float = 20.0
     luminosity_function: LuminosityFunction | None = None
+    colours_by_luminosity: bool = False
     type1_by_luminosity: bool = False
     type2_width: tuple[float, float] = (15.0, 50.0)
     fibre_arcsec: float | None = None
@@ -74,6 +83,8 @@ class Population:
     def __post_init__(self) -> None:
         if (self.main_sample_mag is None) != (self.luminosity_function is None):
             raise ValueError("main_sample_mag and luminosity_function come together or not at all")
+        if self.colours_by_luminosity and self.luminosity_function is None:
+            raise ValueError("colours_by_luminosity needs a luminosity_function")
 
 
 DEMONSTRATION = Population()

@@ -116,6 +116,32 @@ WEAK_SHARES = {"hb_oiii": ((3869.0, 0.06),), "ha_nii": ((6717.0, 0.12), (6731.0,
 LINES_AND_WEAK = {group: lines + WEAK_SHARES.get(group, ()) for group, lines in LINES.items()}
 
 
+def excitation_ratio(nitrogen: npt.ArrayLike, young_fraction: npt.ArrayLike) -> DoubleArray:
+    """Equivalent width of Hbeta + [OIII]4959,5007 over that of Halpha + [NII]6548,6584 in star-forming gas.
+
+    [OIII]5007/Hbeta is on the locus of star-forming galaxies at redshift 0, log O3 = 1.1 + 0.61 / (log N2 + 0.08)
+    (Kewley et al. 2013, equation 3), Halpha = 2.86 Hbeta (case B), and the weaker line of each doublet has a third of
+    the stronger's flux:
+    ratio = (1 + 4/3 O3) / (2.86 (1 + 4/3 N2)) x continuum(6563 Angstrom) / continuum(4990 Angstrom).
+
+    Parameters
+    ----------
+    nitrogen : array_like
+        log N2 = log([NII]6583 / Halpha), below -0.08.
+    young_fraction : array_like
+        Of the stars, which give the continuum.
+
+    Returns
+    -------
+    ndarray of float64
+        Shape of both, broadcast.
+    """
+    n2 = np.asarray(nitrogen, np.float64)
+    o3 = 10.0 ** (1.1 + 0.61 / (n2 + 0.08))
+    flux = (1.0 + 4.0 / 3.0 * o3) / (2.86 * (1.0 + 4.0 / 3.0 * 10.0**n2))
+    return np.asarray(flux * continuum(young_fraction, 6563.0) / continuum(young_fraction, 4990.0), np.float64)
+
+
 def continuum(young_fraction: npt.ArrayLike, wavelength: npt.ArrayLike) -> DoubleArray:
     """f_lambda of a mixture, 1 at 5500 Angstrom; float64, both arguments broadcast (rest frame, Angstrom)."""
     young = np.asarray(young_fraction, dtype=np.float64)

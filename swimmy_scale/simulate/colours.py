@@ -1,0 +1,112 @@
+"""Colours of galaxies by their luminosity, as GAMA has them, and the stellar population that gives a colour.
+
+The law is that of Smith et al. 2017 (MNRAS 470, 4646), who fitted GAMA's galaxies, with numbers as in their public
+code for mock catalogues (hodpy). It is of SDSS's g - r and r, both shifted to redshift 0.1, and of M_r - 5 log h.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import astropy.units as u
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.simulate import spectra
+from swimmy_scale.simulate.plan import DoubleArray
+
+# Redshift to which the law's bands are shifted, and the grid of spectra that are seen at it.
+_SHIFT = 0.1
+_WAVELENGTH = np.arange(3300.0, 11000.0, 4.0)
+# Of a disk of mean inclination: extinction in the i band, and its band's mean wavelength.
+_DUST, _DUST_WAVELENGTH = 0.125, 7700.0
+
+
+def mean_bulge_fraction(young_fraction: npt.ArrayLike) -> DoubleArray:
+    """Mean share of the bulge in the i band, before it is limited: earlier types have larger bulges."""
+    return np.asarray(0.72 - 0.95 * np.asarray(young_fraction, np.float64))
+
+
+def mean_bulge_young(young_fraction: npt.ArrayLike) -> DoubleArray:
+    """Mean share of young stars in the bulge at 5500 Angstrom: bulges are older than their disks."""
+    return np.asarray(0.35 * np.asarray(young_fraction, np.float64))
+
+
+def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
+    """Share of the blue sequence among galaxies of an M_r - 5 log h; float64, between 0 and 1.
+
+    The larger of 0.46 + 0.07 (M + 20), for the luminous, and of 0.2 M + max(4.4 + 1.2 t + 0.5 t^2, 4.45), t = z - 0.1.
+    """
+    magnitude, after = np.asarray(absolute, np.float64), np.asarray(redshift, np.float64) - _SHIFT
+    faint = 0.2 * magnitude + np.maximum(4.4 + 1.2 * after + 0.5 * after**2, 4.45)
+    return np.clip(np.maximum(0.46 + 0.07 * (magnitude + 20.0), faint), 0.0, 1.0)
+
+
+def sequences(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> tuple[DoubleArray, DoubleArray]:
+    """Mean and rms of g - r on the red sequence and on the blue one, by M_r - 5 log h.
+
+    Returns
+    -------
+    mean, rms : ndarray of float64, shape (2, n)
+        Magnitudes, red first.
+    """
+    magnitude, after = np.asarray(absolute, np.float64), np.maximum(np.asarray(redshift, np.float64) - _SHIFT, 0.0)
+    bright, faint = 0.62 - 0.11 * (magnitude + 20.0), 0.4 - 0.0286 * (magnitude + 16.0)
+    # A smooth maximum of the two: log10(10^(9 a) + 10^(9 b)) / 9.
+    blue = np.logaddexp(9.0 * np.log(10.0) * bright, 9.0 * np.log(10.0) * faint) / (9.0 * np.log(10.0))
+    mean = np.stack([0.932 - 0.032 * (magnitude + 20.0) - 0.18 * after, blue - 0.25 * after])
+    red_rms = 0.07 + 0.01 * (magnitude + 20.0) + (0.05 + 0.1 * after) * after
+    blue_rms = np.clip(0.12 + 0.02 * (magnitude + 20.0), 0.0, 0.15) + 0.2 * after
+    return mean, np.maximum(np.stack([red_rms, blue_rms]), 0.0)
+
+
+@functools.cache
+def _colour_table() -> tuple[DoubleArray, DoubleArray]:
+    """Colours g - r at redshift 0.1, falling, and the shares of young stars in the disk that give them on average."""
+    from speclite import filters  # half a second that a simulation without this law does not need
+
+    young = np.linspace(0.0, 1.0, 101)
+    rest = _WAVELENGTH / (1.0 + _SHIFT)
+    dimming = 10.0 ** (-0.4 * _DUST * ((_WAVELENGTH / _DUST_WAVELENGTH) ** -0.7 - 1.0))
+    disk = spectra.continuum(young[:, None], rest) * dimming
+    bulge = spectra.continuum(mean_bulge_young(young)[:, None], rest)
+    share = np.clip(mean_bulge_fraction(young), 0.0, 0.95)
+    # Shares are set in the i band, of which the middle stands for the whole.
+    middle = int(np.searchsorted(_WAVELENGTH, _DUST_WAVELENGTH))
+    light = (1.0 - share)[:, None] * disk / disk[:, [middle]] + share[:, None] * bulge / bulge[:, [middle]]
+    bands = filters.load_filters("sdss2010-g", "sdss2010-r")
+    magnitudes = bands.get_ab_magnitudes(light * u.Unit("erg / (s cm2 Angstrom)"), _WAVELENGTH * u.AA)
+    colour = np.asarray(magnitudes["sdss2010-g"] - magnitudes["sdss2010-r"], np.float64)
+    return colour, young
+
+
+def young_of_colour(colour: npt.ArrayLike) -> DoubleArray:
+    """Share of young stars in the disk of galaxies that have this g - r at redshift 0.1, on average.
+
+    Returns
+    -------
+    ndarray of float64, shape of ``colour``
+        0 to 1: what is redder than the oldest galaxy or bluer than the youngest is as these.
+    """
+    colours, young = _colour_table()
+    return np.asarray(np.interp(np.asarray(colour, np.float64), colours[::-1], young[::-1]), np.float64)
+
+
+def draw_young(rng: np.random.Generator, absolute: DoubleArray, redshift: DoubleArray) -> DoubleArray:
+    """Shares of young stars in the disks of galaxies of these luminosities.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    absolute : ndarray of float64, shape (n,)
+        M_r - 5 log h, of a band that is shifted to redshift 0.1.
+    redshift : ndarray of float64, shape (n,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    is_blue = (rng.uniform(size=len(absolute)) < blue_share(absolute, redshift)).astype(np.int64)
+    mean, rms = sequences(absolute, redshift)
+    rows = np.arange(len(absolute))
+    return young_of_colour(mean[is_blue, rows] + rms[is_blue, rows] * rng.normal(size=len(absolute)))
