@@ -60,8 +60,8 @@ WAYS = """\
 - **Choice**: by the *known classes*, as in the paper: the weight set that selects most of the quasars and XELGs of the
   choosing half. By the *validation loss*, without labels.
 - **Combination**: the *best* weight set of all runs; the *mean* score or the mean *rank* of one weight set of each run,
-  the one of its lowest loss; or the mean of as many of *the lowest losses* of all runs, several of one run among them,
-  which is what `score.n_models` takes.
+  the one of its lowest loss (`score: {n_models: 5, one_a_run: true}`); or the mean of as many of *the lowest losses* of
+  all runs, several of one run among them, which is what `score.n_models` takes without `one_a_run`.
 """
 
 HOW = """\
@@ -97,17 +97,16 @@ it differs from equation 6 mostly in that it sums before it squares.
 SWITCH = """\
 ## How to switch it on
 
-In a job, or in the settings of a single stage; each is independent of the others. With one kept epoch a run, every run
-has its part in the mean:
+In a job, or in the settings of a single stage; each is independent of the others:
 
 ```yaml
 train:
   classes: []            # blind: the whole sample trains
   n_runs: 5
-  schedule: {epochs: 25, keep_from_epoch: 25}
 score:
   kind: noise            # default: paper
   n_models: 5            # several weight sets, in one pass over the pixels
+  one_a_run: true        # the best one of each run
 select:
   combine: rank          # default: mean
 ```

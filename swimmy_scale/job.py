@@ -272,6 +272,8 @@ class ScoreSection(Section):
     n_models : int
         Weight sets of ``train`` that score, in one pass over the pixels: the best ones, as ``train.choose`` says, over
         all runs and kept epochs.
+    one_a_run : bool
+        Whether these are of different runs, the best one of each; else several of one run may be among them.
     kind : str
         ``paper``: equation 6. ``noise``: the residual in units of its expected noise (see `swimmy_scale.noise`).
     floor : float, optional
@@ -281,6 +283,7 @@ class ScoreSection(Section):
 
     batch_size: int | None = Field(default=None, ge=1)
     n_models: int = Field(default=1, ge=1)
+    one_a_run: bool = False
     kind: Literal["paper", "noise"] = "paper"
     floor: float | None = Field(default=None, gt=0, le=1)
 
@@ -378,6 +381,15 @@ class Settings(Section):
                 f"score.n_models {self.score.n_models} is more than the {self.train.n_weight_sets} weight sets that "
                 f"train keeps{' of one network' if self.train.grid else ''}. Raise train.n_runs, or lower "
                 "train.schedule.keep_from_epoch or score.n_models"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _enough_runs(self) -> Self:
+        if self.train is not None and self.score.one_a_run and self.score.n_models > self.train.n_runs:
+            raise ValueError(
+                f"score.n_models {self.score.n_models} with score.one_a_run is more than train.n_runs "
+                f"{self.train.n_runs}. Raise train.n_runs, or lower score.n_models"
             )
         return self
 
@@ -488,6 +500,9 @@ def dump_job(job: Settings) -> str:
     if job.score.kind == "paper":
         # As before there was another kind.
         del content["score"]["kind"], content["score"]["floor"]
+    if not job.score.one_a_run:
+        # As before there was such a choice.
+        del content["score"]["one_a_run"]
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text
 

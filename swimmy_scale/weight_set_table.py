@@ -46,6 +46,7 @@ def weight_set_table(
     known_classes: Sequence[str],
     n_models: int,
     meta: Mapping[str, Any],
+    one_a_run: bool = False,
 ) -> Table:
     """One row a weight set, in the order given.
 
@@ -59,6 +60,8 @@ def weight_set_table(
         How many are chosen, all of one network.
     meta : mapping
         What was done, as JSON values; ``format_version`` is added.
+    one_a_run : bool
+        Whether only the best of every run is among the chosen ones.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def weight_set_table(
     for rule, order in orders.items():
         columns[f"rank_by_{rule}"] = 1 + np.argsort(order)
     for rule, order in orders.items():
-        chosen = first_of_one_network(weight_sets, order, n_models)
+        chosen = first_of_one_network(weight_sets, order, n_models, one_a_run)
         columns[f"chosen_by_{rule}"] = np.isin(np.arange(len(weight_sets)), chosen)
     table = Table(columns, meta={"format_version": FORMAT_VERSION, **meta})
     for column in table.itercols():

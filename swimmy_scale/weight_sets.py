@@ -165,10 +165,19 @@ def by_known_classes(weight_sets: Sequence[WeightSet], judgements: Sequence[Judg
     return sorted(range(len(weight_sets)), key=lambda k: (-(sums[k] or Fraction(0)), *_losses(weight_sets[k])))
 
 
-def first_of_one_network(weight_sets: Sequence[WeightSet], order: Sequence[int], n_models: int) -> list[int]:
-    """The first ``n_models`` positions of ``order`` whose network is that of the very first: they score together."""
+def first_of_one_network(
+    weight_sets: Sequence[WeightSet], order: Sequence[int], n_models: int, one_a_run: bool = False
+) -> list[int]:
+    """The first ``n_models`` positions of ``order`` whose network is that of the very first: they score together.
+
+    With ``one_a_run`` only the first of every training run is among them.
+    """
     network = weight_sets[order[0]].network
-    return [k for k in order if weight_sets[k].network == network][:n_models]
+    fitting = [k for k in order if weight_sets[k].network == network]
+    if one_a_run:
+        first_of_run = {weight_sets[k].run: k for k in reversed(fitting)}
+        fitting = [k for k in fitting if first_of_run[weight_sets[k].run] == k]
+    return fitting[:n_models]
 
 
 def _losses(weight_set: WeightSet) -> tuple[float, int, int]:

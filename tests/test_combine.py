@@ -130,6 +130,24 @@ def test_the_lowest_validation_losses_of_all_runs_are_chosen(reference: Path) ->
     assert manifest["selected"]["sha256"] == manifest["ensemble"][0]["sha256"]
 
 
+def test_one_of_each_run_is_chosen(copied: Path, job: Path) -> None:
+    stage = dataclasses.replace(train_stage(copied, job), n_models=2, one_a_run=True)
+    assert stage.identity != dataclasses.replace(stage, one_a_run=False).identity
+    receipts = [receipt for run in range(2) if (receipt := stage.ledger.read(f"{run:06d}")) is not None]
+    stage.finish(receipts)
+    expected = []
+    for run in range(2):
+        with (copied / f"models/run-{run:02d}/history.csv").open() as stream:
+            rows = [(float(row["val_loss"]), run, int(row["epoch"])) for row in csv.DictReader(stream)]
+        expected.append(min(row for row in rows if row[2] >= 2))
+    found = [(item["val_loss"], item["run"], item["epoch"]) for item in manifest_of(copied)["ensemble"]]
+    assert found == sorted(expected)
+    with pytest.raises(
+        SwimmyError, match=r"models: 2 weight sets of different runs were kept, and score.n_models asks"
+    ):
+        dataclasses.replace(stage, n_models=3).finish(receipts)
+
+
 def train_stage(directory: Path, job: Path) -> TrainStage:
     (stage,) = [stage for stage in Run(directory, load_job(job, Job), 1).stages() if isinstance(stage, TrainStage)]
     return stage

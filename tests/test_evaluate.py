@@ -207,6 +207,16 @@ def test_several_that_score_are_the_best_of_one_network(copied: Path) -> None:
         perform(evaluate_stage(copied, n_models=3))
 
 
+def test_one_of_each_run_scores_where_the_known_classes_choose(copied: Path) -> None:
+    # Both runs have one network each of the grid: the best one's has one run.
+    stage = evaluate_stage(copied, n_models=1)
+    assert replace(stage, one_a_run=True).identity != stage.identity
+    assert perform(replace(stage, one_a_run=True)) == 0
+    table = table_of(copied)
+    assert table.meta["one_a_run"] is True
+    assert list(table["rank_by_known_classes"][table["chosen_by_known_classes"]]) == [1]
+
+
 def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
     reference: Path, tmp_path: Path, alone: list[dict[str, Any]]
 ) -> None:

@@ -110,6 +110,10 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "format_version: 2\n", r"job.yaml:10: format_version: Input should be 1, found 2"),
         (GOOD.replace("[g, r, 1.1]", "[g, u, 1.1]"), r"sample cut g - u: survey .* has no band 'u'"),
         (GOOD + "score: {n_models: 0}\n", r"job.yaml:10: score.n_models: .*greater than or equal to 1, found 0"),
+        (
+            GOOD + "score: {n_models: 2, one_a_run: true}\n",
+            r"the job: score.n_models 2 with score.one_a_run is more than train.n_runs 1. Raise train.n_runs, or lower",
+        ),
         (GOOD + "score: {n_models: 3}\n", r"the job: score.n_models 3 is more than the 2 weight sets that train keeps"),
         (GOOD + "select: {combine: vote}\n", r"job.yaml:10: select.combine: Input should be 'mean'.*found 'vote'"),
         (GOOD + f"models: [{MODEL % ('a' * 64)}]\n", r"give train, or model"),

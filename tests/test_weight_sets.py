@@ -144,3 +144,24 @@ def test_only_one_network_is_chosen() -> None:
     weight_sets = [weight_set(k, 1, 0.1, network) for k, network in enumerate([SMALL, LARGE, LARGE, SMALL])]
     assert first_of_one_network(weight_sets, [2, 0, 3, 1], 2) == [2, 1]
     assert first_of_one_network(weight_sets, [0, 1, 2, 3], 1) == [0]
+
+
+@pytest.mark.parametrize(
+    ("order", "n_models", "expected"),
+    [
+        # Runs of the positions: 0 0 1 1 2 2.
+        ([1, 0, 3, 5, 4, 2], 3, [1, 3, 5]),
+        ([1, 0, 3, 5, 4, 2], 2, [1, 3]),
+        ([4, 5, 0, 1, 2, 3], 6, [4, 0, 2]),
+        ([0], 1, [0]),
+    ],
+)
+def test_the_best_of_every_run(order: list[int], n_models: int, expected: list[int]) -> None:
+    weight_sets = [weight_set(run, epoch, 0.1) for run in range(3) for epoch in (1, 2)]
+    assert first_of_one_network(weight_sets, order, n_models, one_a_run=True) == expected
+    assert first_of_one_network(weight_sets, order, n_models) == order[:n_models]
+
+
+def test_the_best_of_every_run_is_of_the_best_network() -> None:
+    weight_sets = [weight_set(k // 2, k, 0.1, [SMALL, LARGE][k // 2 % 2]) for k in range(8)]
+    assert first_of_one_network(weight_sets, [1, 0, 2, 5, 4, 3, 6, 7], 4, one_a_run=True) == [1, 5]

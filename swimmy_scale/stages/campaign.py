@@ -74,6 +74,7 @@ class Campaign:
             n_threads=section.n_threads,
             limits=self.limits,
             n_models=self.settings.score.n_models,
+            one_a_run=self.settings.score.one_a_run,
             chooses=not section.evaluates,
         )
 
@@ -95,6 +96,7 @@ class Campaign:
             threshold_objects=section.threshold_objects,
             seed=section.schedule.seed,
             n_models=self.settings.score.n_models,
+            one_a_run=self.settings.score.one_a_run,
             n_threads=self.n_threads,
             batch_size=self.settings.score.batch_size,
             scorer=self.scorer,

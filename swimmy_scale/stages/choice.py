@@ -60,11 +60,14 @@ class Choice:
         Weight sets that score: the best ones of the network of the very best.
     is_grid : bool
         Whether there are several networks.
+    one_a_run : bool
+        Whether only the best of every run is among those that score.
     """
 
     models: Path
     n_models: int
     is_grid: bool
+    one_a_run: bool = False
 
     def write(
         self, weight_sets: Sequence[WeightSet], order: Sequence[int], rule: Mapping[str, Any]
@@ -90,10 +93,12 @@ class Choice:
         SwimmyError
             When fewer weight sets were kept than are to score.
         """
-        chosen = [weight_sets[k] for k in first_of_one_network(weight_sets, order, self.n_models)] if order else []
+        first = first_of_one_network(weight_sets, order, self.n_models, self.one_a_run) if order else []
+        chosen = [weight_sets[k] for k in first]
         if len(chosen) < self.n_models:
             raise SwimmyError(
-                f"{self.models}: {len(chosen)} weight sets were kept, and score.n_models asks for {self.n_models}. "
+                f"{self.models}: {len(chosen)} weight sets {'of different runs ' * self.one_a_run}were kept, and "
+                f"score.n_models asks for {self.n_models}. "
                 "Lower train.schedule.keep_from_epoch or score.n_models, or raise train.n_runs."
             )
         best, selected = chosen[0], self.models / "selected.keras"
@@ -124,7 +129,8 @@ class Choice:
     ) -> Path:
         """Write ``weight_sets.ecsv`` (see `weight_set_table`)."""
         path = self.models / TABLE_NAME
-        write_table(path, weight_set_table(weight_sets, judgements, known_classes, self.n_models, meta))
+        table = weight_set_table(weight_sets, judgements, known_classes, self.n_models, meta, self.one_a_run)
+        write_table(path, table)
         return path
 
 

@@ -199,6 +199,8 @@ class EvaluateStage:
         See `Judged`.
     n_models : int
         Weight sets that score.
+    one_a_run : bool
+        Whether they are of different runs.
     n_threads, batch_size, scorer, noise_floor
         See `Scoring`.
     """
@@ -222,6 +224,7 @@ class EvaluateStage:
     scorer: ScorerName = "keras"
     limits: MemoryLimits | None = None
     noise_floor: float | None = None
+    one_a_run: bool = False
 
     perform: Callable[[EvaluateTask], Receipt] = evaluate_run
     probe: Callable[[Any, int, int], None] | None = None
@@ -254,7 +257,8 @@ class EvaluateStage:
         """Digest of the weights, of what they are judged by, and of how they are chosen."""
         done = self.train.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
-        return commit.digest_json([*self._settings, *trained, self.choose, self.n_models])
+        several = [self.n_models, *(["one a run"] if self.one_a_run else [])]
+        return commit.digest_json([*self._settings, *trained, self.choose, *several])
 
     def _judged(self) -> Judged:
         rule = SampleRule.of(Cutouts(self.cutouts), self.cuts)
@@ -368,7 +372,7 @@ class EvaluateStage:
             words = " + ".join(f"r_sel({name})" for name in rates)
             total = float(best.rate_sum() or 0)
             rule = {"rule": f"highest {words} at {self.level}", "r_sel": rates, "r_sel_sum": total}
-        choice = Choice(self.models, self.n_models, len(set(self.network_of_run)) > 1)
+        choice = Choice(self.models, self.n_models, len(set(self.network_of_run)) > 1, self.one_a_run)
         files, details = choice.write(weight_sets, order, rule)
         files.append(choice.write_table(weight_sets, judgements, self.known_classes, self._meta(judgements)))
         return self.ledger.finish(self.identity, parts, files, details)
@@ -377,6 +381,7 @@ class EvaluateStage:
         return {
             "choose": self.choose,
             "n_models": self.n_models,
+            "one_a_run": self.one_a_run,
             "known_classes": list(self.known_classes),
             "level": self.level,
             "fraction": self.fraction,

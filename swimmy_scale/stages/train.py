@@ -151,6 +151,8 @@ class TrainStage:
     n_models : int
         Weight sets that score: those of the lowest validation losses over all runs and kept epochs; of equal losses
         the one of the lower run, then epoch. With a grid, of the network of the lowest one.
+    one_a_run : bool
+        Whether these are of different runs.
     chooses : bool
         False leaves the choice to the evaluation that follows.
     """
@@ -167,6 +169,7 @@ class TrainStage:
     n_threads: int
     limits: MemoryLimits | None = None
     n_models: int = 1
+    one_a_run: bool = False
     chooses: bool = True
 
     perform: Callable[[TrainTask], Receipt] = train_run
@@ -179,7 +182,8 @@ class TrainStage:
         """Digest of what the weights depend on, and of how many are chosen where it is not one."""
         if not self.chooses:
             return commit.digest_json([self._training, "chosen later"])
-        return self._training if self.n_models == 1 else commit.digest_json([self._training, self.n_models])
+        several = [self.n_models, *(["one a run"] if self.one_a_run else [])]
+        return self._training if self.n_models == 1 else commit.digest_json([self._training, *several])
 
     @property
     def network_of_run(self) -> tuple[Network, ...]:
@@ -271,10 +275,10 @@ class TrainStage:
         if not self.chooses:
             return self.ledger.finish(self.identity, Parts.of(receipts), [])
         is_grid = len(self.networks) > 1
-        choice = Choice(self.models, self.n_models, is_grid)
+        choice = Choice(self.models, self.n_models, is_grid, self.one_a_run)
         kept = kept_weight_sets(receipts, self.network_of_run)
         files, details = choice.write(kept, by_validation_loss(kept), {"rule": "lowest validation loss"})
         if is_grid:
-            meta = {"choose": "validation_loss", "n_models": self.n_models}
+            meta = {"choose": "validation_loss", "n_models": self.n_models, "one_a_run": self.one_a_run}
             files.append(choice.write_table(kept, (), (), meta))
         return self.ledger.finish(self.identity, Parts.of(receipts), files, details)
