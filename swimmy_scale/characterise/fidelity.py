@@ -414,7 +414,7 @@ SET_FROM_PAPER = (
     "The paper does not say, and the demonstration's own values stand: the law of the XELGs' widths between these ends",
     "(an inverse square), sizes and shapes, how many mergers and artefacts there are, and the seeing's spread.",
     "",
-    "The laws of magnitudes, colours, line ratios, type-I and type-II nuclei were put in after earlier runs had differed",
-    "from the paper; they follow the texts that are named, and none was adjusted until a number fitted. Rare classes are",
-    "as rare as in the paper, and not oversampled.",
+    "The laws of magnitudes, colours, line ratios, type-I and type-II nuclei were put in after earlier runs had",
+    "differed from the paper; they follow the texts that are named, and none was adjusted until a number fitted. Rare",
+    "classes are as rare as in the paper, and not oversampled.",
 )
