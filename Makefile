@@ -27,8 +27,8 @@ demo: setup
 	$(BIN)/swimmy-scale run jobs/demo.yaml --output demo/run || [ $$? -eq 3 ]
 	$(BIN)/swimmy-scale report demo/run
 
-# The paper's numbers beside ours, on 50,000 simulated objects. On two cores with much other work: 15 minutes for the survey,
-# 11 for the run, of which 8 train, and 1 for tables and figures; 10 GB of disk. A smaller one, which leaves the page:
+# The paper's numbers beside ours, on 50,000 simulated objects. On two cores: 4 minutes for the survey, an hour for the
+# run, of which 55 train, and 1 for tables and figures; 10 GB of disk. A smaller one, which leaves the page:
 # make fidelity OBJECTS=5000 PAGE=fidelity/page.md
 PAGE := docs/fidelity.md
 fidelity: OBJECTS := 50000

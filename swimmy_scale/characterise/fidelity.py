@@ -372,10 +372,12 @@ RULED_OUT = (
     "- Too few updates alone. On 5,000 objects with counts that rise to i = 20, 7,500 updates in place of 900 left 16%",
     "  selected in i of those at 19.3 < i < 20, and at most 0.4% of the brighter ones.",
     "",
-    "Three things were wrong or less like the paper than its text allows, and were changed: galaxies at z < 0.2 became",
-    "more numerous towards i = 20 without end, where a luminosity function flattens; the lines of type-II nuclei, with",
+    "What was wrong or less like the paper than its text allows was changed: galaxies at z < 0.2 became more numerous",
+    "towards i = 20 without end, where a luminosity function flattens; a third of them were red, whatever their",
+    "luminosity; the two strong lines of an XELG were about as wide as each other; the lines of type-II nuclei, with",
     "those of star formation, were all at the centre and stronger than section 4.2 says; [NeIII] and [SII] counted in",
-    "EW_band but were in no image. Batches are smaller, for more updates.",
+    "EW_band but were in no image. Four times as much training, on a survey with these colours and lines, took the",
+    "median deviation in the aperture from 9 to 2% in r and from 14 to 3% in i.",
 )
 CONSTRUCTION = (
     "## What is the same by construction",
