@@ -148,7 +148,7 @@ class BankStage(IngestStage):
             ["bank", commit.digest_file(self.bank / "bank.npz"), self.n_objects, self.seed, store]
         )
 
-    def plan(self) -> Sequence[BankTask]:
+    def plan(self) -> Sequence[BankTask]:  # type: ignore[override]
         """One task a partition."""
         attrs = Cutouts(self.bank / "bank.zarr").attrs
         more = {"simulated": True, "available_columns": attrs["available_columns"]}

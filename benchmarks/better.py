@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,7 @@ def cost(folder: Path, sizes: Sizes, n_objects: int = 512, repeat: int = 5) -> d
     seconds: list[list[float]] = []
     for _ in range(repeat):
         row = []
-        for work in (scorer.score_counts, lambda *arrays: source_and_noise(*arrays, store.survey)):
+        for work in (scorer.score_counts, partial(source_and_noise, survey=store.survey)):
             started = time.process_time()
             work(image, fwhm)
             row.append((time.process_time() - started) / len(image))

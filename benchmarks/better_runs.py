@@ -178,7 +178,7 @@ def look(folder: Path, name: str) -> Survey:
 
 def _save(path: Path, **arrays: npt.NDArray[Any]) -> None:
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
+    np.savez(partial, allow_pickle=False, **arrays)
     partial.replace(path)
 
 

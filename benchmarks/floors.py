@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     full = np.concatenate([full] * -(-PREDICTED_OBJECTS // len(full)))[:PREDICTED_OBJECTS]
     for batch in BATCHES:
         model.predict(full[:batch], batch_size=batch, verbose=0)
-        seconds[f"predict {batch}"] = timed(lambda batch=batch: model.predict(full, batch_size=batch, verbose=0))
+        seconds[f"predict {batch}"] = timed(partial(model.predict, full, batch_size=batch, verbose=0))
     a = np.random.default_rng(1).random((SGEMM, SGEMM), np.float32)
     a @ a
     seconds["sgemm"] = min(timed(lambda: a @ a) for _ in range(3))

@@ -165,13 +165,13 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     from swimmy_scale.stages.score import ScoreStage
 
     if options.allow_cpu:
-        swimmy_scale.scorer.has_gpu = lambda: True
+        swimmy_scale.scorer.has_gpu = lambda: True  # type: ignore[attr-defined]
     path, sha256 = json.loads((folder / "model.json").read_text())
     n_threads = len(os.sched_getaffinity(0))
     how = scoring.Scoring((scoring.Model(Path(path), sha256),), Network(), options.batch_size, n_threads)
     store = Cutouts(folder / "cutouts.zarr")
     scorer = Watched(scoring.scorer_for(how, store.survey))
-    scoring.scorer_for = lambda *_: scorer  # type: ignore[assignment,return-value]
+    scoring.scorer_for = lambda *_: scorer  # type: ignore[assignment]
     # Compiled before the clock starts: once a worker's life, not once a survey's worth of seconds.
     scorer.score_counts(store.images(0, 1), store.read("fwhm_arcsec", 0, 1))
     rates, shares = [], []

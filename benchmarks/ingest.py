@@ -99,8 +99,8 @@ def plain(folder: Path, n_objects: int) -> dict[str, float]:
                 member = tar.next()
                 with fits.open(io.BytesIO(tar.extractfile(member).read())) as hdulist:  # type: ignore[union-attr,arg-type]
                     cube[divmod(number, N_BANDS)] = hdulist[1].data[:SIZE_PX, :SIZE_PX]
-        shape = {"shape": cube.shape, "chunks": (256, *cube.shape[1:]), "dtype": cube.dtype}
-        zarr.create_array(Path(output, "cutouts.zarr"), **shape)[:] = cube
+        chunks = (256, *cube.shape[1:])
+        zarr.create_array(Path(output, "cutouts.zarr"), shape=cube.shape, chunks=chunks, dtype=cube.dtype)[:] = cube
         seconds, busy = time.perf_counter() - started, core_seconds() - busy
         return {"rate": n_objects / seconds, "core_rate": n_objects / busy}
 
@@ -123,7 +123,7 @@ def core_seconds() -> float:
     import psutil
 
     times = [process.cpu_times() for process in (psutil.Process(), *psutil.Process().children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))
 
 
 def timed_stage(folder: Path, tars: str, pool: Any) -> float:

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,11 @@ def write(array: Any, image: Any) -> None:
         array[lo : lo + step] = image[lo : lo + step]
 
 
+def count_step(image: Any, n_bits: int) -> Any:
+    """Counts rounded to 2^-n_bits."""
+    return np.ldexp(np.rint(np.ldexp(image, n_bits)), -n_bits)
+
+
 def read(array: Any, step: int) -> None:
     """Read all cutouts, ``step`` at a time."""
     for lo in range(0, array.shape[0], step):
@@ -111,7 +117,7 @@ def read_rate(array: Any, step: int) -> float:
     """MB/s of a reader that has read as much before, so that its memory is there."""
     array[:step]
     spent = seconds(lambda: read(array, step))
-    return math.prod(array.shape) * 4 / 1e6 / spent
+    return float(math.prod(array.shape) * 4 / 1e6 / spent)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -147,7 +153,7 @@ def time_codecs(folder: Path, image: Any, repeat: int, prefix: str = "", names: 
     for _ in range(repeat):
         for name in names:
             array = create(folder / "codec.zarr", image.shape, PARTITION_OBJECTS, CHUNK_OBJECTS, CODECS[name])
-            written = seconds(lambda array=array: write(array, image))
+            written = seconds(partial(write, array, image))
             ratio[name] = compression(array, image)
             rates["write"][name].append(megabytes / written)
             rates["read"][name].append(read_rate(array, CHUNK_OBJECTS))
@@ -241,9 +247,9 @@ def effect_of_rounding(folder: Path, image: Any, store: Cutouts, repeat: int) ->
     exact, residual = score_all(scorer, image, fwhm)
     wanted = selected(exact, residual)
     ways: dict[str, Callable[[], Any]] = {
-        **{f"{n} mantissa bits": lambda n=n: round_mantissa(image, n) for n in KEPT_BITS},
-        **{f"steps of sky noise / {n}": lambda n=n: sky_step(image, n) for n in STEPS_A_SIGMA},
-        **{f"steps of 2^-{n} count": lambda n=n: np.ldexp(np.rint(np.ldexp(image, n)), -n) for n in COUNT_BITS},
+        **{f"{n} mantissa bits": partial(round_mantissa, image, n) for n in KEPT_BITS},
+        **{f"steps of sky noise / {n}": partial(sky_step, image, n) for n in STEPS_A_SIGMA},
+        **{f"steps of 2^-{n} count": partial(count_step, image, n) for n in COUNT_BITS},
     }
     rows = []
     for way, rounding in ways.items():
