@@ -18,6 +18,7 @@ from swimmy_scale.network import Schedule
 from swimmy_scale.noise import FLOOR
 from swimmy_scale.sample import Cuts, check_cuts
 from swimmy_scale.survey import HSC, Survey
+from swimmy_scale.weight_sets import too_few
 from swimmy_scale.yaml_text import absolute_paths, parse, read_text
 
 FORMAT_VERSION = 1
@@ -237,14 +238,13 @@ class TrainSection(Section):
         return self.evaluate or self.choose == "known_classes"
 
     @property
-    def n_weight_sets(self) -> int:
-        """Weight sets of one network that are kept: those of the last epochs of every run."""
-        return self.n_runs * self.n_kept_epochs
-
-    @property
     def n_kept_epochs(self) -> int:
         """Weight sets of one run that are kept."""
         return self.schedule.epochs - self.schedule.keep_from_epoch + 1
+
+    def too_few(self, score: ScoreSection) -> str:
+        """See `weight_sets.too_few`."""
+        return too_few(score.n_models, self.n_runs, self.n_kept_epochs, score.one_a_run, self.grid is not None)
 
     @property
     def networks(self) -> tuple[NetworkSection, ...]:
@@ -376,21 +376,8 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _enough_weight_sets(self) -> Self:
-        if self.train is not None and self.score.n_models > self.train.n_weight_sets:
-            raise ValueError(
-                f"score.n_models {self.score.n_models} is more than the {self.train.n_weight_sets} weight sets that "
-                f"train keeps{' of one network' if self.train.grid else ''}. Raise train.n_runs, or lower "
-                "train.schedule.keep_from_epoch or score.n_models"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _enough_runs(self) -> Self:
-        if self.train is not None and self.score.one_a_run and self.score.n_models > self.train.n_runs:
-            raise ValueError(
-                f"score.n_models {self.score.n_models} with score.one_a_run is more than train.n_runs "
-                f"{self.train.n_runs}. Raise train.n_runs, or lower score.n_models"
-            )
+        if self.train is not None and (problem := self.train.too_few(self.score)):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -447,9 +434,10 @@ class Job(Settings):
             raise ValueError("models has the same sha256 twice. List each weight set once")
         if len({model.network for model in self.models}) > 1:
             raise ValueError("models are of different networks. Give each the same network section")
-        if self.weights and self.score.n_models not in (1, len(self.weights)):
+        if self.weights and (self.score.one_a_run or self.score.n_models not in (1, len(self.weights))):
+            name = "one_a_run" if self.score.one_a_run else f"n_models {self.score.n_models}"
             raise ValueError(
-                f"score.n_models {self.score.n_models} chooses among the weights that train makes, and "
+                f"score.{name} chooses among the weights that train makes, and "
                 f"{len(self.weights)} are listed. Leave it out: all that are listed score"
             )
         return self
@@ -495,13 +483,11 @@ def dump_job(job: Settings) -> str:
     """The job as YAML, complete with defaults and absolute paths."""
     content = job.model_dump(mode="json")
     if content.get("spectroscopy") is None:
-        # So that jobs without it are written as they were before there was such a section.
+        # So that jobs without it, and without what follows, are written as they were before there was such a key.
         content.pop("spectroscopy", None)
     if job.score.kind == "paper":
-        # As before there was another kind.
         del content["score"]["kind"], content["score"]["floor"]
     if not job.score.one_a_run:
-        # As before there was such a choice.
         del content["score"]["one_a_run"]
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text

@@ -180,5 +180,33 @@ def first_of_one_network(
     return fitting[:n_models]
 
 
+def too_few(n_models: int, n_runs: int, n_kept_epochs: int, one_a_run: bool = False, is_grid: bool = False) -> str:
+    """What is wrong where training keeps fewer weight sets of one network than ``n_models``, and the remedy; or ``""``.
+
+    Parameters
+    ----------
+    n_models : int
+        Weight sets that are to score.
+    n_runs, n_kept_epochs : int
+        Runs of one network, and weight sets of a run.
+    one_a_run : bool
+        Whether those that score are of different runs.
+    is_grid : bool
+        Whether several networks are trained.
+    """
+    if one_a_run and n_models > n_runs:
+        return (
+            f"score.n_models {n_models} with score.one_a_run is more than train.n_runs {n_runs}. "
+            "Raise train.n_runs, or lower score.n_models"
+        )
+    if n_models > n_runs * n_kept_epochs:
+        return (
+            f"score.n_models {n_models} is more than the {n_runs * n_kept_epochs} weight sets that "
+            f"train keeps{' of one network' if is_grid else ''}. Raise train.n_runs, or lower "
+            "train.schedule.keep_from_epoch or score.n_models"
+        )
+    return ""
+
+
 def _losses(weight_set: WeightSet) -> tuple[float, int, int]:
     return weight_set.val_loss, weight_set.run, weight_set.epoch

@@ -207,14 +207,16 @@ def test_several_that_score_are_the_best_of_one_network(copied: Path) -> None:
         perform(evaluate_stage(copied, n_models=3))
 
 
-def test_one_of_each_run_scores_where_the_known_classes_choose(copied: Path) -> None:
-    # Both runs have one network each of the grid: the best one's has one run.
-    stage = evaluate_stage(copied, n_models=1)
-    assert replace(stage, one_a_run=True).identity != stage.identity
-    assert perform(replace(stage, one_a_run=True)) == 0
-    table = table_of(copied)
-    assert table.meta["one_a_run"] is True
-    assert list(table["rank_by_known_classes"][table["chosen_by_known_classes"]]) == [1]
+def test_one_of_each_run_where_the_known_classes_choose(copied: Path) -> None:
+    alone = evaluate_stage(copied, n_models=1)
+    assert replace(alone, one_a_run=True).identity == alone.identity, "one is of one run anyway"
+    several = evaluate_stage(copied, n_models=2)
+    assert replace(several, one_a_run=True).identity != several.identity
+    # The network of the best has one run in this grid.
+    with pytest.raises(
+        SwimmyError, match=r"1 weight sets of different runs were kept, .* Lower score.n_models, or raise"
+    ):
+        perform(replace(several, one_a_run=True))
 
 
 def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
@@ -423,6 +425,27 @@ def test_every_run_has_its_network_and_seed(reference: Path, tmp_path: Path) -> 
     combinations = [(4, 0.0), (4, 0.0), (4, 0.1), (4, 0.1), (8, 0.0), (8, 0.0), (8, 0.1), (8, 0.1)]
     assert found == [(f"run-{run:02d}", *values, 5 + run) for run, values in enumerate(combinations)]
     assert len({task.identity for task in stage.plan()}) == 8
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (
+            {"n_models": 2, "one_a_run": True},
+            r"score.n_models 2 with score.one_a_run is more than train.n_runs 1. Raise",
+        ),
+        ({"n_models": 17}, r"score.n_models 17 is more than the 16 weight sets that train keeps. Raise train.n_runs"),
+    ],
+)
+def test_too_few_weight_sets_by_default_are_refused_before_training(
+    reference: Path, tmp_path: Path, score: dict[str, Any], message: str
+) -> None:
+    settings = Settings.model_validate({"score": score})
+    campaign = Campaign(
+        settings, reference / "cutouts.zarr", tmp_path, lambda name: Ledger(tmp_path, tmp_path, name), 1
+    )
+    with pytest.raises(SwimmyError, match=message):
+        list(campaign.stages())
 
 
 def test_the_network_of_the_best_scores(reference: Path) -> None:

@@ -137,6 +137,10 @@ def test_defaults_are_the_papers() -> None:
             STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('b' * 64)}]\nscore: {{n_models: 3}}\n",
             r"score.n_models 3 chooses among the weights that train makes, and 2 are listed. Leave it out",
         ),
+        (
+            STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('b' * 64)}]\nscore: {{one_a_run: true}}\n",
+            r"score.one_a_run chooses among the weights that train makes, and 2 are listed. Leave it out",
+        ),
         (STORE + "models: []\n", r"the job: give train, or model for weights that are there already$"),
         ("name: x\n", r"give ingest and catalogue, or cutouts"),
         ("cutouts: c.zarr\n", r"the job: give train, or model for weights that are there already$"),
@@ -267,6 +271,12 @@ def test_all_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             ["/data/m.keras"] * 2,
         ),
         (
+            GOOD.replace("keep_from_epoch: 2}", "keep_from_epoch: 2}\n  n_runs: 5")
+            + "score: {n_models: 5, one_a_run: true}\n",
+            5,
+            [],
+        ),
+        (
             GOOD.replace("keep_from_epoch: 2}", "keep_from_epoch: 1}\n  n_runs: 5") + "score: {n_models: 15}\n",
             15,
             [],
@@ -324,7 +334,7 @@ def test_a_grid_is_every_value_with_every_other() -> None:
     found = [(section.latent_filters, section.noise) for section in job.networks]
     assert found == [(d, noise) for d in (4, 8, 16, 32) for noise in (0.0, 0.05)]
     assert {section.encoder_filters for section in job.networks} == {(8, 8)}
-    assert (job.train.n_kept_epochs, job.train.n_weight_sets) == (16, 160)
+    assert (job.train.n_kept_epochs, job.train.n_runs) == (16, 10)
     assert parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job) == job
     assert [section.noise for section in campaign("grid: {latent_filters: [4, 8]}").networks] == [0.02, 0.02]
 

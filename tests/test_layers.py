@@ -92,7 +92,7 @@ NEIGHBOURS = {
     "profiles": {"survey"},
     "selection_rates": {"survey"},
     "tables": {"survey", "cuts"},
-    "job": {"survey", "bit_rounding", "network", "noise", "cuts", "ensemble", "sample", "yaml_text"},
+    "job": {"survey", "bit_rounding", "network", "noise", "cuts", "ensemble", "sample", "weight_sets", "yaml_text"},
     "site": {"yaml_text", "memory"},
     "store": {"receipts"},
     "cutouts": {"receipts", "store"},

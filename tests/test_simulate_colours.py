@@ -105,6 +105,12 @@ def test_excitation_ratio_is_the_locus_over_a_continuum(nitrogen: float, o3: flo
     assert level[0] < level[1]
 
 
+def test_xelgs_ratios_are_between_the_ends_that_the_page_names() -> None:
+    young = np.linspace(0.85, 1.0, 16)
+    ends = spectra.excitation_ratio(-0.4, young).min(), spectra.excitation_ratio(-1.5, young).max()
+    assert ends == pytest.approx((0.198, 1.864), abs=0.001)
+
+
 def test_xelgs_of_the_papers_survey_have_lines_by_excitation(objects: list[Objects]) -> None:
     kind, young, oxygen, halpha = gather(objects, "kind", "young_fraction", "ew_hb_oiii", "ew_ha_nii")
     xelg = kind == KINDS.index("xelg")

@@ -65,6 +65,17 @@ def test_rates_ranks_and_choices(tmp_path: Path) -> None:
     assert (tmp_path / "weight_sets.ecsv").read_bytes() == first
 
 
+def test_the_chosen_are_of_different_runs_where_it_is_asked() -> None:
+    several = weight_set_table(weight_sets(), judgements(), CLASSES, 2, {}, one_a_run=True)
+    for rule in ("validation_loss", "known_classes"):
+        chosen = several[several[f"chosen_by_{rule}"]]
+        assert len(chosen) == len(set(chosen["run"])) == 2
+        assert len(set(chosen["latent_filters"])) == 1
+        for row in chosen:
+            of_the_run = several[several["run"] == row["run"]]
+            assert row[f"rank_by_{rule}"] == of_the_run[f"rank_by_{rule}"].min()
+
+
 def test_an_empty_class_is_nan(tmp_path: Path) -> None:
     table = weight_set_table(weight_sets()[:1], judgements(0)[:1], CLASSES, 1, {"choose": "known_classes"})
     write_table(tmp_path / "weight_sets.ecsv", table)

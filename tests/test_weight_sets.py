@@ -21,6 +21,7 @@ from swimmy_scale.weight_sets import (
     by_validation_loss,
     first_of_one_network,
     judge,
+    too_few,
 )
 
 BANDS = ("g", "r", "i")
@@ -160,6 +161,23 @@ def test_the_best_of_every_run(order: list[int], n_models: int, expected: list[i
     weight_sets = [weight_set(run, epoch, 0.1) for run in range(3) for epoch in (1, 2)]
     assert first_of_one_network(weight_sets, order, n_models, one_a_run=True) == expected
     assert first_of_one_network(weight_sets, order, n_models) == order[:n_models]
+
+
+@pytest.mark.parametrize(
+    ("n_models", "n_runs", "n_kept_epochs", "one_a_run", "is_grid", "expected"),
+    [
+        (1, 1, 1, True, False, ""),
+        (6, 3, 2, False, False, ""),
+        (3, 3, 2, True, True, ""),
+        (4, 3, 2, True, False, "score.n_models 4 with score.one_a_run is more than train.n_runs 3."),
+        (7, 3, 2, False, False, "score.n_models 7 is more than the 6 weight sets that train keeps."),
+        (7, 3, 2, False, True, "score.n_models 7 is more than the 6 weight sets that train keeps of one network."),
+    ],
+)
+def test_too_few(n_models: int, n_runs: int, n_kept_epochs: int, one_a_run: bool, is_grid: bool, expected: str) -> None:
+    found = too_few(n_models, n_runs, n_kept_epochs, one_a_run, is_grid)
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
 
 
 def test_the_best_of_every_run_is_of_the_best_network() -> None:

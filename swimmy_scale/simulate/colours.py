@@ -33,9 +33,19 @@ def mean_bulge_young(young_fraction: npt.ArrayLike) -> DoubleArray:
 
 
 def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
-    """Share of the blue sequence among galaxies of an M_r - 5 log h; float64, between 0 and 1.
+    """Share of galaxies that are on the blue sequence.
 
     The larger of 0.46 + 0.07 (M + 20), for the luminous, and of 0.2 M + max(4.4 + 1.2 t + 0.5 t^2, 4.45), t = z - 0.1.
+
+    Parameters
+    ----------
+    absolute, redshift : array_like
+        M = M_r - 5 log h, and z.
+
+    Returns
+    -------
+    ndarray of float64
+        0 to 1; shape of both, broadcast.
     """
     magnitude, after = np.asarray(absolute, np.float64), np.asarray(redshift, np.float64) - _SHIFT
     faint = 0.2 * magnitude + np.maximum(4.4 + 1.2 * after + 0.5 * after**2, 4.45)
@@ -43,7 +53,18 @@ def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
 
 
 def sequences(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> tuple[DoubleArray, DoubleArray]:
-    """Mean and rms of g - r on the red sequence and on the blue one, by M_r - 5 log h.
+    """Mean and rms of g - r on the red sequence and on the blue one.
+
+    With t = max(z - 0.1, 0), which leaves out that the law is constant from z = 0.4 on:
+
+    red:  0.932 - 0.032 (M + 20) - 0.18 t,   rms 0.07 + 0.01 (M + 20) + (0.05 + 0.1 t) t
+    blue: log10(10^(9 a) + 10^(9 b)) / 9 - 0.25 t with a = 0.62 - 0.11 (M + 20) and b = 0.4 - 0.0286 (M + 16),
+          a smooth maximum,   rms 0.12 + 0.02 (M + 20), at least 0 and at most 0.15, + 0.2 t
+
+    Parameters
+    ----------
+    absolute, redshift : array_like, shape (n,)
+        M = M_r - 5 log h, and z.
 
     Returns
     -------
@@ -52,7 +73,6 @@ def sequences(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> tuple[DoubleA
     """
     magnitude, after = np.asarray(absolute, np.float64), np.maximum(np.asarray(redshift, np.float64) - _SHIFT, 0.0)
     bright, faint = 0.62 - 0.11 * (magnitude + 20.0), 0.4 - 0.0286 * (magnitude + 16.0)
-    # A smooth maximum of the two: log10(10^(9 a) + 10^(9 b)) / 9.
     blue = np.logaddexp(9.0 * np.log(10.0) * bright, 9.0 * np.log(10.0) * faint) / (9.0 * np.log(10.0))
     mean = np.stack([0.932 - 0.032 * (magnitude + 20.0) - 0.18 * after, blue - 0.25 * after])
     red_rms = 0.07 + 0.01 * (magnitude + 20.0) + (0.05 + 0.1 * after) * after

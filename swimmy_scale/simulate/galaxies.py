@@ -205,7 +205,10 @@ def _draw_shapes(
     law = plan.population.luminosity_function
     if law is not None and plan.population.colours_by_luminosity:
         absolute = luminosity.absolute_magnitude(law, magnitude, redshift)
-        young = np.where(far, young, colours.draw_young(rng, absolute - 5.0 * np.log10(0.7), redshift))
+        # The law's magnitudes are M - 5 log h.
+        young = np.where(
+            far, young, colours.draw_young(rng, absolute - 5.0 * np.log10(luminosity.COSMOLOGY.h), redshift)
+        )
     young = np.where(xelg, rng.uniform(0.85, 1.0, n), np.where(_is(kind, "merger"), young + 0.15, young))
     young = np.clip(young, 0.0, 1.0)
     # Earlier types have larger bulges of older stars.

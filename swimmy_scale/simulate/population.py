@@ -41,8 +41,8 @@ class Population:
         Largest observed equivalent width of an XELG's strongest group, Angstrom.
     nitrogen : (float, float), optional
         Range of log([NII]6583 / Halpha) of the XELGs, uniform; it gives [OIII] + Hbeta over Halpha + [NII]
-        (`spectra.excitation_ratio`). Without it one of the two groups, each as often, is the stronger, and the other
-        has half to all of its width.
+        (`spectra.excitation_ratio`). Within the two groups the lines keep the shares of `spectra.LINES`. Without it
+        one of the two groups, each as often, is the stronger, and the other has half to all of its width.
     shallow_percent : float, optional
         So many percent of all patches are shallower than the survey's limits, in each band, which sets the scatter of
         depth; the simulated ones are those that are left. By default it is 0.15 mag in every band.

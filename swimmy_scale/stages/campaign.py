@@ -49,7 +49,16 @@ class Campaign:
         return self.settings.train or TrainSection()
 
     def stages(self) -> Iterator[Stage]:
-        """Training, then the evaluation where the settings ask for it."""
+        """Training, then the evaluation where the settings ask for it.
+
+        Raises
+        ------
+        SwimmyError
+            When fewer weight sets would be kept than are to score.
+        """
+        # A job was checked when it was read; settings of a single stage may leave all of training to the defaults.
+        if problem := self._section.too_few(self.settings.score):
+            raise SwimmyError(f"{self.models}: {problem}.")
         train = self._train()
         if not self._section.evaluates:
             yield train

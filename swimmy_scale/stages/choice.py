@@ -96,10 +96,11 @@ class Choice:
         first = first_of_one_network(weight_sets, order, self.n_models, self.one_a_run) if order else []
         chosen = [weight_sets[k] for k in first]
         if len(chosen) < self.n_models:
+            kept = "weight sets of different runs" if self.one_a_run else "weight sets"
+            more_epochs = "" if self.one_a_run else "lower train.schedule.keep_from_epoch, or "
             raise SwimmyError(
-                f"{self.models}: {len(chosen)} weight sets {'of different runs ' * self.one_a_run}were kept, and "
-                f"score.n_models asks for {self.n_models}. "
-                "Lower train.schedule.keep_from_epoch or score.n_models, or raise train.n_runs."
+                f"{self.models}: {len(chosen)} {kept} were kept, and score.n_models asks for {self.n_models}. "
+                f"Lower score.n_models, or {more_epochs}raise train.n_runs."
             )
         best, selected = chosen[0], self.models / "selected.keras"
         commit.write_atomically(selected, (self.models / best.file).read_bytes())

@@ -257,7 +257,7 @@ class EvaluateStage:
         """Digest of the weights, of what they are judged by, and of how they are chosen."""
         done = self.train.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
-        several = [self.n_models, *(["one a run"] if self.one_a_run else [])]
+        several = [self.n_models, *(["one a run"] if self.one_a_run and self.n_models > 1 else [])]
         return commit.digest_json([*self._settings, *trained, self.choose, *several])
 
     def _judged(self) -> Judged:
