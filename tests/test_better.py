@@ -151,7 +151,11 @@ def test_what_the_page_says_in_short_is_in_the_results() -> None:
     def compared(way: tuple, base: tuple) -> dict[str, tuple[float, float]]:
         return better_page.against(content, level, *(better_page.find(content, *item) for item in (way, base)))
 
-    for n_runs, choose, combine in ((5, "known classes", "best"), (1, "validation loss", "best")):
+    for n_runs, choose, combine in (
+        (5, "known classes", "best"),
+        (1, "validation loss", "best"),
+        (5, "validation loss", "mean"),
+    ):
         how = n_runs, choose, combine
         for group, pair in compared(("blind", "paper", *how), ("clean", "paper", *how)).items():
             assert not (better_page.matters(pair) and pair[0] < 0), f"blind training loses {group}"
@@ -162,11 +166,21 @@ def test_what_the_page_says_in_short_is_in_the_results() -> None:
         for group in better_page.CLASSES:
             pair = better_page.against(content, level, way, base)[group]
             assert not (better_page.matters(pair) and pair[0] > 0), "nothing is better than the paper's way"
+    by_loss = "clean", "paper", 5, "validation loss", "best"
     for combine in ("mean", "rank"):
-        together = compared(("clean", "paper", 5, "validation loss", combine),
-                            ("clean", "paper", 5, "validation loss", "best"))  # fmt: skip
+        together = compared(("blind", "paper", 5, "validation loss", combine), by_loss)
         assert better_page.matters(together["xelg"])
         assert together["xelg"][0] > 0
+        rates = [
+            better_page.values_of(better_page.find(content, *way), level, "xelg")
+            for way in (("blind", "paper", 5, "validation loss", combine), paper, ("blind", *by_loss[1:]))
+        ]
+        assert rates[0].mean() > 0.8 * rates[1].mean(), "most that labels would have found"
+        assert rates[0].std() < rates[2].std() / 2, "chance has less of a part"
+    for choose in ("validation loss", "known classes"):
+        how = 1, choose, "best"
+        assert better_page.matters(blind := compared(("blind", "paper", *how), ("clean", "paper", *how))["xelg"])
+        assert blind[0] > 0, "one blind run finds more XELGs"
     one = 1, "validation loss", "best"
     noise = compared(("clean", "noise", *one), ("clean", "paper", *one))
     assert better_page.matters(noise["xelg"])
