@@ -268,7 +268,7 @@ class ScoreSection(Section):
     Attributes
     ----------
     batch_size : int
-        Objects of one model call: the speed, and the last digit of a few scores. By default 256, on a GPU 2048.
+        Objects of one model call; changes the speed, not the scores. By default 256, on a GPU 2048.
     n_models : int
         Weight sets of ``train`` that score, in one pass over the pixels: the best ones, as ``train.choose`` says, over
         all runs and kept epochs.

@@ -35,6 +35,10 @@ BoolRows = npt.NDArray[np.bool_]
 Scores = tuple[FloatArray, FloatArray]
 
 BATCHES_AHEAD = 1
+BATCH_MULTIPLE = 12
+"""The network sees batches that are filled up to a multiple of it. Matrix products of CPUs take 24 or 48 rows at a time.
+Rows that are left over at the end may be added up otherwise, and an object's last digit would depend on its place in
+the batch. Every object has a multiple of 4 rows in each layer, so 12 objects leave none over."""
 
 
 class Scorer:
@@ -91,7 +95,7 @@ class Scorer:
         self._lock = threading.Lock()
         crops = windows(network, *survey.aperture_range())
         self.windowed = crops is not None
-        self._model = _scoring_model(models, network, survey, crops)
+        self._model = _scoring_model(models, network, survey, crops, self.batch_size)
         self._start = compiled_call(_fused_model(self._model, survey)) if self.fused else None
 
     def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> Scores:
@@ -296,14 +300,18 @@ def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
-def _scoring_model(models: Sequence[Any], network: Network, survey: Survey, crops: list[tuple[int, int]] | None) -> Any:
-    """Model from (n, band, y, x) to score and residual, each (n, model, band), compiled."""
+def _scoring_model(
+    models: Sequence[Any], network: Network, survey: Survey, crops: list[tuple[int, int]] | None, batch_size: int
+) -> Any:
+    """Model from (``batch_size``, band, y, x) to score and residual, each (``batch_size``, model, band), compiled."""
     source = keras.Input((network.n_bands, network.cutout_size_px, network.cutout_size_px), dtype="float32")
     lo, hi = survey.aperture_range()
     seen = _channels_last(source[:, :, lo:hi, lo:hi])
+    filled = keras.ops.pad(_channels_last(source), ((0, -batch_size % BATCH_MULTIPLE), (0, 0), (0, 0), (0, 0)))
     results = []
     for model in models:
-        reconstruction = _reconstruction(_channels_last(source), model, network, crops)
+        reconstruction = _reconstruction(filled, model, network, crops)
+        reconstruction = keras.ops.slice(reconstruction, (0, 0, 0, 0), (batch_size, *reconstruction.shape[1:]))
         if crops is None:
             reconstruction = reconstruction[:, lo:hi, lo:hi]
         results.append(_equation_6(seen, reconstruction, survey.aperture()[lo:hi, lo:hi]))

@@ -151,12 +151,3 @@ def make_scores(
         flags[row, 0, HSC.band_index(tuple(bands))] = True
     write_selection(path, LEVELS, threshold, iter([(0, flags)]))
     return Scores(path)
-
-
-def assert_nearly_same_scores(found: Path, expected: Path) -> None:
-    """Scores and residuals are the same but for rounding: the last digit of a few depends on the batch size."""
-    one, other = Scores(found / "scores.zarr"), Scores(expected / "scores.zarr")
-    for name in ("score", "residual"):
-        np.testing.assert_allclose(one.read(name), other.read(name), rtol=2e-6, atol=2e-6)
-    for name in ("object_id", "in_sample", "quarantine_code"):
-        assert one.read(name).tobytes() == other.read(name).tobytes(), name

@@ -263,7 +263,7 @@ def test_one_model_knows_nothing_of_combining(reference: Path, tmp_path: Path) -
 
 
 def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
-    job = write_job(tmp_path / "job.yaml", tmp_path, **listed(reference))
+    job = write_job(tmp_path / "job.yaml", tmp_path, **listed(reference), score={"batch_size": 7})
     result = call("run", job, "--output", tmp_path / "run", "--workers", 2)
     assert result.returncode == 3, result.stderr
     assert_same_results(tmp_path / "run", reference)
