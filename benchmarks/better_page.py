@@ -354,8 +354,7 @@ def how(content: Mapping[str, Any]) -> list[str]:
         "machine": f"{content['n_cores']} cores of {content['processor']}",
         "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }
-    remark = [f"- {content['remark']}\n"] if "remark" in content else []
-    return [HOW.format(**facts) + "".join(remark)]
+    return [HOW.format(**facts)]
 
 
 def costs(content: Mapping[str, Any]) -> list[str]:

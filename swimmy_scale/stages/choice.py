@@ -48,6 +48,11 @@ def kept_weight_sets(receipts: Iterable[Receipt], networks: Sequence[Network]) -
     ]
 
 
+def several(n_models: int, one_a_run: bool) -> list[Any]:
+    """What the identity of a stage holds of how many weight sets score; of a single one it is of one run anyway."""
+    return [n_models, *(["one a run"] if one_a_run and n_models > 1 else [])]
+
+
 @dataclass(frozen=True)
 class Choice:
     """Where the chosen weights go, and how many score.

@@ -21,7 +21,7 @@ from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.sample import Cuts
 from swimmy_scale.scores import score_kind
 from swimmy_scale.site import ScorerName
-from swimmy_scale.stages.choice import Choice, kept_weight_sets, run_folder
+from swimmy_scale.stages.choice import Choice, kept_weight_sets, run_folder, several
 from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.stages.inputs import SampleRule, store_digest
 from swimmy_scale.stages.score import check_model
@@ -257,8 +257,7 @@ class EvaluateStage:
         """Digest of the weights, of what they are judged by, and of how they are chosen."""
         done = self.train.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
-        several = [self.n_models, *(["one a run"] if self.one_a_run and self.n_models > 1 else [])]
-        return commit.digest_json([*self._settings, *trained, self.choose, *several])
+        return commit.digest_json([*self._settings, *trained, self.choose, *several(self.n_models, self.one_a_run)])
 
     def _judged(self) -> Judged:
         rule = SampleRule.of(Cutouts(self.cutouts), self.cuts)

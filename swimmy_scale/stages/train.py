@@ -20,7 +20,7 @@ from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import Ledger, Parts, Receipt
 from swimmy_scale.sample import Cuts
 from swimmy_scale.stages.attempts import clear_attempts
-from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets, run_folder
+from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets, run_folder, several
 from swimmy_scale.stages.engine import Poll, Task
 from swimmy_scale.stages.inputs import SampleRule, store_digest
 from swimmy_scale.survey import FloatArray
@@ -182,8 +182,9 @@ class TrainStage:
         """Digest of what the weights depend on, and of how many are chosen where it is not one."""
         if not self.chooses:
             return commit.digest_json([self._training, "chosen later"])
-        several = [self.n_models, *(["one a run"] if self.one_a_run else [])]
-        return self._training if self.n_models == 1 else commit.digest_json([self._training, *several])
+        if self.n_models == 1:
+            return self._training
+        return commit.digest_json([self._training, *several(self.n_models, self.one_a_run)])
 
     @property
     def network_of_run(self) -> tuple[Network, ...]:
