@@ -58,6 +58,8 @@ class Objects:
     redshift, young_fraction, bulge_fraction, nucleus_fraction : ndarray
         Shares: of young stars in the disk at 5500 Angstrom, of the bulge in the stars' continuum, and of the nucleus in
         the whole continuum, both in the magnitude band.
+    nucleus_ebv : ndarray
+        E(B-V) of the dust before the nucleus, magnitudes.
     disk_re, bulge_re : ndarray
         Half-light radius along the major axis, arcsec.
     disk_q, bulge_q, angle : ndarray
@@ -83,6 +85,7 @@ class Objects:
     young_fraction: DoubleArray
     bulge_fraction: DoubleArray
     nucleus_fraction: DoubleArray
+    nucleus_ebv: DoubleArray
     disk_re: DoubleArray
     bulge_re: DoubleArray
     disk_q: DoubleArray
@@ -292,7 +295,7 @@ def _component_fluxes(
     widths: dict[str, DoubleArray],
     central: dict[str, DoubleArray],
 ) -> dict[str, DoubleArray]:
-    """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands).
+    """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands), and E(B-V) before the nucleus.
 
     The shares are set in the i band (the survey's magnitude band) on the continua, then lines are added, then all is
     scaled so that the total has the drawn magnitude.
@@ -336,9 +339,34 @@ def _component_fluxes(
     nucleus = nucleus + spectra.line_flux("ha_nii", halpha, z, core, bands, BROAD_LINE_KM_S)
     nucleus = nucleus + spectra.line_flux("hb_oiii", 60.0 * (1.0 + z), z, core, bands, BROAD_LINE_KM_S)
 
+    ebv = np.zeros(len(kind))
+    if plan.population.reddened_quasars:
+        ebv = np.where(_is(kind, "quasar"), _draw_ebv(rng, z, bands, reference, nucleus / (disk + bulge)), 0.0)
+    nucleus = nucleus * _reddened(ebv, z, bands, reference)
     total = (disk + bulge + nucleus)[:, reference]
     counts = (10.0 ** (-0.4 * (shape["magnitude"] - survey.zero_point_mag)) / total)[:, None]
-    return {"disk": disk * counts, "bulge": bulge * counts, "nucleus": nucleus * counts}
+    return {"disk": disk * counts, "bulge": bulge * counts, "nucleus": nucleus * counts, "nucleus_ebv": ebv}
+
+
+def _draw_ebv(
+    rng: np.random.Generator, redshift: DoubleArray, bands: tuple[str, ...], reference: int, contrast: DoubleArray
+) -> DoubleArray:
+    """E(B-V) of nuclei, magnitudes: uniform from none to where the bluest band has no excess over the reference band.
+
+    ``contrast``, shape (n, n_bands), is the bare nucleus over its host. The draw has a stream of its own, so that all
+    other objects are what they are without it.
+    """
+    bluest = int(np.argmin([spectra.effective_wavelength(band) for band in bands]))
+    excess = 2.5 * np.log10(np.maximum(contrast[:, bluest], 1e-30) / np.maximum(contrast[:, reference], 1e-30))
+    at_one = -2.5 * np.log10(_reddened(np.ones(len(redshift)), redshift, bands, reference)[:, bluest])
+    return np.asarray(rng.spawn(1)[0].uniform(0.0, 1.0, len(redshift)) * np.maximum(excess / at_one, 0.0))
+
+
+def _reddened(ebv: DoubleArray, redshift: DoubleArray, bands: tuple[str, ...], reference: int) -> DoubleArray:
+    """Factors of dust on the light of nuclei, shape (n, n_bands); 1 in the reference band, where shares are set."""
+    waves = np.array([spectra.effective_wavelength(band) for band in bands])
+    extinction = ebv[:, None] * spectra.dust_extinction(waves / (1.0 + redshift[:, None]))
+    return np.asarray(10.0 ** (-0.4 * (extinction - extinction[:, reference, None])))
 
 
 def _share_in_fibre(plan: SimulationPlan, shape: dict[str, DoubleArray]) -> DoubleArray | float:

@@ -63,6 +63,9 @@ class Population:
         Diameter of the fibre that measured the nuclear lines of type-II AGN. Star formation's lines are then spread
         over the disk, and the nucleus' are as strong as the fibre sees them over the stars inside it. Without it all
         lines are at the centre, and their widths are over all stars.
+    reddened_quasars : bool
+        Whether dust reddens the nuclei of quasars, by any amount up to the colour of their host. Without it all are
+        as blue as the unobscured quasar.
     weak_lines : bool
         Whether [NeIII] and [SII] are in the images, as they are in the tables of spectra.
     """
@@ -78,6 +81,7 @@ class Population:
     type1_by_luminosity: bool = False
     type2_width: tuple[float, float] = (15.0, 50.0)
     fibre_arcsec: float | None = None
+    reddened_quasars: bool = False
     weak_lines: bool = False
 
     def __post_init__(self) -> None:

@@ -104,6 +104,9 @@ TYPE_YOUNG_FRACTION = {"E": 0.0, "Sbc": 0.48, "Scd": 0.68, "Im": 1.0}
 
 # Nuclear continuum: f_nu ~ nu^-0.44 (Vanden Berk et al. 2001), hence f_lambda ~ lambda^(0.44 - 2).
 QUASAR_SLOPE = 0.44 - 2.0
+# Dust near active nuclei has the law of the Small Magellanic Cloud: A = 1.39 (lambda / 1 micron)^-1.2 E(B-V) (Prevot et
+# al. 1984, as Richards et al. 2003, AJ 126, 1131, use it for quasars).
+DUST_LEVEL, DUST_SLOPE = 1.39, -1.2
 
 # Groups of lines that section 2.2 adds up: (wavelength, share of the group's equivalent width).
 LINES = {
@@ -152,6 +155,14 @@ def continuum(young_fraction: npt.ArrayLike, wavelength: npt.ArrayLike) -> Doubl
 def power_law(wavelength: npt.ArrayLike) -> DoubleArray:
     """f_lambda of a quasar's nucleus, 1 at 5500 Angstrom; float64, shape of ``wavelength`` (rest frame)."""
     return np.asarray((np.asarray(wavelength, np.float64) / 5500.0) ** QUASAR_SLOPE, np.float64)
+
+
+def dust_extinction(wavelength: npt.ArrayLike) -> DoubleArray:
+    """Extinction by the dust of active nuclei, magnitudes at E(B-V) = 1: 1.39 (wavelength / 1 micron)^-1.2.
+
+    Float64, shape of ``wavelength`` (rest frame, Angstrom).
+    """
+    return np.asarray(DUST_LEVEL * (np.asarray(wavelength, np.float64) / 1e4) ** DUST_SLOPE, np.float64)
 
 
 @functools.cache

@@ -135,6 +135,7 @@ def truth_columns(plan: SimulationPlan, objects: Objects, catalogue: Columns) ->
         "young_fraction": objects.young_fraction,
         "bulge_fraction": objects.bulge_fraction,
         "nucleus_fraction": objects.nucleus_fraction,
+        "nucleus_ebv": objects.nucleus_ebv,
         "re_arcsec": objects.disk_re,
         "axis_ratio": objects.disk_q,
         "ew_oii": objects.ew_oii,
