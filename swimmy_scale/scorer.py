@@ -36,7 +36,7 @@ Scores = tuple[FloatArray, FloatArray]
 
 BATCHES_AHEAD = 1
 BATCH_MULTIPLE = 12
-"""The network sees batches that are filled up to a multiple of it. Matrix products of CPUs take 24 or 48 rows at a time.
+"""The network sees batches that are filled up to a multiple of it. Matrix products of CPUs take 24 or 48 rows at once.
 Rows that are left over at the end may be added up otherwise, and an object's last digit would depend on its place in
 the batch. Every object has a multiple of 4 rows in each layer, so 12 objects leave none over."""
 

@@ -412,8 +412,8 @@ SET_FROM_PAPER = (
     "| nuclei of type-I AGN | less than half of the light, from a broad Hα of 1e40 erg/s on, as many per decade | "
     "section 4.2 (dominated by the host); Stern and Laor 2012 |",
     "| nuclei of quasars | 40 to 75% of the continuum in i | section 4.2: dominated by the core; the ends are ours |",
-    "| dust before them | from none to as much as leaves no excess of g over i, uniform in E(B-V) | section 4.1: quasars "
-    "that are not selected have no excess in g; law of Prevot et al. 1984 |",
+    "| dust before them | from none to as much as leaves no excess of g over i, uniform in E(B-V) | section 4.1: "
+    "quasars that are not selected have no excess in g; law of Prevot et al. 1984 |",
     "",
     "The paper does not say, and the demonstration's own values stand: the law of the XELGs' widths between these ends",
     "(an inverse square), sizes and shapes, how many mergers and artefacts there are, and the seeing's spread.",
