@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from swimmy_scale.errors import SwimmyError
 
@@ -54,6 +53,9 @@ def match(
     rows, other_rows = _known(ra, dec), _first_of_each(other_ra, other_dec)
     if not len(rows) or not len(other_rows):
         return index, separation
+    # SciPy takes long to import: not every process that starts matches positions.
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(_unit_vectors(other_ra[other_rows], other_dec[other_rows]))
     # A chord of the unit sphere and its angle: chord = 2 sin(angle / 2).
     limit = 2.0 * np.sin((radius_arcsec + ROUNDING_ARCSEC) / ARCSEC_PER_RADIAN / 2.0)

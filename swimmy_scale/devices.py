@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,22 @@ from swimmy_scale.quiet import held_stderr
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlow is imported
 
-with held_stderr():
+
+@contextmanager
+def _as_if_missing(name: str) -> Iterator[None]:
+    """Inside the block a library that is not loaded yet cannot be imported."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+# Keras loads Matplotlib where it is installed: for nobody here, and in a fifth of the time until a worker can compute.
+with held_stderr(), _as_if_missing("matplotlib"):
     import keras
 
 __all__ = ["compiled_call", "configure_threads", "has_gpu", "keras"]

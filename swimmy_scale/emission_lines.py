@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from speclite import filters
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.survey import BoolArray
@@ -112,6 +111,9 @@ def is_xelg(groups: Mapping[str, DoubleArray]) -> BoolArray:
 def _curve(band: str) -> tuple[DoubleArray, DoubleArray]:
     if band not in FILTERS:
         raise SwimmyError(f"band {band!r} has no filter curve, only {', '.join(FILTERS)}. Leave it out.")
+    # What it imports takes long: not every process that starts needs a filter's curve.
+    from speclite import filters
+
     response = filters.load_filter(FILTERS[band])
     curve = np.maximum(response.response, 0.0)
     return np.asarray(response.wavelength, np.float64), np.asarray(curve / curve.max(), np.float64)

@@ -273,3 +273,14 @@ def test_help_and_completion_load_nothing_that_computes() -> None:
     assert int(n_commands) >= 15
     libraries = set().union(*THIRD_PARTY.values()) - {"click"}
     assert set(loaded) & libraries == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "libraries"),
+    [("stages.run", {"matplotlib", "scipy.spatial", "scipy.interpolate", "keras"}), ("scorer", {"matplotlib"})],
+)
+def test_workers_start_without_what_they_seldom_use(module: str, libraries: set[str]) -> None:
+    code = f"import sys, swimmy_scale.{module}; print(*sys.modules); import matplotlib.pyplot"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert f"swimmy_scale.{module}" in done.stdout.split()
+    assert libraries & set(done.stdout.split()) == set()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.survey import Survey
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 IntArray = npt.NDArray[np.int64]
 DegreeArray = npt.NDArray[np.float64]
@@ -199,6 +202,9 @@ class CatalogueRows:
     @cached_property
     def tree(self) -> cKDTree:
         """Search tree of the points of ``placed``."""
+        # SciPy takes long to import, and most archives' names need no positions.
+        from scipy.spatial import cKDTree
+
         return cKDTree(self.points[self.placed])
 
     def by_id(self, numbers: IntArray) -> IntArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,15 @@ import swimmy_scale
 from swimmy_scale import receipts as commit
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.cuts import band_label
-from swimmy_scale.figures.page import MAX_GALLERY, Gallery, candidate_page
 from swimmy_scale.preprocess import preprocess
 from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.scores import Scores
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.stages.scoring import Scoring
 from swimmy_scale.survey import BoolArray, FloatArray
+
+if TYPE_CHECKING:
+    from swimmy_scale.figures.page import Gallery
 
 PICTURE_VERSION = 2
 MAX_HISTOGRAM_OBJECTS = 1_000_000
@@ -84,6 +86,9 @@ def _sample(scores: Scores) -> tuple[FloatArray, BoolArray]:
 
 def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     """The strangest candidates with their reconstructions."""
+    # Matplotlib is a fifth of the time that a process takes to start, and only this one draws.
+    from swimmy_scale.figures.page import MAX_GALLERY, Gallery
+
     rows = strangest(scores, MAX_GALLERY).tolist()
     store, survey = Cutouts(task.cutouts), scores.survey
     selecting = survey.band_index(survey.selecting_bands)
@@ -126,6 +131,8 @@ def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
 
 def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
+    from swimmy_scale.figures.page import candidate_page
+
     scores = Scores(task.scores)
     score, candidate = _sample(scores)
     candidate_page(
