@@ -1,0 +1,237 @@
+"""The measurements behind the reasons that docs/fidelity.md gives: who is selected in a run of a simulated survey.
+
+    python benchmarks/reasons.py fidelity/run fidelity/survey/truth.fits
+
+Prints one line a measurement; `swimmy_scale/paper_numbers.py` says them in words. With ``--weight-sets`` all weight
+sets score 5,000 objects of the sample, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+from astropy.table import Table
+
+from swimmy_scale.characterise.run_data import RunData
+from swimmy_scale.stages.evaluate import EvaluateStage
+from swimmy_scale.stages.scoring import Scoring, scored_blocks
+from swimmy_scale.survey import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+ACTIVE, ARTEFACTS = ("quasar", "type1_agn"), ("artefact_zero_point", "artefact_saturated")
+BANDS = ("g", "r", "i")
+PAIRS = (("g", "r"), ("r", "i"), ("g", "i"), BANDS)
+# Fainter than any galaxy of the training class, and bluer than nearly all of it.
+FAINT_MAG, YOUNG = 18.4, 0.8
+N_OBJECTS = 5000
+
+
+class Facts:
+    """A run, and what its objects were simulated as."""
+
+    def __init__(self, run: Path, truth: Path) -> None:
+        self.data = RunData(run)
+        table = Table.read(truth)
+        row_of = {number: row for row, number in enumerate(table["object_id"].tolist())}
+        self._truth = table[[row_of[number] for number in self.data.object_id.tolist()]]
+        self.kind = self.truth("kind").astype(str)
+        self.sample = self.data.in_sample
+        self.selected = self.data.selected
+        self.any_band = self.selected.any(axis=1)
+        self.mag = self.data.reference_mag
+
+    def truth(self, name: str) -> npt.NDArray[Any]:
+        """A column of the truth for every object of the run."""
+        return np.asarray(self._truth[name])
+
+    @functools.cached_property
+    def is_mpa_jhu(self) -> BoolArray:
+        """Who is in MPA-JHU."""
+        known: BoolArray = self.data.counterpart("is_mpa_jhu").astype(np.bool_)
+        return known
+
+    def rates(self, members: BoolArray) -> str:
+        """Shares of the members in the sample that any band, g, r and i select."""
+        chosen = members & self.sample
+        n = int(chosen.sum())
+        if not n:
+            return "nobody"
+        shares = [self.any_band[chosen].mean(), *self.selected[chosen].mean(axis=0)]
+        return f"{n}: any " + ", ".join(
+            f"{name} {100 * share:.1f}%" for name, share in zip(("band", *BANDS), shares, strict=True)
+        )
+
+    def composition(self, members: BoolArray) -> str:
+        """What the members were simulated as."""
+        kinds, counts = np.unique(self.kind[members], return_counts=True)
+        parts = [f"{kind} {count}" for kind, count in zip(kinds, counts, strict=True)]
+        return f"{int(members.sum())}: " + ", ".join(parts)
+
+
+def between(values: npt.NDArray[Any], edges: Sequence[float]) -> Iterator[tuple[str, BoolArray]]:
+    """Names and members of the bins between edges."""
+    for low, high in itertools.pairwise(edges):
+        yield f"{low:g} to {high:g}", (values > low) & (values <= high)
+
+
+def nuclei(facts: Facts) -> Iterator[str]:
+    """Quasars and type-I AGN by what their nuclei give, and by the dust before them."""
+    share, ebv = facts.truth("nucleus_fraction"), facts.truth("nucleus_ebv")
+    quasar, type1 = facts.kind == "quasar", facts.kind == "type1_agn"
+    for label, members in between(share, (0.0, 0.01, 0.02, 0.05, 0.1, 1.0)):
+        yield f"type-I, nucleus {label}: {facts.rates(members & type1)}"
+    yield f"median nucleus of type-I: {np.median(share[type1 & facts.sample]):.3f}"
+    for label, members in between(ebv, (-0.01, 0.2, 0.4, 0.6, 2.0)):
+        yield f"quasars, E(B-V) {label}: {facts.rates(members & quasar)}"
+    yield f"E(B-V) of quasars: median {np.median(ebv[quasar]):.2f}, largest {ebv[quasar].max(initial=0.0):.2f}"
+    yield f"DR16Q quasars: {facts.rates(facts.data.members('quasar'))}"
+
+
+def galaxies(facts: Facts) -> Iterator[str]:
+    """Ordinary galaxies and type-II nuclei."""
+    normal = facts.kind == "normal"
+    yield f"normal in MPA-JHU: {facts.rates(normal & facts.is_mpa_jhu)}"
+    yield f"normal, others: {facts.rates(normal & ~facts.is_mpa_jhu)}"
+    yield f"type-II: {facts.rates(facts.kind == 'type2_agn')}"
+    young = facts.truth("young_fraction") >= YOUNG
+    faint = facts.sample & (facts.mag > FAINT_MAG)
+    in_i = faint & facts.selected[:, BANDS.index("i")]
+    yield f"i > {FAINT_MAG}: {facts.rates(faint)}"
+    yield f"young: of i > {FAINT_MAG} {young[faint].mean():.3f}, of these selected in i {young[in_i].mean():.3f}"
+    training = facts.sample & (facts.data.sample_class == "training")
+    yield f"young of the training class: {young[training].mean():.3f}"
+    some = facts.sample & facts.any_band
+    far = some & normal & (facts.mag > np.quantile(facts.mag[training], 0.99))
+    yield f"candidates: {some.sum()}, of them normal and fainter than the training class {far.sum() / some.sum():.3f}"
+
+
+def overlaps(facts: Facts) -> Iterator[str]:
+    """Who is selected in several bands."""
+    young = facts.truth("young_fraction") >= YOUNG
+    for bands in PAIRS:
+        both = facts.selected[:, [BANDS.index(band) for band in bands]].all(axis=1)
+        normal = both & (facts.kind == "normal")
+        shares = [np.isin(facts.kind[both], kinds).mean() for kinds in (("normal",), ACTIVE, ("xelg",), ARTEFACTS)]
+        named = zip(("normal", "active", "xelg", "artefacts"), shares, strict=True)
+        yield (
+            f"{'&'.join(bands)}, {both.sum()}: "
+            + ", ".join(f"{name} {100 * share:.0f}%" for name, share in named)
+            + f"; normal ones: median i {np.median(facts.mag[normal]):.2f}, young {100 * young[normal].mean():.0f}%"
+        )
+
+
+def lines(facts: Facts) -> Iterator[str]:
+    """Emission-line galaxies by redshift and by the widths in a band."""
+    xelg, redshift = facts.data.members("xelg") & facts.sample, facts.data.redshift
+    for label, members in between(redshift, (0.05, 0.1, 0.15, 0.2)):
+        both = facts.selected[xelg & members][:, 1:].all(axis=1).mean()
+        yield f"XELGs, z {label}: {facts.rates(xelg & members)}; r&i {100 * both:.1f}%"
+    for index, band in enumerate(BANDS):
+        width = facts.data.counterpart(f"ew_band_{band}")
+        for label, members in between(width, (50.0, 100.0, 150.0, 250.0, 1000.0)):
+            chosen = xelg & members
+            rate = facts.selected[chosen, index].mean() if chosen.any() else np.nan
+            yield f"XELGs, EW_{band} {label}: {chosen.sum()}, selected in {band} {100 * rate:.0f}%"
+
+
+def extremes(facts: Facts) -> Iterator[str]:
+    """Who lies above the threshold with a negative residual, and who of MPA-JHU above 3 sigma."""
+    above = facts.sample[:, None] & (facts.data.score > facts.data.threshold[0])
+    wrong_r = facts.truth("r_zero_point_factor")
+    for index, band in enumerate(BANDS):
+        negative = above[:, index] & (facts.data.residual[:, index] <= 0)
+        too_faint = int((negative & (wrong_r < 1)).sum())
+        yield f"{band}, negative: {facts.composition(negative)}; too faint in r {too_faint}"
+        top = facts.data.candidate("3sigma")[:, index] & facts.is_mpa_jhu
+        yield f"{band}, MPA-JHU above 3 sigma: {facts.composition(top)}"
+
+
+def magnitudes(facts: Facts) -> Iterator[str]:
+    """Ranks of score and magnitude."""
+    training = facts.sample & (facts.data.sample_class == "training")
+    edge = float(np.quantile(facts.mag[training], 0.99))
+    parts = {
+        "all": facts.sample,
+        "bright": facts.sample & (facts.mag <= edge),
+        "faint": facts.sample & (facts.mag > edge),
+    }
+    for name, members in parts.items():
+        ranks = [
+            scipy.stats.spearmanr(
+                facts.data.score[members, index], facts.data.mag[members, facts.data.selecting[index]]
+            )
+            for index in range(len(BANDS))
+        ]
+        yield f"Spearman, {name}: " + ", ".join(
+            f"{band} {rank.statistic:.3f}" for band, rank in zip(BANDS, ranks, strict=True)
+        )
+
+
+def _scores(data: RunData, scoring: Scoring, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Score and residual of some rows in the selecting bands, float32 (model, n, band)."""
+    wanted = np.zeros(data.cutouts.n_objects, np.bool_)
+    wanted[rows] = True
+    parts = [
+        (score[wanted[block]], residual[wanted[block]])
+        for block, score, residual in scored_blocks(data.cutouts, scoring, 0, wanted.size, wanted, pack=True)
+    ]
+    score, residual = (np.concatenate(values)[:, :, data.selecting] for values in zip(*parts, strict=True))
+    return score.swapaxes(0, 1), residual.swapaxes(0, 1)
+
+
+def weight_sets(facts: Facts) -> Iterator[str]:
+    """What every weight set makes of 5,000 objects: ranks of score and magnitude, selected, negative."""
+    table = Table.read(facts.data.directory / "models" / "weight_sets.ecsv")
+    rate = {str(row["sha256"]): float(row["r_sel_xelg"]) for row in table}
+    quasar = np.asarray(table["r_sel_quasar"])
+    yield f"of {len(table)}: quasars {quasar.min():.3f} to {quasar.max():.3f}, XELGs {min(rate.values()):.3f} to " + (
+        f"{max(rate.values()):.3f}"
+    )
+    stage = next(stage for stage in facts.data.run.stages() if isinstance(stage, EvaluateStage))
+    rows = np.flatnonzero(facts.sample)
+    rows = np.sort(np.random.default_rng(0).choice(rows, min(N_OBJECTS, rows.size), replace=False))
+    mag = facts.data.mag[rows][:, facts.data.selecting]
+    found: dict[str, list[Any]] = {name: [] for name in ("rank", "negative", "any")}
+    xelgs = []
+    for scoring in itertools.chain.from_iterable(task.passes for task in stage.plan()):
+        for model, score, residual in zip(scoring.models, *_scores(facts.data, scoring, rows), strict=True):
+            above = score > np.quantile(score, 0.95, axis=0)
+            ranks = [scipy.stats.spearmanr(score[:, index], mag[:, index]).statistic for index in range(len(BANDS))]
+            found["rank"].append(ranks)
+            found["negative"].append((above & (residual <= 0)).sum(axis=0) / above.sum(axis=0))
+            found["any"].append([(above & (residual > 0)).any(axis=1).mean()])
+            xelgs.append(rate[model.sha256])
+    for name, values in found.items():
+        low, high = np.min(values, axis=0), np.max(values, axis=0)
+        yield f"{name}: " + ", ".join(f"{a:.3f} to {b:.3f}" for a, b in zip(low, high, strict=True))
+    for index, band in enumerate(BANDS):
+        rank = scipy.stats.spearmanr(np.asarray(found["rank"])[:, index], xelgs).statistic
+        yield f"from set to set, the rank in {band} against the XELGs' rate: {rank:.2f}"
+
+
+def main() -> None:
+    """Print all of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("truth", type=Path)
+    parser.add_argument("--weight-sets", action="store_true")
+    arguments = parser.parse_args()
+    facts = Facts(arguments.run, arguments.truth)
+    for measure in (nuclei, galaxies, overlaps, lines, extremes, magnitudes):
+        for line in measure(facts):
+            print(line)
+    if arguments.weight_sets:
+        for line in weight_sets(facts):
+            print(line)
+
+
+if __name__ == "__main__":
+    main()
