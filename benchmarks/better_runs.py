@@ -55,6 +55,8 @@ def make_surveys(folder: Path, sizes: Sizes) -> None:
     from swimmy_scale.simulate import paper_plan, simulate
 
     common = paper_plan(sizes.n_common, seed=1)
+    # Its few quasars have no dust before their nuclei; those that are counted, of the other survey, do.
+    common = replace(common, population=replace(common.population, reddened_quasars=False))
     rare = replace(
         paper_plan(sizes.n_rare, seed=2, faulty_fraction=0.0), cut_fraction=0.0,
         xelg_fraction=0.3, quasar_fraction=0.3, type1_agn_fraction=0.3, type2_agn_fraction=0.1,

@@ -61,19 +61,24 @@ class Facts:
     def rates(self, members: BoolArray) -> str:
         """Shares of the members in the sample that any band, g, r and i select."""
         chosen = members & self.sample
-        n = int(chosen.sum())
-        if not n:
-            return "nobody"
-        shares = [self.any_band[chosen].mean(), *self.selected[chosen].mean(axis=0)]
-        return f"{n}: any " + ", ".join(
-            f"{name} {100 * share:.1f}%" for name, share in zip(("band", *BANDS), shares, strict=True)
-        )
+        by_band = [f"{band} {percent(self.selected[chosen, index])}" for index, band in enumerate(BANDS)]
+        return f"{chosen.sum()}: any band {percent(self.any_band[chosen])}, " + ", ".join(by_band)
 
     def composition(self, members: BoolArray) -> str:
         """What the members were simulated as."""
         kinds, counts = np.unique(self.kind[members], return_counts=True)
         parts = [f"{kind} {count}" for kind, count in zip(kinds, counts, strict=True)]
         return f"{int(members.sum())}: " + ", ".join(parts)
+
+
+def percent(members: BoolArray) -> str:
+    """Share of those that are true; ``-`` of nobody."""
+    return f"{100 * members.mean():.1f}%" if members.size else "-"
+
+
+def median(values: npt.NDArray[Any]) -> str:
+    """Median to two digits; ``-`` of nothing."""
+    return f"{np.median(values):.2f}" if values.size else "-"
 
 
 def between(values: npt.NDArray[Any], edges: Sequence[float]) -> Iterator[tuple[str, BoolArray]]:
@@ -88,10 +93,10 @@ def nuclei(facts: Facts) -> Iterator[str]:
     quasar, type1 = facts.kind == "quasar", facts.kind == "type1_agn"
     for label, members in between(share, (0.0, 0.01, 0.02, 0.05, 0.1, 1.0)):
         yield f"type-I, nucleus {label}: {facts.rates(members & type1)}"
-    yield f"median nucleus of type-I: {np.median(share[type1 & facts.sample]):.3f}"
+    yield f"median nucleus of type-I: {median(100 * share[type1 & facts.sample])}%"
     for label, members in between(ebv, (-0.01, 0.2, 0.4, 0.6, 2.0)):
         yield f"quasars, E(B-V) {label}: {facts.rates(members & quasar)}"
-    yield f"E(B-V) of quasars: median {np.median(ebv[quasar]):.2f}, largest {ebv[quasar].max(initial=0.0):.2f}"
+    yield f"E(B-V) of quasars: median {median(ebv[quasar])}, largest {ebv[quasar].max(initial=0.0):.2f}"
     yield f"DR16Q quasars: {facts.rates(facts.data.members('quasar'))}"
 
 
@@ -105,12 +110,12 @@ def galaxies(facts: Facts) -> Iterator[str]:
     faint = facts.sample & (facts.mag > FAINT_MAG)
     in_i = faint & facts.selected[:, BANDS.index("i")]
     yield f"i > {FAINT_MAG}: {facts.rates(faint)}"
-    yield f"young: of i > {FAINT_MAG} {young[faint].mean():.3f}, of these selected in i {young[in_i].mean():.3f}"
+    yield f"young: of i > {FAINT_MAG} {percent(young[faint])}, of these selected in i {percent(young[in_i])}"
     training = facts.sample & (facts.data.sample_class == "training")
-    yield f"young of the training class: {young[training].mean():.3f}"
+    yield f"young of the training class: {percent(young[training])}"
     some = facts.sample & facts.any_band
-    far = some & normal & (facts.mag > np.quantile(facts.mag[training], 0.99))
-    yield f"candidates: {some.sum()}, of them normal and fainter than the training class {far.sum() / some.sum():.3f}"
+    far = normal & (facts.mag > np.quantile(facts.mag[training], 0.99))
+    yield f"candidates: {some.sum()}, of them normal and fainter than the training class {percent(far[some])}"
 
 
 def overlaps(facts: Facts) -> Iterator[str]:
@@ -119,27 +124,24 @@ def overlaps(facts: Facts) -> Iterator[str]:
     for bands in PAIRS:
         both = facts.selected[:, [BANDS.index(band) for band in bands]].all(axis=1)
         normal = both & (facts.kind == "normal")
-        shares = [np.isin(facts.kind[both], kinds).mean() for kinds in (("normal",), ACTIVE, ("xelg",), ARTEFACTS)]
-        named = zip(("normal", "active", "xelg", "artefacts"), shares, strict=True)
-        yield (
-            f"{'&'.join(bands)}, {both.sum()}: "
-            + ", ".join(f"{name} {100 * share:.0f}%" for name, share in named)
-            + f"; normal ones: median i {np.median(facts.mag[normal]):.2f}, young {100 * young[normal].mean():.0f}%"
-        )
+        groups = {"normal": ["normal"], "active": ACTIVE, "xelg": ["xelg"], "artefacts": ARTEFACTS}
+        shares = [f"{name} {percent(np.isin(facts.kind[both], kinds))}" for name, kinds in groups.items()]
+        yield f"{'&'.join(bands)}: {both.sum()}, {', '.join(shares)}"
+        yield f"{'&'.join(bands)}, normal ones: median i {median(facts.mag[normal])}, young {percent(young[normal])}"
 
 
 def lines(facts: Facts) -> Iterator[str]:
     """Emission-line galaxies by redshift and by the widths in a band."""
     xelg, redshift = facts.data.members("xelg") & facts.sample, facts.data.redshift
     for label, members in between(redshift, (0.05, 0.1, 0.15, 0.2)):
-        both = facts.selected[xelg & members][:, 1:].all(axis=1).mean()
-        yield f"XELGs, z {label}: {facts.rates(xelg & members)}; r&i {100 * both:.1f}%"
+        both = facts.selected[xelg & members][:, 1:].all(axis=1)
+        yield f"XELGs, z {label}: {facts.rates(xelg & members)}; r&i {percent(both)}"
     for index, band in enumerate(BANDS):
         width = facts.data.counterpart(f"ew_band_{band}")
         for label, members in between(width, (50.0, 100.0, 150.0, 250.0, 1000.0)):
             chosen = xelg & members
-            rate = facts.selected[chosen, index].mean() if chosen.any() else np.nan
-            yield f"XELGs, EW_{band} {label}: {chosen.sum()}, selected in {band} {100 * rate:.0f}%"
+            rate = percent(facts.selected[chosen, index])
+            yield f"XELGs, EW_{band} {label}: {chosen.sum()}, selected in {band} {rate}"
 
 
 def extremes(facts: Facts) -> Iterator[str]:
@@ -158,21 +160,11 @@ def magnitudes(facts: Facts) -> Iterator[str]:
     """Ranks of score and magnitude."""
     training = facts.sample & (facts.data.sample_class == "training")
     edge = float(np.quantile(facts.mag[training], 0.99))
-    parts = {
-        "all": facts.sample,
-        "bright": facts.sample & (facts.mag <= edge),
-        "faint": facts.sample & (facts.mag > edge),
-    }
+    mag, bright = facts.data.mag[:, facts.data.selecting], facts.mag <= edge
+    parts = {"all": facts.sample, "bright": facts.sample & bright, "faint": facts.sample & ~bright}
     for name, members in parts.items():
-        ranks = [
-            scipy.stats.spearmanr(
-                facts.data.score[members, index], facts.data.mag[members, facts.data.selecting[index]]
-            )
-            for index in range(len(BANDS))
-        ]
-        yield f"Spearman, {name}: " + ", ".join(
-            f"{band} {rank.statistic:.3f}" for band, rank in zip(BANDS, ranks, strict=True)
-        )
+        ranks = [scipy.stats.spearmanr(facts.data.score[members, k], mag[members, k]).statistic for k in range(3)]
+        yield f"Spearman, {name}: {', '.join(f'{band} {rank:.3f}' for band, rank in zip(BANDS, ranks, strict=True))}"
 
 
 def _scores(data: RunData, scoring: Scoring, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
@@ -192,9 +184,8 @@ def weight_sets(facts: Facts) -> Iterator[str]:
     table = Table.read(facts.data.directory / "models" / "weight_sets.ecsv")
     rate = {str(row["sha256"]): float(row["r_sel_xelg"]) for row in table}
     quasar = np.asarray(table["r_sel_quasar"])
-    yield f"of {len(table)}: quasars {quasar.min():.3f} to {quasar.max():.3f}, XELGs {min(rate.values()):.3f} to " + (
-        f"{max(rate.values()):.3f}"
-    )
+    low, high = min(rate.values()), max(rate.values())
+    yield f"weight sets: {len(table)}, quasars {quasar.min():.3f} to {quasar.max():.3f}, XELGs {low:.3f} to {high:.3f}"
     stage = next(stage for stage in facts.data.run.stages() if isinstance(stage, EvaluateStage))
     rows = np.flatnonzero(facts.sample)
     rows = np.sort(np.random.default_rng(0).choice(rows, min(N_OBJECTS, rows.size), replace=False))
@@ -210,8 +201,8 @@ def weight_sets(facts: Facts) -> Iterator[str]:
             found["any"].append([(above & (residual > 0)).any(axis=1).mean()])
             xelgs.append(rate[model.sha256])
     for name, values in found.items():
-        low, high = np.min(values, axis=0), np.max(values, axis=0)
-        yield f"{name}: " + ", ".join(f"{a:.3f} to {b:.3f}" for a, b in zip(low, high, strict=True))
+        ends = zip(np.min(values, axis=0), np.max(values, axis=0), strict=True)
+        yield f"{name}: " + ", ".join(f"{low:.3f} to {high:.3f}" for low, high in ends)
     for index, band in enumerate(BANDS):
         rank = scipy.stats.spearmanr(np.asarray(found["rank"])[:, index], xelgs).statistic
         yield f"from set to set, the rank in {band} against the XELGs' rate: {rank:.2f}"

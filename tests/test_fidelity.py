@@ -270,6 +270,34 @@ def test_committed_page_has_the_papers_numbers() -> None:
     assert "**SIMULATED DATA.**" in text
 
 
+def test_measurements_behind_the_reasons(
+    folder: Path, counted: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import reasons
+
+    truth = folder.parent / "fidelity" / "survey" / "truth.fits"
+    monkeypatch.setattr("sys.argv", ["reasons.py", str(folder), str(truth), "--weight-sets"])
+    reasons.main()
+    facts = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+
+    def of(key: str) -> tuple[int, int]:
+        selected, members = counted[key].split("/")
+        return int(selected), int(members)
+
+    selected, members = of("table-2/any/quasar")
+    assert facts["DR16Q quasars"].startswith(f"{members}: any band {100 * selected / members:.1f}%")
+    wide = [facts[f"XELGs, EW_g {label}"].split(", ")[0] for label in ("100 to 150", "150 to 250", "250 to 1000")]
+    assert sum(map(int, wide)) == of("ew-above-100/g")[1]
+    for band in BANDS:
+        assert facts[f"{band}, negative"].startswith(f"{of(f'negative/{band}')[0]}: ")
+        assert facts[f"{band}, MPA-JHU above 3 sigma"].startswith(f"{of(f'xelg-at-3-sigma/{band}')[1]}: ")
+    # All of a small sample is drawn, so the weight sets' ranks hold that of the one that scores.
+    for shown, found in zip(facts["Spearman, all"].split(", "), facts["rank"].split(", "), strict=True):
+        low, high = found.split(" to ")
+        assert float(low) <= float(shown.split(" ")[1]) <= float(high)
+
+
 # ---------------------------------------------------------------- the survey
 
 
