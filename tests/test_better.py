@@ -177,6 +177,8 @@ def test_what_the_page_says_in_short_is_in_the_results() -> None:
         ]
         assert rates[0].mean() > 0.8 * rates[1].mean(), "most that labels would have found"
         assert rates[0].std() < rates[2].std() / 2, "chance has less of a part"
+    assert better_page.matters(quasars := compared(("clean", "paper", 5, "validation loss", "mean"), by_loss)["quasar"])
+    assert quasars[0] > 0, "several runs find more quasars"
     for choose in ("validation loss", "known classes"):
         how = 1, choose, "best"
         assert better_page.matters(blind := compared(("blind", "paper", *how), ("clean", "paper", *how))["xelg"])
