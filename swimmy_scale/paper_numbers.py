@@ -241,8 +241,8 @@ def _other_numbers() -> list[PaperNumber]:
 
 NUMBERS = (*_selection_numbers(), *_threshold_numbers(), *_class_numbers(), *_other_numbers())
 
-# Measured by benchmarks/reasons.py on the survey of 50,000 objects that docs/fidelity.md shows, with its truth; on 5,000
-# of its objects where it says so.
+# Measured by benchmarks/reasons.py on the survey of 50,000 objects that docs/fidelity.md shows, with its truth; on
+# 5,000 of its objects where it says so.
 _QUASAR = (
     "The nuclei of ours are all blue, and give 40 to 75% of the light in i. Nuclei above 5% are all selected, 92% of "
     "those between 2 and 5%, 66% between 1 and 2%. The paper's missed quasars have clear nuclei in i, but not in g "
