@@ -3,7 +3,8 @@
     python benchmarks/reasons.py fidelity/run fidelity/survey/truth.fits
 
 Prints one line a measurement; `swimmy_scale/paper_numbers.py` says them in words. With ``--weight-sets`` all weight
-sets score 5,000 objects of the sample, which takes minutes.
+sets score 5,000 objects of the sample, which takes minutes; with ``--quasars`` the run's weights score so many more
+quasars, drawn by the same laws.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,9 @@ import scipy.stats
 from astropy.table import Table
 
 from swimmy_scale.characterise.run_data import RunData
+from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.simulate import KINDS, SimulationPlan, paper_plan, simulate
+from swimmy_scale.simulate.galaxies import Objects, draw_objects
 from swimmy_scale.stages.evaluate import EvaluateStage
 from swimmy_scale.stages.scoring import Scoring, scored_blocks
 from swimmy_scale.survey import FloatArray
@@ -61,8 +69,7 @@ class Facts:
     def rates(self, members: BoolArray) -> str:
         """Shares of the members in the sample that any band, g, r and i select."""
         chosen = members & self.sample
-        by_band = [f"{band} {percent(self.selected[chosen, index])}" for index, band in enumerate(BANDS)]
-        return f"{chosen.sum()}: any band {percent(self.any_band[chosen])}, " + ", ".join(by_band)
+        return shares(self.selected[chosen])
 
     def composition(self, members: BoolArray) -> str:
         """What the members were simulated as."""
@@ -79,6 +86,12 @@ def percent(members: BoolArray) -> str:
 def median(values: npt.NDArray[Any]) -> str:
     """Median to two digits; ``-`` of nothing."""
     return f"{np.median(values):.2f}" if values.size else "-"
+
+
+def shares(selected: BoolArray) -> str:
+    """How many objects there are, and the shares that any band, g, r and i select, from bool (n, band)."""
+    by_band = [f"{band} {percent(selected[:, index])}" for index, band in enumerate(BANDS)]
+    return f"{len(selected)}: any band {percent(selected.any(axis=1))}, {', '.join(by_band)}"
 
 
 def between(values: npt.NDArray[Any], edges: Sequence[float]) -> Iterator[tuple[str, BoolArray]]:
@@ -167,15 +180,17 @@ def magnitudes(facts: Facts) -> Iterator[str]:
         yield f"Spearman, {name}: {', '.join(f'{band} {rank:.3f}' for band, rank in zip(BANDS, ranks, strict=True))}"
 
 
-def _scores(data: RunData, scoring: Scoring, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """Score and residual of some rows in the selecting bands, float32 (model, n, band)."""
-    wanted = np.zeros(data.cutouts.n_objects, np.bool_)
+def _scores(
+    store: Cutouts, scoring: Scoring, rows: npt.NDArray[np.int64], bands: list[int]
+) -> tuple[FloatArray, FloatArray]:
+    """Score and residual of some rows in some bands, float32 (model, n, band)."""
+    wanted = np.zeros(store.n_objects, np.bool_)
     wanted[rows] = True
     parts = [
         (score[wanted[block]], residual[wanted[block]])
-        for block, score, residual in scored_blocks(data.cutouts, scoring, 0, wanted.size, wanted, pack=True)
+        for block, score, residual in scored_blocks(store, scoring, 0, wanted.size, wanted, pack=True)
     ]
-    score, residual = (np.concatenate(values)[:, :, data.selecting] for values in zip(*parts, strict=True))
+    score, residual = (np.concatenate(values)[:, :, bands] for values in zip(*parts, strict=True))
     return score.swapaxes(0, 1), residual.swapaxes(0, 1)
 
 
@@ -193,7 +208,8 @@ def weight_sets(facts: Facts) -> Iterator[str]:
     found: dict[str, list[Any]] = {name: [] for name in ("rank", "negative", "any")}
     xelgs = []
     for scoring in itertools.chain.from_iterable(task.passes for task in stage.plan()):
-        for model, score, residual in zip(scoring.models, *_scores(facts.data, scoring, rows), strict=True):
+        found_scores = _scores(facts.data.cutouts, scoring, rows, facts.data.selecting)
+        for model, score, residual in zip(scoring.models, *found_scores, strict=True):
             above = score > np.quantile(score, 0.95, axis=0)
             ranks = [scipy.stats.spearmanr(score[:, index], mag[:, index]).statistic for index in range(len(BANDS))]
             found["rank"].append(ranks)
@@ -208,12 +224,52 @@ def weight_sets(facts: Facts) -> Iterator[str]:
         yield f"from set to set, the rank in {band} against the XELGs' rate: {rank:.2f}"
 
 
+def more_quasars(facts: Facts, n_objects: int) -> Iterator[str]:
+    """Quasars by what dust leaves of the excess of their nuclei in g over i, above their hosts."""
+    likely = paper_plan(n_objects, seed=2, faulty_fraction=0.0)
+    others: dict[str, Any] = {f"{kind}_fraction": 0.0 for kind in KINDS if kind not in ("normal", "quasar")}
+    plan = replace(likely, cut_fraction=0.0, quasar_fraction=1.0, **others)
+    selected, rows = _selected_of(facts, plan)
+    bare = replace(plan, population=replace(plan.population, reddened_quasars=False))
+    dusty, bare_objects = ([draw_objects(item, part)[0] for part in range(item.n_parts)] for item in (plan, bare))
+    left = np.concatenate([_excess(one) / _excess(two) for one, two in zip(dusty, bare_objects, strict=True)])[rows]
+    share = np.concatenate([item.nucleus_fraction for item in dusty])[rows]
+    yield f"more quasars, {shares(selected)}"
+    for label, members in between(left, (-0.01, 0.05, 0.1, 0.2, 0.4, 1.0)):
+        yield f"more quasars, excess left {label}: {shares(selected[members])}"
+    for label, members in between(share, (0.4, 0.5, 0.6, 0.75)):
+        yield f"more quasars, excess left to 0.2, nucleus {label}: {shares(selected[members & (left <= 0.2)])}"
+
+
+def _selected_of(facts: Facts, plan: SimulationPlan) -> tuple[BoolArray, npt.NDArray[np.int64]]:
+    """Who of another survey the run's weights and thresholds select, bool (n, band), and their rows in its plan."""
+    with tempfile.TemporaryDirectory() as name:
+        survey, cutouts = Path(name) / "survey", Path(name) / "cutouts.zarr"
+        simulate(str(survey), plan)
+        words = [survey / "cutouts", "--catalog", survey / "catalogue.fits", "--patch-qa", survey / "patch_qa.fits"]
+        ingest = [sys.executable, "-m", "swimmy_scale", "ingest", *map(str, words), "--output", str(cutouts)]
+        subprocess.run(ingest, check=True, capture_output=True)
+        store = Cutouts(cutouts)
+        usable = store.read("quarantine_code", 0, store.n_objects) == 0
+        score, residual = _scores(store, facts.data.run.scoring, np.flatnonzero(usable), facts.data.selecting)
+        place = {number: at for at, number in enumerate(Table.read(survey / "truth.fits")["object_id"].tolist())}
+        rows = [place[number] for number in store.read("object_id", 0, store.n_objects)[usable].tolist()]
+    return (score[0] > facts.data.threshold[0]) & (residual[0] > 0), np.array(rows, np.int64)
+
+
+def _excess(objects: Objects) -> npt.NDArray[np.float64]:
+    """Magnitudes by which g is above i in the nucleus, beyond the host."""
+    contrast = objects.nucleus / (objects.disk + objects.bulge)
+    return np.asarray(2.5 * np.log10(contrast[:, 0] / contrast[:, 2]))
+
+
 def main() -> None:
     """Print all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("truth", type=Path)
     parser.add_argument("--weight-sets", action="store_true")
+    parser.add_argument("--quasars", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
     facts = Facts(arguments.run, arguments.truth)
     for measure in (nuclei, galaxies, overlaps, lines, extremes, magnitudes):
@@ -221,6 +277,9 @@ def main() -> None:
             print(line)
     if arguments.weight_sets:
         for line in weight_sets(facts):
+            print(line)
+    if arguments.quasars:
+        for line in more_quasars(facts, arguments.quasars):
             print(line)
 
 

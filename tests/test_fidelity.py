@@ -277,7 +277,7 @@ def test_measurements_behind_the_reasons(
     import reasons
 
     truth = folder.parent / "fidelity" / "survey" / "truth.fits"
-    monkeypatch.setattr("sys.argv", ["reasons.py", str(folder), str(truth), "--weight-sets"])
+    monkeypatch.setattr("sys.argv", ["reasons.py", str(folder), str(truth), "--weight-sets", "--quasars", "12"])
     reasons.main()
     facts = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
 
@@ -292,6 +292,13 @@ def test_measurements_behind_the_reasons(
     for band in BANDS:
         assert facts[f"{band}, negative"].startswith(f"{of(f'negative/{band}')[0]}: ")
         assert facts[f"{band}, MPA-JHU above 3 sigma"].startswith(f"{of(f'xelg-at-3-sigma/{band}')[1]}: ")
+    assert "more quasars, 12" in facts
+    left = [
+        facts[key].split(": ")[0]
+        for key in facts
+        if key.startswith("more quasars, excess left") and "," not in key[13:]
+    ]
+    assert sum(map(int, left)) == 12
     # All of a small sample is drawn, so the weight sets' ranks hold that of the one that scores.
     for shown, found in zip(facts["Spearman, all"].split(", "), facts["rank"].split(", "), strict=True):
         low, high = found.split(" to ")
