@@ -13,7 +13,6 @@ import argparse
 import functools
 import itertools
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,16 +21,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 from astropy.table import Table
+from measure import swimmy
 
+from swimmy_scale.characterise.fidelity_causes import correlation_rows, training_end
 from swimmy_scale.characterise.run_data import RunData
 from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.simulate import KINDS, SimulationPlan, paper_plan, simulate
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
-from swimmy_scale.stages.evaluate import EvaluateStage
-from swimmy_scale.stages.scoring import Scoring, scored_blocks
-from swimmy_scale.survey import FloatArray
+from swimmy_scale.stages.evaluate import EvaluateStage, scores_of_rows
+from swimmy_scale.statistics import spearman
 
 BoolArray = npt.NDArray[np.bool_]
 ACTIVE, ARTEFACTS = ("quasar", "type1_agn"), ("artefact_zero_point", "artefact_saturated")
@@ -126,9 +125,10 @@ def galaxies(facts: Facts) -> Iterator[str]:
     yield f"young: of i > {FAINT_MAG} {percent(young[faint])}, of these selected in i {percent(young[in_i])}"
     training = facts.sample & (facts.data.sample_class == "training")
     yield f"young of the training class: {percent(young[training])}"
-    some = facts.sample & facts.any_band
-    far = normal & (facts.mag > np.quantile(facts.mag[training], 0.99))
-    yield f"candidates: {some.sum()}, of them normal and fainter than the training class {percent(far[some])}"
+    some, end = facts.sample & facts.any_band, training_end(facts.data)
+    if end is not None:
+        far = normal & (facts.mag > end)
+        yield f"candidates: {some.sum()}, of them normal and fainter than the training class {percent(far[some])}"
 
 
 def overlaps(facts: Facts) -> Iterator[str]:
@@ -171,27 +171,8 @@ def extremes(facts: Facts) -> Iterator[str]:
 
 def magnitudes(facts: Facts) -> Iterator[str]:
     """Ranks of score and magnitude."""
-    training = facts.sample & (facts.data.sample_class == "training")
-    edge = float(np.quantile(facts.mag[training], 0.99))
-    mag, bright = facts.data.mag[:, facts.data.selecting], facts.mag <= edge
-    parts = {"all": facts.sample, "bright": facts.sample & bright, "faint": facts.sample & ~bright}
-    for name, members in parts.items():
-        ranks = [scipy.stats.spearmanr(facts.data.score[members, k], mag[members, k]).statistic for k in range(3)]
-        yield f"Spearman, {name}: {', '.join(f'{band} {rank:.3f}' for band, rank in zip(BANDS, ranks, strict=True))}"
-
-
-def _scores(
-    store: Cutouts, scoring: Scoring, rows: npt.NDArray[np.int64], bands: list[int]
-) -> tuple[FloatArray, FloatArray]:
-    """Score and residual of some rows in some bands, float32 (model, n, band)."""
-    wanted = np.zeros(store.n_objects, np.bool_)
-    wanted[rows] = True
-    parts = [
-        (score[wanted[block]], residual[wanted[block]])
-        for block, score, residual in scored_blocks(store, scoring, 0, wanted.size, wanted, pack=True)
-    ]
-    score, residual = (np.concatenate(values)[:, :, bands] for values in zip(*parts, strict=True))
-    return score.swapaxes(0, 1), residual.swapaxes(0, 1)
+    for name, *ranks in correlation_rows(facts.data):
+        yield f"Spearman, {name}: {', '.join(f'{band} {rank}' for band, rank in zip(BANDS, ranks, strict=True))}"
 
 
 def weight_sets(facts: Facts) -> Iterator[str]:
@@ -208,11 +189,11 @@ def weight_sets(facts: Facts) -> Iterator[str]:
     found: dict[str, list[Any]] = {name: [] for name in ("rank", "negative", "any")}
     xelgs = []
     for scoring in itertools.chain.from_iterable(task.passes for task in stage.plan()):
-        found_scores = _scores(facts.data.cutouts, scoring, rows, facts.data.selecting)
-        for model, score, residual in zip(scoring.models, *found_scores, strict=True):
+        for model, score, residual in zip(
+            scoring.models, *scores_of_rows(facts.data.cutouts, scoring, rows), strict=True
+        ):
             above = score > np.quantile(score, 0.95, axis=0)
-            ranks = [scipy.stats.spearmanr(score[:, index], mag[:, index]).statistic for index in range(len(BANDS))]
-            found["rank"].append(ranks)
+            found["rank"].append([spearman(score[:, index], mag[:, index]).rho for index in range(len(BANDS))])
             found["negative"].append((above & (residual <= 0)).sum(axis=0) / above.sum(axis=0))
             found["any"].append([(above & (residual > 0)).any(axis=1).mean()])
             xelgs.append(rate[model.sha256])
@@ -220,7 +201,7 @@ def weight_sets(facts: Facts) -> Iterator[str]:
         ends = zip(np.min(values, axis=0), np.max(values, axis=0), strict=True)
         yield f"{name}: " + ", ".join(f"{low:.3f} to {high:.3f}" for low, high in ends)
     for index, band in enumerate(BANDS):
-        rank = scipy.stats.spearmanr(np.asarray(found["rank"])[:, index], xelgs).statistic
+        rank = spearman(np.asarray(found["rank"])[:, index], np.asarray(xelgs)).rho
         yield f"from set to set, the rank in {band} against the XELGs' rate: {rank:.2f}"
 
 
@@ -247,11 +228,10 @@ def _selected_of(facts: Facts, plan: SimulationPlan) -> tuple[BoolArray, npt.NDA
         survey, cutouts = Path(name) / "survey", Path(name) / "cutouts.zarr"
         simulate(str(survey), plan)
         words = [survey / "cutouts", "--catalog", survey / "catalogue.fits", "--patch-qa", survey / "patch_qa.fits"]
-        ingest = [sys.executable, "-m", "swimmy_scale", "ingest", *map(str, words), "--output", str(cutouts)]
-        subprocess.run(ingest, check=True, capture_output=True)
+        subprocess.run(swimmy("ingest", *words, "--output", cutouts), check=True, capture_output=True)
         store = Cutouts(cutouts)
         usable = store.read("quarantine_code", 0, store.n_objects) == 0
-        score, residual = _scores(store, facts.data.run.scoring, np.flatnonzero(usable), facts.data.selecting)
+        score, residual = scores_of_rows(store, facts.data.run.scoring, np.flatnonzero(usable))
         place = {number: at for at, number in enumerate(Table.read(survey / "truth.fits")["object_id"].tolist())}
         rows = [place[number] for number in store.read("object_id", 0, store.n_objects)[usable].tolist()]
     return (score[0] > facts.data.threshold[0]) & (residual[0] > 0), np.array(rows, np.int64)

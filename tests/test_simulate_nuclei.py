@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.stats
+from speclite import filters
 
 from swimmy_scale.simulate import KINDS, paper_plan, spectra
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
 
-# Effective wavelengths of HSC's bands, Angstrom (Kawanomoto et al. 2018, table 3: 4798, 6218, 7727, 8908, 9776).
-WAVES = np.array([4798.0, 6218.0, 7727.0, 8908.0, 9776.0])
+# Effective wavelengths of HSC's bands, Angstrom, by the tabulated filters.
+NAMES = ("hsc2017-g", "hsc2017-r2", "hsc2017-i2", "hsc2017-z", "hsc2017-y")
+WAVES = np.array([filters.load_filter(name).effective_wavelength.value for name in NAMES])
 
 
 def draw(*, reddened: bool) -> Objects:

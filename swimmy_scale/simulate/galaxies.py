@@ -341,30 +341,29 @@ def _component_fluxes(
 
     ebv = np.zeros(len(kind))
     if plan.population.reddened_quasars:
-        ebv = np.where(_is(kind, "quasar"), _draw_ebv(rng, z, bands, reference, nucleus / (disk + bulge)), 0.0)
-    nucleus = nucleus * _reddened(ebv, z, bands, reference)
+        ebv = np.where(_is(kind, "quasar"), _draw_ebv(rng, z, waves, reference, nucleus / (disk + bulge)), 0.0)
+        nucleus = nucleus * _reddened(ebv, z, waves, reference)
     total = (disk + bulge + nucleus)[:, reference]
     counts = (10.0 ** (-0.4 * (shape["magnitude"] - survey.zero_point_mag)) / total)[:, None]
     return {"disk": disk * counts, "bulge": bulge * counts, "nucleus": nucleus * counts, "nucleus_ebv": ebv}
 
 
 def _draw_ebv(
-    rng: np.random.Generator, redshift: DoubleArray, bands: tuple[str, ...], reference: int, contrast: DoubleArray
+    rng: np.random.Generator, redshift: DoubleArray, waves: DoubleArray, reference: int, contrast: DoubleArray
 ) -> DoubleArray:
     """E(B-V) of nuclei, magnitudes: uniform from none to where the bluest band has no excess over the reference band.
 
-    ``contrast``, shape (n, n_bands), is the bare nucleus over its host. The draw has a stream of its own, so that all
-    other objects are what they are without it.
+    ``waves`` are the bands' wavelengths, Angstrom; ``contrast``, shape (n, n_bands), is the bare nucleus over its host.
+    The draw has a stream of its own, so that all other objects are what they are without it.
     """
-    bluest = int(np.argmin([spectra.effective_wavelength(band) for band in bands]))
+    bluest = int(np.argmin(waves))
     excess = 2.5 * np.log10(np.maximum(contrast[:, bluest], 1e-30) / np.maximum(contrast[:, reference], 1e-30))
-    at_one = -2.5 * np.log10(_reddened(np.ones(len(redshift)), redshift, bands, reference)[:, bluest])
+    at_one = -2.5 * np.log10(_reddened(np.ones(len(redshift)), redshift, waves, reference)[:, bluest])
     return np.asarray(rng.spawn(1)[0].uniform(0.0, 1.0, len(redshift)) * np.maximum(excess / at_one, 0.0))
 
 
-def _reddened(ebv: DoubleArray, redshift: DoubleArray, bands: tuple[str, ...], reference: int) -> DoubleArray:
+def _reddened(ebv: DoubleArray, redshift: DoubleArray, waves: DoubleArray, reference: int) -> DoubleArray:
     """Factors of dust on the light of nuclei, shape (n, n_bands); 1 in the reference band, where shares are set."""
-    waves = np.array([spectra.effective_wavelength(band) for band in bands])
     extinction = ebv[:, None] * spectra.dust_extinction(waves / (1.0 + redshift[:, None]))
     return np.asarray(10.0 ** (-0.4 * (extinction - extinction[:, reference, None])))
 

@@ -36,8 +36,6 @@ MAIN_SAMPLE_LAW = LuminosityFunction(-20.44 + 5.0 * math.log10(0.7), -1.05, mean
 TYPE2_WIDTH = (5.0, 20.0 / 1.2)
 # Section 4.3: SDSS's fibres of 3 arcsec.
 FIBRE_ARCSEC = 3.0
-# Section 4.1: quasars that are not selected have a clear nucleus in i and no excess in g, so the colour of their host.
-REDDENED_QUASARS = True
 # Figure 9: its axis of EW_band ends beyond its last label, 400 Angstrom. The law of the widths is not in the text.
 WIDEST_LINE = 500.0
 # Not in the text: log([NII]/Halpha) of star-forming galaxies, from metal-poor dwarfs to spirals of solar abundance, in
@@ -86,7 +84,8 @@ def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTI
             type1_by_luminosity=True,
             type2_width=TYPE2_WIDTH,
             fibre_arcsec=FIBRE_ARCSEC,
-            reddened_quasars=REDDENED_QUASARS,
+            # Section 4.1: quasars that are not selected have a clear nucleus in i and no excess in g.
+            reddened_quasars=True,
             weak_lines=True,
         ),
     )

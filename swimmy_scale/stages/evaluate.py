@@ -136,7 +136,7 @@ def evaluate_run(task: EvaluateTask) -> Receipt:
     bands, fraction = store.survey.selecting_bands, task.judged.fraction
     judgements = []
     for scoring in task.passes:
-        for model, score, residual in zip(scoring.models, *_scores(store, scoring, sample.rows), strict=True):
+        for model, score, residual in zip(scoring.models, *scores_of_rows(store, scoring, sample.rows), strict=True):
             judgement = judge(score, residual, sample.sets_thresholds, sample.members, bands, fraction)
             judgements.append({"sha256": model.sha256, **asdict(judgement)})
     content = {
@@ -159,7 +159,7 @@ def evaluate_run(task: EvaluateTask) -> Receipt:
     return receipt
 
 
-def _scores(store: Cutouts, scoring: Scoring, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def scores_of_rows(store: Cutouts, scoring: Scoring, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     """Score and residual of some rows in the selecting bands, float32 (model, n, band).
 
     The score is NaN where any band's score or residual is not finite: such an object is quarantined when it is scored.
