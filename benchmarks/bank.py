@@ -17,20 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import Cutouts, cutouts_layout
-from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection
-from swimmy_scale.preprocess import SIGMA_PER_FWHM, smoothing_matrix
-from swimmy_scale.receipts import Receipt
+from swimmy_scale.method.preprocess import SIGMA_PER_FWHM, smoothing_matrix
+from swimmy_scale.method.sections import CatalogueSource, IngestSection, StorageSection
+from swimmy_scale.method.survey import HSC
 from swimmy_scale.simulate import SimulationPlan
 from swimmy_scale.simulate.galaxies import draw_objects
 from swimmy_scale.simulate.images import draw_noiseless, variance
 from swimmy_scale.simulate.sky import patch_conditions
 from swimmy_scale.stages.engine import Task, Tasks
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.inputs import ledger_beside
-from swimmy_scale.store import Layout, create, digest_columns, write_partition
-from swimmy_scale.survey import HSC
+from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
+from swimmy_scale.storage.files import digest_file, digest_json, driver_lock, write_json
+from swimmy_scale.storage.receipts import Receipt
+from swimmy_scale.storage.run_directory import ledger_beside
+from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 COLUMNS = ("fwhm_arcsec", "mag", "psf_mag", "depth_mag", "flags", "redshift", "sample_class", "quarantine_code")
 BLUR = 0.15  # at most so much of the seeing is added in quadrature
@@ -144,9 +144,7 @@ class BankStage(IngestStage):
     def identity(self) -> str:
         """Digest of the bank and what is made of it."""
         store = self.storage.model_dump(mode="json")
-        return commit.digest_json(
-            ["bank", commit.digest_file(self.bank / "bank.npz"), self.n_objects, self.seed, store]
-        )
+        return digest_json(["bank", digest_file(self.bank / "bank.npz"), self.n_objects, self.seed, store])
 
     def plan(self) -> Sequence[BankTask]:  # type: ignore[override]
         """One task a partition."""
@@ -155,10 +153,10 @@ class BankStage(IngestStage):
         storage, identity = self.storage, self.identity
         layout = cutouts_layout(self.n_objects, HSC, {}, storage.partition_objects, storage.chunk_objects, more)
         create(self.cutouts, layout)
-        commit.write_json(self._notes, {"warnings": [], "unmatched": []})
+        write_json(self._notes, {"warnings": [], "unmatched": []})
 
         def task(index: int) -> BankTask:
-            of_task = commit.digest_json([identity, index])
+            of_task = digest_json([identity, index])
             rows = layout.rows(index)
             return BankTask(
                 self.ledger, index, of_task, len(rows), self.cutouts, layout, bank=self.bank, seed=self.seed
@@ -185,12 +183,12 @@ def make_survey(
     bank: Path, cutouts: Path, n_objects: int, n_workers: int, storage: StorageSection | None = None
 ) -> None:
     """Make ``cutouts``, resuming where an earlier call stopped."""
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.local import local_workers
-    from swimmy_scale.progress import Watch
     from swimmy_scale.stages.engine import run_stage
 
     stage = bank_stage(bank, cutouts, n_objects, storage)
-    with commit.driver_lock(stage.ledger.folder, cutouts), Watch() as watch:
+    with driver_lock(stage.ledger.folder, cutouts), Watch() as watch:
         run_stage(stage, lambda work, n_tasks: local_workers(min(n_workers, n_tasks)), watch)
 
 

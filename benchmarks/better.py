@@ -50,7 +50,8 @@ def rates(
     Bands are the selecting ones, then any of them. ``scores`` has score and residual (n, band) of both surveys; the
     thresholds are the common one's.
     """
-    from swimmy_scale.cuts import candidates, thresholds
+    from swimmy_scale.method.candidates import candidates
+    from swimmy_scale.method.thresholds import thresholds
 
     threshold = thresholds(scores["score-common"], LEVELS.values())
     found = []
@@ -65,7 +66,7 @@ def rates(
 
 def combined(members: Sequence[Scores], rule: str) -> Scores:
     """One score of several, as ``select.combine`` makes it."""
-    from swimmy_scale.ensemble import mean, mean_rank, ordered
+    from swimmy_scale.method.ensemble import mean, mean_rank, ordered
 
     if len(members) == 1:
         return members[0]
@@ -115,7 +116,7 @@ class Comparison:
 
     @staticmethod
     def _of_kind(run: dict[str, npt.NDArray[Any]], surveys: dict[str, Survey], floor: float | None) -> Scores:
-        from swimmy_scale.noise import noise_score
+        from swimmy_scale.method.noise import noise_score
 
         if floor is None:
             return run
@@ -225,11 +226,11 @@ def _listed(values: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 def cost(folder: Path, sizes: Sizes, n_objects: int = 512, repeat: int = 5) -> dict[str, Any]:
     """Seconds an object of both scorers on one thread with the kind ``paper``, and of the expected noise."""
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.network import Network
-    from swimmy_scale.noise import source_and_noise
-    from swimmy_scale.numba_scorer import NumbaScorer
-    from swimmy_scale.weights import folded_weights
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.noise import source_and_noise
+    from swimmy_scale.model.files import folded_weights
+    from swimmy_scale.model.numba_scorer import NumbaScorer
+    from swimmy_scale.storage.cutouts import Cutouts
 
     store = Cutouts(folder / "common.zarr")
     n = min(n_objects, store.n_objects)
@@ -288,7 +289,7 @@ def main() -> None:
 
 def measure(folder: Path, sizes: Sizes, path: Path | None) -> dict[str, Any]:
     """All of it; what is in ``folder`` is not done again."""
-    from swimmy_scale.noise import FLOOR
+    from swimmy_scale.method.noise import FLOOR
 
     folder.mkdir(exist_ok=True)
     make_surveys(folder, sizes)

@@ -126,7 +126,7 @@ In each band, with the sums over the central aperture,
 V is the variance that the noise of the pixels gives to the sum of the source. The noise of a pixel is 1.4826 times the
 median absolute deviation of the cutout's outer frame (4 of 64 pixels wide). It is carried through the PSF match, where
 the variance of a linear kernel is the sum of its squared weights, and through the stretch by its derivative, the other
-bands included (`swimmy_scale/noise.py` has the formula). A test compares it with the scatter of simulated cutouts: they
+bands included (`method/noise.py` has the formula). A test compares it with the scatter of simulated cutouts: they
 agree within 5%.
 
 The floor is needed, because noise is not all that parts a source from its reconstruction: the network's own error grows

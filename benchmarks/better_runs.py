@@ -30,7 +30,7 @@ class Sizes:
     n_training : int
         Objects of one run, of which one in five validates.
     epochs, decay_after_epoch, keep_from_epoch, batch_size : int
-        See `swimmy_scale.network.Schedule`.
+        See `swimmy_scale.method.network.Schedule`.
     filters : tuple of int
         The encoder's, but for the last; the paper's by default.
     """
@@ -128,7 +128,7 @@ class Survey:
     kind : ndarray of str, shape (n,)
         From the truth.
     source_sum, noise : ndarray of float64, shape (n, band)
-        See `swimmy_scale.noise`; selecting bands alone.
+        See `swimmy_scale.method.noise`; selecting bands alone.
     training : ndarray of bool, shape (n,)
         Of the class that a clean training may use: ordinary galaxies of the bright main sample.
     """
@@ -141,9 +141,8 @@ class Survey:
 
 def sample_rows(folder: Path, name: str) -> npt.NDArray[np.bool_]:
     """Rows of a survey's store that are in the sample."""
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.sample import Cuts
-    from swimmy_scale.stages.inputs import SampleRule
+    from swimmy_scale.method.sample import Cuts
+    from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 
     store = Cutouts(folder / f"{name}.zarr")
     rule = SampleRule.of(store, Cuts(redshift=(0.05, 0.2), colours=()))
@@ -155,8 +154,8 @@ def look(folder: Path, name: str) -> Survey:
     """Kinds and expected noise of a survey's sample; kept in a file."""
     from astropy.table import Table
 
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.noise import source_and_noise
+    from swimmy_scale.method.noise import source_and_noise
+    from swimmy_scale.storage.cutouts import Cutouts
 
     path = folder / f"noise-{name}.npz"
     store, rows = Cutouts(folder / f"{name}.zarr"), sample_rows(folder, name)
@@ -200,9 +199,9 @@ def scored(folder: Path, training: str, seed: int, sizes: Sizes) -> dict[str, np
 def _score(folder: Path, training: str, seed: int, sizes: Sizes) -> dict[str, npt.NDArray[Any]]:
     from astropy.table import Table
 
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.network import Network
-    from swimmy_scale.stages.scoring import Model, Scoring, score_rows
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.model.scoring import Model, Scoring, score_rows
+    from swimmy_scale.storage.cutouts import Cutouts
 
     batch, number = divmod(seed, sizes.n_batch)
     models = models_folder(folder, training, batch)

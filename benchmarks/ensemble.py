@@ -30,17 +30,18 @@ TARGET = 4.5
 
 def prepare_models(folder: Path) -> list[str]:
     """Networks of the paper's size with weights of their own; their digests."""
-    from swimmy_scale.autoencoder import build, save
-    from swimmy_scale.network import Network
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.model.autoencoder import build
+    from swimmy_scale.model.files import save
 
     return [save(build(Network(), seed=seed), folder / f"model-{seed}.keras") for seed in range(max(MODELS))]
 
 
 def serve(folder: Path, n_models: int, sha256s: list[str]) -> None:
     """Score all of the store with so many models whenever a line comes in; prints the wall and the CPU seconds."""
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.network import Network
-    from swimmy_scale.stages.scoring import Model, Scoring, score_rows
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.model.scoring import Model, Scoring, score_rows
+    from swimmy_scale.storage.cutouts import Cutouts
 
     models = tuple(Model(folder / f"model-{seed}.keras", sha256s[seed]) for seed in range(n_models))
     scoring = Scoring(models, Network(), 256, len(os.sched_getaffinity(0)))

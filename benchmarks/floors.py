@@ -33,7 +33,7 @@ SGEMM = 2048
 
 def needed_flops() -> float:
     """Floating-point operations that an object's scores need: the window of every layer, two a multiplication."""
-    from swimmy_scale.network import Network, windows
+    from swimmy_scale.method.network import Network, windows
 
     network, lo, hi = Network(), 29, 35
     kept = windows(network, lo, hi) or []
@@ -60,17 +60,17 @@ def timed(work: Callable[[], Any]) -> float:
 
 def measure(folder: Path, kind: str) -> dict[str, float]:
     """Seconds for all objects: each floor, the stage; objects a second of ``model.predict``; FLOP a second."""
-    from swimmy_scale.autoencoder import load
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.devices import configure_threads
-    from swimmy_scale.network import Network
-    from swimmy_scale.preprocess import preprocess
-    from swimmy_scale.receipts import digest_file
-    from swimmy_scale.sample import Cuts
-    from swimmy_scale.scorer import Scorer
-    from swimmy_scale.stages.inputs import ledger_beside
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.preprocess import preprocess
+    from swimmy_scale.method.sample import Cuts
+    from swimmy_scale.model.devices import configure_threads
+    from swimmy_scale.model.files import load
+    from swimmy_scale.model.keras_scorer import Scorer
+    from swimmy_scale.model.scoring import Model, Scoring
     from swimmy_scale.stages.score import ScoreStage
-    from swimmy_scale.stages.scoring import Model, Scoring
+    from swimmy_scale.storage.cutouts import Cutouts
+    from swimmy_scale.storage.files import digest_file
+    from swimmy_scale.storage.run_directory import ledger_beside
 
     configure_threads(1)
     store, network = Cutouts(folder / "cutouts.zarr"), Network()
@@ -123,8 +123,9 @@ def main() -> None:
         return
     from bank import make_bank, make_survey
 
-    from swimmy_scale.autoencoder import build, save
-    from swimmy_scale.network import Network
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.model.autoencoder import build
+    from swimmy_scale.model.files import save
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -41,11 +41,11 @@ LEVELS = {"5%": 0.05, "0.3%": 0.003}
 
 def prepare(folder: Path, options: argparse.Namespace) -> None:
     """A small bank of simulated galaxies, many cutouts made from it, and a network trained on it for a moment."""
-    from swimmy_scale.autoencoder import train
-    from swimmy_scale.cutouts import Cutouts, cutouts_layout
-    from swimmy_scale.network import Network, Schedule
-    from swimmy_scale.preprocess import preprocess
-    from swimmy_scale.store import create
+    from swimmy_scale.method.network import Network, Schedule
+    from swimmy_scale.method.preprocess import preprocess
+    from swimmy_scale.model.training import train
+    from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
+    from swimmy_scale.storage.store import create
 
     swimmy = [sys.executable, "-m", "swimmy_scale"]
     survey = folder / "survey"
@@ -71,10 +71,10 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
 
 def write(folder: Path, layout: Any, partition: int) -> None:
     """One partition of ``cutouts.zarr`` with its receipt: the bank's objects again and again, with fresh noise."""
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.receipts import Receipt, task_name
-    from swimmy_scale.stages.inputs import ledger_beside
-    from swimmy_scale.store import digest_columns, write_partition
+    from swimmy_scale.storage.cutouts import Cutouts
+    from swimmy_scale.storage.receipts import Receipt, task_name
+    from swimmy_scale.storage.run_directory import ledger_beside
+    from swimmy_scale.storage.store import digest_columns, write_partition
 
     bank, rows = Cutouts(folder / "bank.zarr"), layout.rows(partition)
     which = np.arange(rows.start, rows.stop) % BANK_OBJECTS
@@ -102,7 +102,7 @@ def call(command: list[Any]) -> None:
 
 def device() -> str | None:
     """Name of the GPU that Keras's backend sees."""
-    from swimmy_scale.devices import has_gpu, keras
+    from swimmy_scale.model.devices import has_gpu, keras
 
     if not has_gpu():
         return None
@@ -154,18 +154,18 @@ def timed(spent: dict[str, float], what: str, items: Iterator[Any]) -> Iterator[
 
 def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The score stage in this process, ``repeat`` times: rates, and shares of its tasks' time."""
-    import swimmy_scale.scorer
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.network import Network
-    from swimmy_scale.sample import Cuts
-    from swimmy_scale.scores import Scores
-    from swimmy_scale.stages import scoring
+    import swimmy_scale.model.keras_scorer
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.sample import Cuts
+    from swimmy_scale.model import scoring
     from swimmy_scale.stages.engine import SerialWorkers, run_stage
-    from swimmy_scale.stages.inputs import ledger_beside
     from swimmy_scale.stages.score import ScoreStage
+    from swimmy_scale.storage.cutouts import Cutouts
+    from swimmy_scale.storage.run_directory import ledger_beside
+    from swimmy_scale.storage.scores import Scores
 
     if options.allow_cpu:
-        swimmy_scale.scorer.has_gpu = lambda: True  # type: ignore[attr-defined]
+        swimmy_scale.model.keras_scorer.has_gpu = lambda: True  # type: ignore[attr-defined]
     path, sha256 = json.loads((folder / "model.json").read_text())
     n_threads = len(os.sched_getaffinity(0))
     how = scoring.Scoring((scoring.Model(Path(path), sha256),), Network(), options.batch_size, n_threads)
@@ -190,12 +190,12 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def on_cpu(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Scores of the first objects by NumPy and TensorFlow on the CPU, against those of the device."""
-    from swimmy_scale.autoencoder import load
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.cuts import thresholds
-    from swimmy_scale.devices import configure_threads
-    from swimmy_scale.network import Network
-    from swimmy_scale.scorer import Scorer
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.thresholds import thresholds
+    from swimmy_scale.model.devices import configure_threads
+    from swimmy_scale.model.files import load
+    from swimmy_scale.model.keras_scorer import Scorer
+    from swimmy_scale.storage.cutouts import Cutouts
 
     configure_threads(len(os.sched_getaffinity(0)))
     path, sha256 = json.loads((folder / "model.json").read_text())

@@ -107,10 +107,10 @@ def plain(folder: Path, n_objects: int) -> dict[str, float]:
 
 def stage_for(folder: Path, tars: str, output: Path) -> Any:
     """The ingest stage with the storage of a job that says nothing about it."""
-    from swimmy_scale.job import CatalogueSource, IngestSection, StorageSection
-    from swimmy_scale.receipts import Ledger
+    from swimmy_scale.method.sections import CatalogueSource, IngestSection, StorageSection
+    from swimmy_scale.method.survey import HSC
     from swimmy_scale.stages.ingest import IngestStage
-    from swimmy_scale.survey import HSC
+    from swimmy_scale.storage.receipts import Ledger
 
     catalogue = CatalogueSource(folder / f"{tars}.fits", {}, folder / "survey" / "patch_qa.fits", ())
     sources = IngestSection(sources=(folder / tars,))
@@ -159,10 +159,10 @@ def peaks_mib() -> Iterator[float]:
 
 def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     """The ingest stage in this process alone, and what its time goes into."""
-    from swimmy_scale import receipts, store
-    from swimmy_scale.ingest import sources
+    from swimmy_scale.ingest.pixels import sources
     from swimmy_scale.stages import ingest
     from swimmy_scale.stages.engine import SerialWorkers
+    from swimmy_scale.storage import receipts, store
 
     timed_stage(folder, "warm", SerialWorkers())
     seconds: dict[str, float] = {}
@@ -213,8 +213,8 @@ def count_seconds(module: Any, name: str, seconds: dict[str, float]) -> None:
 
 def listing(folder: Path, n_objects: int) -> dict[str, float]:
     """The headers of all tars, which the driver reads before the first partition."""
-    from swimmy_scale.ingest.sources import expand_sources, list_source
-    from swimmy_scale.survey import HSC
+    from swimmy_scale.ingest.pixels.sources import expand_sources, list_source
+    from swimmy_scale.method.survey import HSC
 
     started = time.perf_counter()
     for path in expand_sources([folder / "tars"]):

@@ -23,9 +23,14 @@ TRAINING_OBJECTS = 1024
 
 def main() -> None:
     """Measure ingest, training and scoring; print and write."""
-    from swimmy_scale.memory import ingest_memory_bytes, numba_memory_bytes, score_memory_bytes, train_memory_bytes
-    from swimmy_scale.network import Network
-    from swimmy_scale.survey import HSC
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.survey import HSC
+    from swimmy_scale.stages.memory import (
+        ingest_memory_bytes,
+        numba_memory_bytes,
+        score_memory_bytes,
+        train_memory_bytes,
+    )
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)

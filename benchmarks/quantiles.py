@@ -44,7 +44,7 @@ def blocks(path: Path) -> Iterator[Any]:
 
 def streamed(path: Path) -> dict[str, Any]:
     """Thresholds in two passes, and how much memory that took beyond the interpreter's own."""
-    from swimmy_scale.cuts import streamed_thresholds
+    from swimmy_scale.method.thresholds import streamed_thresholds
 
     before = peak_memory_bytes()
     started = time.perf_counter()

@@ -2,7 +2,7 @@
 
     python benchmarks/reasons.py fidelity/run fidelity/survey/truth.fits
 
-Prints one line a measurement; `swimmy_scale/paper_numbers.py` says them in words. With ``--weight-sets`` all weight
+Prints one line a measurement; `paper_numbers.py` says them in words. With ``--weight-sets`` all weight
 sets score 5,000 objects of the sample, which takes minutes; with ``--quasars`` the run's weights score so many more
 quasars, drawn by the same laws.
 """
@@ -24,15 +24,15 @@ import numpy.typing as npt
 from astropy.table import Table
 from measure import swimmy
 
-from swimmy_scale.characterise.fidelity_causes import correlation_rows, training_end
-from swimmy_scale.characterise.run_data import RunData
-from swimmy_scale.cutouts import Cutouts
+from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.results.paper.fidelity import correlation_rows, training_end
+from swimmy_scale.results.paper.run_data import RunData
+from swimmy_scale.results.paper.statistics import spearman
 from swimmy_scale.simulate import KINDS, SimulationPlan, paper_plan, simulate
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
 from swimmy_scale.stages.evaluate import EvaluateStage, scores_of_rows
-from swimmy_scale.statistics import spearman
+from swimmy_scale.storage.cutouts import Cutouts
 
-BoolArray = npt.NDArray[np.bool_]
 ACTIVE, ARTEFACTS = ("quasar", "type1_agn"), ("artefact_zero_point", "artefact_saturated")
 BANDS = ("g", "r", "i")
 PAIRS = (("g", "r"), ("r", "i"), ("g", "i"), BANDS)

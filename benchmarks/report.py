@@ -25,14 +25,15 @@ import numpy.typing as npt
 from measure import report, row, run_measured, swimmy
 from PIL import Image
 
-from swimmy_scale.cutouts import Cutouts, cutouts_layout
-from swimmy_scale.job import Job, load_job
-from swimmy_scale.preprocess import preprocess
-from swimmy_scale.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
-from swimmy_scale.scores import BLOCK_OBJECTS, Scores, scores_layout, write_selection
-from swimmy_scale.stages.picture import reconstructor, strangest
+from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.preprocess import preprocess
+from swimmy_scale.model.scoring import reconstructor
+from swimmy_scale.results.picture import strangest
+from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
 from swimmy_scale.stages.run import Run
-from swimmy_scale.store import create, write_partition
+from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
+from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, write_selection
+from swimmy_scale.storage.store import create, write_partition
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import Browser, running_browser

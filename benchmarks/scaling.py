@@ -41,9 +41,10 @@ def line(series: str, x: int, what: str, scored: list[Any], **more: Any) -> dict
 
 def main() -> None:
     """Draw the surveys, score them, print and write."""
-    from swimmy_scale.autoencoder import build, save
-    from swimmy_scale.job import StorageSection
-    from swimmy_scale.network import Network
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.sections import StorageSection
+    from swimmy_scale.model.autoencoder import build
+    from swimmy_scale.model.files import save
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-objects", type=int, default=12_288)

@@ -35,9 +35,10 @@ PARTITION_OBJECTS = 2048
 
 def prepare(folder: Path, n_objects: int) -> None:
     """A bank of simulated galaxies as FITS files, a survey of them as a Zarr store, and a network."""
-    from swimmy_scale.autoencoder import build, save
-    from swimmy_scale.job import StorageSection
-    from swimmy_scale.network import Network
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.sections import StorageSection
+    from swimmy_scale.model.autoencoder import build
+    from swimmy_scale.model.files import save
 
     make_bank(folder / "bank", BANK_OBJECTS)
     storage = StorageSection(partition_objects=PARTITION_OBJECTS, chunk_objects=256)
@@ -47,8 +48,8 @@ def prepare(folder: Path, n_objects: int) -> None:
 
 def load_model(folder: Path) -> Any:
     """The full network."""
-    from swimmy_scale.autoencoder import load
-    from swimmy_scale.network import Network
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.model.files import load
 
     return load(folder / "model.keras", Network(), (folder / "model.sha256").read_text())
 
@@ -58,9 +59,9 @@ def plain(folder: Path, n_objects: int) -> float:
     from astropy.convolution import Gaussian2DKernel, convolve
     from astropy.io import fits
 
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.preprocess import smoothing_sigma_px
-    from swimmy_scale.survey import HSC
+    from swimmy_scale.method.preprocess import smoothing_sigma_px
+    from swimmy_scale.method.survey import HSC
+    from swimmy_scale.storage.cutouts import Cutouts
 
     model = load_model(folder)
     sigma = smoothing_sigma_px(Cutouts(folder / "bank" / "bank.zarr").read("fwhm_arcsec", 0, BANK_OBJECTS), HSC)
@@ -105,9 +106,9 @@ def cutout_files(folder: Path) -> list[bytes]:
 
 def full_network(folder: Path, n_objects: int) -> float:
     """One process: Zarr, vectorised preprocessing, ``model.predict`` of the full network; objects a second."""
-    from swimmy_scale.anomaly import score_and_residual
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.preprocess import preprocess
+    from swimmy_scale.method.anomaly import score_and_residual
+    from swimmy_scale.method.preprocess import preprocess
+    from swimmy_scale.storage.cutouts import Cutouts
 
     model, store = load_model(folder), Cutouts(folder / "cutouts.zarr")
     n_objects = min(n_objects, store.n_objects)

@@ -29,9 +29,9 @@ import zarr
 from measure import processor
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from swimmy_scale.bit_rounding import round_mantissa
-from swimmy_scale.cutouts import Cutouts, cutouts_layout
-from swimmy_scale.survey import HSC
+from swimmy_scale.method.bit_rounding import round_mantissa
+from swimmy_scale.method.survey import HSC
+from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 
 PARTITION_OBJECTS, CHUNK_OBJECTS = 2048, 256  # the job's defaults
 FILES_BESIDE_PIXELS = len(cutouts_layout(1, HSC, {}, 1, 1, {}).variables) - 1  # a partition writes one for each
@@ -86,7 +86,7 @@ def simulated(folder: Path, n_objects: int) -> Cutouts:
 
 
 def create(path: Path, shape: tuple[int, ...], partition: int, chunk: int, codec: list[Any]) -> Any:
-    """An array as `swimmy_scale.store` makes it, but for its codec."""
+    """An array as `swimmy_scale.storage.store` makes it, but for its codec."""
     shutil.rmtree(path, ignore_errors=True)
     array = zarr.create_array(
         str(path), shape=shape, dtype="float32", chunks=(chunk, *shape[1:]), shards=(partition, *shape[1:]),
@@ -208,9 +208,10 @@ def sky_step(image: Any, n_steps: int) -> Any:
 
 def trained_scorer(folder: Path, source: Any, normal: Any) -> Any:
     """A scorer whose network was trained for a few epochs on normal galaxies of the bank."""
-    from swimmy_scale.autoencoder import load, train
-    from swimmy_scale.network import Network, Schedule
-    from swimmy_scale.scorer import Scorer
+    from swimmy_scale.method.network import Network, Schedule
+    from swimmy_scale.model.files import load
+    from swimmy_scale.model.keras_scorer import Scorer
+    from swimmy_scale.model.training import train
 
     schedule = Schedule(epochs=N_EPOCHS, keep_from_epoch=N_EPOCHS, seed=1)
     cubes = source[np.flatnonzero(normal)[:N_TRAINING]]
@@ -220,7 +221,7 @@ def trained_scorer(folder: Path, source: Any, normal: Any) -> Any:
 
 def score_all(scorer: Any, image: Any, fwhm: Any) -> tuple[Any, Any]:
     """Scores and residuals through the program's own preprocessing."""
-    from swimmy_scale.preprocess import preprocess
+    from swimmy_scale.method.preprocess import preprocess
 
     found = [scorer.score(preprocess(image[lo : lo + 256], fwhm[lo : lo + 256], HSC))
              for lo in range(0, len(image), 256)]  # fmt: skip
@@ -230,7 +231,8 @@ def score_all(scorer: Any, image: Any, fwhm: Any) -> tuple[Any, Any]:
 
 def selected(score: Any, residual: Any) -> Any:
     """Candidate flags (object, level, band) at the whole bank's own thresholds."""
-    from swimmy_scale.cuts import candidates, thresholds
+    from swimmy_scale.method.candidates import candidates
+    from swimmy_scale.method.thresholds import thresholds
 
     everyone = np.ones(len(score), bool)
     return candidates(score, residual, thresholds(score, LEVELS.values()), everyone, SELECTING)
@@ -238,7 +240,7 @@ def selected(score: Any, residual: Any) -> Any:
 
 def effect_of_rounding(folder: Path, image: Any, store: Cutouts, repeat: int) -> list[Row]:
     """What rounded pixels save and what they do to scores and selections."""
-    from swimmy_scale.preprocess import preprocess
+    from swimmy_scale.method.preprocess import preprocess
 
     fwhm = store.read("fwhm_arcsec", 0, len(image))
     source = preprocess(image, fwhm, HSC)

@@ -35,7 +35,7 @@ IN_MEMORY = Path("/dev/shm")  # noqa: S108
 
 def perform_nothing(task: Any) -> Any:
     """A task whose work takes no time: its receipt alone."""
-    from swimmy_scale.receipts import Receipt
+    from swimmy_scale.storage.receipts import Receipt
 
     return Receipt(task.ledger.stage, task.name, task.identity, task.n_objects)
 
@@ -55,8 +55,8 @@ def measure(n_tasks: int, n_workers: int, most_bundled: int | None = None) -> di
 
     from swimmy_scale.cluster import mapping
     from swimmy_scale.cluster.local import local_workers
-    from swimmy_scale.receipts import Ledger
     from swimmy_scale.stages.engine import Task, Tasks
+    from swimmy_scale.storage.receipts import Ledger
 
     mapping.MOST_BUNDLED = most_bundled or mapping.MOST_BUNDLED
     me = psutil.Process()

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from swimmy_scale.dataset import open_run as open_run
+    from swimmy_scale.storage.open_run import open_run as open_run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open_run"]
@@ -12,7 +12,7 @@ __all__ = ["__version__", "open_run"]
 def __getattr__(name: str) -> Any:
     # Loaded when it is asked for: workers and the command line import this package without xarray.
     if name == "open_run":
-        from swimmy_scale.dataset import open_run
+        from swimmy_scale.storage.open_run import open_run
 
         return open_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,9 +8,10 @@ import numpy as np
 from astropy.table import Table
 from survey_runs import NETWORK, make_survey, run_serially, write_job
 
-from swimmy_scale.autoencoder import build, save
-from swimmy_scale.emission_lines import throughput
-from swimmy_scale.network import Network
+from swimmy_scale.method.emission_lines import throughput
+from swimmy_scale.method.network import Network
+from swimmy_scale.model.autoencoder import build
+from swimmy_scale.model.files import save
 
 # Spectra that the tests may have: plate, MJD, fibre, and their redshifts.
 SPECTRA = ((266, 51602, 107, 0.12314858), (332, 52367, 639, 0.10060976))

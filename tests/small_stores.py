@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from survey_runs import write_job
 
-from swimmy_scale.cutouts import cutouts_layout
-from swimmy_scale.scores import scores_layout, write_combined, write_selection
-from swimmy_scale.store import Layout, create, write_partition
-from swimmy_scale.survey import HSC
+from swimmy_scale.method.survey import HSC
+from swimmy_scale.storage.cutouts import cutouts_layout
+from swimmy_scale.storage.scores import scores_layout, write_combined, write_selection
+from swimmy_scale.storage.store import Layout, create, write_partition
 
 N = 20
 LEVELS = ("2sigma", "3sigma")

@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from swimmy_scale.cutouts import cutouts_layout
-from swimmy_scale.job import Job, load_job
-from swimmy_scale.progress import Watch
-from swimmy_scale.receipts import Damage
-from swimmy_scale.scores import Scores, scores_layout, write_selection
+from swimmy_scale.cli.progress import Watch
+from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.survey import HSC
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages.engine import SerialWorkers, Work
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.stages.verify import Verifier
-from swimmy_scale.store import create, write_partition
-from swimmy_scale.survey import HSC
+from swimmy_scale.storage.cutouts import cutouts_layout
+from swimmy_scale.storage.receipts import Damage
+from swimmy_scale.storage.scores import Scores, scores_layout, write_selection
+from swimmy_scale.storage.store import create, write_partition
 
 N_OBJECTS = 240
 LEVELS = ("2sigma", "3sigma")

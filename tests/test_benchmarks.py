@@ -123,10 +123,11 @@ def test_a_survey_from_the_bank_can_be_scored_and_verified(tmp_path: Path) -> No
     from bank import make_bank, make_survey
     from survey_runs import verify
 
-    from swimmy_scale.autoencoder import build, save
-    from swimmy_scale.cutouts import Cutouts
-    from swimmy_scale.job import StorageSection
-    from swimmy_scale.network import Network
+    from swimmy_scale.method.network import Network
+    from swimmy_scale.method.sections import StorageSection
+    from swimmy_scale.model.autoencoder import build
+    from swimmy_scale.model.files import save
+    from swimmy_scale.storage.cutouts import Cutouts
 
     make_bank(tmp_path / "bank", 16)
     storage = StorageSection(partition_objects=32, chunk_objects=16)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from swimmy_scale.job import Settings, parse_job
+from swimmy_scale.method.job import Settings, parse_job
 
 ROOT = Path(__file__).resolve().parent.parent
 N_SEEDS, N_EPOCHS, N_BANDS = 6, 3, 3

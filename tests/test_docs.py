@@ -22,8 +22,8 @@ from astropy.table import Table
 from survey_runs import NETWORK, call
 
 from swimmy_scale.cli import main
-from swimmy_scale.job import Job, Settings, parse_job
-from swimmy_scale.site import load_site
+from swimmy_scale.cluster.site import load_site
+from swimmy_scale.method.job import Job, Settings, parse_job
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

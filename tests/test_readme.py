@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from swimmy_scale.cli import main
-from swimmy_scale.job import Job, Settings, StorageSection, load_job, parse_job
-from swimmy_scale.site import JobSpec, SiteSection
+from swimmy_scale.cluster.site import JobSpec, SiteSection
+from swimmy_scale.method.job import Job, Settings, load_job, parse_job
+from swimmy_scale.method.sections import StorageSection
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -18,7 +18,7 @@ import swimmy_scale
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
 
 if TYPE_CHECKING:
-    from swimmy_scale.job import Job, Settings
+    from swimmy_scale.method.job import Job, Settings
     from swimmy_scale.stages.engine import WorkersFor
 
 EXIT_FAILED = 1
@@ -114,7 +114,7 @@ def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def load_settings(path: Path | None) -> Settings:
     """The settings in a file, or the defaults."""
-    from swimmy_scale.job import Settings, load_job
+    from swimmy_scale.method.job import Settings, load_job
 
     return Settings() if path is None else load_job(path, Settings)
 

@@ -14,8 +14,8 @@ from swimmy_scale.cli.program import PATH, exit_with, main, scoring_threads, wor
 from swimmy_scale.errors import SwimmyError
 
 if TYPE_CHECKING:
-    from swimmy_scale.progress import Watch
-    from swimmy_scale.site import Site
+    from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.cluster.site import Site
     from swimmy_scale.stages.engine import Session, WorkersFor
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
@@ -25,7 +25,7 @@ def site_from(path: Path | None, n_workers: int | None) -> Site | None:
     """The site of a file; None where there is no file."""
     if path is not None and n_workers is not None:
         raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
-    from swimmy_scale.site import load_site
+    from swimmy_scale.cluster.site import load_site
 
     return None if path is None else load_site(path)
 
@@ -46,11 +46,11 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
       swimmy-scale run jobs/demo.yaml --output demo/run
       swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
+    from swimmy_scale.cli.console import print_paths, print_summary
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.driver import driver_signals
     from swimmy_scale.cluster.local import local_limits
-    from swimmy_scale.console import print_paths, print_summary
-    from swimmy_scale.job import Job, load_job
-    from swimmy_scale.progress import Watch
+    from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.stages.run import Run, run_job
 
     job, output = load_job(job_path, Job), output.absolute()
@@ -125,8 +125,8 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
       swimmy-scale submit jobs/demo.yaml --output demo/run --site cluster/slurm-gpu.yaml
     """
     from swimmy_scale.cluster.driver import Submission
-    from swimmy_scale.job import Job, load_job
-    from swimmy_scale.site import load_site
+    from swimmy_scale.cluster.site import load_site
+    from swimmy_scale.method.job import Job, load_job
 
     submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
     if print_job_script:
@@ -151,8 +151,8 @@ def status_command(run: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from swimmy_scale.progress import describe_record, read_record
-    from swimmy_scale.stages.run import run_status
+    from swimmy_scale.cli.progress import describe_record, read_record
+    from swimmy_scale.storage.run_directory import run_status
 
     rows, record = run_status(run), read_record(run / "log" / "progress.json")
     if as_json:
@@ -181,10 +181,10 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
     Example:
       swimmy-scale verify demo/run
     """
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.driver import driver_signals
-    from swimmy_scale.progress import Watch
-    from swimmy_scale.stages.inputs import ledger_beside
     from swimmy_scale.stages.verify import Verifier
+    from swimmy_scale.storage.run_directory import ledger_beside
 
     output = output.absolute()
     site = site_from(site_path, n_workers)

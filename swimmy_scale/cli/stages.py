@@ -21,7 +21,7 @@ from swimmy_scale.cli.program import (
 )
 
 if TYPE_CHECKING:
-    from swimmy_scale.progress import Watch
+    from swimmy_scale.cli.progress import Watch
 
 
 @main.command("simulate")
@@ -50,7 +50,7 @@ def simulate_command(
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
     """
-    from swimmy_scale.progress import Watch
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
 
     given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
@@ -128,10 +128,10 @@ def ingest_command(
     Example:
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
     """
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.local import local_limits
-    from swimmy_scale.job import CatalogueSource, IngestSection
-    from swimmy_scale.progress import Watch
-    from swimmy_scale.stages import single
+    from swimmy_scale.method.sections import CatalogueSource, IngestSection
+    from swimmy_scale.stages import standalone
 
     section = IngestSection(sources=tuple(path.absolute() for path in sources), kind=kind)
     source = CatalogueSource(
@@ -140,7 +140,7 @@ def ingest_command(
     number, pool = worker_pool(n_workers)
     settings = load_settings(settings_path)
     with Watch() as watch:
-        done = single.ingest(section, source, output.absolute(), settings, pool, watch, local_limits(number))
+        done = standalone.ingest(section, source, output.absolute(), settings, pool, watch, local_limits(number))
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -158,14 +158,14 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     Example:
       swimmy-scale train cutouts.zarr --output models/
     """
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.local import local_limits
-    from swimmy_scale.progress import Watch
-    from swimmy_scale.stages import single
+    from swimmy_scale.stages import standalone
 
     number, pool = worker_pool(n_workers)
     settings = load_settings(settings_path)
     with Watch() as watch:
-        done = single.train(
+        done = standalone.train(
             cutouts.absolute(), output.absolute(), settings, pool, watch, local_limits(number), threads_each(number)
         )
     choice = done.details["selected"]
@@ -207,19 +207,19 @@ def score_command(
       swimmy-scale score cutouts.zarr --model models/selected.keras --output scores.zarr
       swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
     """
+    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.local import local_limits
-    from swimmy_scale.progress import Watch
-    from swimmy_scale.stages import single
+    from swimmy_scale.stages import standalone
 
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
     cutouts, settings = cutouts.absolute(), load_settings(settings_path)
     number, pool = worker_pool(n_workers)
     paths = [model.absolute() for model in models]
-    scoring = single.recorded_scoring(paths, cutouts, settings, sha256s, threads_each(number))
+    scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, threads_each(number))
     scoring = replace(scoring, scorer=scorer)
     with Watch() as watch:
-        done = single.score(cutouts, scoring, output.absolute(), settings, pool, watch, local_limits(number))
+        done = standalone.score(cutouts, scoring, output.absolute(), settings, pool, watch, local_limits(number))
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -244,12 +244,12 @@ def select_command(
       swimmy-scale select scores.zarr --output selection/
       swimmy-scale select demo/run/scores.zarr --marks marks.csv --output vetted/
     """
-    from swimmy_scale.console import print_summary
-    from swimmy_scale.progress import Watch
+    from swimmy_scale.cli.console import print_summary
+    from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.results.report.vetting import write_vetted
     from swimmy_scale.stages.carried import read_carried
     from swimmy_scale.stages.select import RowCount, selection_poll
     from swimmy_scale.stages.select import select as select_candidates
-    from swimmy_scale.stages.vetting import write_vetted
 
     section, rows = load_settings(settings_path).select, RowCount()
     if marks is not None:
@@ -272,3 +272,85 @@ def select_command(
         watch.stop("select")
     print_summary(summary)
     exit_with(summary["quarantined"])
+
+
+@main.command("classify")
+@click.argument("catalogue", type=PATH)
+@click.option("--sdss", type=PATH, help="SDSS's specObj.")
+@click.option("--gama", type=PATH, help="GAMA's SpecObj.")
+@click.option(
+    "--mpa-jhu", type=PATH, nargs=3, metavar="INFO LINE EXTRA", help="galSpecInfo, galSpecLine, galSpecExtra."
+)
+@click.option(
+    "--mpa-jhu-widths",
+    type=click.Choice(["observed", "rest"]),
+    default="observed",
+    show_default=True,
+    help="What the equivalent widths of galSpecLine are.",
+)
+@click.option("--dr16q", type=PATH, help="The quasars of SDSS's DR16Q.")
+@click.option("--milliquas", type=PATH, help="Milliquas.")
+@click.option("--match-radius", type=click.FloatRange(0, 3600, min_open=True), default=1.0, show_default=True,
+              help="Of a counterpart, arcsec.")  # fmt: skip
+@click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
+@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
+@click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
+@settings_option
+def classify_command(
+    catalogue: Path,
+    sdss: Path | None,
+    gama: Path | None,
+    mpa_jhu: tuple[Path, Path, Path] | None,
+    mpa_jhu_widths: Any,
+    dr16q: Path | None,
+    milliquas: Path | None,
+    match_radius: float,
+    patch_qa: Path | None,
+    columns: tuple[str, ...],
+    output: Path,
+    settings_path: Path | None,
+) -> None:
+    """Match CATALOGUE with tables of spectra, write the counterparts, and print how many objects there are of each
+    class (table 1).
+
+    The table counts objects that pass the cuts: those of the settings, or the paper's of its test data.
+
+    \b
+    Example:
+      swimmy-scale classify catalogue.fits --sdss specObj.fits --gama SpecObj.fits \\
+        --mpa-jhu galSpecInfo.fits galSpecLine.fits galSpecExtra.fits \\
+        --dr16q DR16Q.fits --milliquas milliquas.fits --output counterparts.fits
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.method.sections import CatalogueSource, MpaJhuSection, SpectroscopySection
+    from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
+
+    if not (sdss or gama or mpa_jhu or dr16q or milliquas):
+        raise click.UsageError("give one table at least: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
+    section = SpectroscopySection(
+        sdss=sdss,
+        gama=gama,
+        mpa_jhu=None
+        if not mpa_jhu
+        else MpaJhuSection(info=mpa_jhu[0], line=mpa_jhu[1], extra=mpa_jhu[2], widths=mpa_jhu_widths),
+        dr16q=dr16q,
+        milliquas=milliquas,
+        match_radius_arcsec=match_radius,
+    )
+    settings = load_settings(settings_path)
+    cuts = PAPER_CUTS if settings_path is None else settings.sample
+    source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
+    with Watch() as watch:
+        rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), watch)
+    console = Console()
+    for cut in cut_counts:
+        note = f" ({cut.note})" if cut.note else ""
+        click.echo(f"{cut.rule}: {cut.after:,} of {cut.before:,}{note}", err=True)
+    table = Table("Data", "N", title="Table 1")
+    table.columns[1].justify = "right"
+    for label, number in rows:
+        table.add_row(label, f"{number:,}")
+    console.print(table)

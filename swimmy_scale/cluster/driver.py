@@ -13,13 +13,12 @@ from pathlib import Path
 from types import FrameType
 
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.fleet import write_scripts
-from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts
+from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts, write_scripts
+from swimmy_scale.cluster.site import Site
 from swimmy_scale.errors import SwimmyError, TimeIsUpError
-from swimmy_scale.job import Job
-from swimmy_scale.receipts import driver_lock, write_atomically
-from swimmy_scale.site import Site
+from swimmy_scale.method.job import Job
 from swimmy_scale.stages.run import Run, freeze_inputs
+from swimmy_scale.storage.files import driver_lock, write_atomically
 
 
 @contextlib.contextmanager

@@ -16,18 +16,16 @@ from typing import Any, Self
 
 import dask
 import distributed
-import yaml
 from distributed.utils import get_ip, get_ip_interface
 
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.local import SETTINGS
 from swimmy_scale.cluster.mapping import DaskWorkers
-from swimmy_scale.cluster.scripts import Places, resource, worker_scripts
+from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places, resource, write_scripts
+from swimmy_scale.cluster.site import Group, Site
 from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.receipts import write_atomically
-from swimmy_scale.site import Group, Site
 from swimmy_scale.stages.engine import Work, Workers
+from swimmy_scale.storage.files import write_atomically
 
 log = logging.getLogger("swimmy_scale")
 
@@ -40,12 +38,6 @@ SECONDS_OF_PATIENCE = 900.0
 SECONDS_AFTER_REFUSAL = 60.0
 JOIN_SECONDS = 5.0
 TAIL_LINES = 15
-CLUSTER_SETTINGS = {
-    **SETTINGS,
-    "distributed.comm.require-encryption": True,
-    # Workers may wait in the queue for hours; the fleet says when there is no hope for them.
-    "distributed.scheduler.no-workers-timeout": None,
-}
 
 
 @dataclass
@@ -296,21 +288,6 @@ class SlurmWorkers:
 def _names(workers: dict[str, Any]) -> set[str]:
     # The scheduler changes it in another thread, and its own iterators do not survive that; a plain copy does.
     return {str(worker.name) for worker in dict.copy(workers).values()}
-
-
-def write_scripts(site: Site, places: Places) -> None:
-    """Write the job scripts of all groups, and the configuration of their workers."""
-    for path, text in worker_scripts(site, places).items():
-        write_atomically(path, text.encode())
-    nested: dict[str, Any] = {}
-    for key, value in CLUSTER_SETTINGS.items():
-        *parents, last = key.split(".")
-        level = nested
-        for parent in parents:
-            level = level.setdefault(parent, {})
-        level[last] = value
-    write_atomically(places.dask_config, yaml.safe_dump(nested).encode())
-    places.workers.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -14,11 +14,11 @@ from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
 
 from swimmy_scale.cluster.mapping import DaskWorkers
-from swimmy_scale.memory import MemoryLimits
 from swimmy_scale.stages.engine import SerialWorkers, Workers
+from swimmy_scale.stages.memory import MemoryLimits
 
 WORKER_BYTES = 5 << 29
-"""What a worker may need with the default sizes: 2.5 GiB, see `swimmy_scale.memory`."""
+"""What a worker may need with the default sizes: 2.5 GiB, see `swimmy_scale.stages.memory`."""
 
 SETTINGS = {
     # A task is not blamed for its worker's death: marks on disk are the ledger that counts.

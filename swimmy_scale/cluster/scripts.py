@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import dask
+import yaml
 from dask_jobqueue.slurm import SLURMJob
 
+from swimmy_scale.cluster.local import SETTINGS
+from swimmy_scale.cluster.site import Group, JobSpec, Site
 from swimmy_scale.cluster.tls import TLS_FILES
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError
-from swimmy_scale.site import Group, JobSpec, Site
+from swimmy_scale.storage.files import write_atomically
 
 CONFIG_NAME = "swimmy-scale"
 
@@ -248,3 +252,26 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
         end=END_CHAIN.substitute(name=places.tag).strip() if chained else ":",
         again=CHAINED if chained else AGAIN.substitute(script=script),
     )
+
+
+CLUSTER_SETTINGS = {
+    **SETTINGS,
+    "distributed.comm.require-encryption": True,
+    # Workers may wait in the queue for hours; the fleet says when there is no hope for them.
+    "distributed.scheduler.no-workers-timeout": None,
+}
+
+
+def write_scripts(site: Site, places: Places) -> None:
+    """Write the job scripts of all groups, and the configuration of their workers."""
+    for path, text in worker_scripts(site, places).items():
+        write_atomically(path, text.encode())
+    nested: dict[str, Any] = {}
+    for key, value in CLUSTER_SETTINGS.items():
+        *parents, last = key.split(".")
+        level = nested
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[last] = value
+    write_atomically(places.dask_config, yaml.safe_dump(nested).encode())
+    places.workers.mkdir(parents=True, exist_ok=True)

@@ -21,18 +21,11 @@ import numpy as np
 from astropy.io import fits
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import FloatArray
 from swimmy_scale.simulate import images
 from swimmy_scale.simulate.galaxies import Objects, draw_objects
-from swimmy_scale.simulate.plan import (
-    FAULT_NAMES,
-    STREAM_PIXEL,
-    PartReceipt,
-    SimulationPlan,
-    allocate,
-    generator,
-)
+from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, PartReceipt, SimulationPlan, allocate, generator
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
-from swimmy_scale.survey import FloatArray
 
 CUTOUT_FOLDER = "cutouts"
 SAVED_FOLDER = "saved"

@@ -12,8 +12,8 @@ import astropy.units as u
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import spectra
-from swimmy_scale.simulate.plan import DoubleArray
 
 # Redshift to which the law's bands are shifted, and the grid of spectra that are seen at it.
 _SHIFT = 0.1

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.simulate import colours, luminosity, spectra
 from swimmy_scale.simulate.plan import (
     CUTS,
     KINDS,
     STREAM_OBJECT,
-    DoubleArray,
-    IntArray,
     SimulationPlan,
     SmallIntArray,
     allocate,

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
+from swimmy_scale.method.survey import DoubleArray, FloatArray
 from swimmy_scale.simulate.galaxies import Neighbours, Objects
-from swimmy_scale.simulate.plan import KINDS, DoubleArray, SimulationPlan
+from swimmy_scale.simulate.plan import KINDS, SimulationPlan
 from swimmy_scale.simulate.sky import PSF_BETA, Patch
-from swimmy_scale.survey import FloatArray
 
 # Electrons for one count at zero point 27.0 in the wide layer: 10^(0.4 (zero point of 1 e-/s - 27.0)) x exposure, with
 # the observatory's 28.8, 28.9, 28.5, 27.5, 27.2 mag and 10 min in g and r, 20 min in i, z and y.
@@ -85,7 +85,8 @@ def _patch_psf(size: int, fwhm_px: tuple[float, ...]) -> FloatArray:
 def _shift(size: int, x: float, y: float) -> npt.NDArray[np.complex64]:
     """Phase that moves an object from pixel (0, 0) to (x, y)."""
     ky, kx = _wave_numbers(size)
-    return (np.exp(-1j * ky * y) * np.exp(-1j * kx * x)).astype(np.complex64)
+    phase: npt.NDArray[np.complex64] = (np.exp(-1j * ky * y) * np.exp(-1j * kx * x)).astype(np.complex64)
+    return phase
 
 
 @dataclass(frozen=True)

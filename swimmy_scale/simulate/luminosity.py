@@ -12,7 +12,7 @@ import numpy.typing as npt
 from astropy.cosmology import FlatLambdaCDM
 from scipy.special import gammainc
 
-from swimmy_scale.simulate.plan import DoubleArray
+from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate.population import LuminosityFunction
 
 COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.27)

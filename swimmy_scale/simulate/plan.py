@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.quarantine import Code
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.survey import HSC, BoolArray, IntArray, Survey
 from swimmy_scale.simulate.population import DEMONSTRATION, Population
-from swimmy_scale.survey import HSC, BoolArray, Survey
 
 KINDS = (
     "normal",
@@ -54,9 +54,7 @@ N_TRACTS_A_RING, N_RINGS, N_ORDINARY_PATCHES = 80, 40, 78
 # First words of the random streams: one stream never serves two purposes.
 STREAM_ALLOCATION, STREAM_PATCH, STREAM_OBJECT, STREAM_PIXEL, STREAM_CATALOGUE, STREAM_SPECTROSCOPY = range(6)
 
-IntArray = npt.NDArray[np.int64]
 SmallIntArray = npt.NDArray[np.int8]
-DoubleArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,13 @@ from statistics import NormalDist
 import numpy as np
 from astropy.wcs import WCS
 
+from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.simulate.plan import (
     CUTS,
     FAULT_NAMES,
     N_ORDINARY_PATCHES,
     N_TRACTS_A_RING,
     STREAM_PATCH,
-    DoubleArray,
-    IntArray,
     SimulationPlan,
     allocate,
     generator,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DoubleArray = npt.NDArray[np.float64]
+from swimmy_scale.method.survey import DoubleArray
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.simulate.fits_tables import Columns, write_table
-from swimmy_scale.simulate.plan import STREAM_SPECTROSCOPY, DoubleArray, IntArray, SimulationPlan, generator
-from swimmy_scale.survey import BoolArray
+from swimmy_scale.simulate.plan import STREAM_SPECTROSCOPY, SimulationPlan, generator
 
 SPECTROSCOPY_FOLDER = "spectroscopy"
 TABLES = ("specObj", "GAMA", "galSpecInfo", "galSpecLine", "galSpecExtra", "DR16Q", "milliquas")

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from astropy.io import fits
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.sample import FLAG_NAMES
+from swimmy_scale.method.sample import FLAG_NAMES
+from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.archive import CUTOUT_FOLDER, part_target, write_part
 from swimmy_scale.simulate.fits_tables import Columns, write_table
@@ -25,7 +26,6 @@ from swimmy_scale.simulate.plan import (
     FAULTS,
     KINDS,
     STREAM_CATALOGUE,
-    DoubleArray,
     PartReceipt,
     SimulationPlan,
     allocate,

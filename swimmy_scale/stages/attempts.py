@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swimmy_scale import receipts as commit
-from swimmy_scale.receipts import Ledger
 from swimmy_scale.stages.engine import Task
+from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
+from swimmy_scale.storage.receipts import Ledger
 
 FORMAT_VERSION = 1
 MAX_LOST_WORKERS = 3
@@ -108,7 +108,7 @@ def _left_out_path(ledger: Ledger, name: str) -> Path:
 def left_out(ledger: Ledger, name: str) -> list[int]:
     """Rows of a task, counted from its first, that are not processed because they ended workers."""
     try:
-        content = commit.parse_checked(_left_out_path(ledger, name).read_text(), FORMAT_VERSION)
+        content = parse_checked(_left_out_path(ledger, name).read_text(), FORMAT_VERSION)
         return [int(row) for row in content["rows"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -117,7 +117,7 @@ def left_out(ledger: Ledger, name: str) -> list[int]:
 def leave_out(ledger: Ledger, name: str, rows: Iterable[int]) -> None:
     """Leave more rows of a task out, from now on and in every later run."""
     content = {"format_version": FORMAT_VERSION, "rows": sorted({*left_out(ledger, name), *rows})}
-    commit.write_json(_left_out_path(ledger, name), commit.with_checksum(content))
+    write_json(_left_out_path(ledger, name), with_checksum(content))
 
 
 LEFT_OUT_REASON = f"processing it ended {MAX_LOST_WORKERS} workers one after the other"

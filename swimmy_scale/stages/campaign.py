@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Settings, TrainSection
-from swimmy_scale.memory import MemoryLimits
-from swimmy_scale.network import Network
-from swimmy_scale.receipts import FINISHED, Ledger, Receipt
-from swimmy_scale.site import ScorerName
+from swimmy_scale.method.job import Settings
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.sections import ScorerName, TrainSection
+from swimmy_scale.model.scoring import Model, network_for
 from swimmy_scale.stages.engine import Stage
 from swimmy_scale.stages.evaluate import EvaluateStage
-from swimmy_scale.stages.inputs import network_for
-from swimmy_scale.stages.scoring import Model
+from swimmy_scale.stages.memory import MemoryLimits
 from swimmy_scale.stages.train import TrainStage
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swimmy_scale import receipts as commit
-from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.scores import noise_floor_of, score_kind
+from swimmy_scale.method.ensemble import Rule
+from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
+from swimmy_scale.storage.scores import noise_floor_of, score_kind
 
 SUMMARY_VERSION = 1
 FORMAT_VERSION = 1
@@ -116,7 +116,7 @@ def keep_carried(original: Path, copy: Path) -> Carried:
         When there is no whole copy and the original cannot be read.
     """
     try:
-        content = commit.parse_checked(copy.read_text(), FORMAT_VERSION)
+        content = parse_checked(copy.read_text(), FORMAT_VERSION)
         return _carried(content["thresholds_from"], content)
     except (OSError, ValueError, KeyError, TypeError):
         carried = read_carried(original)
@@ -126,5 +126,5 @@ def keep_carried(original: Path, copy: Path) -> Carried:
         **carried._made_of,
         **carried.summary,
     }
-    commit.write_json(copy, commit.with_checksum(content))
+    write_json(copy, with_checksum(content))
     return carried

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from swimmy_scale import receipts as commit
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.network import Network
-from swimmy_scale.receipts import Receipt
-from swimmy_scale.weight_set_table import TABLE_NAME, weight_set_table, write_table
-from swimmy_scale.weight_sets import Judgement, WeightSet, first_of_one_network
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.weight_sets import Judgement, WeightSet, first_of_one_network
+from swimmy_scale.storage.files import digest_file, write_atomically, write_json
+from swimmy_scale.storage.receipts import Receipt
+from swimmy_scale.storage.weight_set_table import TABLE_NAME, weight_set_table, write_table
 
 MANIFEST_VERSION = 1
 
@@ -108,8 +108,8 @@ class Choice:
                 f"Lower score.n_models, or {more_epochs}raise train.n_runs."
             )
         best, selected = chosen[0], self.models / "selected.keras"
-        commit.write_atomically(selected, (self.models / best.file).read_bytes())
-        sha256 = commit.digest_file(selected)
+        write_atomically(selected, (self.models / best.file).read_bytes())
+        sha256 = digest_file(selected)
         choice = {"run": best.run, "epoch": best.epoch, "val_loss": best.val_loss, **rule}
         ensemble = {"ensemble": [_listed(item) for item in chosen]} if self.n_models > 1 else {}
         networks = {run_folder(item.run): asdict(item.network) for item in weight_sets}
@@ -121,7 +121,7 @@ class Choice:
             **({"networks": networks} if self.is_grid else {}),
             "files": {"selected.keras": sha256, **{item.file: item.sha256 for item in weight_sets}},
         }
-        commit.write_json(self.models / "manifest.json", manifest)
+        write_json(self.models / "manifest.json", manifest)
         network = {"network": asdict(best.network)} if self.is_grid else {}
         details = {"selected": choice, "model_sha256": sha256, **ensemble, **network}
         return [selected, self.models / "manifest.json"], details

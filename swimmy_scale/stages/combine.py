@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from swimmy_scale.ensemble import Rule, mean, mean_rank, median, ordered
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.scores import COMBINED, RANKED_OBJECTS, Scores, model_block_objects, write_combined
-from swimmy_scale.survey import FloatArray
+from swimmy_scale.method.ensemble import Rule, mean, mean_rank, median, ordered
+from swimmy_scale.method.survey import FloatArray
+from swimmy_scale.storage.scores import COMBINED, RANKED_OBJECTS, Scores, model_block_objects, write_combined
 
 # What combined_score and combined_residual are, for people who open the store.
 LONG_NAMES: dict[Rule, tuple[str, str]] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, overload
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.receipts import FINISHED, Ledger, Receipt, task_name
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
 
 log = logging.getLogger("swimmy_scale")
 

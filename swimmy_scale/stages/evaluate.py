@@ -12,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.memory import MemoryLimits, models_at_once
-from swimmy_scale.network import Network
-from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.sample import Cuts
-from swimmy_scale.scores import score_kind
-from swimmy_scale.site import ScorerName
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.method.survey import BoolArray, FloatArray
+from swimmy_scale.method.weight_sets import Judgement, WeightSet, by_known_classes, by_validation_loss, judge
+from swimmy_scale.model.scoring import Model, Scoring, computed_by, noise_identity, scored_blocks
 from swimmy_scale.stages.choice import Choice, kept_weight_sets, run_folder, several
 from swimmy_scale.stages.engine import Poll, Task
-from swimmy_scale.stages.inputs import SampleRule, store_digest
+from swimmy_scale.stages.memory import MemoryLimits, models_at_once
 from swimmy_scale.stages.score import check_model
-from swimmy_scale.stages.scoring import Model, Scoring, computed_by, noise_identity, scored_blocks
-from swimmy_scale.survey import BoolArray, FloatArray
-from swimmy_scale.weight_sets import Judgement, WeightSet, by_known_classes, by_validation_loss, judge
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.storage.run_directory import store_digest
+from swimmy_scale.storage.scores import score_kind
 
 EVALUATION_VERSION = 1
 # Where fewer of the rows than this are scored, they are brought together into whole batches.
@@ -146,12 +146,12 @@ def evaluate_run(task: EvaluateTask) -> Receipt:
         "fraction": task.judged.fraction,
         "weight_sets": judgements,
     }
-    commit.write_json(task.output, content)
+    write_json(task.output, content)
     receipt = Receipt(
         stage=task.ledger.stage,
         name=task.name,
         identity=task.identity,
-        data_digest=commit.digest_json(content),
+        data_digest=digest_json(content),
         files=task.ledger.record_files([task.output]),
         details={"judgements": judgements, "computed_by": computed_by(task.passes[-1], store.survey)},
     )
@@ -257,7 +257,7 @@ class EvaluateStage:
         """Digest of the weights, of what they are judged by, and of how they are chosen."""
         done = self.train.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
-        return commit.digest_json([*self._settings, *trained, self.choose, *several(self.n_models, self.one_a_run)])
+        return digest_json([*self._settings, *trained, self.choose, *several(self.n_models, self.one_a_run)])
 
     def _judged(self) -> Judged:
         rule = SampleRule.of(Cutouts(self.cutouts), self.cuts)
@@ -321,7 +321,7 @@ class EvaluateStage:
         for item in self._weight_sets():
             check_model(self.models / item.file, item.sha256)
             models.setdefault(item.run, []).append(Model(self.models / item.file, item.sha256))
-        settings, judged = commit.digest_json(self._settings), self._judged()
+        settings, judged = digest_json(self._settings), self._judged()
         n_objects = known_sample(Cutouts(self.cutouts), judged).rows.size
 
         def task(run: int, network: Network) -> EvaluateTask:
@@ -330,7 +330,7 @@ class EvaluateStage:
             return EvaluateTask(
                 ledger=self.ledger,
                 index=run,
-                identity=commit.digest_json([settings, run, asdict(network), digests]),
+                identity=digest_json([settings, run, asdict(network), digests]),
                 n_objects=0,
                 cutouts=self.cutouts,
                 output=self._folder / f"{run_folder(run)}.json",

@@ -15,21 +15,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.bit_rounding import round_mantissa
-from swimmy_scale.counterparts import COUNTERPARTS_NAME, write_counterparts
-from swimmy_scale.cutouts import FORMAT_VERSION, cutouts_layout
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue import Objects, read_catalogue
-from swimmy_scale.ingest.sources import Index, build_index, expand_sources, list_source, read_rows
-from swimmy_scale.job import CatalogueSource, IngestSection, SpectroscopySection, StorageSection, plain
-from swimmy_scale.quarantine import Code, Fault, merge_faults
-from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.ingest.catalogue.catalogue import Objects, read_catalogue
+from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_sources, list_source, read_rows
+from swimmy_scale.method.bit_rounding import round_mantissa
+from swimmy_scale.method.job import plain
+from swimmy_scale.method.quarantine import Code, Fault, merge_faults
+from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
+from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task, Tasks, log
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
-from swimmy_scale.store import Layout, create, digest_columns, write_partition
-from swimmy_scale.survey import FloatArray, Survey
+from swimmy_scale.storage.counterparts import COUNTERPARTS_NAME, write_counterparts
+from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
+from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], 
             faults += found
             warnings += said
             digests.append(digest)
-    return image, faults, warnings, digests[0] if len(digests) == 1 else commit.digest_json(digests)
+    return image, faults, warnings, digests[0] if len(digests) == 1 else digest_json(digests)
 
 
 def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
@@ -156,7 +157,7 @@ class IngestStage:
     @property
     def identity(self) -> str:
         """Digest of survey, catalogue and source descriptions, tables of spectra and the code version."""
-        return commit.digest_json(
+        return digest_json(
             [
                 "ingest",
                 FORMAT_VERSION,
@@ -247,7 +248,7 @@ class IngestStage:
             return IngestTask(
                 ledger=self.ledger,
                 index=partition,
-                identity=commit.digest_json([stage_identity, *inputs]),
+                identity=digest_json([stage_identity, *inputs]),
                 n_objects=len(rows),
                 cutouts=self.cutouts,
                 layout=layout,
@@ -257,9 +258,7 @@ class IngestStage:
                 keep_mantissa_bits=self.storage.keep_mantissa_bits,
             )
 
-        commit.write_json(
-            self._notes, {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)}
-        )
+        write_json(self._notes, {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)})
         return Tasks(range(layout.n_partitions), task)
 
     def _matched(self, objects: Objects) -> Objects:

@@ -8,24 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import Cutouts
-from swimmy_scale.cuts import band_label
-from swimmy_scale.preprocess import preprocess
-from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.scores import Scores
+from swimmy_scale.method.candidates import band_label
+from swimmy_scale.method.preprocess import preprocess
+from swimmy_scale.model.scoring import Scoring, reconstructor
+from swimmy_scale.results.picture import _sample, _step, strangest
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.stages.scoring import Scoring
-from swimmy_scale.survey import BoolArray, FloatArray
+from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.storage.scores import Scores
 
 if TYPE_CHECKING:
-    from swimmy_scale.figures.page import Gallery
+    from swimmy_scale.results.picture import Gallery
 
 PICTURE_VERSION = 2
-MAX_HISTOGRAM_OBJECTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -38,56 +36,10 @@ class PictureTask(Task):
     scoring: Scoring
 
 
-def strangest(scores: Scores, n_objects: int) -> npt.NDArray[np.int64]:
-    """Rows of the candidates that exceed a threshold of the first level by the largest factor.
-
-    Only bands that select a candidate count for it. Memory does not grow with the survey.
-
-    Returns
-    -------
-    ndarray of int64, shape (m,), m at most ``n_objects``
-        Strangest first; of equal ones, the lower row first.
-    """
-    threshold = scores.read("threshold", 0, 1)[0]
-    rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)
-    for lo, (score, candidate) in scores.blocks(scores.score_name, "candidate"):
-        chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
-        # A carried threshold may be 0; every score above it is then infinitely strange.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
-        rows = np.concatenate([rows, lo + chosen])
-        excess = np.concatenate([excess, ratio.max(axis=1, initial=0.0)])
-        order = np.argsort(-excess, kind="stable")[:n_objects]
-        rows, excess = rows[order], excess[order]
-    return rows
-
-
-def _step(scores: Scores) -> int:
-    """One of every so many objects is drawn: all of them up to ``MAX_HISTOGRAM_OBJECTS``."""
-    return max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
-
-
-def _sample(scores: Scores) -> tuple[FloatArray, BoolArray]:
-    """Scores and first-level flags of the sample, a column for each selecting band.
-
-    Of a survey of more than ``MAX_HISTOGRAM_OBJECTS`` every k-th object of each block, so that memory is
-    bounded; the picture then says so.
-    """
-    step = _step(scores)
-    selecting = scores.survey.band_index(scores.survey.selecting_bands)
-    score_parts = [np.zeros((0, len(selecting)), np.float32)]
-    flag_parts = [np.zeros((0, len(selecting)), np.bool_)]
-    for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
-        rows = np.flatnonzero(in_sample)[::step]
-        score_parts.append(score[rows][:, selecting])
-        flag_parts.append(candidate[rows, 0][:, selecting])
-    return np.concatenate(score_parts), np.concatenate(flag_parts)
-
-
 def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     """The strangest candidates with their reconstructions."""
     # Matplotlib is a fifth of the time that a process takes to start, and only this one draws.
-    from swimmy_scale.figures.page import MAX_GALLERY, Gallery
+    from swimmy_scale.results.picture import MAX_GALLERY, Gallery
 
     rows = strangest(scores, MAX_GALLERY).tolist()
     store, survey = Cutouts(task.cutouts), scores.survey
@@ -109,29 +61,9 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     )
 
 
-def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
-    """What the network makes of a source; of several models the mean, in float64 as `ensemble.mean` takes it."""
-    # Keras takes seconds to import: only processes that need the network pay for it.
-    from swimmy_scale.autoencoder import load
-    from swimmy_scale.devices import configure_threads
-    from swimmy_scale.scorer import Reconstructor
-
-    configure_threads(scoring.n_threads, as_it_is=True)
-    single = [Reconstructor(load(model.path, scoring.network, model.sha256)) for model in scoring.models]
-
-    def reconstruction(source: FloatArray) -> FloatArray:
-        total = np.zeros(source.shape, np.float64)
-        for one in single:
-            total += one(source)
-        mean: FloatArray = (total / len(single)).astype(np.float32)
-        return mean
-
-    return reconstruction
-
-
 def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
-    from swimmy_scale.figures.page import candidate_page
+    from swimmy_scale.results.picture import candidate_page
 
     scores = Scores(task.scores)
     score, candidate = _sample(scores)
@@ -176,7 +108,7 @@ class PictureStage:
     def identity(self) -> str:
         """Digest of the selection and the models."""
         done = self.select.read(FINISHED)
-        return commit.digest_json(
+        return digest_json(
             [
                 "picture",
                 PICTURE_VERSION,

@@ -5,34 +5,32 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, dump_job, parse_job
-from swimmy_scale.memory import KERAS_BYTES, MemoryLimits, check_ingest, check_score
-from swimmy_scale.network import Network
-from swimmy_scale.receipts import FINISHED, Ledger, Parts
-from swimmy_scale.scores import score_kind
-from swimmy_scale.site import ScorerName
+from swimmy_scale.method.job import Job, dump_job
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.model.scoring import Model, Scoring, network_for
 from swimmy_scale.stages.campaign import Campaign
 from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.inputs import CUTOUTS_NAME, cutouts_ledger, network_for
+from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, check_ingest, check_score
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage, check_model
-from swimmy_scale.stages.scoring import Model, Scoring
 from swimmy_scale.stages.select import SelectStage, write_quarantine
+from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.files import digest_json, driver_lock, write_json
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
+from swimmy_scale.storage.run_directory import CUTOUTS_NAME, STAGES, cutouts_ledger, freeze_job, holds_job, sweep
+from swimmy_scale.storage.scores import score_kind
 
-STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 PROVENANCE_VERSION = 1
 PACKAGES = ("astropy", "dask", "distributed", "keras", "numba", "numpy", "scipy", "tensorflow", "xarray", "zarr")
 
@@ -140,102 +138,6 @@ class Run:
         )
 
 
-def receipts_folder(directory: Path) -> Path:
-    """Where a run directory's receipts lie.
-
-    Raises
-    ------
-    SwimmyError
-        When ``directory`` is not a run directory.
-    """
-    folder = directory / "receipts"
-    if not folder.is_dir():
-        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
-    return folder
-
-
-def run_status(directory: Path) -> list[dict[str, Any]]:
-    """What a run directory says of its stages, without asking anybody.
-
-    Returns
-    -------
-    list of dict
-        For each stage (``evaluate`` only where the job asks for it): ``stage``, ``finished``, ``n_tasks`` with a
-        receipt, ``n_objects`` in them, ``n_quarantined``.
-
-    Raises
-    ------
-    SwimmyError
-        When ``directory`` is not a run directory.
-    """
-    folder = receipts_folder(directory)
-    rows = []
-    for stage in STAGES:
-        ledger = Ledger(folder, directory, stage)
-        if stage == "evaluate" and not _evaluates(directory) and not ledger.names():
-            continue
-        finished, counts = False, {"n_tasks": 0, "n_objects": 0, "n_quarantined": 0}
-        for name in ledger.every_name():
-            receipt = ledger.read(name)
-            if name == FINISHED:
-                finished = receipt is not None
-            elif receipt is not None:
-                counts["n_tasks"] += 1
-                counts["n_objects"] += receipt.n_objects
-                counts["n_quarantined"] += int(receipt.details.get("n_quarantined", 0))
-        rows.append({"stage": stage, "finished": finished, **counts})
-    return rows
-
-
-def _evaluates(directory: Path) -> bool:
-    """Whether the job of a run directory evaluates its weights; False where it cannot be read."""
-    path = directory / "job.yaml"
-    try:
-        train = parse_job(path.read_text(), path, Job).train
-    except (OSError, ValueError, SwimmyError):
-        return False
-    return train is not None and train.evaluates
-
-
-def holds_job(directory: Path, job: Job) -> bool:
-    """Whether a run directory holds this job already; a run directory belongs to one job.
-
-    Raises
-    ------
-    SwimmyError
-        When it holds another job, naming the sections that differ.
-    """
-    path = directory / "job.yaml"
-    ledger = Ledger(directory / "receipts", directory, "job")
-    receipt = ledger.read(FINISHED)
-    if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
-        return False
-    frozen = parse_job(path.read_text(), path, Job)
-    # As text, because a limit that is NaN does not equal itself.
-    differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
-    if differ:
-        raise SwimmyError(
-            f"{directory} holds another job: {', '.join(differ)} differ from {path}. "
-            "Choose another --output, or give the job that it was made with."
-        )
-    return True
-
-
-def freeze_job(directory: Path, job: Job) -> None:
-    """Write ``job.yaml`` once.
-
-    Raises
-    ------
-    SwimmyError
-        When the directory holds another job.
-    """
-    if not holds_job(directory, job):
-        text = dump_job(job)
-        commit.write_atomically(directory / "job.yaml", text.encode())
-        ledger = Ledger(directory / "receipts", directory, "job")
-        ledger.finish(commit.digest_json(text), Parts(), [directory / "job.yaml"])
-
-
 def write_provenance(run: Run) -> None:
     """Write ``provenance.json``: versions, and digests of inputs, configuration and model."""
     ledger = run.ledger("provenance")
@@ -250,31 +152,17 @@ def write_provenance(run: Run) -> None:
         "swimmy_scale": swimmy_scale.__version__,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "job_sha256": commit.digest_json(dump_job(run.job)),
+        "job_sha256": digest_json(dump_job(run.job)),
         "model_sha256": run.scoring.sha256,
         "scorer": run.scorer,
         **score_kind(run.job.score.noise_floor),
         "stages": digests,
     }
-    identity = commit.digest_json(content)
+    identity = digest_json(content)
     if ledger.valid(FINISHED, identity) is None:
         path = run.directory / "provenance.json"
-        commit.write_json(path, content)
+        write_json(path, content)
         ledger.finish(identity, Parts(), [path])
-
-
-def sweep(directory: Path) -> None:
-    """Remove what interrupted writes left under our temporary names; the driver's lock must be held."""
-    left = list(directory.glob(".*.partial"))
-    for name in ("receipts", "models", "log"):
-        left += (directory / name).rglob(".*.partial")
-    for name in (CUTOUTS_NAME, "scores.zarr"):
-        left += (directory / name).rglob("*.partial")
-    for path in left:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def check_inputs(run: Run) -> None:
@@ -365,7 +253,7 @@ def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
     SwimmyError
         When another driver holds the directory, the directory belongs to another job, or a stage fails.
     """
-    with commit.driver_lock(run.directory / "log", run.directory):
+    with driver_lock(run.directory / "log", run.directory):
         # Before anything of ours writes: it must not take a file that is being written for one that was left.
         sweep(run.directory)
         freeze_inputs(run)

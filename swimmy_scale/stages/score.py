@@ -11,18 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.quarantine import Code
-from swimmy_scale.receipts import Ledger, Parts, Receipt
-from swimmy_scale.sample import CutCount, Cuts, merge_counts
-from swimmy_scale.scores import FORMAT_VERSION, score_kind, scores_layout
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.sample import CutCount, Cuts, merge_counts
+from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task, Tasks, log
-from swimmy_scale.stages.inputs import SampleRule, partition_digest, store_digest
-from swimmy_scale.stages.scoring import Scoring, computed_by, score_rows
-from swimmy_scale.store import Layout, create, digest_columns, write_partition
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.storage.files import digest_file, digest_json
+from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
+from swimmy_scale.storage.run_directory import partition_digest, store_digest
+from swimmy_scale.storage.scores import FORMAT_VERSION, score_kind, scores_layout
+from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def check_model(path: Path, sha256: str) -> None:
     SwimmyError
         When it is not, with both digests.
     """
-    found = commit.digest_file(path) if path.is_file() else "absent"
+    found = digest_file(path) if path.is_file() else "absent"
     if found != sha256:
         raise SwimmyError(
             f"{path}: its sha256 is {found}, {sha256} was recorded. The file was changed or is another one; give the "
@@ -152,7 +152,7 @@ class ScoreStage:
     @property
     def identity(self) -> str:
         """Digest of model, cuts, code version and the data of all partitions."""
-        return commit.digest_json([*self._settings, asdict(self.cuts), store_digest(self.cutouts)])
+        return digest_json([*self._settings, asdict(self.cuts), store_digest(self.cutouts)])
 
     def _layout(self, store: Cutouts) -> Layout:
         return scores_layout(
@@ -194,13 +194,13 @@ class ScoreStage:
         create(self.scores, layout)
         rule = SampleRule.of(store, self.cuts)
         # Each partition answers for its own data: when one changes, the others are not scored again.
-        settings = commit.digest_json([*self._settings, asdict(rule)])
+        settings = digest_json([*self._settings, asdict(rule)])
 
         def task(index: int) -> ScoreTask:
             return ScoreTask(
                 ledger=self.ledger,
                 index=index,
-                identity=commit.digest_json([settings, partition_digest(self.cutouts, index)]),
+                identity=digest_json([settings, partition_digest(self.cutouts, index)]),
                 n_objects=len(layout.rows(index)),
                 cutouts=self.cutouts,
                 scores=self.scores,

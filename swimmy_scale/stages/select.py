@@ -16,33 +16,28 @@ import numpy as np
 import numpy.typing as npt
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.catalog import candidate_columns, write_candidates
-from swimmy_scale.cuts import (
-    candidates,
-    high_but_negative,
-    load_thresholds,
-    selection_counts,
-    streamed_thresholds,
-    thresholds,
-    thresholds_to_json,
-)
-from swimmy_scale.ensemble import Rule
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.quarantine import Code
-from swimmy_scale.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.scores import Scores, score_kind, write_selection
+from swimmy_scale.method.candidates import candidates, high_but_negative, selection_counts
+from swimmy_scale.method.ensemble import Rule
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
 from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Poll, Task
-from swimmy_scale.survey import BoolArray
+from swimmy_scale.storage.candidate_files import write_candidates
+from swimmy_scale.storage.files import digest_json, write_atomically, write_json
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.storage.scores import (
+    IN_MEMORY_OBJECTS,
+    Scores,
+    candidate_rows,
+    sample_thresholds,
+    score_kind,
+    write_selection,
+)
 
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
-
-
-# Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes, in as
-# much memory for any survey. The numbers are the same.
-IN_MEMORY_OBJECTS = 200_000
 
 
 class RowCount:
@@ -76,45 +71,10 @@ def selection_poll(path: Path, rows: RowCount, carried: bool, combine: Rule) -> 
     return Poll("rows", selection_rows(Scores(path), carried, combine), lambda: rows.n_rows)
 
 
-def sample_thresholds(
-    scores: Scores, fractions: Sequence[float], in_memory_objects: int = IN_MEMORY_OBJECTS
-) -> npt.NDArray[np.float64]:
-    """Thresholds of this sample: float64 (level, band), the same number in memory and streamed."""
-    if scores.n_objects <= in_memory_objects:
-        blocks = list(scores.sample_scores())
-        return thresholds(np.concatenate(blocks), fractions)
-    return streamed_thresholds(scores.sample_scores, scores.survey.n_bands, fractions)
-
-
 def _flags(scores: Scores, threshold: npt.NDArray[np.float64]) -> Iterator[tuple[int, BoolArray]]:
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
     for lo, (score, residual, in_sample) in scores.blocks(scores.score_name, scores.residual_name, "in_sample"):
         yield lo, candidates(score, residual, threshold, in_sample, selecting)
-
-
-def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
-    """Columns of the candidate catalogue, from the flags on disk."""
-    parts = []
-    names = ("object_id", "ra", "dec", scores.score_name, scores.residual_name, "candidate", *scores.kept)
-    for _, arrays in scores.blocks(*names):
-        block = dict(zip(names, arrays, strict=True))
-        chosen = block["candidate"].any(axis=(1, 2))
-        parts.append({name: values[chosen] for name, values in block.items()})
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
-    kept = {name: columns[name] for name in scores.kept}
-    bands = scores.survey.bands
-    return candidate_columns(
-        columns["object_id"],
-        columns["ra"],
-        columns["dec"],
-        columns[scores.score_name],
-        columns[scores.residual_name],
-        columns["candidate"],
-        levels,
-        bands,
-        scores.survey.selecting_bands,
-        kept,
-    )
 
 
 def _selected(scores: Scores, levels: Sequence[str], threshold: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -175,7 +135,7 @@ def select(
     details : mapping, optional
         More for the summary, such as the counts of the sample cuts.
     combine : str
-        How scores of several models become one (see `swimmy_scale.ensemble`); without effect for one model.
+        How scores of several models become one (see `swimmy_scale.method.ensemble`); without effect for one model.
     rows : RowCount, optional
         Counts what is done, of `selection_rows`.
 
@@ -241,7 +201,7 @@ def select(
     # The catalogue calls them score and residual, whatever they are made of.
     meta |= describe(combine, scores.n_models) if ensemble else {}
     written = write_candidates(candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
-    commit.write_json(output / "summary.json", summary)
+    write_json(output / "summary.json", summary)
     return summary, [*combined_files, *files, *(Path(item) for item in written.values()), output / "summary.json"]
 
 
@@ -260,7 +220,7 @@ def _records(ledger: Ledger) -> Iterator[tuple[int, list[Any]]]:
 
 def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
     """Write ``quarantine.csv``, atomically; only its header where nothing is quarantined."""
-    commit.write_atomically(path, map(_csv_line, itertools.chain([QUARANTINE_COLUMNS], quarantine_records(ledgers))))
+    write_atomically(path, map(_csv_line, itertools.chain([QUARANTINE_COLUMNS], quarantine_records(ledgers))))
 
 
 def _csv_line(values: Sequence[Any]) -> bytes:
@@ -306,7 +266,7 @@ class SelectStage:
         """Digest of the scores, the levels, the carried thresholds, and how several models are combined."""
         done = self.score.read(FINISHED)
         carried = self._carried()
-        return commit.digest_json(
+        return digest_json(
             [
                 "select",
                 SUMMARY_VERSION,

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from swimmy_scale import receipts as commit
-from swimmy_scale.classes import Classes, table_1
-from swimmy_scale.counterparts import Counterparts, write_counterparts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue import Objects, read_catalogue
-from swimmy_scale.job import CatalogueSource, SpectroscopySection
-from swimmy_scale.quarantine import Code
-from swimmy_scale.receipts import FileRecord
-from swimmy_scale.sample import CutCount, Cuts, SampleColumns, apply_cuts
-from swimmy_scale.spectroscopy.matching import find_counterparts
+from swimmy_scale.ingest.catalogue.catalogue import Objects, read_catalogue
+from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
+from swimmy_scale.method.classes import Classes, table_1
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.sample import CutCount, Cuts, SampleColumns, apply_cuts
+from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
+from swimmy_scale.method.survey import BoolArray, Survey
 from swimmy_scale.stages.engine import Counter
-from swimmy_scale.survey import BoolArray, Survey
+from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
+from swimmy_scale.storage.files import digest_file, write_json
+from swimmy_scale.storage.receipts import FileRecord
 
 # Faults of a catalogue's row that leave nothing to match.
 _UNMATCHED = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
@@ -102,14 +102,14 @@ def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
             records[str(path)] = before
             continue
         if before is None or (status.st_size, status.st_mtime_ns) != (before.size_bytes, before.mtime_ns):
-            before = FileRecord(status.st_size, status.st_mtime_ns, commit.digest_file(path))
+            before = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
         records[str(path)] = before
     return records
 
 
 def keep_records(records: dict[str, FileRecord], known: Path) -> None:
     """Write what `table_records` has found."""
-    commit.write_json(known, {path: asdict(record) for path, record in records.items()})
+    write_json(known, {path: asdict(record) for path, record in records.items()})
 
 
 def classify(

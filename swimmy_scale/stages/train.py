@@ -11,20 +11,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale import receipts as commit
-from swimmy_scale.cutouts import Cutouts
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.memory import MemoryLimits, train_memory_bytes
-from swimmy_scale.network import Network, Schedule
-from swimmy_scale.preprocess import preprocess
-from swimmy_scale.receipts import Ledger, Parts, Receipt
-from swimmy_scale.sample import Cuts
+from swimmy_scale.method.network import Network, Schedule
+from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.weight_sets import by_validation_loss
 from swimmy_scale.stages.attempts import clear_attempts
 from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets, run_folder, several
 from swimmy_scale.stages.engine import Poll, Task
-from swimmy_scale.stages.inputs import SampleRule, store_digest
-from swimmy_scale.survey import FloatArray
-from swimmy_scale.weight_sets import by_validation_loss
+from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, training_cubes
+from swimmy_scale.storage.files import digest_json, write_atomically
+from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
+from swimmy_scale.storage.run_directory import store_digest
 
 
 @dataclass(frozen=True)
@@ -86,25 +84,10 @@ def _candidate_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...]) -> Ite
         yield lo + np.flatnonzero(wanted), int(usable.sum())
 
 
-def training_cubes(store: Cutouts, rows: Any) -> FloatArray:
-    """Preprocessed cutouts of ``rows``: float32 (n, band, y, x) in [0, 1]."""
-    size = store.survey.cutout_size_px
-    cubes = np.empty((len(rows), store.survey.n_bands, size, size), np.float32)
-    filled = 0
-    for lo in range(0, store.n_objects, store.chunk_objects):
-        hi = min(lo + store.chunk_objects, store.n_objects)
-        part = rows[(rows >= lo) & (rows < hi)] - lo
-        if part.size:
-            fwhm = store.read("fwhm_arcsec", lo, hi)[part]
-            cubes[filled : filled + part.size] = preprocess(store.images(lo, hi)[part], fwhm, store.survey)
-            filled += part.size
-    return cubes
-
-
 def train_run(task: TrainTask) -> Receipt:
     """Train one run, going on after its last finished epoch, and commit its receipt."""
-    from swimmy_scale.autoencoder import train
-    from swimmy_scale.devices import configure_threads
+    from swimmy_scale.model.devices import configure_threads
+    from swimmy_scale.model.training import train
 
     configure_threads(task.n_threads)
     store = Cutouts(task.cutouts)
@@ -113,7 +96,7 @@ def train_run(task: TrainTask) -> Receipt:
     if not started.is_file() or started.read_text() != task.identity:
         # What is there belongs to other data or settings: it must not be continued.
         shutil.rmtree(task.folder, ignore_errors=True)
-        commit.write_atomically(started, task.identity.encode())
+        write_atomically(started, task.identity.encode())
     result = train(
         training_cubes(store, rows),
         task.network,
@@ -129,7 +112,7 @@ def train_run(task: TrainTask) -> Receipt:
         name=task.name,
         identity=task.identity,
         n_objects=task.n_objects,
-        data_digest=commit.digest_json([record.sha256 for record in kept]),
+        data_digest=digest_json([record.sha256 for record in kept]),
         files=task.ledger.record_files(sorted(path for path in task.folder.iterdir() if path.is_file())),
         details={
             "n_training_objects": len(rows),
@@ -181,10 +164,10 @@ class TrainStage:
     def identity(self) -> str:
         """Digest of what the weights depend on, and of how many are chosen where it is not one."""
         if not self.chooses:
-            return commit.digest_json([self._training, "chosen later"])
+            return digest_json([self._training, "chosen later"])
         if self.n_models == 1:
             return self._training
-        return commit.digest_json([self._training, *several(self.n_models, self.one_a_run)])
+        return digest_json([self._training, *several(self.n_models, self.one_a_run)])
 
     @property
     def network_of_run(self) -> tuple[Network, ...]:
@@ -194,7 +177,7 @@ class TrainStage:
     @property
     def _training(self) -> str:
         """Digest of the training data, network, schedule, cuts and code version: the choice trains nothing again."""
-        return commit.digest_json(
+        return digest_json(
             [
                 "train",
                 MANIFEST_VERSION,
@@ -248,7 +231,7 @@ class TrainStage:
             TrainTask(
                 ledger=self.ledger,
                 index=run,
-                identity=commit.digest_json([identity, run]),
+                identity=digest_json([identity, run]),
                 n_objects=0,
                 cutouts=self.cutouts,
                 folder=self.models / run_folder(run),

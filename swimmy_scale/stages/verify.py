@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from swimmy_scale import receipts as commit
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.job import Job, parse_job
-from swimmy_scale.receipts import Damage, Ledger, OwnedFile, Receipt
+from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import SerialWorkers, Session, Task, Watcher, Workers
-from swimmy_scale.stages.inputs import cutouts_ledger, ledger_beside
-from swimmy_scale.stages.run import STAGES
+from swimmy_scale.storage.files import driver_lock
+from swimmy_scale.storage.receipts import Damage, Ledger, OwnedFile, Receipt, owned_files
+from swimmy_scale.storage.run_directory import STAGES, cutouts_ledger, ledger_beside
 
 TASK_BYTES = 256 << 20
 
@@ -97,12 +96,12 @@ class Verifier:
                 f"{path}: neither a run directory (no receipts folder in it) nor the output of one stage (no "
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
-        with commit.driver_lock(beside, path):
+        with driver_lock(beside, path):
             return self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score"))
 
     def _run(self, directory: Path) -> list[Damage]:
         # Held until all is read: the workers of both parts have their keys and scripts in this directory.
-        with commit.driver_lock(directory / "log", directory):
+        with driver_lock(directory / "log", directory):
             return self._locked_run(directory)
 
     def _locked_run(self, directory: Path) -> list[Damage]:
@@ -126,11 +125,11 @@ class Verifier:
             )
         beside = ledger.folder == ledger_beside(cutouts, "ingest").folder
         lock = ledger.folder if beside else ledger.root / "log"
-        with commit.driver_lock(lock, cutouts):
+        with driver_lock(lock, cutouts):
             return self._folder(ledger.folder, ledger.root, ("ingest",))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...]) -> list[Damage]:
-        files, damage = commit.owned_files(folder, root, stages)
+        files, damage = owned_files(folder, root, stages)
         tasks = _tasks(Ledger(folder, root, "verify"), files)
         self.watcher.start("verify", len(files), 0, unit="files")
         with self._workers(len(tasks)) as pool:

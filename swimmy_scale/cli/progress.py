@@ -1,0 +1,291 @@
+"""Progress that people can read: bars in a terminal, one line a minute in a log. Goes to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from swimmy_scale.stages.engine import Poll
+from swimmy_scale.storage.files import write_json
+from swimmy_scale.storage.receipts import Receipt
+
+SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_RECORDS = 5.0
+SECONDS_UNTIL_STALE = 120.0
+SECONDS_UNTIL_SAID = 5.0
+RECORD_VERSION = 1
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds as people write them: ``1 h 02 min``, ``3 min 05 s``, ``12 s``."""
+    whole = max(int(seconds + 0.5), 0)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+class StageProgress:
+    """Counts one stage: what was there before, what came since, how fast."""
+
+    def __init__(self, stage: str, unit: str, total: int, n_done: int) -> None:
+        self.stage, self.unit, self.total = stage, unit, total
+        self.n_before = self.n_done = n_done
+        self.n_quarantined = 0
+        self.started = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Objects (or epochs) a second since the start; what was there before does not count."""
+        return (self.n_done - self.n_before) / max(time.monotonic() - self.started, 1e-9)
+
+    def describe(self) -> str:
+        """Rate, remaining time and quarantined objects."""
+        if self.n_done <= self.n_before:
+            return "starting" if self.n_done < self.total else ""
+        left = (self.total - self.n_done) / self.rate
+        rate = f"{self.rate:,.0f} {self.unit}/s" if self.rate >= 1 else f"{1 / self.rate:.1f} s each"
+        quarantined = f", {self.n_quarantined} quarantined" if self.n_quarantined else ""
+        return f"{rate}, {duration(left)} left{quarantined}" if self.n_done < self.total else f"{rate}{quarantined}"
+
+
+def describe_workers(groups: Mapping[str, Mapping[str, int]]) -> str:
+    """Connected workers by group, and jobs that wait: ``; cpu 16 workers, 1 of 2 jobs pending``."""
+    texts = []
+    for name, group in groups.items():
+        pending = f", {group['pending']} of {group['wanted']} jobs pending" if group["pending"] else ""
+        texts.append(f"{name} {group['connected']} workers{pending}")
+    return "; " + "; ".join(texts) if texts else ""
+
+
+class Record:
+    """``progress.json`` of a run directory: what `status` reads, written while a driver works.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(
+        self, stage: StageProgress | None, workers: Mapping[str, Mapping[str, int]], state: str, reason: str = ""
+    ) -> None:
+        """Write it; ``state`` is running, finished, stopped or failed."""
+        content: dict[str, Any] = {
+            "format_version": RECORD_VERSION,
+            "state": state,
+            "reason": reason,
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "process_id": os.getpid(),
+            "job_id": os.environ.get("SLURM_JOB_ID", ""),
+            "workers": workers,
+        }
+        if stage is not None:
+            content |= {
+                "stage": stage.stage,
+                "unit": stage.unit,
+                "total": stage.total,
+                "n_done": stage.n_done,
+                "n_quarantined": stage.n_quarantined,
+                "rate_per_second": round(stage.rate, 3),
+                "seconds_left": round((stage.total - stage.n_done) / stage.rate) if stage.rate > 0 else None,
+            }
+        # What people look at must not end what they look at: a full disk is told by what needs the disk.
+        with contextlib.suppress(OSError):
+            write_json(self.path, content)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """What the last driver of a run wrote; None where there is nothing readable."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("format_version") == RECORD_VERSION else None
+
+
+def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
+    """A record in lines for people."""
+    if record is None:
+        yield "no driver has written its progress here"
+        return
+    where = f"job {record['job_id']}" if record["job_id"] else f"process {record['process_id']}"
+    age = (datetime.now(UTC) - datetime.fromisoformat(record["updated"])).total_seconds()
+    yield f"driver: {record['state']}, {where} on {record['host']}, {duration(age)} ago"
+    if record["reason"]:
+        yield f"  {record['reason']}"
+    if record["state"] == "running":
+        if age > SECONDS_UNTIL_STALE:
+            yield "  it has not been heard of since: if it is no longer there, give the command again, it resumes"
+        if "stage" in record:
+            left = f", {duration(record['seconds_left'])} left" if record["seconds_left"] is not None else ""
+            yield (
+                f"  {record['stage']}: {record['n_done']:,} of {record['total']:,} {record['unit']}, "
+                f"{record['rate_per_second']:,.1f} a second{left}, {record['n_quarantined']:,} quarantined"
+            )
+        if record["workers"]:
+            yield f"  {describe_workers(record['workers']).removeprefix('; ')}"
+
+
+class Watch:
+    """Shows stages as they run; a bar on a terminal, lines elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._record: Record | None = None
+        self._workers: Callable[[], Mapping[str, Mapping[str, int]]] = dict
+        self._bars: Progress | None = None
+        self._bar: TaskID | None = None
+        self._stage: StageProgress | None = None
+        self._poll: Poll | None = None
+        self._ended = threading.Event()
+        self._looker: threading.Thread | None = None
+        self._recorder: threading.Thread | None = None
+        self._over = threading.Event()
+        self._last_line = 0.0
+        self._preparing: threading.Timer | None = None
+
+    def prepare(self, stage: str) -> None:
+        """Say after some seconds that a stage is looking at what there is to do."""
+        self._preparing = threading.Timer(SECONDS_UNTIL_SAID, self._line, [f"{stage}: looking at what there is to do"])
+        self._preparing.daemon = True
+        self._preparing.start()
+
+    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
+        """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
+        self._end_preparing()
+        unit, total = (poll.unit, poll.total) if poll else (unit, n_objects)
+        n_done = poll.count() if poll else n_done
+        self._poll, self._stage = poll, StageProgress(stage, unit, total, n_done)
+        self._last_line = time.monotonic()
+        if self._console.is_terminal and (n_done < total):
+            self._bars = Progress(
+                TextColumn("{task.description:<8}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar = self._bars.add_task(stage, total=total, completed=n_done, note="starting")
+            self._bars.start()
+        elif n_done < total:
+            self._line(
+                f"{stage}: {n_done:,} of {total:,} {unit} done before" if n_done else f"{stage}: {total:,} {unit}"
+            )
+        self._ended = threading.Event()
+        self._looker = threading.Thread(target=self._look, daemon=True)
+        self._looker.start()
+
+    def advance(self, receipt: Receipt) -> None:
+        """One task is on disk."""
+        if self._stage is not None:
+            self._stage.n_quarantined += int(receipt.details.get("n_quarantined", 0))
+            self.add(receipt.n_objects if self._poll is None else 0)
+
+    def add(self, n_objects: int) -> None:
+        """So many more objects are done."""
+        if self._stage is not None:
+            self._stage.n_done += n_objects
+            self._show()
+
+    def __enter__(self) -> Self:
+        """Nothing is shown before a stage starts."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Leave the terminal as it was, also after a failure inside a stage."""
+        self._close()
+        self._over.set()
+        if self._recorder is not None:
+            self._recorder.join()
+        if self._record is not None:
+            reason = str(error) or type(error).__name__
+            state = "finished" if error is None else "failed" if isinstance(error, Exception) else "stopped"
+            self._record.write(self._stage, self._workers(), state, "" if error is None else reason)
+
+    def keep_record(self, path: Path) -> None:
+        """From now on write what `status` reads; only a driver that holds the run's lock may."""
+        self._record = Record(path)
+        self._recorder = threading.Thread(target=self._write_records, daemon=True)
+        self._recorder.start()
+
+    def _write_records(self) -> None:
+        while self._record is not None:
+            self._record.write(self._stage, self._workers(), "running")
+            if self._over.wait(SECONDS_BETWEEN_RECORDS):
+                return
+
+    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show what there is of each group of workers."""
+        self._workers = describe
+
+    def _end_preparing(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            self._preparing.join()
+            self._preparing = None
+
+    def _close(self) -> None:
+        self._end_preparing()
+        self._ended.set()
+        if self._looker is not None:
+            self._looker.join()
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def stop(self, stage: str, note: str = "") -> None:
+        """The stage is finished; ``note`` is what to know of one that was finished before."""
+        self._close()
+        progress, self._stage = self._stage, None
+        if progress is None:
+            return
+        if self._poll is not None:
+            progress.n_done = progress.total
+        if progress.n_done == progress.n_before:
+            self._line(f"{stage}: done" + (f" ({note})" if note else ""))
+        else:
+            took = duration(time.monotonic() - progress.started)
+            self._line(f"{stage}: done, {progress.total:,} {progress.unit} in {took} ({progress.describe()})")
+
+    def _look(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            if self._poll is not None and self._stage is not None:
+                self._stage.n_done = self._poll.count()
+            self._show()
+
+    def _show(self) -> None:
+        stage = self._stage
+        if stage is None:
+            return
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(
+                self._bar, completed=stage.n_done, note=stage.describe() + describe_workers(self._workers())
+            )
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._line(
+                f"{stage.stage}: {stage.n_done:,} of {stage.total:,} {stage.unit}, {stage.describe()}"
+                + describe_workers(self._workers())
+            )
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        sys.stderr.flush()

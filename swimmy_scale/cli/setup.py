@@ -1,0 +1,67 @@
+"""Commands around the first run: doctor, completion."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
+from swimmy_scale.errors import SwimmyError
+
+PROGRAM = "swimmy-scale"
+
+
+@main.command("doctor")
+@click.option("--site", "site_path", type=PATH, help="Look at this site's queues and limits, too (see cluster/).")
+@click.option(
+    "--scratch",
+    type=PATH,
+    default=Path(),
+    show_default="the current folder",
+    help="Where runs would write; it need not be there yet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None:
+    """Say in plain words whether this machine, or a site, is fit; exit status 0 if it is, 1 if not.
+
+    One line a check: ok, warning (it works less well, or perhaps not) or problem (it will not work), each with its
+    remedy. Nothing is left behind; batch jobs are not submitted.
+
+    \b
+    Example:
+      swimmy-scale doctor
+      swimmy-scale doctor --site cluster/slurm-cpu.yaml --scratch /shared/runs
+    """
+    from swimmy_scale.cluster.doctor.checks import examine
+    from swimmy_scale.cluster.doctor.findings import is_fit, to_json, verdict
+    from swimmy_scale.cluster.site import load_site
+
+    site = load_site(site_path) if site_path else None
+    found = []
+    for finding in examine(scratch, site):
+        found.append(finding)
+        if not as_json:
+            click.echo(finding.line())
+    click.echo(json.dumps(to_json(found), indent=1) if as_json else verdict(found))
+    sys.exit(0 if is_fit(found) else EXIT_FAILED)
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print the lines that make SHELL complete commands, options and files after TAB.
+
+    \b
+    Example:
+      swimmy-scale completion bash >> ~/.bashrc
+      swimmy-scale completion zsh >> ~/.zshrc
+      swimmy-scale completion fish > ~/.config/fish/completions/swimmy-scale.fish
+    """
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise SwimmyError(f"this version of click does not know {shell}. Install from the lock file: make setup.")
+    click.echo(kind(main, {}, PROGRAM, "_SWIMMY_SCALE_COMPLETE").source())

@@ -1,0 +1,1 @@
+"""Whether a machine or a site is fit, in plain words."""

@@ -1,0 +1,40 @@
+"""All checks, in the order in which they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from swimmy_scale.cluster.doctor.connections import check_connections
+from swimmy_scale.cluster.doctor.findings import Finding
+from swimmy_scale.cluster.doctor.folders import check_folder
+from swimmy_scale.cluster.doctor.machine import check_machine
+from swimmy_scale.cluster.doctor.slurm_site import check_commands, check_site
+from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow, gpu_files
+from swimmy_scale.cluster.site import Site
+
+
+def examine(folder: Path, site: Site | None = None) -> Iterator[Finding]:
+    """Look whether this machine, or a site, is fit.
+
+    Parameters
+    ----------
+    folder : Path
+        Where a run would write.
+    site : Site, optional
+        With one of kind slurm its queues and limits are looked at as well.
+
+    Yields
+    ------
+    Finding
+        One after the other, as they are found.
+    """
+    on_slurm = site is not None and site.is_slurm
+    yield from check_machine()
+    yield check_tensorflow(gpu_files())
+    yield from check_folder(folder, must_be_shared=on_slurm)
+    yield from check_connections()
+    if site is not None and site.is_slurm:
+        yield from check_site(site)
+    else:
+        yield check_commands(needed=False)

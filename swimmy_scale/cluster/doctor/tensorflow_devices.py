@@ -1,0 +1,69 @@
+"""What TensorFlow sees, asked in a process of its own: a broken GPU driver cannot take this one along."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
+
+TIMEOUT_SECONDS = 120.0
+ASK = (sys.executable, "-m", "swimmy_scale.cluster.doctor.seen_devices")
+CHECK_DRIVER = "See that nvidia-smi answers; to do without the GPU set CUDA_VISIBLE_DEVICES=-1"
+
+
+def gpu_files(devices: Path = Path("/dev")) -> list[str]:
+    """Device files of NVIDIA GPUs."""
+    return sorted(path.name for path in devices.glob("nvidia[0-9]*"))
+
+
+def check_tensorflow(
+    gpus: Sequence[str], command: Sequence[str] = ASK, timeout_seconds: float = TIMEOUT_SECONDS
+) -> Finding:
+    """Which devices TensorFlow sees, and whether they compute.
+
+    Parameters
+    ----------
+    gpus : sequence of str
+        GPUs that the machine has.
+    """
+    process = subprocess.Popen(  # noqa: S603
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        output, errors = process.communicate(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # A process that waits for a driver does not die before the driver answers.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=5)
+        return problem("tensorflow", f"does not start within {timeout_seconds:.0f} s", CHECK_DRIVER)
+    if process.returncode:
+        said = errors.strip().splitlines()
+        text = f"does not start (status {process.returncode}): {said[-1] if said else 'no message'}"
+        return problem("tensorflow", text, f"Install from the lock file: make setup. {CHECK_DRIVER}")
+    return _judge(output, gpus)
+
+
+def _judge(output: str, gpus: Sequence[str]) -> Finding:
+    seen = json.loads(output.splitlines()[-1])
+    broken = [device["name"] for device in seen["devices"] if not device["computes"]]
+    if broken:
+        return problem("tensorflow", f"{seen['version']} computes wrongly on {', '.join(broken)}", CHECK_DRIVER)
+    names = [device["name"] for device in seen["devices"] if device["kind"] == "GPU"]
+    if names:
+        return ok("tensorflow", f"{seen['version']} sees and uses {', '.join(names)}")
+    if gpus and os.environ.get("CUDA_VISIBLE_DEVICES", "") != "-1":
+        return warning(
+            "tensorflow",
+            f"{seen['version']} sees the CPU only, and this machine has {len(gpus)} GPU{'s' if len(gpus) > 1 else ''}",
+            'Install its CUDA build: python -m pip install "tensorflow[and-cuda]"',
+        )
+    return ok("tensorflow", f"{seen['version']} sees the CPU; no GPU here")

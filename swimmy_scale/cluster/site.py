@@ -1,0 +1,325 @@
+"""The site description: where to compute, in the schema of dask-jobqueue's own YAML files.
+
+A site file is Dask configuration: its section ``jobqueue`` has dask-jobqueue's keys under names of one's own,
+one for each group of workers and one called ``driver``; its section ``swimmy-scale`` says how many jobs each
+group has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.method.yaml_files import describe, parse, read_text
+from swimmy_scale.stages.memory import MemoryLimits
+
+MIN_MEMORY_BYTES = 1 << 30
+DRIVER = "driver"
+BASE = "slurm"
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def walltime_seconds(text: str) -> int:
+    """Seconds of a walltime in Slurm's forms: ``m``, ``m:s``, ``h:m:s``, ``d-h``, ``d-h:m``, ``d-h:m:s``."""
+    days, _, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if days:
+        hours, minutes, seconds = [*parts, 0, 0][:3]
+    else:
+        hours, minutes, seconds = {1: [0, *parts, 0], 2: [0, *parts], 3: parts}[len(parts)]
+    return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
+
+
+class Section(BaseModel):
+    """A part of a site file: unknown keys are errors; names may be written with ``-`` or ``_``."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        alias_generator=AliasGenerator(validation_alias=_kebab, serialization_alias=_kebab),
+    )
+
+
+Walltime = Annotated[str, StringConstraints(pattern=r"^(\d+-\d{1,2}(:\d\d){0,2}|\d+(:\d\d){0,2})$")]
+# What ends up unquoted in a line of the job script.
+Word = Annotated[str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$")]
+
+
+class JobSpec(Section):
+    """One kind of batch job: dask-jobqueue's keys, as far as a site has to choose them.
+
+    Attributes
+    ----------
+    queue, account : str, optional
+        Slurm's partition and account.
+    cores : int
+        Of a job; shared by its processes.
+    processes : int
+        Worker processes of a job; each does one task at a time, with ``cores / processes`` threads.
+    memory : int
+        Bytes of a job; written as ``16GiB``.
+    walltime : str
+        Slurm's forms: minutes, ``hh:mm:ss`` or ``days-hh:mm:ss``.
+    python : str, optional
+        The interpreter on the nodes; default: the one that submits.
+    interface : str, optional
+        Network interface of the workers, such as ``ib0``.
+    local_directory : str, optional
+        Fast scratch of a node; may hold variables of the job, such as ``$TMPDIR``.
+    job_script_prologue : tuple of str
+        Lines before the worker starts, such as ``module load``.
+    job_extra_directives : tuple of str
+        More ``#SBATCH`` options.
+    job_directives_skip : tuple of str
+        Options to leave out, by a part of their line.
+    death_timeout : float
+        Seconds after which a worker that finds no scheduler leaves.
+    """
+
+    queue: Word | None = None
+    account: Word | None = None
+    cores: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
+    memory: ByteSize = ByteSize(4 << 30)
+    walltime: Walltime = "01:00:00"
+    python: str | None = None
+    interface: Word | None = None
+    local_directory: Word | None = None
+    shebang: Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$")] = "#!/usr/bin/env bash"
+    job_cpu: int | None = Field(default=None, ge=1)
+    job_mem: Word | None = None
+    job_script_prologue: tuple[str, ...] = ()
+    job_extra_directives: tuple[str, ...] = ()
+    job_directives_skip: tuple[str, ...] = ()
+    worker_extra_args: tuple[str, ...] = ()
+    death_timeout: float = Field(default=60.0, ge=10)
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            raise ValueError("YAML takes 24:00:00 for a number: put the walltime in quotes")
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.processes > self.cores:
+            raise ValueError(f"{self.processes} processes need as many cores, found cores: {self.cores}")
+        if self.memory < MIN_MEMORY_BYTES * self.processes:
+            raise ValueError(
+                f"memory {self.memory.human_readable()} for {self.processes} processes: each needs 1GiB at least"
+            )
+        if walltime_seconds(self.walltime) < 60:
+            raise ValueError(f"walltime {self.walltime} is less than a minute, Slurm's smallest limit")
+        for line in (*self.job_extra_directives, *self.job_script_prologue):
+            if "\n" in line:
+                raise ValueError(f"a line holds a line break: {line!r}; make it two")
+        if any(re.match(r"--requeue\b", line) for line in self.job_extra_directives):
+            raise ValueError("leave out --requeue: a worker job that is lost is replaced by a new one")
+        return self
+
+
+class GroupSection(Section):
+    """How many worker jobs of a kind.
+
+    Attributes
+    ----------
+    jobs : int
+    gpus : int
+        Of a job: 0, or 1, since one job is then one process on one GPU.
+    """
+
+    jobs: int = Field(ge=1)
+    gpus: Literal[0, 1] = 0
+
+
+class SiteSection(Section):
+    """What dask-jobqueue has no words for.
+
+    Attributes
+    ----------
+    kind : str
+        ``local`` (this machine) or ``slurm``.
+    workers : int, optional
+        Processes on this machine; only for ``local``. Default: one a core, as far as memory goes.
+    groups : dict of str to GroupSection
+        Only for ``slurm``; each is described under its name in ``jobqueue``.
+    scheduler_interface : str, optional
+        Network interface of the driver's node that workers reach.
+    poll_seconds : float
+        How often Slurm is asked about the worker jobs.
+    scorer : str
+        What scores: ``keras`` (TensorFlow, JAX or PyTorch, on a GPU where there is one) or ``numba`` (CPUs only,
+        1.3 to 1.7 times as fast there; scores differ in the last digits).
+    signal_seconds : float
+        How long before the end of its walltime the driver stops and submits itself again.
+    """
+
+    format_version: Literal[1] = 1
+    kind: Literal["local", "slurm"]
+    workers: int | None = Field(default=None, ge=1)
+    groups: dict[Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$")], GroupSection] = Field(
+        default_factory=dict
+    )
+    scorer: ScorerName = "keras"
+    scheduler_interface: Word | None = None
+    poll_seconds: float = Field(default=5.0, ge=0.2, le=300)
+    signal_seconds: int = Field(default=120, ge=10)
+
+
+class SiteFile(Section):
+    """A whole site file. ``jobqueue.slurm`` holds what all the jobs have in common."""
+
+    swimmy_scale: SiteSection
+    jobqueue: dict[str, JobSpec] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_base(cls, content: Any) -> Any:
+        sections = content.get("jobqueue") if isinstance(content, dict) else None
+        if not isinstance(sections, dict) or not isinstance(sections.get(BASE, {}), dict):
+            return content
+        base = {_kebab(str(key)): value for key, value in sections.get(BASE, {}).items()}
+        merged = {
+            name: {**base, **{_kebab(str(key)): value for key, value in own.items()}} if isinstance(own, dict) else own
+            for name, own in sections.items()
+            if name != BASE
+        }
+        return {**content, "jobqueue": merged}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of workers: how many jobs, of what kind."""
+
+    name: str
+    jobs: int
+    gpus: int
+    spec: JobSpec
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of one worker process."""
+        return self.spec.cores // self.spec.processes
+
+
+@dataclass(frozen=True)
+class Site:
+    """A validated site.
+
+    Attributes
+    ----------
+    path : Path
+        The file that it was read from.
+    section : SiteSection
+    driver : JobSpec
+        The driver's job.
+    groups : tuple of Group
+        Empty for ``local``.
+    """
+
+    path: Path
+    section: SiteSection
+    driver: JobSpec
+    groups: tuple[Group, ...]
+
+    @property
+    def is_slurm(self) -> bool:
+        """Whether workers are Slurm jobs."""
+        return self.section.kind == "slurm"
+
+    def groups_for(self, wants_gpu: bool) -> tuple[Group, ...]:
+        """The groups that do a stage: those with GPUs for one that wants them, else those without; all of them
+        where there is but one kind."""
+        chosen = tuple(group for group in self.groups if bool(group.gpus) == wants_gpu)
+        return chosen or self.groups
+
+    @property
+    def scoring_threads(self) -> int:
+        """Threads of a scoring process: of the leanest group that scores."""
+        return min(group.n_threads for group in self.groups_for(self.section.scorer == "keras"))
+
+    @property
+    def memory_limits(self) -> MemoryLimits:
+        """Memory of a worker process of the leanest group that does each kind of stage."""
+
+        def least(wants_gpu: bool) -> int:
+            return min(int(group.spec.memory) // group.spec.processes for group in self.groups_for(wants_gpu))
+
+        on_gpu = all(group.gpus for group in self.groups_for(True))
+        return MemoryLimits(
+            least(False), least(True), str(self.path), "raise memory of its jobs, or lower their processes", on_gpu
+        )
+
+
+def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What does not fit between sections: where it stands, and what to do."""
+    site, where = file.swimmy_scale, "swimmy-scale"
+    if site.kind == "local":
+        for key, there in (((where, "groups"), site.groups), (("jobqueue",), file.jobqueue)):
+            if there:
+                yield key, "kind local has no batch jobs; leave this out, or set kind: slurm"
+        return
+    if site.workers is not None:
+        yield (where, "workers"), "is for kind local; give kind slurm groups of jobs"
+    if not site.groups:
+        yield (where, "groups"), "kind slurm needs at least one group of workers"
+    for name in sorted({DRIVER, *site.groups} - set(file.jobqueue)):
+        yield ("jobqueue",), f"has no section {name}; describe that job there"
+    for name in sorted(set(file.jobqueue) - {DRIVER, *site.groups}):
+        yield ("jobqueue", name), f"belongs to no group; name it in {where}.groups, or leave it out"
+    for name, group in site.groups.items():
+        if name in (DRIVER, BASE):
+            yield (where, "groups", name), "is not free as the name of a group; choose another"
+        elif group.gpus and name in file.jobqueue and file.jobqueue[name].processes != 1:
+            yield ("jobqueue", name, "processes"), "a job with a GPU is one process; set it to 1"
+    driver = file.jobqueue.get(DRIVER, JobSpec())
+    if walltime_seconds(driver.walltime) <= site.signal_seconds + 60:
+        yield (
+            ("jobqueue", DRIVER, "walltime"),
+            f"{driver.walltime} leaves no time to work before its last {site.signal_seconds} s (signal-seconds)",
+        )
+
+
+def parse_site(text: str, path: Path) -> Site:
+    """Validate the text of a site file.
+
+    Raises
+    ------
+    SwimmyError
+        For every fault, with its line, key, value and what is allowed.
+    """
+    file = parse(text, path, SiteFile, "site")
+    if misfits := list(_misfits(file)):
+        raise SwimmyError("\n".join(describe(text, path, where, message) for where, message in misfits))
+    section = file.swimmy_scale
+    groups = tuple(
+        Group(name=name, jobs=group.jobs, gpus=group.gpus, spec=file.jobqueue[name])
+        for name, group in section.groups.items()
+    )
+    return Site(path=path, section=section, driver=file.jobqueue.get(DRIVER, JobSpec()), groups=groups)
+
+
+def load_site(path: Path) -> Site:
+    """Read and validate a site file (see `parse_site`)."""
+    return parse_site(read_text(path, "site"), path.absolute())

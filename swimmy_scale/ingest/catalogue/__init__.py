@@ -1,0 +1,1 @@
+"""Catalogues: files of tables, their columns, and the objects in them."""

@@ -1,0 +1,390 @@
+"""Reads a survey's catalogue: one checked row an object out, with what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.catalogue.columns import Columns, object_ids
+from swimmy_scale.method.candidates import WHOLE_SAMPLE
+from swimmy_scale.method.quarantine import Code, Fault
+from swimmy_scale.method.sample import FLAG_NAMES
+from swimmy_scale.method.sections import CatalogueSource
+from swimmy_scale.method.survey import FloatArray, Survey
+
+FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+@dataclass(eq=False)
+class Objects:
+    """The rows of a catalogue, in its order; n is the number of rows.
+
+    Attributes
+    ----------
+    object_id : ndarray of int64, shape (n,)
+        -1 where it cannot be told (the row then has a fault).
+    ra, dec : ndarray of float64, shape (n,), deg
+    mag : ndarray of float32, shape (n, band)
+        CModel AB magnitude; NaN where unknown, as for all floats here.
+    psf_mag : ndarray of float32, shape (n,)
+        PSF AB magnitude in the survey's ``magnitude_band``.
+    fwhm_arcsec, depth_mag : ndarray of float32, shape (n, band)
+        FWHM of the PSF and 5-sigma limiting PSF magnitude. A FWHM is positive or NaN.
+    flags : ndarray of uint32, shape (n,)
+        Bit k is set where ``FLAG_NAMES[k]`` is True in any band, or unknown in any band.
+    tract, patch : ndarray of int32, shape (n,)
+        -1 where unknown. Patch "4,5" is 405.
+    redshift : ndarray of float64, shape (n,)
+    sample_class : ndarray of object (str), shape (n,)
+        Empty where unknown.
+    kept : dict of str to ndarray, shape (n,)
+        The ``keep_columns``. Numbers and bools as they came, or float64 with NaN where some are
+        unknown; strings as numpy's fixed-width kind, empty where unknown.
+    simulated : bool
+        The catalogue says so: its FITS table has the card SIMULATE = T.
+    available : frozenset of str
+        What the catalogue knows at all: ``fwhm_arcsec_g``, ``depth_mag_g`` and ``mag_g`` for the
+        bands, ``psf_mag``, ``redshift``, and names of ``FLAG_NAMES``.
+    faults : list of Fault
+        By row and code. A row may have several.
+    warnings : list of str
+        What a reader of the result should know about the whole catalogue.
+    """
+
+    object_id: npt.NDArray[np.int64]
+    ra: npt.NDArray[np.float64]
+    dec: npt.NDArray[np.float64]
+    mag: FloatArray
+    psf_mag: FloatArray
+    fwhm_arcsec: FloatArray
+    depth_mag: FloatArray
+    flags: npt.NDArray[np.uint32]
+    tract: npt.NDArray[np.int32]
+    patch: npt.NDArray[np.int32]
+    redshift: npt.NDArray[np.float64]
+    sample_class: npt.NDArray[np.object_]
+    kept: dict[str, npt.NDArray[Any]]
+    simulated: bool = False
+    available: frozenset[str] = frozenset()
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.object_id)
+
+    def slice(self, lo: int, hi: int) -> Objects:
+        """Return a copy of rows lo to hi (not included). ``row`` of a fault stays the catalogue's."""
+        rows = range(len(self))[lo:hi]
+        lo, hi = rows.start, rows.stop
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {n: a[lo:hi].copy() for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        changed["kept"] = {name: values[lo:hi].copy() for name, values in self.kept.items()}
+        changed["faults"] = [fault for fault in self.faults if lo <= fault.row < hi]
+        return replace(self, **changed, warnings=list(self.warnings))
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of the rows, their kept columns and their faults."""
+        digest = hashlib.sha256()
+        arrays = {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
+        for name, values in [*arrays.items(), *self.kept.items()]:
+            # The width of text depends on the other rows of the catalogue, so it must not count.
+            is_text = values.dtype.kind in "OU"
+            content = json.dumps(values.tolist()).encode() if is_text else values.tobytes()
+            digest.update(json.dumps([name, "text" if is_text else values.dtype.str, len(content)]).encode() + content)
+        digest.update(json.dumps([astuple(fault) for fault in self.faults]).encode())
+        return digest.hexdigest()
+
+
+def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
+    """Read a catalogue and say what is wrong with which of its rows.
+
+    Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown. A flag that is
+    unknown counts as set. FWHM and depth come from the columns ``fwhm_arcsec_{band}`` and
+    ``depth_mag_{band}``; what these leave unknown, from ``patch_qa``; what is left of the FWHM,
+    from the PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22`` and ``12``.
+
+    Returns
+    -------
+    Objects
+        Its faults are DUPLICATE_OBJECT_ID (all rows but the first), OBJECT_ID_LOST (unknown, no
+        integer, or a float that may have been rounded), POSITION_MISSING, FWHM_MISSING and
+        FWHM_ABOVE_TARGET (above ``survey.target_fwhm_arcsec``, section 2.1).
+
+    Raises
+    ------
+    SwimmyError
+        When a file is missing, unreadable, damaged, of unknown format or without rows; when a
+        needed or named column is not there or holds something else than its kind; when
+        ``patch_qa`` gives a patch twice or cannot be joined; when a class is called ``sample``.
+    """
+    path = Path(source.path)
+    name = str(source.path)
+    wanted = _wanted_columns(survey)
+    table = Columns.read(path, wanted, source.columns, ("object_id", "ra", "dec"), source.keep_columns)
+    n_rows = table.n_rows
+    object_id, lost = object_ids(table.columns["object_id"])
+    ra, dec = table.floats("ra"), table.floats("dec")
+    tract, patch = _tract_and_patch(table)
+    mag, psf_mag = _magnitudes(table, survey, n_rows)
+    fwhm, depth = _seeing_and_depth(table, source, survey, tract, patch)
+    faults = [
+        *_id_faults(object_id, lost, name),
+        *_position_faults(ra, dec, name),
+        *_fwhm_faults(fwhm, survey, name),
+    ]
+    if lost:
+        table.warnings.append(f"{path}: {len(lost)} of {n_rows} object_id are lost; write them as 64-bit integers")
+    return Objects(
+        object_id=object_id,
+        ra=ra,
+        dec=dec,
+        mag=mag,
+        psf_mag=psf_mag,
+        fwhm_arcsec=fwhm,
+        depth_mag=depth,
+        flags=_flag_bits(table, survey, n_rows),
+        tract=tract,
+        patch=patch,
+        redshift=table.floats("redshift" if "redshift" in table.columns else "specz_redshift"),
+        sample_class=_classes(table, path),
+        kept={column: table.kept(column) for column in source.keep_columns},
+        simulated=table.simulated,
+        available=_available(table, survey, fwhm, depth),
+        faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),
+        warnings=table.warnings,
+    )
+
+
+def _classes(table: Columns, path: Path) -> npt.NDArray[np.object_]:
+    known = table.strings("sample_class")
+    if (known == WHOLE_SAMPLE).any():
+        raise SwimmyError(
+            f"{path}: sample_class {WHOLE_SAMPLE!r} of row {int(np.argmax(known == WHOLE_SAMPLE))} is what tables of "
+            "candidates call the whole sample. Give that class another name."
+        )
+    return known
+
+
+def fwhm_from_moments(
+    xx: npt.NDArray[np.float64], yy: npt.NDArray[np.float64], xy: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """FWHM of the circular Gaussian with the area of an elliptical one.
+
+    FWHM = 2 sqrt(2 ln 2) (xx yy - xy^2)^(1/4)
+
+    Parameters
+    ----------
+    xx, yy, xy : ndarray of float64, shape (n,), arcsec^2
+        Second moments.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,), arcsec
+        NaN where a moment is NaN or the moments are not those of an ellipse.
+    """
+    determinant = xx * yy - xy**2
+    valid = (determinant > 0) & (xx > 0)
+    return FWHM_PER_SIGMA * np.where(valid, determinant, np.nan) ** 0.25
+
+
+def _wanted_columns(survey: Survey) -> dict[str, str]:
+    """Return our name of every column that has a meaning, and the kind that it is read as."""
+    wanted = {"object_id": "text", "ra": "float", "dec": "float", "sample_class": "text"}
+    wanted |= {"redshift": "float", "specz_redshift": "float"}
+    wanted |= dict.fromkeys(("tract", "patch", "skymap_id"), "text")
+    wanted |= dict.fromkeys(FLAG_NAMES, "flag")
+    for band in survey.bands:
+        wanted |= {f"{band}_{flag}": "flag" for flag in FLAG_NAMES}
+        for name in ("cmodel_mag", "cmodel_flux", *(f"sdssshape_psf_shape{axes}" for axes in ("11", "22", "12"))):
+            wanted[f"{band}_{name}"] = "float"
+        wanted |= {f"fwhm_arcsec_{band}": "float", f"depth_mag_{band}": "float"}
+    return wanted | {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
+
+
+def _per_band(table: Columns, pattern: str, survey: Survey) -> npt.NDArray[np.float64]:
+    """Return a column a band, (n, band)."""
+    return np.stack([table.floats(pattern.format(band)) for band in survey.bands], axis=1)
+
+
+def _tract_and_patch(table: Columns) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return tract and patch (n,), -1 where unknown; skymap_id is tract * 10000 + patch."""
+    if "skymap_id" in table.columns and not {"tract", "patch"} <= table.columns.keys():
+        skymap_id = table.integers("skymap_id")
+        known = skymap_id >= 0
+        return (
+            np.where(known, skymap_id // 10000, -1).astype(np.int32),
+            np.where(known, skymap_id % 10000, -1).astype(np.int32),
+        )
+    return table.integers("tract"), table.integers("patch")
+
+
+def _available(table: Columns, survey: Survey, fwhm: FloatArray, depth: FloatArray) -> frozenset[str]:
+    """Return the names of what the catalogue knows, see Objects.available."""
+    sources = {flag: (flag, *(f"{band}_{flag}" for band in survey.bands)) for flag in FLAG_NAMES}
+    sources |= {f"mag_{band}": (f"{band}_cmodel_mag", f"{band}_cmodel_flux") for band in survey.bands}
+    sources["psf_mag"] = (f"{survey.magnitude_band}_psfflux_mag", f"{survey.magnitude_band}_psfflux_flux")
+    sources["redshift"] = ("redshift", "specz_redshift")
+    names = {name for name, columns in sources.items() if table.columns.keys() & set(columns)}
+    for what, values in (("fwhm_arcsec", fwhm), ("depth_mag", depth)):
+        known = ~np.isnan(values).all(axis=0)
+        names |= {f"{what}_{band}" for band, is_known in zip(survey.bands, known, strict=True) if is_known}
+    return frozenset(names)
+
+
+def _magnitudes(table: Columns, survey: Survey, n_rows: int) -> tuple[FloatArray, FloatArray]:
+    """Return CModel magnitudes (n, band) and the PSF magnitude (n,); mag = 31.4 - 2.5 log10(flux / nJy)."""
+    names = [*(f"{band}_cmodel" for band in survey.bands), f"{survey.magnitude_band}_psfflux"]
+    mags = np.full((n_rows, len(names)), np.nan)
+    converted, missing = [], []
+    for column, name in enumerate(names):
+        if f"{name}_mag" in table.columns:
+            mags[:, column] = table.floats(f"{name}_mag")
+        elif f"{name}_flux" in table.columns:
+            flux = table.floats(f"{name}_flux")
+            mags[:, column] = FLUX_ZERO_POINT_MAG - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+            converted.append(f"{name}_flux")
+        else:
+            missing.append(f"{name}_mag")
+    if converted:
+        table.warnings.append(
+            f"{table.path}: magnitudes come from {', '.join(converted)}, taken as nJy (zero point 31.4)"
+        )
+    if missing:
+        table.warnings.append(f"{table.path}: no column {', '.join(missing)}: these magnitudes are unknown")
+    mags = mags.astype(np.float32)
+    return mags[:, :-1].copy(), mags[:, -1].copy()
+
+
+def _flag_bits(table: Columns, survey: Survey, n_rows: int) -> npt.NDArray[np.uint32]:
+    """Return the mask over FLAG_NAMES (n,). An unknown flag is not known to be good: it counts as set."""
+    bits = np.zeros(n_rows, np.uint32)
+    absent, unknown_counts = [], {}
+    for bit, flag in enumerate(FLAG_NAMES):
+        names = [name for name in (flag, *(f"{band}_{flag}" for band in survey.bands)) if name in table.columns]
+        if not names:
+            absent.append(flag)
+        for name in names:
+            is_set, unknown = table.flag(name)
+            bits |= np.where(is_set | unknown, np.uint32(1 << bit), np.uint32(0))
+            if unknown.any():
+                unknown_counts[name] = int(unknown.sum())
+    if absent:
+        table.warnings.append(f"{table.path}: no column for the flags {', '.join(absent)}: taken as not set")
+    if unknown_counts:
+        counts = ", ".join(f"{name} ({count})" for name, count in unknown_counts.items())
+        table.warnings.append(f"{table.path}: unknown values of flags are taken as set: {counts}")
+    return bits
+
+
+def _seeing_and_depth(
+    table: Columns,
+    source: CatalogueSource,
+    survey: Survey,
+    tract: npt.NDArray[np.int32],
+    patch: npt.NDArray[np.int32],
+) -> tuple[FloatArray, FloatArray]:
+    """Return FWHM in arcsec and depth in mag, both (n, band)."""
+    fwhm, depth = _per_band(table, "fwhm_arcsec_{}", survey), _per_band(table, "depth_mag_{}", survey)
+    fwhm = np.where(fwhm > 0, fwhm, np.nan)
+    if source.patch_qa is not None:
+        patch_fwhm, patch_depth = _join_patch_qa(Path(source.patch_qa), survey, tract, patch, table.path)
+        fwhm = np.where(np.isnan(fwhm), np.where(patch_fwhm > 0, patch_fwhm, np.nan), fwhm)
+        depth = np.where(np.isnan(depth), patch_depth, depth)
+    moments = [_per_band(table, "{}_sdssshape_psf_shape" + axes, survey) for axes in ("11", "22", "12")]
+    moments_fwhm = fwhm_from_moments(*moments)
+    from_moments = np.isnan(fwhm) & ~np.isnan(moments_fwhm)
+    fwhm = np.where(from_moments, moments_fwhm, fwhm)
+    if from_moments.any():
+        counts = ", ".join(f"{b} ({c})" for b, c in zip(survey.bands, from_moments.sum(axis=0), strict=True) if c)
+        table.warnings.append(f"{table.path}: FWHM comes from the PSF's second moments in bands {counts}")
+    shallow = [band for band, unknown in zip(survey.bands, np.isnan(depth).all(axis=0), strict=True) if unknown]
+    if shallow:
+        table.warnings.append(f"{table.path}: the depth is unknown in bands {', '.join(shallow)}")
+    return fwhm.astype(np.float32), depth.astype(np.float32)
+
+
+def _join_patch_qa(
+    path: Path, survey: Survey, tract: npt.NDArray[np.int32], patch: npt.NDArray[np.int32], catalogue: Path
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return seeing in arcsec and depth in mag of each object's patch, both (n, band); NaN where not given."""
+    if (tract < 0).all() or (patch < 0).all():
+        raise SwimmyError(
+            f"catalogue {catalogue} has no tract and patch to join {path} by. Name them with --column tract=THEIRS "
+            "and --column patch=THEIRS, or leave patch_qa out."
+        )
+    wanted = dict.fromkeys(("tract", "patch", "skymap_id"), "text")
+    wanted |= {f"{band}{what}": "float" for band in survey.bands for what in ("seeing", "mag_psf_depth")}
+    qa = Columns.read(path, wanted, {}, (), ())
+    names = ", ".join(f"{band}seeing" for band in survey.bands)
+    if not any(f"{band}seeing" in qa.columns for band in survey.bands):
+        raise SwimmyError(f"patch_qa {path} has none of the columns {names}. Rename its columns to these.")
+    qa_tract, qa_patch = _tract_and_patch(qa)
+    if (qa_tract < 0).any() or (qa_patch < 0).any():
+        row = int(np.argmax((qa_tract < 0) | (qa_patch < 0)))
+        raise SwimmyError(f"patch_qa {path} row {row}: tract or patch is unknown. Fill both in, or drop the row.")
+    key = qa_tract.astype(np.int64) << 32 | qa_patch
+    order = np.argsort(key, kind="stable")
+    repeated = np.flatnonzero(np.diff(key[order]) == 0)
+    if repeated.size:
+        first, second = (int(order[repeated[0] + i]) for i in (0, 1))
+        raise SwimmyError(
+            f"patch_qa {path} gives tract {qa_tract[first]} patch {qa_patch[first]} twice, in rows {first} and "
+            f"{second}. Leave one row a patch."
+        )
+    wanted_key = np.where((tract >= 0) & (patch >= 0), tract.astype(np.int64) << 32 | patch, -1)
+    row = order[np.searchsorted(key, wanted_key, sorter=order).clip(max=len(key) - 1)]
+    found = (key[row] == wanted_key)[:, None]
+    seeing, depth = _per_band(qa, "{}seeing", survey), _per_band(qa, "{}mag_psf_depth", survey)
+    return np.where(found, seeing[row], np.nan), np.where(found, depth[row], np.nan)
+
+
+def _id_faults(object_id: npt.NDArray[np.int64], lost: Mapping[int, str], source: str) -> list[Fault]:
+    """Faults of lost ids, and of every row that repeats the id of an earlier one."""
+    faults = [Fault(row, Code.OBJECT_ID_LOST, "", source, reason) for row, reason in lost.items()]
+    good = np.setdiff1d(np.arange(len(object_id)), np.fromiter(lost, np.int64, len(lost)), assume_unique=True)
+    _, first, inverse = np.unique(object_id[good], return_index=True, return_inverse=True)
+    first_row = good[first[inverse]]
+    for row, earlier in zip(good[good != first_row].tolist(), first_row[good != first_row].tolist(), strict=True):
+        reason = f"object_id {object_id[row]} is already in row {earlier}, which is kept"
+        faults.append(Fault(row, Code.DUPLICATE_OBJECT_ID, "", source, reason))
+    return faults
+
+
+def _position_faults(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], source: str) -> list[Fault]:
+    """Faults of positions that are unknown or not on the sphere. NaN compares False, so it is one."""
+    bad = ~((ra >= 0) & (ra <= 360) & (dec >= -90) & (dec <= 90))
+    need = "need ra in 0..360 deg and dec in -90..90 deg"
+    return [
+        Fault(row, Code.POSITION_MISSING, "", source, f"position is ra {ra[row]}, dec {dec[row]}; {need}")
+        for row in np.flatnonzero(bad).tolist()
+    ]
+
+
+def _fwhm_faults(fwhm: FloatArray, survey: Survey, source: str) -> list[Fault]:
+    """Faults of FWHM that is unknown or above the target."""
+    # The limit is compared in the precision that is stored: a FWHM of exactly 0.8 is not above 0.8.
+    limit = np.float32(survey.target_fwhm_arcsec)
+    faults = []
+    for code, bad in ((Code.FWHM_MISSING, np.isnan(fwhm)), (Code.FWHM_ABOVE_TARGET, fwhm > limit)):
+        rows = np.flatnonzero(bad.any(axis=1))
+        for row, is_bad, values in zip(rows.tolist(), bad[rows].tolist(), fwhm[rows].tolist(), strict=True):
+            found = [(band, value) for band, wrong, value in zip(survey.bands, is_bad, values, strict=True) if wrong]
+            bands = ", ".join(band for band, _ in found)
+            if code is Code.FWHM_MISSING:
+                reason = f"no PSF FWHM in {bands}: no column, patch or PSF moments give it"
+            else:
+                measured = ", ".join(f"{value:.7g} arcsec in {band}" for band, value in found)
+                reason = f"PSF FWHM is {measured}; the limit is {survey.target_fwhm_arcsec:g} arcsec"
+            faults.append(Fault(row, code, bands if len(found) == 1 else "", source, reason))
+    return faults

@@ -1,0 +1,346 @@
+"""Columns of a table under our names: renamed, checked, and brought to one type whatever the file was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.catalogue.table_files import (
+    FALSE_WORDS,
+    NULL_WORDS,
+    TRUE_WORDS,
+    Masked,
+    infer_text,
+    is_float,
+    read_table,
+)
+from swimmy_scale.method.survey import BoolArray
+
+_MAX_NAMES = 60  # names of columns that an error lists
+
+
+@dataclass
+class Columns:
+    """Columns of one table, under our names.
+
+    Attributes
+    ----------
+    path : Path
+    n_rows : int
+        At least 1.
+    columns : dict of str to masked array, shape (n_rows,)
+        What was asked for and found. Masked where unknown.
+    kept_columns : dict of str to masked array, shape (n_rows,)
+    simulated : bool
+        The file says that its objects are simulated.
+    warnings : list of str
+    """
+
+    path: Path
+    n_rows: int = 0
+    columns: dict[str, Masked] = field(default_factory=dict)
+    kept_columns: dict[str, Masked] = field(default_factory=dict)
+    simulated: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(
+        cls,
+        path: Path,
+        wanted: Mapping[str, str],
+        renames: Mapping[str, str],
+        required: Sequence[str],
+        kept: Sequence[str],
+    ) -> Columns:
+        """Read what the table has of the wanted columns, and all of the kept ones.
+
+        Parameters
+        ----------
+        path : Path
+        wanted : dict of str to str
+            Our name of a column: the kind it is read as ("float", "flag" or "text") where the file
+            itself has no types.
+        renames : dict of str to str
+            Ours to theirs. Names are compared without case, and without the "# " that HSC's archive
+            writes before the first.
+        required, kept : sequence of str
+            Columns that must be there.
+
+        Returns
+        -------
+        Columns
+            A column X is masked where the file says so and where its ``X_isnull`` is True.
+
+        Raises
+        ------
+        SwimmyError
+            When the file is missing, unreadable, damaged, of unknown format or without rows, or
+            lacks a required, kept or renamed column.
+        """
+        selection = _Selection(path, wanted, renames, required, kept)
+        file = read_table(path, selection)
+        arrays = file.arrays
+        for place, at in selection.isnull.items():
+            is_null, unknown = flag_values(path, selection.names[at], arrays[at])
+            arrays[place] = np.ma.array(arrays[place], mask=np.ma.getmaskarray(arrays[place]) | is_null | unknown)
+        n_rows = len(next(iter(arrays.values()))) if arrays else 0
+        if not n_rows:
+            raise SwimmyError(f"{path} has no rows, or none of the columns that are needed. Check the file.")
+        kept_columns = {name: arrays[place] for name, place in selection.kept.items()}
+        if file.form == "CSV":
+            kept_columns = {name: infer_text(values) for name, values in kept_columns.items()}
+        columns = {name: arrays[place] for name, place in selection.columns.items()}
+        return cls(path, n_rows, columns, kept_columns, file.simulated)
+
+    def floats(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a column as float64, shape (n_rows,): NaN where unknown, infinite or not there."""
+        if name not in self.columns:
+            return np.full(self.n_rows, np.nan)
+        column = self.columns[name]
+        unknown = np.ma.getmaskarray(column).copy()
+        values = np.ma.getdata(column)
+        if values.dtype.kind not in "biuf":
+            unknown |= np.isin(np.strings.strip(values.astype(str)), NULL_WORDS)
+            values = np.where(unknown, "nan", values.astype(str))
+        try:
+            numbers = values.astype(np.float64)
+        except ValueError:
+            row, value = next((row, value) for row, value in enumerate(values.tolist()) if not is_float(str(value)))
+            raise SwimmyError(
+                f"{self.path} row {row}: column {name} is {value!r}, which is not a number. Correct the value, or "
+                f"name another column with --column {name}=THEIRS."
+            ) from None
+        return np.where(unknown | ~np.isfinite(numbers), np.nan, numbers)
+
+    def flag(self, name: str) -> tuple[BoolArray, BoolArray]:
+        """Return where a flag is set and where it is unknown, both (n_rows,)."""
+        return flag_values(self.path, name, self.columns[name])
+
+    def strings(self, name: str) -> npt.NDArray[np.object_]:
+        """Return a column as str in an object array, shape (n_rows,): empty where unknown or not there."""
+        if name not in self.columns:
+            return np.full(self.n_rows, "", dtype=object)
+        return _text(self.columns[name]).astype(object)
+
+    def integers(self, name: str) -> npt.NDArray[np.int32]:
+        """Return a column of numbers from 0, shape (n_rows,): -1 where unknown, negative or not there.
+
+        Text such as "4,5", a patch by its place on both axes, is the number 405.
+        """
+        if name not in self.columns:
+            return np.full(self.n_rows, -1, dtype=np.int32)
+        values = self.columns[name].tolist()
+        numbers = {value: _number(value) for value in set(values)}
+        wrong = {value for value, number in numbers.items() if number is None}
+        if wrong:
+            row = next(row for row, value in enumerate(values) if value in wrong)
+            raise SwimmyError(
+                f"{self.path} row {row}: {name} is {values[row]!r}; need a number such as 405, or 4,5 for a patch. "
+                f"Correct the value, or name another column with --column {name}=THEIRS."
+            )
+        return np.array([numbers[value] for value in values], dtype=np.int32)
+
+    def kept(self, name: str) -> npt.NDArray[Any]:
+        """Return a kept column, shape (n_rows,): its own kind; float64 with NaN where numbers are unknown."""
+        column = self.kept_columns[name]
+        values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
+        if values.dtype.kind not in "biuf":
+            return _text(column)
+        if values.dtype.kind == "f":
+            return np.where(unknown, np.array(np.nan, values.dtype), values)
+        if not unknown.any():
+            return values.copy()
+        numbers = np.where(unknown, np.nan, values.astype(np.float64))
+        if (np.abs(numbers[~unknown]) >= 2**53).any():
+            raise SwimmyError(
+                f"{self.path}: kept column {name} has unknown values beside integers that no float can hold. "
+                "Fill the unknown ones in, or leave it out of keep_columns."
+            )
+        return numbers
+
+
+def object_ids(column: Masked) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+    """Read object ids without losing a digit.
+
+    Returns
+    -------
+    object_id : ndarray of int64, shape (n,)
+        The nearest integer, or -1, where the id is lost.
+    lost : dict of int to str
+        Row: why its id cannot be trusted. Integers, and text that spells one, are exact. Floats are
+        exact only below 2^53 (float32: 2^24): beyond, neighbouring ids have become one.
+    """
+    values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
+    if values.dtype.kind in "iu":
+        too_large = values > np.iinfo(np.int64).max if values.dtype.kind == "u" else np.zeros(len(values), bool)
+        ids = np.where(unknown | too_large, 0, values).astype(np.int64)
+        lost = {
+            row: f"object_id {values[row]} does not fit 64 signed bits" for row in np.flatnonzero(too_large).tolist()
+        }
+    elif values.dtype.kind == "f":
+        limit = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+        exact = np.isfinite(values) & (np.trunc(values) == values) & (np.abs(values) < limit)
+        ids = np.where(exact, values, 0).astype(np.int64)
+        lost = {row: _lost_float(float(values[row]), values.dtype) for row in np.flatnonzero(~exact).tolist()}
+    else:
+        parsed = [_parse_id(text) for text in values.tolist()]
+        ids = np.array([number for number, _ in parsed], dtype=np.int64)
+        lost = {row: reason for row, (_, reason) in enumerate(parsed) if reason}
+    lost |= dict.fromkeys(np.flatnonzero(unknown).tolist(), "object_id is unknown")
+    ids[list(lost)] = -1
+    return ids, lost
+
+
+def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolArray]:
+    """Return where a flag column is set and where it is unknown, both (n,).
+
+    Raises
+    ------
+    SwimmyError
+        When a value is none of True, False, 1, 0, T and F.
+    """
+    values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
+    if values.dtype.kind == "f":
+        unknown = unknown | np.isnan(values)
+    if values.dtype.kind in "biuf":
+        is_set = values == 1
+        wrong = ~(is_set | (values == 0) | unknown)
+    else:
+        text = np.strings.strip(values.astype(str))
+        is_set, unknown = np.isin(text, TRUE_WORDS), unknown | np.isin(text, NULL_WORDS)
+        wrong = ~(is_set | np.isin(text, FALSE_WORDS) | unknown)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise SwimmyError(
+            f"{path} row {row}: flag {name} is {values[row]!s}; need True or False (or 1, 0, t, f). Correct the value."
+        )
+    return is_set & ~unknown, unknown
+
+
+class _Selection:
+    """Chooses the columns to read once the names in the file are known."""
+
+    def __init__(
+        self,
+        path: Path,
+        wanted: Mapping[str, str],
+        renames: Mapping[str, str],
+        required: Sequence[str],
+        kept: Sequence[str],
+    ) -> None:
+        self.path, self.wanted, self.required, self.kept_names = path, wanted, required, kept
+        self.renames = {_plain(ours): theirs for ours, theirs in renames.items()}
+        strange = self.renames.keys() - {_plain(name) for name in (*wanted, *kept)}
+        if strange:
+            raise SwimmyError(
+                f"--column {sorted(strange)[0]}=...: no column of that name has a meaning here. The names on the left "
+                f"are {_listed(sorted(wanted))}."
+            )
+
+    def __call__(self, names: Sequence[str]) -> dict[int, str]:
+        self.names = list(names)
+        columns = {name: self._place(name) for name in self.wanted}
+        missing = [name for name in self.required if columns[name] is None]
+        if missing:
+            raise SwimmyError(
+                f"{self.path} has no column {', '.join(missing)}. It has {_listed(self.names)}. Say which column it is "
+                f"with --column OURS=THEIRS, for example --column {missing[0]}=NAME."
+            )
+        self.columns = {name: place for name, place in columns.items() if place is not None}
+        self.kept: dict[str, int] = {}
+        for name in self.kept_names:
+            place = self._place(name)
+            if place is None:
+                raise SwimmyError(
+                    f"{self.path} has no column {name}, which keep_columns asks for. It has {_listed(self.names)}. "
+                    "Correct keep_columns."
+                )
+            self.kept[name] = place
+        places = {*self.columns.values(), *self.kept.values()}
+        isnull = {place: self._find(f"{self.names[place]}_isnull") for place in sorted(places)}
+        self.isnull = {place: at for place, at in isnull.items() if at is not None}
+        kinds = dict.fromkeys(self.kept.values(), "text") | dict.fromkeys(self.isnull.values(), "flag")
+        kinds |= {place: self.wanted[name] for name, place in self.columns.items()}
+        return dict(sorted(kinds.items()))
+
+    def _place(self, ours: str) -> int | None:
+        theirs = self.renames.get(_plain(ours))
+        if theirs is None:
+            return self._find(ours)
+        place = self._find(theirs)
+        if place is None:
+            raise SwimmyError(
+                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}."
+            )
+        return place
+
+    def _find(self, name: str) -> int | None:
+        exact = [place for place, theirs in enumerate(self.names) if theirs == name]
+        alike = exact or [place for place, theirs in enumerate(self.names) if _plain(theirs) == _plain(name)]
+        if len(alike) > 1:
+            found = ", ".join(self.names[place] for place in alike)
+            raise SwimmyError(f"{self.path} has column {name} more than once ({found}). Rename all but one of them.")
+        return alike[0] if alike else None
+
+
+def _text(column: Masked) -> npt.NDArray[Any]:
+    """Return a column as numpy's fixed-width text, empty where unknown."""
+    values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
+    return np.where(unknown, "", np.strings.strip(values.astype(str)))
+
+
+def _number(value: Any) -> int | None:
+    """Whole number from 0 that a value stands for, -1 where unknown or negative, None where it is neither."""
+    text = "" if value is None else str(value).strip()
+    if text in NULL_WORDS:
+        return -1
+    pair = re.fullmatch(r"(\d{1,2}),(\d{1,2})", text)
+    if pair:
+        return 100 * int(pair[1]) + int(pair[2])
+    if not is_float(text) or not float(text).is_integer() or float(text) > np.iinfo(np.int32).max:
+        return None
+    return max(int(float(text)), -1)
+
+
+def _parse_id(value: Any) -> tuple[int, str]:
+    """Return the id that text spells, and why not where it does not."""
+    text = str(value).strip()
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        number = int(text) if len(text) < 25 else 2**63
+        return (number, "") if -(2**63) <= number < 2**63 else (-1, f"object_id {text} does not fit 64 signed bits")
+    if text in NULL_WORDS:
+        return -1, "object_id is unknown"
+    if not is_float(text):
+        return -1, f"object_id {text!r} is not an integer"
+    number_read = float(text)
+    if number_read.is_integer() and abs(number_read) < 2**53:
+        return int(number_read), ""
+    return -1, _lost_float(number_read, np.dtype(np.float64))
+
+
+def _lost_float(value: float, kind: np.dtype[Any]) -> str:
+    """Say why a float cannot be an id."""
+    if np.isnan(value):
+        return "object_id is unknown"
+    if not value.is_integer():
+        return f"object_id {value!r} is not an integer"
+    bits = np.finfo(kind).nmant + 1
+    return f"object_id came as the float {value!r}, which is exact only below 2**{bits}"
+
+
+def _plain(name: str) -> str:
+    """Return a column name as names are compared."""
+    return name.lstrip("# ").strip().lower()
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names in one line, cut where there are very many."""
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

@@ -1,0 +1,1 @@
+"""Pixels: folders, tars, coadds and cubes, and which object each file is of."""

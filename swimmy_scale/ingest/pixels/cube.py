@@ -1,0 +1,281 @@
+"""An existing cube of cutouts: Zarr, HDF5 or .npy, axes (object, band, y, x), row i for the catalogue's row i."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels.cutout_files import flux_scale, scale_into
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.method.quarantine import Code, Fault
+from swimmy_scale.method.survey import FloatArray, Survey
+
+ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+
+
+@dataclass(frozen=True)
+class Cube:
+    """What must be known of a cube to read its rows.
+
+    Attributes
+    ----------
+    path : str
+    form : str
+        ``zarr``, ``hdf5`` or ``npy``.
+    dataset : str
+        Name of the array in a group or file, else empty.
+    shape : tuple of int
+        (object, band, y, x).
+    row_bytes : int
+        Unpacked size of one object.
+    zero_point_mag : float or None
+        The array's attribute of that name.
+    state : str
+        Digest of the names, sizes and times of change of the cube's files.
+    """
+
+    path: str
+    form: str
+    dataset: str
+    shape: tuple[int, int, int, int]
+    row_bytes: int
+    zero_point_mag: float | None
+    state: str
+
+
+def cube_form(path: str) -> str:
+    """``zarr``, ``hdf5`` or ``npy`` for what is a cube by its name or first bytes, else empty."""
+    where = Path(path)
+    if where.is_dir():
+        return "zarr" if any((where / mark).is_file() for mark in ZARR_MARKS) else ""
+    with where.open("rb") as stream:
+        magic = stream.read(8)
+    if magic.startswith(b"\x93NUMPY") or where.suffix == ".npy":
+        return "npy"
+    if magic == b"\x89HDF\r\n\x1a\n" or where.suffix.lower() in HDF5_SUFFIXES:
+        return "hdf5"
+    return ""
+
+
+@contextmanager
+def _open(path: str, form: str) -> Iterator[Any]:
+    """The Zarr node, HDF5 file or mapped array.
+
+    Raises
+    ------
+    SwimmyError
+        When the library cannot open it.
+    """
+    file: Any = None
+    try:
+        if form == "zarr":
+            # A chunk that is not there would be read as its fill value.
+            with zarr.config.set({"array.read_missing_chunks": False}):
+                node: Any = zarr.open(path, mode="r")
+        elif form == "hdf5":
+            node = file = h5py.File(path, "r")
+        else:
+            node = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # each library has its own types for a damaged file
+        raise SwimmyError(
+            f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
+        ) from None
+    try:
+        yield node
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _datasets(node: Any) -> dict[str, Any]:
+    """Arrays of the top level of a group, by name; an array alone has the empty name."""
+    if isinstance(node, zarr.Group):
+        return {str(name): array for name, array in node.arrays()}
+    if isinstance(node, h5py.File):
+        return {str(name): item for name, item in node.items() if isinstance(item, h5py.Dataset)}
+    return {"": node}
+
+
+def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
+    """Read a cube's metadata and check that it fits the survey.
+
+    Returns
+    -------
+    Cube
+
+    Raises
+    ------
+    SwimmyError
+        When there is no one 4-D array of numbers, the axes are not (object, band, y, x), the bands differ from
+        the survey's, or the cutouts are smaller than ``cutout_size_px``.
+    """
+    with _open(path, form) as node:
+        arrays = _datasets(node)
+        four_d = sorted(name for name, array in arrays.items() if array.ndim == 4)
+        name = "image" if "image" in four_d else (four_d[0] if len(four_d) == 1 else None)
+        if name is None:
+            found = ", ".join(f"{key or 'array'} {array.shape}" for key, array in sorted(arrays.items())) or "nothing"
+            raise SwimmyError(
+                f"cube {path}: needs one array of axes (object, band, y, x), called image if there are several; "
+                f"it has {found}. Rename or reshape it."
+            )
+        array = arrays[name]
+        _check_axes(path, array, survey)
+        _check_bands(path, arrays, survey)
+        stated = dict(getattr(array, "attrs", {})).get("zero_point_mag")
+        try:
+            zero_point_mag = None if stated is None else float(stated)
+        except (TypeError, ValueError):
+            zero_point_mag = float("nan")
+        if zero_point_mag is not None and not abs(zero_point_mag) <= 60:
+            raise SwimmyError(f"cube {path}: zero_point_mag {stated!r} is not a zero point. Correct the attribute.")
+        shape = tuple(int(length) for length in array.shape)
+        row_bytes = int(np.prod(shape[1:])) * array.dtype.itemsize
+    return Cube(path, form, name, (shape[0], shape[1], shape[2], shape[3]), row_bytes, zero_point_mag, _state(path))
+
+
+def _check_axes(path: str, array: Any, survey: Survey) -> None:
+    shape, size, n_bands = array.shape, survey.cutout_size_px, survey.n_bands
+    if np.dtype(array.dtype).kind not in "fiu":
+        raise SwimmyError(f"cube {path}: holds {array.dtype}, not numbers. Write it as float32.")
+    if shape[1] != n_bands:
+        remedy = f"Its second axis must be the {n_bands} bands {survey.bands}; name the bands that it has in the job."
+        if shape[3] == n_bands:
+            remedy = "The bands come last: write numpy.moveaxis(image, -1, 1)."
+        elif shape[0] == n_bands:
+            remedy = "The bands come first: write numpy.moveaxis(image, 0, 1)."
+        raise SwimmyError(f"cube {path}: shape {shape} is not (object, band, y, x). {remedy}")
+    if min(shape[2:]) < size:
+        raise SwimmyError(
+            f"cube {path}: cutouts of {shape[3]} x {shape[2]} px (x, y) are smaller than the {size} x {size} px that "
+            f"survey {survey.name!r} needs. Cut them larger."
+        )
+
+
+def _check_bands(path: str, arrays: dict[str, Any], survey: Survey) -> None:
+    band = arrays.get("band")
+    if band is None or band.ndim != 1:
+        return
+    names = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in np.asarray(band[...]).tolist())
+    if names != survey.bands:
+        raise SwimmyError(
+            f"cube {path}: its bands are {names}, the survey's are {survey.bands}. Put the job's in that order."
+        )
+
+
+def _state(path: str) -> str:
+    where = Path(path)
+    files = [where]
+    if where.is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        name = os.fsencode(os.path.relpath(file, where))
+        digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def check_rows(cube: Cube, object_id: npt.NDArray[np.int64]) -> None:
+    """Check that a cube's rows are the catalogue's.
+
+    Raises
+    ------
+    SwimmyError
+        When the numbers of rows differ, or the cube carries object_id and they differ.
+    """
+    if cube.shape[0] != len(object_id):
+        raise SwimmyError(
+            f"cube {cube.path}: {cube.shape[0]} objects for {len(object_id)} rows of the catalogue; row i of one must "
+            "be row i of the other. Give the catalogue that the cube was made from."
+        )
+    with _open(cube.path, cube.form) as node:
+        own = _datasets(node).get("object_id")
+        if own is None or own.shape != (len(object_id),) or np.dtype(own.dtype).kind not in "iu":
+            return
+        differing = np.flatnonzero(np.asarray(own[...]) != object_id)
+    if len(differing):
+        raise SwimmyError(
+            f"cube {cube.path}: object_id differs from the catalogue's in {len(differing)} rows, the first is row "
+            f"{differing[0]}. Give the catalogue that the cube was made from."
+        )
+
+
+def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray) -> tuple[list[Fault], list[bytes]]:
+    """Read rows of a cube, cut centrally to the survey's size.
+
+    Parameters
+    ----------
+    cube : Cube
+    lo, n_rows : int
+        The rows.
+    out : ndarray of float32, shape (n_rows, n_bands, cutout_size_px, cutout_size_px)
+        Receives counts at the survey's zero point.
+
+    Returns
+    -------
+    faults : list of Fault
+        NOT_FINITE_PIXELS, one a band; UNREADABLE_FILE where a row's chunk is damaged or absent. Rows count from 0.
+    digests : list of bytes, one for each row
+        SHA-256 of the row's pixels, empty for an unreadable one.
+
+    Raises
+    ------
+    SwimmyError
+        When the cube cannot be opened.
+    """
+    size = survey.cutout_size_px
+    y, x = ((length - size) // 2 for length in cube.shape[2:])
+    scale = flux_scale(cube.zero_point_mag, survey)
+    faults: list[Fault] = []
+    digests = [b""] * n_rows
+    with _open(cube.path, cube.form) as node:
+        array = _datasets(node)[cube.dataset]
+
+        def read(first: int, last: int) -> npt.NDArray[Any]:
+            return np.asarray(array[lo + first : lo + last])
+
+        for first, block in _blocks(read, n_rows, cube.row_bytes):
+            for row, pixels in enumerate(block, first):
+                if isinstance(pixels, str):
+                    faults.append(Fault(row, Code.UNREADABLE_FILE, "", cube.path, pixels))
+                    continue
+                digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+                for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
+                    try:
+                        scale_into(plane, scale, out[row, band])
+                    except UnusableFileError as fault:
+                        faults.append(Fault(row, fault.code, survey.bands[band], cube.path, str(fault)))
+    return faults, digests
+
+
+def _blocks(
+    read: Callable[[int, int], npt.NDArray[Any]], n_rows: int, row_bytes: int
+) -> Iterator[tuple[int, list[Any]]]:
+    """Rows in blocks of about 64 MiB; where a block fails, row by row, with the reason in place of a failed row."""
+    step = max(1, 2**26 // max(row_bytes, 1))
+    for first in range(0, n_rows, step):
+        last = min(first + step, n_rows)
+        try:
+            yield first, list(read(first, last))
+            continue
+        except Exception:  # each library has its own types for a damaged chunk; the rows below tell which
+            rows: list[Any] = []
+        for row in range(first, last):
+            try:
+                rows.append(read(row, row + 1)[0])
+            except Exception as error:  # as above
+                rows.append(f"row {row} cannot be read: {type(error).__name__}: {error}")
+        yield first, rows

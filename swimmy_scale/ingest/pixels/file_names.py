@@ -1,0 +1,233 @@
+"""What file names say, and the catalogue rows that it stands for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.sphere import CatalogueRows, chord_length, unit_vectors
+from swimmy_scale.method.survey import IntArray, Survey
+
+if TYPE_CHECKING:
+    pass
+
+NameArray = npt.NDArray[np.bytes_]
+
+_SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz)?$", re.IGNORECASE)
+_BAND = r"(?P<band>(?:HSC-)?[A-Za-z][A-Za-z0-9]{0,15})"
+_DEGREES = r"[+-]?\d{1,3}(?:\.\d+)?"
+# The archive's two forms: as its tar names a member, and as its download tool saves one.
+_ARCHIVE_NAME = re.compile(rf"(?P<line>\d{{1,19}})-(?:cutout|coadd|coadd-bg|warp)-{_BAND}-\d+-.+")
+_SAVED_NAME = re.compile(rf"(?P<line>\d{{1,19}})_[A-Za-z][A-Za-z-]*_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_\d+_{_BAND}")
+_ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
+_POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")
+_NO_ARCHIVE_NAME = -2
+_FORMS = (_ARCHIVE_NAME, _SAVED_NAME, _ID_NAME, _POSITION_NAME)
+
+
+def encode_name(name: str) -> bytes:
+    """A file name as bytes, whatever its encoding was."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode_name(name: bytes) -> str:
+    """A file name to open files by; the inverse of `encode_name`."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def show_name(name: bytes) -> str:
+    """A file name that every file and terminal can show."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def has_fits_suffix(name: str) -> bool:
+    """Whether a name ends as a FITS file's does, compressed or not."""
+    return _SUFFIX.search(name) is not None
+
+
+def band_of(token: str, survey: Survey) -> int:
+    """Position of a filter name on the band axis: HSC-G, G, g are g, HSC-R2 and I2 are r and i; -1 for others."""
+    name = token.lower().removeprefix("hsc-")
+    for candidate in (name, name.removesuffix("2")):
+        for position, band in enumerate(survey.bands):
+            if candidate == band.lower():
+                return position
+    return -1
+
+
+@dataclass
+class Claims:
+    """What file names say: one value a file. -1 and NaN where a name does not say."""
+
+    band: npt.NDArray[np.int16]
+    line: IntArray
+    object_id: IntArray
+    ra: npt.NDArray[np.float64]
+    dec: npt.NDArray[np.float64]
+
+
+def compile_pattern(name_pattern: str) -> re.Pattern[str]:
+    """Compile a user's name pattern.
+
+    Raises
+    ------
+    SwimmyError
+        When it is no regular expression, or lacks a group ``band`` or any of ``line``, ``object_id`` and
+        ``ra`` with ``dec``.
+    """
+    try:
+        pattern = re.compile(name_pattern)
+    except re.error as error:
+        raise SwimmyError(f"name pattern {name_pattern!r} is no regular expression: {error}. Correct it.") from error
+    groups = set(pattern.groupindex)
+    if "band" not in groups or not ({"line", "object_id"} & groups or {"ra", "dec"} <= groups):
+        raise SwimmyError(
+            f"name pattern {name_pattern!r} has the groups {sorted(groups)}, it needs band and one of line, object_id, "
+            "or ra with dec. Write for example '(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
+        )
+    return pattern
+
+
+def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = None) -> Claims:
+    """Read line, object_id, position and band from file names.
+
+    Parameters
+    ----------
+    names : ndarray of bytes, shape (n_files,)
+    survey : Survey
+    name_pattern : str, optional
+        Regular expression searched for in the whole name with its folders, in place of the known forms:
+
+        - ``LINENO-cutout-HSC-I-TRACT-RERUN.fits``, a member of the archive's tar,
+        - ``LINENO_TYPE_RA_DEC_TRACT_FILTER.fits``, as the archive's tool saves it,
+        - ``OBJECTID_BAND.fits``,
+        - ``RA,DEC_300x300_BAND.fits``.
+
+    Returns
+    -------
+    Claims
+        Band -1 for a name of no known form, such as a PSF's, and for a band that the survey has not.
+    """
+    n_files = len(names)
+    claims = Claims(
+        band=np.full(n_files, -1, np.int16),
+        line=np.full(n_files, -1, np.int64),
+        object_id=np.full(n_files, -1, np.int64),
+        ra=np.full(n_files, np.nan),
+        dec=np.full(n_files, np.nan),
+    )
+    pattern = compile_pattern(name_pattern) if name_pattern else None
+    bands: dict[str, int] = {}
+    tails: dict[bytes, int] = {}
+    for position, raw in enumerate(names.tolist()):
+        line, dash, tail = raw.rsplit(b"/", 1)[-1].partition(b"-")
+        if pattern is None and dash and line.isdigit() and len(line) < 19:
+            # The archive's names differ in the line alone, but for a few bands and tracts.
+            if tail not in tails:
+                tails[tail] = _band_of_archive_name(tail, survey)
+            if tails[tail] != _NO_ARCHIVE_NAME:
+                claims.line[position], claims.band[position] = int(line), tails[tail]
+                continue
+        match = pattern.search(decode_name(raw)) if pattern else _match_form(raw)
+        if match is None:
+            continue
+        groups = match.groupdict()
+        token = groups.get("band") or ""
+        if token not in bands:
+            bands[token] = band_of(token, survey)
+        claims.band[position] = bands[token]
+        for key in ("line", "object_id"):
+            text = groups.get(key) or ""
+            if text.isascii() and text.isdigit() and int(text) < 2**63:
+                getattr(claims, key)[position] = int(text)
+        claims.ra[position], claims.dec[position] = _degrees(groups.get("ra")), _degrees(groups.get("dec"))
+    return claims
+
+
+def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
+    """Band in an archive's name behind its line and the dash."""
+    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
+    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
+    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
+
+
+def _match_form(raw: bytes) -> re.Match[str] | None:
+    name = decode_name(raw.rsplit(b"/", 1)[-1])
+    stem, n_cut = _SUFFIX.subn("", name)
+    if not n_cut:
+        return None
+    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
+
+
+def _degrees(text: str | None) -> float:
+    try:
+        return float(text) if text else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+def assign_rows(
+    path: str,
+    names: NameArray,
+    catalogue: CatalogueRows,
+    survey: Survey,
+    name_pattern: str | None,
+    radius_arcsec: float,
+) -> tuple[IntArray, npt.NDArray[np.int16], list[str]]:
+    """Row and band of each file of one source, by the rules of `sources.build_index`.
+
+    Returns
+    -------
+    rows : ndarray of int64, shape (n_files,)
+        -1 for none.
+    bands : ndarray of int16, shape (n_files,)
+        -1 for none.
+    notes : list of str
+        Warnings.
+    """
+    claims = parse_names(names, survey, name_pattern)
+    notes = []
+    is_line = (claims.line >= 2) & (claims.line < len(catalogue) + 2)
+    rows = np.where(is_line, claims.line - 2, -1)
+    by_number = catalogue.by_id(np.where(is_line, -1, claims.line))
+    if (by_number >= 0).any():
+        rows = catalogue.by_id(claims.line)
+        notes.append(
+            f"{path}: {int((rows >= 0).sum())} names have an object_id where the archive puts the catalogue's line "
+            "number; they are joined by object_id"
+        )
+    rows = np.where(rows < 0, catalogue.by_id(claims.object_id), rows)
+    has_position = np.isfinite(claims.ra) & np.isfinite(claims.dec)
+    astray = _astray(rows, claims, has_position, catalogue, radius_arcsec)
+    need = np.flatnonzero(((rows < 0) | astray) & has_position)
+    rows[need] = catalogue.by_position(claims.ra[need], claims.dec[need], radius_arcsec)
+    if astray.any():
+        name = show_name(names[int(np.flatnonzero(astray)[0])])
+        notes.append(
+            f"{path}: {int(astray.sum())} names give a position that is not that of their line in the "
+            f"catalogue, the first is {name}; they are joined by position. "
+            "Is this the list that was sent to the archive?"
+        )
+    return rows, claims.band, notes
+
+
+def _astray(
+    rows: IntArray,
+    claims: Claims,
+    has_position: npt.NDArray[np.bool_],
+    catalogue: CatalogueRows,
+    radius_arcsec: float,
+) -> npt.NDArray[np.bool_]:
+    """Files whose name gives a line and a position that lies elsewhere than the line's object."""
+    astray = np.zeros(len(rows), np.bool_)
+    check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
+    here = unit_vectors(claims.ra[check], claims.dec[check])
+    # NaN, a row without a position, compares false: the line stands.
+    distance = np.linalg.norm(here - catalogue.points[rows[check]], axis=1)
+    astray[check] = distance > chord_length(radius_arcsec)
+    return astray

@@ -1,0 +1,1 @@
+"""Published tables of spectra, matched with a catalogue."""

@@ -1,0 +1,1 @@
+"""The paper's method: arrays in, arrays out; and the job that sets it."""

@@ -1,0 +1,87 @@
+"""Classes of the spectroscopic sample (section 2.2) and how many there are of each (table 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.method.survey import BoolArray
+
+SAMPLE_CLASSES = ("quasar", "xelg", "agn_candidate", "training", "other")
+"""Values of ``sample_class``; an object that is of several has the first of them."""
+
+LEAST_AGN_CLASS = 3
+"""From this BPTCLASS on a galaxy may host an active nucleus: 3 composite, 4 AGN, 5 low-ionisation."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What each of n objects is; an object may be of several classes.
+
+    Attributes
+    ----------
+    is_mpa_jhu : ndarray of bool, shape (n,)
+        Has a counterpart in the MPA-JHU tables.
+    is_xelg : ndarray of bool, shape (n,)
+        Extreme emission-line galaxy (see `emission_lines.is_xelg`).
+    is_quasar : ndarray of bool, shape (n,)
+        Has a counterpart in DR16Q.
+    is_agn_candidate : ndarray of bool, shape (n,)
+        BPTCLASS of 3 and above.
+    """
+
+    is_mpa_jhu: BoolArray
+    is_xelg: BoolArray
+    is_quasar: BoolArray
+    is_agn_candidate: BoolArray
+
+    @property
+    def is_training(self) -> BoolArray:
+        """In MPA-JHU and none of the three others."""
+        return self.is_mpa_jhu & ~self.is_xelg & ~self.is_quasar & ~self.is_agn_candidate
+
+    @property
+    def sample_class(self) -> npt.NDArray[np.str_]:
+        """One name an object, str, shape (n,): the first of ``SAMPLE_CLASSES`` that holds."""
+        holds = [self.is_quasar, self.is_xelg, self.is_agn_candidate, self.is_training]
+        result: npt.NDArray[np.str_] = np.select(holds, list(SAMPLE_CLASSES[:-1]), SAMPLE_CLASSES[-1])
+        return result
+
+
+def is_agn_candidate(bptclass: npt.NDArray[np.int16]) -> BoolArray:
+    """BPTCLASS of 3 and above (section 2.2); shape (n,). Unknown classes, -1, are not."""
+    return np.asarray(bptclass >= LEAST_AGN_CLASS)
+
+
+def table_1(classes: Classes, in_sample: BoolArray | None = None) -> list[tuple[str, int]]:
+    """Rows of table 1: what the test data consist of.
+
+    Parameters
+    ----------
+    classes : Classes
+    in_sample : ndarray of bool, shape (n,), optional
+        Count these objects only.
+
+    Returns
+    -------
+    list of (str, int)
+        Label and number, the paper's labels. Quasars and XELGs that are in MPA-JHU as well count in each of their rows,
+        and the last row says how many are in MPA-JHU and DR16Q both: N = (1) + (3) + (4) - both.
+    """
+    chosen = np.ones(len(classes.is_mpa_jhu), np.bool_) if in_sample is None else in_sample
+
+    def count(holds: BoolArray) -> int:
+        return int(np.count_nonzero(holds & chosen))
+
+    return [
+        ("Test data", count(chosen)),
+        ("(1) SDSS MPA-JHU", count(classes.is_mpa_jhu)),
+        ("(1-1) Training data", count(classes.is_training)),
+        ("(1-2) XELGs", count(classes.is_xelg)),
+        ("(1-3) AGN candidates (BPTCLASS >= 3)", count(classes.is_agn_candidate)),
+        ("(3) DR16Q quasars", count(classes.is_quasar)),
+        ("(4) Other spec-z (SDSS & GAMA)", count(~classes.is_mpa_jhu & ~classes.is_quasar)),
+        ("in (1) and (3) both", count(classes.is_mpa_jhu & classes.is_quasar)),
+    ]

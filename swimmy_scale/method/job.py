@@ -1,0 +1,166 @@
+"""The job description: what to do, validated, with errors that say where and what."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, WrapValidator, model_validator
+
+from swimmy_scale.method.sample import Cuts, check_cuts
+from swimmy_scale.method.sections import (
+    CatalogueSource,
+    IngestSection,
+    ModelSection,
+    NetworkSection,
+    ScoreSection,
+    Section,
+    SelectSection,
+    SpectroscopySection,
+    StorageSection,
+    TrainSection,
+    _located,
+)
+from swimmy_scale.method.survey import HSC, Survey
+from swimmy_scale.method.yaml_files import absolute_paths, parse, read_text
+
+FORMAT_VERSION = 1
+
+
+class Settings(Section):
+    """How things are done, without saying to what: the sections that single stages take, too."""
+
+    format_version: Literal[1] = 1
+    survey: Annotated[Survey, WrapValidator(_located)] = HSC
+    sample: Annotated[Cuts, WrapValidator(_located)] = Cuts()
+    train: TrainSection | None = None
+    score: ScoreSection = ScoreSection()
+    select: SelectSection = SelectSection()
+    storage: StorageSection = StorageSection()
+
+    @model_validator(mode="after")
+    def _enough_weight_sets(self) -> Self:
+        if self.train is not None and (problem := self.train.too_few(self.score)):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _level_to_judge_at(self) -> Self:
+        level = self.train.judged_level if self.train is not None else None
+        if level is not None and level not in self.select.levels:
+            raise ValueError(
+                f"train.judged_level {level!r} is none of select.levels: {', '.join(self.select.levels)}. Name one"
+            )
+        return self
+
+
+class Job(Settings):
+    """A whole job. Relative paths are relative to the job file.
+
+    Attributes
+    ----------
+    model : ModelSection, optional
+        One weight set that is there already, in place of ``train``.
+    models : tuple of ModelSection
+        Several weight sets of one network, in place of ``train`` and ``model``.
+    spectroscopy : SpectroscopySection, optional
+        Tables that give redshifts and classes in place of the catalogue.
+    """
+
+    name: str = "survey"
+    catalogue: CatalogueSource | None = None
+    ingest: IngestSection | None = None
+    cutouts: Path | None = None
+    model: ModelSection | None = None
+    models: tuple[ModelSection, ...] = ()
+    spectroscopy: SpectroscopySection | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.cutouts is None and (self.ingest is None or self.catalogue is None):
+            raise ValueError("give ingest and catalogue, or cutouts for a store that is there already")
+        if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
+            raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
+        if self.cutouts is not None and self.spectroscopy is not None:
+            raise ValueError("cutouts has the redshifts and classes of its ingest; leave out spectroscopy")
+        check_cuts(self.sample, self.survey)
+        if self.train is None and not self.weights:
+            raise ValueError("give train, or model for weights that are there already")
+        if self.train is not None and self.weights:
+            raise ValueError("give train, or model for weights that are there already, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_of_one_network(self) -> Self:
+        if self.model is not None and self.models:
+            raise ValueError("give model for one weight set, or models for several, not both")
+        if len({model.sha256 for model in self.models}) < len(self.models):
+            raise ValueError("models has the same sha256 twice. List each weight set once")
+        if len({model.network for model in self.models}) > 1:
+            raise ValueError("models are of different networks. Give each the same network section")
+        if self.weights and (self.score.one_a_run or self.score.n_models not in (1, len(self.weights))):
+            name = "one_a_run" if self.score.one_a_run else f"n_models {self.score.n_models}"
+            raise ValueError(
+                f"score.{name} chooses among the weights that train makes, and "
+                f"{len(self.weights)} are listed. Leave it out: all that are listed score"
+            )
+        return self
+
+    @property
+    def weights(self) -> tuple[ModelSection, ...]:
+        """The weight sets that are there already; none where the job trains."""
+        return self.models if self.model is None else (self.model,)
+
+    @property
+    def n_models(self) -> int:
+        """Weight sets that score."""
+        return len(self.weights) or self.score.n_models
+
+    @property
+    def networks(self) -> tuple[NetworkSection, ...]:
+        """The free sizes of the networks that the job trains, or of the one that it loads."""
+        return (self.weights[0].network,) if self.weights else (self.train or TrainSection()).networks
+
+
+def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
+    """Validate the text of a job file.
+
+    Parameters
+    ----------
+    kind : type
+        `Job`, or `Settings` for a file that only says how.
+
+    Raises
+    ------
+    SwimmyError
+        For every fault at once, each with its line, key, value and what is allowed.
+    """
+    return absolute_paths(parse(text, path, kind, "job"), path.parent.resolve())
+
+
+def load_job[T: Settings](path: Path, kind: type[T]) -> T:
+    """Read and validate a job file (see `parse_job`)."""
+    return parse_job(read_text(path, "job"), path, kind)
+
+
+def dump_job(job: Settings) -> str:
+    """The job as YAML, complete with defaults and absolute paths."""
+    content = job.model_dump(mode="json")
+    if content.get("spectroscopy") is None:
+        # So that jobs without it, and without what follows, are written as they were before there was such a key.
+        content.pop("spectroscopy", None)
+    if job.score.kind == "paper":
+        del content["score"]["kind"], content["score"]["floor"]
+    if not job.score.one_a_run:
+        del content["score"]["one_a_run"]
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def plain(section: Any) -> Any:
+    """A section (model or dataclass) as JSON values, for digests."""
+    if isinstance(section, BaseModel):
+        return section.model_dump(mode="json")
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(section).items()}

@@ -1,0 +1,310 @@
+"""From counts to the cube that the network sees: PSF match, flux scale and stretch (section 2.3).
+
+Everything is float32 with axes (object, band, y, x). An object's output depends on that object's pixels and
+FWHM alone, to the last bit: how rows are split over calls never shows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import FloatArray, Survey, check_cube
+
+SIGMA_PER_FWHM = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
+TRUNCATE_SIGMA = 4.0
+"""Half width of the smoothing kernel in sigma; scipy's default. The paper is silent."""
+SERIES_LIMIT = 1e-4
+"""arcsinh(a) / a is 1 to float32 for a below this."""
+COUNTS_LIMIT = 3e38
+"""Counts are clipped to this, which keeps a sum of rounded weights from overflowing at the largest float."""
+
+_MATCH_BLOCK_OBJECTS = 128
+_STRETCH_BLOCK_OBJECTS = 8
+
+
+def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> npt.NDArray[np.float64]:
+    """Width of the Gaussian that brings every band to the survey's target FWHM (section 2.3).
+
+    sigma_px = sqrt(target^2 - FWHM^2) / (2 sqrt(2 ln 2)) / pixel_scale
+
+    Parameters
+    ----------
+    fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
+    survey : Survey
+
+    Returns
+    -------
+    ndarray of float64, shape (n, n_bands), px
+        Zero where the FWHM is the target already.
+
+    Raises
+    ------
+    SwimmyError
+        When a FWHM is NaN, not positive or above ``target_fwhm_arcsec``, or the shape is wrong.
+    """
+    fwhm = np.asarray(fwhm_arcsec, dtype=np.float64)
+    if fwhm.ndim != 2 or fwhm.shape[1] != survey.n_bands:
+        raise SwimmyError(
+            f"fwhm_arcsec has shape {fwhm.shape}, survey {survey.name!r} needs (n_objects, {survey.n_bands}). "
+            "Give one FWHM for each object and band."
+        )
+    limit = survey.target_fwhm_arcsec
+    # A FWHM that was stored as float32 may lie just above the limit that it equals.
+    fwhm = np.where(fwhm.astype(np.float32) == np.float32(limit), limit, fwhm)
+    bad = ~((fwhm > 0.0) & (fwhm <= limit))
+    if bad.any():
+        row, band = (int(index) for index in np.argwhere(bad)[0])
+        raise SwimmyError(
+            f"object at row {row}, band {survey.bands[band]}: FWHM {fwhm[row, band]} arcsec must be above 0 and at "
+            f"most {limit} arcsec ({int(bad.any(axis=1).sum())} of {len(fwhm)} objects fail). Remove objects of "
+            "patches with worse seeing, or raise target_fwhm_arcsec."
+        )
+    sigma: npt.NDArray[np.float64] = np.sqrt(limit**2 - fwhm**2) * (SIGMA_PER_FWHM / survey.pixel_scale_arcsec)
+    return sigma
+
+
+def flux_scale(survey: Survey) -> FloatArray:
+    """What counts are multiplied by before the stretch (section 2.3).
+
+    10^(-0.4 (zero_point - stretch_zero_point)) / band_divisor
+
+    Returns
+    -------
+    ndarray of float32, shape (n_bands,)
+    """
+    scale = 10.0 ** (-0.4 * (survey.zero_point_mag - survey.stretch_zero_point_mag))
+    return np.array([scale / divisor for divisor in survey.band_divisors]).astype(np.float32)
+
+
+def check_seeing(sigma_px: npt.NDArray[np.floating], image: FloatArray) -> None:
+    """Refuse seeing that is not of as many objects as there are cutouts.
+
+    Raises
+    ------
+    SwimmyError
+        With both numbers.
+    """
+    if len(sigma_px) != len(image):
+        raise SwimmyError(
+            f"{len(image)} cutouts but {len(sigma_px)} rows of fwhm_arcsec. Give one row for each cutout."
+        )
+
+
+def sigma_of_cutouts(
+    image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey
+) -> npt.NDArray[np.float64]:
+    """`smoothing_sigma_px` of cutouts, one row for each.
+
+    Raises
+    ------
+    SwimmyError
+        When there are more or fewer rows than cutouts, or a FWHM is refused.
+    """
+    sigma = smoothing_sigma_px(fwhm_arcsec, survey)
+    check_seeing(sigma, image)
+    return sigma
+
+
+def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatArray:
+    """Matrices A for which ``A @ image @ A.T`` is the image smoothed by a circular Gaussian.
+
+    The same as ``scipy.ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0)``: weights
+    exp(-k^2 / 2 sigma^2) for |k| <= int(4 sigma + 0.5), normalised to sum 1. Weights that fall outside the image are
+    added to the edge pixel, which repeats the edge.
+
+    Parameters
+    ----------
+    sigma_px : ndarray of float, shape (n,), px
+        Not negative. Zero gives the identity.
+    size_px : int
+        Side of the image.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, size_px, size_px)
+        Computed in float64, then rounded.
+
+    Raises
+    ------
+    SwimmyError
+        When a sigma is negative or not finite.
+    """
+    sigma = np.asarray(sigma_px, dtype=np.float64)
+    if sigma.ndim != 1 or not np.isfinite(sigma).all() or (sigma < 0).any():
+        raise SwimmyError(f"sigma_px {sigma} must be a list of finite values, 0 or more. Check the FWHM values.")
+    if len(sigma) == 0:
+        return np.empty((0, size_px, size_px), np.float32)
+    radius = (TRUNCATE_SIGMA * sigma + 0.5).astype(np.int64)
+    reach = np.arange(max(size_px, int(radius.max()) + 1))
+    scaled = reach / np.where(radius > 0, sigma, 1.0)[:, None]
+    half = np.where(reach <= radius[:, None], np.exp(-0.5 * scaled**2), 0.0)
+    # A running sum adds the padding zeros last, so a row does not feel how wide its neighbours' kernels are.
+    total = 2.0 * np.cumsum(half, axis=1)[:, -1] - half[:, 0]
+    half /= total[:, None]
+    # tail[k] is the weight at distance k and beyond: what the edge pixel collects.
+    tail = np.cumsum(half[:, ::-1], axis=1)[:, ::-1][:, :size_px].astype(np.float32)
+    # Row i of A is the mirrored kernel, shifted by i.
+    weights = half[:, :size_px].astype(np.float32)
+    mirrored = np.concatenate([weights[:, :0:-1], weights], axis=1)
+    matrix: FloatArray = sliding_window_view(mirrored, size_px, axis=1)[:, ::-1].copy()
+    matrix[:, :, 0] = tail
+    matrix[:, :, -1] = tail[:, ::-1]
+    return matrix
+
+
+def match_psf(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> FloatArray:
+    """Smooth every band of every object to the survey's target FWHM (section 2.3).
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n, n_bands, size, size), counts
+    fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
+    survey : Survey
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_bands, size, size), counts
+        An object with a NaN or infinite pixel is NaN in every band and pixel; the others do not notice.
+
+    Raises
+    ------
+    SwimmyError
+        When a shape is wrong or a FWHM is refused (see `smoothing_sigma_px`).
+    """
+    image = _checked(image, survey)
+    sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
+    out = np.empty_like(image)
+    for start in range(0, len(image), _MATCH_BLOCK_OBJECTS):
+        rows = slice(start, start + _MATCH_BLOCK_OBJECTS)
+        _smooth_block(image[rows], sigma[rows], out[rows])
+    return out
+
+
+def stretch(image: FloatArray, survey: Survey) -> FloatArray:
+    """Bring counts to the common flux scale and stretch them to [0, 1] (section 2.3, equations 1 and 2).
+
+    x = counts * 10^(-0.4 (zero_point - stretch_zero_point)) / band_divisor, I = mean of x over the bands,
+    f(x) = arcsinh(alpha I) / arcsinh(alpha) * x / I + beta, clipped to [0, 1].
+    The factor is even in I, so a negative I is well defined; at I = 0 it is alpha / arcsinh(alpha).
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n, n_bands, size, size), counts
+    survey : Survey
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+        Finite for finite input. Where a pixel is not finite, all bands of that pixel are NaN.
+
+    Raises
+    ------
+    SwimmyError
+        When the shape is wrong.
+    """
+    image = _checked(image, survey)
+    out = np.empty_like(image)
+    for start in range(0, len(image), _STRETCH_BLOCK_OBJECTS):
+        rows = slice(start, start + _STRETCH_BLOCK_OBJECTS)
+        _stretch_block(image[rows], survey, out[rows])
+    return out
+
+
+def preprocess(
+    image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey, out: FloatArray | None = None
+) -> FloatArray:
+    """Smooth, scale and stretch: from counts as delivered to the network's input (section 2.3).
+
+    The same bytes as ``stretch(match_psf(image, fwhm_arcsec, survey), survey)``, in less memory: beside input and
+    output it holds a few MB, however many objects there are.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n, n_bands, size, size), counts
+    fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
+    survey : Survey
+    out : ndarray of float32, shape (n, n_bands, size, size), optional
+        Where to put the result. It may not share memory with ``image``.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+        ``out`` where it was given. An object with a NaN or infinite pixel is NaN in every band and pixel.
+
+    Raises
+    ------
+    SwimmyError
+        When a shape is wrong or a FWHM is refused (see `smoothing_sigma_px`).
+    """
+    image = _checked(image, survey)
+    sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
+    if out is None:
+        out = np.empty_like(image)
+    elif out.shape != image.shape or out.dtype != np.float32 or np.shares_memory(out, image):
+        raise SwimmyError(
+            f"out has shape {out.shape} and dtype {out.dtype}, needed are {image.shape} and float32, in memory of its "
+            "own. Give an array like the image, or none."
+        )
+    for start in range(0, len(image), _MATCH_BLOCK_OBJECTS):
+        rows = slice(start, start + _MATCH_BLOCK_OBJECTS)
+        _smooth_block(image[rows], sigma[rows], out[rows])
+        for first in range(start, min(start + _MATCH_BLOCK_OBJECTS, len(image)), _STRETCH_BLOCK_OBJECTS):
+            part = out[first : min(first + _STRETCH_BLOCK_OBJECTS, start + _MATCH_BLOCK_OBJECTS)]
+            _stretch_block(part, survey, part)
+    return out
+
+
+def _checked(image: FloatArray, survey: Survey) -> FloatArray:
+    check_cube(image, survey)
+    return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def _smooth_block(image: FloatArray, sigma: npt.NDArray[np.float64], out: FloatArray) -> None:
+    """Write the smoothed ``image`` to ``out``; both (n, band, y, x) and contiguous."""
+    size = image.shape[-1]
+    unique, inverse = np.unique(sigma, return_inverse=True)
+    # One product an object and band, always of the same shape: a product over stacked objects would let the
+    # library choose its order of summation by their number.
+    matrices = smoothing_matrix(unique, size)
+    half_done = np.empty((size, size), np.float32)
+    # The clip keeps a sum of rounded weights from overflowing at the largest float.
+    bounded = np.clip(image, -COUNTS_LIMIT, COUNTS_LIMIT)
+    for (row, band), which in np.ndenumerate(inverse.reshape(sigma.shape)):
+        matrix = matrices[which]
+        np.matmul(matrix, bounded[row, band], out=half_done)
+        np.matmul(half_done, matrix.T, out=out[row, band])
+    finite = np.isfinite(image).all(axis=(1, 2, 3))
+    if not finite.all():
+        out[~finite] = np.nan
+
+
+def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
+    """Write the stretched ``image`` to ``out``, which may be the same array."""
+    per_band = flux_scale(survey)
+    alpha = survey.stretch_alpha
+    # Far above any real flux; keeps alpha * I inside float32.
+    limit = np.float32(1e30 / max(alpha, 1.0))
+    finite = np.isfinite(image).all(axis=1)
+    with np.errstate(over="ignore"):
+        np.multiply(image, per_band[:, None, None], out=out)
+    np.clip(out, -limit, limit, out=out)
+    intensity = out[:, 0].copy()
+    for band in range(1, out.shape[1]):
+        intensity += out[:, band]
+    np.abs(intensity, out=intensity)
+    intensity *= np.float32(alpha / out.shape[1])
+    # arcsinh(a) / a is 1 to float32 below the series limit, so the floor gives the limit I -> 0 without 0 / 0.
+    np.maximum(intensity, np.float32(SERIES_LIMIT), out=intensity)
+    factor = np.arcsinh(intensity)
+    factor /= intensity
+    factor *= np.float32(alpha / math.asinh(alpha))
+    if not finite.all():
+        factor[~finite] = np.nan
+    out *= factor[:, None]
+    out += np.float32(survey.stretch_beta)
+    np.clip(out, 0.0, 1.0, out=out)

@@ -1,0 +1,404 @@
+"""Which objects the sample holds: patch, magnitude, flag, extendedness, redshift and colour cuts (section 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+
+FLAG_NAMES = (
+    "pixelflags_edge",
+    "pixelflags_interpolatedcenter",
+    "pixelflags_saturatedcenter",
+    "pixelflags_crcenter",
+    "pixelflags_bad",
+    "sdssshape_flag",
+    "pixelflags_bright_objectcenter",
+    "mask_brightstar_halo",
+    "mask_brightstar_ghost",
+    "mask_brightstar_blooming",
+)
+"""Quality flags of section 2.2. Bit k of a ``flags`` column is name k, raised in any band; the order is public."""
+
+NO_DATA = "no data"
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What an object must satisfy to be in the sample; None, False or an empty list switches a cut off.
+
+    Attributes
+    ----------
+    max_fwhm_arcsec : float or None
+        Patches with a wider PSF in any band are out (section 2.1).
+    use_depth : bool
+        Patches shallower than the survey's ``min_depth_mag`` in any band are out (section 2.1).
+    depth_percentile : float or None
+        Take the depth limits from this percentile of the patch table instead; see `depth_percentile`.
+    max_magnitude : float or None
+        cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
+    flags : tuple of str
+        Quality flags that must be False (section 2.2).
+    min_extendedness_mag : float or None
+        PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
+    redshift : tuple of two floats or None
+        Lower and upper limit, both exclusive; the paper's spectroscopic sample has (0.05, 0.2).
+    colours : tuple of (band, band, float)
+        cmodel magnitude of the first band minus the second must be smaller (appendix 3).
+
+    Raises
+    ------
+    SwimmyError
+        When a limit is not a number in its range, or a flag is unknown.
+    """
+
+    # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    max_fwhm_arcsec: float | None = 1.0
+    use_depth: bool = True
+    depth_percentile: float | None = None
+    max_magnitude: float | None = 20.0
+    flags: tuple[str, ...] = FLAG_NAMES
+    min_extendedness_mag: float | None = 0.2
+    redshift: tuple[float, float] | None = None
+    colours: tuple[tuple[str, str, float], ...] = (("g", "r", 1.2), ("r", "z", 1.0))
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name in ("max_fwhm_arcsec", "max_magnitude", "min_extendedness_mag"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                problems.append(f"{name} {value} must be a finite number")
+        if self.max_fwhm_arcsec is not None and self.max_fwhm_arcsec <= 0:
+            problems.append(f"max_fwhm_arcsec {self.max_fwhm_arcsec} must be positive")
+        if self.depth_percentile is not None and not 0 < self.depth_percentile < 100:
+            problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
+        unknown = [name for name in self.flags if name not in FLAG_NAMES]
+        if unknown:
+            problems.append(f"flags {', '.join(unknown)} are not among {', '.join(FLAG_NAMES)}")
+        if len(set(self.flags)) != len(self.flags):
+            problems.append("flags are named twice")
+        if self.redshift is not None and not self.redshift[0] < self.redshift[1]:
+            problems.append(f"redshift {self.redshift} must go from a smaller to a larger value")
+        for first, second, limit in self.colours:
+            if first == second or not math.isfinite(limit):
+                problems.append(f"colour {first} - {second} < {limit} needs two bands and a finite number")
+        if problems:
+            raise SwimmyError(f"sample cuts: {'; '.join(problems)}. Correct the sample section of the job.")
+
+
+@dataclass(frozen=True)
+class SampleColumns:
+    """What the cuts look at, for n objects; NaN or infinite where a value is unknown.
+
+    Attributes
+    ----------
+    usable : ndarray of bool, shape (n,)
+        False for quarantined objects.
+    fwhm_arcsec : ndarray of float32, shape (n, band)
+        PSF FWHM of the object's patch.
+    depth_mag : ndarray of float32, shape (n, band)
+        5-sigma PSF limiting magnitude of the object's patch.
+    mag : ndarray of float32, shape (n, band)
+        cmodel AB magnitude.
+    psf_mag : ndarray of float32, shape (n,)
+        PSF magnitude in the survey's magnitude band.
+    flags : ndarray of uint32, shape (n,)
+        Bit k is ``FLAG_NAMES[k]``, raised in any band.
+    redshift : ndarray of float64, shape (n,)
+    """
+
+    usable: BoolArray
+    fwhm_arcsec: FloatArray
+    depth_mag: FloatArray
+    mag: FloatArray
+    psf_mag: FloatArray
+    flags: npt.NDArray[np.uint32]
+    redshift: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CutCount:
+    """How many objects one cut met and let through; all its fields are plain JSON values.
+
+    Attributes
+    ----------
+    name : str
+        "scored", "seeing", "depth", "magnitude", a flag's name, "extendedness", "redshift" or a colour, "g-r".
+    rule : str
+        What the cut asks, in words.
+    before, after : int
+        Objects before and after it.
+    note : str
+        "no data" where the catalogue lacks the column, so that the cut was skipped; else empty.
+    """
+
+    name: str
+    rule: str
+    before: int
+    after: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One cut ready to apply; ``passed`` is None where the catalogue has no data for it."""
+
+    name: str
+    rule: str
+    passed: BoolArray | None
+    note: str = ""
+
+
+def column_names(survey: Survey) -> tuple[str, ...]:
+    """Columns that the cuts can look at, as ``available`` of `apply_cuts` names them.
+
+    Returns
+    -------
+    tuple of str
+        ``fwhm_arcsec_g`` ..., ``depth_mag_g`` ..., ``mag_g`` ... for each band, ``psf_mag``, ``redshift``, and each
+        of ``FLAG_NAMES``.
+    """
+    by_band = tuple(f"{name}_{band}" for name in ("fwhm_arcsec", "depth_mag", "mag") for band in survey.bands)
+    return (*by_band, "psf_mag", "redshift", *FLAG_NAMES)
+
+
+def check_cuts(cuts: Cuts, survey: Survey) -> None:
+    """Refuse cuts that name a band which the survey does not have.
+
+    Raises
+    ------
+    SwimmyError
+        For a colour of an unknown band.
+    """
+    for first, second, _ in cuts.colours:
+        for band in (first, second):
+            if band not in survey.bands:
+                raise SwimmyError(
+                    f"sample cut {first} - {second}: survey {survey.name!r} has no band {band!r}, only "
+                    f"{', '.join(survey.bands)}. Set colours in the sample section of the job."
+                )
+
+
+def apply_cuts(
+    columns: SampleColumns,
+    cuts: Cuts,
+    survey: Survey,
+    available: Collection[str],
+    min_depth_mag: Sequence[float] | None = None,
+) -> tuple[BoolArray, list[CutCount]]:
+    """Apply the cuts one after the other, in the paper's order (sections 2.1 and 2.2, appendix 3).
+
+    The order is: scored at all, patch seeing, patch depth, magnitude, each flag, extendedness, redshift,
+    each colour. An object whose value is unknown (NaN or infinite) does not pass the cut that needs it.
+    A cut whose column the whole catalogue lacks is skipped and says so; whether a column is there must
+    not depend on the partition at hand, so the caller tells.
+
+    Parameters
+    ----------
+    columns : SampleColumns
+        Of any part of the catalogue.
+    cuts : Cuts
+    survey : Survey
+    available : collection of str
+        Columns of `column_names` that the catalogue has.
+    min_depth_mag : sequence of float, one a band, optional
+        Depth limits in place of the survey's; needed when ``cuts.depth_percentile`` is set. NaN: no limit.
+
+    Returns
+    -------
+    in_sample : ndarray of bool, shape (n,)
+    counts : list of CutCount
+        One for each cut that is switched on. Those of several parts add up: see `merge_counts`.
+
+    Raises
+    ------
+    SwimmyError
+        When the arrays' shapes do not fit, a colour names an unknown band, ``available`` holds an unknown
+        name, or the depth limits are missing.
+    """
+    check_cuts(cuts, survey)
+    _check_columns(columns, survey)
+    unknown = sorted(set(available) - set(column_names(survey)))
+    if unknown:
+        raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
+    limits = _depth_limits(cuts, survey, min_depth_mag)
+    in_sample = np.ones(columns.usable.shape[0], dtype=np.bool_)
+    counts = []
+    for test in _tests(columns, cuts, survey, set(available), limits):
+        before = int(np.count_nonzero(in_sample))
+        if test.passed is not None:
+            in_sample &= test.passed
+        counts.append(CutCount(test.name, test.rule, before, int(np.count_nonzero(in_sample)), test.note))
+    return in_sample, counts
+
+
+def merge_counts(parts: Sequence[Sequence[CutCount]]) -> list[CutCount]:
+    """Add up the counts of several parts of a catalogue.
+
+    Returns
+    -------
+    list of CutCount
+        In the order of the cuts; empty when there are no parts.
+
+    Raises
+    ------
+    SwimmyError
+        When the parts were not cut in the same way.
+    """
+    if not parts:
+        return []
+    total = list(parts[0])
+    for part in parts[1:]:
+        if [replace(cut, before=0, after=0) for cut in part] != [replace(cut, before=0, after=0) for cut in total]:
+            raise SwimmyError(
+                f"parts were cut differently: {[cut.name for cut in total]} and {[cut.name for cut in part]}. "
+                "Apply the same cuts to every part."
+            )
+        total = [
+            replace(cut, before=cut.before + more.before, after=cut.after + more.after)
+            for cut, more in zip(total, part, strict=True)
+        ]
+    return total
+
+
+def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) -> npt.NDArray[np.float64]:
+    """Depth limits from a table of patches: the bottom percentile in each band (section 2.1).
+
+    Parameters
+    ----------
+    depth_mag : ndarray of float, shape (patch, band)
+        5-sigma PSF limiting magnitude, one row a patch. NaN is left out.
+    percent : float
+        Within (0, 100); the paper takes 5.
+
+    Returns
+    -------
+    ndarray of float64, shape (band,)
+        NaN, which means no limit, where no patch has a depth in the band.
+
+    Raises
+    ------
+    SwimmyError
+        When the table is not two-dimensional or the percentage is out of range.
+    """
+    if depth_mag.ndim != 2 or not 0 < percent < 100:
+        raise SwimmyError(
+            f"depth table of shape {depth_mag.shape} at {percent}%: need (n_patches, n_bands) and a percentage "
+            "between 0 and 100."
+        )
+    limits = np.full(depth_mag.shape[1], np.nan)
+    for band in range(depth_mag.shape[1]):
+        known = depth_mag[np.isfinite(depth_mag[:, band]), band].astype(np.float64)
+        if known.size:
+            limits[band] = np.percentile(known, percent)
+    return limits
+
+
+# ---------------------------------------------------------------- the cuts, in the paper's order
+
+
+def _tests(
+    columns: SampleColumns, cuts: Cuts, survey: Survey, available: set[str], limits: Sequence[float] | None
+) -> Iterator[_Test]:
+    yield _Test("scored", "not quarantined", columns.usable)
+    yield from _patch_tests(columns, cuts, survey, available, limits)
+    magnitude_band = survey.magnitude_band
+    mag = columns.mag[:, survey.bands.index(magnitude_band)]
+    if cuts.max_magnitude is not None:
+        rule = f"{magnitude_band} cmodel magnitude < {cuts.max_magnitude:g}"
+        yield _test("magnitude", rule, _below(mag, cuts.max_magnitude), {f"mag_{magnitude_band}"} <= available)
+    for name in cuts.flags:
+        clear = (columns.flags >> np.uint32(FLAG_NAMES.index(name))) & np.uint32(1) == 0
+        yield _test(name, f"{name} is False", clear, name in available)
+    if cuts.min_extendedness_mag is not None:
+        rule = f"{magnitude_band} PSF - cmodel magnitude > {cuts.min_extendedness_mag:g}"
+        excess = _difference(columns.psf_mag, mag)
+        passed = np.isfinite(excess) & (excess > cuts.min_extendedness_mag)
+        yield _test("extendedness", rule, passed, {"psf_mag", f"mag_{magnitude_band}"} <= available)
+    if cuts.redshift is not None:
+        low, high = cuts.redshift
+        passed = (columns.redshift > low) & (columns.redshift < high)
+        yield _test("redshift", f"{low:g} < redshift < {high:g}", passed, "redshift" in available)
+    for first, second, limit in cuts.colours:
+        colour = _difference(*(columns.mag[:, survey.bands.index(band)] for band in (first, second)))
+        present = {f"mag_{first}", f"mag_{second}"} <= available
+        yield _test(f"{first}-{second}", f"{first} - {second} < {limit:g}", _below(colour, limit), present)
+
+
+def _patch_tests(
+    columns: SampleColumns, cuts: Cuts, survey: Survey, available: set[str], limits: Sequence[float] | None
+) -> Iterator[_Test]:
+    """Seeing and depth hold in every band; a band without data is skipped alone."""
+    if cuts.max_fwhm_arcsec is not None:
+        rule = f"PSF FWHM <= {cuts.max_fwhm_arcsec:g} arcsec in every band"
+        passed = np.isfinite(columns.fwhm_arcsec) & (columns.fwhm_arcsec <= cuts.max_fwhm_arcsec)
+        yield _all_bands("seeing", rule, passed, "fwhm_arcsec", list(survey.bands), survey, available)
+    if limits is not None:
+        limited = [band for band, limit in zip(survey.bands, limits, strict=True) if math.isfinite(limit)]
+        if not limited:
+            return
+        passed = np.isfinite(columns.depth_mag)
+        for band in survey.band_index(limited):
+            # A Python float compares in the column's own precision: a depth given as the limit passes.
+            passed[:, band] &= columns.depth_mag[:, band] >= float(limits[band])
+        shown = ", ".join(f"{band} {limits[survey.bands.index(band)]:.2f}" for band in limited)
+        yield _all_bands("depth", f"5-sigma depth >= {shown} mag", passed, "depth_mag", limited, survey, available)
+
+
+def _all_bands(
+    name: str, rule: str, passed: BoolArray, column: str, bands: list[str], survey: Survey, available: set[str]
+) -> _Test:
+    present = [band for band in bands if f"{column}_{band}" in available]
+    if not present:
+        return _Test(name, rule, None, NO_DATA)
+    absent = [band for band in bands if band not in present]
+    note = f"{NO_DATA} in {', '.join(absent)}" if absent else ""
+    return _Test(name, rule, passed[:, survey.band_index(present)].all(axis=1), note)
+
+
+def _test(name: str, rule: str, passed: BoolArray, present: bool) -> _Test:
+    return _Test(name, rule, passed) if present else _Test(name, rule, None, NO_DATA)
+
+
+def _below(value: npt.NDArray[np.floating], limit: float) -> BoolArray:
+    below: BoolArray = np.isfinite(value) & (value < limit)
+    return below
+
+
+def _difference(first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
+    """first - second in float64; NaN where either is unknown."""
+    known = np.isfinite(first) & np.isfinite(second)
+    return np.where(known, first, np.nan).astype(np.float64) - np.where(known, second, np.nan).astype(np.float64)
+
+
+def _depth_limits(cuts: Cuts, survey: Survey, min_depth_mag: Sequence[float] | None) -> Sequence[float] | None:
+    if not cuts.use_depth:
+        return None
+    if min_depth_mag is None and cuts.depth_percentile is not None:
+        raise SwimmyError(
+            f"depth_percentile is {cuts.depth_percentile:g}, but no depth limits were computed. Give the patch table."
+        )
+    limits = survey.min_depth_mag if min_depth_mag is None else [float(limit) for limit in min_depth_mag]
+    if len(limits) != survey.n_bands:
+        raise SwimmyError(f"{len(limits)} depth limits for {survey.n_bands} bands. Give one a band.")
+    return limits
+
+
+def _check_columns(columns: SampleColumns, survey: Survey) -> None:
+    n_objects = columns.usable.shape[0]
+    for field in fields(columns):
+        by_band = field.name in ("fwhm_arcsec", "depth_mag", "mag")
+        expected = (n_objects, survey.n_bands) if by_band else (n_objects,)
+        found = getattr(columns, field.name).shape
+        if found != expected:
+            raise SwimmyError(f"column {field.name} has shape {found}, needs {expected}.")
+    if columns.flags.dtype.kind not in "iu":
+        raise SwimmyError(f"column flags is {columns.flags.dtype}, needs the integer bit mask of FLAG_NAMES.")

@@ -1,0 +1,157 @@
+"""What a survey is: bands, cutout size, pixel scale, zero points, stretch, aperture and patch limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+
+FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+AnyArray = npt.NDArray[Any]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Validated description of a survey. The defaults are HSC-SSP wide, as the paper uses it.
+
+    Attributes
+    ----------
+    name : str
+    bands : tuple of str
+        In the order of the cube's band axis.
+    selecting_bands : tuple of str
+        Bands that may select a candidate; the others are scored only (section 3.2).
+    magnitude_band : str
+        Band of the magnitude and extendedness cuts (section 2.2).
+    cutout_size_px : int
+        Side of a cutout; a multiple of 8, since the network halves it three times.
+    pixel_scale_arcsec : float
+    zero_point_mag : float
+        AB zero point of the counts where a file does not carry its own.
+    stretch_zero_point_mag : float
+        Zero point that counts are brought to before the stretch (section 2.3).
+    target_fwhm_arcsec : float
+        FWHM that every band is smoothed to (section 2.3).
+    band_divisors : tuple of float
+        z* = z / 1.2 and y* = y / 1.5 in the paper (section 2.3); one a band.
+    stretch_alpha, stretch_beta : float
+        alpha and beta of equation 1.
+    aperture_diameter_px : float
+        Diameter of the central circle A' of equation 6.
+    min_depth_mag : tuple of float
+        Patches with a shallower 5-sigma PSF limiting magnitude are not in the sample (section 2.1);
+        one a band, NaN for no limit.
+
+    Raises
+    ------
+    SwimmyError
+        When a value is out of range or the per-band tuples do not match ``bands``.
+    """
+
+    # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    name: str = "HSC-SSP wide"
+    bands: tuple[str, ...] = ("g", "r", "i", "z", "y")
+    selecting_bands: tuple[str, ...] = ("g", "r", "i")
+    magnitude_band: str = "i"
+    cutout_size_px: int = 64
+    pixel_scale_arcsec: float = 0.168
+    zero_point_mag: float = 27.0
+    stretch_zero_point_mag: float = 19.0
+    target_fwhm_arcsec: float = 1.0
+    band_divisors: tuple[float, ...] = (1.0, 1.0, 1.0, 1.2, 1.5)
+    stretch_alpha: float = math.exp(10.0)
+    stretch_beta: float = 0.05
+    aperture_diameter_px: float = 6.0
+    min_depth_mag: tuple[float, ...] = (25.82, 25.49, 25.23, 24.47, 23.59)
+
+    def __post_init__(self) -> None:
+        n_bands = len(self.bands)
+        problems = []
+        if n_bands == 0 or len(set(self.bands)) != n_bands:
+            problems.append(f"bands {self.bands} must be distinct and not empty")
+        for name in ("band_divisors", "min_depth_mag"):
+            if len(getattr(self, name)) != n_bands:
+                problems.append(f"{name} has {len(getattr(self, name))} values for {n_bands} bands")
+        for band in (*self.selecting_bands, self.magnitude_band):
+            if band not in self.bands:
+                problems.append(f"band {band!r} is not one of {self.bands}")
+        if self.cutout_size_px < 16 or self.cutout_size_px % 8:
+            problems.append(f"cutout_size_px {self.cutout_size_px} must be a multiple of 8, at least 16")
+        for name in ("pixel_scale_arcsec", "target_fwhm_arcsec", "stretch_alpha"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                problems.append(f"{name} {getattr(self, name)} must be positive")
+        for name in ("zero_point_mag", "stretch_zero_point_mag", "stretch_beta"):
+            if not math.isfinite(getattr(self, name)):
+                problems.append(f"{name} {getattr(self, name)} must be finite")
+        if not self.selecting_bands or len(set(self.selecting_bands)) != len(self.selecting_bands):
+            problems.append(f"selecting_bands {self.selecting_bands} must be distinct and not empty")
+        if not all(math.isfinite(divisor) and divisor > 0 for divisor in self.band_divisors):
+            problems.append(f"band_divisors {self.band_divisors} must be positive")
+        if not 0 < self.aperture_diameter_px <= self.cutout_size_px:
+            problems.append(
+                f"aperture_diameter_px {self.aperture_diameter_px} must lie within {self.cutout_size_px} px"
+            )
+        if problems:
+            raise SwimmyError(f"survey {self.name!r}: {'; '.join(problems)}. Correct the survey section of the job.")
+
+    @property
+    def n_bands(self) -> int:
+        """Number of bands."""
+        return len(self.bands)
+
+    @property
+    def center_px(self) -> float:
+        """Position of the object on both axes, in 0-based pixels: the geometric centre."""
+        return (self.cutout_size_px - 1) / 2.0
+
+    def band_index(self, bands: Sequence[str]) -> list[int]:
+        """Positions of ``bands`` on the band axis."""
+        return [self.bands.index(band) for band in bands]
+
+    def aperture(self) -> BoolArray:
+        """Mask of the central aperture A' of equation 6.
+
+        Returns
+        -------
+        ndarray of bool, shape (cutout_size_px, cutout_size_px), axes (y, x)
+            True where the pixel's centre lies within half of ``aperture_diameter_px`` of the
+            cutout's geometric centre: 32 px for the paper's 6 px.
+        """
+        offset = np.arange(self.cutout_size_px) - self.center_px
+        inside: BoolArray = np.hypot(offset[:, None], offset[None, :]) <= self.aperture_diameter_px / 2.0
+        return inside
+
+    def aperture_range(self) -> tuple[int, int]:
+        """First row of the central aperture, and the row behind its last; columns are the same."""
+        rows = np.flatnonzero(self.aperture().any(axis=1))
+        return int(rows[0]), int(rows[-1]) + 1
+
+
+HSC = Survey()
+
+
+def check_cube(image: npt.NDArray[np.generic], survey: Survey) -> None:
+    """Refuse an array that is not (object, band, y, x) for this survey.
+
+    Raises
+    ------
+    SwimmyError
+        When the shape is not (n, n_bands, cutout_size_px, cutout_size_px).
+    """
+    expected = (survey.n_bands, survey.cutout_size_px, survey.cutout_size_px)
+    if image.ndim != 4 or image.shape[1:] != expected:
+        raise SwimmyError(
+            f"cutouts have shape {image.shape}, survey {survey.name!r} needs (n_objects, {expected[0]}, {expected[1]}, "
+            f"{expected[2]}). Check the survey's bands and cutout_size_px."
+        )

@@ -1,0 +1,1 @@
+"""The autoencoder, on Keras and in numba: building, training, scoring."""

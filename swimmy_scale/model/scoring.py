@@ -1,0 +1,317 @@
+"""From rows of ``cutouts.zarr`` to scores in one process: reading runs ahead of computing."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise, starmap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.method.network import BATCH_OBJECTS, Network
+from swimmy_scale.method.noise import NOISE_VERSION, noise_score, source_and_noise
+from swimmy_scale.method.sections import NetworkSection, ScorerName
+from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
+
+if TYPE_CHECKING:
+    pass
+
+BLOCKS_AHEAD = 2
+"""Blocks that are read or being read beside those that are computed: one on a CPU, two with a GPU.
+
+So on a CPU 3 blocks of 256 objects (5 bands of 64 px) are 63 MB; beside a GPU 4 of 2048 are 0.7 GB, and every reader
+holds a chunk.
+"""
+READERS_FOR_GPU = 8
+Rows = npt.NDArray[np.bool_]
+Block = tuple[FloatArray, FloatArray]
+# Rows counted from the first one asked for, their pixels and seeing.
+Reading = tuple[npt.NDArray[np.int64], FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file and the SHA-256 that it must have."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How cutouts are scored.
+
+    Attributes
+    ----------
+    models : tuple of Model
+        All of one network; scored in one pass over the pixels.
+    network : Network
+    batch_size : int or None
+        Objects of one model call; changes speed and memory only (on a GPU the last digits, too). None leaves it to
+        the scorer.
+    n_threads : int
+        Threads of each worker; they change the speed only.
+    scorer : str
+        ``keras``, or ``numba`` for CPUs without TensorFlow; their scores differ in the last digits.
+    noise_floor : float, optional
+        Where given, the score is the residual in units of its expected noise with this floor (see
+        `swimmy_scale.method.noise`), in place of equation 6.
+    """
+
+    models: tuple[Model, ...]
+    network: Network
+    batch_size: int | None
+    n_threads: int
+    scorer: ScorerName = "keras"
+    noise_floor: float | None = None
+
+    @property
+    def sha256(self) -> str | list[str]:
+        """Digest of the model, or of each where there are several."""
+        return self.models[0].sha256 if len(self.models) == 1 else [model.sha256 for model in self.models]
+
+    @property
+    def identity(self) -> list[Any]:
+        """What the scores depend on."""
+        scorer = [] if self.scorer == "keras" else [self.scorer]
+        return [self.sha256, asdict(self.network), *scorer, *noise_identity(self.noise_floor)]
+
+
+def noise_identity(floor: float | None) -> list[Any]:
+    """What the kind of score adds to an identity: nothing for equation 6."""
+    return [] if floor is None else ["noise", NOISE_VERSION, floor]
+
+
+class CountsScorer(Protocol):
+    """Scores cutouts as they are stored."""
+
+    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Score and residual, float32 (n, n_models, n_bands), of counts float32 (n, n_bands, size, size)."""
+
+
+@runtime_checkable
+class BlocksScorer(CountsScorer, Protocol):
+    """A scorer that takes the next block before it gives out the scores of the last one.
+
+    Attributes
+    ----------
+    batch_size : int
+        Objects of one call.
+    fused : bool
+        Whether a GPU does all of the work, so that pixels should come fast and in whole batches.
+    """
+
+    batch_size: int
+    fused: bool
+
+    def score_blocks(self, blocks: Iterable[Block]) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """``score_counts`` of each block, in order."""
+
+
+@functools.lru_cache(maxsize=1)
+def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
+    """The scorer of this process: loaded once for its models' digests, not once a task."""
+    if scoring.scorer == "numba":
+        from swimmy_scale.model.files import folded_weights
+        from swimmy_scale.model.numba_scorer import NumbaScorer
+
+        weights = [folded_weights(model.path, scoring.network, model.sha256) for model in scoring.models]
+        return NumbaScorer(weights, scoring.network, survey, n_threads=scoring.n_threads)
+    # Keras takes seconds to import: only processes that score pay for it.
+    from swimmy_scale.model.devices import configure_threads
+    from swimmy_scale.model.files import load
+    from swimmy_scale.model.keras_scorer import Scorer
+
+    configure_threads(scoring.n_threads, as_it_is=True)
+    models = [load(model.path, scoring.network, model.sha256) for model in scoring.models]
+    scorer = Scorer(models, scoring.network, survey, scoring.batch_size)
+    if scorer.fused:
+        decode_in_own_threads()
+    return scorer
+
+
+def computed_by(scoring: Scoring, survey: Survey) -> str:
+    """What computes in this process: scores of unlike kinds differ in their last digits."""
+    scorer = scorer_for(scoring, survey)
+    return "GPU" if isinstance(scorer, BlocksScorer) and scorer.fused else f"CPU ({scoring.scorer})"
+
+
+def score_rows(
+    store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """Scores and residuals of rows ``lo`` to ``hi``.
+
+    Parameters
+    ----------
+    usable : ndarray of bool, shape (hi - lo,)
+
+    Returns
+    -------
+    score, residual : ndarray of float32, shape (hi - lo, n_models, n_bands)
+        NaN where not usable.
+    """
+    score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
+    residual = score.copy()
+    for rows, block_score, block_residual in scored_blocks(store, scoring, lo, hi, usable):
+        score[rows], residual[rows] = block_score, block_residual
+    score[~usable] = residual[~usable] = np.nan
+    return score, residual
+
+
+def scored_blocks(
+    store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: Rows, pack: bool = False
+) -> Iterator[tuple[npt.NDArray[np.int64], FloatArray, FloatArray]]:
+    """Scores and residuals of rows ``lo`` to ``hi``, block by block, so that memory does not grow with them.
+
+    Parameters
+    ----------
+    usable : ndarray of bool, shape (hi - lo,)
+    pack : bool
+        Bring usable rows together into whole batches: for when they are few among many. The scores are the same.
+
+    Yields
+    ------
+    rows : ndarray of int64, shape (m,)
+        Counted from ``lo``, ascending. A row that is not usable may be among them unless ``pack``.
+    score, residual : ndarray of float32, shape (m, n_models, n_bands)
+    """
+    scorer = scorer_for(scoring, store.survey)
+    fused, batch_size = False, scoring.batch_size or BATCH_OBJECTS
+    if isinstance(scorer, BlocksScorer):
+        fused, batch_size = scorer.fused, scorer.batch_size
+    blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused and not pack)
+    if pack:
+        blocks = _packed(blocks, batch_size)
+    places: deque[npt.NDArray[np.int64]] = deque()
+    noises: deque[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = deque()
+
+    def pixels() -> Iterator[Block]:
+        for rows, image, fwhm in blocks:
+            places.append(rows)
+            if scoring.noise_floor is not None:
+                noises.append(source_and_noise(image, fwhm, store.survey))
+            yield image, fwhm
+
+    in_order = (
+        scorer.score_blocks if isinstance(scorer, BlocksScorer) else functools.partial(starmap, scorer.score_counts)
+    )
+    for score, residual in in_order(pixels()):
+        if scoring.noise_floor is not None:
+            score = noise_score(residual, *noises.popleft(), scoring.noise_floor)
+        yield places.popleft(), score, residual
+
+
+def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:
+    """The rows of ``blocks`` in blocks of ``n_objects``; the last may be shorter."""
+    held: Reading | None = None
+    for block in blocks:
+        held = _joined(held, block) if held is not None else block
+        while len(held[0]) >= n_objects:
+            yield _cut(held, slice(n_objects))
+            held = _cut(held, slice(n_objects, None))
+    if held is not None and len(held[0]):
+        yield held
+
+
+def _joined(one: Reading, other: Reading) -> Reading:
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]), np.concatenate([one[2], other[2]])
+
+
+def _cut(block: Reading, part: slice) -> Reading:
+    return block[0][part], block[1][part], block[2][part]
+
+
+def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool) -> Iterator[Reading]:
+    """Blocks of whole chunks, about a batch long, in order; threads read the next ones while this one is scored.
+
+    With ``whole``, for a GPU, chunks of a block are read side by side, and objects that cannot be used stay in their
+    block with a seeing that the scorer takes: leaving a few out would copy all others, which takes longer than a GPU
+    needs for the block.
+    """
+    n_block = store.chunk_objects * max(batch_size // store.chunk_objects, 1)
+    n_readers = min(READERS_FOR_GPU, len(os.sched_getaffinity(0))) if whole else 1
+    start_reading = _start_chunks if whole else _start_block
+    with ThreadPoolExecutor(n_readers, thread_name_prefix="reader") as pool:
+        ahead: deque[Callable[[], Reading]] = deque()
+        for start, stop in _aligned(lo, hi, n_block):
+            wanted = usable[start - lo : stop - lo]
+            if wanted.any():
+                ahead.append(start_reading(pool, store, start - lo, range(start, stop), wanted))
+            if len(ahead) > BLOCKS_AHEAD:
+                yield ahead.popleft()()
+        while ahead:
+            yield ahead.popleft()()
+
+
+def _aligned(lo: int, hi: int, step: int) -> Iterator[tuple[int, int]]:
+    """Parts of [lo, hi) that end at multiples of ``step``: where chunks do, so that none is read twice."""
+    return pairwise([lo, *range(lo - lo % step + step, hi, step), hi])
+
+
+def _start_block(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
+    """Have the wanted rows of a block read; its first row is ``first``, counted as a `Reading` does."""
+
+    def read() -> Reading:
+        image, fwhm = store.images(rows.start, rows.stop), store.read("fwhm_arcsec", rows.start, rows.stop)
+        places = first + np.flatnonzero(wanted)
+        return (places, image, fwhm) if wanted.all() else (places, image[wanted], fwhm[wanted])
+
+    return pool.submit(read).result
+
+
+def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
+    """Have all rows of a block read, chunk by chunk; arguments as of `_start_block`."""
+    survey = store.survey
+    image = np.empty((len(rows), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
+
+    def read_chunk(start: int, stop: int) -> None:
+        image[start - rows.start : stop - rows.start] = store.images(start, stop)
+
+    def read_seeing() -> FloatArray:
+        fwhm: FloatArray = store.read("fwhm_arcsec", rows.start, rows.stop)
+        fwhm[~wanted] = survey.target_fwhm_arcsec
+        return fwhm
+
+    seeing = pool.submit(read_seeing)
+    chunks = [pool.submit(read_chunk, *part) for part in _aligned(rows.start, rows.stop, store.chunk_objects)]
+
+    def result() -> Reading:
+        for chunk in chunks:
+            chunk.result()
+        return first + np.arange(len(rows)), image, seeing.result()
+
+    return result
+
+
+def network_for(cutouts: Path, section: NetworkSection) -> Network:
+    """The network for a store's bands and cutout size."""
+    survey = Cutouts(cutouts).survey
+    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
+
+
+def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
+    """What the network makes of a source; of several models the mean, in float64 as `ensemble.mean` takes it."""
+    # Keras takes seconds to import: only processes that need the network pay for it.
+    from swimmy_scale.model.devices import configure_threads
+    from swimmy_scale.model.files import load
+    from swimmy_scale.model.keras_scorer import Reconstructor
+
+    configure_threads(scoring.n_threads, as_it_is=True)
+    single = [Reconstructor(load(model.path, scoring.network, model.sha256)) for model in scoring.models]
+
+    def reconstruction(source: FloatArray) -> FloatArray:
+        total = np.zeros(source.shape, np.float64)
+        for one in single:
+            total += one(source)
+        mean: FloatArray = (total / len(single)).astype(np.float32)
+        return mean
+
+    return reconstruction

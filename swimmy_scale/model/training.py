@@ -1,0 +1,279 @@
+"""Training of the autoencoder (section 3.1): epoch by epoch, going on where it was interrupted."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.network import Network, Schedule
+from swimmy_scale.method.survey import FloatArray
+from swimmy_scale.model.autoencoder import build, jit_compile
+from swimmy_scale.model.devices import configure_threads, keras
+from swimmy_scale.model.files import save
+from swimmy_scale.storage.files import digest_file, digest_json, write_atomically, write_json
+
+HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")
+
+
+_CHECK_BLOCK_OBJECTS = 256
+
+
+_SPLIT, _SHUFFLE, _NOISE = range(3)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One finished epoch. ``file`` (a name in the training's folder) and ``sha256`` are empty where none is kept."""
+
+    epoch: int
+    loss: float
+    val_loss: float
+    learning_rate: float
+    n_threads: int
+    file: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training: its folder and one record an epoch, in order."""
+
+    directory: Path
+    epochs: tuple[EpochRecord, ...]
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def train(
+    cubes: FloatArray,
+    network: Network,
+    schedule: Schedule,
+    directory: Path,
+    n_threads: int = 1,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainingResult:
+    """Train the network by the paper's schedule: Adam, mean squared error, 25 epochs (section 3.1).
+
+    Every epoch derives its order of objects and its noise from (seed, epoch) alone, and ends with weights and
+    optimiser state on disk. So a training that was killed at any moment goes on from its last finished epoch when it
+    is called again, and ends with the same files as one that was not. A damaged state or weights file is found by its
+    digest and the epochs are done again.
+
+    The folder gets ``epoch-NN.keras`` from ``keep_from_epoch`` on, ``history.csv``, ``history.json`` and
+    ``state-NNN-SHA256.npz`` of the last two epochs. One process at a time may train in it.
+
+    Equal calls give equal bytes on one kind of machine with one set of versions. The number of threads is part of
+    that: TensorFlow adds gradients up in another order with 2 threads than with 1 (measured: losses differ from the
+    sixth digit on), so resume with the number that the training began with. The history records it.
+
+    Parameters
+    ----------
+    cubes : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+        The preprocessed training class. It is not copied; batches are gathered from it.
+    network : Network
+    schedule : Schedule
+    directory : Path
+        Folder of this training; made where it is missing.
+    n_threads : int
+        Threads of TensorFlow, see `configure_threads`. Another number gives slightly other weights.
+    on_epoch : callable, optional
+        Called with the record of every epoch that this call trained, once it is on disk.
+
+    Returns
+    -------
+    TrainingResult
+        Records of all epochs, those before a resume included.
+
+    Raises
+    ------
+    SwimmyError
+        When the shape is wrong, a value is NaN or outside [0, 1], there are fewer objects than two batches to train
+        on, the folder holds a training of other data or settings, or the loss is not finite.
+    """
+    directory = Path(directory)
+    identity = digest_json(
+        {"network": asdict(network), "schedule": asdict(schedule), "cubes": _digest_cubes(cubes, network)}
+    )
+    training_rows, validation_rows = _split(len(cubes), schedule)
+    directory.mkdir(parents=True, exist_ok=True)
+    model = _trainee(network, schedule, n_threads)
+    records = _resume(directory, identity, model)
+    _write_history(directory, network, schedule, records)
+    for epoch in range(len(records) + 1, schedule.epochs + 1):
+        loss = _train_epoch(model, cubes, training_rows, schedule, epoch)
+        val_loss = _validate(model, cubes, validation_rows, schedule, epoch)
+        file, sha256 = "", ""
+        if epoch >= schedule.keep_from_epoch:
+            file = f"epoch-{epoch:02d}.keras"
+            sha256 = save(model, directory / file)
+        records.append(EpochRecord(epoch, loss, val_loss, schedule.rate(epoch), n_threads, file, sha256))
+        _save_state(directory, identity, model, records)
+        _write_history(directory, network, schedule, records)
+        if on_epoch is not None:
+            on_epoch(records[-1])
+    return TrainingResult(directory, tuple(records))
+
+
+def _digest_cubes(cubes: FloatArray, network: Network) -> str:
+    size = network.cutout_size_px
+    if cubes.ndim != 4 or cubes.shape[1:] != (network.n_bands, size, size) or cubes.dtype != np.float32:
+        raise SwimmyError(
+            f"training cubes have shape {cubes.shape} and dtype {cubes.dtype}, the network needs (n_objects, "
+            f"{network.n_bands}, {size}, {size}) and float32. Make network and survey agree."
+        )
+    digest = hashlib.sha256(str(cubes.shape).encode())
+    for start in range(0, len(cubes), _CHECK_BLOCK_OBJECTS):
+        block = np.ascontiguousarray(cubes[start : start + _CHECK_BLOCK_OBJECTS])
+        if not (block.min() >= 0.0 and block.max() <= 1.0):
+            good = ((block >= 0.0) & (block <= 1.0)).all(axis=(1, 2, 3))
+            raise SwimmyError(
+                f"training cube {start + int(np.argmin(good))} has values that are NaN or outside [0, 1]. "
+                "Preprocess the cutouts and leave quarantined objects out."
+            )
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _random(schedule: Schedule, purpose: int, epoch: int) -> np.random.Generator:
+    return np.random.default_rng([schedule.seed, purpose, epoch])
+
+
+def _split(n_objects: int, schedule: Schedule) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to train on and rows to validate with, both sorted."""
+    n_validation = max(1, round(n_objects * schedule.validation_fraction))
+    n_training = n_objects - n_validation
+    if n_training < 2 * schedule.batch_size:
+        raise SwimmyError(
+            f"{n_objects} training objects leave {n_training} to train on; at least two batches of "
+            f"{schedule.batch_size} are needed. Widen the training class or lower batch_size."
+        )
+    order = _random(schedule, _SPLIT, 0).permutation(n_objects)
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def _trainee(network: Network, schedule: Schedule, n_threads: int) -> Any:
+    configure_threads(n_threads)
+    keras.utils.set_random_seed(schedule.seed % 2**32)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    model = build(network, schedule.seed)
+    model.compile(keras.optimizers.Adam(schedule.learning_rate), "mse", jit_compile=jit_compile())
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _batches(cubes: FloatArray, rows: npt.NDArray[np.int64], batch_size: int) -> Iterator[tuple[int, FloatArray]]:
+    """Batches, channels last, each with its number of objects."""
+    for start in range(0, len(rows), batch_size):
+        batch = cubes[rows[start : start + batch_size]]
+        yield len(batch), np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+
+
+def _train_epoch(model: Any, cubes: FloatArray, rows: npt.NDArray[np.int64], schedule: Schedule, epoch: int) -> float:
+    model.optimizer.learning_rate = schedule.rate(epoch)
+    noise = model.get_layer("noise")
+    if noise.stddev > 0:
+        noise.seed_generator.state.assign([int(_random(schedule, _NOISE, epoch).integers(2**31)), 0])
+    order = _random(schedule, _SHUFFLE, epoch).permutation(rows)
+    total = 0.0
+    for number, (n_objects, batch) in enumerate(_batches(cubes, order, schedule.batch_size), start=1):
+        total += n_objects * _finite(model.train_on_batch(batch, batch), "loss", epoch, number)
+    return total / len(rows)
+
+
+def _validate(model: Any, cubes: FloatArray, rows: npt.NDArray[np.int64], schedule: Schedule, epoch: int) -> float:
+    total = 0.0
+    for number, (n_objects, batch) in enumerate(_batches(cubes, rows, schedule.batch_size), start=1):
+        model.reset_metrics()
+        total += n_objects * _finite(model.test_on_batch(batch, batch), "validation loss", epoch, number)
+    return total / len(rows)
+
+
+def _finite(loss: Any, name: str, epoch: int, batch: int) -> float:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise SwimmyError(
+            f"training: {name} is {value} in epoch {epoch}, batch {batch}. Lower learning_rate or take another seed."
+        )
+    return value
+
+
+# --- state of a training ---------------------------------------------------------------------------------------------
+
+
+def _variables(model: Any) -> list[Any]:
+    return [*model.weights, *model.optimizer.variables]
+
+
+def _save_state(directory: Path, identity: str, model: Any, records: list[EpochRecord]) -> None:
+    """Commit an epoch: everything the next one needs, under a name that carries the content's digest."""
+    header = json.dumps({"identity": identity, "records": [asdict(record) for record in records]}).encode()
+    arrays = {f"v{index:03d}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    buffer = io.BytesIO()
+    np.savez(buffer, header=np.frombuffer(header, np.uint8), **arrays)
+    data = buffer.getvalue()
+    write_atomically(directory / f"state-{len(records):03d}-{hashlib.sha256(data).hexdigest()}.npz", data)
+    for path in directory.glob("state-*.npz"):
+        if int(path.name.split("-")[1]) < len(records) - 1:
+            path.unlink(missing_ok=True)
+
+
+def _resume(directory: Path, identity: str, model: Any) -> list[EpochRecord]:
+    """Put the model where the last good state left it; the records of the epochs done."""
+    for leftover in directory.glob(".*.partial"):
+        leftover.unlink(missing_ok=True)
+    for path in sorted(directory.glob("state-*-*.npz"), reverse=True):
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != path.stem.split("-")[2]:
+            path.unlink()
+            continue
+        with np.load(io.BytesIO(data), allow_pickle=False) as state:
+            header = json.loads(state["header"].tobytes())
+            if header["identity"] != identity:
+                raise SwimmyError(
+                    f"{directory}: holds a training of other data, network or schedule. Give another folder, or remove "
+                    "this one."
+                )
+            records = [EpochRecord(**record) for record in header["records"]]
+            if not all(_kept(directory, record) for record in records):
+                path.unlink()
+                continue
+            for index, variable in enumerate(_variables(model)):
+                variable.assign(state[f"v{index:03d}"])
+        return records
+    return []
+
+
+def _kept(directory: Path, record: EpochRecord) -> bool:
+    path = directory / record.file
+    return not record.file or (path.is_file() and digest_file(path) == record.sha256)
+
+
+def _write_history(directory: Path, network: Network, schedule: Schedule, records: list[EpochRecord]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HISTORY_COLUMNS)
+    writer.writerows([getattr(record, column) for column in HISTORY_COLUMNS] for record in records)
+    write_atomically(directory / "history.csv", text.getvalue().encode())
+    write_json(
+        directory / "history.json",
+        {
+            "network": asdict(network),
+            "schedule": asdict(schedule),
+            "epochs": [asdict(record) for record in records],
+        },
+    )

@@ -1,0 +1,1 @@
+"""Drawings of the paper's figures, from arrays."""

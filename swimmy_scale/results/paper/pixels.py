@@ -1,0 +1,222 @@
+"""Pixels of a run's objects: figures 2, 6, 7, 8, 14, 17 and 19."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.candidates import band_label
+from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.results.paper.drawing import stamps as drawing
+from swimmy_scale.results.paper.drawing.stamps import StampGroup
+from swimmy_scale.results.paper.profiles import radial_profiles as profiles_of
+from swimmy_scale.results.paper.profiles import ring_radius
+from swimmy_scale.results.paper.run_data import MissingError, Rows, RunData
+from swimmy_scale.results.paper.saving import Drawn
+from swimmy_scale.results.paper.statistics import sigma_excess
+from swimmy_scale.results.paper.tables import negative_flags
+
+N_KNOWN, N_CANDIDATES = 15, 25
+"""Objects a group that figures 6 and 7 show."""
+MAX_PROFILES = 500
+"""Members of a class that are drawn and averaged in figure 8; of more, a random part."""
+MAX_GALLERY = 225
+"""Objects a band that figures 14 and 19 show; the paper's extension has so many."""
+SEED = 0
+NEGATIVE_BAND = "r"
+
+
+def credit(run: RunData) -> str:
+    """Whose pixels they are, where they are real ones of HSC."""
+    return "HSC-SSP / NAOJ" if run.survey.name.startswith("HSC") and not run.simulated else ""
+
+
+def drawn_by_lot(members: BoolArray, n_objects: int) -> Rows:
+    """Rows of some members at random, ascending; the same ones each time."""
+    rows = np.flatnonzero(members)
+    if rows.size > n_objects:
+        rows = np.sort(np.random.default_rng(SEED).choice(rows, n_objects, replace=False))
+    return rows
+
+
+def _object_columns(run: RunData, rows: Rows) -> dict[str, Any]:
+    bands = run.survey.selecting_bands
+    columns: dict[str, Any] = {"object_id": run.object_id[rows]}
+    columns["bands"] = band_label(run.selected[rows], bands)
+    for k, band in enumerate(bands):
+        columns |= {f"score_{band}": run.score[rows, k], f"residual_{band}": run.residual[rows, k]}
+    return columns
+
+
+def _stamp_figure(
+    run: RunData, groups: dict[str, Rows], bands: tuple[str, ...], n_columns: int, with_sigma: bool = False
+) -> Drawn:
+    """Groups of objects with their reconstructions, one pass through the network for all."""
+    rows = np.concatenate([np.zeros(0, np.int64), *groups.values()])
+    source = run.source(rows)
+    reconstruction = run.reconstruction(source)
+    sigma = _sigma(run, rows) if with_sigma else None
+    columns = {"group": np.repeat(list(groups), [part.size for part in groups.values()]), **_object_columns(run, rows)}
+    if sigma is not None:
+        columns |= {f"sigma_{band}": sigma[:, k] for k, band in enumerate(run.survey.bands)}
+    parts, lo = [], 0
+    for title, part in groups.items():
+        here = slice(lo, lo + part.size)
+        parts.append(StampGroup(title, source[here], reconstruction[here], None if sigma is None else sigma[here]))
+        lo += part.size
+    figure = drawing.stamps(parts, bands, run.survey, n_columns=n_columns, simulated=run.simulated, credit=credit(run))
+    pixels = {"SOURCE": source, "RECONSTRUCTION": reconstruction} if rows.size else {}
+    return Drawn(figure, {"": columns}, {}, pixels)
+
+
+def _sigma(run: RunData, rows: Rows) -> npt.NDArray[np.float64]:
+    """Excess of each object's score over those of the training data (the whole sample where there are none)."""
+    training = run.in_sample & (run.sample_class == "training")
+    members = training if training.any() else run.in_sample
+    blocks = run.scores.blocks(run.scores.score_name)
+    reference = np.concatenate([block[members[lo : lo + len(block)]] for lo, (block,) in blocks])
+    score = np.concatenate([run.scores.read(run.scores.score_name, row, row + 1) for row in rows.tolist()])
+    return np.stack([sigma_excess(score[:, band], reference[:, band]) for band in range(run.survey.n_bands)], axis=-1)
+
+
+def _class_stamps(run: RunData, group: str, title: str) -> Drawn:
+    members = run.in_sample & run.members(group)
+    if not members.any():
+        raise MissingError(
+            f"{run.directory}: the sample holds no object of class {group}, and this needs some. Give the catalogue a "
+            "column sample_class, or the job a section `spectroscopy:`."
+        )
+    return _stamp_figure(run, {title: drawn_by_lot(members, N_KNOWN)}, run.survey.bands, N_KNOWN, with_sigma=True)
+
+
+def stamps_training(run: RunData) -> Drawn:
+    """Figure 6, upper part."""
+    return _class_stamps(run, "training", "training data")
+
+
+def stamps_quasar(run: RunData) -> Drawn:
+    """Figure 6, middle part."""
+    return _class_stamps(run, "quasar", "quasars")
+
+
+def stamps_xelg(run: RunData) -> Drawn:
+    """Figure 6, lower part."""
+    return _class_stamps(run, "xelg", "extreme emission-line galaxies")
+
+
+def stamps_candidates(run: RunData) -> Drawn:
+    """Figure 7."""
+    bands = run.survey.selecting_bands
+    groups = {f"selected in {band}": drawn_by_lot(run.selected[:, k], N_CANDIDATES) for k, band in enumerate(bands)}
+    return _stamp_figure(run, groups, bands, N_CANDIDATES)
+
+
+def negative_band(run: RunData) -> str:
+    """r, where appendix 2 found most objects of this kind; the second selecting band of a survey without it."""
+    bands = run.survey.selecting_bands
+    return NEGATIVE_BAND if NEGATIVE_BAND in bands else bands[min(1, len(bands) - 1)]
+
+
+def stamps_negative(run: RunData) -> Drawn:
+    """Figure 17: the highest scores with a negative residual."""
+    band = negative_band(run)
+    k = run.survey.selecting_bands.index(band)
+    negative = negative_flags(run.score, run.residual, run.threshold[0], run.in_sample)[:, k]
+    rows = _strangest(run, negative, k, N_CANDIDATES)
+    title = f"high score in {band}, but fainter than expected there"
+    return _stamp_figure(run, {title: rows}, run.survey.bands, N_CANDIDATES)
+
+
+def _strangest(run: RunData, members: BoolArray, k: int, n_objects: int) -> Rows:
+    """Members with the highest scores in a selecting band; of equal ones, the first in the catalogue."""
+    rows = np.flatnonzero(members)
+    order = np.argsort(-run.score[rows, k].astype(np.float64), kind="stable")
+    return rows[order][:n_objects]
+
+
+def _gallery(run: RunData, level: str) -> Drawn:
+    chosen = run.candidate(level)
+    bands = run.survey.selecting_bands
+    titles, sources, parts = [], [], []
+    for k, band in enumerate(bands):
+        rows = _strangest(run, chosen[:, k], k, MAX_GALLERY)
+        n_all = int(chosen[:, k].sum())
+        titles.append(f"{band}: {n_all:,}" + (f", the first {rows.size} shown" if n_all > rows.size else ""))
+        sources.append(run.source(rows))
+        parts.append({"in_band": np.full(rows.size, band), **_object_columns(run, rows)})
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    figure = drawing.gallery(titles, sources, run.survey, simulated=run.simulated, credit=credit(run))
+    return Drawn(figure, {"": columns}, {"level": level})
+
+
+def gallery(run: RunData) -> Drawn:
+    """Figure 14."""
+    return _gallery(run, "3sigma")
+
+
+def gallery_extension(run: RunData) -> Drawn:
+    """Figure 19."""
+    return _gallery(run, "3.5sigma")
+
+
+def radial_profiles(run: RunData) -> Drawn:
+    """Figure 8: quasars that the first selecting band selects, and those that it does not."""
+    band, bands = run.survey.selecting_bands[0], run.survey.bands
+    members = run.in_sample & run.members("quasar")
+    if not members.any():
+        raise MissingError(
+            f"{run.directory}: the sample holds no quasar, and this needs some. Give the catalogue a column "
+            "sample_class, or the job a section `spectroscopy:`."
+        )
+    rows = drawn_by_lot(members, MAX_PROFILES)
+    shape = (rows.size, len(bands), run.survey.cutout_size_px // 2)
+    source, residual = np.full(shape, np.nan), np.full(shape, np.nan)
+    lo = 0
+    for part, image, reconstruction in run.pixels(rows):
+        here = slice(lo, lo + part.size)
+        source[here] = profiles_of(image, run.survey)
+        residual[here] = profiles_of(image - reconstruction, run.survey)
+        lo += part.size
+    selected, radius = run.selected[rows, 0], ring_radius(run.survey)
+    figure = drawing.radial_profiles(
+        radius, source, residual, selected, bands, f"quasars, selection in {band}", simulated=run.simulated
+    )
+    columns: dict[str, Any] = {"object_id": run.object_id[rows], "selected": selected}
+    for k, name in enumerate(bands):
+        columns |= {f"source_{name}": source[:, k], f"residual_{name}": residual[:, k]}
+    means: dict[str, Any] = {"radius_px": radius}
+    for k, name in enumerate(bands):
+        for kind, flag in (("selected", selected), ("unselected", ~selected)):
+            means |= {f"source_{kind}_{name}": drawing.known_mean(source[flag, k])}
+            means |= {f"residual_{kind}_{name}": drawing.known_mean(residual[flag, k])}
+    return Drawn(figure, {"": means, "objects": columns}, {"band": band, "n_members": int(members.sum())})
+
+
+def stretch(run: RunData, object_id: int | None = None) -> Drawn:
+    """Figure 2: the object asked for, or one of the brightest of the sample that no band selects."""
+    row = _example(run, object_id)
+    survey, store = run.survey, run.cutouts
+    counts = store.images(row, row + 1)[0].astype(np.float64)
+    linear = counts * 10.0 ** (-0.4 * (survey.zero_point_mag - survey.stretch_zero_point_mag))
+    stretched = run.source(np.array([row], np.int64))[0]
+    figure = drawing.stretch(linear, stretched, survey, simulated=run.simulated, credit=credit(run))
+    columns: dict[str, Any] = {"object_id": run.object_id[[row]], "redshift": run.redshift[[row]]}
+    columns |= {f"mag_{band}": run.mag[[row], k] for k, band in enumerate(survey.bands)}
+    return Drawn(figure, {"": columns}, {}, {"LINEAR": linear.astype(np.float32), "STRETCHED": stretched})
+
+
+def _example(run: RunData, object_id: int | None) -> int:
+    if object_id is not None:
+        rows = np.flatnonzero(run.object_id == object_id)
+        if rows.size != 1:
+            raise SwimmyError(f"{run.directory}: object {object_id} comes {rows.size} times. Name one of its objects.")
+        return int(rows[0])
+    plain = np.flatnonzero(run.in_sample & ~run.selected.any(axis=1))
+    if plain.size == 0:
+        raise MissingError(f"{run.directory}: every object of the sample is selected. Name one by --object.")
+    mag = run.reference_mag[plain]
+    # The very brightest fill their cutouts.
+    return int(plain[np.argsort(mag, kind="stable")[plain.size // 50]])

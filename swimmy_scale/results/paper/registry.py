@@ -1,0 +1,145 @@
+"""Which figures and tables there are, by name, and how they are made and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.results.paper import pixels, rates, relations, spectra
+from swimmy_scale.results.paper.run_data import MissingError, RunData
+from swimmy_scale.results.paper.saving import Drawn, save_figure, save_table
+from swimmy_scale.results.paper.stacking import How
+from swimmy_scale.results.paper.tables import TABLES, TITLES, Printed
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a reader may choose.
+
+    Attributes
+    ----------
+    spectra : Path, optional
+        Folder of SDSS spectra.
+    how : str
+        How they are stacked.
+    object_id : int, optional
+        The example of figure 2.
+    """
+
+    spectra: Path | None = None
+    how: How = "median"
+    object_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A figure: its number in the paper, a line about it, and the function that makes it."""
+
+    number: int
+    line: str
+    make: Callable[[RunData, Options], Drawn]
+
+
+def _kind(number: int, line: str, make: Callable[[RunData], Drawn]) -> Kind:
+    return Kind(number, line, lambda run, _: make(run))
+
+
+FIGURES: Mapping[str, Kind] = MappingProxyType(
+    {
+        "redshift-histogram": _kind(1, "redshifts of all, of the sample, with MPA-JHU", rates.redshift_histogram),
+        "stretch": Kind(
+            2,
+            "one object in each band, linear and stretched",
+            lambda run, options: pixels.stretch(run, options.object_id),
+        ),
+        "score-histograms": _kind(5, "scores of sample and candidates, with thresholds", rates.score_histograms),
+        "stamps-training": _kind(6, "training data: source, reconstruction, residuals", pixels.stamps_training),
+        "stamps-quasar": _kind(6, "quasars: source, reconstruction, residuals", pixels.stamps_quasar),
+        "stamps-xelg": _kind(6, "XELGs: source, reconstruction, residuals", pixels.stamps_xelg),
+        "stamps-candidates": _kind(7, "candidates of each band", pixels.stamps_candidates),
+        "radial-profiles": _kind(8, "profiles of quasars, selected and not", pixels.radial_profiles),
+        "ew-cumulative": _kind(9, "EW_band of XELGs, selected and not; selection rate", rates.ew_cumulative),
+        "selection-rate-redshift": _kind(10, "selection rate by redshift", rates.selection_rate_redshift),
+        "score-ew": _kind(11, "score against EW_band", relations.score_ew),
+        "score-magnitude": _kind(12, "score against magnitude, Spearman's rank", relations.score_magnitude),
+        "sfr-mass": _kind(13, "star formation rate against stellar mass, KS tests", relations.sfr_mass),
+        "gallery": _kind(14, "the most anomalous at 3 sigma", pixels.gallery),
+        "stacked-spectra": Kind(
+            15,
+            "SDSS spectra, stacked in the rest frame (--spectra)",
+            lambda run, options: spectra.stacked(run, options.spectra, options.how),
+        ),
+        "weight-sets": _kind(16, "loss and selection rates of all weight sets", relations.weight_sets),
+        "stamps-negative": _kind(17, "high scores with a negative residual", pixels.stamps_negative),
+        "redshift-colour-cut": _kind(18, "redshifts before and after the colour cut", rates.redshift_colour_cut),
+        "gallery-extension": _kind(19, "the most anomalous at 3.5 sigma", pixels.gallery_extension),
+    }
+)
+
+
+def check_names(names: Iterable[str], known: Mapping[str, Any], noun: str) -> None:
+    """Refuse names that are not in the registry.
+
+    Raises
+    ------
+    SwimmyError
+        For an unknown name.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SwimmyError(f"{noun} {', '.join(unknown)} unknown. Choose among {', '.join(known)}.")
+
+
+def _meta(run: RunData, **facts: Any) -> dict[str, Any]:
+    return {
+        **facts,
+        "survey": run.survey.name,
+        "simulated": run.simulated,
+        "model_sha256": run.scores.attrs.get("model_sha256"),
+    }
+
+
+def draw_figures(
+    run: RunData, names: Iterable[str], options: Options, folder: Path
+) -> Iterator[tuple[str, list[Path] | MissingError]]:
+    """Draw and save figures one by one.
+
+    Yields
+    ------
+    name : str
+    outcome : list of Path or MissingError
+        The files, or why this figure cannot be drawn of this run; the others still can.
+
+    Raises
+    ------
+    SwimmyError
+        When something is damaged or a name is unknown.
+    """
+    chosen = list(names)
+    check_names(chosen, FIGURES, "figure")
+    for name in chosen:
+        try:
+            drawn = FIGURES[name].make(run, options)
+        except MissingError as error:
+            yield name, error
+            continue
+        yield name, save_figure(drawn, name, folder, _meta(run, figure=name, paper_figure=FIGURES[name].number))
+
+
+def write_tables(
+    run: RunData, names: Iterable[str], folder: Path
+) -> Iterator[tuple[str, tuple[Printed, list[Path]] | MissingError]]:
+    """Make and save tables one by one, as `draw_figures` does; also gives what is printed of each."""
+    chosen = list(names)
+    check_names(chosen, TABLES, "table")
+    for name in chosen:
+        try:
+            columns, printed = TABLES[name](run)
+        except MissingError as error:
+            yield name, error
+            continue
+        yield name, (printed, save_table(columns, name, folder, _meta(run, table=name, title=TITLES[name])))

@@ -1,0 +1,145 @@
+"""Objects of a run in the plane of two quantities, and its weight sets: figures 11, 12, 13 and 16."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import BoolArray, DoubleArray
+from swimmy_scale.results.paper.drawing import relations
+from swimmy_scale.results.paper.drawing.relations import ScoredPoints
+from swimmy_scale.results.paper.run_data import WEIGHT_SETS, MissingError, RunData
+from swimmy_scale.results.paper.saving import Drawn
+from swimmy_scale.results.paper.statistics import kolmogorov_smirnov, spearman
+
+MAX_POINTS = 50_000
+"""So many objects of no class that no band selects are drawn; all others are, and tests look at all."""
+MOST_ANOMALOUS = "3sigma"
+
+
+def thinned(plain: BoolArray, max_points: int = MAX_POINTS) -> BoolArray:
+    """Who is drawn: everybody but, of the plain ones, every k-th only, so that at most ``max_points`` are left."""
+    rows = np.flatnonzero(plain)
+    drawn = np.ones(plain.size, np.bool_)
+    drawn[rows] = False
+    drawn[rows[:: max(-(-rows.size // max_points), 1)]] = True
+    return drawn
+
+
+def _points(run: RunData, members: BoolArray, x: DoubleArray, name: str) -> tuple[ScoredPoints, dict[str, Any]]:
+    """Points to draw and their columns; ``x`` is float64 (member, band)."""
+    selected, score = run.selected[members], run.score[members].astype(np.float64)
+    is_xelg, is_active = run.members("xelg")[members], run.is_active[members]
+    shown = thinned(~(selected.any(axis=1) | is_xelg | is_active))
+    positive = score > 0
+    log_score = np.log10(score, where=positive, out=np.full(score.shape, np.nan))
+    points = ScoredPoints(x[shown], log_score[shown], selected[shown], is_xelg[shown], is_active[shown])
+    columns: dict[str, Any] = {"object_id": run.object_id[members][shown]}
+    for k, band in enumerate(run.survey.selecting_bands):
+        columns |= {f"{name}_{band}": points.x[:, k], f"score_{band}": run.score[members][shown][:, k]}
+        columns |= {f"selected_{band}": points.selected[:, k]}
+    columns |= {"is_xelg": points.is_xelg, "is_agn_or_quasar": points.is_active}
+    return points, columns
+
+
+def score_ew(run: RunData) -> Drawn:
+    """Figure 11; Spearman's rank correlation stands beside it."""
+    bands = run.survey.selecting_bands
+    members = run.in_sample & run.counterpart("is_mpa_jhu").astype(np.bool_)
+    width = np.stack([run.counterpart(f"ew_band_{band}")[members] for band in bands], axis=-1).astype(np.float64)
+    points, columns = _points(run, members, width, "ew_band")
+    score = run.score[members]
+    ranks = {band: asdict(spearman(score[:, k], width[:, k])) for k, band in enumerate(bands)}
+    figure = relations.score_ew(points, run.threshold, run.levels, bands, simulated=run.simulated)
+    meta = {"n_objects": int(members.sum()), "spearman": ranks, "xelg_among_selected": _xelg_shares(run, members)}
+    return Drawn(figure, {"": columns}, meta)
+
+
+def _xelg_shares(run: RunData, members: BoolArray) -> dict[str, Any]:
+    """How many of the selected are XELGs, by level and band (section 4.4: at 3 sigma 71%, 48% and 65%)."""
+    is_xelg, shares = run.members("xelg")[members], {}
+    for level in run.levels:
+        flags = run.candidate(level)[members]
+        shares[level] = {
+            band: {"n_xelg": int((flags[:, k] & is_xelg).sum()), "n_selected": int(flags[:, k].sum())}
+            for k, band in enumerate(run.survey.selecting_bands)
+        }
+    return shares
+
+
+def score_magnitude(run: RunData) -> Drawn:
+    """Figure 12."""
+    bands = run.survey.selecting_bands
+    members = run.in_sample
+    mag = run.mag[members][:, run.selecting].astype(np.float64)
+    if not np.isfinite(mag).any():
+        raise MissingError(
+            f"{run.directory}: the catalogue has no magnitudes, and this needs them. Name its columns in "
+            "catalogue.columns of the job."
+        )
+    points, columns = _points(run, members, mag, "mag")
+    found = [spearman(run.score[members][:, k], mag[:, k]) for k in range(len(bands))]
+    figure = relations.score_magnitude(points, run.threshold, run.levels, bands, found, simulated=run.simulated)
+    ranks = {band: asdict(item) for band, item in zip(bands, found, strict=True)}
+    return Drawn(figure, {"": columns}, {"n_objects": int(members.sum()), "spearman": ranks})
+
+
+def sfr_mass(run: RunData) -> Drawn:
+    """Figure 13: MPA-JHU galaxies without quasars and active nuclei, whose masses and rates are uncertain."""
+    bands = run.survey.selecting_bands
+    top_level = run.candidate(MOST_ANOMALOUS)
+    mass, sfr = (run.counterpart(name).astype(np.float64) for name in ("log_stellar_mass", "log_sfr"))
+    members = run.in_sample & run.counterpart("is_mpa_jhu").astype(np.bool_) & ~run.is_active
+    members &= np.isfinite(mass) & np.isfinite(sfr)
+    mass, sfr, selected, top = mass[members], sfr[members], run.selected[members], top_level[members]
+    by_mass, by_sfr = (
+        [kolmogorov_smirnov(values[selected[:, k]], values[~selected[:, k]]) for k in range(len(bands))]
+        for values in (mass, sfr)
+    )
+    shown = thinned(~selected.any(axis=1))
+    columns: dict[str, Any] = {"object_id": run.object_id[members], "log_stellar_mass": mass, "log_sfr": sfr}
+    for k, band in enumerate(bands):
+        columns |= {f"selected_{band}": selected[:, k], f"selected_{MOST_ANOMALOUS}_{band}": top[:, k]}
+    meta = {
+        "n_objects": int(members.sum()),
+        "kolmogorov_smirnov": {
+            band: {"log_stellar_mass": asdict(by_mass[k]), "log_sfr": asdict(by_sfr[k])} for k, band in enumerate(bands)
+        },
+    }
+    figure = relations.sfr_mass(
+        mass[shown], sfr[shown], selected[shown], top[shown], bands, by_mass, by_sfr, MOST_ANOMALOUS,
+        simulated=run.simulated,
+    )  # fmt: skip
+    return Drawn(figure, {"": {name: values[shown] for name, values in columns.items()}}, meta)
+
+
+def weight_sets(run: RunData) -> Drawn:
+    """Figure 16."""
+    path = run.directory / WEIGHT_SETS
+    if not path.is_file():
+        raise MissingError(
+            f"{path}: not there, and this needs it. A training campaign makes it (appendix 1): run a job that judges "
+            "its weight sets, in another run directory."
+        )
+    names = ("loss", "val_loss", "r_sel_quasar", "r_sel_xelg")
+    try:
+        table = Table.read(path, format="ascii.ecsv")
+        number, at = (np.asarray(table[name], np.int64) for name in ("run", "epoch"))
+        # Without known classes there are no rates.
+        columns: dict[str, Any] = {
+            name: np.ma.filled(np.ma.asarray(table[name], np.float64), np.nan)
+            if name in table.colnames or name in names[:2]
+            else np.full(number.size, np.nan)
+            for name in names
+        }
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise SwimmyError(f"{path}: no readable table of weight sets ({error}). Rate the weight sets again.") from error
+    means: dict[str, Any] = {}
+    for name in names:
+        means["epoch"], means[f"mean_{name}"], means[f"std_{name}"] = relations.by_epoch(at, columns[name])
+    figure = relations.weight_sets(number, at, *(columns[name] for name in names), simulated=run.simulated)
+    return Drawn(figure, {"": {"run": number, "epoch": at, **columns}, "means": means})

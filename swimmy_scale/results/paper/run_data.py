@@ -1,0 +1,304 @@
+"""What figures and tables take from a run directory: columns of all objects, and pixels of the few that are shown."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.table import Table
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
+from swimmy_scale.model.scoring import reconstructor
+from swimmy_scale.stages.run import Run
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, training_cubes
+from swimmy_scale.storage.run_directory import receipts_folder
+from swimmy_scale.storage.scores import Scores
+
+Rows = npt.NDArray[np.int64]
+
+COUNTERPARTS = "counterparts.fits"
+WEIGHT_SETS = "models/weight_sets.ecsv"
+# What a column of counterparts.fits says of an object that has no counterpart, by the kind of its type.
+_UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": "", "S": ""}
+ACTIVE_TYPES = ("quasar", "type1_agn", "type2_agn")
+"""Types of Milliquas that count as active nuclei; its others are candidates, and blazars."""
+PIXEL_OBJECTS = 256
+
+
+class MissingError(SwimmyError):
+    """The run has not got what a figure or table needs; others can still be made."""
+
+
+class RunData:
+    """A finished run directory, read only. Columns have one value an object of the run, in catalogue order.
+
+    Attributes
+    ----------
+    directory : Path
+    scores : Scores
+    survey : Survey
+    simulated : bool
+
+    Raises
+    ------
+    SwimmyError
+        When ``directory`` is not a run directory, or its selection is not finished.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        receipts_folder(directory)
+        self.directory = directory
+        if not (directory / "summary.json").is_file():
+            raise SwimmyError(f"{directory}: its selection is not finished. Run the job again.")
+        self.scores = Scores(directory / "scores.zarr")
+        self.survey: Survey = self.scores.survey
+        self.simulated = bool(self.scores.attrs.get("simulated", False))
+
+    # ------------------------------------------------------------ the job and its stores
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """The frozen job."""
+        return load_job(self.directory / "job.yaml", Job)
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The run as its stages know it; one thread computes pictures."""
+        return Run(self.directory, self.job, 1)
+
+    @functools.cached_property
+    def cutouts(self) -> Cutouts:
+        """The run's cutouts, which may lie elsewhere."""
+        return Cutouts(self.run.cutouts)
+
+    # ------------------------------------------------------------ columns
+
+    @functools.cached_property
+    def object_id(self) -> npt.NDArray[np.int64]:
+        """int64 (object,)."""
+        return self.scores.read("object_id")
+
+    @functools.cached_property
+    def in_sample(self) -> BoolArray:
+        """bool (object,): passed the cuts."""
+        return self.scores.read("in_sample")
+
+    @functools.cached_property
+    def selecting(self) -> list[int]:
+        """Places of the selecting bands on the band axis."""
+        return self.survey.band_index(self.survey.selecting_bands)
+
+    @functools.cached_property
+    def score(self) -> FloatArray:
+        """float32 (object, selecting band)."""
+        return self._by_band(self.scores.score_name)
+
+    @functools.cached_property
+    def residual(self) -> FloatArray:
+        """float32 (object, selecting band)."""
+        return self._by_band(self.scores.residual_name)
+
+    def _by_band(self, name: str) -> FloatArray:
+        parts = [block[:, self.selecting] for _, (block,) in self.scores.blocks(name)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.float32)
+
+    @functools.cached_property
+    def levels(self) -> list[str]:
+        """Names of the levels, from low to high significance."""
+        return [str(name) for name in self.scores.read("level")]
+
+    @functools.cached_property
+    def threshold(self) -> npt.NDArray[np.float64]:
+        """float64 (level, selecting band)."""
+        return self.scores.read("threshold")[:, self.selecting]
+
+    def candidate(self, level: str) -> BoolArray:
+        """bool (object, selecting band): who is selected at a level.
+
+        Raises
+        ------
+        MissingError
+            When the job has no such level.
+        """
+        at = self.level_index(level)
+        parts = [block[:, at][:, self.selecting] for _, (block,) in self.scores.blocks("candidate")]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.bool_)
+
+    def level_index(self, level: str) -> int:
+        """Place of a level.
+
+        Raises
+        ------
+        MissingError
+            When the job has no such level.
+        """
+        if level not in self.levels:
+            raise MissingError(
+                f"{self.directory}: the job selects at {', '.join(self.levels)} and not at {level}. Set select.levels "
+                "in a job of another run directory."
+            )
+        return self.levels.index(level)
+
+    @functools.cached_property
+    def selected(self) -> BoolArray:
+        """bool (object, selecting band): candidates at the lowest level."""
+        return self.candidate(self.levels[0])
+
+    @functools.cached_property
+    def sample_class(self) -> npt.NDArray[np.str_]:
+        """Class of each object, str (object,)."""
+        return self.scores.read("sample_class").astype(np.str_)
+
+    @functools.cached_property
+    def mag(self) -> FloatArray:
+        """cmodel magnitudes, float32 (object, band): all bands."""
+        return self._cutout_column("mag")
+
+    @property
+    def reference_mag(self) -> FloatArray:
+        """cmodel magnitudes in the survey's magnitude band, float32 (object,)."""
+        return self.mag[:, self.survey.bands.index(self.survey.magnitude_band)]
+
+    @functools.cached_property
+    def redshift(self) -> npt.NDArray[np.float64]:
+        """Spectroscopic redshift, float64 (object,): of the counterpart where there is one, else of the catalogue."""
+        found: npt.NDArray[np.float64] = self._cutout_column("redshift").astype(np.float64)
+        if self.has_counterparts:
+            matched = self.counterpart("redshift")
+            found = np.where(np.isfinite(matched), matched, found)
+        return found
+
+    def _cutout_column(self, name: str) -> AnyArray:
+        return self.cutouts.read(name, 0, self.cutouts.n_objects)
+
+    # ------------------------------------------------------------ counterparts
+
+    @functools.cached_property
+    def counterparts_path(self) -> Path:
+        """Table of spectroscopic counterparts: the run's own, or beside the cutouts that it took from another run."""
+        own, other = self.directory / COUNTERPARTS, self.run.cutouts.parent / COUNTERPARTS
+        return other if other.is_file() and not own.is_file() else own
+
+    @property
+    def has_counterparts(self) -> bool:
+        """Whether the run has a table of spectroscopic counterparts."""
+        return self.counterparts_path.is_file()
+
+    @functools.cached_property
+    def _counterparts(self) -> tuple[Table, Rows, BoolArray]:
+        """The table, the row of it for each object, and whether there is one."""
+        path = self.counterparts_path
+        if not self.has_counterparts:
+            raise MissingError(
+                f"{path}: not there, and this needs it. A job with a section `spectroscopy:` makes it: add one and run "
+                "the job in another run directory."
+            )
+        try:
+            # Masks would hide NaN and the empty string, which mean something here.
+            table = Table.read(path, format="fits", mask_invalid=False)
+            identifier = np.asarray(table["object_id"], np.int64)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise SwimmyError(f"{path}: no readable table of counterparts ({error}). Run the job again.") from error
+        if not (np.diff(identifier) > 0).all():
+            raise SwimmyError(f"{path}: object_id is not ascending. Run the job again.")
+        rows = np.minimum(np.searchsorted(identifier, self.object_id), max(identifier.size - 1, 0))
+        matched = identifier[rows] == self.object_id if identifier.size else np.zeros(rows.size, np.bool_)
+        return table, rows, matched
+
+    def counterpart(self, name: str) -> AnyArray:
+        """A column of ``counterparts.fits`` for every object of the run.
+
+        Returns
+        -------
+        ndarray, shape (object,)
+            False, -1, NaN or the empty string for objects without a counterpart.
+
+        Raises
+        ------
+        MissingError
+            When the run has no such file, or the file no such column.
+        """
+        table, rows, matched = self._counterparts
+        if name not in table.colnames:
+            raise MissingError(f"{self.counterparts_path}: it has no column {name}, and this needs it.")
+        column = np.ma.asarray(table[name])
+        unknown = _UNKNOWN["i" if column.dtype.kind == "u" else column.dtype.kind]
+        values = np.ma.filled(column, unknown)
+        values = values.astype(np.str_) if values.dtype.kind == "S" else values.astype(values.dtype.newbyteorder("="))
+        result = np.full(rows.size, unknown, values.dtype)
+        result[matched] = values[rows[matched]]
+        return result
+
+    def members(self, group: str) -> BoolArray:
+        """Members of a known class, bool (object,).
+
+        ``quasar``, ``xelg`` and ``agn_candidate`` are the columns ``is_...`` of the counterparts where those are there,
+        so that an XELG may be a quasar as well; else, and for all other classes, ``sample_class``.
+        """
+        if self.has_counterparts and group in ("quasar", "xelg", "agn_candidate"):
+            return self.counterpart(f"is_{group}").astype(np.bool_)
+        member: BoolArray = self.sample_class == group
+        return member
+
+    @functools.cached_property
+    def is_active(self) -> BoolArray:
+        """Quasars and active nuclei, bool (object,): in DR16Q or Milliquas where known, else by ``sample_class``."""
+        if self.has_counterparts:
+            known: BoolArray = np.isin(self.counterpart("milliquas_type"), ACTIVE_TYPES)
+            return self.members("quasar") | known
+        return self.members("quasar") | self.members("agn_candidate")
+
+    # ------------------------------------------------------------ the sample without some of its cuts
+
+    @property
+    def cuts(self) -> Cuts:
+        """The job's cuts."""
+        return self.job.sample
+
+    def passes(self, cuts: Cuts) -> BoolArray:
+        """Who passes other cuts than the job's, bool (object,)."""
+        store = self.cutouts
+        rule = SampleRule.of(store, cuts)
+        parts = [np.zeros(0, np.bool_)]
+        for lo in range(0, store.n_objects, store.partition_objects):
+            hi = min(lo + store.partition_objects, store.n_objects)
+            parts.append(rule.apply(store, lo, hi, store.read("quarantine_code", lo, hi) == 0)[0])
+        return np.concatenate(parts)
+
+    @functools.cached_property
+    def bright(self) -> BoolArray:
+        """Who passes all of the job's cuts but those in redshift and colour, bool (object,)."""
+        return self.passes(replace(self.cuts, redshift=None, colours=()))
+
+    # ------------------------------------------------------------ pixels
+
+    def source(self, rows: Rows) -> FloatArray:
+        """Preprocessed cutouts of some rows in their order: float32 (m, band, y, x) in [0, 1]."""
+        order = np.argsort(rows, kind="stable")
+        cubes = training_cubes(self.cutouts, rows[order])
+        result = np.empty_like(cubes)
+        result[order] = cubes
+        return result
+
+    def reconstruction(self, source: FloatArray) -> FloatArray:
+        """What the network makes of them; of several models the mean."""
+        return self._reconstruct(source) if len(source) else source
+
+    @functools.cached_property
+    def _reconstruct(self) -> Callable[[FloatArray], FloatArray]:
+        return reconstructor(self.run.scoring)
+
+    def pixels(self, rows: Rows) -> Iterator[tuple[Rows, FloatArray, FloatArray]]:
+        """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at once."""
+        for lo in range(0, rows.size, PIXEL_OBJECTS):
+            part = rows[lo : lo + PIXEL_OBJECTS]
+            source = self.source(part)
+            yield part, source, self.reconstruction(source)

@@ -1,0 +1,323 @@
+"""The paper's tables 2, 3, 4 and 6, and the objects of appendix 2: as columns, and as printed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method import classes
+from swimmy_scale.method.candidates import ANY_BAND, WHOLE_SAMPLE, band_label, selection_counts
+from swimmy_scale.method.survey import BoolArray, FloatArray
+from swimmy_scale.results.paper import tables as columns_of
+from swimmy_scale.results.paper.run_data import RunData
+
+Columns = dict[str, npt.NDArray[Any]]
+Printed = tuple[list[str], list[list[str]]]
+"""Heads of the columns, and rows of cells."""
+
+MILLIQUAS_ROWS = {"quasar": "quasar", "type1_agn": "Type-I AGN", "type2_agn": "Type-II AGN", "other": "Others"}
+
+
+def selection_table(
+    candidate: BoolArray, bands: Sequence[str], groups: Mapping[str, BoolArray], in_sample: BoolArray
+) -> Columns:
+    """Table 2: how many of the sample and of each known class are selected, in each band and combination.
+
+    Parameters
+    ----------
+    candidate : ndarray of bool, shape (n, band)
+        Flags of one level, one column for each of ``bands``.
+    bands : sequence of str
+        The selecting bands.
+    groups : mapping of str to ndarray of bool, shape (n,)
+        Members of the known classes; an object may be in several.
+    in_sample : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    dict of str to ndarray, shape (row,)
+        ``band`` ("g", ..., "g&r&i", "any"), and for the sample and each group ``n_selected_GROUP``,
+        ``n_objects_GROUP``, and ``percent_GROUP``, which is NaN for an empty group.
+    """
+    counts = selection_counts(candidate, bands, groups, in_sample)
+    columns: Columns = {"band": np.array(list(counts))}
+    for group in (WHOLE_SAMPLE, *groups):
+        cells = [row[group] for row in counts.values()]
+        for name in ("n_selected", "n_objects"):
+            columns[f"{name}_{group}"] = np.array([cell[name] for cell in cells], np.int64)
+        columns[f"percent_{group}"] = np.array(
+            [np.nan if cell["percent"] is None else cell["percent"] for cell in cells], np.float64
+        )
+    return columns
+
+
+def printed_selection_table(columns: Columns) -> Printed:
+    """Table 2 as the paper prints it: number and percentage for each class, with the sizes in the head."""
+    groups = [name.removeprefix("n_objects_") for name in columns if name.startswith("n_objects_")]
+    head = ["band", *(f"{group}\n(N={columns[f'n_objects_{group}'][0]:,})" for group in groups)]
+    rows = []
+    for index, band in enumerate(columns["band"].tolist()):
+        cells = [
+            _counted(int(columns[f"n_selected_{group}"][index]), float(columns[f"percent_{group}"][index]))
+            for group in groups
+        ]
+        rows.append(["Total" if band == ANY_BAND else band.replace("&", " & "), *cells])
+    return head, rows
+
+
+def _counted(number: int, percent: float) -> str:
+    return f"{number:,} (-)" if np.isnan(percent) else f"{number:,} ({percent:.{3 if percent < 10 else 2}f}%)"
+
+
+def candidate_table(
+    object_id: npt.NDArray[np.int64],
+    ra: npt.NDArray[np.float64],
+    dec: npt.NDArray[np.float64],
+    score: FloatArray,
+    flags: BoolArray,
+    bands: Sequence[str],
+    residual: FloatArray | None = None,
+) -> Columns:
+    """Tables 3 and 6: identifier, position, bands and scores of every object that is flagged in a band.
+
+    Parameters
+    ----------
+    object_id, ra, dec : ndarray, shape (n,)
+        Positions in degrees.
+    score : ndarray of float32, shape (n, band)
+    flags : ndarray of bool, shape (n, band)
+        Candidates of one level, or those that `negative_flags` finds.
+    bands : sequence of str
+        Of the columns of ``score`` and ``flags``.
+    residual : ndarray of float32, shape (n, band), optional
+        Is listed, too.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (m,), sorted by object_id
+        ``object_id``, ``ra``, ``dec``, ``bands`` ("g&r"), ``score_g`` ..., and ``residual_g`` ... where given.
+
+    Raises
+    ------
+    SwimmyError
+        When the shapes do not fit.
+    """
+    expected = (object_id.size, len(bands))
+    for name, values in (("scores", score), ("flags", flags), ("residuals", residual)):
+        if values is not None and values.shape != expected:
+            raise SwimmyError(f"table of candidates: {name} have shape {values.shape}, need {expected}.")
+    rows = np.flatnonzero(flags.any(axis=1))
+    rows = rows[np.argsort(object_id[rows], kind="stable")]
+    columns: Columns = {"object_id": object_id[rows], "ra": ra[rows], "dec": dec[rows]}
+    columns["bands"] = band_label(flags[rows], bands)
+    columns |= {f"score_{band}": score[rows, k] for k, band in enumerate(bands)}
+    if residual is not None:
+        columns |= {f"residual_{band}": residual[rows, k] for k, band in enumerate(bands)}
+    return columns
+
+
+def printed_candidate_table(columns: Columns, n_rows: int | None = None) -> Printed:
+    """Tables 3 and 6 as the paper prints them: the first rows, positions and scores to five decimals."""
+    bands = [name.removeprefix("score_") for name in columns if name.startswith("score_")]
+    n_objects = columns["object_id"].size
+    shown = n_objects if n_rows is None else min(n_rows, n_objects)
+    rows = []
+    for index in range(shown):
+        scores = ", ".join(f"{columns[f'score_{band}'][index]:.5f}" for band in bands)
+        position = (f"{columns['ra'][index]:.5f}", f"{columns['dec'][index]:.5f}")
+        rows.append([str(columns["object_id"][index]), *position, str(columns["bands"][index]), f"({scores})"])
+    if shown < n_objects:
+        rows.append(["..."] * 5)
+    return ["ID", "R.A. [deg]", "Dec. [deg]", "Band", ", ".join(f"S({band})" for band in bands)], rows
+
+
+def milliquas_table(
+    milliquas_type: npt.NDArray[np.str_],
+    is_quasar: BoolArray,
+    candidate: BoolArray,
+    bands: Sequence[str],
+    in_sample: BoolArray,
+) -> Columns:
+    """Table 4: counterparts in the Milliquas catalogue, by type; the DR16Q quasars are left out.
+
+    Parameters
+    ----------
+    milliquas_type : ndarray of str, shape (n,)
+        ``quasar``, ``type1_agn``, ``type2_agn``, ``other``, or empty for no counterpart.
+    is_quasar : ndarray of bool, shape (n,)
+        In DR16Q.
+    candidate : ndarray of bool, shape (n, band)
+        Flags of one level.
+    bands : sequence of str
+    in_sample : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    dict of str to ndarray, shape (6,)
+        ``type`` (the four, "total" and "sample", which is everybody but DR16Q's quasars), ``n_objects``,
+        ``n_selected_g`` ... for each band, ``n_selected``, and ``percent`` of it, NaN where there are no objects.
+    """
+    counted = in_sample & ~is_quasar
+    members = {kind: counted & (milliquas_type == kind) for kind in MILLIQUAS_ROWS}
+    members |= {"total": counted & (milliquas_type != ""), WHOLE_SAMPLE: counted}
+    names = [f"n_selected_{band}" for band in bands]
+    columns: dict[str, list[Any]] = {name: [] for name in ("type", "n_objects", *names, "n_selected", "percent")}
+    for kind, member in members.items():
+        n_objects, n_selected = int(member.sum()), int((candidate.any(axis=1) & member).sum())
+        columns["type"].append(kind)
+        columns["n_objects"].append(n_objects)
+        for name, flag in zip(names, candidate.T, strict=True):
+            columns[name].append(int((flag & member).sum()))
+        columns["n_selected"].append(n_selected)
+        columns["percent"].append(100.0 * n_selected / n_objects if n_objects else np.nan)
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def printed_milliquas_table(columns: Columns) -> Printed:
+    """Table 4 as the paper prints it; the sizes of the sample and of what is selected of it stand in the head."""
+    bands = [name for name in columns if name.startswith("n_selected_")]
+    *rows, last = range(columns["type"].size)
+    head = ["", f"sample\n(N={columns['n_objects'][last]:,})"]
+    head += [f"{name.removeprefix('n_selected_')}\n({columns[name][last]:,})" for name in bands]
+    head.append(f"total\n({columns['n_selected'][last]:,})")
+    printed = []
+    for row in rows:
+        name = MILLIQUAS_ROWS.get(str(columns["type"][row]), str(columns["type"][row]))
+        numbers = [columns[column][row] for column in ("n_objects", *bands, "n_selected")]
+        printed.append([name, *(f"{int(number):,}" for number in numbers)])
+    return head, printed
+
+
+def negative_flags(
+    score: FloatArray, residual: FloatArray, threshold: npt.NDArray[np.float64], in_sample: BoolArray
+) -> BoolArray:
+    """Appendix 2: who scores above the threshold of a band, but is fainter there than expected.
+
+    Parameters
+    ----------
+    score, residual : ndarray of float32, shape (n, band)
+    threshold : ndarray of float64, shape (band,)
+    in_sample : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    ndarray of bool, shape (n, band)
+        score > threshold and residual <= 0; False where either is NaN.
+    """
+    high = score.astype(np.float64) > threshold[None, :]
+    flags: BoolArray = high & (residual <= 0) & in_sample[:, None]
+    return flags
+
+
+N_PRINTED = 5
+"""Rows that the paper prints of a list; the files hold all."""
+
+
+EXTENSION_LEVEL = "3.5sigma"
+
+
+_CLASSES = ("quasar", "xelg")
+
+
+def known_classes(run: RunData) -> Mapping[str, Any]:
+    """Members of the classes that table 2 counts, by name; with counterparts an object may be in several."""
+    names = list(_CLASSES)
+    if not run.has_counterparts:
+        names += sorted({str(name) for name in np.unique(run.sample_class)} - {"", *_CLASSES})
+    return {name: run.members(name) for name in names}
+
+
+def table_1(run: RunData) -> tuple[Columns, Printed]:
+    """What the sample consists of, by its counterparts."""
+    held = (run.counterpart(f"is_{name}") for name in ("mpa_jhu", "xelg", "quasar", "agn_candidate"))
+    rows = classes.table_1(classes.Classes(*held), run.in_sample)
+    columns: Columns = {
+        "data": np.array([label for label, _ in rows]),
+        "n_objects": np.array([number for _, number in rows], np.int64),
+    }
+    return columns, (["data", "N"], [[label, f"{number:,}"] for label, number in rows])
+
+
+def table_2(run: RunData) -> tuple[Columns, Printed]:
+    """Selected galaxies by band, of the sample and of the known classes."""
+    columns = columns_of.selection_table(
+        run.selected, run.survey.selecting_bands, dict(known_classes(run)), run.in_sample
+    )
+    return columns, columns_of.printed_selection_table(columns)
+
+
+def _candidates(run: RunData, level: str) -> tuple[Columns, Printed]:
+    columns = columns_of.candidate_table(
+        run.object_id,
+        run.scores.read("ra"),
+        run.scores.read("dec"),
+        run.score,
+        run.candidate(level),
+        run.survey.selecting_bands,
+    )
+    return columns, columns_of.printed_candidate_table(columns, N_PRINTED)
+
+
+def table_3(run: RunData) -> tuple[Columns, Printed]:
+    """Candidates at the lowest level."""
+    return _candidates(run, run.levels[0])
+
+
+def table_4(run: RunData) -> tuple[Columns, Printed]:
+    """Counterparts in Milliquas."""
+    columns = columns_of.milliquas_table(
+        run.counterpart("milliquas_type"),
+        run.members("quasar"),
+        run.selected,
+        run.survey.selecting_bands,
+        run.in_sample,
+    )
+    return columns, columns_of.printed_milliquas_table(columns)
+
+
+def table_6(run: RunData) -> tuple[Columns, Printed]:
+    """Candidates of the extension's level."""
+    return _candidates(run, EXTENSION_LEVEL)
+
+
+def high_but_negative(run: RunData) -> tuple[Columns, Printed]:
+    """Objects above a threshold of the lowest level, but fainter in that band than expected."""
+    columns = columns_of.candidate_table(
+        run.object_id,
+        run.scores.read("ra"),
+        run.scores.read("dec"),
+        run.score,
+        columns_of.negative_flags(run.score, run.residual, run.threshold[0], run.in_sample),
+        run.survey.selecting_bands,
+        run.residual,
+    )
+    return columns, columns_of.printed_candidate_table(columns, N_PRINTED)
+
+
+TABLES = MappingProxyType(
+    {
+        "table-1": table_1,
+        "table-2": table_2,
+        "table-3": table_3,
+        "table-4": table_4,
+        "table-6": table_6,
+        "high-but-negative": high_but_negative,
+    }
+)
+
+
+TITLES = MappingProxyType(
+    {
+        "table-1": "Table 1: the sample",
+        "table-2": "Table 2: galaxies selected as anomalies",
+        "table-3": "Table 3: anomaly candidates",
+        "table-4": "Table 4: counterparts in the Milliquas catalogue, without those in DR16Q",
+        "table-6": "Table 6: candidates at the level of the extension, 3.5 sigma",
+        "high-but-negative": "Appendix 2: high score but negative residual",
+    }
+)

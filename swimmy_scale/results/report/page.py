@@ -1,0 +1,260 @@
+"""The page: facts and candidates become one HTML text that needs no network and runs no code but its own."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, StrictUndefined
+
+from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+from swimmy_scale.results.report.histogram import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
+from swimmy_scale.results.report.tiles import Tile, residual_colours
+
+SCRIPTS = ("candidates.js", "marks.js", "gallery.js", "keys.js")
+
+
+@dataclass
+class Candidates:
+    """The candidates that the report shows, in the order of their rows.
+
+    Attributes
+    ----------
+    rows : ndarray of int64, shape (m,)
+        In ``scores.zarr``.
+    rank : ndarray of int64, shape (m,)
+        0 for the one that exceeds a threshold by the largest factor.
+    object_id : ndarray of int64, shape (m,)
+    ra, dec : ndarray of float64, shape (m,), degrees
+    known_class : sequence of str, length m
+    score, residual : ndarray of float32, shape (m, band)
+    candidate : ndarray of bool, shape (m, level, band)
+    percentile : ndarray of float64, shape (m, band)
+        How much of the sample scores lower, in percent.
+    magnitude : ndarray of float64, shape (m,), AB
+        In the survey's magnitude band; NaN where unknown.
+    hints : mapping of str to ndarray of bool, shape (m,)
+    kept : mapping of str to sequence, length m
+        Columns of the catalogue.
+    """
+
+    rows: npt.NDArray[np.int64]
+    rank: npt.NDArray[np.int64]
+    object_id: npt.NDArray[np.int64]
+    ra: npt.NDArray[np.float64]
+    dec: npt.NDArray[np.float64]
+    known_class: Sequence[str]
+    score: FloatArray
+    residual: FloatArray
+    candidate: BoolArray
+    percentile: npt.NDArray[np.float64]
+    magnitude: npt.NDArray[np.float64]
+    hints: Mapping[str, BoolArray]
+    kept: Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One reason for quarantine: how many objects, and the first of them."""
+
+    code: str
+    n_objects: int
+    object_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """How long a stage took, from the first of its files to the last."""
+
+    stage: str
+    n_tasks: int
+    n_objects: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the page says beside the candidates.
+
+    Attributes
+    ----------
+    name : str
+        Of the job.
+    survey : Survey
+    summary, provenance : mapping
+        The contents of ``summary.json`` and ``provenance.json``.
+    levels : sequence of str
+    charts : sequence of Chart
+    faults : sequence of Fault
+    spans : sequence of Span
+    tiles : sequence of Tile
+        What is in a row of a sheet.
+    rows_per_sheet : int
+    residual_limit : float
+        The end of the scale of the residual maps.
+    hints : mapping of str to str
+        What each hint means.
+    n_candidates : int
+        Of the run; as many or fewer are shown.
+    run_digest : str
+        Under which a browser keeps the marks.
+    files : sequence of str
+        Names of the run's files, one folder above the page; empty where the page lies elsewhere.
+    """
+
+    name: str
+    survey: Survey
+    summary: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    levels: Sequence[str]
+    charts: Sequence[Chart]
+    faults: Sequence[Fault]
+    spans: Sequence[Span]
+    tiles: Sequence[Tile]
+    rows_per_sheet: int
+    residual_limit: float
+    hints: Mapping[str, str]
+    n_candidates: int
+    run_digest: str
+    files: Sequence[str]
+
+
+def page(facts: Facts, candidates: Candidates) -> str:
+    """The whole page. All text of the run is escaped; a policy in its head allows its own script and images only."""
+    script, style = _script(), _text("style.css")
+    template = _environment().from_string(_text("page.html.j2"))
+    return template.render(
+        facts=facts,
+        summary=facts.summary,
+        n_shown=len(candidates.rows),
+        box={
+            "width": WIDTH,
+            "height": HEIGHT,
+            "left": LEFT,
+            "right": WIDTH - RIGHT,
+            "top": TOP,
+            "floor": HEIGHT - BOTTOM,
+        },
+        colour_stops=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in residual_colours()[:: 255 // 5].tolist()],
+        classes=sorted(set(candidates.known_class) - {""}),
+        data=script_json(_data(facts, candidates)),
+        script=script,
+        style=style,
+        script_digest=_digest(script),
+        style_digest=_digest(style),
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside of a script element: no text in it can end the element or begin a comment."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+# ---------------------------------------------------------------- the parts
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    return "\n".join(['"use strict";', *(_text(name) for name in SCRIPTS)])
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"level": shown_level, "number": number, "duration": duration, "plain": plain}
+    return environment
+
+
+def shown_level(level: str) -> str:
+    """``2sigma`` with the letter; any other name as it is."""
+    return f"{level.removesuffix('sigma')} σ" if level.endswith("sigma") else level
+
+
+def number(value: float | None) -> str:
+    """Whole numbers with separators, others with five digits, a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+
+
+def plain(value: Any) -> str:
+    """Text of a value of ``provenance.json``."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def duration(seconds: float) -> str:
+    """``1 h 02 min``, ``3 min 05 s``, ``12.3 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
+    """What the script shows: facts of the survey, and the candidates by column."""
+    survey, n_bands = facts.survey, facts.survey.n_bands
+    weights = 1 << np.arange(n_bands)
+    hints = np.zeros(len(candidates.rows), np.int64)
+    for place, name in enumerate(facts.hints):
+        hints |= candidates.hints[name].astype(np.int64) << place
+    return {
+        "run": facts.run_digest,
+        "bands": survey.bands,
+        "selecting": survey.selecting_bands,
+        "magnitudeBand": survey.magnitude_band,
+        "levels": [shown_level(level) for level in facts.levels],
+        "tiles": [[tile.kind, tile.name] for tile in facts.tiles],
+        "rowsPerSheet": facts.rows_per_sheet,
+        "apertureShare": survey.aperture_diameter_px / survey.cutout_size_px,
+        "cutoutArcsec": survey.cutout_size_px * survey.pixel_scale_arcsec,
+        "residualLimit": facts.residual_limit,
+        "hints": list(facts.hints),
+        "candidates": {
+            # 64-bit integers are more than a number of JavaScript holds.
+            "id": [str(value) for value in candidates.object_id.tolist()],
+            "ra": _rounded(candidates.ra, 10),
+            "dec": _rounded(candidates.dec, 10),
+            "rank": candidates.rank.tolist(),
+            "knownClass": list(candidates.known_class),
+            "score": [_rounded(candidates.score[:, band], 5) for band in range(n_bands)],
+            "residual": [_rounded(candidates.residual[:, band], 4) for band in range(n_bands)],
+            "percentile": [_rounded(candidates.percentile[:, band], 6) for band in range(n_bands)],
+            "flags": [(candidates.candidate[:, level] @ weights).tolist() for level in range(len(facts.levels))],
+            "magnitude": _rounded(candidates.magnitude, 5),
+            "hints": hints.tolist(),
+            "kept": {name: [_kept(value) for value in values] for name, values in candidates.kept.items()},
+        },
+    }
+
+
+def _rounded(values: npt.NDArray[Any], digits: int) -> list[float | None]:
+    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _kept(value: Any) -> str:
+    """A value of a catalogue's column as text; empty for NaN."""
+    if isinstance(value, float):
+        return f"{value:.7g}" if math.isfinite(value) else ""
+    return value if isinstance(value, str) else str(value)

@@ -1,0 +1,123 @@
+"""Pictures of candidates: rows of tiles in one image, so that a page needs few files."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from swimmy_scale.method.survey import FloatArray, Survey
+
+ROWS_PER_SHEET = 8
+QUALITY = 80
+"""JPEG's quality. On simulated HSC cutouts it takes 13 kB a candidate and changes colours of composites by 2 of 255
+and those of residual maps by 7, root mean square (`benchmarks/report.py`)."""
+RESIDUAL_COLOURS = "RdBu_r"
+SMALLEST_LIMIT = 0.01
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one place in every row shows.
+
+    Attributes
+    ----------
+    kind : str
+        ``source`` or ``reconstruction``, a composite, or ``residual``, a map.
+    name : str
+        Bands of a composite, the bluest first ("gri"), or the band of a map.
+    bands : tuple of int
+        Places on the band axis: red, green and blue of a composite.
+    """
+
+    kind: str
+    name: str
+    bands: tuple[int, ...]
+
+
+def layout(survey: Survey) -> tuple[Tile, ...]:
+    """The tiles of a row: composites of the source, the same of the reconstruction, a residual map for each band.
+
+    A composite shows three bands that follow each other, the reddest as red: gri, riz, izy. A survey of one or two
+    bands has a grey one of their mean.
+    """
+    n_bands = survey.n_bands
+    windows = [tuple(range(start, start + 3)) for start in range(n_bands - 2)] or [tuple(range(n_bands))]
+    composites = [("".join(survey.bands[band] for band in window), window[::-1]) for window in windows]
+    tiles = [Tile(kind, name, bands) for kind in ("source", "reconstruction") for name, bands in composites]
+    return (*tiles, *(Tile("residual", band, (place,)) for place, band in enumerate(survey.bands)))
+
+
+def residual_limit(residual: FloatArray, survey: Survey) -> float:
+    """The scale's end for residual maps: the 99th percentile of \\|residual\\| in the central half of the cutouts.
+
+    Parameters
+    ----------
+    residual : ndarray of float32, shape (n, n_bands, size, size)
+        NaN is left out.
+    """
+    quarter = survey.cutout_size_px // 4
+    middle = np.abs(residual[..., quarter:-quarter, quarter:-quarter])
+    finite = middle[np.isfinite(middle)]
+    return max(float(np.percentile(finite, 99.0)) if finite.size else 0.0, SMALLEST_LIMIT)
+
+
+def residual_colours() -> Pixels:
+    """Colours of the residual maps from -limit to limit, uint8 (256, 3): blue is too faint, red too bright."""
+    shares = matplotlib.colormaps[RESIDUAL_COLOURS](np.linspace(0, 1, 256))[:, :3]
+    colours: Pixels = np.round(shares * 255).astype(np.uint8)
+    return colours
+
+
+def rows_of_tiles(source: FloatArray, reconstruction: FloatArray, limit: float, survey: Survey) -> Pixels:
+    """One row of tiles for each object.
+
+    Parameters
+    ----------
+    source, reconstruction : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+        Preprocessed cutouts (equations 1 and 2) and the network's output. NaN is black in composites, white in maps.
+    limit : float
+        Residuals of -limit to limit have the colours from one end of the scale to the other.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, size, n_tiles * size, 3)
+        North is up: the first row of a picture is the last of the array.
+    """
+    colours = residual_colours()
+    planes = {"source": source, "reconstruction": reconstruction}
+    pictures = []
+    for tile in layout(survey):
+        if tile.kind == "residual":
+            share = np.nan_to_num((source - reconstruction)[:, tile.bands[0]] / np.float32(limit))
+            pictures.append(colours[np.round((np.clip(share, -1, 1) + 1) * 127.5).astype(np.intp)])
+        else:
+            pictures.append(_composite(planes[tile.kind], tile.bands))
+    rows: Pixels = np.concatenate([picture[:, ::-1] for picture in pictures], axis=2)
+    return rows
+
+
+def _composite(cube: FloatArray, bands: tuple[int, ...]) -> Pixels:
+    """Uint8 (n, y, x, 3) of three bands, or grey of fewer."""
+    chosen = np.clip(np.nan_to_num(cube[:, list(bands)]), 0.0, 1.0)
+    if len(bands) < 3:
+        chosen = np.repeat(chosen.mean(axis=1, keepdims=True), 3, axis=1)
+    composite: Pixels = np.round(np.moveaxis(chosen, 1, -1) * 255).astype(np.uint8)
+    return composite
+
+
+def sheet(rows: Pixels) -> bytes:
+    """A JPEG of rows of tiles, one below the other; the same rows give the same bytes.
+
+    Colours are not subsampled, and a block of 8 px never crosses a tile: tiles do not bleed into each other.
+    """
+    picture = Image.fromarray(rows.reshape(-1, *rows.shape[2:]))
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    return stream.getvalue()

@@ -1,1 +1,0 @@
-"""Published tables of spectra: read, and matched with a catalogue."""

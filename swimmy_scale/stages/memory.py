@@ -1,0 +1,222 @@
+"""What a process needs: bounds on its resident memory, computed from a job before anything runs.
+
+The constants are measured peaks of worker processes, rounded up; ``benchmarks/memory.py`` measures them again and says
+how near each bound is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
+from swimmy_scale.method.survey import Survey
+
+MIB = 1 << 20
+FLOAT32_BYTES = 4
+
+READER_BYTES = 448 * MIB
+"""Python with Dask, Zarr and Astropy, and what they keep after the first partition."""
+
+KERAS_BYTES = 1536 * MIB
+"""The same with TensorFlow and a model, before the first batch."""
+
+INGEST_COPIES = 2.25
+"""Arrays as large as a partition that ingest holds at its peak. A coadd that is compressed comes on top: it is read
+whole."""
+
+NUMBA_BYTES = 192 * MIB
+"""numba and its compiler."""
+
+NUMBA_BATCH_OBJECTS = 8
+"""Objects that the numba scorer takes through the network together, in each thread."""
+
+BLOCKS_IN_FLIGHT = 5
+"""Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
+
+MODEL_BYTES = 64 * MIB
+"""What each more model takes in a scoring process."""
+
+GRADIENT_COPIES = 4
+"""Arrays as large as a batch's activations that training holds: activations, their gradients, and workspace."""
+
+
+def cutout_bytes(survey: Survey) -> int:
+    """Bytes of one object's pixels."""
+    return FLOAT32_BYTES * survey.n_bands * survey.cutout_size_px**2
+
+
+def activation_bytes(network: Network) -> int:
+    """Bytes of everything that the layers put out for one object, over whole cutouts: an upper bound for windows."""
+    return FLOAT32_BYTES * sum(filters * side**2 for filters, side in _outputs(network))
+
+
+def _outputs(network: Network) -> Iterator[tuple[int, int]]:
+    """Filters and side of the output of every convolution, pooling and upsampling."""
+    side, n_convolutions = network.cutout_size_px, len(network.convolution_filters)
+    for index, filters in enumerate(network.convolution_filters, start=1):
+        yield filters, side
+        if index < n_convolutions:
+            side = side // 2 if index <= network.n_levels else side * 2
+            yield filters, side
+
+
+def ingest_memory_bytes(survey: Survey, partition_objects: int) -> int:
+    """Bound for a process that ingests partitions of ``partition_objects``."""
+    return READER_BYTES + int(INGEST_COPIES * partition_objects * cutout_bytes(survey))
+
+
+def train_memory_bytes(survey: Survey, network: Network, n_objects: int, batch_size: int) -> int:
+    """Bound for a process that trains on ``n_objects``: all of them lie in memory, preprocessed."""
+    batch = GRADIENT_COPIES * batch_size * activation_bytes(network)
+    return KERAS_BYTES + int(1.25 * n_objects * cutout_bytes(survey)) + batch
+
+
+def score_memory_bytes(
+    survey: Survey, network: Network, n_models: int, batch_size: int, chunk_objects: int, on_gpu: bool = False
+) -> int:
+    """Bound for a process that scores by ``n_models`` in one pass; it does not depend on the partition's size.
+
+    Beside a GPU the activations lie in the GPU's own memory, which is not counted here.
+    """
+    block_objects = max(batch_size, chunk_objects)
+    # Models follow one another, so that the activations of one are there at a time.
+    batch = 0 if on_gpu else batch_size * activation_bytes(network) + (n_models - 1) * MODEL_BYTES
+    return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
+
+
+def judge_memory_bytes(survey: Survey, n_models: int, n_objects: int) -> int:
+    """Bound for the scores of ``n_objects`` by ``n_models``, all held at once, and what judging one model takes."""
+    # Score and residual of every model; the quantile of one of them in float64.
+    return FLOAT32_BYTES * n_objects * len(survey.selecting_bands) * (2 * n_models + 10)
+
+
+def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_objects: int, n_threads: int) -> int:
+    """Bound for a process that scores with the numba scorer; models follow one another in the same memory."""
+    block_objects = max(batch_size, chunk_objects)
+    batch = n_threads * NUMBA_BATCH_OBJECTS * activation_bytes(network)
+    return READER_BYTES + NUMBA_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
+
+
+@dataclass(frozen=True)
+class MemoryLimits:
+    """What a worker process may take.
+
+    Attributes
+    ----------
+    reader_bytes, network_bytes : int
+        Of a process that reads files, and of one that runs the network.
+    where : str
+        Who says so: a site file, or this machine.
+    remedy : str
+        How to get more of it.
+    on_gpu : bool
+        Whether the network runs on a GPU.
+    """
+
+    reader_bytes: int
+    network_bytes: int
+    where: str
+    remedy: str
+    on_gpu: bool = False
+
+    def check(self, what: str, needed_bytes: int, wants_gpu: bool, remedy: str) -> None:
+        """See that a process has the memory that it needs.
+
+        Raises
+        ------
+        SwimmyError
+            When it has less, with both numbers, where the limit comes from and what would help.
+        """
+        limit_bytes = self.network_bytes if wants_gpu else self.reader_bytes
+        if needed_bytes > limit_bytes:
+            raise SwimmyError(
+                f"{what} needs up to {needed_bytes / MIB:,.0f} MiB a process; {self.where} gives it "
+                f"{limit_bytes / MIB:,.0f} MiB. {remedy}, or {self.remedy}."
+            )
+
+
+def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -> None:
+    """See that an ingesting process has memory for its partition.
+
+    Raises
+    ------
+    SwimmyError
+        When it has less, with both numbers.
+    """
+    needed = ingest_memory_bytes(survey, partition_objects)
+    what = f"ingest of {partition_objects} objects a partition"
+    limits.check(what, needed, False, "Make storage.partition_objects smaller")
+
+
+def check_score(
+    limits: MemoryLimits,
+    survey: Survey,
+    network: Network,
+    n_models: int,
+    batch_size: int | None,
+    chunk_objects: int,
+    scorer: str,
+    n_threads: int = 1,
+) -> None:
+    """See that a scoring process has memory for its batches.
+
+    Raises
+    ------
+    SwimmyError
+        When it has less, with both numbers.
+    """
+    batch_size, needed = _scoring_bytes(limits, survey, network, n_models, batch_size, chunk_objects, scorer, n_threads)
+    what = f"scoring {batch_size} objects a batch"
+    limits.check(what, needed, scorer == "keras", "Make score.batch_size smaller")
+
+
+def models_at_once(
+    limits: MemoryLimits,
+    survey: Survey,
+    network: Network,
+    n_models: int,
+    n_objects: int,
+    batch_size: int | None,
+    chunk_objects: int,
+    scorer: str,
+    n_threads: int = 1,
+) -> int:
+    """How many of ``n_models`` a process can score in one pass and judge by their scores of ``n_objects``.
+
+    Raises
+    ------
+    SwimmyError
+        When it has not the memory for one, with both numbers.
+    """
+
+    def needed(n_together: int) -> int:
+        _, scoring = _scoring_bytes(limits, survey, network, n_together, batch_size, chunk_objects, scorer, n_threads)
+        return scoring + judge_memory_bytes(survey, n_together, n_objects)
+
+    on_keras = scorer == "keras"
+    limit_bytes = limits.network_bytes if on_keras else limits.reader_bytes
+    fitting = [number for number in range(n_models, 0, -1) if needed(number) <= limit_bytes]
+    if not fitting:
+        remedy = "Set train.threshold_objects, or make score.batch_size smaller"
+        limits.check(f"evaluating a weight set on {n_objects} objects", needed(1), on_keras, remedy)
+    return fitting[0]
+
+
+def _scoring_bytes(
+    limits: MemoryLimits,
+    survey: Survey,
+    network: Network,
+    n_models: int,
+    batch_size: int | None,
+    chunk_objects: int,
+    scorer: str,
+    n_threads: int,
+) -> tuple[int, int]:
+    """Objects of a batch, and the bound for a process that scores them."""
+    on_gpu = limits.on_gpu and scorer == "keras"
+    batch_size = batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
+    if scorer == "numba":
+        return batch_size, numba_memory_bytes(survey, network, batch_size, chunk_objects, n_threads)
+    return batch_size, score_memory_bytes(survey, network, n_models, batch_size, chunk_objects, on_gpu)

@@ -1,0 +1,174 @@
+"""One stage alone, outside of a run directory: its receipts lie beside its output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Settings
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.sections import CatalogueSource, IngestSection, TrainSection
+from swimmy_scale.model.scoring import Model, Scoring, network_for
+from swimmy_scale.stages.campaign import Campaign
+from swimmy_scale.stages.choice import MANIFEST_VERSION
+from swimmy_scale.stages.engine import Watcher, WorkersFor, run_stage
+from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.memory import MemoryLimits, check_ingest, check_score
+from swimmy_scale.stages.score import ScoreStage
+from swimmy_scale.stages.select import write_quarantine
+from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.files import driver_lock
+from swimmy_scale.storage.receipts import Ledger, Receipt
+from swimmy_scale.storage.run_directory import ledger_beside
+
+
+def ingest(
+    sources: IngestSection,
+    catalogue: CatalogueSource,
+    output: Path,
+    settings: Settings,
+    workers: WorkersFor,
+    watcher: Watcher,
+    limits: MemoryLimits,
+) -> Receipt:
+    """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
+    ledger = ledger_beside(output, "ingest")
+    check_ingest(limits, settings.survey, settings.storage.partition_objects)
+    with driver_lock(ledger.folder, output):
+        stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
+        receipt = run_stage(stage, workers, watcher)
+        write_quarantine(output.with_name(output.name.removesuffix(".zarr") + ".quarantine.csv"), [ledger])
+    return receipt
+
+
+def train(
+    cutouts: Path,
+    output: Path,
+    settings: Settings,
+    workers: WorkersFor,
+    watcher: Watcher,
+    limits: MemoryLimits,
+    n_threads: int = 1,
+) -> Receipt:
+    """Train on ``cutouts`` and choose; weights, ``selected.keras`` and ``manifest.json`` go to ``output``.
+
+    Parameters
+    ----------
+    n_threads : int
+        Of an evaluating process, where the settings evaluate; they change the speed only.
+
+    Returns
+    -------
+    Receipt
+        Of the stage that chose: ``selected`` of its details says what and why.
+    """
+
+    def ledger(stage: str) -> Ledger:
+        return ledger_beside(output, stage)
+
+    with driver_lock(ledger("train").folder, output):
+        campaign = Campaign(settings, cutouts, output, ledger, n_threads, limits)
+        stages = list(campaign.stages())
+        if len(stages) == 1:
+            # An evaluation of earlier settings no longer answers for the files that are about to change.
+            for name in ledger("evaluate").names():
+                ledger("evaluate").remove(name)
+        for stage in stages:
+            run_stage(stage, workers, watcher)
+        return campaign.choice()
+
+
+def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
+    """Network and digest of a model file, from the ``manifest.json`` of its training.
+
+    Where there is none and the caller gives the digest, the network is that of the settings' ``train``
+    section for the bands and the size of ``cutouts``.
+
+    Raises
+    ------
+    SwimmyError
+        When no manifest in its folder or the one above records the file and no digest is given.
+    """
+    for folder in (model.parent, model.parent.parent):
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            if manifest["format_version"] != MANIFEST_VERSION:
+                continue
+            recorded = manifest["files"][model.relative_to(folder).as_posix()]
+            # With a grid the network is that of the file's run; ``selected.keras`` is of the chosen one.
+            network = manifest.get("networks", {}).get(model.parent.name, manifest["network"])
+            return Network.from_json(network), sha256 or recorded
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    if sha256 is None:
+        raise SwimmyError(
+            f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
+            "Give --model-sha256 if you trust it."
+        )
+    return network_for(cutouts, (settings.train or TrainSection()).network), sha256
+
+
+def recorded_scoring(
+    models: Sequence[Path], cutouts: Path, settings: Settings, sha256s: Sequence[str], n_threads: int
+) -> Scoring:
+    """How models from files score together (see `recorded_model`).
+
+    Parameters
+    ----------
+    sha256s : sequence of str
+        Digests of the models in their order, or none where manifests record them.
+
+    Raises
+    ------
+    SwimmyError
+        When a model is not recorded, comes twice or is of another network, or the settings ask for another number.
+    """
+    digests: Sequence[str | None] = sha256s or [None] * len(models)
+    chosen: list[Model] = []
+    network: Network | None = None
+    for path, given in zip(models, digests, strict=True):
+        found, sha256 = recorded_model(path, cutouts, settings, given)
+        network = network or found
+        if found != network:
+            raise SwimmyError(
+                f"{path}: its network is {found}, that of {chosen[0].path} is {network}. Models of one network score "
+                "together: score with this one apart."
+            )
+        if sha256 in (model.sha256 for model in chosen):
+            raise SwimmyError(f"{path}: these weights are given twice (sha256 {sha256}). Give each model once.")
+        chosen.append(Model(path, sha256))
+    if network is None:
+        raise SwimmyError("no model is given. Give one at least.")
+    if settings.score.n_models not in (1, len(chosen)):
+        raise SwimmyError(
+            f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
+            "Repeat --model for each, or correct the settings."
+        )
+    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, noise_floor=settings.score.noise_floor)
+
+
+def score(
+    cutouts: Path,
+    scoring: Scoring,
+    output: Path,
+    settings: Settings,
+    workers: WorkersFor,
+    watcher: Watcher,
+    limits: MemoryLimits,
+) -> Receipt:
+    """Score ``cutouts`` into ``output``."""
+    store = Cutouts(cutouts)
+    check_score(limits, store.survey, scoring.network, len(scoring.models), scoring.batch_size, store.chunk_objects,
+                scoring.scorer, scoring.n_threads)  # fmt: skip
+    ledger = ledger_beside(output, "score")
+    with driver_lock(ledger.folder, output):
+        stage = ScoreStage(
+            ledger=ledger,
+            cutouts=cutouts,
+            scores=output,
+            scoring=scoring,
+            cuts=settings.sample,
+        )
+        return run_stage(stage, workers, watcher)

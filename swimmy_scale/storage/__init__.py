@@ -1,0 +1,1 @@
+"""What lies on disk: files, receipts, stores, and the run directory."""

@@ -1,0 +1,264 @@
+"""``cutouts.zarr``: the survey's cutouts in counts, with ids, positions, seeing and magnitudes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.core import codec_pipeline
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.preprocess import preprocess
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.sample import FLAG_NAMES, CutCount, Cuts, SampleColumns, apply_cuts, depth_percentile
+from swimmy_scale.method.survey import HSC, AnyArray, FloatArray, Survey
+from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
+
+FORMAT_VERSION = 1
+# Names that the coordinates need, and ``scores.zarr`` and the candidate catalogue, to which kept columns go on.
+RESERVED = {
+    *("band", "y", "x", "level", "model", "score", "residual", "combined_score", "combined_residual"),
+    *("in_sample", "threshold", "candidate", "bands"),
+}
+
+
+def quarantine_attrs() -> dict[str, Any]:
+    """CF attributes that name the values of ``quarantine_code``."""
+    return {
+        "long_name": "reason for quarantine, 0 for none",
+        "flag_values": [0, *(int(code) for code in Code)],
+        "flag_meanings": " ".join(["none", *(code.label for code in Code)]),
+    }
+
+
+OBJECT_VARIABLES = (
+    Variable("object_id", ("object",), "int64", {"long_name": "identifier in the catalogue"}),
+    Variable("ra", ("object",), "float64", {"units": "deg", "long_name": "right ascension (ICRS)"}),
+    Variable("dec", ("object",), "float64", {"units": "deg", "long_name": "declination (ICRS)"}),
+)
+CLASS_VARIABLE = Variable("sample_class", ("object",), "string", {"long_name": "class known beforehand, if any"})
+CODE_VARIABLE = Variable("quarantine_code", ("object",), "uint8", quarantine_attrs())
+
+
+def _variables(
+    kept: Mapping[str, str], survey: Survey = HSC, keep_mantissa_bits: int | None = None
+) -> tuple[Variable, ...]:
+    flags = {
+        "long_name": "flags raised in any band",
+        "flag_masks": [1 << bit for bit in range(len(FLAG_NAMES))],
+        "flag_meanings": " ".join(FLAG_NAMES),
+    }
+    image = {
+        "units": "count",
+        "long_name": "cutout as delivered",
+        "zero_point_mag": survey.zero_point_mag,
+        "pixel_scale_arcsec": survey.pixel_scale_arcsec,
+    }
+    if keep_mantissa_bits is not None:
+        image["_QuantizeBitRoundNumberOfSignificantBits"] = keep_mantissa_bits  # the name that netCDF has for it
+    by_band = ("object", "band")
+    return (
+        Variable("image", (*by_band, "y", "x"), "float32", image),
+        *OBJECT_VARIABLES,
+        Variable("fwhm_arcsec", by_band, "float32", {"units": "arcsec", "long_name": "PSF FWHM"}),
+        Variable("mag", by_band, "float32", {"units": "mag(AB)", "long_name": "cmodel magnitude"}),
+        Variable("psf_mag", ("object",), "float32", {"units": "mag(AB)", "long_name": "PSF magnitude"}),
+        Variable("depth_mag", by_band, "float32", {"units": "mag(AB)", "long_name": "5-sigma PSF limiting magnitude"}),
+        Variable("flags", ("object",), "uint32", flags),
+        Variable("redshift", ("object",), "float64", {"units": "1", "long_name": "spectroscopic redshift"}),
+        CLASS_VARIABLE,
+        CODE_VARIABLE,
+        *(Variable(name, ("object",), dtype, {"long_name": "from the catalogue"}) for name, dtype in kept.items()),
+    )
+
+
+def cutouts_layout(
+    n_objects: int,
+    survey: Survey,
+    kept: Mapping[str, str],
+    partition_objects: int,
+    chunk_objects: int,
+    attrs: Mapping[str, Any],
+    keep_mantissa_bits: int | None = None,
+) -> Layout:
+    """Layout of ``cutouts.zarr``.
+
+    Parameters
+    ----------
+    kept : mapping of str to str
+        Catalogue columns that travel along, with their types.
+    attrs : mapping
+        More group attributes, such as which catalogue columns were there.
+    keep_mantissa_bits : int, optional
+        To how many mantissa bits the pixels are rounded before they are written.
+
+    Raises
+    ------
+    SwimmyError
+        When a kept column has the name of one of the program's own variables or columns, or one that no
+        Zarr array can have.
+    """
+    by_band = {f"{name}_{band}" for name in ("score", "residual") for band in survey.bands}
+    clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
+    if clashes:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name. "
+            "Leave it out, or rename it in the catalogue."
+        )
+    strange = sorted(name for name in kept if not name.strip(". ") or "/" in name or name == "zarr.json")
+    if strange:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(map(repr, strange))} cannot name an array. "
+            "Leave it out, or rename it in the catalogue."
+        )
+    size = survey.cutout_size_px
+    return Layout(
+        n_objects=n_objects,
+        partition_objects=partition_objects,
+        chunk_objects=chunk_objects,
+        sizes={"band": survey.n_bands, "y": size, "x": size},
+        variables=_variables(kept, survey, keep_mantissa_bits),
+        labels={"band": survey.bands},
+        attrs={
+            "format_version": FORMAT_VERSION,
+            "title": "cutouts",
+            "survey": _json_survey(survey),
+            "units": "count",
+            "zero_point_mag": survey.zero_point_mag,
+            "pixel_scale_arcsec": survey.pixel_scale_arcsec,
+            "kept_columns": dict(kept),
+            **attrs,
+        },
+    )
+
+
+def _json_survey(survey: Survey) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(survey).items()}
+
+
+def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
+    """The survey that a store was made for.
+
+    Raises
+    ------
+    SwimmyError
+        When the store does not describe its survey.
+    """
+    try:
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in attrs["survey"].items()
+        }
+        return Survey(**fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SwimmyError(f"{path}: no valid survey description ({error}). Ingest it again.") from error
+
+
+def decode_in_own_threads() -> None:
+    """Have Zarr decode what each reader asks for in a thread of its own, in all of this process from now on.
+
+    By default one thread of Zarr's checks and copies the pixels for all readers of the process. Measured on Zarr 3.4 in
+    seconds of that thread, it takes 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there
+    are. A single reader is not faster this way.
+    """
+    if hasattr(codec_pipeline, "FusedCodecPipeline"):  # an older Zarr has no choice
+        zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"})
+
+
+class Cutouts:
+    """An existing ``cutouts.zarr``, opened for reading.
+
+    Attributes
+    ----------
+    path : Path
+    survey : Survey
+    n_objects : int
+    partition_objects : int
+        Rows of a partition.
+    kept : dict of str to str
+        Catalogue columns that travel along, with their types.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.group: zarr.Group = open_group(path, FORMAT_VERSION)
+        attrs: dict[str, Any] = dict(self.group.attrs)
+        self.attrs = attrs
+        self.survey = survey_from_attrs(attrs, path)
+        try:
+            self.partition_objects = int(attrs["partition_objects"])
+            self.chunk_objects = int(attrs["chunk_objects"])
+            self.kept: dict[str, str] = dict(attrs["kept_columns"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise SwimmyError(f"{path}: its attributes are damaged ({error}). Ingest it again.") from error
+        self.n_objects = n_rows(self.group, "image")
+
+    def read(self, name: str, lo: int, hi: int) -> AnyArray:
+        """Rows of one variable (see `store.read_rows`)."""
+        return read_rows(self.group, name, lo, hi)
+
+    def images(self, lo: int, hi: int) -> FloatArray:
+        """Cutouts ``lo`` to ``hi``: float32 (object, band, y, x), counts, NaN where quarantined."""
+        return self.read("image", lo, hi).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class SampleRule:
+    """What decides which objects are in the sample, for every partition alike.
+
+    Attributes
+    ----------
+    cuts : Cuts
+    available : tuple of str
+        Columns that the catalogue has, as `sample.column_names` names them.
+    min_depth_mag : tuple of float, optional
+        Depth limits, one a band, in place of the survey's.
+    """
+
+    cuts: Cuts
+    available: tuple[str, ...]
+    min_depth_mag: tuple[float, ...] | None = None
+
+    @classmethod
+    def of(cls, store: Cutouts, cuts: Cuts) -> SampleRule:
+        """The rule for a store; reads all depths where the limits are a percentile of them.
+
+        Patches are told apart by their depths, so each counts once however many objects it holds.
+        """
+        available = store.attrs["available_columns"]
+        limits = None
+        if cuts.depth_percentile is not None:
+            patches = np.zeros((0, store.survey.n_bands), np.float32)
+            for lo in range(0, store.n_objects, store.partition_objects):
+                depth = store.read("depth_mag", lo, min(lo + store.partition_objects, store.n_objects))
+                known = depth[np.isfinite(depth).all(axis=1)]
+                patches = np.unique(np.concatenate([patches, known]), axis=0)
+            limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
+        return cls(cuts, tuple(str(name) for name in available), limits)
+
+    def apply(
+        self, store: Cutouts, lo: int, hi: int, usable: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.bool_], list[CutCount]]:
+        """Which of rows ``lo`` to ``hi`` are in the sample (see `sample.apply_cuts`)."""
+        names = ("mag", "psf_mag", "fwhm_arcsec", "depth_mag", "flags", "redshift")
+        columns = SampleColumns(usable=usable, **{name: store.read(name, lo, hi) for name in names})
+        return apply_cuts(columns, self.cuts, store.survey, self.available, self.min_depth_mag)
+
+
+def training_cubes(store: Cutouts, rows: Any) -> FloatArray:
+    """Preprocessed cutouts of ``rows``: float32 (n, band, y, x) in [0, 1]."""
+    size = store.survey.cutout_size_px
+    cubes = np.empty((len(rows), store.survey.n_bands, size, size), np.float32)
+    filled = 0
+    for lo in range(0, store.n_objects, store.chunk_objects):
+        hi = min(lo + store.chunk_objects, store.n_objects)
+        part = rows[(rows >= lo) & (rows < hi)] - lo
+        if part.size:
+            fwhm = store.read("fwhm_arcsec", lo, hi)[part]
+            cubes[filled : filled + part.size] = preprocess(store.images(lo, hi)[part], fwhm, store.survey)
+            filled += part.size
+    return cubes

@@ -1,0 +1,155 @@
+"""Files: digests, atomic writes, flushing to disk, and the driver's lock."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from swimmy_scale.errors import SwimmyError
+
+SECONDS_FOR_A_LOST_NODE = 600
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON form of ``value``: sorted keys, no spaces, shortest floats."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class ListDigest:
+    """`digest_json` of a list whose items come one by one."""
+
+    def __init__(self) -> None:
+        self._digest, self._separator = hashlib.sha256(b"["), ""
+
+    def add(self, item: Any) -> None:
+        """Append an item."""
+        text = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        self._digest.update(f"{self._separator}{text}".encode())
+        self._separator = ","
+
+    def hexdigest(self) -> str:
+        """The digest of the list so far."""
+        whole = self._digest.copy()
+        whole.update(b"]")
+        return whole.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in constant memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sync_path(path: Path) -> None:
+    """Flush one file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_files(paths: Iterable[Path], root: Path) -> None:
+    """Flush files, then every folder between them and ``root``, so that the names survive as well."""
+    folders: set[Path] = {root}
+    for path in paths:
+        sync_path(path)
+        for parent in path.parents:
+            folders.add(parent)
+            if parent == root:
+                break
+    for folder in sorted(folders, key=lambda item: len(item.parts), reverse=True):
+        sync_path(folder)
+
+
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write ``data``, or its pieces one after the other, under a temporary name, fsync, rename, fsync the folder.
+
+    A reader sees the old file or the new one, never a part of one. The file is the same for everybody
+    who writes the same data.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.writelines([data] if isinstance(data, bytes) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    sync_path(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON in the order given, atomically."""
+    write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` with a checksum over all of it; it holds its ``format_version``."""
+    return {**body, "checksum": digest_json(body)}
+
+
+def parse_checked(text: str, format_version: int) -> dict[str, Any]:
+    """What `with_checksum` was given, without its ``format_version``.
+
+    Raises
+    ------
+    ValueError
+        When it is not JSON, of another format version, or its checksum does not fit.
+    """
+    body = json.loads(text)
+    if not isinstance(body, dict) or body.pop("checksum", None) != digest_json(body):
+        raise ValueError("its checksum does not fit")
+    if body.pop("format_version", None) != format_version:
+        raise ValueError(f"its format version is not {format_version}")
+    return body
+
+
+@contextlib.contextmanager
+def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
+    """Hold ``what``, a run directory or a stage's output, for one driver; the lock file lies in ``folder``.
+
+    ``what`` is the folder above ``folder`` where it is not given.
+
+    The lock is the operating system's: it ends with the process that holds it, however that ends.
+
+    Raises
+    ------
+    SwimmyError
+        When another driver holds it, naming its host and process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "driver.lock")
+    owner = folder / "driver.json"
+    try:
+        # A driver that Slurm has started again may come before the lock of its lost node is free.
+        lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0)
+    except filelock.Timeout:
+        try:
+            known = json.loads(owner.read_text())
+            who = f"process {known['process_id']} on {known['host']}"
+        except (OSError, ValueError, KeyError):
+            who = "another process"
+        raise SwimmyError(
+            f"{what or folder.parent} is in use by {who}. Wait for it, or end that process, then run the command again."
+        ) from None
+    try:
+        write_json(owner, {"host": socket.gethostname(), "process_id": os.getpid()})
+        yield
+    finally:
+        lock.release()

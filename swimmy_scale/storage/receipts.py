@@ -1,0 +1,314 @@
+"""The commit protocol of a run directory: receipts, atomic writes, the driver's lock.
+
+Work is committed in four steps: write the region, read it back and compare, fsync files and
+folders, then write the receipt to a temporary name, fsync it and rename it. A receipt that is there and
+carries the identity that the plan asks for means that the work is on disk; everything else is done again,
+whole. No step needs the others to have survived a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from swimmy_scale.storage.files import (
+    ListDigest,
+    digest_file,
+    parse_checked,
+    sync_files,
+    sync_path,
+    with_checksum,
+    write_json,
+)
+
+FORMAT_VERSION = 1
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What a file was when it was committed."""
+
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that one task's output is on disk.
+
+    Attributes
+    ----------
+    stage : str
+    name : str
+        Six digits for a partition or training run, ``finished`` for the end of a stage.
+    identity : str
+        Digest of everything that determines the output: inputs, configuration, code version, model.
+    n_objects : int
+        Rows of the partition.
+    first_object_id, last_object_id : int
+        Of the partition's rows; 0 where a task has none.
+    data_digest : str
+        SHA-256 of the values written, independent of how they are compressed.
+    files : mapping of str to FileRecord
+        Every file that the task owns, by its path relative to the ledger's root.
+    details : mapping
+        Small facts that the finish of the stage adds up: quarantined objects, counts of cuts.
+    """
+
+    stage: str
+    name: str
+    identity: str
+    n_objects: int = 0
+    first_object_id: int = 0
+    last_object_id: int = 0
+    data_digest: str = ""
+    files: Mapping[str, FileRecord] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The receipt as it is written, with a checksum over all of it."""
+        return with_checksum({"format_version": FORMAT_VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Read a receipt.
+
+        Raises
+        ------
+        ValueError
+            When it is not JSON, of another format version, or its checksum does not fit.
+        """
+        body = parse_checked(text, FORMAT_VERSION)
+        files = {path: FileRecord(**record) for path, record in body.pop("files").items()}
+        return cls(files=files, **body)
+
+
+def task_name(index: int) -> str:
+    """Name of the receipt of partition or run ``index``."""
+    return f"{index:06d}"
+
+
+class Parts:
+    """The receipts of a stage's tasks, added up one by one so that none is held.
+
+    Attributes
+    ----------
+    n_tasks, n_objects : int
+        Of the receipts so far.
+    """
+
+    def __init__(self) -> None:
+        self.n_tasks = 0
+        self.n_objects = 0
+        self._digest = ListDigest()
+
+    @classmethod
+    def of(cls, receipts: Iterable[Receipt]) -> Self:
+        """All of ``receipts``, added up."""
+        parts = cls()
+        for _ in parts.count(receipts):
+            pass
+        return parts
+
+    def count(self, receipts: Iterable[Receipt]) -> Iterator[Receipt]:
+        """The receipts, in order, each added up as it passes."""
+        for receipt in receipts:
+            self._digest.add([receipt.identity, receipt.data_digest])
+            self.n_tasks += 1
+            self.n_objects += receipt.n_objects
+            yield receipt
+
+    def digest(self) -> str:
+        """Digest over identity and data of all of them."""
+        return self._digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The receipts of one stage.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds the receipts of all stages.
+    root : Path
+        What file names in receipts are relative to.
+    stage : str
+    """
+
+    folder: Path
+    root: Path
+    stage: str
+
+    def path(self, name: str) -> Path:
+        """Where the receipt called ``name`` lies."""
+        return self.folder / self.stage / f"{name}.json"
+
+    def record_files(self, paths: Iterable[Path]) -> dict[str, FileRecord]:
+        """Flush files to disk and take down their sizes, times and digests."""
+        paths = list(paths)
+        sync_files(paths, self.root)
+        records = {}
+        for path in paths:
+            status = path.stat()
+            key = path.relative_to(self.root).as_posix()
+            records[key] = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
+        return records
+
+    def commit(self, receipt: Receipt) -> None:
+        """Write a receipt. Its files must be on disk already (``record_files`` sees to it)."""
+        if receipt.stage != self.stage:
+            raise ValueError(f"receipt of stage {receipt.stage!r} given to the ledger of {self.stage!r}")
+        write_json(self.path(receipt.name), receipt.to_json())
+
+    def read(self, name: str) -> Receipt | None:
+        """The receipt called ``name``, or None where it is missing or damaged."""
+        try:
+            return Receipt.from_json(self.path(name).read_text())
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def valid(self, name: str, identity: str) -> Receipt | None:
+        """The receipt, if it stands for this identity and its files are unchanged; else None.
+
+        A file whose size and time are as recorded is taken as unchanged; one whose time differs (a
+        copied run, a touched file) is read and compared by digest. ``verify`` reads every byte.
+        """
+        receipt = self.read(name)
+        return receipt if receipt is not None and receipt.identity == identity and self.intact(receipt) else None
+
+    def intact(self, receipt: Receipt) -> bool:
+        """Whether a receipt's files are unchanged, judged as `valid` says."""
+        return all(self._unchanged(key, record) for key, record in receipt.files.items())
+
+    def _unchanged(self, key: str, record: FileRecord) -> bool:
+        path = self.root / key
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return False
+        if status.st_size != record.size_bytes:
+            return False
+        return status.st_mtime_ns == record.mtime_ns or digest_file(path) == record.sha256
+
+    def names(self) -> list[str]:
+        """Names of all receipts of the stage, readable or not, sorted."""
+        return sorted(self.every_name())
+
+    def every_name(self) -> Iterator[str]:
+        """Names of all receipts of the stage, readable or not, as the folder lists them."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / self.stage) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    yield entry.name.removesuffix(".json")
+
+    def parts(self) -> Iterator[Receipt]:
+        """The readable receipts of all tasks of a finished stage, in order, one at a time."""
+        done = self.read(FINISHED)
+        for index in range(int(done.details.get("n_tasks", 0)) if done else 0):
+            receipt = self.read(task_name(index))
+            if receipt is not None:
+                yield receipt
+
+    def remove(self, name: str) -> None:
+        """Take a receipt back, so that its work is done again."""
+        try:
+            self.path(name).unlink()
+        except FileNotFoundError:
+            return
+        sync_path(self.path(name).parent)
+
+    def finish(
+        self,
+        identity: str,
+        parts: Parts,
+        files: Iterable[Path],
+        details: Mapping[str, Any] | None = None,
+    ) -> Receipt:
+        """Write the receipt that closes the stage; ``parts`` has counted the receipts of all its tasks."""
+        receipt = Receipt(
+            stage=self.stage,
+            name=FINISHED,
+            identity=identity,
+            n_objects=parts.n_objects,
+            data_digest=parts.digest(),
+            files=self.record_files(files),
+            details={"n_tasks": parts.n_tasks, **(details or {})},
+        )
+        self.commit(receipt)
+        return receipt
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One file or receipt that is not what it was when it was committed."""
+
+    stage: str
+    name: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OwnedFile:
+    """A committed file and the receipt that answers for it.
+
+    Attributes
+    ----------
+    stage, name : str
+        Of the receipt.
+    path : str
+        Relative to the ledger's root.
+    record : FileRecord
+    """
+
+    stage: str
+    name: str
+    path: str
+    record: FileRecord
+
+    def damage(self, root: Path) -> Damage | None:
+        """What is wrong with the file, after reading every byte of it."""
+        path = root / self.path
+        if not path.is_file():
+            return Damage(self.stage, self.name, self.path, "missing")
+        size = path.stat().st_size
+        if size != self.record.size_bytes:
+            reason = f"{size} bytes, its receipt says {self.record.size_bytes}"
+            return Damage(self.stage, self.name, self.path, reason)
+        if digest_file(path) != self.record.sha256:
+            return Damage(self.stage, self.name, self.path, "its bytes differ from its receipt")
+        return None
+
+
+def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[OwnedFile], list[Damage]]:
+    """Every committed file, and what is wrong with the receipts themselves.
+
+    A finished stage must have the receipts of all its tasks, as many as ``n_tasks`` of its details.
+    Where several receipts name one file (the finish of a later stage may renew a store's metadata), the
+    last stage's record counts, so ``stages`` must be in order.
+    """
+    damage: list[Damage] = []
+    owned: dict[str, OwnedFile] = {}
+    for stage in stages:
+        ledger = Ledger(folder, root, stage)
+        names = ledger.names()
+        done = ledger.read(FINISHED)
+        needed = range(int(done.details.get("n_tasks", 0))) if done else ()
+        for name in sorted({task_name(index) for index in needed} - set(names)):
+            where = ledger.path(name).relative_to(root).as_posix()
+            damage.append(Damage(stage, name, where, "the receipt is missing"))
+        for name in names:
+            receipt = ledger.read(name)
+            if receipt is None:
+                where = ledger.path(name).relative_to(root).as_posix()
+                damage.append(Damage(stage, name, where, "the receipt is damaged"))
+                continue
+            owned |= {key: OwnedFile(stage, name, key, record) for key, record in receipt.files.items()}
+    return list(owned.values()), damage

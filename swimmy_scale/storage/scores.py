@@ -1,0 +1,326 @@
+"""``scores.zarr``: score and residual of every object, and what selection adds: thresholds, candidates, one score."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.candidates import candidate_columns
+from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
+from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
+from swimmy_scale.storage.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
+from swimmy_scale.storage.files import sync_files
+from swimmy_scale.storage.store import Layout, Variable, add_labels, consolidate, n_rows, open_group, read_rows
+
+FORMAT_VERSION = 1
+# Rows that are read or written at once where a whole column would grow with the survey.
+BLOCK_OBJECTS = 1 << 18
+# Objects times models of which ranks can be taken: all scores of the sample lie in memory for it, 20 bytes each.
+RANKED_OBJECTS = 20_000_000
+SELECTED = ("level", "threshold", "candidate")
+COMBINED = ("combined_score", "combined_residual")
+
+
+def score_kind(noise_floor: float | None) -> dict[str, Any]:
+    """How scores that are not equation 6 are told from those that are, wherever they are described: ``score``."""
+    return {} if noise_floor is None else {"score": {"kind": "noise", "floor": noise_floor}}
+
+
+def noise_floor_of(described: Mapping[str, Any]) -> float | None:
+    """The floor of the noise that scores are in units of, from what `score_kind` said; None for equation 6.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        When it is damaged.
+    """
+    kind = described.get("score")
+    if kind is None:
+        return None
+    if kind["kind"] != "noise":
+        raise ValueError(f"score.kind {kind['kind']!r} is not known")
+    return float(kind["floor"])
+
+
+def scores_layout(
+    n_objects: int,
+    survey_attrs: Mapping[str, Any],
+    survey: Survey,
+    kept: Mapping[str, str],
+    partition_objects: int,
+    chunk_objects: int,
+    notes: Mapping[str, Any],
+    models: tuple[str, ...] = (),
+) -> Layout:
+    """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``.
+
+    Parameters
+    ----------
+    notes : mapping
+        More attributes of the store; with ``score`` of `score_kind` the scores are not equation 6.
+    models : tuple of str
+        Names of the models where there are several: ``score`` and ``residual`` then have a dimension ``model``.
+    """
+    long_name = "absolute residual in units of its expected noise" if "score" in notes else "anomaly score (equation 6)"
+    by_band = ("object", "model", "band") if models else ("object", "band")
+    return Layout(
+        n_objects=n_objects,
+        partition_objects=partition_objects,
+        chunk_objects=chunk_objects,
+        sizes={"band": survey.n_bands, **({"model": len(models)} if models else {})},
+        variables=(
+            Variable("score", by_band, "float32", {"units": "1", "long_name": long_name}),
+            Variable(
+                "residual",
+                by_band,
+                "float32",
+                {"units": "1", "long_name": "source minus reconstruction, summed over the aperture"},
+            ),
+            *OBJECT_VARIABLES,
+            Variable("in_sample", ("object",), "bool", {"long_name": "scored, and passed the sample cuts"}),
+            CLASS_VARIABLE,
+            CODE_VARIABLE,
+            *(Variable(name, ("object",), dtype, {"long_name": "from the catalogue"}) for name, dtype in kept.items()),
+        ),
+        labels={"band": survey.bands, **({"model": models} if models else {})},
+        attrs={
+            "format_version": FORMAT_VERSION,
+            "title": "anomaly scores",
+            "survey": survey_attrs,
+            "kept_columns": dict(kept),
+        },
+        notes=notes,
+    )
+
+
+class Scores:
+    """An existing ``scores.zarr``, opened for reading.
+
+    Parameters
+    ----------
+    path : Path
+    count : callable, optional
+        Told of the rows of each block that `blocks` gave and that was worked through.
+
+    Attributes
+    ----------
+    path : Path
+    attrs : dict
+    survey : Survey
+    kept : dict of str to str
+        Columns of the catalogue that travel along, with their types.
+    n_objects, n_models : int
+    noise_floor : float or None
+        Floor of the noise that the scores are in units of; None for scores of equation 6.
+    score_name, residual_name : str
+        The variables (object, band) that selection looks at: the model's own, or those combined of several models,
+        which are there once `write_combined` has written them.
+    """
+
+    def __init__(self, path: Path, count: Callable[[int], None] | None = None) -> None:
+        self.path = path
+        self._count = count
+        self.group: zarr.Group = open_group(path, FORMAT_VERSION)
+        self.attrs: dict[str, Any] = dict(self.group.attrs)
+        self.survey = survey_from_attrs(self.attrs, path)
+        try:
+            self.kept: dict[str, str] = dict(self.attrs["kept_columns"])
+            self.noise_floor = noise_floor_of(self.attrs)
+        except (KeyError, ValueError, TypeError) as error:
+            raise SwimmyError(f"{path}: its attributes are damaged ({error}). Score again.") from error
+        self.n_objects = n_rows(self.group, "score")
+        shape: tuple[int, ...] = self.group["score"].shape  # type: ignore[union-attr]
+        self.n_models = shape[1] if len(shape) == 3 else 1
+        self.score_name, self.residual_name = COMBINED if self.n_models > 1 else ("score", "residual")
+
+    def read(self, name: str, lo: int = 0, hi: int | None = None) -> AnyArray:
+        """Rows of one variable, all of them by default (see `store.read_rows`)."""
+        return read_rows(self.group, name, lo, hi)
+
+    def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
+        """The named variables block by block, of ``BLOCK_OBJECTS`` rows if not said otherwise: (first row, arrays)."""
+        step = block_objects or BLOCK_OBJECTS
+        for lo in range(0, self.n_objects, step):
+            hi = min(lo + step, self.n_objects)
+            yield lo, tuple(self.read(name, lo, hi) for name in names)
+            if self._count is not None:
+                self._count(hi - lo)
+
+    def sample_scores(self) -> Iterator[FloatArray]:
+        """Scores of the sample that selection looks at, float32 (m, band), block by block."""
+        for _, (score, in_sample) in self.blocks(self.score_name, "in_sample"):
+            yield score[in_sample]
+
+
+def model_block_objects(n_models: int) -> int:
+    """Rows to read at once of variables (object, model, band), so that a block is no larger than one model's."""
+    return max(BLOCK_OBJECTS // n_models, 1)
+
+
+def _add_by_object(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dims: tuple[str, ...],
+    dtype: str,
+    block_objects: int,
+    **attrs: Any,
+) -> zarr.Array[Any]:
+    """An array that is written in blocks of so many rows: no block shares a chunk with another."""
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=(max(min(block_objects, shape[0]), 1), *shape[1:]),
+        dtype=dtype,
+        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        fill_value=float("nan") if dtype.startswith("float") else False,
+        config={"write_empty_chunks": True},
+        attributes=attrs,
+        dimension_names=dims,
+    )
+
+
+def _files_of(path: Path, names: Iterable[str]) -> list[Path]:
+    return [file for name in names for file in sorted((path / name).rglob("*")) if file.is_file()]
+
+
+def write_combined(
+    path: Path,
+    long_names: Mapping[str, str],
+    blocks: Iterator[tuple[int, FloatArray, FloatArray]],
+    attrs: Mapping[str, Any],
+) -> list[Path]:
+    """Add ``combined_score`` and ``combined_residual`` (object, band) to a ``scores.zarr`` of several models.
+
+    What an earlier selection added is removed before: it was cut at other scores.
+
+    Parameters
+    ----------
+    long_names : mapping of str to str
+        What each of the two is, by its name.
+    blocks : iterator
+        First row, score and residual, float32 (m, band), in blocks of ``model_block_objects`` rows.
+    attrs : mapping
+        More attributes of both.
+
+    Returns
+    -------
+    list of Path
+        The files written, on disk. `write_selection` renews the root's metadata, and must follow.
+    """
+    scores = Scores(path)
+    for name in (*SELECTED, *COMBINED):
+        shutil.rmtree(path / name, ignore_errors=True)
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    shape, rows = (scores.n_objects, scores.survey.n_bands), model_block_objects(scores.n_models)
+    score, residual = (
+        _add_by_object(
+            group, name, shape, ("object", "band"), "float32", rows, units="1", long_name=long_names[name], **attrs
+        )
+        for name in COMBINED
+    )
+    for lo, block_score, block_residual in blocks:
+        score[lo : lo + len(block_score)] = block_score
+        residual[lo : lo + len(block_residual)] = block_residual
+    files = _files_of(path, COMBINED)
+    sync_files(files, path)
+    return files
+
+
+def write_selection(
+    path: Path,
+    levels: tuple[str, ...],
+    threshold: npt.NDArray[np.float64],
+    candidate_blocks: Iterator[tuple[int, BoolArray]],
+) -> list[Path]:
+    """Add ``level``, ``threshold`` (level, band) and ``candidate`` (object, level, band) to ``scores.zarr``.
+
+    Writing the same selection again gives the same files; another one replaces what was there.
+
+    Returns
+    -------
+    list of Path
+        The files written, the root's metadata among them, on disk.
+    """
+    n_objects, n_bands = Scores(path).n_objects, threshold.shape[1]
+    for name in SELECTED:
+        # By the file system, because what is there may be too damaged to be opened.
+        shutil.rmtree(path / name, ignore_errors=True)
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    add_labels(group, "level", levels)
+    group.create_array(
+        "threshold",
+        shape=threshold.shape,
+        chunks=threshold.shape,
+        dtype="float64",
+        compressors=[Crc32cCodec()],
+        fill_value=float("nan"),
+        config={"write_empty_chunks": True},
+        attributes={"units": "1", "long_name": "a score above it is selected where the residual is positive"},
+        dimension_names=("level", "band"),
+    )[:] = threshold
+    candidate = _add_by_object(
+        group,
+        "candidate",
+        (n_objects, len(levels), n_bands),
+        ("object", "level", "band"),
+        "bool",
+        BLOCK_OBJECTS,
+        long_name="score above the threshold, residual positive, in the sample",
+    )
+    for lo, flags in candidate_blocks:
+        candidate[lo : lo + len(flags)] = flags
+    consolidate(path)
+    files = [path / "zarr.json", *_files_of(path, SELECTED)]
+    sync_files(files, path)
+    if not np.array_equal(Scores(path).read("threshold", 0, len(levels)), threshold, equal_nan=True):
+        raise SwimmyError(f"{path}: thresholds do not read back as written. Check the disk, then run again.")
+    return files
+
+
+# Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes, in as
+# much memory for any survey. The numbers are the same.
+IN_MEMORY_OBJECTS = 200_000
+
+
+def sample_thresholds(
+    scores: Scores, fractions: Sequence[float], in_memory_objects: int = IN_MEMORY_OBJECTS
+) -> npt.NDArray[np.float64]:
+    """Thresholds of this sample: float64 (level, band), the same number in memory and streamed."""
+    if scores.n_objects <= in_memory_objects:
+        blocks = list(scores.sample_scores())
+        return thresholds(np.concatenate(blocks), fractions)
+    return streamed_thresholds(scores.sample_scores, scores.survey.n_bands, fractions)
+
+
+def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
+    """Columns of the candidate catalogue, from the flags on disk."""
+    parts = []
+    names = ("object_id", "ra", "dec", scores.score_name, scores.residual_name, "candidate", *scores.kept)
+    for _, arrays in scores.blocks(*names):
+        block = dict(zip(names, arrays, strict=True))
+        chosen = block["candidate"].any(axis=(1, 2))
+        parts.append({name: values[chosen] for name, values in block.items()})
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    kept = {name: columns[name] for name in scores.kept}
+    bands = scores.survey.bands
+    return candidate_columns(
+        columns["object_id"],
+        columns["ra"],
+        columns["dec"],
+        columns[scores.score_name],
+        columns[scores.residual_name],
+        columns["candidate"],
+        levels,
+        bands,
+        scores.survey.selecting_bands,
+        kept,
+    )

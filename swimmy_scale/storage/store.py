@@ -1,0 +1,469 @@
+"""A labelled Zarr store written partition by partition: metadata once, then aligned regions only.
+
+A partition is a run of whole shards, so two tasks never share a file. Every chunk carries a CRC-32C, every
+chunk is written (an absent one is an error, not a fill value), and the store opens with
+``xarray.open_zarr``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.abc.buffer import Buffer
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.storage.files import digest_json, sync_files, sync_path, write_atomically
+
+PIXEL_DIMS = ("y", "x")
+# A chunk of fill values is written as well: an absent one must mean that something is lost.
+EVERY_CHUNK: Any = {"write_empty_chunks": True}
+# Arrays that come into ``scores.zarr`` after its layout was made.
+ADDED_BY_SELECTION = ("level", "threshold", "candidate", "combined_score", "combined_residual")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One array of a store.
+
+    Attributes
+    ----------
+    name : str
+    dims : tuple of str
+        The first is ``object`` for everything that tasks write.
+    dtype : str
+        A NumPy name, or ``string``.
+    attrs : mapping
+        ``units``, ``long_name`` and the like.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fill_value(self) -> Any:
+        """NaN for floats, an empty string, False or 0 for the rest."""
+        if self.dtype.startswith("float"):
+            return float("nan")
+        return {"string": "", "bool": False}.get(self.dtype, 0)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything about a store that is fixed when it is created.
+
+    Attributes
+    ----------
+    n_objects : int
+    partition_objects : int
+        Rows of a partition, which is one shard of the pixel arrays and one chunk of the others.
+    chunk_objects : int
+        Rows of a chunk inside a shard; divides ``partition_objects``.
+    sizes : mapping of str to int
+        Length of every dimension but ``object``.
+    variables : tuple of Variable
+        What tasks write.
+    labels : mapping of str to tuple of str
+        Coordinates that name positions along a dimension, such as the bands.
+    attrs : mapping
+        Group attributes; ``format_version`` among them.
+    notes : mapping
+        Group attributes that may change when the store is filled again, such as the model's digest.
+    """
+
+    n_objects: int
+    partition_objects: int
+    chunk_objects: int
+    sizes: Mapping[str, int]
+    variables: tuple[Variable, ...]
+    labels: Mapping[str, tuple[str, ...]]
+    attrs: Mapping[str, Any]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.chunk_objects < 1 or self.partition_objects % self.chunk_objects:
+            raise SwimmyError(
+                f"partition_objects {self.partition_objects} is not a multiple of chunk_objects {self.chunk_objects}. "
+                "A partition must hold whole chunks: correct the storage section of the job."
+            )
+
+    @property
+    def n_partitions(self) -> int:
+        """Number of partitions."""
+        return -(-self.n_objects // self.partition_objects)
+
+    def rows(self, partition: int) -> range:
+        """Rows of a partition."""
+        lo = partition * self.partition_objects
+        return range(lo, min(lo + self.partition_objects, self.n_objects))
+
+    def shape(self, variable: Variable, n_objects: int | None = None) -> tuple[int, ...]:
+        """Shape of a variable over the whole store or over ``n_objects`` rows."""
+        sizes = {**self.sizes, "object": self.n_objects if n_objects is None else n_objects}
+        return tuple(sizes[dim] for dim in variable.dims)
+
+    def variable(self, name: str) -> Variable:
+        """The variable called ``name``."""
+        return next(variable for variable in self.variables if variable.name == name)
+
+
+def _add_array(group: zarr.Group, layout: Layout, variable: Variable) -> None:
+    shape = layout.shape(variable)
+    rows = min(layout.partition_objects, max(layout.n_objects, 1))
+    has_pixels = variable.dims[-2:] == PIXEL_DIMS
+    by_object = variable.dims[0] == "object"
+    outer = (layout.partition_objects if has_pixels else rows, *shape[1:]) if by_object else shape
+    # Noise hardly compresses: a fast bit shuffle takes what there is. The checksum is what matters.
+    compressor = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle") if has_pixels else ZstdCodec(level=3)
+    group.create_array(
+        variable.name,
+        shape=shape,
+        dtype=variable.dtype,
+        chunks=(layout.chunk_objects, *shape[1:]) if has_pixels else outer,
+        shards=outer if has_pixels else None,
+        compressors=[compressor, Crc32cCodec()],
+        fill_value=variable.fill_value,
+        attributes=dict(variable.attrs),
+        dimension_names=variable.dims,
+    )
+
+
+def add_labels(group: zarr.Group, dim: str, labels: tuple[str, ...]) -> None:
+    """Write the coordinate that names the positions along ``dim``."""
+    array = group.create_array(
+        dim,
+        shape=(len(labels),),
+        chunks=(max(len(labels), 1),),
+        dtype="string",
+        compressors=[Crc32cCodec()],
+        config=EVERY_CHUNK,
+        dimension_names=(dim,),
+    )
+    array[:] = np.array(labels, dtype=np.dtypes.StringDType())
+
+
+def consolidate(path: Path) -> None:
+    """Gather the metadata of all arrays in the root, which is what ``xarray.open_zarr`` looks for."""
+    with warnings.catch_warnings():
+        # The Zarr v3 specification does not have consolidated metadata yet; readers without it ignore them.
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(str(path))
+
+
+def create(path: Path, layout: Layout) -> list[Path]:
+    """Create a store, or confirm that it is there; metadata that were damaged are renewed.
+
+    Returns
+    -------
+    list of Path
+        The files that hold metadata and labels, on disk.
+
+    Raises
+    ------
+    SwimmyError
+        When ``path`` holds a store of another layout.
+    """
+    identity = digest_json(
+        [layout.n_objects, layout.partition_objects, layout.chunk_objects, dict(layout.sizes), dict(layout.attrs)]
+        + [[v.name, v.dims, v.dtype, dict(v.attrs)] for v in layout.variables]
+        + [{dim: list(labels) for dim, labels in layout.labels.items()}]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
+    try:
+        attrs = {
+            **layout.attrs,
+            **layout.notes,
+            "layout_sha256": identity,
+            "partition_objects": layout.partition_objects,
+            "chunk_objects": layout.chunk_objects,
+            "coordinates": "object_id ra dec",
+        }
+        group = zarr.create_group(str(fresh), attributes=attrs)
+        for dim, labels in layout.labels.items():
+            add_labels(group, dim, labels)
+        for variable in layout.variables:
+            _add_array(group, layout, variable)
+        consolidate(fresh)
+        names = sorted(item.relative_to(fresh) for item in fresh.rglob("*") if item.is_file())
+        if not path.exists():
+            sync_files((fresh / name for name in names), fresh)
+            fresh.rename(path)
+        else:
+            _renew(path, fresh, names, identity)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    files = [path / name for name in names]
+    sync_files(files, path.parent)
+    return files
+
+
+def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
+    root = Path("zarr.json")
+    wanted_attrs = dict(zarr.open_group(str(fresh), mode="r", use_consolidated=False).attrs)
+    try:
+        attrs = dict(zarr.open_group(str(path), mode="r", use_consolidated=False).attrs)
+    except Exception:  # a damaged root can fail in any way; it is then renewed below
+        attrs = {"layout_sha256": identity if (path / root).exists() else None}
+    # A flipped bit may have hit the digest itself: then all else is as it should be.
+    arrays = {item.parent.name for item in path.glob("*/zarr.json")} - set(ADDED_BY_SELECTION)
+    same_but_digest = (
+        {**attrs, "layout_sha256": identity} == wanted_attrs
+        and arrays == {name.parts[0] for name in names if name != root}
+        and all(
+            (path / name).is_file() and (path / name).read_bytes() == (fresh / name).read_bytes()
+            for name in names
+            if name != root
+        )
+    )
+    if attrs.get("layout_sha256") != identity and not same_but_digest:
+        raise SwimmyError(
+            f"{path} exists and was made with other settings or from another catalogue. "
+            "Choose another output, or remove it if it is not needed."
+        )
+    for name in names:
+        if name == root and attrs == wanted_attrs and (path / "candidate").exists():
+            continue  # extended by the selection, which renews it
+        wanted = (fresh / name).read_bytes()
+        current = (path / name).read_bytes() if (path / name).exists() else None
+        if current != wanted:
+            write_atomically(path / name, wanted)
+
+
+def open_group(path: Path | str, format_version: int) -> zarr.Group:
+    """Open a store for reading and check its format.
+
+    Raises
+    ------
+    SwimmyError
+        When there is no store, or it is of another format version.
+    """
+    try:
+        group = zarr.open_group(str(path), mode="r", use_consolidated=False)
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        raise SwimmyError(
+            f"{path}: no readable Zarr store ({error}). Check the path, or run `swimmy-scale verify`."
+        ) from error
+    found = group.attrs.get("format_version")
+    if found != format_version:
+        raise SwimmyError(
+            f"{path}: format_version {found!r}, this version of swimmy_scale reads {format_version}. "
+            "Make the store again with this version."
+        )
+    return group
+
+
+def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping[str, AnyArray]) -> list[Path]:
+    """Write one partition of every variable, read it back and compare.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        Every variable of the layout, over exactly the partition's rows.
+
+    Returns
+    -------
+    list of Path
+        The files of the partition.
+
+    Raises
+    ------
+    SwimmyError
+        When a column is missing, or has another shape or type, or does not read back as it was written.
+    """
+    rows = layout.rows(partition)
+    region = slice(rows.start, rows.stop)
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    files = []
+    with ThreadPoolExecutor(1) as thread:
+        flushed = []
+        for variable in layout.variables:
+            values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
+            array = group[variable.name]
+            if not isinstance(array, zarr.Array):
+                raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
+            file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
+            if array.shards is None:
+                array.with_config(EVERY_CHUNK)[region] = values
+            else:
+                _write_shard(file, array, values)
+                # The disk takes a large file while it is read back; the caller's own flush then waits for nothing.
+                flushed.append(thread.submit(sync_path, file))
+            if not _reads_back(array, rows, values):
+                raise SwimmyError(
+                    f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
+                    "Check the disk and its free space, then run again."
+                )
+            files.append(file)
+        for one in flushed:
+            one.result()
+    return files
+
+
+def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
+    """Write a shard chunk by chunk, as Zarr would write it in one.
+
+    Zarr keeps all chunks of a shard until it has put them together in memory: twice the shard. The file is the
+    chunks one after the other, then for each of them offset and length, two uint64 with all bits set for a chunk
+    beyond the array's end, and a CRC-32C of that index (Zarr's extension "sharding_indexed", section "Binary shard
+    format").
+    """
+    n_chunks = (array.shards or array.chunks)[0] // array.chunks[0]
+    index = np.full((n_chunks, 2), 2**64 - 1, np.uint64)
+    offset, step = 0, array.chunks[0]
+    encode = _encoder(array.name, values.shape, array.chunks, array.dtype, array.compressors, array.fill_value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with unfinished.open("wb") as stream:
+            for number, lo in enumerate(range(0, len(values), step)):
+                data = encode(lo, values[lo : lo + step])
+                index[number] = offset, len(data)
+                offset += stream.write(data)
+            index_codecs = [Crc32cCodec()]
+            stream.write(_encoder("index", index.shape, index.shape, index.dtype, index_codecs, 0)(0, index))
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+class _TakenAtOnce(MemoryStore):
+    """Keeps what it is given, not a copy of it: each chunk is taken out before the next one is made."""
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        """Keep the bytes of a key."""
+        self._store_dict[key] = value
+
+
+def _encoder(
+    name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, codecs: Any, fill_value: Any
+) -> Callable[[int, AnyArray], AnyArray]:
+    """Function of first row and rows that returns a chunk's bytes as an array of that form stores them."""
+    kept: dict[str, Buffer] = {}
+    array = zarr.create_array(
+        _TakenAtOnce(kept),
+        name=name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        compressors=codecs,
+        fill_value=fill_value,
+        config=EVERY_CHUNK,
+    )
+
+    def encode(lo: int, rows: AnyArray) -> AnyArray:
+        array[lo : lo + len(rows)] = rows
+        key = "/".join([array.path, "c", str(lo // chunks[0])] + ["0"] * (len(shape) - 1))
+        return np.asarray(kept.pop(key).as_numpy_array())
+
+    return encode
+
+
+def _checked(variable: Variable, shape: tuple[int, ...], columns: Mapping[str, AnyArray], path: Path) -> AnyArray:
+    if variable.name not in columns:
+        raise SwimmyError(f"{path}: no values for {variable.name}. Every variable is written at once.")
+    values = columns[variable.name]
+    if variable.dtype == "string":
+        values = values.astype(np.dtypes.StringDType())
+    if values.shape != shape or (variable.dtype != "string" and values.dtype != np.dtype(variable.dtype)):
+        raise SwimmyError(
+            f"{path}: {variable.name} has shape {values.shape} and type {values.dtype}, "
+            f"the store needs {shape} and {variable.dtype}. A partition is written whole."
+        )
+    return values
+
+
+def _reads_back(array: zarr.Array[Any], rows: range, wanted: AnyArray) -> bool:
+    """Whether rows of an array are what was written, chunk by chunk: memory never holds a second partition."""
+    step = array.chunks[0]
+    return all(
+        _same(np.asarray(array[lo : min(lo + step, rows.stop)]), wanted[lo - rows.start : lo - rows.start + step])
+        for lo in range(rows.start, rows.stop, step)
+    )
+
+
+def _same(found: AnyArray, wanted: AnyArray) -> bool:
+    if wanted.dtype.kind in "TO":
+        return bool(np.array_equal(found.astype(wanted.dtype), wanted))
+    # Compare bytes, so that NaN equals NaN and -0.0 differs from 0.0.
+    return found.dtype == wanted.dtype and np.array_equal(_bytes_of(found), _bytes_of(wanted))
+
+
+def _bytes_of(values: AnyArray) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+
+
+def n_rows(group: zarr.Group, name: str) -> int:
+    """Length of a variable.
+
+    Raises
+    ------
+    SwimmyError
+        When its metadata are missing or damaged.
+    """
+    try:
+        return int(group[name].shape[0])  # type: ignore[union-attr]
+    except Exception as error:  # damaged metadata can fail in any way
+        where = str(group.store_path).removeprefix("file://")
+        raise SwimmyError(
+            f"{where}: the metadata of {name} are damaged or missing ({' '.join(str(error).split())}). "
+            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
+        ) from error
+
+
+def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
+    """Rows ``lo`` to ``hi`` (None: the end) of a variable, as an array of its own.
+
+    Raises
+    ------
+    SwimmyError
+        When a chunk is missing or its checksum does not fit.
+    """
+    where = str(group.store_path).removeprefix("file://")
+    try:
+        # On the array, not in Zarr's settings: those are shared by all threads that read.
+        array = group[name].with_config({"read_missing_chunks": False})  # type: ignore[union-attr]
+        # Zarr decodes into a new array: it is nobody else's, and holds no more than these rows.
+        values = np.asarray(array[lo:hi])
+        # Fixed-width strings are what NumPy's set operations and the table writers take.
+        return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
+    except KeyError as error:
+        raise SwimmyError(f"{where}: no variable {name}. Make the store again.") from error
+    except Exception as error:
+        raise SwimmyError(
+            f"{where}: {name}[{lo}:{hi}] is damaged or incomplete ({' '.join(str(error).split())}). "
+            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
+        ) from error
+
+
+def digest_columns(columns: Mapping[str, AnyArray]) -> str:
+    """SHA-256 (hex) over names, types, shapes and values of arrays, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(columns):
+        values = columns[name]
+        payload: bytes | AnyArray
+        if values.dtype.kind in "TOU":
+            # JSON, because any separator may stand in a string itself.
+            kind, payload = "string", json.dumps([str(value) for value in values.ravel()]).encode()
+        else:
+            kind, payload = values.dtype.str, np.ascontiguousarray(values)
+        digest.update(f"{name}|{kind}|{values.shape}|".encode())
+        digest.update(payload)
+    return digest.hexdigest()

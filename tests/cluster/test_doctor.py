@@ -1,0 +1,457 @@
+"""The doctor: each check tells health from illness, names the remedy, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from swimmy_scale.cli import main
+from swimmy_scale.cluster.doctor import checks, connections, folders, machine, slurm_site
+from swimmy_scale.cluster.doctor.findings import Finding, is_fit, ok, problem, to_json, verdict, warning
+from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow, gpu_files
+from swimmy_scale.cluster.site import JobSpec, load_site, parse_site
+from swimmy_scale.cluster.slurm import Partition
+from swimmy_scale.stages.memory import MIB
+
+ROOT = Path(__file__).resolve().parents[2]
+GIB = 1 << 30
+
+
+def expect(finding: Finding, state: str, *words: str) -> None:
+    line = finding.line()
+    assert finding.state == state, line
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+    assert bool(finding.remedy) == (state != "ok"), line
+
+
+# ---------------------------------------------------------------- findings
+
+
+def test_verdicts() -> None:
+    fine, less, ill = ok("a", "x"), warning("b", "y", "Do this"), problem("c", "z", "Do that")
+    assert verdict([fine]) == "fit"
+    assert verdict([fine, less]) == "fit, 1 warning"
+    assert verdict([less, less, ill]).startswith("not fit: 1 problem, 2 warnings. Mend")
+    assert is_fit([fine, less])
+    assert not is_fit([ill])
+    content = to_json([fine, ill])
+    assert (content["format_version"], content["fit"]) == (1, False)
+    assert content["checks"][1] == {"name": "c", "state": "problem", "text": "z", "remedy": "Do that"}
+    assert ill.line() == "problem  c           z. Do that"
+
+
+# ---------------------------------------------------------------- machine
+
+
+@pytest.mark.parametrize(("version", "state"), [("3.12.0", "ok"), ("3.14.0b1", "ok"), ("3.11.9", "problem")])
+def test_python(version: str, state: str) -> None:
+    expect(machine.check_python(version, ">=3.12"), state, version, ">=3.12")
+
+
+@pytest.mark.parametrize(
+    ("requirements", "state", "words"),
+    [
+        (["numpy>=1", "click"], "ok", "all 2"),
+        (["numpy>=999"], "problem", "numpy is "),
+        (["numpy>=999"], "problem", ">=999 is needed"),
+        (["no-such-package-at-all>=1"], "problem", "no-such-package-at-all is not installed"),
+        (["no-such-package-at-all; sys_platform == 'win32'", "numpy"], "ok", "all 1"),
+    ],
+)
+def test_packages(requirements: list[str], state: str, words: str) -> None:
+    expect(machine.check_packages(requirements), state, words)
+
+
+def test_a_program_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "DISTRIBUTION", "no-such-package-at-all")
+    found = list(machine.check_machine())
+    expect(found[0], "warning", "is not installed", "make setup")
+    assert [finding.name for finding in found] == ["packages", "processor", "cores", "memory", "open files"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "state", "words"),
+    [
+        ({"avx", "avx2", "fma", "avx512f"}, "x86_64", "ok", "AVX-512"),
+        ({"avx", "avx2", "fma"}, "x86_64", "ok", "AVX2"),
+        ({"avx"}, "x86_64", "warning", "slower"),
+        ({"sse4_2"}, "x86_64", "problem", "no AVX"),
+        (set(), "aarch64", "warning", "never measured"),
+    ],
+)
+def test_processor(flags: set[str], kind: str, state: str, words: str) -> None:
+    expect(machine.check_processor(flags, kind), state, words)
+
+
+def test_processor_flags(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nflags\t\t: fpu avx avx2\n\nprocessor\t: 1\nflags\t\t: fpu\n")
+    assert machine.processor_flags(path) == {"fpu", "avx", "avx2"}
+    path.write_text("processor : 0\nFeatures : asimd\n")
+    assert machine.processor_flags(path) == set()
+
+
+def groups(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    return tmp_path / "own", tmp_path / "groups"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "memory_bytes", "cores"),
+    [
+        # Version 2: the limit of a group above counts as well.
+        ("0::/jobs/1\n", {"jobs/1/memory.max": "max", "jobs/memory.max": str(3 * GIB)}, 3 * GIB, None),
+        ("0::/jobs/1\n", {"jobs/1/memory.max": str(GIB), "jobs/memory.max": str(3 * GIB)}, GIB, None),
+        ("0::/a\n", {"a/cpu.max": "150000 100000", "cpu.max": "max 100000"}, None, 1.5),
+        ("0::/\n", {"memory.max": str(GIB)}, GIB, None),
+        # Version 1.
+        (
+            "4:memory:/job\n3:cpu,cpuacct:/job\n",
+            {
+                "memory/job/memory.limit_in_bytes": str(2 * GIB),
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "cpu,cpuacct/job/cpu.cfs_quota_us": "400000",
+                "cpu,cpuacct/job/cpu.cfs_period_us": "100000",
+                "cpu,cpuacct/cpu.cfs_quota_us": "-1",
+                "cpu,cpuacct/cpu.cfs_period_us": "100000",
+            },
+            2 * GIB,
+            4.0,
+        ),
+        ("0::/none\n", {}, None, None),
+    ],
+)
+def test_control_groups(
+    tmp_path: Path, own: str, files: dict[str, str], memory_bytes: int | None, cores: float | None
+) -> None:
+    paths = groups(tmp_path, own, files)
+    assert machine.memory_limit_bytes(*paths) == memory_bytes
+    assert machine.core_quota(*paths) == cores
+
+
+def test_without_control_groups(tmp_path: Path) -> None:
+    assert machine.memory_limit_bytes(tmp_path / "none", tmp_path) is None
+
+
+def test_cores() -> None:
+    expect(machine.check_cores(4, 8, None), "ok", "4 of 8 may be used")
+    expect(machine.check_cores(4, 8, 6.0), "ok", "4 of 8")
+    expect(machine.check_cores(8, 8, 1.5), "warning", "the time of 1.5", "--workers 1")
+
+
+def test_memory() -> None:
+    needed = machine.default_task_bytes()
+    assert max(needed.values()) == needed["scoring"]
+    expect(machine.check_memory(1, None, 3 * needed["scoring"]), "ok", "enough for 1")
+    expect(machine.check_memory(1, None, GIB), "warning", "run would start 1", "--workers 1")
+    expect(machine.check_memory(2, GIB, 8 * GIB), "problem", "1,024 MiB", "scoring needs up to")
+    assert machine.available_bytes() > 0
+
+
+def test_open_files() -> None:
+    expect(machine.check_open_files(resource.RLIM_INFINITY), "ok", "no limit")
+    expect(machine.check_open_files(4096), "ok", "4,096")
+    expect(machine.check_open_files(512), "warning", "512", "ulimit -n 4096")
+    expect(machine.check_open_files(64), "problem", "64", "ulimit -n 4096")
+
+
+# ---------------------------------------------------------------- TensorFlow
+
+
+def saying(text: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", text]
+
+
+CPU = '{"kind": "CPU", "name": "CPU", "computes": true}'
+GPU = '{"kind": "GPU", "name": "NVIDIA A100", "computes": true}'
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpus", "state", "words"),
+    [
+        (CPU, [], "ok", "sees the CPU; no GPU here"),
+        (f"{CPU}, {GPU}", ["nvidia0"], "ok", "sees and uses NVIDIA A100"),
+        (CPU, ["nvidia0"], "warning", "this machine has 1 GPU. Install its CUDA build"),
+        (f"{CPU}, {GPU.replace('true', 'false')}", ["nvidia0"], "problem", "computes wrongly on NVIDIA A100"),
+    ],
+)
+def test_tensorflow(devices: str, gpus: list[str], state: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    answer = f'{{"version": "2.21.0", "devices": [{devices}]}}'
+    expect(check_tensorflow(gpus, saying(f"print('chatter'); print('''{answer}''')")), state, "2.21.0", words)
+
+
+def test_tensorflow_that_hangs_or_dies() -> None:
+    began = time.monotonic()
+    hanging = saying("import time; time.sleep(100)")
+    expect(check_tensorflow([], hanging, timeout_seconds=0.3), "problem", "does not start within", "nvidia-smi")
+    assert time.monotonic() - began < 50
+    expect(check_tensorflow([], saying("raise SystemExit('no libcuda')")), "problem", "(status 1): no libcuda")
+    expect(check_tensorflow([], saying("import os; os.abort()")), "problem", "(status -6)")
+
+
+def test_gpu_files(tmp_path: Path) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "null"):
+        (tmp_path / name).touch()
+    assert gpu_files(tmp_path) == ["nvidia0", "nvidia1"]
+
+
+# ---------------------------------------------------------------- folders
+
+
+class Space:
+    f_frsize, f_files, f_favail = 4096, 10**6, 10**6
+
+    def __init__(self, free_bytes: int, **other: int) -> None:
+        self.f_bavail = free_bytes // 4096
+        self.__dict__.update(other)
+
+
+@pytest.mark.parametrize(
+    ("space", "state", "words"),
+    [
+        (Space(100 * GIB), "ok", "100.0 GiB free"),
+        (Space(5 * GIB), "warning", "Enough for a demonstration"),
+        (Space(GIB // 2), "problem", "0.5 GiB free"),
+        (Space(100 * GIB, f_favail=10), "warning", "only 10 more files"),
+        (Space(100 * GIB, f_files=0, f_favail=0), "ok", "GiB free"),
+    ],
+)
+def test_space(space: Space, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders.os, "statvfs", lambda place: space)
+    expect(folders.check_space(tmp_path), state, words)
+
+
+def test_a_folder_that_is_fine_stays_as_it_was(tmp_path: Path) -> None:
+    found = list(folders.check_folder(tmp_path / "not" / "there", must_be_shared=True))
+    assert [finding.name for finding in found] == ["space", "writing", "lock", "clock", "shared"]
+    assert [finding.state for finding in found[1:4]] == ["ok"] * 3
+    assert str(tmp_path) in found[0].text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(folders.tempfile, "TemporaryDirectory", refuse)
+    _, finding = folders.check_folder(tmp_path, must_be_shared=False)
+    expect(finding, "problem", f"{tmp_path}: Permission denied", "--scratch")
+
+
+def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folders, "write_atomically", full)
+    expect(folders.check_writing(tmp_path), "problem", "No space left on device", "--scratch")
+    monkeypatch.setattr(folders, "write_atomically", lambda path, data: path.write_bytes(data[:-1]))
+    expect(folders.check_writing(tmp_path), "problem", "does not read back")
+
+
+@pytest.mark.parametrize(("answers", "words"), [([False, False], "keeps nobody out"), ([True, True], "does not end")])
+def test_locks_that_do_not_work(
+    answers: list[bool], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_is_locked", lambda path: answers.pop(0))
+    expect(folders.check_lock(tmp_path), "problem", words, "Two drivers")
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "TRY_LOCK", "raise OSError(37, 'No locks available')")
+    expect(folders.check_lock(tmp_path), "problem", "No locks available")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "state", "words"), [(0, "ok", "agree"), (90, "warning", "90 s ahead"), (-90, "warning", "90 s behind")]
+)
+def test_clock(ahead: float, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(folders.time, "time", lambda: now - ahead)
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: (path.touch(), os.utime(path, (now, now)))[0])
+    expect(folders.check_clock(tmp_path), state, words)
+
+
+def test_file_systems(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    spaced = tmp_path / "a b"
+    spaced.mkdir()
+    escaped = str(spaced).replace(" ", "\\040")
+    mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\nover {escaped} lustre rw 0 0\n")
+    assert folders.file_system(tmp_path, mounts) == "nfs4"
+    assert folders.file_system(spaced, mounts) == "lustre"
+    assert folders.file_system(Path("/"), mounts) == "ext4"
+    expect(folders.check_shared("nfs4", tmp_path), "ok", "which machines share")
+    expect(folders.check_shared("ext4", tmp_path), "warning", "this machine's own disk")
+
+
+# ---------------------------------------------------------------- connections
+
+
+def test_this_machine_can_speak_with_itself() -> None:
+    for finding in connections.check_connections():
+        expect(finding, "ok")
+    expect(connections.check_interface("lo", "the workers"), "ok", "127.0.0.1")
+
+
+def test_connections_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    expect(connections.check_ports("192.0.2.1"), "problem", "192.0.2.1")  # an address that is nobody's
+    expect(connections.check_interface("ib99", "scheduler-interface"), "warning", "ib99 of scheduler-interface")
+
+    def forbidden(*anything: object) -> None:
+        raise OSError("a download is tried")
+
+    monkeypatch.setattr(connections.SkyCoord, "match_to_catalog_sky", forbidden)
+    expect(connections.check_no_downloads(), "problem", "a download is tried")
+    monkeypatch.setattr(connections.Security, "temporary", forbidden)
+    expect(connections.check_tls(), "problem", "a download is tried")
+
+
+# ---------------------------------------------------------------- Slurm
+
+NODES = [
+    Partition("cpu", True, True, "1-00:00:00", 16, 64 * GIB, ""),
+    Partition("long", False, True, None, 8, 64 * GIB, ""),
+    Partition("gpu", False, True, "04:00:00", 32, 128 * GIB, "gpu:a100:4"),
+    Partition("old", False, False, None, 16, 64 * GIB, ""),
+]
+
+
+def spec(**fields: object) -> JobSpec:
+    return JobSpec.model_validate({"cores": 4, "memory": "8GiB", "walltime": "04:00:00", **fields})
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "state", "words"),
+    [
+        ({}, 0, "ok", "queue cpu (the default) takes 4 cores, 8,192 MiB, 04:00:00"),
+        ({"queue": "long", "walltime": "30-00"}, 0, "ok", "queue long"),
+        ({"queue": "gpu"}, 1, "ok", "queue gpu"),
+        ({"queue": "cpu,gpu", "cores": 32}, 1, "ok", "queue cpu,gpu"),
+        ({"queue": "nosuch"}, 0, "problem", "no queue nosuch. Choose among cpu, gpu, long, old"),
+        ({"queue": "old"}, 0, "problem", "queue old is not up"),
+        ({"walltime": "2-00:00:00"}, 0, "problem", "walltime 2-00:00:00 is more than the 1-00:00:00 of queue cpu"),
+        ({"cores": 20}, 0, "problem", "20 cores and 8,192 MiB, but the largest node of queue cpu (the default) has 16"),
+        ({"job-cpu": 20}, 0, "problem", "20 cores"),
+        ({"memory": "100GiB"}, 0, "problem", "102,400 MiB, but the largest node"),
+        ({}, 1, "problem", "no node of queue cpu (the default) has a GPU"),
+    ],
+)
+def test_queues(asked: dict, gpus: int, state: str, words: str) -> None:
+    expect(slurm_site.check_queue("workers", spec(**asked), gpus, NODES), state, "jobs workers", words)
+
+
+def test_no_default_queue() -> None:
+    rows = [dataclasses.replace(row, is_default=False) for row in NODES]
+    expect(slurm_site.check_queue("driver", spec(), 0, rows), "problem", "no default queue", "one of cpu, gpu, long")
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of Slurm's commands that say what they are told; nothing else is on the path but the shell."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, text in {
+        "scontrol": "echo 'Slurmctld(primary) at head is UP'",
+        "sinfo": "printf 'cpu*|up|infinite|16|65536|(null)\\ngpu|up|4:00:00|32|131072|gpu:a100:4\\n'",
+        **dict.fromkeys(("sbatch", "squeue", "scancel"), "exit 9"),
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+SITE = ROOT / "cluster" / "slurm-gpu.yaml"
+
+
+def test_a_site_that_fits(fake_slurm: Path) -> None:
+    found = list(slurm_site.check_site(load_site(SITE)))
+    assert [finding.name for finding in found] == ["slurm", "memory", "controller", "queue", "queue", "queue"]
+    assert found[2].text == "Slurmctld(primary) at head is UP"
+    # The driver of the example asks for a day, the GPU queue gives its jobs four hours.
+    assert {finding.state for finding in found} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "name", "words"),
+    [
+        ("scontrol", "echo 'Slurmctld(primary) at head is DOWN'", "controller", "is DOWN. Ask who runs the cluster"),
+        ("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1", "controller", "Unable to contact"),
+        ("sinfo", "echo 'cpu|up'", "queue", "cannot read its line 'cpu|up'"),
+        ("sinfo", "echo 'cpu*|up|1:00:00|16|65536|(null)'", "queue", "there is no queue gpu"),
+        ("sinfo", "echo 'cpu*|up|1:00:00|16|65536|(null)'", "queue", "walltime 24:00:00 is more than the 1:00:00"),
+    ],
+)
+def test_a_slurm_that_is_ill(fake_slurm: Path, command: str, text: str, name: str, words: str) -> None:
+    (fake_slurm / command).write_text(f"#!/bin/sh\n{text}\n")
+    found = [finding for finding in slurm_site.check_site(load_site(SITE)) if finding.state == "problem"]
+    assert {finding.name for finding in found} == {name}
+    assert any(words in finding.line() for finding in found), [finding.line() for finding in found]
+
+
+def test_without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    expect(slurm_site.check_commands(needed=False), "ok", "runs stay on this machine")
+    found = list(slurm_site.check_site(load_site(SITE)))
+    expect(found[0], "problem", "sbatch, squeue, scancel, sinfo, scontrol not found", "login node")
+    assert "queue" not in [finding.name for finding in found]
+
+
+def test_what_else_a_site_file_names(fake_slurm: Path) -> None:
+    text = SITE.read_text().replace("python: null", "python: /no/such/python").replace("memory: 16GiB", "memory: 2GiB")
+    text = text.replace("scheduler-interface: null", "scheduler-interface: ib99")
+    lines = [finding.line() for finding in slurm_site.check_site(parse_site(text, Path("site.yaml")))]
+    assert any("/no/such/python is not on this machine" in line for line in lines)
+    assert any("ib99 of swimmy-scale.scheduler-interface is not on this machine" in line for line in lines)
+    needed = machine.default_task_bytes()["scoring"] / MIB
+    assert any(f"scoring needs up to {needed:,.0f} MiB a process, site.yaml gives it 2,048 MiB" in x for x in lines)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_this_machine_is_looked_at_whole(tmp_path: Path) -> None:
+    found = CliRunner().invoke(main, ["doctor", "--scratch", str(tmp_path), "--json"])
+    content = json.loads(found.stdout)
+    assert found.exit_code == (0 if content["fit"] else 1)
+    by_name = {check["name"]: check for check in content["checks"]}
+    assert by_name["tensorflow"]["text"].startswith(importlib.metadata.version("tensorflow"))
+    for name in ("writing", "lock", "ports", "TLS", "downloads"):
+        assert by_name[name]["state"] == "ok", by_name[name]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("finding", "status"), [(warning("a", "b", "c"), 0), (problem("a", "b", "c"), 1)])
+def test_the_command_tells_line_by_line(finding: Finding, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "examine", lambda folder, site: iter([ok("x", "y"), finding]))
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == status
+    assert result.stdout.splitlines() == [ok("x", "y").line(), finding.line(), verdict([ok("x", "y"), finding])]
+
+
+def test_a_site_is_looked_at_after_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checks, "check_machine", lambda: iter([]))
+    monkeypatch.setattr(checks, "check_tensorflow", lambda gpus: ok("tensorflow", "x"))
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    names = [finding.name for finding in checks.examine(tmp_path, load_site(SITE))]
+    assert names[0] == "tensorflow"
+    assert "shared" in names
+    assert names[-2:] == ["slurm", "memory"]
+    names = [finding.name for finding in checks.examine(tmp_path, load_site(ROOT / "cluster" / "local.yaml"))]
+    assert "shared" not in names
+    assert names[-1] == "slurm"

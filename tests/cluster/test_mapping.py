@@ -1,0 +1,280 @@
+"""Dask workers: failures, deaths and strangers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import distributed
+import pytest
+
+from swimmy_scale.cluster.local import local_workers, share_of_cores
+from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.stages.attempts import left_out
+from swimmy_scale.stages.engine import SerialWorkers, Task
+from swimmy_scale.storage.receipts import Ledger, Receipt
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[DaskWorkers]:
+    with local_workers(2) as pool:
+        assert isinstance(pool, DaskWorkers)
+        yield pool
+
+
+@dataclass
+class Work:
+    """As much of a stage as workers look at."""
+
+    perform: Callable[[Any], Receipt]
+    probe: Callable[[Any, int, int], None] | None = None
+
+
+def tasks_in(folder: Path, n_tasks: int) -> list[Task]:
+    return [Task(Ledger(folder / "receipts", folder, "count"), index, str(index), 1) for index in range(n_tasks)]
+
+
+def attempts(task: Task) -> int:
+    """How often the task was tried before; this try is noted on disk, which outlives the worker."""
+    task.ledger.root.mkdir(exist_ok=True)
+    seen = sorted(task.ledger.root.glob(f"try-{task.index}-*"))
+    (task.ledger.root / f"try-{task.index}-{len(seen)}").touch()
+    return len(seen)
+
+
+def succeed(task: Task) -> Receipt:
+    return Receipt("count", task.name, task.identity, n_objects=os.getpid())
+
+
+def fail_twice(task: Task) -> Receipt:
+    if task.index == 1 and attempts(task) < MAX_FAILURES - 1:
+        raise OSError("the disk is away")
+    return succeed(task)
+
+
+def fail_always(task: Task) -> Receipt:
+    attempts(task)
+    raise OSError("the disk is away")
+
+
+def refuse(task: Task) -> Receipt:
+    attempts(task)
+    raise SwimmyError("cutouts.zarr: no such file. Check the path.")
+
+
+def die_once(task: Task) -> Receipt:
+    if task.index == 2 and attempts(task) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return succeed(task)
+
+
+def test_every_task_comes_back_once(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = list(workers.map(Work(succeed), tasks_in(tmp_path, 25)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(25)]
+    assert os.getpid() not in {receipt.n_objects for receipt in receipts}
+
+
+def test_no_tasks(workers: DaskWorkers) -> None:
+    assert list(workers.map(Work(succeed), [])) == []
+
+
+def test_passing_failures_are_tried_again(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = list(workers.map(Work(fail_twice), tasks_in(tmp_path / "a", 4)))
+    assert len(receipts) == 4
+    assert len(list((tmp_path / "a").glob("try-1-*"))) == MAX_FAILURES
+
+
+def test_lasting_failures_stop_the_stage(workers: DaskWorkers, tmp_path: Path) -> None:
+    with pytest.raises(SwimmyError, match=r"count 000000 failed 3 times, last with OSError: the disk is away"):
+        list(workers.map(Work(fail_always), tasks_in(tmp_path / "b", 1)))
+    assert len(list((tmp_path / "b").glob("try-0-*"))) == MAX_FAILURES
+
+
+def test_refusals_are_not_tried_again(workers: DaskWorkers, tmp_path: Path) -> None:
+    with pytest.raises(SwimmyError, match=r"^cutouts.zarr: no such file. Check the path.$"):
+        list(workers.map(Work(refuse), tasks_in(tmp_path / "c", 1)))
+    assert len(list((tmp_path / "c").glob("try-0-*"))) == 1
+
+
+def test_a_dead_worker_is_replaced_and_its_task_done(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = list(workers.map(Work(die_once), tasks_in(tmp_path / "d", 6)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(6)]
+
+
+def counted(workers: DaskWorkers, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what is sent from now on."""
+    sizes: list[int] = []
+    submit = workers._submit
+
+    def count(function: Any, items: Any) -> Any:
+        sizes.append(len(items))
+        return submit(function, items)
+
+    monkeypatch.setattr(workers, "_submit", count)
+    return sizes
+
+
+def test_short_tasks_are_sent_together(workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = counted(workers, monkeypatch)
+    receipts = list(workers.map(Work(succeed), tasks_in(tmp_path, 1000)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(1000)]
+    assert sum(sizes) == 1000
+    assert len(sizes) < 200
+    assert max(sizes) <= 1000 // 4, "the last ones are spread over the workers"
+    assert sizes[-1] == 1
+
+
+def linger(task: Task) -> Receipt:
+    time.sleep(0.6)
+    return succeed(task)
+
+
+def test_long_tasks_are_sent_one_at_a_time(
+    workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(workers, monkeypatch)
+    assert len(list(workers.map(Work(linger), tasks_in(tmp_path, 7)))) == 7
+    assert sizes == [1] * 7
+
+
+def die_in_the_middle(task: Task) -> Receipt:
+    """Commits its receipt, as tasks do, so that what was done before a death is seen."""
+    if task.index == 500 and attempts(task) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with (task.ledger.root / f"done-{task.index}").open("a") as stream:
+        stream.write("x")
+    receipt = succeed(task)
+    task.ledger.commit(receipt)
+    return receipt
+
+
+def test_a_death_among_tasks_that_were_sent_together(
+    workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counted(workers, monkeypatch)
+    receipts = list(workers.map(Work(die_in_the_middle), tasks_in(tmp_path, 1000)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(1000)]
+    assert max(sizes) > 1
+    assert {path.read_text() for path in tmp_path.glob("done-*")} == {"x"}, "none is done twice"
+
+
+def refuse_one(task: Task) -> Receipt:
+    if task.index == 500:
+        raise SwimmyError("cutouts.zarr: no such file. Check the path.")
+    return succeed(task)
+
+
+def fail_one(task: Task) -> Receipt:
+    if task.index == 500:
+        raise OSError("the disk is away")
+    return succeed(task)
+
+
+@pytest.mark.parametrize(
+    ("perform", "message"),
+    [(refuse_one, r"^cutouts.zarr: no such file"), (fail_one, r"count 000500 failed 3 times, last with OSError")],
+)
+def test_failures_among_tasks_that_were_sent_together(
+    workers: DaskWorkers, tmp_path: Path, perform: Callable[[Task], Receipt], message: str
+) -> None:
+    with pytest.raises(SwimmyError, match=message):
+        list(workers.map(Work(perform), tasks_in(tmp_path, 1000)))
+
+
+def test_strangers_are_refused(workers: DaskWorkers) -> None:
+    address = workers._client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    with pytest.raises((OSError, TypeError, ValueError), match=r"."):
+        distributed.Client(address.replace("tls://", "tcp://"), timeout="3s")
+    with pytest.raises((OSError, TypeError, ValueError), match=r"."):
+        distributed.Client(address, security=distributed.Security.temporary(), timeout="3s")
+
+
+BAD_ROWS = {3: {5, 6}, 4: {0}, 5: {15}}
+
+
+def _touch(task: Task, lo: int, hi: int) -> None:
+    """Dies at an object that makes a library crash."""
+    if BAD_ROWS.get(task.index, set()) & {*range(lo, hi)} - {*left_out(task.ledger, task.name)}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def touch_all(task: Task) -> Receipt:
+    _touch(task, 0, task.n_objects)
+    return succeed(task)
+
+
+def die_as_a_whole(task: Task) -> Receipt:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def touch_none(task: Task, lo: int, hi: int) -> None:
+    pass
+
+
+def sixteen_each(folder: Path, indices: list[int]) -> list[Task]:
+    return [Task(Ledger(folder / "receipts", folder, "count"), index, str(index), 16) for index in indices]
+
+
+def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
+    indices = [*range(10, 200), 3, 4, 7, *range(200, 300)]
+    with local_workers(2) as pool:
+        receipts = list(pool.map(Work(touch_all, _touch), sixteen_each(tmp_path, indices)))
+    assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in sorted(indices)]
+    ledger = Ledger(tmp_path / "receipts", tmp_path, "count")
+    assert left_out(ledger, "000003") == [5, 6]
+    assert left_out(ledger, "000004") == [0]
+    assert left_out(ledger, "000007") == []
+    assert not list((tmp_path / "receipts/attempts").rglob("*-*"))
+
+
+@pytest.mark.parametrize("probe", [None, touch_none])
+def test_a_task_that_ends_workers_as_a_whole(tmp_path: Path, probe: Callable[[Any, int, int], None] | None) -> None:
+    with local_workers(1) as pool, pytest.raises(SwimmyError, match=r"count 000001 ended 3 workers: .* more memory"):
+        list(pool.map(Work(die_as_a_whole, probe), sixteen_each(tmp_path, [1])))
+
+
+@pytest.mark.parametrize(
+    ("cores", "n_workers", "shares"),
+    [
+        ([0, 1], 2, [[0], [1]]),
+        ([0, 1], 1, [[0, 1]]),
+        ([3, 4, 8, 9], 2, [[3, 8], [4, 9]]),
+        ([0, 1, 2], 2, [[0, 1, 2], [0, 1, 2]]),
+        ([5], 2, [[5], [5]]),
+    ],
+)
+def test_workers_share_the_cores_evenly_or_not_at_all(
+    cores: list[int], n_workers: int, shares: list[list[int]]
+) -> None:
+    assert [share_of_cores(cores, index, n_workers) for index in range(n_workers)] == shares
+
+
+def cores_of_worker(task: Task) -> Receipt:
+    """Both workers take part: the one that comes first waits for a try of the other task."""
+    attempts(task)
+    while not list(task.ledger.root.glob(f"try-{1 - task.index}-*")):
+        time.sleep(0.01)
+    return Receipt("count", task.name, task.identity, n_objects=0, details={"cores": sorted(os.sched_getaffinity(0))})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity of processes")
+def test_each_worker_has_its_own_cores(workers: DaskWorkers, tmp_path: Path) -> None:
+    found = [receipt.details["cores"] for receipt in workers.map(Work(cores_of_worker), tasks_in(tmp_path, 2))]
+    mine = sorted(os.sched_getaffinity(0))
+    assert sorted(found) == sorted(share_of_cores(mine, index, 2) for index in range(2))
+
+
+def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
+    with local_workers(0) as pool:
+        assert isinstance(pool, SerialWorkers)
+        assert [receipt.n_objects for receipt in pool.map(Work(succeed), tasks_in(tmp_path, 2))] == [os.getpid()] * 2

@@ -1,0 +1,349 @@
+"""Thresholds held to numpy.quantile bit for bit; flags and table 2's counts held to the paper."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method import candidates
+from swimmy_scale.method.thresholds import RadixCount
+
+FRACTIONS = list(candidates.LEVELS.values())
+SPECIAL = [0.0, -0.0, 1.0, 2.0, -1.0, 1e-45, -1e-45, 1.1754942e-38, 3.4028235e38, -3.4028235e38]
+FINITE = st.one_of(st.sampled_from(SPECIAL), st.floats(width=32, allow_nan=False, allow_infinity=False))
+# Few distinct values make ties; the whole range makes everything else.
+SCORES = hnp.arrays(np.float32, st.tuples(st.integers(1, 60), st.integers(1, 3)), elements=FINITE)
+
+
+def naive(score: np.ndarray, fractions: list[float]) -> np.ndarray:
+    return np.array([[np.quantile(score[:, b].astype(float), 1 - f) for b in range(score.shape[1])] for f in fractions])
+
+
+def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype == np.float64 and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+# ---------------------------------------------------------------- thresholds
+
+
+def test_levels_are_the_papers() -> None:
+    assert dict(candidates.LEVELS) == {"2sigma": 0.05, "3sigma": 0.003, "3.5sigma": 0.000465}
+    assert list(candidates.LEVELS) == ["2sigma", "3sigma", "3.5sigma"]
+
+
+@given(SCORES, st.lists(st.floats(1e-6, 1 - 1e-6), min_size=1, max_size=4))
+def test_thresholds_are_numpys_quantiles(score: np.ndarray, fractions: list[float]) -> None:
+    found = candidates.thresholds(score, fractions)
+    assert found.dtype == np.float64
+    assert np.array_equal(found, naive(score, fractions))
+
+
+@given(SCORES, st.lists(st.floats(1e-6, 1 - 1e-6), min_size=1, max_size=4), st.data())
+@settings(max_examples=200)
+def test_streamed_thresholds_have_the_same_bits(score: np.ndarray, fractions: list[float], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(score))))
+    edges = sorted(data.draw(st.lists(st.integers(0, len(score)), max_size=5)))
+    shuffled = score[order]
+    found = candidates.streamed_thresholds(lambda: iter(np.split(shuffled, edges)), score.shape[1], fractions)
+    assert same_bits(found, candidates.thresholds(score, fractions))
+    assert same_bits(found, candidates.thresholds(shuffled, fractions))
+
+
+@pytest.mark.parametrize("n_objects", [1, 2, 3, 19, 20, 21, 22, 201, 49_319])
+def test_small_and_real_samples(n_objects: int) -> None:
+    score = np.random.default_rng(n_objects).lognormal(sigma=2, size=(n_objects, 5)).astype(np.float32)
+    expected = naive(score, FRACTIONS)
+    assert same_bits(candidates.thresholds(score, FRACTIONS), expected)
+    assert same_bits(candidates.streamed_thresholds(lambda: np.array_split(score, 7), 5, FRACTIONS), expected)
+
+
+def test_a_million_heavy_tailed_scores_in_sky_order() -> None:
+    """Approximate quantiles lose most of the tail here: sorted scores in small blocks are their worst case."""
+    score = np.sort(np.random.default_rng(1).lognormal(sigma=2, size=(1_000_000, 1)).astype(np.float32), axis=0)
+    found = candidates.streamed_thresholds(lambda: np.array_split(score, 100), 1, FRACTIONS)
+    assert same_bits(found, naive(score, FRACTIONS))
+    assert [(score.astype(float) > limit).sum() for limit in found[:, 0]] == [50_000, 3_000, 465]
+
+
+def test_top_five_percent_of_the_papers_test_data() -> None:
+    """2469 objects lie above the 2 sigma threshold in every band: 2461 + 8 = 2147 + 322 = 2455 + 14."""
+    score = np.random.default_rng(2).lognormal(size=(49_319, 3)).astype(np.float32)
+    limit = candidates.thresholds(score, FRACTIONS)
+    assert abs((score.astype(float) > limit[0]).sum(axis=0) - 2469).max() <= 3
+
+
+def test_counts_of_parts_give_the_thresholds_of_the_whole() -> None:
+    score = np.random.default_rng(3).lognormal(size=(5000, 3)).astype(np.float32)
+    parts = np.array_split(score, 4)
+    first = RadixCount(3)
+    for part in reversed(parts):
+        own = RadixCount(3)
+        own.add(part)
+        first.merge(own)
+    second = candidates.refine(first, FRACTIONS)
+    for part in parts:
+        own = RadixCount(3, second.upper)
+        own.add(part)
+        second.merge(RadixCount.from_arrays(own.to_arrays()))
+    assert same_bits(
+        candidates.thresholds_from_counts(first, second, FRACTIONS), candidates.thresholds(score, FRACTIONS)
+    )
+
+
+def test_infinite_scores_above_the_threshold_do_no_harm() -> None:
+    score = np.arange(100, dtype=np.float32)[:, None]
+    score[99] = np.inf
+    assert candidates.thresholds(score, [0.05]) == np.quantile(np.arange(100.0), 0.95)
+    assert candidates.streamed_thresholds(lambda: [score], 1, [0.05]) == np.quantile(np.arange(100.0), 0.95)
+
+
+def bad_sample(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("score", "fractions", "text"),
+    [
+        (np.zeros((0, 1), np.float32), [0.05], "no object is in the sample"),
+        (bad_sample(1, np.nan, 2), [0.05], r"NaN: \[1\] of 3 objects"),
+        (bad_sample(1, np.inf), [0.05], "not finite: infinite"),
+        (bad_sample(np.inf, np.inf, np.inf), [0.05], "not finite: infinite"),
+        (bad_sample(1), [0.0], r"\[0.0\] must lie between 0 and 1"),
+        (bad_sample(1), [1.0], "must lie between 0 and 1"),
+        (bad_sample(1), [np.nan], "must lie between 0 and 1"),
+        (bad_sample(1), [], "one at least"),
+        (np.zeros(3, np.float32), [0.05], r"shape \(3,\)"),
+    ],
+)
+def test_samples_without_a_threshold_are_refused_by_both(score: np.ndarray, fractions: list[float], text: str) -> None:
+    with pytest.raises(SwimmyError, match=text):
+        candidates.thresholds(score, fractions)
+    with pytest.raises(SwimmyError, match=text):
+        candidates.streamed_thresholds(lambda: [score], 1, fractions)
+
+
+def test_scores_that_change_between_the_passes_are_noticed() -> None:
+    passes = iter([bad_sample(1, 2, 3), bad_sample(1, 2, 9)])
+    with pytest.raises(SwimmyError, match="changed between the two passes"):
+        candidates.streamed_thresholds(lambda: [next(passes)], 1, [0.05])
+
+
+# ---------------------------------------------------------------- candidates
+
+
+def naive_candidates(score, residual, threshold, in_sample, selecting) -> np.ndarray:
+    flags = np.zeros((len(score), len(threshold), score.shape[1]), bool)
+    for n, level, band in np.ndindex(flags.shape):
+        high = float(score[n, band]) > float(threshold[level, band])
+        flags[n, level, band] = high and residual[n, band] > 0 and in_sample[n] and band in selecting
+    return flags
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30)
+def test_candidates_and_the_rejected(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    score = rng.choice(np.array([0, 1, 2, 3, np.nan, np.inf], np.float32), (30, 5))
+    residual = rng.choice(np.array([-1, 0, 1, np.nan], np.float32), (30, 5))
+    threshold = rng.choice([0.0, 1.0, 2.5], (3, 5))
+    in_sample = rng.random(30) < 0.7
+    flags = candidates.candidates(score, residual, threshold, in_sample, [0, 1, 2])
+    assert flags.dtype == bool
+    assert np.array_equal(flags, naive_candidates(score, residual, threshold, in_sample, (0, 1, 2)))
+    rejected = candidates.high_but_negative(score, residual, threshold, in_sample)
+    kept = naive_candidates(score, (residual <= 0).astype(float), threshold, in_sample, range(5))
+    assert np.array_equal(rejected, kept.sum(axis=0))
+
+
+@pytest.mark.parametrize(("offset", "selected"), [(-1e-12, True), (0.0, False), (1e-12, False)])
+def test_the_threshold_is_compared_in_float64(offset: float, selected: bool) -> None:
+    """A threshold between two float32 must not be rounded to one of them; equal is not above."""
+    score = np.array([[0.1]], np.float32)
+    threshold = np.array([[float(score[0, 0]) + offset]])
+    flags = candidates.candidates(score, np.ones_like(score), threshold, np.ones(1, bool), [0])
+    assert flags.tolist() == [[[selected]]]
+
+
+@pytest.mark.parametrize(
+    ("residual", "threshold", "in_sample"),
+    [
+        (np.ones((2, 1)), np.ones((1, 2)), 2),
+        (np.ones((2, 2)), np.ones((1, 3)), 2),
+        (np.ones((2, 2)), np.ones((1, 2)), 3),
+    ],
+)
+def test_candidates_refuse_shapes_that_do_not_fit(residual, threshold, in_sample) -> None:
+    args = (np.ones((2, 2), np.float32), residual.astype(np.float32), threshold, np.ones(in_sample, bool))
+    with pytest.raises(SwimmyError, match="do not fit"):
+        candidates.candidates(*args, [0])
+    with pytest.raises(SwimmyError, match="do not fit"):
+        candidates.high_but_negative(*args)
+
+
+# ---------------------------------------------------------------- table 2
+
+TABLE_2 = {
+    "sample": (49_319, {"g": 2461, "r": 2147, "i": 2455, "g&r": 391, "r&i": 385, "g&i": 418, "g&r&i": 86, "any": 5955}),
+    "quasar": (23, {"g": 7, "r": 3, "i": 9, "g&r": 1, "r&i": 2, "g&i": 2, "g&r&i": 0, "any": 14}),
+    "xelg": (701, {"g": 263, "r": 119, "i": 282, "g&r": 77, "r&i": 51, "g&i": 119, "g&r&i": 26, "any": 443}),
+}
+# Printed with the table, in percent.
+PERCENT = {("sample", "g"): 4.990, ("sample", "r"): 4.353, ("sample", "i"): 4.978, ("sample", "any"): 12.07,
+           ("quasar", "any"): 61, ("xelg", "any"): 63.2}  # fmt: skip
+
+
+def flags_of(rows: dict[str, int], n_objects: int) -> np.ndarray:
+    """Flags of n_objects with exactly these counts, from the numbers selected in exactly each combination."""
+    all_three = rows["g&r&i"]
+    gr, ri, gi = (rows[pair] - all_three for pair in ("g&r", "r&i", "g&i"))
+    exactly = {
+        (1, 1, 1): all_three,
+        (1, 1, 0): gr,
+        (0, 1, 1): ri,
+        (1, 0, 1): gi,
+        (1, 0, 0): rows["g"] - gr - gi - all_three,
+        (0, 1, 0): rows["r"] - gr - ri - all_three,
+        (0, 0, 1): rows["i"] - gi - ri - all_three,
+    }
+    flags = np.zeros((n_objects, 3), bool)
+    filled = np.concatenate([np.tile(np.array(bits, bool), (count, 1)) for bits, count in exactly.items()])
+    flags[: len(filled)] = filled
+    return flags
+
+
+def test_table_2_of_the_paper() -> None:
+    quasar, xelg = (flags_of(TABLE_2[name][1], TABLE_2[name][0]) for name in ("quasar", "xelg"))
+    rest_rows = {
+        row: count - TABLE_2["quasar"][1][row] - TABLE_2["xelg"][1][row] for row, count in TABLE_2["sample"][1].items()
+    }
+    rest = flags_of(rest_rows, 49_319 - 23 - 701)
+    outside = np.ones((100, 3), bool)
+    flags = np.concatenate([quasar, xelg, rest, outside])
+    is_quasar, is_xelg = np.arange(len(flags)) < 23, (np.arange(len(flags)) >= 23) & (np.arange(len(flags)) < 724)
+    in_sample = np.arange(len(flags)) < 49_319
+    order = np.random.default_rng(0).permutation(len(flags))
+    counts = candidates.selection_counts(
+        flags[order], ("g", "r", "i"), {"quasar": is_quasar[order], "xelg": is_xelg[order]}, in_sample[order]
+    )
+    assert list(counts) == ["g", "r", "i", "g&r", "r&i", "g&i", "g&r&i", "any"]
+    for group, (n_objects, rows) in TABLE_2.items():
+        for row, n_selected in rows.items():
+            cell = counts[row][group]
+            assert (cell["n_selected"], cell["n_objects"]) == (n_selected, n_objects)
+            assert cell["percent"] == pytest.approx(100 * n_selected / n_objects)
+    for (group, row), percent in PERCENT.items():
+        assert counts[row][group]["percent"] == pytest.approx(
+            percent, abs=0.5 if percent == 61 else 0.05 if percent > 5 else 0.0005
+        )
+    json.dumps(counts)
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 40), st.just(3))))
+def test_counts_obey_inclusion_and_exclusion(flags: np.ndarray) -> None:
+    n = {row: cell["sample"]["n_selected"] for row, cell in candidates.selection_counts(flags, ("g", "r", "i")).items()}
+    assert n["any"] == n["g"] + n["r"] + n["i"] - n["g&r"] - n["r&i"] - n["g&i"] + n["g&r&i"]
+
+
+@pytest.mark.parametrize(
+    ("bands", "rows"),
+    [
+        ("g", ["g", "any"]),
+        ("gr", ["g", "r", "g&r", "any"]),
+        (
+            "griz",
+            [
+                "g",
+                "r",
+                "i",
+                "z",
+                "g&r",
+                "r&i",
+                "i&z",
+                "g&i",
+                "r&z",
+                "g&z",
+                "g&r&i",
+                "r&i&z",
+                "g&r&z",
+                "g&i&z",
+                "g&r&i&z",
+                "any",
+            ],
+        ),
+    ],
+)
+def test_rows_of_other_surveys(bands: str, rows: list[str]) -> None:
+    assert list(candidates.selection_counts(np.ones((2, len(bands)), bool), tuple(bands))) == rows
+
+
+def test_an_empty_group_has_no_percentage() -> None:
+    counts = candidates.selection_counts(np.ones((2, 1), bool), ("g",), {"quasar": np.zeros(2, bool)})
+    assert counts["g"]["quasar"] == {"n_selected": 0, "n_objects": 0, "percent": None}
+
+
+@pytest.mark.parametrize(
+    ("flags", "groups", "text"),
+    [
+        (np.ones((2, 2), bool), {}, r"shape \(2, 2\), bands \('g',\) need \(n, 1\)"),
+        (np.ones((2, 1), bool), {"xelg": np.ones(3, bool)}, r"'xelg' has shape \(3,\)"),
+        (np.ones((2, 1), bool), {"sample": np.ones(2, bool)}, "none is named 'sample'"),
+    ],
+)
+def test_selection_counts_refuse(flags, groups, text) -> None:
+    with pytest.raises(SwimmyError, match=text):
+        candidates.selection_counts(flags, ("g",), groups)
+
+
+@given(hnp.arrays(bool, st.tuples(st.integers(0, 20), st.just(3))))
+def test_band_labels(flags: np.ndarray) -> None:
+    expected = ["&".join(np.array(["g", "r", "i"])[row]) for row in flags]
+    assert candidates.band_label(flags, ("g", "r", "i")).tolist() == expected
+
+
+def test_band_labels_refuse_other_bands() -> None:
+    with pytest.raises(SwimmyError, match=r"need \(n, 2\)"):
+        candidates.band_label(np.ones((4, 3), bool), ("g", "r"))
+
+
+# ---------------------------------------------------------------- thresholds of another run
+
+
+@given(hnp.arrays(np.float64, (2, 3), elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_thresholds_survive_json_to_the_last_bit(threshold: np.ndarray) -> None:
+    levels = ["2sigma", "3.5sigma"]
+    text = json.dumps({"thresholds": candidates.thresholds_to_json(threshold, "gri", levels)})
+    assert same_bits(candidates.load_thresholds(json.loads(text), "gri", levels), threshold)
+
+
+def test_a_subset_in_another_order_can_be_read() -> None:
+    summary = {"thresholds": candidates.thresholds_to_json(np.arange(6.0).reshape(2, 3), "gri", ["2sigma", "3sigma"])}
+    assert candidates.load_thresholds(summary, "ig", ["3sigma"]).tolist() == [[5.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("summary", "text"),
+    [
+        ({}, "has no thresholds. Give the summary.json"),
+        ({"thresholds": {"3sigma": {"g": 1}}}, "no thresholds for level '2sigma', only for 3sigma"),
+        ({"thresholds": {}}, "only for none"),
+        ({"thresholds": {"2sigma": {"r": 1.0}}}, "no 2sigma threshold for band 'g', only for r"),
+        ({"thresholds": {"2sigma": {"g": "1.0"}}}, "is '1.0', not a finite number"),
+        ({"thresholds": {"2sigma": {"g": True}}}, "is True, not a finite number"),
+        ({"thresholds": {"2sigma": {"g": float("nan")}}}, "is nan, not a finite number"),
+        ({"thresholds": {"2sigma": {"g": None}}}, "is None, not a finite number"),
+    ],
+)
+def test_incomplete_summaries_are_refused(summary: dict, text: str) -> None:
+    with pytest.raises(SwimmyError, match=text):
+        candidates.load_thresholds(summary, "g", ["2sigma"])
+
+
+def test_thresholds_of_another_shape_are_not_written() -> None:
+    with pytest.raises(SwimmyError, match=r"shape \(1, 2\), need \(1, 3\)"):
+        candidates.thresholds_to_json(np.ones((1, 2)), "gri", ["2sigma"])

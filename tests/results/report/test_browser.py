@@ -1,0 +1,520 @@
+"""The report of a run whose names are hostile, made by the program and used in a browser that is watched."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from browser import Browser, running_browser, unavailable_reason
+from click.testing import CliRunner
+from selenium.webdriver.common.keys import Keys
+from survey_runs import NETWORK, make_survey, run_serially, verify, write_job
+
+from swimmy_scale.cli import main
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.preprocess import preprocess
+from swimmy_scale.model.autoencoder import build
+from swimmy_scale.model.files import save
+from swimmy_scale.results.picture import strangest
+from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
+from swimmy_scale.results.report.marks import parse_marks
+from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.files import digest_file
+from swimmy_scale.storage.scores import Scores
+
+# Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason())),
+]
+ATTACK = "</script><script>document.title = 'attacked'</script>"
+CLASS = '"><img src=x onerror="document.title = 1">'
+COLUMN = "<img src=x onerror=alert(1)>"
+LEVELS = {"2sigma": 0.5, "3sigma": 0.1}
+PAGE_SIZE = 36
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; the weights are untrained, since what is looked at is the page."""
+    folder = tmp_path_factory.mktemp("reported")
+    survey = make_survey(folder / "survey", 90, 0.1)
+    catalogue = Table.read(survey / "catalogue.fits")
+    catalogue["remark"] = [f"{ATTACK}{row}" for row in range(len(catalogue))]
+    catalogue[COLUMN] = np.arange(len(catalogue)) / 8
+    classes = [str(name) for name in catalogue["sample_class"]]
+    catalogue["sample_class"] = [CLASS if row % 4 == 0 else name for row, name in enumerate(classes)]
+    catalogue.write(survey / "catalogue.parquet")  # FITS has no such names
+    sha256 = save(build(Network(**NETWORK, noise=0.02), seed=1), folder / "weights.keras")
+    no_cuts = {"flags": [], "colours": [], "use_depth": False, "max_magnitude": None, "min_extendedness_mag": None}
+    source = {"path": str(survey / "catalogue.parquet"), "patch_qa": str(survey / "patch_qa.fits")}
+    job = write_job(
+        folder / "job.yaml", survey, name=ATTACK, survey={"name": ATTACK}, train=None, sample=no_cuts,
+        catalogue=source | {"keep_columns": ["i_cmodel_mag", "remark", COLUMN]},
+        model={"path": str(folder / "weights.keras"), "sha256": sha256, "network": NETWORK},
+        select={"levels": LEVELS, "formats": ["parquet"]},
+    )  # fmt: skip
+    run_serially(job, folder / "run")
+    result = CliRunner().invoke(main, ["report", str(folder / "run")])
+    assert result.exit_code == 0, result.output
+    assert re.fullmatch(r"report: (\d+) candidates\nreport: done, \1 candidates in .*\n", result.stderr)
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with running_browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(started: Browser, run: Path) -> Iterator[Browser]:
+    """The report, opened with nothing kept from before; afterwards no test has left a complaint or a request."""
+    started.prefer()
+    started.open(run / "report" / "index.html")
+    started.script("localStorage.clear()")
+    started.requests()
+    started.open(run / "report" / "index.html")
+    yield started
+    assert started.complaints() == []
+    assert {address.split(":")[0] for address in started.requests()} <= {"file", "data", "blob"}
+
+
+class Truth:
+    """What the page must show, read from the run's stores in the simplest way; rows are those of candidates."""
+
+    def __init__(self, run: Path) -> None:
+        scores, cutouts = Scores(run / "scores.zarr"), Cutouts(run / "cutouts.zarr")
+        flags = scores.read("candidate")
+        self.rows = np.flatnonzero(flags[:, 0].any(axis=1))
+        self.flags = flags[self.rows]
+        self.score = scores.read("score")[self.rows]
+        self.residual = scores.read("residual")[self.rows]
+        self.sample = scores.read("score")[scores.read("in_sample")]
+        self.ids = [str(value) for value in scores.read("object_id")[self.rows].tolist()]
+        self.known = [str(name) for name in scores.read("sample_class")[self.rows]]
+        self.mag = cutouts.read("mag", 0, cutouts.n_objects)[self.rows, 2]
+        rank = np.empty(len(self.rows), int)
+        rank[np.searchsorted(self.rows, strangest(scores, 10_000))] = np.arange(len(self.rows))
+        self.rank = rank
+        counts = cutouts.images(0, cutouts.n_objects)[self.rows]
+        source = preprocess(counts, cutouts.read("fwhm_arcsec", 0, cutouts.n_objects)[self.rows], cutouts.survey)
+        self.hints = artefact_hints(counts, source, self.residual, cutouts.survey)
+
+    def ordered(self, key: Any, where: Any = None) -> list[str]:
+        order = sorted(range(len(self.ids)), key=lambda row: (key[row], self.rank[row]))
+        return [self.ids[row] for row in order if where is None or where[row]]
+
+
+@pytest.fixture(scope="module")
+def truth(run: Path) -> Truth:
+    return Truth(run)
+
+
+def shown(browser: Browser) -> list[str]:
+    """object_ids of all pages, in order."""
+    return browser.script("return state.order.map((index) => ALL.id[index])")  # type: ignore[no-any-return]
+
+
+def cards(browser: Browser) -> list[str]:
+    """object_ids of the cards that stand in the document."""
+    return [element.text for element in browser.all(".card .open")]
+
+
+def status(browser: Browser) -> str:
+    return browser.one("#status").text
+
+
+def current(browser: Browser) -> str:
+    return browser.script("return document.querySelector('.card[aria-current] .open')?.textContent || ''")  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------- what is on the page
+
+
+def test_the_page_opens_and_hostile_names_are_text(browser: Browser, run: Path, truth: Truth) -> None:
+    assert browser.one("h1").text == ATTACK
+    assert browser.driver.title == f"Candidates of {ATTACK}"
+    assert browser.one("header b").text == ATTACK
+    browser.all(".open")[0].click()
+    details = browser.one("#details")
+    assert COLUMN in details.text
+    assert ATTACK in details.text
+    assert browser.script(
+        "return document.images.length > 0 && [...document.images].every((i) => i.src.endsWith('.jpg'))"
+    )
+    assert browser.script("return document.scripts.length") == 2
+    assert f"{len(truth.ids)} of {len(truth.ids)} candidates" in status(browser)
+    summary = json.loads((run / "summary.json").read_text())
+    figures = [element.text for element in browser.all(".figures dd")]
+    assert figures[:4] == [f"{summary[name]:,}" for name in ("given", "scored", "quarantined", "in_sample")]
+    assert int(figures[4]) == len(truth.ids)
+    reasons = {element.text for element in browser.all("table:has(caption) th[scope=row]")}
+    assert set(summary["quarantined_by_code"]) <= reasons
+
+
+def test_every_picture_is_the_tile_of_its_candidate(browser: Browser, run: Path, truth: Truth) -> None:
+    browser.all(".open")[5].click()
+    loaded = "return [...document.querySelectorAll('#details img')].every((i) => i.complete && i.naturalWidth)"
+    browser.wait_until(lambda: browser.script(loaded), "the pictures are loaded")
+    images = browser.all("#details img")
+    assert len(images) == 11
+    place = truth.ids.index(browser.one("#details h2").text)
+    assert images[0].get_attribute("src").endswith(f"images/{place // 8:05d}.jpg")
+    # Its tile fills the frame: the sheet is as much larger as it has tiles, and shifted by whole tiles.
+    boxes = browser.script(
+        "return [...document.querySelectorAll('#details .tile')].map((frame) => {"
+        "const f = frame.getBoundingClientRect(), i = frame.firstChild.getBoundingClientRect();"
+        "return [(i.left - f.left) / f.width, (i.top - f.top) / f.height, i.width / f.width, i.height / f.height]})"
+    )
+    n_rows = min(8, len(truth.ids) - place // 8 * 8)
+    expected = [[-tile, -(place % 8), 11, n_rows] for tile in range(11)]
+    assert np.allclose(boxes, expected, atol=0.02)
+    alts = [image.get_attribute("alt") for image in images]
+    assert alts[0] == f"source in gri of {truth.ids[place]}"
+    assert alts[-1] == f"residual map in y of {truth.ids[place]}"
+
+
+def test_scores_stand_with_their_percentile(browser: Browser, truth: Truth) -> None:
+    browser.all(".open")[0].click()
+    row = truth.ids.index(browser.one("#details h2").text)
+    lines = [
+        [cell.text for cell in line.find_elements("css selector", "th, td")]
+        for line in browser.all("#details tbody tr")
+    ]
+    for band, line in enumerate(lines[:5]):
+        lower = 100 * np.mean(truth.sample[:, band] < truth.score[row, band])
+        assert line[0] == "grizy"[band]
+        assert float(line[1]) == pytest.approx(truth.score[row, band], rel=0.01)
+        assert float(line[2]) == pytest.approx(lower, abs=0.001)
+        assert float(line[3]) == pytest.approx(truth.residual[row, band], rel=0.01)
+
+
+def test_links_lead_out_and_are_not_followed_by_themselves(browser: Browser, run: Path) -> None:
+    browser.all(".open")[0].click()
+    links = {link.text.removesuffix(" ↗"): link for link in browser.all("#details .links a")}
+    assert list(links) == ["hscMap", "Legacy Survey", "SIMBAD", "NED"]
+    scores = Scores(run / "scores.zarr")
+    row = scores.read("object_id").tolist().index(int(browser.one("#details h2").text))
+    ra, dec = float(scores.read("ra")[row]), float(scores.read("dec")[row])
+    # hscMap keeps its view as JSON behind the #, angles in radians.
+    place = json.loads(unquote(links["hscMap"].get_attribute("href").split("#/?_=")[1]))["view"]
+    assert (place["a"], place["d"]) == pytest.approx((math.radians(ra), math.radians(dec)), abs=1e-9)
+    assert place["fovy"] == pytest.approx(math.radians(2 * 64 * 0.168 / 3600))
+    for link in links.values():
+        address = link.get_attribute("href")
+        assert address.startswith("https://")
+        assert (link.get_attribute("rel"), link.get_attribute("target")) == ("noopener noreferrer", "_blank")
+        for angle in (ra, dec):
+            assert any(str(value)[:9] in address for value in (angle, math.radians(angle)))
+
+
+def test_the_policy_holds_and_the_watch_would_see_what_breaks_it(started: Browser, run: Path) -> None:
+    started.open(run / "report" / "index.html")
+    started.requests()
+    assert started.complaints() == []
+    started.script(
+        "const place = document.getElementById('cards');"
+        'place.innerHTML = \'<img src=x onerror="document.title = 1"><p style="color: red">\';'
+        "const script = document.createElement('script'); script.textContent = 'document.title = 2';"
+        "place.append(script);"
+        "new Image().src = 'http://127.0.0.1:9/beacon.png';"
+        "fetch('http://127.0.0.1:9/data').catch(() => 0);"
+    )
+    refused: list[str] = []
+
+    def three_kinds() -> bool:
+        refused.extend(started.complaints())
+        return all(any(kind in text for text in refused) for kind in ("inline event handler", "beacon.png", "9/data"))
+
+    started.wait_until(three_kinds, "the policy's refusals are in the console")
+    assert started.driver.title == f"Candidates of {ATTACK}"
+    assert "http://127.0.0.1:9/beacon.png" in started.requests()  # that it was tried is seen; it was not sent
+
+
+# ---------------------------------------------------------------- sort and filter
+
+
+def test_sorted_by_strength_score_magnitude_and_id(browser: Browser, truth: Truth) -> None:
+    assert shown(browser) == truth.ordered(truth.rank)
+    for band in range(5):
+        browser.choose("sort", f"score-{band}")
+        assert shown(browser) == truth.ordered(-truth.score[:, band])
+    browser.choose("sort", "magnitude")
+    assert shown(browser) == truth.ordered(truth.mag)
+    browser.choose("sort", "id")
+    assert shown(browser) == sorted(truth.ids, key=int)
+    assert cards(browser) == shown(browser)[:PAGE_SIZE]
+
+
+def test_filtered_by_level_band_class_magnitude_hint_and_text(browser: Browser, truth: Truth) -> None:
+    middle = float(np.median(truth.mag))
+    known = np.array(truth.known)
+    cases: list[tuple[dict[str, str], Any]] = [
+        ({"level": "1"}, truth.flags[:, 1].any(axis=1)),
+        ({"band": "0"}, truth.flags[:, 0, 0]),
+        ({"band": "2", "level": "1"}, truth.flags[:, 1, 2]),
+        ({"class": f"={CLASS}"}, known == CLASS),
+        ({"class": "-"}, known == ""),
+        ({"mag-max": f"{middle:.2f}"}, truth.mag <= float(f"{middle:.2f}")),
+        ({"mag-min": f"{middle:.2f}", "mag-max": "19.5"}, (truth.mag >= float(f"{middle:.2f}")) & (truth.mag <= 19.5)),
+        ({"hint": "none"}, ~np.array(list(truth.hints.values())).any(axis=0)),
+        ({"text": truth.ids[3]}, np.array(truth.ids) == truth.ids[3]),
+        ({"text": "ONERROR"}, known == CLASS),
+        ({"text": "no such object"}, np.zeros(len(known), bool)),
+        *(({"hint": str(place)}, truth.hints[name]) for place, name in enumerate(HINTS)),
+    ]
+    for fields, where in cases:
+        browser.one("#filters [type=reset]").click()
+        browser.wait_until(lambda: len(shown(browser)) == len(truth.ids), "the filters are cleared")
+        for name, value in fields.items():
+            browser.choose(name, value)
+        assert shown(browser) == truth.ordered(truth.rank, where), fields
+        assert status(browser).startswith(f"{np.count_nonzero(where)} of {len(truth.ids)} candidates")
+    assert sum(np.count_nonzero(where) not in (0, len(truth.ids)) for _, where in cases) >= 8
+
+
+def test_pages_hold_what_is_visible_only(browser: Browser, truth: Truth) -> None:
+    assert len(truth.ids) > PAGE_SIZE
+    assert cards(browser) == shown(browser)[:PAGE_SIZE]
+    assert not browser.one("#page-back").is_enabled()
+    browser.script("document.getElementById('page-next').click()")
+    assert cards(browser) == shown(browser)[PAGE_SIZE : 2 * PAGE_SIZE]
+    assert status(browser).endswith(f"showing {PAGE_SIZE + 1} to {min(2 * PAGE_SIZE, len(truth.ids))}")
+    assert browser.one("#page-back").is_enabled()
+
+
+def test_other_colours_and_maps_of_the_cards(browser: Browser) -> None:
+    browser.choose("composite", "izy")
+    browser.choose("map", "4")
+    captions = [element.text for element in browser.all(".card")[0].find_elements("css selector", "figcaption")]
+    assert captions == ["izy", "reconstruction", "residual y"]
+
+
+# ---------------------------------------------------------------- marks and keys
+
+
+def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
+    browser: Browser, run: Path, truth: Truth, tmp_path: Path
+) -> None:
+    order = shown(browser)
+    body = browser.one("body")
+    body.send_keys("j", "1", "j", "2", Keys.ARROW_RIGHT, "3", "j", "1", "1")  # the fourth takes its mark back
+    assert current(browser) == order[3]
+    browser.press("k")
+    assert current(browser) == order[2]
+    browser.press(Keys.ENTER)
+    browser.one("#note").send_keys('=HYPERLINK("x"), "quoted", 2 and j')
+    browser.one("#details .close").click()
+    assert current(browser) == order[2]
+    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 1 known"
+    browser.open(run / "report" / "index.html")
+    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 1 known"
+    pressed = [element.text for element in browser.all(".card [aria-pressed=true]")]
+    assert pressed == ["Interesting", "Artefact", "Known"]
+    browser.choose("mark", "artefact")
+    assert shown(browser) == [order[1]]
+    browser.one("#export").click()
+    text = browser.saved("marks.csv")
+    assert text.splitlines()[0] == "format_version,object_id,mark,note"
+    assert "\"'=HYPERLINK(" in text
+    found = parse_marks(io.StringIO(text, newline=""), "marks.csv")
+    assert {str(key): mark[:2] for key, mark in found.items()} == {
+        order[0]: ("interesting", ""), order[1]: ("artefact", ""),
+        order[2]: ("known", '=HYPERLINK("x"), "quoted", 2 and j'),
+    }  # fmt: skip
+    (tmp_path / "marks.csv").write_text(text, newline="")
+    words = ["select", str(run / "scores.zarr"), "--marks", str(tmp_path / "marks.csv"), "--output", str(tmp_path)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    vetted = Table.read(tmp_path / "vetted.parquet")
+    assert [str(value) for value in vetted["object_id"]] == sorted({*truth.ids} - {order[1]}, key=int)
+    assert verify(run) == []
+
+
+def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_text(
+        f'format_version,object_id,mark,note\r\n1,{truth.ids[2]},known,"\'-a\nb"\r\n1,{truth.ids[0]},artefact,\r\n'
+    )
+    bad.write_text(good.read_text() + "1,7,known,\n")
+    browser.one("#import").send_keys(str(bad))
+    browser.wait_until(lambda: browser.one("#message").text, "the file is refused")
+    assert (
+        "bad.csv, line 5: object_id 7 is not among these candidates. No mark was read" in browser.one("#message").text
+    )
+    assert browser.one("#mark-counts").text == "0 interesting, 0 artefact, 0 known"
+    assert not browser.one("#export").is_enabled()
+    browser.one("#import").send_keys(str(good))
+    browser.wait_until(lambda: "2 marks read" in status(browser), "the file is read")
+    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 1 known"
+    assert not browser.one("#message").is_displayed()
+    browser.one("#export").click()
+    found = parse_marks(io.StringIO(browser.saved("marks.csv"), newline=""), "marks.csv")
+    assert found[int(truth.ids[2])].note == "-a\nb"
+
+
+def test_keys_reach_everything_and_can_be_turned_off(browser: Browser, truth: Truth) -> None:
+    order = shown(browser)
+    browser.one("body").send_keys("j" * (PAGE_SIZE + 1))
+    assert current(browser) == order[PAGE_SIZE]  # over to the second page
+    browser.press("k")
+    assert current(browser) == order[PAGE_SIZE - 1]
+    browser.press("/")
+    browser.press("j1?")  # text, not keys
+    assert browser.one("#text").get_attribute("value") == "j1?"
+    assert browser.one("#mark-counts").text.startswith("0 interesting")
+    browser.one("#filters [type=reset]").click()
+    browser.wait_until(lambda: len(shown(browser)) == len(order), "the filters are cleared")
+    browser.one("body").send_keys("j")
+    browser.press(Keys.ENTER)
+    assert browser.one("#details h2").text == order[0]
+    browser.press("j")
+    assert browser.one("#details h2").text == order[1]
+    browser.press("2")
+    assert browser.one("#details [aria-pressed=true]").text == "Artefact"
+    browser.press(Keys.ESCAPE)
+    assert not browser.one("#details").is_displayed()
+    browser.press("?")
+    assert browser.one("#help").is_displayed()
+    browser.one("#keys-on").click()
+    browser.one("#help .close").click()
+    browser.one("body").send_keys("3")
+    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 0 known"
+
+
+# ---------------------------------------------------------------- for every reader
+
+
+def test_dark_light_and_paper(browser: Browser, run: Path) -> None:
+    def paper() -> str:
+        return browser.script("return getComputedStyle(document.body).backgroundColor")  # type: ignore[no-any-return]
+
+    light = paper()
+    browser.prefer("dark")
+    dark = paper()
+    assert light != dark
+    browser.one("#theme").click()  # always light
+    assert paper() == light
+    browser.open(run / "report" / "index.html")
+    assert paper() == light
+    browser.one("#theme").click()
+    browser.prefer("light")
+    assert paper() == dark
+    assert browser.one("#theme").get_attribute("aria-label") == "Colours: dark"
+    browser.prefer(media="print")
+    assert paper() == "rgb(255, 255, 255)"
+    assert not any(browser.one(css).is_displayed() for css in ("#filters", ".pager", ".card .buttons", ".top nav"))
+    assert browser.one(".card .tile").is_displayed()
+    # As wide as a sheet of paper: three pictures of one size, and nothing of where the keyboard was.
+    browser.one("body").send_keys("j")
+    sheet = {"width": 700, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sheet)
+    widths = browser.script(
+        "return [...document.querySelectorAll('.card .tile')].slice(0, 9).map((e) => e.getBoundingClientRect().width)"
+    )
+    assert max(widths) - min(widths) < 1
+    assert browser.script("return getComputedStyle(document.querySelector('[aria-current]')).boxShadow") == "none"
+    browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.prefer()
+
+
+CONTRAST = """
+const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const over = (top, below) => top.slice(0, 3).map((v, k) => v * (top[3] ?? 1) + below[k] * (1 - (top[3] ?? 1)));
+const light = (rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+const ground = (e) => e === null ? [255, 255, 255]
+  : over(parse(getComputedStyle(e).backgroundColor), ground(e.parentElement));
+const low = [];
+for (const e of document.querySelectorAll("body *")) {
+  const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+  if (!own || !e.checkVisibility() || e.closest("[disabled], .hidden, .skip, script, title, option")) continue;
+  const style = getComputedStyle(e);
+  const [a, b] = [light(parse(e instanceof SVGElement ? style.fill : style.color)), light(ground(e))];
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < 4.5) low.push(`${e.tagName} ${e.className} ${e.textContent.slice(0, 30)} ${ratio.toFixed(2)}`);
+}
+return low;
+"""
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_text_has_the_contrast_of_level_aa(browser: Browser, colours: str) -> None:
+    browser.prefer(colours)
+    browser.script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    browser.one("body").send_keys("j123")
+    for button in browser.all(".card .buttons")[1].find_elements("css selector", "button"):
+        browser.script("arguments[0].click()", button)
+        assert browser.script(CONTRAST) == []
+    browser.script("document.querySelector('.open').click()")
+    assert browser.script(CONTRAST) == []
+
+
+def test_a_screen_reader_finds_names_headings_and_news(browser: Browser) -> None:
+    browser.all(".open")[0].click()
+    browser.one("#details .close").click()
+    tree = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    nodes = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+    needs = {"button", "link", "combobox", "searchbox", "spinbutton", "textbox", "image", "img", "dialog", "article",
+             "table", "list", "navigation", "search"}  # fmt: skip
+    assert [role for role, name in nodes if role in needs and not name.strip()] == []
+    roles = {role for role, _ in nodes}
+    assert {"main", "banner", "navigation", "search", "article", "status", "table", "columnheader"} <= roles
+    repeated = (
+        "const all = [...document.querySelectorAll('[id]')].map((e) => e.id); return all.length - new Set(all).size"
+    )
+    assert browser.script(repeated) == 0
+    levels = [int(element.tag_name[1]) for element in browser.all("main h2, main h3, h1")]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert browser.one("#status").get_attribute("aria-live") == "polite"
+    browser.one("body").send_keys("j")
+    outline = browser.script("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_same_run_gives_the_same_bytes_and_a_cap_is_said(run: Path, tmp_path: Path, truth: Truth) -> None:
+    def digests(folder: Path) -> dict[str, str]:
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
+
+    first = digests(run / "report")
+    assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
+    assert digests(run / "report") == first
+    assert [path.name for path in run.glob(".*")] == []
+    words = ["report", str(run), "--max-candidates", "9", "--output", str(tmp_path / "few")]
+    result = CliRunner().invoke(main, words)
+    assert f"the strongest 9 of {len(truth.ids)} candidates" in result.output
+    text = (tmp_path / "few" / "index.html").read_text()
+    assert f"The 9 strongest of {len(truth.ids)} candidates are shown" in text
+    assert all(object_id in text for object_id in truth.ordered(truth.rank)[:9])
+    assert truth.ordered(truth.rank)[9] not in text
+    assert sorted(digests(tmp_path / "few")) == ["images/00000.jpg", "images/00001.jpg", "index.html"]
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["report", "{folder}"], "no receipts folder, so this is not a run directory"),
+    (["report", "{run}", "--output", "{folder}"], "is there and is not a report. Choose another --output"),
+])  # fmt: skip
+def test_what_is_no_run_and_what_is_no_report_is_left_alone(
+    run: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    result = CliRunner().invoke(main, [word.format(run=run, folder=tmp_path) for word in words])
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert (tmp_path / "mine.txt").read_text() == "kept"

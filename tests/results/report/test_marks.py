@@ -1,0 +1,73 @@
+"""Marks as the report exports them: read back whole, or refused with the line and the remedy."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.results.report.marks import COLUMNS, FORMULA_SIGNS, MARKS, Mark, parse_marks
+
+HEADER = "format_version,object_id,mark,note\n"
+
+
+def parse(text: str) -> dict[int, Mark]:
+    return parse_marks(io.StringIO(text, newline=""), "marks.csv")
+
+
+def test_marks_by_object() -> None:
+    found = parse(HEADER + '1,39582418599936001,interesting,\r\n1,7,artefact,"a ""ghost"", left"\r\n1,-5,known,x\n')
+    assert found == {
+        39582418599936001: Mark("interesting", "", 2),
+        7: Mark("artefact", 'a "ghost", left', 3),
+        -5: Mark("known", "x", 4),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", [HEADER, HEADER.strip(), "\ufeff" + HEADER, "mark,object_id,format_version\n", HEADER + "\n"]
+)
+def test_no_marks_are_fine(text: str) -> None:
+    assert parse(text) == {}
+
+
+def test_a_note_of_several_lines_keeps_the_count() -> None:
+    assert parse(HEADER + '1,1,known,"a\nb"\n1,2,known,\n')[2].line == 4
+
+
+@given(st.dictionaries(
+    st.integers(-(1 << 63) + 1, (1 << 63) - 1),
+    st.tuples(st.sampled_from(MARKS), st.text(st.characters(exclude_categories=["Cs", "Cc"]))),
+))  # fmt: skip
+def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(COLUMNS)
+    for object_id, cells in marks.items():
+        texts = ["1", str(object_id), *cells]
+        writer.writerow([f"'{text}" if text.startswith(FORMULA_SIGNS) else text for text in texts])
+    found = parse(stream.getvalue())
+    assert {object_id: mark[:2] for object_id, mark in found.items()} == marks
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "marks.csv, line 1: no column format_version, object_id, mark; it has none. Give the file"),
+    ("id,mark\n", "line 1: no column format_version, object_id; it has id, mark"),
+    (HEADER + "2,7,known,\n", "line 2: format_version '2' is not 1, the one this program reads. Use the report"),
+    (HEADER + "1,7,known,\n,8,known,\n", "line 3: format_version '' is not 1"),
+    (HEADER + "1,7,boring,\n", "line 2: mark 'boring' is not one of interesting, artefact, known. Correct the line"),
+    (HEADER + "1,7\n", "line 2: mark '' is not one of"),
+    (HEADER + "1,3.96E+16,known,\n", "line 2: object_id '3.96E+16' is not a whole number of 64 bits. A spreadsheet"),
+    (HEADER + "1,9223372036854775808,known,\n", "is not a whole number of 64 bits"),
+    (HEADER + "1,٣,known,\n", "is not a whole number of 64 bits"),
+    (HEADER + "1,7,known,\n1,8,known,\n1,7,artefact,\n", "line 4: object_id 7 is marked in line 2 already. Keep one"),
+    (HEADER + '1,7,known,"open\n', "line 2: not CSV: unexpected end of data. Export the marks again"),
+])  # fmt: skip
+def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(SwimmyError) as caught:
+        parse(text)
+    assert message in str(caught.value)

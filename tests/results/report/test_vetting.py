@@ -1,0 +1,106 @@
+"""The vetted catalogue: marks beside candidates, artefacts left out, and marks of another run refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.io.votable import parse_single_table
+from astropy.table import Table
+from click.testing import CliRunner
+from survey_runs import LEVELS, make_scores
+
+from swimmy_scale.cli import main
+from swimmy_scale.cli.progress import Watch
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import HSC
+from swimmy_scale.results.report.vetting import write_vetted
+from swimmy_scale.storage.candidate_files import FORMATS
+from swimmy_scale.storage.cutouts import cutouts_layout
+from swimmy_scale.storage.scores import scores_layout
+from swimmy_scale.storage.store import create
+
+FIRST = 39582418599936000  # a spreadsheet's numbers would round it
+HEADER = "format_version,object_id,mark,note\n"
+THRESHOLD = np.ones((len(LEVELS), 5))
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("vetting") / "scores.zarr"
+    values = [[float(row)] * 5 for row in range(8)]
+    make_scores(path, values, ["g", "", "r", "gr", "", "i", "g", "gri"], THRESHOLD, FIRST)
+    return path
+
+
+def marks(folder: Path, *lines: str) -> Path:
+    path = folder / "marks.csv"
+    path.write_text(HEADER + "".join(f"1,{line}\n" for line in lines))
+    return path
+
+
+def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, tmp_path: Path) -> None:
+    given = marks(
+        tmp_path, f"{FIRST + 2},artefact,ghost", f"{FIRST + 3},interesting,'=green pea", f"{FIRST + 7},known,"
+    )
+    result = CliRunner().invoke(main, ["select", str(scores), "--marks", str(given), "--output", str(tmp_path / "v")])
+    assert result.exit_code == 0, result.output
+    assert "6 candidates = 5 vetted + 1 artefacts" in result.output
+    assert result.stderr.startswith("select: 8 rows\nselect: done, 8 rows in ")
+    expected = [(FIRST, "", ""), (FIRST + 3, "interesting", "=green pea"), (FIRST + 5, "", ""), (FIRST + 6, "", ""),
+                (FIRST + 7, "known", "")]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "v").iterdir()) == sorted(f"vetted.{kind}" for kind in FORMATS)
+    ecsv = Table.read(tmp_path / "v" / "vetted.ecsv").filled("")
+    votable = parse_single_table(str(tmp_path / "v" / "vetted.vot")).to_table()
+    parquet = pq.read_table(tmp_path / "v" / "vetted.parquet").to_pydict()
+    binary = fits.getdata(tmp_path / "v" / "vetted.fits")
+    for table in (ecsv, votable, parquet, binary):
+        columns = [table[name] for name in ("object_id", "mark", "mark_note")]
+        assert [tuple(map(str, row)) for row in zip(*columns, strict=True)] == [(str(i), m, n) for i, m, n in expected]
+    assert ecsv.meta["marks"] == {"candidates": 6, "vetted": 5, "interesting": 1, "artefact": 1, "known": 1}
+
+
+def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> None:
+    counts, paths = write_vetted(scores, marks(tmp_path), tmp_path / "a", ("ecsv",), Watch())
+    assert (counts["vetted"], len(Table.read(paths[0]))) == (6, 6)
+    every = [f"{FIRST + row},artefact," for row in (0, 2, 3, 5, 6, 7)]
+    counts, paths = write_vetted(scores, marks(tmp_path, *every), tmp_path / "b", FORMATS, Watch())
+    assert counts["vetted"] == 0
+    assert all(path.is_file() for path in paths)
+    assert "mark_note" in pq.read_table(tmp_path / "b" / "vetted.parquet").column_names
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    ([f"{FIRST + 1},known,"], f"{FIRST + 1} (line 2) of 1 marked objects are not among the 6 candidates. Give the"),
+    ([f"{row},known," for row in range(7)], "0 (line 2), 1 (line 3), 2 (line 4), 3 (line 5), 4 (line 6) and 2 more"),
+    (["x,known,"], "line 2: object_id 'x' is not a whole number"),
+])  # fmt: skip
+def test_marks_of_other_objects_are_refused(scores: Path, tmp_path: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(SwimmyError) as caught:
+        write_vetted(scores, marks(tmp_path, *lines), tmp_path / "v", FORMATS, Watch())
+    assert message in str(caught.value)
+    assert not (tmp_path / "v").exists()
+
+
+def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        SwimmyError, match=r"absent.csv: cannot read the marks .* Give the file that the report exported"
+    ):
+        write_vetted(scores, tmp_path / "absent.csv", tmp_path, FORMATS, Watch())
+    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SwimmyError, match=r"bytes.csv: cannot read the marks"):
+        write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS, Watch())
+    survey = cutouts_layout(8, HSC, {}, 8, 4, {}).attrs["survey"]
+    create(tmp_path / "new.zarr", scores_layout(8, survey, HSC, {}, 8, 4, {}))
+    with pytest.raises(SwimmyError, match=r"new.zarr: no candidates are selected yet. Give `swimmy-scale select`"):
+        write_vetted(tmp_path / "new.zarr", marks(tmp_path), tmp_path, FORMATS, Watch())
+
+
+def test_marks_and_new_thresholds_exclude_each_other(scores: Path, tmp_path: Path) -> None:
+    words = ["select", str(scores), "--marks", "m.csv", "--thresholds-from", "s.json", "--output", str(tmp_path)]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "--marks keeps the selection as it is" in result.stderr

@@ -1,0 +1,199 @@
+"""Bounds on memory: the sums behind them, and that what does not fit is refused before anything runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from survey_runs import Serial, call, make_survey, write_job
+
+from swimmy_scale.cli.progress import Watch
+from swimmy_scale.cluster import local
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.network import BATCH_OBJECTS, Network
+from swimmy_scale.method.survey import HSC
+from swimmy_scale.model.autoencoder import build
+from swimmy_scale.stages.engine import run_stage
+from swimmy_scale.stages.memory import (
+    BLOCKS_IN_FLIGHT,
+    KERAS_BYTES,
+    MIB,
+    MODEL_BYTES,
+    MemoryLimits,
+    activation_bytes,
+    cutout_bytes,
+    ingest_memory_bytes,
+    judge_memory_bytes,
+    models_at_once,
+    numba_memory_bytes,
+    score_memory_bytes,
+    train_memory_bytes,
+)
+from swimmy_scale.stages.run import Run, check_inputs, freeze_inputs
+from swimmy_scale.storage.receipts import Parts
+
+
+def test_a_cutout_is_its_pixels() -> None:
+    assert cutout_bytes(HSC) == np.zeros((5, 64, 64), np.float32).nbytes == 80 * 1024
+
+
+@pytest.mark.parametrize(
+    "network", [Network(), Network(2, 32, (6,), 3), Network(encoder_filters=()), Network(1, 128, (4, 5, 6), 7)]
+)
+def test_activations_are_what_keras_puts_out(network: Network) -> None:
+    layers = build(network, seed=0).layers
+    outputs = [layer.output for layer in layers if layer.name.startswith(("conv_", "pool_", "up_"))]
+    assert activation_bytes(network) == sum(4 * int(np.prod(output.shape[1:])) for output in outputs)
+
+
+def test_bounds_grow_with_what_is_held_at_once() -> None:
+    network, cutout, activations = Network(), cutout_bytes(HSC), activation_bytes(Network())
+    assert ingest_memory_bytes(HSC, 4096) - ingest_memory_bytes(HSC, 2048) >= 2 * 2048 * cutout
+    assert train_memory_bytes(HSC, network, 1000, 32) - train_memory_bytes(HSC, network, 0, 32) == 1250 * cutout
+    one = score_memory_bytes(HSC, network, 1, 256, 256)
+    assert one == KERAS_BYTES + BLOCKS_IN_FLIGHT * 256 * cutout + 256 * activations
+    assert score_memory_bytes(HSC, network, 5, 256, 256) - one == 4 * MODEL_BYTES
+    assert score_memory_bytes(HSC, network, 1, 256, 1024) - one == BLOCKS_IN_FLIGHT * 768 * cutout
+
+
+def test_as_many_models_are_evaluated_at_once_as_fit() -> None:
+    one, more = judge_memory_bytes(HSC, 1, 1000), judge_memory_bytes(HSC, 16, 1000)
+    assert more - one == 1000 * 15 * 3 * 2 * 4, "a score and a residual in three bands, float32"
+
+    def at_once(n_fitting: int, spare: int = 0) -> int:
+        needed = score_memory_bytes(HSC, Network(), n_fitting, 256, 256) + judge_memory_bytes(HSC, n_fitting, 1000)
+        limits = MemoryLimits(0, needed + spare, "site.yaml", "buy more")
+        return models_at_once(limits, HSC, Network(), 16, 1000, None, 256, "keras")
+
+    assert [at_once(number) for number in (1, 7, 16, 20)] == [1, 7, 16, 16]
+    assert at_once(7, spare=-1) == 6
+    with pytest.raises(SwimmyError, match=r"evaluating a weight set on 1000 objects needs .*train.threshold_objects"):
+        at_once(1, spare=-1)
+
+
+def test_a_limit_names_both_numbers_and_the_remedy() -> None:
+    limits = MemoryLimits(1000 * MIB, 2000 * MIB, "site.yaml", "buy more")
+    limits.check("ingest", 1000 * MIB, False, "")
+    limits.check("scoring", 2000 * MIB, True, "")
+    expected = "ingest needs up to 1,001 MiB a process; site.yaml gives it 1,000 MiB. Work less, or buy more."
+    with pytest.raises(SwimmyError, match=re.escape(expected)):
+        limits.check("ingest", 1001 * MIB, False, "Work less")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_survey(tmp_path_factory.mktemp("memory") / "survey", n_objects=128)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sections", "message"),
+    [
+        ((4000, 4000), {"storage": {"partition_objects": 65536, "chunk_objects": 256}}, "ingest of 65536 objects"),
+        ((4000, 1024), {}, "scoring 256 objects a batch needs up to .* gives it 1,024 MiB. Make score.batch_size"),
+        ((4000, 4000), {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
+    ],
+)
+def test_a_job_that_does_not_fit_is_refused_before_it_starts(
+    tmp_path: Path, survey: Path, limits: tuple[int, int], sections: dict[str, object], message: str
+) -> None:
+    job = load_job(write_job(tmp_path / "job.yaml", survey, **sections), Job)
+    small = MemoryLimits(limits[0] * MIB, limits[1] * MIB, "site.yaml", "buy more")
+    with pytest.raises(SwimmyError, match=message):
+        check_inputs(Run(tmp_path / "run", job, 1, small))
+    check_inputs(Run(tmp_path / "run", job, 1, replace(small, reader_bytes=1 << 50, network_bytes=1 << 50)))
+
+
+def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path) -> None:
+    job = write_job(tmp_path / "job.yaml", survey)
+    limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml", "buy more")
+    stages = Run(tmp_path / "run", load_job(job, Job), 1, limits).stages()
+    run_stage(next(stages), Serial(), Watch())
+    expected = r"training on \d+ objects needs .* Lower train.max_objects in a new run.*, or buy more"
+    with pytest.raises(SwimmyError, match=expected):
+        next(stages).plan()
+
+
+def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> None:
+    """Its remedy would else be refused as another job."""
+    small = MemoryLimits(1 << 40, 1 << 40, "site.yaml", "buy more")
+    for batch_size, fits in ((10**9, False), (64, True)):
+        job = load_job(write_job(tmp_path / "job.yaml", survey, score={"batch_size": batch_size}), Job)
+        run = Run(tmp_path / "run", job, 1, small)
+        if not fits:
+            with pytest.raises(SwimmyError, match=r"Make score\.batch_size smaller"):
+                freeze_inputs(run)
+        else:
+            freeze_inputs(run)
+        assert (tmp_path / "run" / "job.yaml").exists() == fits
+
+
+@pytest.mark.parametrize("stage", ["ingest", "score", "picture"])
+def test_what_is_finished_needs_no_memory(tmp_path: Path, survey: Path, stage: str) -> None:
+    job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
+    nothing = MemoryLimits(0, 0, "site.yaml", "buy more")
+    run = Run(tmp_path / "run", job, 1, nothing)
+    run.directory.mkdir()
+    for name in ("ingest", "score", "picture"):
+        if name != stage:
+            run.ledger(name).finish("all", Parts(), [])
+    with pytest.raises(SwimmyError, match={"ingest": "ingest of", "score": "scoring", "picture": "the picture"}[stage]):
+        check_inputs(run)
+    run.ledger(stage).finish("all", Parts(), [])
+    check_inputs(run)
+
+
+PEAK = """
+import pathlib, re, runpy, sys
+sys.argv = ["swimmy-scale", *sys.argv[1:]]
+try:
+    runpy.run_module("swimmy_scale", run_name="__main__")
+finally:
+    # Not getrusage: its peak is at first that of the process which started this one.
+    status = pathlib.Path("/proc/self/status").read_text()
+    print("peak", int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]) << 10)
+"""
+
+
+def test_a_process_stays_within_its_bound(tmp_path: Path, survey: Path) -> None:
+    """One process does all stages: its peak is that of the hungriest, the training or the scoring."""
+    job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
+    command = [sys.executable, "-c", PEAK, "run", str(tmp_path / "job.yaml")]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path / "run"), "--workers", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    peak = int(done.stdout.split()[-1])
+    network = Network(encoder_filters=(8, 8), latent_filters=4)
+    score = score_memory_bytes(HSC, network, 1, job.score.batch_size or BATCH_OBJECTS, job.storage.chunk_objects)
+    train = train_memory_bytes(HSC, network, 128, 16)
+    assert peak <= max(score, train)
+    assert ingest_memory_bytes(HSC, job.storage.partition_objects) < peak, "the bound of a leaner stage would not do"
+
+
+def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
+    job = write_job(tmp_path / "job.yaml", survey, score={"batch_size": 10_000_000})
+    done = call("run", job, "--output", tmp_path / "run", "--workers", 2)
+    assert done.returncode == 1
+    assert "scoring 10000000 objects a batch needs up to" in done.stderr
+    assert "this machine, with 2 worker processes, gives it" in done.stderr
+    assert "start fewer with --workers" in done.stderr
+
+
+@pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (16, 8, 6), (5, 8, 2), (1, 4, 1)])
+def test_no_more_workers_than_memory_by_default(
+    monkeypatch: pytest.MonkeyPatch, gib: int, n_cores: int, expected: int
+) -> None:
+    monkeypatch.setattr(local, "MEMORY_LIMIT", gib << 30)
+    assert local.default_workers(n_cores) == expected
+
+
+def test_a_gpus_activations_are_not_the_hosts() -> None:
+    host, gpu = (score_memory_bytes(HSC, Network(), 2, 2048, 256, on_gpu) for on_gpu in (False, True))
+    assert host - gpu == 2048 * activation_bytes(Network()) + MODEL_BYTES
+    assert numba_memory_bytes(HSC, Network(), 256, 256, 4) < gpu
