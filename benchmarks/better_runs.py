@@ -141,11 +141,11 @@ class Survey:
 
 def sample_rows(folder: Path, name: str) -> npt.NDArray[np.bool_]:
     """Rows of a survey's store that are in the sample."""
-    from swimmy_scale.method.sample import Cuts
+    from swimmy_scale.method.sample import SampleCuts
     from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 
     store = Cutouts(folder / f"{name}.zarr")
-    rule = SampleRule.of(store, Cuts(redshift=(0.05, 0.2), colours=()))
+    rule = SampleRule.of(store, SampleCuts(redshift=(0.05, 0.2), colours=()))
     usable = store.read("quarantine_code", 0, store.n_objects) == 0
     return rule.apply(store, 0, store.n_objects, usable)[0]
 

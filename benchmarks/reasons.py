@@ -29,7 +29,7 @@ from swimmy_scale.results.paper.fidelity import correlation_rows, training_end
 from swimmy_scale.results.paper.run_data import RunData
 from swimmy_scale.results.paper.statistics import spearman
 from swimmy_scale.simulate import KINDS, SimulationPlan, paper_plan, simulate
-from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
 from swimmy_scale.stages.evaluate import EvaluateStage, scores_of_rows
 from swimmy_scale.storage.cutouts import Cutouts
 
@@ -237,7 +237,7 @@ def _selected_of(facts: Facts, plan: SimulationPlan) -> tuple[BoolArray, npt.NDA
     return (score[0] > facts.data.threshold[0]) & (residual[0] > 0), np.array(rows, np.int64)
 
 
-def _excess(objects: Objects) -> npt.NDArray[np.float64]:
+def _excess(objects: Galaxies) -> npt.NDArray[np.float64]:
     """Magnitudes by which g is above i in the nucleus, beyond the host."""
     contrast = objects.nucleus / (objects.disk + objects.bulge)
     return np.asarray(2.5 * np.log10(contrast[:, 0] / contrast[:, 2]))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, WrapValidator, model_validator
 
-from swimmy_scale.method.sample import Cuts, check_cuts
+from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
     IngestSection,
@@ -34,7 +34,7 @@ class Settings(Section):
 
     format_version: Literal[1] = 1
     survey: Annotated[Survey, WrapValidator(_located)] = HSC
-    sample: Annotated[Cuts, WrapValidator(_located)] = Cuts()
+    sample: Annotated[SampleCuts, WrapValidator(_located)] = SampleCuts()
     train: TrainSection | None = None
     score: ScoreSection = ScoreSection()
     select: SelectSection = SelectSection()

@@ -30,7 +30,7 @@ NO_DATA = "no data"
 
 
 @dataclass(frozen=True)
-class Cuts:
+class SampleCuts:
     """What an object must satisfy to be in the sample; None, False or an empty list switches a cut off.
 
     Attributes
@@ -170,7 +170,7 @@ def column_names(survey: Survey) -> tuple[str, ...]:
     return (*by_band, "psf_mag", "redshift", *FLAG_NAMES)
 
 
-def check_cuts(cuts: Cuts, survey: Survey) -> None:
+def check_cuts(cuts: SampleCuts, survey: Survey) -> None:
     """Refuse cuts that name a band which the survey does not have.
 
     Raises
@@ -189,7 +189,7 @@ def check_cuts(cuts: Cuts, survey: Survey) -> None:
 
 def apply_cuts(
     columns: SampleColumns,
-    cuts: Cuts,
+    cuts: SampleCuts,
     survey: Survey,
     available: Collection[str],
     min_depth_mag: Sequence[float] | None = None,
@@ -205,7 +205,7 @@ def apply_cuts(
     ----------
     columns : SampleColumns
         Of any part of the catalogue.
-    cuts : Cuts
+    cuts : SampleCuts
     survey : Survey
     available : collection of str
         Columns of `column_names` that the catalogue has.
@@ -306,7 +306,7 @@ def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) 
 
 
 def _tests(
-    columns: SampleColumns, cuts: Cuts, survey: Survey, available: set[str], limits: Sequence[float] | None
+    columns: SampleColumns, cuts: SampleCuts, survey: Survey, available: set[str], limits: Sequence[float] | None
 ) -> Iterator[_Test]:
     yield _Test("scored", "not quarantined", columns.usable)
     yield from _patch_tests(columns, cuts, survey, available, limits)
@@ -334,7 +334,7 @@ def _tests(
 
 
 def _patch_tests(
-    columns: SampleColumns, cuts: Cuts, survey: Survey, available: set[str], limits: Sequence[float] | None
+    columns: SampleColumns, cuts: SampleCuts, survey: Survey, available: set[str], limits: Sequence[float] | None
 ) -> Iterator[_Test]:
     """Seeing and depth hold in every band; a band without data is skipped alone."""
     if cuts.max_fwhm_arcsec is not None:
@@ -379,7 +379,7 @@ def _difference(first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64
     return np.where(known, first, np.nan).astype(np.float64) - np.where(known, second, np.nan).astype(np.float64)
 
 
-def _depth_limits(cuts: Cuts, survey: Survey, min_depth_mag: Sequence[float] | None) -> Sequence[float] | None:
+def _depth_limits(cuts: SampleCuts, survey: Survey, min_depth_mag: Sequence[float] | None) -> Sequence[float] | None:
     if not cuts.use_depth:
         return None
     if min_depth_mag is None and cuts.depth_percentile is not None:

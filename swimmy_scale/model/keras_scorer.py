@@ -32,7 +32,7 @@ from swimmy_scale.model.files import fold
 import keras
 
 BoolRows = npt.NDArray[np.bool_]
-Scores = tuple[FloatArray, FloatArray]
+ScorePair = tuple[FloatArray, FloatArray]
 
 BATCHES_AHEAD = 1
 BATCH_MULTIPLE = 12
@@ -55,7 +55,7 @@ class Scorer:
         Objects a compiled call. A shorter batch is filled up, so that the shape never changes. It decides speed and
         memory, not results. By default `network.GPU_BATCH_OBJECTS` where ``fused``, else `network.BATCH_OBJECTS`.
     fused : bool, optional
-        Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. Scores then
+        Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. ScorePair then
         differ in their last digits (see `device_preprocess.TOLERANCE`). By default where there is a GPU.
 
     Attributes
@@ -98,7 +98,7 @@ class Scorer:
         self._model = _scoring_model(models, network, survey, crops, self.batch_size)
         self._start = compiled_call(_fused_model(self._model, survey)) if self.fused else None
 
-    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> Scores:
+    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> ScorePair:
         """Scores and residuals of cutouts as they are stored: preprocessed once, for all models.
 
         Parameters
@@ -118,7 +118,7 @@ class Scorer:
         """
         return next(self.score_blocks([(image, fwhm_arcsec)]))
 
-    def score_blocks(self, blocks: Iterable[tuple[FloatArray, FloatArray]]) -> Iterator[Scores]:
+    def score_blocks(self, blocks: Iterable[tuple[FloatArray, FloatArray]]) -> Iterator[ScorePair]:
         """`score_counts` of each block, in order; where ``fused``, the device has the next batch when one is done.
 
         Parameters
@@ -135,7 +135,7 @@ class Scorer:
             for image, fwhm_arcsec in blocks:
                 yield self.score(preprocess(image, fwhm_arcsec, self._survey))
             return
-        started: deque[tuple[Fetch, Scores, slice, bool]] = deque()
+        started: deque[tuple[Fetch, ScorePair, slice, bool]] = deque()
         for image, fwhm_arcsec in blocks:
             sigma, radius = self._widths(image, fwhm_arcsec)
             score = np.empty((len(image), self.n_models, image.shape[1]), np.float32)
@@ -155,7 +155,7 @@ class Scorer:
         check_seeing(sigma, image)
         return sigma, radius
 
-    def score(self, source: FloatArray) -> Scores:
+    def score(self, source: FloatArray) -> ScorePair:
         """Anomaly score and residual of every object, model and band (equation 6; see `swimmy_scale.method.anomaly`).
 
         An object's result does not depend on the others in the call, to the last bit.
@@ -189,7 +189,7 @@ class Scorer:
 
 
 def reconstruct(model: Any, source: FloatArray, batch_size: int = 64) -> FloatArray:
-    """The network's whole output, for pictures. Scores need `Scorer`, which is faster.
+    """The network's whole output, for pictures. ScorePair need `Scorer`, which is faster.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def _filled_up(values: npt.NDArray[Any], n_objects: int) -> npt.NDArray[Any]:
     return filled
 
 
-def _fetched(fetch: Fetch, results: Scores, rows: slice, last: bool) -> Iterator[Scores]:
+def _fetched(fetch: Fetch, results: ScorePair, rows: slice, last: bool) -> Iterator[ScorePair]:
     """Put the results of a batch into those of its block, which is yielded with its last batch."""
     for values, result in zip(results, fetch(), strict=True):
         values[rows] = result[: len(values[rows])]

@@ -23,7 +23,7 @@ from astropy.io import fits
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import FloatArray
 from swimmy_scale.simulate import images
-from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
 from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, PartReceipt, SimulationPlan, allocate, generator
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
 
@@ -136,7 +136,7 @@ def _cut(position: float, origin: int, side: int) -> slice:
 
 
 def object_files(
-    plan: SimulationPlan, patch: Patch, objects: Objects, index: int, canvas: images.Canvas, rng: np.random.Generator
+    plan: SimulationPlan, patch: Patch, objects: Galaxies, index: int, canvas: images.Canvas, rng: np.random.Generator
 ) -> list[tuple[str, bytes]]:
     """(Band, file bytes) of the cutouts of one object, with its planted fault.
 

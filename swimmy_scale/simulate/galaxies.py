@@ -40,7 +40,7 @@ BROAD_LINE_KM_S = 1500.0
 
 
 @dataclass(frozen=True)
-class Objects:
+class Galaxies:
     """Consecutive catalogue rows. All arrays have shape (n,) unless noted; float64 unless noted.
 
     Attributes
@@ -130,7 +130,7 @@ class Neighbours:
     flux: DoubleArray
 
 
-def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Objects, Neighbours]:
+def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Galaxies, Neighbours]:
     """All objects of one part and their neighbours; needs nothing from other parts."""
     rows = np.array(plan_parts(plan)[part_index], dtype=np.int64)
     rng = generator(plan, STREAM_OBJECT, part_index)
@@ -142,7 +142,7 @@ def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Objects, Neighb
     widths, central = _draw_line_widths(rng, kind, shape, plan.population)
     fluxes = _component_fluxes(plan, rng, kind, shape, widths, central)
     magnitude = shape.pop("magnitude")
-    objects = Objects(
+    objects = Galaxies(
         row=rows,
         tract=tract,
         patch_index=patch_index,
@@ -376,7 +376,7 @@ def _share_in_fibre(plan: SimulationPlan, shape: dict[str, DoubleArray]) -> Doub
 
 
 def _draw_neighbours(
-    plan: SimulationPlan, rng: np.random.Generator, objects: Objects, magnitude: DoubleArray
+    plan: SimulationPlan, rng: np.random.Generator, objects: Galaxies, magnitude: DoubleArray
 ) -> Neighbours:
     """Background galaxies and stars off the centre of any cutout, and the partners of mergers."""
     chance = _draw_chance_neighbours(plan, rng, len(objects.row))
@@ -405,7 +405,7 @@ def _draw_chance_neighbours(plan: SimulationPlan, rng: np.random.Generator, n_ob
 
 
 def _draw_partners(
-    plan: SimulationPlan, rng: np.random.Generator, objects: Objects, magnitude: DoubleArray
+    plan: SimulationPlan, rng: np.random.Generator, objects: Galaxies, magnitude: DoubleArray
 ) -> Neighbours:
     """The second galaxy of each merger: near, comparably bright, at the same redshift."""
     owner = np.flatnonzero(_is(objects.kind, "merger"))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import scipy.fft
 
 from swimmy_scale.method.survey import DoubleArray, FloatArray
-from swimmy_scale.simulate.galaxies import Neighbours, Objects
+from swimmy_scale.simulate.galaxies import Galaxies, Neighbours
 from swimmy_scale.simulate.plan import KINDS, SimulationPlan
 from swimmy_scale.simulate.sky import PSF_BETA, Patch
 
@@ -106,7 +106,7 @@ class Canvas:
     origin_y: int
 
 
-def draw_noiseless(plan: SimulationPlan, patch: Patch, objects: Objects, index: int, neighbours: Neighbours) -> Canvas:
+def draw_noiseless(plan: SimulationPlan, patch: Patch, objects: Galaxies, index: int, neighbours: Neighbours) -> Canvas:
     """Draw object ``index`` of a part with all its neighbours, without noise and artefacts."""
     survey = plan.survey
     scale = survey.pixel_scale_arcsec
@@ -155,7 +155,7 @@ def variance(plan: SimulationPlan, patch: Patch, image: FloatArray) -> FloatArra
     return np.asarray(sky + np.maximum(image, 0.0) / gain, np.float32)
 
 
-def add_artefact(plan: SimulationPlan, objects: Objects, index: int, image: FloatArray, level: float) -> None:
+def add_artefact(plan: SimulationPlan, objects: Galaxies, index: int, image: FloatArray, level: float) -> None:
     """Spoil an image in place as its object's kind asks for.
 
     A zero-point error scales the whole r band, sky included. A saturated core is flat, in the magnitude band, at
@@ -192,7 +192,7 @@ def _psf_flux_table(profile: str) -> tuple[DoubleArray, DoubleArray]:
     return ratio, share
 
 
-def psf_flux(objects: Objects, fwhm_arcsec: DoubleArray, band: int) -> DoubleArray:
+def psf_flux(objects: Galaxies, fwhm_arcsec: DoubleArray, band: int) -> DoubleArray:
     """Flux in counts that a PSF fit finds in one band, with profiles taken as circular; float64, shape (n,)."""
     disk = np.interp(objects.disk_re * np.sqrt(objects.disk_q) / fwhm_arcsec, *_psf_flux_table("disk"))
     bulge = np.interp(objects.bulge_re * np.sqrt(objects.bulge_q) / fwhm_arcsec, *_psf_flux_table("bulge"))

@@ -68,7 +68,7 @@ _WAVELENGTH = np.arange(3500.0, 11500.0, 4.0)
 
 
 @dataclass(frozen=True)
-class Population:
+class StellarPopulation:
     """A stellar population: black body x power law x step at 4000 Angstrom.
 
     Attributes
@@ -96,8 +96,8 @@ class Population:
         return black_body * wave**self.red_slope * step
 
 
-OLD = Population(temperature_k=6400.0, red_slope=1.39, break_depth=0.55)
-YOUNG = Population(temperature_k=30000.0, red_slope=2.30, break_depth=0.32)
+OLD = StellarPopulation(temperature_k=6400.0, red_slope=1.39, break_depth=0.55)
+YOUNG = StellarPopulation(temperature_k=30000.0, red_slope=2.30, break_depth=0.32)
 
 # Share of the young population at 5500 Angstrom at which the mixture looks like each type.
 TYPE_YOUNG_FRACTION = {"E": 0.0, "Sbc": 0.48, "Scd": 0.68, "Im": 1.0}

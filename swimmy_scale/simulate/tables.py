@@ -20,7 +20,7 @@ from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.archive import CUTOUT_FOLDER, part_target, write_part
 from swimmy_scale.simulate.fits_tables import Columns, write_table
-from swimmy_scale.simulate.galaxies import REDSHIFT_LIMITS, Objects, draw_objects
+from swimmy_scale.simulate.galaxies import REDSHIFT_LIMITS, Galaxies, draw_objects
 from swimmy_scale.simulate.plan import (
     CUTS,
     FAULTS,
@@ -55,11 +55,11 @@ class SimulationSummary:
     size_bytes : int
         Of all cutouts.
     n_by_kind : dict of str to int
-        Objects of each of `KINDS`.
+        Galaxies of each of `KINDS`.
     n_by_fault : dict of str to int
-        Objects of each code that ingest must report.
+        Galaxies of each code that ingest must report.
     n_by_cut : dict of str to int
-        Objects that fail each of `CUTS`; an object that fails several counts for the first.
+        Galaxies that fail each of `CUTS`; an object that fails several counts for the first.
     """
 
     directory: str
@@ -75,7 +75,7 @@ class SimulationSummary:
     n_by_cut: dict[str, int]
 
 
-def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Objects) -> Columns:
+def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Galaxies) -> Columns:
     """The archive's catalogue of one part, by column name; what a pipeline would have measured."""
     survey = plan.survey
     n = len(objects.row)
@@ -119,7 +119,7 @@ def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Objects) -
     return columns
 
 
-def truth_columns(plan: SimulationPlan, objects: Objects, catalogue: Columns) -> Columns:
+def truth_columns(plan: SimulationPlan, objects: Galaxies, catalogue: Columns) -> Columns:
     """What was drawn, and what must come of it, by column name."""
     survey = plan.survey
     allocation = allocate(plan)
@@ -150,11 +150,11 @@ def truth_columns(plan: SimulationPlan, objects: Objects, catalogue: Columns) ->
     return columns | {f"{band}_mag": mag[:, number] for number, band in enumerate(survey.bands)}
 
 
-def _patch_keys(objects: Objects) -> list[tuple[int, int]]:
+def _patch_keys(objects: Galaxies) -> list[tuple[int, int]]:
     return list(zip(objects.tract.tolist(), objects.patch_index.tolist(), strict=True))
 
 
-def _calibration(plan: SimulationPlan, objects: Objects) -> DoubleArray:
+def _calibration(plan: SimulationPlan, objects: Galaxies) -> DoubleArray:
     """Factor between the flux in the files and the true flux, shape (n, n_bands)."""
     factor = np.ones((len(objects.row), plan.survey.n_bands))
     if "r" in plan.survey.bands:
@@ -162,7 +162,7 @@ def _calibration(plan: SimulationPlan, objects: Objects) -> DoubleArray:
     return factor
 
 
-def _sample_class(plan: SimulationPlan, objects: Objects, rng: np.random.Generator) -> npt.NDArray[np.str_]:
+def _sample_class(plan: SimulationPlan, objects: Galaxies, rng: np.random.Generator) -> npt.NDArray[np.str_]:
     """Class from a spectroscopic match (sections 2.2 and 3.1): a spectrum tells active nuclei and strong lines."""
     training = rng.uniform(size=len(objects.row)) < plan.training_fraction
     edge = plan.population.main_sample_mag
@@ -176,7 +176,7 @@ def _sample_class(plan: SimulationPlan, objects: Objects, rng: np.random.Generat
     return result
 
 
-def _failed_cut(plan: SimulationPlan, objects: Objects, catalogue: Columns) -> npt.NDArray[np.str_]:
+def _failed_cut(plan: SimulationPlan, objects: Galaxies, catalogue: Columns) -> npt.NDArray[np.str_]:
     """First cut of the paper's spectroscopic sample that the catalogue's values fail, empty for none."""
     band = plan.survey.magnitude_band
     flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in FLAG_NAMES]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
-from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.method.survey import BoolArray, FloatArray
 from swimmy_scale.method.weight_sets import Judgement, WeightSet, by_known_classes, by_validation_loss, judge
@@ -211,7 +211,7 @@ class EvaluateStage:
     models: Path
     network_of_run: tuple[Network, ...]
     n_kept_epochs: int
-    cuts: Cuts
+    cuts: SampleCuts
     choose: str
     known_classes: tuple[str, ...]
     level: str

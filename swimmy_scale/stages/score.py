@@ -13,7 +13,7 @@ import numpy as np
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import CutCount, Cuts, merge_counts
+from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Task, Tasks, log
@@ -126,7 +126,7 @@ class ScoreStage:
     cutouts, scores : Path
     scoring : Scoring
         By which models, and how.
-    cuts : Cuts
+    cuts : SampleCuts
         Decide ``in_sample``.
     """
 
@@ -134,7 +134,7 @@ class ScoreStage:
     cutouts: Path
     scores: Path
     scoring: Scoring
-    cuts: Cuts
+    cuts: SampleCuts
 
     perform: Callable[[ScoreTask], Receipt] = score_partition
     probe: Callable[[Any, int, int], None] | None = probe_score

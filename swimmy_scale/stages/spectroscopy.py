@@ -14,7 +14,7 @@ from swimmy_scale.ingest.catalogue.catalogue import Objects, read_catalogue
 from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
 from swimmy_scale.method.classes import Classes, table_1
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import CutCount, Cuts, SampleColumns, apply_cuts
+from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, Survey
 from swimmy_scale.stages.engine import Counter
@@ -25,7 +25,7 @@ from swimmy_scale.storage.receipts import FileRecord
 # Faults of a catalogue's row that leave nothing to match.
 _UNMATCHED = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
 
-PAPER_CUTS = Cuts(redshift=(0.05, 0.2), colours=())
+PAPER_CUTS = SampleCuts(redshift=(0.05, 0.2), colours=())
 """Cuts of the paper's test data (sections 2.1 and 2.2)."""
 
 
@@ -116,7 +116,7 @@ def classify(
     catalogue: CatalogueSource,
     section: SpectroscopySection,
     survey: Survey,
-    cuts: Cuts,
+    cuts: SampleCuts,
     output: Path,
     counter: Counter,
 ) -> tuple[list[tuple[str, int]], list[CutCount]]:

@@ -13,7 +13,7 @@ import numpy as np
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network, Schedule
-from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.weight_sets import by_validation_loss
 from swimmy_scale.stages.attempts import clear_attempts
 from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets, run_folder, several
@@ -33,13 +33,15 @@ class TrainTask(Task):
     folder: Path
     network: Network
     schedule: Schedule
-    cuts: Cuts
+    cuts: SampleCuts
     classes: tuple[str, ...]
     max_objects: int | None
     n_threads: int
 
 
-def training_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...], max_objects: int | None, seed: int) -> Any:
+def training_rows(
+    store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...], max_objects: int | None, seed: int
+) -> Any:
     """Rows to train on: in the sample, of the given classes; all of the sample when none is given.
 
     Returns
@@ -72,7 +74,7 @@ def training_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...], max_obje
     return rows
 
 
-def _candidate_rows(store: Cutouts, cuts: Cuts, classes: tuple[str, ...]) -> Iterator[tuple[Any, int]]:
+def _candidate_rows(store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...]) -> Iterator[tuple[Any, int]]:
     """Of each partition the rows that may be trained on, and how many can be used at all."""
     rule = SampleRule.of(store, cuts)
     for lo in range(0, store.n_objects, store.partition_objects):
@@ -146,7 +148,7 @@ class TrainStage:
     networks: tuple[Network, ...]
     schedule: Schedule
     n_runs: int
-    cuts: Cuts
+    cuts: SampleCuts
     classes: tuple[str, ...]
     max_objects: int | None
     n_threads: int

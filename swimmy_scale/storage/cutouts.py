@@ -15,7 +15,7 @@ from zarr.core import codec_pipeline
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import FLAG_NAMES, CutCount, Cuts, SampleColumns, apply_cuts, depth_percentile
+from swimmy_scale.method.sample import FLAG_NAMES, CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile
 from swimmy_scale.method.survey import HSC, AnyArray, FloatArray, Survey
 from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
 
@@ -212,19 +212,19 @@ class SampleRule:
 
     Attributes
     ----------
-    cuts : Cuts
+    cuts : SampleCuts
     available : tuple of str
         Columns that the catalogue has, as `sample.column_names` names them.
     min_depth_mag : tuple of float, optional
         Depth limits, one a band, in place of the survey's.
     """
 
-    cuts: Cuts
+    cuts: SampleCuts
     available: tuple[str, ...]
     min_depth_mag: tuple[float, ...] | None = None
 
     @classmethod
-    def of(cls, store: Cutouts, cuts: Cuts) -> SampleRule:
+    def of(cls, store: Cutouts, cuts: SampleCuts) -> SampleRule:
         """The rule for a store; reads all depths where the limits are a percentile of them.
 
         Patches are told apart by their depths, so each counts once however many objects it holds.

@@ -16,8 +16,8 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.sample import (
     FLAG_NAMES,
     CutCount,
-    Cuts,
     SampleColumns,
+    SampleCuts,
     apply_cuts,
     check_cuts,
     column_names,
@@ -27,7 +27,9 @@ from swimmy_scale.method.sample import (
 from swimmy_scale.method.survey import HSC, Survey
 
 ALL = set(column_names(HSC))
-OFF = Cuts(max_fwhm_arcsec=None, use_depth=False, max_magnitude=None, flags=(), min_extendedness_mag=None, colours=())
+OFF = SampleCuts(
+    max_fwhm_arcsec=None, use_depth=False, max_magnitude=None, flags=(), min_extendedness_mag=None, colours=()
+)
 
 
 def good(n_objects: int = 1) -> SampleColumns:
@@ -50,7 +52,7 @@ def with_value(name: str, value: float, band: int | None = None) -> SampleColumn
     return columns
 
 
-SPEC_Z = replace(Cuts(), redshift=(0.05, 0.2))
+SPEC_Z = replace(SampleCuts(), redshift=(0.05, 0.2))
 
 
 def test_flag_names_are_the_papers_ten_in_a_fixed_order() -> None:
@@ -130,11 +132,11 @@ def test_a_cut_without_data_is_skipped_and_says_so(missing: list[str], skipped: 
 
 def test_a_patch_table_without_one_band_is_used_in_the_others() -> None:
     columns = with_value("fwhm_arcsec", math.nan, 4)
-    in_sample, counts = apply_cuts(columns, Cuts(), HSC, ALL - {"fwhm_arcsec_y"})
+    in_sample, counts = apply_cuts(columns, SampleCuts(), HSC, ALL - {"fwhm_arcsec_y"})
     assert in_sample.tolist() == [True]
     assert counts[1].note == "no data in y"
     columns.fwhm_arcsec[0, 0] = 1.2
-    assert apply_cuts(columns, Cuts(), HSC, ALL - {"fwhm_arcsec_y"})[0].tolist() == [False]
+    assert apply_cuts(columns, SampleCuts(), HSC, ALL - {"fwhm_arcsec_y"})[0].tolist() == [False]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_a_patch_table_without_one_band_is_used_in_the_others() -> None:
         (replace(SPEC_Z, colours=(("r", "z", 1.0),)), "g-r"),
     ],
 )
-def test_each_cut_can_be_switched_off(cuts: Cuts, name: str) -> None:
+def test_each_cut_can_be_switched_off(cuts: SampleCuts, name: str) -> None:
     everything = [count.name for count in apply_cuts(good(), SPEC_Z, HSC, ALL)[1]]
     assert [count.name for count in apply_cuts(good(), cuts, HSC, ALL)[1]] == [
         item for item in everything if item != name
@@ -165,11 +167,11 @@ def test_with_every_cut_off_only_quarantine_counts() -> None:
 
 def test_a_survey_without_depth_limits_has_no_depth_cut() -> None:
     survey = replace(HSC, min_depth_mag=(math.nan,) * 5)
-    assert "depth" not in [count.name for count in apply_cuts(good(), Cuts(), survey, ALL)[1]]
+    assert "depth" not in [count.name for count in apply_cuts(good(), SampleCuts(), survey, ALL)[1]]
 
 
 def test_depth_limits_from_a_percentile() -> None:
-    cuts = replace(Cuts(), depth_percentile=5.0)
+    cuts = replace(SampleCuts(), depth_percentile=5.0)
     with pytest.raises(SwimmyError, match="depth_percentile is 5, but no depth limits"):
         apply_cuts(good(), cuts, HSC, ALL)
     assert apply_cuts(good(), cuts, HSC, ALL, [27.5, 0, 0, 0, 0])[0].tolist() == [False]
@@ -234,14 +236,14 @@ def test_any_split_gives_the_loops_sample_and_counts_that_add_up(seed: int, edge
 
 
 def test_counts_are_plain_json_values() -> None:
-    counts = apply_cuts(good(2), Cuts(), HSC, ALL)[1]
+    counts = apply_cuts(good(2), SampleCuts(), HSC, ALL)[1]
     assert [CutCount(**asdict(count)) for count in counts] == counts
     assert all(type(value) in (str, int) for count in counts for value in asdict(count).values())
 
 
 def test_merging_nothing_gives_nothing_and_other_cuts_are_refused() -> None:
     assert merge_counts([]) == []
-    strict, loose = (apply_cuts(good(), cuts, HSC, ALL)[1] for cuts in (Cuts(), OFF))
+    strict, loose = (apply_cuts(good(), cuts, HSC, ALL)[1] for cuts in (SampleCuts(), OFF))
     with pytest.raises(SwimmyError, match="parts were cut differently"):
         merge_counts([strict, loose])
 
@@ -284,13 +286,13 @@ def test_percentiles_that_make_no_sense_are_refused(shape, percent) -> None:
 )
 def test_cuts_that_make_no_sense_are_refused(change: dict, text: str) -> None:
     with pytest.raises(SwimmyError, match=text):
-        Cuts(**change)
+        SampleCuts(**change)
 
 
 def test_cuts_from_a_job_file() -> None:
-    adapter = pydantic.TypeAdapter(Cuts)
+    adapter = pydantic.TypeAdapter(SampleCuts)
     given_cuts = adapter.validate_python({"max_magnitude": 19, "colours": [["g", "i", 1]], "redshift": [0.05, 0.2]})
-    assert given_cuts == Cuts(max_magnitude=19.0, colours=(("g", "i", 1.0),), redshift=(0.05, 0.2))
+    assert given_cuts == SampleCuts(max_magnitude=19.0, colours=(("g", "i", 1.0),), redshift=(0.05, 0.2))
     with pytest.raises(pydantic.ValidationError, match="max_magnitud"):
         adapter.validate_python({"max_magnitud": 19})
 
@@ -314,9 +316,9 @@ def test_cuts_from_a_job_file() -> None:
 )
 def test_columns_that_do_not_fit_are_refused(columns, survey, available, limits, text) -> None:
     with pytest.raises(SwimmyError, match=text):
-        apply_cuts(columns, Cuts(), survey, available, limits)
+        apply_cuts(columns, SampleCuts(), survey, available, limits)
 
 
 def test_colours_are_checked_before_any_work() -> None:
     with pytest.raises(SwimmyError, match="has no band 'u', only g, r, i, z, y"):
-        check_cuts(Cuts(colours=(("u", "g", 1.0),)), HSC)
+        check_cuts(SampleCuts(colours=(("u", "g", 1.0),)), HSC)

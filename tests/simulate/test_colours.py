@@ -9,17 +9,17 @@ import scipy.stats
 from speclite import filters
 
 from swimmy_scale.simulate import KINDS, colours, paper_plan, spectra
-from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
 from swimmy_scale.simulate.population import LuminosityFunction, Population
 
 
 @pytest.fixture(scope="module")
-def objects() -> list[Objects]:
+def objects() -> list[Galaxies]:
     plan = paper_plan(6000, seed=4)
     return [draw_objects(plan, part)[0] for part in range(plan.n_parts)]
 
 
-def gather(objects: list[Objects], *names: str) -> list[np.ndarray]:
+def gather(objects: list[Galaxies], *names: str) -> list[np.ndarray]:
     return [np.concatenate([getattr(item, name) for item in objects]) for name in names]
 
 
@@ -83,7 +83,7 @@ def test_drawn_galaxies_are_on_the_two_sequences() -> None:
     assert abs(found - expected(young[inside])).max() < 0.015
 
 
-def test_faint_galaxies_of_the_papers_survey_are_bluer(objects: list[Objects]) -> None:
+def test_faint_galaxies_of_the_papers_survey_are_bluer(objects: list[Galaxies]) -> None:
     kind, young, flux = gather(objects, "kind", "young_fraction", "flux")
     normal, mag = kind == KINDS.index("normal"), 27.0 - 2.5 * np.log10(flux[:, 2])
     red = [float((young[normal & (mag > low) & (mag <= low + 1.0)] < 0.3).mean()) for low in (15.4, 16.4, 17.4, 18.4)]
@@ -111,7 +111,7 @@ def test_xelgs_ratios_are_between_the_ends_that_the_page_names() -> None:
     assert ends == pytest.approx((0.198, 1.864), abs=0.001)
 
 
-def test_xelgs_of_the_papers_survey_have_lines_by_excitation(objects: list[Objects]) -> None:
+def test_xelgs_of_the_papers_survey_have_lines_by_excitation(objects: list[Galaxies]) -> None:
     kind, young, oxygen, halpha = gather(objects, "kind", "young_fraction", "ew_hb_oiii", "ew_ha_nii")
     xelg = kind == KINDS.index("xelg")
     ratio = oxygen[xelg] / halpha[xelg]

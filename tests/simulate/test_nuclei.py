@@ -10,14 +10,14 @@ import scipy.stats
 from speclite import filters
 
 from swimmy_scale.simulate import KINDS, paper_plan, spectra
-from swimmy_scale.simulate.galaxies import Objects, draw_objects
+from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
 
 # Effective wavelengths of HSC's bands, Angstrom, by the tabulated filters.
 NAMES = ("hsc2017-g", "hsc2017-r2", "hsc2017-i2", "hsc2017-z", "hsc2017-y")
 WAVES = np.array([filters.load_filter(name).effective_wavelength.value for name in NAMES])
 
 
-def draw(*, reddened: bool) -> Objects:
+def draw(*, reddened: bool) -> Galaxies:
     """Part of a survey like the paper's with many quasars."""
     likely = paper_plan(2000, seed=8)
     population = dataclasses.replace(likely.population, reddened_quasars=reddened)
@@ -26,12 +26,12 @@ def draw(*, reddened: bool) -> Objects:
 
 
 @pytest.fixture(scope="module")
-def dusty() -> Objects:
+def dusty() -> Galaxies:
     return draw(reddened=True)
 
 
 @pytest.fixture(scope="module")
-def bare() -> Objects:
+def bare() -> Galaxies:
     return draw(reddened=False)
 
 
@@ -41,16 +41,16 @@ def test_extinction_is_that_of_the_small_magellanic_cloud(wavelength: float, ext
     assert spectra.dust_extinction(wavelength) == pytest.approx(extinction, abs=0.001)
 
 
-def test_only_quasars_change(dusty: Objects, bare: Objects) -> None:
+def test_only_quasars_change(dusty: Galaxies, bare: Galaxies) -> None:
     others = dusty.kind != KINDS.index("quasar")
     assert others.sum() > 200
-    for field in dataclasses.fields(Objects):
+    for field in dataclasses.fields(Galaxies):
         assert getattr(dusty, field.name)[others].tobytes() == getattr(bare, field.name)[others].tobytes(), field.name
     assert (dusty.nucleus_ebv[others] == 0).all()
     assert (bare.nucleus_ebv == 0).all()
 
 
-def test_nuclei_have_the_extinction_that_the_truth_names(dusty: Objects, bare: Objects) -> None:
+def test_nuclei_have_the_extinction_that_the_truth_names(dusty: Galaxies, bare: Galaxies) -> None:
     quasar = dusty.kind == KINDS.index("quasar")
     assert dusty.flux[quasar, 2] == pytest.approx(bare.flux[quasar, 2], rel=1e-12)
     # The share of the light in i stays, other bands have the law relative to it.
@@ -63,10 +63,10 @@ def test_nuclei_have_the_extinction_that_the_truth_names(dusty: Objects, bare: O
     assert (dimmed[:, 0] > 0).sum() > 150
 
 
-def test_nuclei_are_of_any_colour_between_their_own_and_their_hosts(dusty: Objects, bare: Objects) -> None:
+def test_nuclei_are_of_any_colour_between_their_own_and_their_hosts(dusty: Galaxies, bare: Galaxies) -> None:
     quasar = dusty.kind == KINDS.index("quasar")
 
-    def excess(item: Objects) -> np.ndarray:
+    def excess(item: Galaxies) -> np.ndarray:
         """Of g over i in the nucleus, beyond that of the host, in magnitudes."""
         contrast = (item.nucleus / (item.disk + item.bulge))[quasar]
         return np.asarray(2.5 * np.log10(contrast[:, 0] / contrast[:, 2]))

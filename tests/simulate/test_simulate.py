@@ -27,10 +27,10 @@ from scipy.optimize import curve_fit
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.catalogue import CatalogueSource, read_catalogue
-from swimmy_scale.ingest.catalogue.catalogue import Objects as CatalogueObjects
+from swimmy_scale.ingest.catalogue.catalogue import Galaxies as CatalogueObjects
 from swimmy_scale.ingest.pixels.sources import build_index, expand_sources, list_source, read_rows
 from swimmy_scale.method.quarantine import Code, merge_faults
-from swimmy_scale.method.sample import Cuts, SampleColumns, apply_cuts
+from swimmy_scale.method.sample import SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.simulate import (
     KINDS,
@@ -44,7 +44,7 @@ from swimmy_scale.simulate import (
     write_part,
 )
 from swimmy_scale.simulate import simulate as run_simulation
-from swimmy_scale.simulate.galaxies import Neighbours, Objects, draw_objects
+from swimmy_scale.simulate.galaxies import Galaxies, Neighbours, draw_objects
 from swimmy_scale.simulate.plan import CUTS, FAULTS, allocate
 from swimmy_scale.simulate.tables import catalogue_columns
 
@@ -322,7 +322,7 @@ def test_true_cuts_are_those_of_the_sample(survey_folder: Path, tables: dict[str
     columns = SampleColumns(
         fine, objects.fwhm_arcsec, objects.depth_mag, objects.mag, objects.psf_mag, objects.flags, objects.redshift
     )
-    in_sample, _ = apply_cuts(columns, Cuts(redshift=(0.05, 0.2), colours=()), HSC, objects.available)
+    in_sample, _ = apply_cuts(columns, SampleCuts(redshift=(0.05, 0.2), colours=()), HSC, objects.available)
     assert np.array_equal(in_sample, fine & (truth["cut"] == ""))
     # An object that is made to fail a cut fails it, or an earlier one by chance.
     made = allocate(PLAN).cut
@@ -598,13 +598,13 @@ def test_broad_lines_keep_their_flux() -> None:
 # Pixels
 
 
-def one_object(plan: SimulationPlan, **changes: object) -> tuple[Objects, Neighbours, sky.Patch]:
+def one_object(plan: SimulationPlan, **changes: object) -> tuple[Galaxies, Neighbours, sky.Patch]:
     """The first object of a plan with fields replaced, alone in its cutout."""
     objects, neighbours = draw_objects(plan, 0)
     values = {field.name: getattr(objects, field.name)[:1] for field in dataclasses.fields(objects)}
     values |= {name: np.asarray([value], np.float64) for name, value in changes.items()}
     alone = Neighbours(**{field.name: getattr(neighbours, field.name)[:0] for field in dataclasses.fields(Neighbours)})
-    single = Objects(**values)
+    single = Galaxies(**values)
     return single, alone, sky.patch_conditions(plan, int(single.tract[0]), int(single.patch_index[0]))
 
 

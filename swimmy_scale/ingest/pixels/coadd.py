@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.pixels.cutout_files import first_pixel, flux_scale, scale_into, zero_point
+from swimmy_scale.ingest.pixels.cutout_files import first_pixel, scale_into, zero_point, zero_point_factor
 from swimmy_scale.ingest.pixels.file_names import band_of
 from swimmy_scale.ingest.pixels.fits_pixels import check_decodable, decode_with_astropy
 from swimmy_scale.ingest.pixels.fits_scan import (
@@ -175,7 +175,7 @@ def cut_out(
             reason = f"RA {ra[rows[i]]:.6f}, Dec {dec[rows[i]]:.6f} is outside of the coadd"
         faults.append(Fault(int(rows[i]), Code.POSITION_OUTSIDE, band, name, reason))
     good = np.flatnonzero((missing == 0) & inside)
-    scale = flux_scale(coadd.zero_point_mag, survey)
+    scale = zero_point_factor(coadd.zero_point_mag, survey)
     try:
         with open_reader(path) as (read, status):
             hdu = find_image(scan(read, status.st_size))

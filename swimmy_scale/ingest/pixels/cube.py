@@ -16,7 +16,7 @@ import numpy.typing as npt
 import zarr
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.pixels.cutout_files import flux_scale, scale_into
+from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import FloatArray, Survey
@@ -238,7 +238,7 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
     """
     size = survey.cutout_size_px
     y, x = ((length - size) // 2 for length in cube.shape[2:])
-    scale = flux_scale(cube.zero_point_mag, survey)
+    scale = zero_point_factor(cube.zero_point_mag, survey)
     faults: list[Fault] = []
     digests = [b""] * n_rows
     with _open(cube.path, cube.form) as node:

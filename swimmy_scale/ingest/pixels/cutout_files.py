@@ -55,7 +55,7 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
     return None
 
 
-def flux_scale(zero_point_mag: float | None, survey: Survey) -> np.float32:
+def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float32:
     """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 for None."""
     if zero_point_mag is None:
         return np.float32(1.0)
@@ -209,7 +209,7 @@ def read_cutout(
         raise UnusableFileError(
             Code.UNREADABLE_FILE, f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}"
         )
-    scale_into(pixels[region], flux_scale(own_zero_point, survey), out)
+    scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out)
     return own_zero_point is not None
 
 

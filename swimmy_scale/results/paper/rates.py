@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.method.emission_lines import FILTERS, throughput
-from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.results.paper.drawing import distributions
 from swimmy_scale.results.paper.run_data import MissingError, RunData
@@ -164,7 +164,7 @@ def _throughput(band: str, wavelength: DoubleArray) -> DoubleArray:
 def redshift_colour_cut(run: RunData) -> Drawn:
     """Figure 18, and the three numbers of appendix 3."""
     known = known_redshifts(run) & run.bright
-    colours = run.cuts.colours or Cuts().colours
+    colours = run.cuts.colours or SampleCuts().colours
     kept = known & run.passes(replace(run.cuts, redshift=None, colours=colours))
     limits = run.cuts.redshift or REDSHIFT_RANGE
     quality = colour_cut_quality(run.redshift[known], kept[known], limits)

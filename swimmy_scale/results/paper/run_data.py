@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
-from swimmy_scale.method.sample import Cuts
+from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.model.scoring import reconstructor
 from swimmy_scale.stages.run import Run
@@ -259,11 +259,11 @@ class RunData:
     # ------------------------------------------------------------ the sample without some of its cuts
 
     @property
-    def cuts(self) -> Cuts:
+    def cuts(self) -> SampleCuts:
         """The job's cuts."""
         return self.job.sample
 
-    def passes(self, cuts: Cuts) -> BoolArray:
+    def passes(self, cuts: SampleCuts) -> BoolArray:
         """Who passes other cuts than the job's, bool (object,)."""
         store = self.cutouts
         rule = SampleRule.of(store, cuts)

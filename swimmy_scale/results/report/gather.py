@@ -21,7 +21,7 @@ from swimmy_scale.model.scoring import reconstructor
 from swimmy_scale.results.picture import strangest
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.histogram import ScoreCounts, charts
-from swimmy_scale.results.report.page import Candidates, Facts, Fault, Span, page
+from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, Span, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
 from swimmy_scale.stages.engine import Counter
 from swimmy_scale.stages.run import Run
@@ -233,7 +233,7 @@ def _files(run: Run) -> Sequence[str]:
     return [name for name in names if (run.directory / name).is_file()]
 
 
-def _faults(path: Path, by_code: Mapping[str, int]) -> list[Fault]:
+def _faults(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason]:
     """How many objects are in quarantine for each reason, the most common first, with the first as an example."""
     examples: dict[str, tuple[str, str]] = {}
     if path.is_file():
@@ -243,7 +243,7 @@ def _faults(path: Path, by_code: Mapping[str, int]) -> list[Fault]:
                 if len(examples) == len(by_code):
                     break
     ordered = sorted(by_code.items(), key=lambda item: (-item[1], item[0]))
-    return [Fault(code, number, *examples.get(code, ("", ""))) for code, number in ordered]
+    return [QuarantineReason(code, number, *examples.get(code, ("", ""))) for code, number in ordered]
 
 
 def _spans(run: Run) -> Iterator[Span]:

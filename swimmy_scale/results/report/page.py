@@ -63,7 +63,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Fault:
+class QuarantineReason:
     """One reason for quarantine: how many objects, and the first of them."""
 
     code: str
@@ -95,7 +95,7 @@ class Facts:
         The contents of ``summary.json`` and ``provenance.json``.
     levels : sequence of str
     charts : sequence of Chart
-    faults : sequence of Fault
+    faults : sequence of QuarantineReason
     spans : sequence of Span
     tiles : sequence of Tile
         What is in a row of a sheet.
@@ -118,7 +118,7 @@ class Facts:
     provenance: Mapping[str, Any]
     levels: Sequence[str]
     charts: Sequence[Chart]
-    faults: Sequence[Fault]
+    faults: Sequence[QuarantineReason]
     spans: Sequence[Span]
     tiles: Sequence[Tile]
     rows_per_sheet: int

@@ -32,7 +32,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.ingest.pixels import fits_scan
-from swimmy_scale.ingest.pixels.cutout_files import check_finite, crop, first_pixel, flux_scale, read_cutout, zero_point
+from swimmy_scale.ingest.pixels.cutout_files import (
+    check_finite,
+    crop,
+    first_pixel,
+    read_cutout,
+    zero_point,
+    zero_point_factor,
+)
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, scan
 from swimmy_scale.ingest.pixels.sky_map import sky_map
@@ -202,7 +209,7 @@ class TestZeroPoint:
         np.testing.assert_array_equal(out, pixels())
 
     def test_the_archives_own_leaves_bits_alone(self) -> None:
-        assert flux_scale(2.5 * math.log10(63095734448.0194), HSC) == np.float32(1.0)
+        assert zero_point_factor(2.5 * math.log10(63095734448.0194), HSC) == np.float32(1.0)
 
     def test_overflow_is_not_finite(self) -> None:
         hdu = fits.PrimaryHDU(np.full((SIZE, SIZE), 1e300), fits.Header({"MAGZERO": 27.0}))

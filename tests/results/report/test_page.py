@@ -24,7 +24,7 @@ from swimmy_scale.results.report.histogram import FINE_BINS, HEIGHT, LEFT, RIGHT
 from swimmy_scale.results.report.page import (
     Candidates,
     Facts,
-    Fault,
+    QuarantineReason,
     Span,
     duration,
     number,
@@ -197,7 +197,8 @@ def facts(text: str = "plain", **changes: Any) -> Facts:
         Facts(
             name=text, survey=dataclasses.replace(HSC, name=text), summary=summary,
             provenance={text: text, "packages": {text: text}, "stages": {text: {text: text}}}, levels=levels,
-            charts=drawn, faults=[Fault(text, 1, "7", text)], spans=[Span(text, 1, 70, 65.0)], tiles=layout(HSC),
+            charts=drawn, faults=[QuarantineReason(text, 1, "7", text)], spans=[Span(text, 1, 70, 65.0)],
+            tiles=layout(HSC),
             rows_per_sheet=8, residual_limit=0.125, hints={"edge": text, "saturated": "clipped"}, n_candidates=3,
             run_digest="d" * 64, files=(text,),
         ),
