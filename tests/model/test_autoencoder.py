@@ -19,7 +19,8 @@ import pytest
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network, Schedule
-from swimmy_scale.model import autoencoder
+from swimmy_scale.model import files as model_files
+from swimmy_scale.model import training
 from swimmy_scale.model.autoencoder import build, network_of
 from swimmy_scale.model.devices import configure_threads
 from swimmy_scale.model.files import load, save, weights_digest
@@ -157,7 +158,7 @@ def test_an_unknown_digest_is_refused_before_parsing(tmp_path, monkeypatch):
     def parsed(*_args, **_kwargs):
         raise AssertionError("the file was parsed")
 
-    monkeypatch.setattr(autoencoder.zipfile, "ZipFile", parsed)
+    monkeypatch.setattr(model_files.zipfile, "ZipFile", parsed)
     with pytest.raises(SwimmyError, match=rf"a\.keras: sha256 is [0-9a-f]{{64}}, the run recorded {sha256}"):
         load(path, TINY, sha256)
 
@@ -253,7 +254,7 @@ class Crash(BaseException):
     "n_writes", [2, 6, 7], ids=["first state", "kept weights not yet in a state", "state not yet in the history"]
 )
 def test_a_crash_at_any_write_changes_nothing(uninterrupted, cubes, tmp_path, monkeypatch, n_writes):
-    real, done = autoencoder.write_atomically, []
+    real, done = training.write_atomically, []
 
     def failing(path, data):
         if len(done) == n_writes:
@@ -262,7 +263,7 @@ def test_a_crash_at_any_write_changes_nothing(uninterrupted, cubes, tmp_path, mo
         real(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(autoencoder, "write_atomically", failing)
+        patch.setattr(training, "write_atomically", failing)
         with pytest.raises(Crash):
             train(cubes, TINY, SHORT, tmp_path, 1)
     (tmp_path / ".state-002.npz.abc.partial").write_bytes(b"left by a killed process")

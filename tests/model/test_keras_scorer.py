@@ -19,7 +19,7 @@ from swimmy_scale.method.anomaly import score_and_residual
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import HSC, Survey
-from swimmy_scale.model import keras_scorer as scorer
+from swimmy_scale.model import keras_scorer
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import configure_threads
 from swimmy_scale.model.files import save
@@ -323,7 +323,7 @@ def test_fused_refuses_what_does_not_fit(fused_scorer):
 
 def test_defaults_follow_the_device(tiny_model, monkeypatch):
     for gpu, batch_size in ((False, 256), (True, 2048)):
-        monkeypatch.setattr(scorer, "has_gpu", lambda gpu=gpu: gpu)
+        monkeypatch.setattr(keras_scorer, "has_gpu", lambda gpu=gpu: gpu)
         found = Scorer([tiny_model], TINY, TINY_SURVEY)
         assert (found.fused, found.batch_size) == (gpu, batch_size)
 

@@ -12,8 +12,8 @@ from survey_runs import make_scores
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.model.scoring import Model, Scoring
+from swimmy_scale.results import picture
 from swimmy_scale.results.picture import strangest
-from swimmy_scale.stages import picture
 from swimmy_scale.stages.picture import PictureTask, draw_picture
 from swimmy_scale.storage import scores as scores_module
 from swimmy_scale.storage.cutouts import cutouts_layout
