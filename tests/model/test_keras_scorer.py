@@ -332,7 +332,7 @@ BY_JAX = """
 import sys
 from pathlib import Path
 import numpy as np
-from swimmy_scale.model.autoencoder import load
+from swimmy_scale.model.files import load
 from swimmy_scale.model.devices import configure_threads, keras
 from swimmy_scale.model.keras_scorer import Scorer
 from swimmy_scale.method.survey import HSC

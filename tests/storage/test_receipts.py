@@ -82,7 +82,7 @@ def test_failed_write_leaves_the_old_file(
 KILLED = """
 import os, sys
 from pathlib import Path
-from swimmy_scale.storage.receipts import write_atomically
+from swimmy_scale.storage.files import write_atomically
 Path.replace = lambda self, target: os.kill(os.getpid(), 9)
 write_atomically(Path(sys.argv[1]), b"new")
 """
@@ -351,7 +351,7 @@ def test_a_later_stage_vouches_for_a_file_that_it_renewed(tmp_path: Path) -> Non
 HOLDER = """
 import sys, time
 from pathlib import Path
-from swimmy_scale.storage.receipts import driver_lock
+from swimmy_scale.storage.files import driver_lock
 with driver_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
