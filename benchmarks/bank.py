@@ -104,19 +104,9 @@ def write_bank_partition(task: BankTask) -> Receipt:
         "dec": rng.uniform(-7.0, -1.0, len(rows)),
         **columns,
     }
-    receipt = Receipt(
-        stage=task.ledger.stage,
-        name=task.name,
-        identity=task.identity,
-        n_objects=len(rows),
-        first_object_id=int(object_id[0]),
-        last_object_id=int(object_id[-1]),
-        files=task.ledger.record_files(write_partition(task.cutouts, task.layout, task.index, values)),
-        data_digest=digest_columns(values),
-        details={"n_ingested": len(rows), "n_quarantined": 0, "warnings": {}, "quarantined": []},
-    )
-    task.ledger.commit(receipt)
-    return receipt
+    files = write_partition(task.cutouts, task.layout, task.index, values)
+    details = {"n_ingested": len(rows), "n_quarantined": 0, "warnings": {}, "quarantined": []}
+    return task.commit(files, digest_columns(values), details, object_id)
 
 
 _loaded: dict[Path, dict[str, Any]] = {}
@@ -137,8 +127,16 @@ class BankStage(IngestStage):
     bank: Path = Path()
     n_objects: int = 0
     seed: int = 1
-    perform: Any = write_bank_partition
-    probe: Any = None
+
+    @property
+    def perform(self) -> Any:
+        """Write a partition of the bank."""
+        return write_bank_partition
+
+    @property
+    def probe(self) -> Any:
+        """Nothing in it ends workers."""
+        return None
 
     @property
     def identity(self) -> str:
@@ -184,12 +182,12 @@ def make_survey(
 ) -> None:
     """Make ``cutouts``, resuming where an earlier call stopped."""
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import local_workers
+    from swimmy_scale.cluster.local import LocalExecutor
     from swimmy_scale.stages.engine import run_stage
 
     stage = bank_stage(bank, cutouts, n_objects, storage)
     with driver_lock(stage.ledger.folder, cutouts), Watch() as watch:
-        run_stage(stage, lambda work, n_tasks: local_workers(min(n_workers, n_tasks)), watch)
+        run_stage(stage, LocalExecutor(n_workers), watch)
 
 
 if __name__ == "__main__":  # one survey, as other benchmarks start it

@@ -10,7 +10,6 @@ Without a GPU it says so and exits with status 2. --allow-cpu runs the GPU's cod
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import statistics
@@ -158,7 +157,7 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     from swimmy_scale.method.network import Network
     from swimmy_scale.method.sample import SampleCuts
     from swimmy_scale.model import scoring
-    from swimmy_scale.stages.engine import SerialWorkers, run_stage
+    from swimmy_scale.stages.engine import SerialExecutor, run_stage
     from swimmy_scale.stages.score import ScoreStage
     from swimmy_scale.storage.cutouts import Cutouts
     from swimmy_scale.storage.run_directory import ledger_beside
@@ -180,7 +179,7 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         output = folder / f"scores-{repeat}.zarr"
         work = ScoreStage(ledger_beside(output, "score"), store.path, output, how, SampleCuts())
         started = time.perf_counter()
-        run_stage(work, lambda *_: contextlib.nullcontext(SerialWorkers()), Silent())
+        run_stage(work, SerialExecutor(), Silent())
         seconds = time.perf_counter() - started
         rates.append(store.n_objects / seconds)
         shares.append({what: spent / seconds for what, spent in scorer.seconds.items()})

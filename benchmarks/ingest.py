@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Silent, peak_memory_bytes, report, row
+from measure import Held, Silent, peak_memory_bytes, report, row
 
 N_BANDS, SIZE_PX = 5, 64
 BANK_OBJECTS, TAR_OBJECTS, PLAIN_OBJECTS = 512, 1000, 512
@@ -132,7 +132,7 @@ def timed_stage(folder: Path, tars: str, pool: Any) -> float:
 
     with tempfile.TemporaryDirectory(dir=folder) as output:
         started = time.perf_counter()
-        run_stage(stage_for(folder, tars, Path(output)), lambda stage, n_tasks: contextlib.nullcontext(pool), Silent())
+        run_stage(stage_for(folder, tars, Path(output)), pool, Silent())
         return time.perf_counter() - started
 
 
@@ -141,9 +141,10 @@ def workers(folder: Path, n_objects: int) -> dict[str, float]:
     from swimmy_scale.cluster.local import local_workers
 
     with local_workers(N_CORES) as pool:
-        timed_stage(folder, "warm", pool)
+        held = Held(pool)
+        timed_stage(folder, "warm", held)
         busy = core_seconds()
-        seconds = timed_stage(folder, "tars", pool)
+        seconds = timed_stage(folder, "tars", held)
         busy = core_seconds() - busy
         return {"rate": n_objects / seconds, "core_rate": n_objects / busy, "peak_mib": max(peaks_mib())}
 
@@ -161,10 +162,10 @@ def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     """The ingest stage in this process alone, and what its time goes into."""
     from swimmy_scale.ingest.pixels import sources
     from swimmy_scale.stages import ingest
-    from swimmy_scale.stages.engine import SerialWorkers
+    from swimmy_scale.stages.engine import SerialExecutor
     from swimmy_scale.storage import receipts, store
 
-    timed_stage(folder, "warm", SerialWorkers())
+    timed_stage(folder, "warm", SerialExecutor())
     seconds: dict[str, float] = {}
     for module, name in (
         (ingest.IngestStage, "plan"),
@@ -178,7 +179,7 @@ def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     ):
         count_seconds(module, name, seconds)
     busy = core_seconds()
-    whole = timed_stage(folder, "tars", SerialWorkers())
+    whole = timed_stage(folder, "tars", SerialExecutor())
     busy = core_seconds() - busy
     parts = {
         "catalogue, tar headers, names": seconds["plan"],

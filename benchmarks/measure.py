@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,13 @@ def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: 
 
 
 class Silent:
-    """A watcher that says nothing."""
+    """Progress that says nothing."""
+
+    def keep_record(self, _: Path) -> None:
+        """Keep none."""
+
+    def see_workers(self, _: Any) -> None:
+        """Show none."""
 
     def prepare(self, _: str) -> None:
         """A stage is planned."""
@@ -188,8 +195,27 @@ class Silent:
     def start(self, *_: Any, **__: Any) -> None:
         """A stage starts."""
 
-    def advance(self, _: Any) -> None:
-        """A task is done."""
+    def add(self, *_: int) -> None:
+        """More is done."""
 
     def stop(self, *_: Any) -> None:
         """A stage is finished."""
+
+
+class Held:
+    """An executor around workers that are there already, such as those of `local_workers`."""
+
+    def __init__(self, workers: Any) -> None:
+        self._workers = workers
+
+    def open(self) -> contextlib.AbstractContextManager[object]:
+        """Somebody else keeps the workers."""
+        return contextlib.nullcontext()
+
+    def map(self, work: Any, tasks: Any) -> Generator[Any]:
+        """Perform tasks."""
+        yield from self._workers.map(work, tasks)
+
+    def describe(self) -> dict[str, dict[str, int]]:
+        """No groups."""
+        return {}

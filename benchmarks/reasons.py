@@ -25,12 +25,14 @@ from astropy.table import Table
 from measure import swimmy
 
 from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.model.scoring import scoring_of
 from swimmy_scale.results.paper.fidelity import correlation_rows, training_end
 from swimmy_scale.results.paper.run_data import RunData
 from swimmy_scale.results.paper.statistics import spearman
 from swimmy_scale.simulate import KINDS, SimulationPlan, paper_plan, simulate
 from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
 from swimmy_scale.stages.evaluate import EvaluateStage, scores_of_rows
+from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.cutouts import Cutouts
 
 ACTIVE, ARTEFACTS = ("quasar", "type1_agn"), ("artefact_zero_point", "artefact_saturated")
@@ -177,12 +179,14 @@ def magnitudes(facts: Facts) -> Iterator[str]:
 
 def weight_sets(facts: Facts) -> Iterator[str]:
     """What every weight set makes of 5,000 objects: ranks of score and magnitude, selected, negative."""
-    table = Table.read(facts.data.directory / "models" / "weight_sets.ecsv")
+    table = Table.read(facts.data.files.models.table)
     rate = {str(row["sha256"]): float(row["r_sel_xelg"]) for row in table}
     quasar = np.asarray(table["r_sel_quasar"])
     low, high = min(rate.values()), max(rate.values())
     yield f"weight sets: {len(table)}, quasars {quasar.min():.3f} to {quasar.max():.3f}, XELGs {low:.3f} to {high:.3f}"
-    stage = next(stage for stage in facts.data.run.stages() if isinstance(stage, EvaluateStage))
+    stage = next(
+        stage for stage in Run(facts.data.files, facts.data.job, 1).stages() if isinstance(stage, EvaluateStage)
+    )
     rows = np.flatnonzero(facts.sample)
     rows = np.sort(np.random.default_rng(0).choice(rows, min(N_OBJECTS, rows.size), replace=False))
     mag = facts.data.mag[rows][:, facts.data.selecting]
@@ -231,7 +235,9 @@ def _selected_of(facts: Facts, plan: SimulationPlan) -> tuple[BoolArray, npt.NDA
         subprocess.run(swimmy("ingest", *words, "--output", cutouts), check=True, capture_output=True)
         store = Cutouts(cutouts)
         usable = store.read("quarantine_code", 0, store.n_objects) == 0
-        score, residual = scores_of_rows(store, facts.data.run.scoring, np.flatnonzero(usable))
+        score, residual = scores_of_rows(
+            store, scoring_of(facts.data.files, facts.data.job, n_threads=1), np.flatnonzero(usable)
+        )
         place = {number: at for at, number in enumerate(Table.read(survey / "truth.fits")["object_id"].tolist())}
         rows = [place[number] for number in store.read("object_id", 0, store.n_objects)[usable].tolist()]
     return (score[0] > facts.data.threshold[0]) & (residual[0] > 0), np.array(rows, np.int64)

@@ -25,14 +25,12 @@ import numpy.typing as npt
 from measure import report, row, run_measured, swimmy
 from PIL import Image
 
-from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.preprocess import preprocess
-from swimmy_scale.model.scoring import reconstructor
-from swimmy_scale.results.picture import strangest
+from swimmy_scale.model.scoring import reconstructor, scoring_of
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
-from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
-from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, write_selection
+from swimmy_scale.storage.run_directory import RunDirectory
+from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, strangest, write_selection
 from swimmy_scale.storage.store import create, write_partition
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -70,7 +68,9 @@ def multiply(small: Path, large: Path, n_candidates: int) -> None:
     layout = cutouts_layout(n_candidates, cutouts.survey, cutouts.kept, PARTITION, CHUNK, {})
     fill(large / "cutouts.zarr", layout, cutouts, pick, turn)
     notes = {"model_sha256": scores.attrs.get("model_sha256"), "simulated": bool(scores.attrs.get("simulated"))}
-    layout = scores_layout(n_candidates, survey_attrs, scores.survey, scores.kept, PARTITION, CHUNK, notes)
+    layout = scores_layout(
+        n_candidates, survey_attrs, scores.survey, scores.kept, PARTITION, CHUNK, notes, kind=scores.kind
+    )
     fill(large / "scores.zarr", layout, scores, pick, turn)
     levels = tuple(str(level) for level in scores.read("level"))
 
@@ -111,12 +111,13 @@ def opened(browser: Browser, page: Path) -> dict[str, float]:
 
 def jpeg_changes(run: Path) -> dict[str, npt.NDArray[np.int64]]:
     """By how many of 255 levels JPEG changes the pictures of a run's own candidates, one number a colour of a pixel."""
-    directory = Run(run, load_job(run / "job.yaml", Job), n_threads=1)
-    scores, cutouts = Scores(directory.scores), Cutouts(directory.cutouts)
+    directory = RunDirectory(run)
+    job = directory.load_job()
+    scores, cutouts = Scores(directory.scores), Cutouts(directory.cutouts(job))
     survey, rows = scores.survey, np.sort(strangest(scores, MAX_CANDIDATES))
     fwhm = cutouts.read("fwhm_arcsec", 0, cutouts.n_objects)[rows]
     source = preprocess(cutouts.images(0, cutouts.n_objects)[rows], fwhm, survey)
-    expected = reconstructor(directory.scoring)(source)
+    expected = reconstructor(scoring_of(directory, job, n_threads=1))(source)
     drawn = rows_of_tiles(source, expected, residual_limit(source - expected, survey), survey).astype(np.int64)
     stored = []
     for first in range(0, len(drawn), ROWS_PER_SHEET):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from swimmy_scale.cli.progress import Watch
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.simulate import SimulationPlan, simulate
-from swimmy_scale.stages.engine import SerialWorkers, Work
+from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.stages.verify import Verifier
 from swimmy_scale.storage.cutouts import cutouts_layout
-from swimmy_scale.storage.receipts import Damage
+from swimmy_scale.storage.receipts import Damage, Receipt
+from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores, scores_layout, write_selection
 from swimmy_scale.storage.store import create, write_partition
 
@@ -31,21 +32,15 @@ LEVELS = ("2sigma", "3sigma")
 NETWORK = {"encoder_filters": [8, 8], "latent_filters": 4}
 
 
-class Serial:
-    """Hands out this process as the only worker, and counts the tasks that it is asked for."""
+class Serial(SerialExecutor):
+    """Performs tasks in this process, and counts those that it is asked for."""
 
     def __init__(self) -> None:
         self.n_tasks = 0
 
-    def __call__(self, stage: Work, n_tasks: int) -> Serial:
-        self.n_tasks += n_tasks
-        return self
-
-    def __enter__(self) -> SerialWorkers:
-        return SerialWorkers()
-
-    def __exit__(self, *failure: object) -> None:
-        return None
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
+        self.n_tasks += len(tasks)
+        yield from super().map(work, tasks)
 
 
 def make_survey(folder: Path, n_objects: int = N_OBJECTS, faulty_fraction: float = 0.05) -> Path:
@@ -82,14 +77,14 @@ def write_job(path: Path, folder: Path, /, **sections: Any) -> Path:
 def verify(path: Path) -> list[Damage]:
     """Verify a run directory or one stage's output in this process."""
     with Watch() as watch:
-        return Verifier(lambda: nullcontext(Serial()), watch).output(path)
+        return Verifier(Serial(), watch).output(path)
 
 
 def run_serially(job: Path, output: Path) -> tuple[dict[str, Any], Serial]:
     """Run a job in this process."""
     workers = Serial()
     with Watch() as watch:
-        summary = run_job(Run(output, load_job(job, Job), 1), lambda: nullcontext(workers), watch)
+        summary = run_job(Run(RunDirectory(output), load_job(job, Job), 1), workers, watch)
     return summary, workers
 
 

@@ -98,13 +98,13 @@ def test_the_flops_are_those_of_the_windows() -> None:
     assert floors.needed_flops() == sum(18.0 * n_in * n_out * side**2 for n_in, n_out, side in layers)
 
 
-def test_the_silent_watcher_has_all_that_stages_call() -> None:
+def test_the_silent_progress_has_all_that_stages_call() -> None:
     import measure
 
-    from swimmy_scale.stages.engine import Watcher
+    from swimmy_scale.stages.engine import Progress
 
-    wanted = {name for name in vars(Watcher) if not name.startswith("_")}
-    assert wanted >= {"prepare", "start", "advance", "stop"}
+    wanted = {name for name in vars(Progress) if not name.startswith("_")}
+    assert wanted >= {"prepare", "start", "add", "stop"}
     assert wanted <= set(dir(measure.Silent()))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+
+from swimmy_scale.storage.run_directory import RunDirectory
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -42,13 +43,13 @@ def selected_cell(count: dict[str, Any]) -> str:
     return f"{count['n_selected']:,} " + ("-" if count["percent"] is None else f"{count['percent']:.1f}%")
 
 
-def print_paths(run: Path, formats: Sequence[str]) -> None:
+def print_paths(run: RunDirectory, formats: Sequence[str]) -> None:
     """Where the results are and how to open them."""
     first, *others = formats
     also = f" (also {', '.join('.' + name for name in others)})" if others else ""
-    click.echo(f"candidates  {run / f'candidates.{first}'}{also}")
-    click.echo(f"summary     {run / 'summary.json'}")
-    click.echo(f"quarantine  {run / 'quarantine.csv'}")
-    click.echo(f"picture     {run / 'candidates.png'}")
-    click.echo(f"report      swimmy-scale report {run}")
-    click.echo(f"open it     python -c \"import xarray; print(xarray.open_zarr('{run / 'scores.zarr'}'))\"")
+    click.echo(f"candidates  {run.selection.candidates(first)}{also}")
+    click.echo(f"summary     {run.selection.summary}")
+    click.echo(f"quarantine  {run.quarantine}")
+    click.echo(f"picture     {run.picture}")
+    click.echo(f"report      swimmy-scale report {run.path}")
+    click.echo(f"open it     python -c \"import xarray; print(xarray.open_zarr('{run.scores}'))\"")

@@ -6,7 +6,6 @@ Modules of this folder import what computes inside their functions: help and com
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,7 @@ import swimmy_scale
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
 
 if TYPE_CHECKING:
-    from swimmy_scale.method.job import Job, Settings
-    from swimmy_scale.stages.engine import WorkersFor
+    from swimmy_scale.method.job import Settings
 
 EXIT_FAILED = 1
 EXIT_QUARANTINED = 3
@@ -54,11 +52,6 @@ class Program(click.Group):
         except KeyboardInterrupt:
             click.echo("swimmy-scale: interrupted; what is done is kept, run the same command to go on", err=True)
             sys.exit(130)
-
-
-def n_usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,24 +110,6 @@ def load_settings(path: Path | None) -> Settings:
     from swimmy_scale.method.job import Settings, load_job
 
     return Settings() if path is None else load_job(path, Settings)
-
-
-def worker_pool(n_workers: int | None) -> tuple[int, WorkersFor]:
-    """Number of workers, and what starts as many of them as a stage has use for."""
-    from swimmy_scale.cluster.local import default_workers, local_workers
-
-    number = default_workers(n_usable_cores()) if n_workers is None else n_workers
-    return number, lambda stage, n_tasks: local_workers(min(number, n_tasks))
-
-
-def threads_each(n_workers: int) -> int:
-    """Threads for each of so many worker processes; 0 workers are this one process."""
-    return max(n_usable_cores() // max(n_workers, 1), 1)
-
-
-def scoring_threads(job: Job, n_workers: int) -> int:
-    """Threads of a scoring process on this machine. One process for all has trained with its own, and keeps them."""
-    return job.train.n_threads if n_workers == 0 and job.train else threads_each(n_workers)
 
 
 def exit_with(n_quarantined: int) -> None:

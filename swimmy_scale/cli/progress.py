@@ -17,9 +17,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from swimmy_scale.stages.engine import Poll
 from swimmy_scale.storage.files import write_json
-from swimmy_scale.storage.receipts import Receipt
 
 SECONDS_BETWEEN_LINES = 60.0
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -152,7 +150,7 @@ class Watch:
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
         self._stage: StageProgress | None = None
-        self._poll: Poll | None = None
+        self._seen: Callable[[], int] | None = None
         self._ended = threading.Event()
         self._looker: threading.Thread | None = None
         self._recorder: threading.Thread | None = None
@@ -166,12 +164,13 @@ class Watch:
         self._preparing.daemon = True
         self._preparing.start()
 
-    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
-        """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
+    def start(
+        self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
+    ) -> None:
+        """A stage starts; ``n_done`` of ``total`` are done already. ``seen`` returns how many are done later."""
         self._end_preparing()
-        unit, total = (poll.unit, poll.total) if poll else (unit, n_objects)
-        n_done = poll.count() if poll else n_done
-        self._poll, self._stage = poll, StageProgress(stage, unit, total, n_done)
+        n_done = n_done if seen is None else seen()
+        self._seen, self._stage = seen, StageProgress(stage, unit, total, n_done)
         self._last_line = time.monotonic()
         if self._console.is_terminal and (n_done < total):
             self._bars = Progress(
@@ -193,17 +192,24 @@ class Watch:
         self._looker = threading.Thread(target=self._look, daemon=True)
         self._looker.start()
 
-    def advance(self, receipt: Receipt) -> None:
-        """One task is on disk."""
+    def add(self, n_done: int, n_quarantined: int = 0) -> None:
+        """More is done."""
         if self._stage is not None:
-            self._stage.n_quarantined += int(receipt.details.get("n_quarantined", 0))
-            self.add(receipt.n_objects if self._poll is None else 0)
-
-    def add(self, n_objects: int) -> None:
-        """So many more objects are done."""
-        if self._stage is not None:
-            self._stage.n_done += n_objects
+            self._stage.n_done += n_done
+            self._stage.n_quarantined += n_quarantined
             self._show()
+
+    @contextlib.contextmanager
+    def counting(self, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+        """Show work that has no receipts: it tells what this yields how many are done, and of how many."""
+
+        def told(n_done: int, total: int) -> None:
+            if self._stage is None:
+                self.start(what, total, 0, unit)
+            self.add(n_done - (self._stage.n_done if self._stage else 0))
+
+        yield told
+        self.stop(what)
 
     def __enter__(self) -> Self:
         """Nothing is shown before a stage starts."""
@@ -257,7 +263,7 @@ class Watch:
         progress, self._stage = self._stage, None
         if progress is None:
             return
-        if self._poll is not None:
+        if self._seen is not None:
             progress.n_done = progress.total
         if progress.n_done == progress.n_before:
             self._line(f"{stage}: done" + (f" ({note})" if note else ""))
@@ -267,8 +273,8 @@ class Watch:
 
     def _look(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            if self._poll is not None and self._stage is not None:
-                self._stage.n_done = self._poll.count()
+            if self._seen is not None and self._stage is not None:
+                self._stage.n_done = self._seen()
             self._show()
 
     def _show(self) -> None:

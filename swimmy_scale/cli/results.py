@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, main, threads_each
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,17 +36,14 @@ def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
       swimmy-scale report demo/run
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.method.job import Job, load_job
+    from swimmy_scale.cluster.resources import usable_cores
     from swimmy_scale.results.report.gather import write_report
-    from swimmy_scale.stages.run import Run
-    from swimmy_scale.storage.run_directory import receipts_folder
+    from swimmy_scale.storage.run_directory import RunDirectory
 
-    run = run.absolute()
-    receipts_folder(run)
-    output = output.absolute() if output else run / "report"
-    directory = Run(run, load_job(run / "job.yaml", Job), threads_each(0))
-    with Watch() as watch:
-        n_shown, n_candidates = write_report(directory, output, max_candidates, watch)
+    directory = RunDirectory.existing(run.absolute())
+    output = output.absolute() if output else directory.report
+    with Watch() as watch, watch.counting("report", "candidates") as told:
+        n_shown, n_candidates = write_report(directory, output, max_candidates, told, usable_cores())
     which = f"the strongest {n_shown:,} of {n_candidates:,}" if n_shown < n_candidates else f"{n_shown:,}"
     click.echo(f"{output / 'index.html'}: {which} candidates")
 
@@ -88,8 +85,8 @@ def figures_command(
         return
     if run is None:
         raise click.UsageError("Missing argument 'RUN'; --list alone needs none.")
-    folder, n_missing = output or run / "figures", 0
-    drawn = draw_figures(RunData(run), names or FIGURES, Options(spectra, how, object_id), folder)
+    data, n_missing = RunData(run), 0
+    drawn = draw_figures(data, names or FIGURES, Options(spectra, how, object_id), output or data.files.figures)
     for name, outcome in _watched("figures", drawn, len(names or FIGURES)):
         if isinstance(outcome, MissingError):
             n_missing += 1
@@ -121,7 +118,7 @@ def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> No
     data, n_missing = RunData(run), 0
     if data.simulated:
         click.echo("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
-    written = write_tables(data, names or TABLES, output or run / "tables")
+    written = write_tables(data, names or TABLES, output or data.files.tables)
     for name, outcome in _watched("tables", written, len(names or TABLES)):
         if isinstance(outcome, MissingError):
             n_missing += 1
@@ -138,12 +135,11 @@ def _watched[T](what: str, outcomes: Iterator[T], n_outcomes: int) -> list[T]:
     from swimmy_scale.cli.progress import Watch
 
     found = []
-    with Watch() as watch:
-        watch.start(what, n_outcomes, 0, unit=what)
+    with Watch() as watch, watch.counting(what, what) as told:
+        told(0, n_outcomes)
         for outcome in outcomes:
             found.append(outcome)
-            watch.add(1)
-        watch.stop(what)
+            told(len(found), n_outcomes)
     return found
 
 
@@ -183,7 +179,8 @@ def fidelity_command(run: Path, output: Path | None) -> None:
     from swimmy_scale.results.paper.run_data import RunData
     from swimmy_scale.storage.files import write_atomically
 
-    data, path = RunData(run), output or run / "fidelity.md"
+    data = RunData(run)
+    path = output or data.files.fidelity_page
     write_atomically(path, page(data, __version__).encode())
     for words, theirs, ours, came_out in claims(found_numbers(data)):
         click.echo(f"{'yes' if came_out else 'no ':3} {words}: {ours} (the paper: {theirs})")
@@ -195,10 +192,10 @@ DEFAULT_ROWS = 20
 
 def table_path(run: Path) -> Path:
     """The table of a run directory, or of a folder of models that `train` made alone."""
-    from swimmy_scale.storage.weight_set_table import TABLE_NAME
+    from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory
 
-    alone = run / TABLE_NAME
-    return alone if alone.is_file() else run / "models" / TABLE_NAME
+    alone = ModelsFolder(run).table
+    return alone if alone.is_file() else RunDirectory(run).models.table
 
 
 @main.command("weight-sets")

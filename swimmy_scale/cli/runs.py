@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from swimmy_scale.cli.program import PATH, exit_with, main, scoring_threads, worker_option, worker_pool
+from swimmy_scale.cli.program import PATH, exit_with, main, worker_option
 from swimmy_scale.errors import SwimmyError
 
 if TYPE_CHECKING:
-    from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.site import Site
-    from swimmy_scale.stages.engine import Session, WorkersFor
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
 
@@ -49,56 +45,26 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     from swimmy_scale.cli.console import print_paths, print_summary
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.driver import driver_signals
-    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.cluster.executors import executor_for
     from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.stages.run import Run, run_job
+    from swimmy_scale.storage.run_directory import RunDirectory
 
-    job, output = load_job(job_path, Job), output.absolute()
+    job, directory = load_job(job_path, Job), RunDirectory(output.absolute())
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
-        if site is not None and site.is_slurm:
-            n_threads, limits = site.scoring_threads, site.memory_limits
-            session = slurm_session(site, output, watch)
-        else:
-            number, pool = worker_pool(site.section.workers if site else n_workers)
-            n_threads, limits, session = scoring_threads(job, number), local_limits(number), local_session(pool)
+        executor = executor_for(site, n_workers, directory.path, say)
         scorer = site.section.scorer if site else "keras"
-        summary = run_job(Run(output, job, n_threads, limits, scorer), recorded(session, output, watch), watch)
+        run = Run(directory, job, executor.scoring_threads(job.train), executor.limits, scorer)
+        summary = run_job(run, executor, watch)
     print_summary(summary)
-    print_paths(output, job.select.formats)
+    print_paths(directory, job.select.formats)
     exit_with(summary["quarantined"])
 
 
-def recorded(session: Session, run: Path, watch: Watch) -> Session:
-    """The same session, with the run's progress kept for `status` from when the driver's lock is held."""
-
-    @contextmanager
-    def wrapped() -> Iterator[WorkersFor]:
-        watch.keep_record(run / "log" / "progress.json")
-        with session() as workers:
-            yield workers
-
-    return wrapped
-
-
-def local_session(pool: WorkersFor) -> Session:
-    """Worker processes that each stage starts for itself."""
-    return lambda: nullcontext(pool)
-
-
-def slurm_session(site: Site, place: Path, watch: Watch) -> Session:
-    """Batch jobs as workers; scripts, keys and logs lie in ``place``."""
-    from swimmy_scale.cluster.driver import dashboard_help
-    from swimmy_scale.cluster.fleet import slurm_workers
-
-    @contextmanager
-    def session() -> Iterator[WorkersFor]:
-        with slurm_workers(site, place) as workers:
-            watch.see_workers(workers.describe)
-            click.echo(f"dashboard: {dashboard_help(workers.dashboard)}", err=True)
-            yield workers
-
-    return session
+def say(line: str) -> None:
+    """Tell people, not programs."""
+    click.echo(line, err=True)
 
 
 @main.command("submit")
@@ -152,9 +118,10 @@ def status_command(run: Path, as_json: bool) -> None:
     from rich.table import Table
 
     from swimmy_scale.cli.progress import describe_record, read_record
-    from swimmy_scale.storage.run_directory import run_status
+    from swimmy_scale.storage.run_directory import RunDirectory
 
-    rows, record = run_status(run), read_record(run / "log" / "progress.json")
+    directory = RunDirectory.existing(run)
+    rows, record = directory.status(), read_record(directory.log.progress)
     if as_json:
         click.echo(json.dumps({"stages": rows, "driver": record}))
         return
@@ -183,19 +150,15 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.driver import driver_signals
+    from swimmy_scale.cluster.executors import executor_for
     from swimmy_scale.stages.verify import Verifier
-    from swimmy_scale.storage.run_directory import ledger_beside
+    from swimmy_scale.storage.run_directory import RunDirectory, ledger_beside
 
     output = output.absolute()
     site = site_from(site_path, n_workers)
+    place = output if RunDirectory(output).exists() else ledger_beside(output, "").folder
     with Watch() as watch, driver_signals():
-        session: Session
-        if site is not None and site.is_slurm:
-            is_run = (output / "receipts").is_dir()
-            session = slurm_session(site, output if is_run else ledger_beside(output, "").folder, watch)
-        else:
-            session = local_session(worker_pool(site.section.workers if site else n_workers)[1])
-        damage = Verifier(session, watch).output(output)
+        damage = Verifier(executor_for(site, n_workers, place, say), watch).output(output)
     for item in damage:
         click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
     if damage:

@@ -9,19 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from swimmy_scale.cli.program import (
-    PATH,
-    exit_with,
-    load_settings,
-    main,
-    settings_option,
-    threads_each,
-    worker_option,
-    worker_pool,
-)
+from swimmy_scale.cli.program import PATH, exit_with, load_settings, main, settings_option, worker_option
 
 if TYPE_CHECKING:
-    from swimmy_scale.cli.progress import Watch
+    pass
 
 
 @main.command("simulate")
@@ -51,40 +42,24 @@ def simulate_command(
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
     """
     from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.cluster.executors import local_executor
     from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
 
     given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     plan = (paper_plan if like == "paper" else SimulationPlan)(n_objects=n_objects, seed=seed, **given)
-    number, _ = worker_pool(n_workers)
-    with Watch() as watch:
-        watch.start("simulate", n_objects, 0)
-        summary = simulate(str(output), plan, CountedMap(watch, number))
-        watch.stop("simulate")
+    executor = local_executor(n_workers)
+    with Watch() as watch, watch.counting("simulate", "objects") as told:
+
+        def counted(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+            n_done = 0
+            for part in executor.map_values(function, items):
+                n_done += part.n_objects
+                told(n_done, n_objects)
+                yield part
+
+        told(0, n_objects)
+        summary = simulate(str(output), plan, counted)
     click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
-
-
-class CountedMap:
-    """Maps over processes and tells a watch of each result; in this process for 0 workers."""
-
-    def __init__(self, watch: Watch, n_workers: int) -> None:
-        self._watch, self._n_workers = watch, n_workers
-
-    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Results in the order of ``items``."""
-        if self._n_workers == 0:
-            yield from self._counted(map(function, items))
-            return
-        import concurrent.futures
-        import multiprocessing
-
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
-            yield from self._counted(pool.map(function, items))
-
-    def _counted(self, results: Iterator[Any]) -> Iterator[Any]:
-        for result in results:
-            self._watch.add(result.n_objects)
-            yield result
 
 
 def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -129,7 +104,7 @@ def ingest_command(
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.cluster.executors import local_executor
     from swimmy_scale.method.sections import CatalogueSource, IngestSection
     from swimmy_scale.stages import standalone
 
@@ -137,10 +112,9 @@ def ingest_command(
     source = CatalogueSource(
         catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
     )
-    number, pool = worker_pool(n_workers)
-    settings = load_settings(settings_path)
+    executor, settings = local_executor(n_workers), load_settings(settings_path)
     with Watch() as watch:
-        done = standalone.ingest(section, source, output.absolute(), settings, pool, watch, local_limits(number))
+        done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -159,14 +133,13 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
       swimmy-scale train cutouts.zarr --output models/
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.cluster.executors import local_executor
     from swimmy_scale.stages import standalone
 
-    number, pool = worker_pool(n_workers)
-    settings = load_settings(settings_path)
+    executor, settings = local_executor(n_workers), load_settings(settings_path)
     with Watch() as watch:
         done = standalone.train(
-            cutouts.absolute(), output.absolute(), settings, pool, watch, local_limits(number), threads_each(number)
+            cutouts.absolute(), output.absolute(), settings, executor, watch, executor.limits, executor.threads_each
         )
     choice = done.details["selected"]
     click.echo(
@@ -208,18 +181,18 @@ def score_command(
       swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import local_limits
+    from swimmy_scale.cluster.executors import local_executor
     from swimmy_scale.stages import standalone
 
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
     cutouts, settings = cutouts.absolute(), load_settings(settings_path)
-    number, pool = worker_pool(n_workers)
+    executor = local_executor(n_workers)
     paths = [model.absolute() for model in models]
-    scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, threads_each(number))
+    scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, executor.threads_each)
     scoring = replace(scoring, scorer=scorer)
     with Watch() as watch:
-        done = standalone.score(cutouts, scoring, output.absolute(), settings, pool, watch, local_limits(number))
+        done = standalone.score(cutouts, scoring, output.absolute(), settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -248,15 +221,15 @@ def select_command(
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.results.report.vetting import write_vetted
     from swimmy_scale.stages.carried import read_carried
-    from swimmy_scale.stages.select import RowCount, selection_poll
-    from swimmy_scale.stages.select import select as select_candidates
+    from swimmy_scale.stages.select import select, selection_count
+    from swimmy_scale.storage.run_directory import SelectionFolder
 
-    section, rows = load_settings(settings_path).select, RowCount()
+    section = load_settings(settings_path).select
     if marks is not None:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
-        with Watch() as watch:
-            counts, paths = write_vetted(scores, marks, output, section.formats, watch)
+        with Watch() as watch, watch.counting("select", "rows") as told:
+            counts, paths = write_vetted(scores, marks, output, section.formats, told)
         click.echo(
             f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
         )
@@ -265,10 +238,9 @@ def select_command(
     other = thresholds_from or section.thresholds_from
     carried = read_carried(other) if other else None
     with Watch() as watch:
-        watch.start("select", 0, 0, selection_poll(scores, rows, carried is not None, section.combine))
-        summary, _ = select_candidates(
-            scores, output, section.levels, section.formats, carried, combine=section.combine, rows=rows
-        )
+        count = selection_count(scores, carried is not None, section.combine)
+        watch.start("select", count.total, 0, count.unit)
+        summary, _ = select(scores, SelectionFolder(output), section, carried, add=watch.add)
         watch.stop("select")
     print_summary(summary)
     exit_with(summary["quarantined"])
@@ -343,8 +315,8 @@ def classify_command(
     settings = load_settings(settings_path)
     cuts = PAPER_CUTS if settings_path is None else settings.sample
     source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
-    with Watch() as watch:
-        rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), watch)
+    with Watch() as watch, watch.counting("classify", "files") as told:
+        rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), told)
     console = Console()
     for cut in cut_counts:
         note = f" ({cut.note})" if cut.note else ""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from swimmy_scale.cluster.site import Site
 from swimmy_scale.errors import SwimmyError, TimeIsUpError
 from swimmy_scale.method.job import Job
 from swimmy_scale.stages.run import Run, freeze_inputs
-from swimmy_scale.storage.files import driver_lock, write_atomically
+from swimmy_scale.storage.files import write_atomically
 
 
 @contextlib.contextmanager
@@ -39,13 +37,6 @@ def driver_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def dashboard_help(link: str) -> str:
-    """How to see the dashboard, which listens on this node's own address alone."""
-    port = match.group(1) if (match := re.search(r":(\d+)/", link)) else "8787"
-    host = socket.gethostname()
-    return f"ssh -L 8787:127.0.0.1:{port} {host}, then open http://127.0.0.1:8787/status"
 
 
 @dataclass(frozen=True)
@@ -86,14 +77,14 @@ class Submission:
             "-m",
             "swimmy_scale",
             "run",
-            str(self.run / "job.yaml"),
+            str(places.directory.job_file),
             "--output",
             str(self.run),
             "--site",
-            str(places.jobs / "site.yaml"),
+            str(places.log.site),
         ]
         driver = driver_script(self.site, places, command, chained=self.n_chained > 1)
-        return {places.script("driver"): driver, **worker_scripts(self.site, places)}
+        return {places.log.script("driver"): driver, **worker_scripts(self.site, places)}
 
     def submit(self) -> list[str]:
         """Submit the drivers; their job ids.
@@ -112,19 +103,13 @@ class Submission:
                 f"`swimmy-scale status {self.run}`, or end it with `scancel --name={places.tag}` first."
             )
         scripts = self.scripts()
-        with driver_lock(self.run / "log", self.run):
-            freeze_inputs(
-                Run(
-                    self.run,
-                    self.job,
-                    self.site.scoring_threads,
-                    self.site.memory_limits,
-                    self.site.section.scorer,
-                )
-            )
-            write_scripts(self.site, places)
-            write_atomically(places.jobs / "site.yaml", self.site.path.read_bytes())
-            write_atomically(places.script("driver"), scripts[places.script("driver")].encode())
+        site = self.site
+        run = Run(places.directory, self.job, site.scoring_threads, site.memory_limits, site.section.scorer)
+        with places.directory.lock():
+            freeze_inputs(run)
+            write_scripts(site, places)
+            write_atomically(places.log.site, site.path.read_bytes())
+            write_atomically(places.log.script("driver"), scripts[places.log.script("driver")].encode())
         for script in scripts:
             try:
                 slurm.submit(script, ["--test-only"])
@@ -133,7 +118,7 @@ class Submission:
         job_ids: list[str] = []
         try:
             for _ in range(self.n_chained):
-                job_ids.append(slurm.submit(places.script("driver")))
+                job_ids.append(slurm.submit(places.log.script("driver")))
         except slurm.SlurmError:
             slurm.cancel(job_ids)
             raise

@@ -7,9 +7,10 @@ import json
 import logging
 import math
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,8 +25,11 @@ from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places, resource, wri
 from swimmy_scale.cluster.site import Group, Site
 from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.stages.engine import Work, Workers
+from swimmy_scale.method.sections import TrainSection
+from swimmy_scale.stages.engine import Task, Work
+from swimmy_scale.stages.memory import MemoryLimits
 from swimmy_scale.storage.files import write_atomically
+from swimmy_scale.storage.receipts import Receipt
 
 log = logging.getLogger("swimmy_scale")
 
@@ -195,7 +199,7 @@ class Fleet:
             if self._ended.is_set():
                 return
             try:
-                state.jobs[slurm.submit(self._places.script(state.group.name))] = WorkerJob()
+                state.jobs[slurm.submit(self._places.log.script(state.group.name))] = WorkerJob()
                 state.refused_at = None
             except slurm.SlurmBusyError:
                 raise
@@ -255,34 +259,15 @@ class Fleet:
                 state.n_dead_on_arrival += 1
 
     def _log(self, group: str, job_id: str) -> Path:
-        return self._places.workers / f"{group}-{job_id}.log"
+        return self._places.log.workers / f"{group}-{job_id}.log"
 
     def _tail(self, group: str) -> str:
         logs = sorted(
-            self._places.workers.glob(f"{group}-*.log"),
+            self._places.log.workers.glob(f"{group}-*.log"),
             key=lambda path: path.stat().st_mtime_ns,
         )
         lines = [line for path in logs[-1:] for line in path.read_text(errors="replace").splitlines()[-TAIL_LINES:]]
         return "\n".join(f"  {line}" for line in lines) or "  (it is empty)"
-
-
-class SlurmWorkers:
-    """Hands out the workers of a fleet, stage by stage."""
-
-    def __init__(self, fleet: Fleet, site: Site, client: distributed.Client, dashboard: str) -> None:
-        self._fleet, self._site, self._client = fleet, site, client
-        self.dashboard = dashboard
-
-    @contextlib.contextmanager
-    def __call__(self, stage: Work, n_tasks: int) -> Iterator[Workers]:
-        """Workers for ``n_tasks`` tasks of a stage: GPU workers for the network, where there are such."""
-        groups = self._site.groups_for(stage.wants_gpu)
-        self._fleet.want(groups, n_tasks)
-        yield DaskWorkers(self._client, lambda: self._fleet.n_workers(groups), resource(groups[0]), self._fleet.check)
-
-    def describe(self) -> dict[str, Any]:
-        """Jobs and workers of each group (see `Fleet.describe`)."""
-        return self._fleet.describe()
 
 
 def _names(workers: dict[str, Any]) -> set[str]:
@@ -290,38 +275,84 @@ def _names(workers: dict[str, Any]) -> set[str]:
     return {str(worker.name) for worker in dict.copy(workers).values()}
 
 
-@contextlib.contextmanager
-def slurm_workers(site: Site, run: Path) -> Iterator[SlurmWorkers]:
-    """A scheduler in this process and worker jobs around it, all gone at the end.
+class SlurmExecutor:
+    """Performs tasks in batch jobs: a scheduler in this process, and worker jobs around it while it is open.
 
     Scheduler, workers and client speak TLS with keys that only this user can read and that end with the driver.
 
-    Raises
-    ------
-    SwimmyError
-        When Slurm refuses a job, now or later; when a group's jobs end before they connect.
+    Parameters
+    ----------
+    site : Site
+    run : Path
+        The folder whose log holds scripts, keys and logs.
+    say : callable
+        Told how to see the dashboard.
     """
-    places = Places(run)
-    write_scripts(site, places)
-    interface = site.section.scheduler_interface
-    host = get_ip_interface(interface) if interface else get_ip()
-    with (
-        dask.config.set(CLUSTER_SETTINGS),
-        tls_files(places.tls) as security,
-        distributed.LocalCluster(
-            n_workers=0,
-            host=host,
-            protocol="tls://",
-            security=security,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        scheduler = cluster.scheduler
-        write_atomically(places.scheduler_file, json.dumps({"address": cluster.scheduler_address}).encode())
-        try:
-            with Fleet(site, places, lambda: _names(scheduler.workers)) as fleet:
-                yield SlurmWorkers(fleet, site, client, cluster.dashboard_link)
-        finally:
-            places.scheduler_file.unlink(missing_ok=True)
+
+    def __init__(self, site: Site, run: Path, say: Callable[[str], None] = lambda line: None) -> None:
+        self._site, self._places, self._say = site, Places(run), say
+        self._fleet: Fleet | None = None
+        self._client: distributed.Client | None = None
+
+    @property
+    def limits(self) -> MemoryLimits:
+        """Memory of a worker process."""
+        return self._site.memory_limits
+
+    def scoring_threads(self, train: TrainSection | None) -> int:
+        """Threads of a scoring process, whatever training has."""
+        return self._site.scoring_threads
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """Scheduler and watch over the worker jobs, all gone at the end.
+
+        Raises
+        ------
+        SwimmyError
+            When Slurm refuses a job, now or later; when a group's jobs end before they connect.
+        """
+        write_scripts(self._site, self._places)
+        interface, log = self._site.section.scheduler_interface, self._places.log
+        host = get_ip_interface(interface) if interface else get_ip()
+        with (
+            dask.config.set(CLUSTER_SETTINGS),
+            tls_files(log.tls) as security,
+            distributed.LocalCluster(
+                n_workers=0,
+                host=host,
+                protocol="tls://",
+                security=security,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            distributed.Client(cluster) as self._client,
+        ):
+            scheduler = cluster.scheduler
+            write_atomically(log.scheduler, json.dumps({"address": cluster.scheduler_address}).encode())
+            try:
+                with Fleet(self._site, self._places, lambda: _names(scheduler.workers)) as self._fleet:
+                    self._say(f"dashboard: {dashboard_help(cluster.dashboard_link)}")
+                    yield
+            finally:
+                log.scheduler.unlink(missing_ok=True)
+
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
+        """Perform tasks on GPU workers if they run the network and there are such, and yield receipts as they come."""
+        if self._fleet is None or self._client is None:
+            raise RuntimeError("the executor is not open")
+        fleet, groups = self._fleet, self._site.groups_for(work.wants_gpu)
+        fleet.want(groups, len(tasks))
+        workers = DaskWorkers(self._client, lambda: fleet.n_workers(groups), resource(groups[0]), fleet.check)
+        yield from workers.map(work, tasks)
+
+    def describe(self) -> Mapping[str, Mapping[str, int]]:
+        """Jobs and workers of each group (see `Fleet.describe`)."""
+        return {} if self._fleet is None else self._fleet.describe()
+
+
+def dashboard_help(link: str) -> str:
+    """How to see the dashboard, which listens on this node's own address alone."""
+    port = match.group(1) if (match := re.search(r":(\d+)/", link)) else "8787"
+    host = socket.gethostname()
+    return f"ssh -L 8787:127.0.0.1:{port} {host}, then open http://127.0.0.1:8787/status"

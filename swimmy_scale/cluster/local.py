@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import dask
 import distributed
 from distributed.security import Security
-from distributed.system import MEMORY_LIMIT
 
 from swimmy_scale.cluster.mapping import DaskWorkers
-from swimmy_scale.stages.engine import SerialWorkers, Workers
-from swimmy_scale.stages.memory import MemoryLimits
-
-WORKER_BYTES = 5 << 29
-"""What a worker may need with the default sizes: 2.5 GiB, see `swimmy_scale.stages.memory`."""
+from swimmy_scale.cluster.resources import usable_cores, usable_memory_bytes
+from swimmy_scale.method.sections import TrainSection
+from swimmy_scale.stages.engine import SerialExecutor, Task, Work
+from swimmy_scale.stages.memory import MemoryLimits, default_worker_bytes
+from swimmy_scale.storage.receipts import Receipt
 
 SETTINGS = {
     # A task is not blamed for its worker's death: marks on disk are the ledger that counts.
@@ -42,17 +44,6 @@ SETTINGS = {
     # Nothing but the TLS port answers: no web server, which would have no password.
     "distributed.worker.http.routes": [],
 }
-
-
-def local_limits(n_workers: int) -> MemoryLimits:
-    """Memory of each of so many worker processes on this machine; 0 workers are this one process."""
-    each = int(MEMORY_LIMIT) // max(n_workers, 1)
-    return MemoryLimits(each, each, f"this machine, with {n_workers} worker processes,", "start fewer with --workers")
-
-
-def default_workers(n_cores: int) -> int:
-    """Worker processes on this machine where nobody says how many: one a core, as far as its memory goes."""
-    return max(min(n_cores, int(MEMORY_LIMIT) // WORKER_BYTES), 1)
 
 
 def share_of_cores(cores: Sequence[int], index: int, n_workers: int) -> list[int]:
@@ -83,16 +74,18 @@ class OwnCores(distributed.WorkerPlugin):
                 os.sched_setaffinity(int(thread.name), share)
 
 
-@contextlib.contextmanager
-def local_workers(n_workers: int) -> Iterator[Workers]:
-    """Workers on this machine: ``n_workers`` processes of one task each, or this process for 0.
+def default_workers() -> int:
+    """Worker processes on this machine where nobody says how many: one a core, as far as the memory goes."""
+    return max(min(usable_cores(), usable_memory_bytes() // max(default_worker_bytes().values())), 1)
 
-    Scheduler and workers speak TLS with a key that lives as long as they do: other users of the machine
-    cannot reach them.
+
+@contextlib.contextmanager
+def local_workers(n_workers: int) -> Iterator[DaskWorkers]:
+    """Worker processes on this machine, of one task each.
+
+    Scheduler and workers speak TLS with a key that lives as long as they do: other users of the machine cannot reach
+    them.
     """
-    if n_workers == 0:
-        yield SerialWorkers()
-        return
     with (
         dask.config.set({**SETTINGS, "distributed.scheduler.http.routes": []}),
         distributed.LocalCluster(
@@ -109,3 +102,57 @@ def local_workers(n_workers: int) -> Iterator[Workers]:
     ):
         client.register_plugin(OwnCores(n_workers))
         yield DaskWorkers(client, lambda: n_workers)
+
+
+class LocalExecutor:
+    """Performs tasks in processes on this machine, which each stage starts for itself.
+
+    Parameters
+    ----------
+    n_workers : int
+        Processes of one task each; 0 performs all tasks in this process.
+
+    Attributes
+    ----------
+    limits : MemoryLimits
+        Memory of each process.
+    threads_each : int
+        Threads of each process.
+    """
+
+    def __init__(self, n_workers: int) -> None:
+        self._n_workers = n_workers
+        each = usable_memory_bytes() // max(n_workers, 1)
+        where = f"this machine, with {n_workers} worker processes,"
+        self.limits = MemoryLimits(each, each, where, "start fewer with --workers")
+        self.threads_each = max(usable_cores() // max(n_workers, 1), 1)
+
+    def scoring_threads(self, train: TrainSection | None) -> int:
+        """Threads of a scoring process. One process for all has trained with its own number, and keeps it."""
+        return train.n_threads if self._n_workers == 0 and train else self.threads_each
+
+    def open(self) -> contextlib.AbstractContextManager[object]:
+        """Nothing lives longer than a stage."""
+        return contextlib.nullcontext()
+
+    def describe(self) -> Mapping[str, Mapping[str, int]]:
+        """No groups."""
+        return {}
+
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
+        """Perform tasks and yield receipts as they come."""
+        n_workers = min(self._n_workers, len(tasks))
+        if n_workers == 0:
+            yield from SerialExecutor().map(work, tasks)
+            return
+        with local_workers(n_workers) as workers:
+            yield from workers.map(work, tasks)
+
+    def map_values(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Apply a function that needs no receipts; results in the order of ``items``."""
+        if self._n_workers == 0:
+            yield from map(function, items)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
+            yield from pool.map(function, items)

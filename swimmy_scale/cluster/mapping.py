@@ -9,7 +9,7 @@ import time
 import traceback
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -112,7 +112,7 @@ def _outcomes(future: Future, n_items: int) -> tuple[list[Outcome], float]:
 
 
 class DaskWorkers:
-    """Maps tasks over the workers of a Dask client.
+    """Performs tasks on the workers of a Dask client.
 
     Parameters
     ----------
@@ -132,10 +132,10 @@ class DaskWorkers:
         resource: str | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client, self._n_workers, self._check = client, n_workers, check
+        self._client, self.n_workers, self._check = client, n_workers, check
         self._resources = {resource: 1} if resource else None
 
-    def map(self, stage: Work, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
         """Perform every task and yield receipts as they come.
 
         A task whose worker is lost is done by another one. One that has ended `MAX_LOST_WORKERS` of them is cut
@@ -149,17 +149,19 @@ class DaskWorkers:
         if not tasks:
             return
         clear_attempts(tasks[0].ledger)
-        yield from _Mapping(stage, tasks, self._submit, self._n_workers, self._still).receipts()
+        yield from _Mapping(self, work, tasks).receipts()
         clear_attempts(tasks[0].ledger)
 
-    def _still(self) -> None:
+    def check(self) -> None:
+        """Raise where there is no use in waiting."""
         self._check()
         if self._client.status not in ("running", "connecting"):
             raise SwimmyError(
                 "the connection to Dask's scheduler is lost. What is done is kept: run the same command again."
             )
 
-    def _submit(self, function: Callable[..., Any] | None, items: Sequence[Task | Piece]) -> Future:
+    def submit(self, function: Callable[..., Any] | None, items: Sequence[Task | Piece]) -> Future:
+        """Send items to a worker, which performs them one after the other."""
         first = items[0]
         ledger = first.ledger if isinstance(first, Task) else first.task.ledger
         # A key is never used twice: the scheduler would answer with what it knows of the first.
@@ -170,15 +172,8 @@ class DaskWorkers:
 class _Mapping:
     """One call of `DaskWorkers.map`."""
 
-    def __init__(
-        self,
-        stage: Work,
-        tasks: Sequence[Task],
-        submit: Callable[[Callable[..., Any] | None, Sequence[Task | Piece]], Future],
-        n_workers: Callable[[], int],
-        check: Callable[[], None],
-    ) -> None:
-        self._stage, self._submit, self._n_workers, self._check = stage, submit, n_workers, check
+    def __init__(self, workers: DaskWorkers, work: Work, tasks: Sequence[Task]) -> None:
+        self._workers, self._work = workers, work
         self._new, self._n_new = iter(tasks), len(tasks)
         self._seconds, self._n_timed = 0.0, 0
         # What comes before new tasks: pieces of a search, and tasks that failed.
@@ -188,6 +183,11 @@ class _Mapping:
         self._failures: Counter[int] = Counter()
         self._searches: dict[int, Search] = {}
 
+    @property
+    def _window(self) -> int:
+        """Bundles that may be at workers together."""
+        return max(self._workers.n_workers(), 1) * WINDOW_PER_WORKER
+
     def receipts(self) -> Iterator[Receipt]:
         """Receipts as they come."""
         try:
@@ -196,7 +196,7 @@ class _Mapping:
                 try:
                     future = self._landed.get(timeout=SECONDS_BETWEEN_CHECKS)
                 except queue.Empty:
-                    self._check()
+                    self._workers.check()
                     self._fill()
                     continue
                 items = self._flying.pop(future)
@@ -217,12 +217,12 @@ class _Mapping:
                 future.cancel()
 
     def _fill(self) -> None:
-        while len(self._flying) < max(self._n_workers(), 1) * WINDOW_PER_WORKER:
+        while len(self._flying) < self._window:
             items = [self._waiting.popleft()] if self._waiting else self._next_bundle()
             if not items:
                 return
-            function = self._stage.perform if isinstance(items[0], Task) else self._stage.probe
-            future = self._submit(function, items)
+            function = self._work.perform if isinstance(items[0], Task) else self._work.probe
+            future = self._workers.submit(function, items)
             self._flying[future] = items
             future.add_done_callback(self._landed.put)
 
@@ -232,7 +232,7 @@ class _Mapping:
             size = 1
         else:
             in_time = int(SECONDS_OF_BUNDLE * self._n_timed / max(self._seconds, 1e-9))
-            in_turn = self._n_new // (max(self._n_workers(), 1) * WINDOW_PER_WORKER * 2)
+            in_turn = self._n_new // (self._window * 2)
             size = max(min(in_time, in_turn, MOST_BUNDLED), 1)
         bundle: list[Task | Piece] = list(itertools.islice(self._new, size))
         self._n_new -= len(bundle)
@@ -253,7 +253,7 @@ class _Mapping:
         self._waiting.append(task)
 
     def _search(self, task: Task, reason: str) -> None:
-        if self._stage.probe is None or task.index in self._searches:
+        if self._work.probe is None or task.index in self._searches:
             raise SwimmyError(
                 f"{reason}, and no single object is at fault. Give each worker more memory, or make partitions "
                 "smaller; what is done is kept. The log of the workers says more."

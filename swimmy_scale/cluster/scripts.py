@@ -21,8 +21,15 @@ from swimmy_scale.cluster.site import Group, JobSpec, Site
 from swimmy_scale.cluster.tls import TLS_FILES
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError
 from swimmy_scale.storage.files import write_atomically
+from swimmy_scale.storage.run_directory import LogFolder, RunDirectory
 
 CONFIG_NAME = "swimmy-scale"
+CLUSTER_SETTINGS = {
+    **SETTINGS,
+    "distributed.comm.require-encryption": True,
+    # Workers may wait in the queue for hours; the fleet says when there is no hope for them.
+    "distributed.scheduler.no-workers-timeout": None,
+}
 
 DRIVER_TEMPLATE = Template(
     """$shebang
@@ -30,7 +37,7 @@ DRIVER_TEMPLATE = Template(
 $header
 $prologue
 # What there is before and after tells whether this driver got anywhere.
-count() { find $run/receipts $run/models -type f ! -path '*/attempts/*' 2>/dev/null | wc -l; }
+count() { find $receipts $models -type f ! -path '*/attempts/*' 2>/dev/null | wc -l; }
 before=$$(count)
 cancelled=no
 # Traps come first: a signal may be there as soon as the driver is. The end of the walltime is near: stop, hand over.
@@ -77,7 +84,7 @@ END_CHAIN = Template('scancel --quiet --state=PENDING --user="$$(id -u)" --name=
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run directory keeps what belongs to its batch jobs.
+    """The batch jobs of a run directory: their names, and where their files lie.
 
     Attributes
     ----------
@@ -100,38 +107,14 @@ class Places:
         return f"swimmy-{hashlib.sha256(str(self.run).encode()).hexdigest()[:8]}"
 
     @property
-    def log(self) -> Path:
-        """Logs of drivers and workers."""
-        return self.run / "log"
+    def directory(self) -> RunDirectory:
+        """What lies where in it."""
+        return RunDirectory(self.run)
 
     @property
-    def jobs(self) -> Path:
-        """Job scripts, the site file and Dask's configuration, as they were submitted."""
-        return self.log / "jobs"
-
-    @property
-    def workers(self) -> Path:
-        """Logs of worker jobs."""
-        return self.log / "workers"
-
-    @property
-    def tls(self) -> Path:
-        """Keys of the running driver."""
-        return self.log / "tls"
-
-    @property
-    def scheduler_file(self) -> Path:
-        """Where workers read the address of the running driver."""
-        return self.log / "scheduler.json"
-
-    @property
-    def dask_config(self) -> Path:
-        """Dask's configuration for workers."""
-        return self.jobs / "dask.yaml"
-
-    def script(self, name: str) -> Path:
-        """The job script of the driver or of a group."""
-        return self.jobs / f"{name}.sh"
+    def log(self) -> LogFolder:
+        """Its logs, and what belongs to batch jobs."""
+        return self.directory.log
 
     def job_name(self, name: str) -> str:
         """Name of a group's jobs."""
@@ -167,12 +150,12 @@ def _job(
         "account": spec.account,
         "walltime": spec.walltime,
         "env-extra": None,
-        "job-script-prologue": [*_prologue(spec), f"export DASK_CONFIG={places.dask_config}"],
+        "job-script-prologue": [*_prologue(spec), f"export DASK_CONFIG={places.log.dask_config}"],
         "job-cpu": spec.job_cpu or spec.cores,
         "job-mem": spec.job_mem,
         "job-extra": None,
         "job-extra-directives": [
-            f"--chdir={places.log}",
+            f"--chdir={places.log.path}",
             f"--output={output}",
             f"--error={output}",
             *directives,
@@ -183,7 +166,7 @@ def _job(
         "log-directory": None,
     }
     with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
-        return SLURMJob(f"--scheduler-file {places.scheduler_file}", name=name, config_name=CONFIG_NAME)
+        return SLURMJob(f"--scheduler-file {places.log.scheduler}", name=name, config_name=CONFIG_NAME)
 
 
 def _prologue(spec: JobSpec) -> list[str]:
@@ -209,18 +192,18 @@ def worker_script(group: Group, places: Places) -> str:
         "--no-dashboard",
         "--protocol",
         "tls://",
-        *(f"--tls-{name.replace('_', '-')} {places.tls / file}" for name, file in TLS_FILES.items()),
+        *(f"--tls-{name.replace('_', '-')} {places.log.tls / file}" for name, file in TLS_FILES.items()),
     ]
     # The shell puts the job's number into the worker's name: a name is never used twice.
     name = f"{group.name}-${{SLURM_JOB_ID}}"
-    output = f"{places.workers}/{group.name}-%j.log"
+    output = f"{places.log.workers}/{group.name}-%j.log"
     script: str = _job(spec, places, places.job_name(group.name), output, name, directives, args).job_script()
     return script
 
 
 def worker_scripts(site: Site, places: Places) -> dict[Path, str]:
     """The job scripts of all groups, by the path that they are submitted from."""
-    return {places.script(group.name): worker_script(group, places) for group in site.groups}
+    return {places.log.script(group.name): worker_script(group, places) for group in site.groups}
 
 
 def driver_script(site: Site, places: Places, command: Sequence[str], chained: bool) -> str:
@@ -240,26 +223,19 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
         "--requeue",
         "--open-mode=append",
     ]
-    job = _job(site.driver, places, places.tag, f"{places.log}/driver-%j.log", "driver", directives)
-    script = shlex.quote(str(places.script("driver")))
+    job = _job(site.driver, places, places.tag, f"{places.log.path}/driver-%j.log", "driver", directives)
+    script = shlex.quote(str(places.log.script("driver")))
     return DRIVER_TEMPLATE.substitute(
         shebang=site.driver.shebang,
         header=job.job_header,
         prologue="\n".join(_prologue(site.driver)),
-        run=shlex.quote(str(places.run)),
+        receipts=shlex.quote(str(places.directory.receipts)),
+        models=shlex.quote(str(places.directory.models.path)),
         command=shlex.join(command),
         time_is_up=EXIT_TIME_IS_UP,
         end=END_CHAIN.substitute(name=places.tag).strip() if chained else ":",
         again=CHAINED if chained else AGAIN.substitute(script=script),
     )
-
-
-CLUSTER_SETTINGS = {
-    **SETTINGS,
-    "distributed.comm.require-encryption": True,
-    # Workers may wait in the queue for hours; the fleet says when there is no hope for them.
-    "distributed.scheduler.no-workers-timeout": None,
-}
 
 
 def write_scripts(site: Site, places: Places) -> None:
@@ -273,5 +249,5 @@ def write_scripts(site: Site, places: Places) -> None:
         for parent in parents:
             level = level.setdefault(parent, {})
         level[last] = value
-    write_atomically(places.dask_config, yaml.safe_dump(nested).encode())
-    places.workers.mkdir(parents=True, exist_ok=True)
+    write_atomically(places.log.dask_config, yaml.safe_dump(nested).encode())
+    places.log.workers.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from swimmy_scale.method.candidates import ANY_BAND, LEVELS, level_suffix
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.network import Schedule
 from swimmy_scale.method.noise import FLOOR
+from swimmy_scale.method.score_kind import ScoreKind
 from swimmy_scale.method.weight_sets import too_few
 
 ScorerName = Literal["keras", "numba"]
@@ -297,11 +298,11 @@ class ScoreSection(Section):
         return self
 
     @property
-    def noise_floor(self) -> float | None:
-        """The floor of the kind ``noise``; None for equation 6."""
+    def score_kind(self) -> ScoreKind:
+        """The kind, with its floor."""
         if self.kind == "paper":
-            return None
-        return FLOOR if self.floor is None else self.floor
+            return ScoreKind()
+        return ScoreKind(FLOOR if self.floor is None else self.floor)
 
 
 class SelectSection(Section):

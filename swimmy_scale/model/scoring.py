@@ -10,19 +10,22 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import pairwise, starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
-from swimmy_scale.method.noise import NOISE_VERSION, noise_score, source_and_noise
-from swimmy_scale.method.sections import NetworkSection, ScorerName
+from swimmy_scale.method.noise import noise_score, source_and_noise
+from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
+from swimmy_scale.method.sections import NetworkSection, ScorerName, TrainSection
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
-
-if TYPE_CHECKING:
-    pass
+from swimmy_scale.storage.files import digest_file
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory
 
 BLOCKS_AHEAD = 2
 """Blocks that are read or being read beside those that are computed: one on a CPU, two with a GPU.
@@ -61,9 +64,8 @@ class Scoring:
         Threads of each worker; they change the speed only.
     scorer : str
         ``keras``, or ``numba`` for CPUs without TensorFlow; their scores differ in the last digits.
-    noise_floor : float, optional
-        Where given, the score is the residual in units of its expected noise with this floor (see
-        `swimmy_scale.method.noise`), in place of equation 6.
+    kind : ScoreKind
+        What the score is.
     """
 
     models: tuple[Model, ...]
@@ -71,7 +73,7 @@ class Scoring:
     batch_size: int | None
     n_threads: int
     scorer: ScorerName = "keras"
-    noise_floor: float | None = None
+    kind: ScoreKind = EQUATION_6
 
     @property
     def sha256(self) -> str | list[str]:
@@ -81,13 +83,12 @@ class Scoring:
     @property
     def identity(self) -> list[Any]:
         """What the scores depend on."""
-        scorer = [] if self.scorer == "keras" else [self.scorer]
-        return [self.sha256, asdict(self.network), *scorer, *noise_identity(self.noise_floor)]
+        return [self.sha256, asdict(self.network), self.scorer, *self.kind.identity]
 
-
-def noise_identity(floor: float | None) -> list[Any]:
-    """What the kind of score adds to an identity: nothing for equation 6."""
-    return [] if floor is None else ["noise", NOISE_VERSION, floor]
+    @property
+    def noise_floor(self) -> float | None:
+        """Of the kind of score."""
+        return self.kind.noise_floor
 
 
 class CountsScorer(Protocol):
@@ -291,10 +292,78 @@ def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wante
     return result
 
 
+# ---------------------------------------------------------------- which models score
+
+
 def network_for(cutouts: Path, section: NetworkSection) -> Network:
     """The network for a store's bands and cutout size."""
     survey = Cutouts(cutouts).survey
     return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
+
+
+def check_model(path: Path, sha256: str) -> None:
+    """Check that a model file is the one whose digest is known.
+
+    Raises
+    ------
+    SwimmyError
+        When it is not, with both digests.
+    """
+    found = digest_file(path) if path.is_file() else "absent"
+    if found != sha256:
+        raise SwimmyError(
+            f"{path}: its sha256 is {found}, {sha256} was recorded. The file was changed or is another one; give the "
+            "right one, or train again."
+        )
+
+
+def choice(ledger: Callable[[str], Ledger], train: TrainSection, models: ModelsFolder) -> Receipt:
+    """The receipt of the stage that chose the weights: ``selected`` of its details says what and why.
+
+    Parameters
+    ----------
+    ledger : callable
+        Gives the receipts of a stage by its name.
+
+    Raises
+    ------
+    SwimmyError
+        When that stage is not finished.
+    """
+    stage = "evaluate" if train.evaluates else "train"
+    done = ledger(stage).read(FINISHED)
+    if done is None:
+        raise SwimmyError(f"{models.path.parent}: {stage} is not finished. Run the job again.")
+    return done
+
+
+def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName = "keras") -> Scoring:
+    """By which models a run scores, and how.
+
+    Raises
+    ------
+    SwimmyError
+        When the run trains its weights and has not chosen among them yet.
+    """
+    if job.weights:
+        models = tuple(Model(model.path, model.sha256) for model in job.weights)
+        network = network_for(run.cutouts(job), job.weights[0].network)
+    else:
+        models, network = _chosen(run, job, job.train or TrainSection())
+    return Scoring(models, network, job.score.batch_size, n_threads, scorer, job.score.score_kind)
+
+
+def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Model, ...], Network]:
+    """The weights that training or evaluation chose, and their network."""
+    details = choice(run.ledger, train, run.models).details
+    network = details.get("network")
+    found = Network.from_json(network) if network else network_for(run.cutouts(job), train.networks[0])
+    if job.score.n_models == 1:
+        return (Model(run.models.selected, str(details["model_sha256"])),), found
+    return tuple(Model(run.models.path / item["file"], item["sha256"]) for item in details["ensemble"]), found
+
+
+# ---------------------------------------------------------------- pictures
 
 
 def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:

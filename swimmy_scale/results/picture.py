@@ -346,42 +346,18 @@ def _check(
 MAX_HISTOGRAM_OBJECTS = 1_000_000
 
 
-def strangest(scores: Scores, n_objects: int) -> npt.NDArray[np.int64]:
-    """Rows of the candidates that exceed a threshold of the first level by the largest factor.
-
-    Only bands that select a candidate count for it. Memory does not grow with the survey.
-
-    Returns
-    -------
-    ndarray of int64, shape (m,), m at most ``n_objects``
-        Strangest first; of equal ones, the lower row first.
-    """
-    threshold = scores.read("threshold", 0, 1)[0]
-    rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)
-    for lo, (score, candidate) in scores.blocks(scores.score_name, "candidate"):
-        chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
-        # A carried threshold may be 0; every score above it is then infinitely strange.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
-        rows = np.concatenate([rows, lo + chosen])
-        excess = np.concatenate([excess, ratio.max(axis=1, initial=0.0)])
-        order = np.argsort(-excess, kind="stable")[:n_objects]
-        rows, excess = rows[order], excess[order]
-    return rows
-
-
-def _step(scores: Scores) -> int:
+def shown_step(scores: Scores) -> int:
     """One of every so many objects is drawn: all of them up to ``MAX_HISTOGRAM_OBJECTS``."""
     return max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
 
 
-def _sample(scores: Scores) -> tuple[FloatArray, BoolArray]:
+def sample_scores(scores: Scores) -> tuple[FloatArray, BoolArray]:
     """Scores and first-level flags of the sample, a column for each selecting band.
 
     Of a survey of more than ``MAX_HISTOGRAM_OBJECTS`` every k-th object of each block, so that memory is
     bounded; the picture then says so.
     """
-    step = _step(scores)
+    step = shown_step(scores)
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
     score_parts = [np.zeros((0, len(selecting)), np.float32)]
     flag_parts = [np.zeros((0, len(selecting)), np.bool_)]

@@ -10,13 +10,11 @@ from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.ensemble import Rule
+from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
-from swimmy_scale.storage.scores import noise_floor_of, score_kind
 
 SUMMARY_VERSION = 1
 FORMAT_VERSION = 1
-# The copy in a run directory.
-CARRIED_NAME = "carried_thresholds.json"
 
 
 @dataclass(frozen=True)
@@ -32,29 +30,28 @@ class Carried:
         Whose scores they cut.
     combine : str or None
         How scores of several models became the one that they cut; None for one model.
-    noise_floor : float or None
-        Floor of the noise that these scores are in units of; None for scores of equation 6.
+    kind : ScoreKind
+        Of these scores.
     """
 
     thresholds_from: str
     summary: Mapping[str, Any]
     n_models: int = 1
     combine: str | None = None
-    noise_floor: float | None = None
+    kind: ScoreKind = EQUATION_6
 
-    def check(self, n_models: int, combine: Rule, noise_floor: float | None = None) -> None:
-        """See that they cut scores that are made like those at hand.
+    def check(self, n_models: int, combine: Rule, kind: ScoreKind) -> None:
+        """Check that they cut scores that are made like those at hand.
 
         Raises
         ------
         SwimmyError
             When they are of another kind of score or number of models, or combined by another rule.
         """
-        if noise_floor != self.noise_floor:
+        if kind != self.kind:
             raise SwimmyError(
-                f"{self.thresholds_from}: its thresholds cut {_kind(self.noise_floor)}, and here they would cut "
-                f"{_kind(noise_floor)}. Give the summary.json of a run with the same score.kind and score.floor, or "
-                "leave thresholds_from out."
+                f"{self.thresholds_from}: its thresholds cut {self.kind}, and here they would cut {kind}. Give "
+                "the summary.json of a run with the same score.kind and score.floor, or leave thresholds_from out."
             )
         here = n_models, combine if n_models > 1 else None
         if here != (self.n_models, self.combine):
@@ -67,21 +64,17 @@ class Carried:
     @property
     def _made_of(self) -> dict[str, Any]:
         ensemble = {"n_models": self.n_models, "combine": self.combine} if self.n_models > 1 else {}
-        return ensemble | score_kind(self.noise_floor)
+        return ensemble | self.kind.described
 
 
 def _described(n_models: int, combine: str | None) -> str:
     return f"the {combine} of {n_models} models" if n_models > 1 else "scores of one model"
 
 
-def _kind(noise_floor: float | None) -> str:
-    return "scores of equation 6" if noise_floor is None else f"noise scores with the floor {noise_floor:g}"
-
-
 def _carried(thresholds_from: str, content: Mapping[str, Any]) -> Carried:
     thresholds = {"thresholds": content.get("thresholds")}
     return Carried(
-        thresholds_from, thresholds, content.get("n_models", 1), content.get("combine"), noise_floor_of(content)
+        thresholds_from, thresholds, content.get("n_models", 1), content.get("combine"), ScoreKind.of(content)
     )
 
 

@@ -9,48 +9,40 @@ from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
+from swimmy_scale.method.sections import ScoreSection
 from swimmy_scale.method.weight_sets import Judgement, WeightSet, first_of_one_network
 from swimmy_scale.storage.files import digest_file, write_atomically, write_json
 from swimmy_scale.storage.receipts import Receipt
-from swimmy_scale.storage.weight_set_table import TABLE_NAME, weight_set_table, write_table
+from swimmy_scale.storage.run_directory import ModelsFolder
+from swimmy_scale.storage.weight_set_table import weight_set_table, write_table
 
 MANIFEST_VERSION = 1
 
 
-def run_folder(run: int) -> str:
-    """Name of a training run's folder within the models' folder."""
-    return f"run-{run:02d}"
-
-
-def kept_weight_sets(receipts: Iterable[Receipt], networks: Sequence[Network]) -> list[WeightSet]:
-    """Every weight set that is on disk, in order of run and epoch.
+def kept_weight_sets(models: ModelsFolder, receipts: Iterable[Receipt], networks: Sequence[Network]) -> list[WeightSet]:
+    """Every weight set that is on disk, in order of training and epoch.
 
     Parameters
     ----------
     receipts : iterable of Receipt
-        Of all training runs.
+        Of all trainings.
     networks : sequence of Network
-        One a run.
+        One for each training.
     """
     return [
         WeightSet(
-            run=run,
+            run=training,
             epoch=int(epoch["epoch"]),
-            file=f"{run_folder(run)}/{epoch['file']}",
+            file=f"{models.training(training).name}/{epoch['file']}",
             sha256=epoch["sha256"],
             loss=float(epoch["loss"]),
             val_loss=float(epoch["val_loss"]),
-            network=networks[run],
+            network=networks[training],
         )
-        for run, receipt in ((int(receipt.name), receipt) for receipt in receipts)
+        for training, receipt in ((int(receipt.name), receipt) for receipt in receipts)
         for epoch in receipt.details["epochs"]
         if epoch["file"]
     ]
-
-
-def several(n_models: int, one_a_run: bool) -> list[Any]:
-    """What the identity of a stage holds of how many weight sets score; of a single one it is of one run anyway."""
-    return [n_models, *(["one a run"] if one_a_run and n_models > 1 else [])]
 
 
 @dataclass(frozen=True)
@@ -59,20 +51,16 @@ class Choice:
 
     Attributes
     ----------
-    models : Path
-        Folder of all weights.
-    n_models : int
-        Weight sets that score: the best ones of the network of the very best.
+    models : ModelsFolder
+    score : ScoreSection
+        Says how many weight sets score, and whether they are of different trainings.
     is_grid : bool
         Whether there are several networks.
-    one_a_run : bool
-        Whether only the best of every run is among those that score.
     """
 
-    models: Path
-    n_models: int
+    models: ModelsFolder
+    score: ScoreSection
     is_grid: bool
-    one_a_run: bool = False
 
     def write(
         self, weight_sets: Sequence[WeightSet], order: Sequence[int], rule: Mapping[str, Any]
@@ -98,33 +86,34 @@ class Choice:
         SwimmyError
             When fewer weight sets were kept than are to score.
         """
-        first = first_of_one_network(weight_sets, order, self.n_models, self.one_a_run) if order else []
+        n_models, one_a_run, folder = self.score.n_models, self.score.one_a_run, self.models.path
+        first = first_of_one_network(weight_sets, order, n_models, one_a_run) if order else []
         chosen = [weight_sets[k] for k in first]
-        if len(chosen) < self.n_models:
-            kept = "weight sets of different runs" if self.one_a_run else "weight sets"
-            more_epochs = "" if self.one_a_run else "lower train.schedule.keep_from_epoch, or "
+        if len(chosen) < n_models:
+            kept = "weight sets of different runs" if one_a_run else "weight sets"
+            more_epochs = "" if one_a_run else "lower train.schedule.keep_from_epoch, or "
             raise SwimmyError(
-                f"{self.models}: {len(chosen)} {kept} were kept, and score.n_models asks for {self.n_models}. "
+                f"{folder}: {len(chosen)} {kept} were kept, and score.n_models asks for {n_models}. "
                 f"Lower score.n_models, or {more_epochs}raise train.n_runs."
             )
-        best, selected = chosen[0], self.models / "selected.keras"
-        write_atomically(selected, (self.models / best.file).read_bytes())
+        best, selected = chosen[0], self.models.selected
+        write_atomically(selected, (folder / best.file).read_bytes())
         sha256 = digest_file(selected)
         choice = {"run": best.run, "epoch": best.epoch, "val_loss": best.val_loss, **rule}
-        ensemble = {"ensemble": [_listed(item) for item in chosen]} if self.n_models > 1 else {}
-        networks = {run_folder(item.run): asdict(item.network) for item in weight_sets}
+        ensemble = {"ensemble": [_listed(item) for item in chosen]} if n_models > 1 else {}
+        networks = {self.models.training(item.run).name: asdict(item.network) for item in weight_sets}
         manifest = {
             "format_version": MANIFEST_VERSION,
             "network": asdict(best.network),
             "selected": {**choice, "sha256": sha256},
             **ensemble,
             **({"networks": networks} if self.is_grid else {}),
-            "files": {"selected.keras": sha256, **{item.file: item.sha256 for item in weight_sets}},
+            "files": {selected.name: sha256, **{item.file: item.sha256 for item in weight_sets}},
         }
-        write_json(self.models / "manifest.json", manifest)
+        write_json(self.models.manifest, manifest)
         network = {"network": asdict(best.network)} if self.is_grid else {}
         details = {"selected": choice, "model_sha256": sha256, **ensemble, **network}
-        return [selected, self.models / "manifest.json"], details
+        return [selected, self.models.manifest], details
 
     def write_table(
         self,
@@ -134,8 +123,8 @@ class Choice:
         meta: Mapping[str, Any],
     ) -> Path:
         """Write ``weight_sets.ecsv`` (see `weight_set_table`)."""
-        path = self.models / TABLE_NAME
-        table = weight_set_table(weight_sets, judgements, known_classes, self.n_models, meta, self.one_a_run)
+        path, score = self.models.table, self.score
+        table = weight_set_table(weight_sets, judgements, known_classes, score.n_models, meta, score.one_a_run)
         write_table(path, table)
         return path
 

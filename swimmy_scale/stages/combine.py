@@ -29,7 +29,7 @@ def describe(rule: Rule, n_models: int) -> dict[str, str]:
 
 
 def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None:
-    """See that scores can be combined by a rule in the memory that there is.
+    """Check that scores can be combined by a rule in the memory that there is.
 
     Raises
     ------

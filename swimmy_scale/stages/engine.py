@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, overload
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
 
 log = logging.getLogger("swimmy_scale")
@@ -28,7 +31,7 @@ class Task:
     ledger : Ledger
         Where the receipt goes.
     index : int
-        Partition, or training run.
+        Partition, or training.
     identity : str
         Digest of everything that determines the output.
     n_objects : int
@@ -43,6 +46,39 @@ class Task:
     def name(self) -> str:
         """Name of the task's receipt."""
         return task_name(self.index)
+
+    def commit(
+        self,
+        files: Iterable[Path],
+        data_digest: str = "",
+        details: Mapping[str, Any] | None = None,
+        object_id: AnyArray | None = None,
+    ) -> Receipt:
+        """Flush the task's files to disk, then write its receipt.
+
+        Parameters
+        ----------
+        data_digest : str
+            Of the values written.
+        details : mapping, optional
+            Small facts that the finish of the stage adds up.
+        object_id : ndarray of int64, shape (n_objects,), optional
+            Of a partition.
+        """
+        first, last = (0, 0) if object_id is None else (int(object_id[0]), int(object_id[-1]))
+        receipt = Receipt(
+            stage=self.ledger.stage,
+            name=self.name,
+            identity=self.identity,
+            n_objects=self.n_objects,
+            first_object_id=first,
+            last_object_id=last,
+            data_digest=data_digest,
+            files=self.ledger.record_files(files),
+            details=details or {},
+        )
+        self.ledger.commit(receipt)
+        return receipt
 
 
 class Tasks[T: Task](Sequence[T]):
@@ -75,21 +111,21 @@ class Tasks[T: Task](Sequence[T]):
 
 
 @dataclass(frozen=True)
-class Poll:
-    """Progress that is seen on disk while tasks run.
+class Count:
+    """How the progress of a stage is counted where the receipts of its tasks tell too little.
 
     Attributes
     ----------
     unit : str
         What is counted, such as ``epochs``.
     total : int
-    count : callable
-        Returns how many are done.
+    seen : callable, optional
+        Returns how many are done, as files show it. Without it the stage's finish tells as it goes.
     """
 
     unit: str
     total: int
-    count: Callable[[], int]
+    seen: Callable[[], int] | None = None
 
 
 class Work(Protocol):
@@ -111,79 +147,110 @@ class Work(Protocol):
         """Whether its tasks run the network."""
 
 
-class Stage(Work, Protocol):
-    """What the engine needs to know of a stage."""
+class Stage(ABC):
+    """A stage of a job: it plans tasks, which workers perform, and closes from their receipts.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        The receipts of the stage.
+    """
+
+    ledger: Ledger
 
     @property
-    def ledger(self) -> Ledger:
-        """The receipts of the stage."""
+    def perform(self) -> Callable[[Any], Receipt]:
+        """The function that does one task (see `Work`)."""
+        raise NotImplementedError(f"{type(self).__name__} has no tasks")
 
     @property
+    def probe(self) -> Callable[[Any, int, int], None] | None:
+        """The function that processes rows of a task (see `Work`), or None where a task cannot be cut."""
+        return None
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether its tasks run the network."""
+        return False
+
+    @property
+    @abstractmethod
     def identity(self) -> str:
         """Digest of the stage's configuration and inputs."""
 
     @property
     def when_finished(self) -> str:
-        """What to say where the stage was finished before, or nothing."""
+        """What to say where the stage was finished before."""
+        return ""
 
-    def poll(self) -> Poll | None:
-        """How to count what is done inside of long tasks, or None where receipts tell enough."""
+    def count(self) -> Count | None:
+        """How progress is counted, or None where receipts tell enough."""
+        return None
 
+    @abstractmethod
     def plan(self) -> Sequence[Task]:
         """All tasks, in order of their index; makes the stores that they write to."""
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
-        """Close the stage from the receipts of all tasks, which come one at a time and once."""
+    @abstractmethod
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
+        """Close the stage from the receipts of all tasks, which come one at a time and once.
+
+        ``add`` is told of progress where `count` leaves that to the finish.
+        """
 
 
-class Workers(Protocol):
-    """Something that performs tasks: this process, or a Dask cluster."""
+class Executor(Protocol):
+    """Where tasks are performed: in this process, on this machine, or on a cluster."""
 
-    def map(self, stage: Work, tasks: Sequence[Task]) -> Iterator[Receipt]:
-        """Perform tasks of a stage and yield receipts as they come, in any order."""
+    def open(self) -> AbstractContextManager[object]:
+        """Enter when the driver's lock is held, leave before it is released: two drivers never have workers at once."""
+
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
+        """Perform tasks and yield receipts as they come, in any order; close it to stop."""
+
+    def describe(self) -> Mapping[str, Mapping[str, int]]:
+        """How many workers each group has; empty where there are no groups."""
 
 
-class SerialWorkers:
+class SerialExecutor:
     """Performs tasks one after the other in this process: the specification of every other way."""
 
-    def map(self, stage: Work, tasks: Sequence[Task]) -> Iterator[Receipt]:
+    def open(self) -> AbstractContextManager[object]:
+        """There is nothing to start."""
+        return nullcontext()
+
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
         """Perform every task in order."""
         for task in tasks:
-            yield stage.perform(task)
+            yield work.perform(task)
+
+    def describe(self) -> Mapping[str, Mapping[str, int]]:
+        """No groups."""
+        return {}
 
 
-class Watcher(Protocol):
-    """Told of a stage's progress."""
+class Progress(Protocol):
+    """Told how far a run is."""
+
+    def keep_record(self, path: Path) -> None:
+        """Write to ``path`` what `status` reads, from now on; only the driver that holds the lock may."""
+
+    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show how many workers there are (see `Executor.describe`)."""
 
     def prepare(self, stage: str) -> None:
-        """What there is to do is being looked at; of a large survey this takes a while."""
+        """A stage reads what is already done; with a large survey this takes a while."""
 
-    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
-        """A stage starts; ``n_done`` of its ``n_objects`` are on disk already."""
+    def start(
+        self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
+    ) -> None:
+        """A stage starts; ``n_done`` of ``total`` are done already. ``seen`` returns how many are done later."""
 
-    def advance(self, receipt: Receipt) -> None:
-        """One task is on disk."""
-
-    def stop(self, stage: str, note: str = "") -> None:
-        """The stage is finished; ``note`` is what to know of one that was finished before."""
-
-
-class Counter(Protocol):
-    """Told how far work is that has no receipts."""
-
-    def start(self, stage: str, n_objects: int, n_done: int, poll: Poll | None = None, unit: str = "objects") -> None:
-        """It starts, with so much to do."""
-
-    def add(self, n_objects: int) -> None:
-        """So much more is done."""
+    def add(self, n_done: int, n_quarantined: int = 0) -> None:
+        """More is done."""
 
     def stop(self, stage: str, note: str = "") -> None:
-        """It is finished."""
-
-
-WorkersFor = Callable[[Work, int], AbstractContextManager[Workers]]
-# Entered when the driver's lock is held, left before it is given back: two drivers never have workers at once.
-Session = Callable[[], AbstractContextManager[WorkersFor]]
+        """A stage is finished; ``note`` says what to know of one that was finished before."""
 
 
 def finished(stage: Stage) -> Receipt | None:
@@ -204,17 +271,8 @@ def finished(stage: Stage) -> Receipt | None:
     return done if done.n_objects == n_objects else None
 
 
-def run_stage(
-    stage: Stage,
-    workers: WorkersFor,
-    watcher: Watcher,
-) -> Receipt:
+def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
     """Bring a stage to its end, doing only what is not on disk.
-
-    Parameters
-    ----------
-    workers : callable
-        Given the stage and the number of its tasks to do, returns a context manager that yields `Workers`.
 
     Returns
     -------
@@ -229,10 +287,10 @@ def run_stage(
     name = stage.ledger.stage
     done = finished(stage)
     if done is not None:
-        watcher.start(name, done.n_objects, done.n_objects)
-        watcher.stop(name, stage.when_finished)
+        progress.start(name, done.n_objects, done.n_objects, "objects")
+        progress.stop(name, stage.when_finished)
         return done
-    watcher.prepare(name)
+    progress.prepare(name)
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
     _remove_stale(stage.ledger, len(tasks))
@@ -246,13 +304,17 @@ def run_stage(
         else:
             n_done += task.n_objects
     # A stage without tasks does all of it in its finish.
-    watcher.start(name, n_objects, n_done, stage.poll() if pending or not tasks else None)
+    count = stage.count() if pending or not tasks else None
+    if count is None:
+        progress.start(name, n_objects, n_done, "objects")
+    else:
+        progress.start(name, count.total, 0, count.unit, count.seen)
     if pending:
-        with workers(stage, len(pending)) as pool:
-            for receipt in pool.map(stage, Tasks(pending, tasks.__getitem__)):
-                watcher.advance(receipt)
-    done = stage.finish(_committed(stage.ledger, task) for task in tasks)
-    watcher.stop(name)
+        with closing(executor.map(stage, Tasks(pending, tasks.__getitem__))) as receipts:
+            for receipt in receipts:
+                progress.add(receipt.n_objects if count is None else 0, int(receipt.details.get("n_quarantined", 0)))
+    done = stage.finish((_committed(stage.ledger, task) for task in tasks), progress.add)
+    progress.stop(name)
     return done
 
 

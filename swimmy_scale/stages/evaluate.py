@@ -6,28 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
-from swimmy_scale.method.sample import SampleCuts
-from swimmy_scale.method.sections import ScorerName
-from swimmy_scale.method.survey import BoolArray, FloatArray
+from swimmy_scale.method.sections import ScorerName, ScoreSection, TrainSection
+from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray
 from swimmy_scale.method.weight_sets import Judgement, WeightSet, by_known_classes, by_validation_loss, judge
-from swimmy_scale.model.scoring import Model, Scoring, computed_by, noise_identity, scored_blocks
-from swimmy_scale.stages.choice import Choice, kept_weight_sets, run_folder, several
-from swimmy_scale.stages.engine import Poll, Task
-from swimmy_scale.stages.memory import MemoryLimits, models_at_once
-from swimmy_scale.stages.score import check_model
+from swimmy_scale.model.scoring import Model, Scoring, check_model, computed_by, scored_blocks
+from swimmy_scale.stages.choice import Choice, kept_weight_sets
+from swimmy_scale.stages.engine import Count, Stage, Task
+from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds
+from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import store_digest
-from swimmy_scale.storage.scores import score_kind
 
 EVALUATION_VERSION = 1
 # Where fewer of the rows than this are scored, they are brought together into whole batches.
@@ -75,14 +72,14 @@ class KnownSample:
         By known class.
     """
 
-    rows: npt.NDArray[np.int64]
+    rows: IntArray
     sets_thresholds: BoolArray
     members: dict[str, BoolArray]
 
 
 @dataclass(frozen=True)
 class EvaluateTask(Task):
-    """The weight sets of one training run.
+    """The weight sets of one training.
 
     Attributes
     ----------
@@ -105,8 +102,7 @@ def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
         When no object of the sample is of a known class.
     """
     sample, kinds = [], []
-    for lo in range(0, store.n_objects, store.partition_objects):
-        hi = min(lo + store.partition_objects, store.n_objects)
+    for lo, hi in store.partitions():
         usable = store.read("quarantine_code", lo, hi) == 0
         in_sample, _ = judged.rule.apply(store, lo, hi, usable)
         sample.append(lo + np.flatnonzero(in_sample))
@@ -129,8 +125,8 @@ def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
     return KnownSample(rows[wanted], chosen[wanted], {name: (kind == name)[wanted] for name in judged.classes})
 
 
-def evaluate_run(task: EvaluateTask) -> Receipt:
-    """Score the sample with the weight sets of one run, judge each, commit the receipt."""
+def evaluate_training(task: EvaluateTask) -> Receipt:
+    """Score the sample with the weight sets of one training, judge each, commit the receipt."""
     store = Cutouts(task.cutouts)
     sample = known_sample(store, task.judged)
     bands, fraction = store.survey.selecting_bands, task.judged.fraction
@@ -147,19 +143,11 @@ def evaluate_run(task: EvaluateTask) -> Receipt:
         "weight_sets": judgements,
     }
     write_json(task.output, content)
-    receipt = Receipt(
-        stage=task.ledger.stage,
-        name=task.name,
-        identity=task.identity,
-        data_digest=digest_json(content),
-        files=task.ledger.record_files([task.output]),
-        details={"judgements": judgements, "computed_by": computed_by(task.passes[-1], store.survey)},
-    )
-    task.ledger.commit(receipt)
-    return receipt
+    details = {"judgements": judgements, "computed_by": computed_by(task.passes[-1], store.survey)}
+    return task.commit([task.output], digest_json(content), details)
 
 
-def scores_of_rows(store: Cutouts, scoring: Scoring, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+def scores_of_rows(store: Cutouts, scoring: Scoring, rows: IntArray) -> tuple[FloatArray, FloatArray]:
     """Score and residual of some rows in the selecting bands, float32 (model, n, band).
 
     The score is NaN where any band's score or residual is not finite: such an object is quarantined when it is scored.
@@ -182,58 +170,49 @@ def scores_of_rows(store: Cutouts, scoring: Scoring, rows: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class EvaluateStage:
+class EvaluateStage(Stage):
     """What every kept weight set selects of the known classes, and the choice of those that score.
 
     Attributes
     ----------
-    train : Ledger
-        Of the training that is finished.
-    network_of_run : tuple of Network
-    n_kept_epochs : int
-        Weight sets of one run.
-    choose : str
-        ``known_classes``, or ``validation_loss`` where the known classes only judge.
-    known_classes : tuple of str
-    levels, fraction : str, float
-        See `Judged`.
-    n_models : int
-        Weight sets that score.
-    one_a_run : bool
-        Whether they are of different runs.
-    n_threads, batch_size, scorer, noise_floor
+    train : TrainStage
+        The training that is finished.
+    n_threads : int
+    scorer : str
         See `Scoring`.
+    limits : MemoryLimits, optional
     """
 
     ledger: Ledger
-    train: Ledger
-    cutouts: Path
-    models: Path
-    network_of_run: tuple[Network, ...]
-    n_kept_epochs: int
-    cuts: SampleCuts
-    choose: str
-    known_classes: tuple[str, ...]
-    level: str
-    fraction: float
-    threshold_objects: int | None
-    seed: int
-    n_models: int
+    train: TrainStage
     n_threads: int
-    batch_size: int | None
     scorer: ScorerName = "keras"
     limits: MemoryLimits | None = None
-    noise_floor: float | None = None
-    one_a_run: bool = False
 
-    perform: Callable[[EvaluateTask], Receipt] = evaluate_run
-    probe: Callable[[Any, int, int], None] | None = None
-    when_finished: ClassVar[str] = ""
+    @property
+    def perform(self) -> Callable[[EvaluateTask], Receipt]:
+        """See `Work`."""
+        return evaluate_training
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether a GPU is of use."""
+        """Only the scorer of Keras computes on a GPU."""
         return self.scorer == "keras"
+
+    @property
+    def _section(self) -> TrainSection:
+        return self.train.section
+
+    @property
+    def _score(self) -> ScoreSection:
+        return self.train.settings.score
+
+    @property
+    def _level(self) -> tuple[str, float]:
+        """The level at which weights are judged, and its fraction."""
+        levels = self.train.settings.select.levels
+        level = self._section.judged_level or next(iter(levels))
+        return level, levels[level]
 
     @property
     def _settings(self) -> list[Any]:
@@ -241,114 +220,109 @@ class EvaluateStage:
             "evaluate",
             EVALUATION_VERSION,
             swimmy_scale.__version__,
-            store_digest(self.cutouts),
-            asdict(self.cuts),
-            self.known_classes,
-            self.level,
-            self.fraction,
-            self.threshold_objects,
-            self.seed,
-            *([] if self.scorer == "keras" else [self.scorer]),
-            *noise_identity(self.noise_floor),
+            store_digest(self.train.cutouts),
+            asdict(self.train.settings.sample),
+            self._section.known_classes,
+            self._level,
+            self._section.threshold_objects,
+            self._section.schedule.seed,
+            self.scorer,
+            *self._score.score_kind.identity,
         ]
 
     @property
     def identity(self) -> str:
         """Digest of the weights, of what they are judged by, and of how they are chosen."""
-        done = self.train.read(FINISHED)
+        done = self.train.ledger.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
-        return digest_json([*self._settings, *trained, self.choose, *several(self.n_models, self.one_a_run)])
+        score = self._score
+        # A single weight set is of one training anyway.
+        choice = [self._section.choose, score.n_models, score.one_a_run and score.n_models > 1]
+        return digest_json([*self._settings, *trained, *choice])
 
     def _judged(self) -> Judged:
-        rule = SampleRule.of(Cutouts(self.cutouts), self.cuts)
-        return Judged(rule, self.known_classes, self.level, self.fraction, self.threshold_objects, self.seed)
+        section = self._section
+        rule = SampleRule.of(Cutouts(self.train.cutouts), self.train.settings.sample)
+        return Judged(rule, section.known_classes, *self._level, section.threshold_objects, section.schedule.seed)
 
     def check(self) -> None:
-        """See that weights can be judged at all, before hours go into their training; nothing where they are.
+        """Check that weights can be judged at all, before hours go into their training.
 
         Raises
         ------
         SwimmyError
-            When no object of the sample is of a known class, or a process has not the memory that it needs.
+            When no object of the sample is of a known class, or a process has too little memory.
         """
         if self.ledger.read(FINISHED) is not None:
             return
-        n_objects = known_sample(Cutouts(self.cutouts), self._judged()).rows.size
-        for network in dict.fromkeys(self.network_of_run):
+        n_objects = known_sample(Cutouts(self.train.cutouts), self._judged()).rows.size
+        for network in self.train.networks:
             self._models_at_once(network, n_objects)
 
     def _models_at_once(self, network: Network, n_objects: int) -> int:
-        """Weight sets of a run that are scored in one pass; all of them where the memory suffices."""
+        """Weight sets of a training that are scored in one pass; all of them where the memory suffices."""
         if self.limits is None:
-            return self.n_kept_epochs
-        store = Cutouts(self.cutouts)
-        return models_at_once(
-            self.limits,
-            store.survey,
-            network,
-            self.n_kept_epochs,
-            n_objects,
-            self.batch_size,
-            store.chunk_objects,
-            self.scorer,
-            self.n_threads,
+            return self._section.n_kept_epochs
+        store = Cutouts(self.train.cutouts)
+        needs = ScoringNeeds(
+            store.survey, network, self._score.batch_size, store.chunk_objects, self.scorer, self.n_threads
         )
+        return needs.models_at_once(self.limits, self._section.n_kept_epochs, n_objects)
 
-    def poll(self) -> Poll:
-        """Runs evaluated, from their receipts."""
+    def count(self) -> Count:
+        """Trainings evaluated, from their receipts."""
 
-        def count() -> int:
+        def seen() -> int:
             return sum(1 for name in self.ledger.every_name() if name != FINISHED)
 
-        return Poll("runs", len(self.network_of_run), count)
-
-    @property
-    def _folder(self) -> Path:
-        return self.models / "evaluation"
+        return Count("trainings", len(self.train.network_of_training), seen)
 
     def _weight_sets(self) -> list[WeightSet]:
-        return kept_weight_sets(self.train.parts(), self.network_of_run)
+        train = self.train
+        return kept_weight_sets(train.models, train.ledger.parts(), train.network_of_training)
 
     def plan(self) -> Sequence[EvaluateTask]:
-        """One task a training run.
+        """One task for each training.
 
         Raises
         ------
         SwimmyError
             When a weight file is not what its training recorded.
         """
+        folder = self.train.models
         models: dict[int, list[Model]] = {}
         for item in self._weight_sets():
-            check_model(self.models / item.file, item.sha256)
-            models.setdefault(item.run, []).append(Model(self.models / item.file, item.sha256))
+            model = Model(folder.path / item.file, item.sha256)
+            check_model(model.path, model.sha256)
+            models.setdefault(item.run, []).append(model)
         settings, judged = digest_json(self._settings), self._judged()
-        n_objects = known_sample(Cutouts(self.cutouts), judged).rows.size
+        n_objects = known_sample(Cutouts(self.train.cutouts), judged).rows.size
 
-        def task(run: int, network: Network) -> EvaluateTask:
+        def task(training: int, network: Network) -> EvaluateTask:
             # Memory decides on the passes, and no score depends on them: they are no part of the identity.
-            digests = [model.sha256 for model in models[run]]
+            digests = [model.sha256 for model in models[training]]
             return EvaluateTask(
                 ledger=self.ledger,
-                index=run,
-                identity=digest_json([settings, run, asdict(network), digests]),
+                index=training,
+                identity=digest_json([settings, training, asdict(network), digests]),
                 n_objects=0,
-                cutouts=self.cutouts,
-                output=self._folder / f"{run_folder(run)}.json",
-                passes=self._passes(models[run], network, n_objects),
+                cutouts=self.train.cutouts,
+                output=folder.evaluation(training),
+                passes=self._passes(models[training], network, n_objects),
                 judged=judged,
             )
 
-        return [task(run, network) for run, network in enumerate(self.network_of_run)]
+        return [task(training, network) for training, network in enumerate(self.train.network_of_training)]
 
     def _passes(self, models: Sequence[Model], network: Network, n_objects: int) -> tuple[Scoring, ...]:
         """The models in as few groups as there is memory for, of about equal size."""
         n_passes = -(-len(models) // self._models_at_once(network, n_objects))
         size = -(-len(models) // n_passes)
         groups = [tuple(models[lo : lo + size]) for lo in range(0, len(models), size)]
-        how = (network, self.batch_size, self.n_threads, self.scorer, self.noise_floor)
+        how = (network, self._score.batch_size, self.n_threads, self.scorer, self._score.score_kind)
         return tuple(Scoring(group, *how) for group in groups)
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Choose the weights that score; write ``selected.keras``, the manifest and ``weight_sets.ecsv``.
 
         Raises
@@ -365,27 +339,28 @@ class EvaluateStage:
         best_known = by_known_classes(weight_sets, judgements)
         rule: dict[str, Any] = {"rule": "lowest validation loss"}
         order = by_validation_loss(weight_sets)
-        if self.choose == "known_classes":
+        if self._section.choose == "known_classes":
             order, best = best_known, judgements[best_known[0]]
             rates = {name: best.rate(name) for name, number in best.n_objects.items() if number}
             words = " + ".join(f"r_sel({name})" for name in rates)
             total = float(best.rate_sum() or 0)
-            rule = {"rule": f"highest {words} at {self.level}", "r_sel": rates, "r_sel_sum": total}
-        choice = Choice(self.models, self.n_models, len(set(self.network_of_run)) > 1, self.one_a_run)
+            rule = {"rule": f"highest {words} at {self._level[0]}", "r_sel": rates, "r_sel_sum": total}
+        choice = Choice(self.train.models, self._score, self.train.is_grid)
         files, details = choice.write(weight_sets, order, rule)
-        files.append(choice.write_table(weight_sets, judgements, self.known_classes, self._meta(judgements)))
+        files.append(choice.write_table(weight_sets, judgements, self._section.known_classes, self._meta(judgements)))
         return self.ledger.finish(self.identity, parts, files, details)
 
     def _meta(self, judgements: Sequence[Judgement]) -> dict[str, Any]:
+        level, fraction = self._level
         return {
-            "choose": self.choose,
-            "n_models": self.n_models,
-            "one_a_run": self.one_a_run,
-            "known_classes": list(self.known_classes),
-            "level": self.level,
-            "fraction": self.fraction,
+            "choose": self._section.choose,
+            "n_models": self._score.n_models,
+            "one_a_run": self._score.one_a_run,
+            "known_classes": list(self._section.known_classes),
+            "level": level,
+            "fraction": fraction,
             "bands": list(judgements[0].thresholds),
-            "threshold_objects": self.threshold_objects,
-            **score_kind(self.noise_floor),
+            "threshold_objects": self._section.threshold_objects,
+            **self._score.score_kind.described,
             "n_threshold_objects": max(item.n_threshold_objects for item in judgements),
         }

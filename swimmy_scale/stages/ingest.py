@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +24,13 @@ from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Task, Tasks, log
+from swimmy_scale.stages.engine import Stage, Task, Tasks, log
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
-from swimmy_scale.storage.counterparts import COUNTERPARTS_NAME, write_counterparts
+from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.storage.run_directory import counterparts_beside
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 
@@ -51,7 +52,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
     Every catalogue row has its row in the store; a quarantined one holds NaN pixels and its code.
     """
     objects, rows = task.objects, task.layout.rows(task.index)
-    image, faults, warnings, input_sha256 = _read(task, 0, len(rows))
+    image, faults, notes, input_sha256 = _read(task, 0, len(rows))
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(len(rows), np.uint8)
     for fault in merged:
@@ -74,26 +75,15 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "quarantine_code": code,
         **objects.kept,
     }
+    details = {
+        "input_sha256": input_sha256,
+        "n_ingested": int((code == 0).sum()),
+        "n_quarantined": int((code != 0).sum()),
+        "warnings": dict(Counter(notes)),
+        "quarantined": [_record(fault, int(objects.object_id[fault.row - rows.start])) for fault in merged],
+    }
     files = write_partition(task.cutouts, task.layout, task.index, values)
-    receipt = Receipt(
-        stage=task.ledger.stage,
-        name=task.name,
-        identity=task.identity,
-        n_objects=len(rows),
-        first_object_id=int(objects.object_id[0]),
-        last_object_id=int(objects.object_id[-1]),
-        data_digest=digest_columns(values),
-        files=task.ledger.record_files(files),
-        details={
-            "input_sha256": input_sha256,
-            "n_ingested": int((code == 0).sum()),
-            "n_quarantined": int((code != 0).sum()),
-            "warnings": dict(Counter(warnings)),
-            "quarantined": [_record(fault, int(objects.object_id[fault.row - rows.start])) for fault in merged],
-        },
-    )
-    task.ledger.commit(receipt)
-    return receipt
+    return task.commit(files, digest_columns(values), details, objects.object_id)
 
 
 def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
@@ -104,7 +94,7 @@ def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], 
     skipped = [row for row in left_out(task.ledger, task.name) if lo <= row < hi]
     image[[row - lo for row in skipped]] = np.nan
     faults = [Fault(first + row, Code.ENDED_WORKERS, "", "", LEFT_OUT_REASON) for row in skipped]
-    warnings: list[str] = []
+    notes: list[str] = []
     digests = []
     for start, stop in pairwise([lo - 1, *skipped, hi]):
         if stop > start + 1:
@@ -119,9 +109,9 @@ def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], 
                 image[start + 1 - lo : stop - lo],
             )
             faults += found
-            warnings += said
+            notes += said
             digests.append(digest)
-    return image, faults, warnings, digests[0] if len(digests) == 1 else digest_json(digests)
+    return image, faults, notes, digests[0] if len(digests) == 1 else digest_json(digests)
 
 
 def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
@@ -139,7 +129,7 @@ def column_type(values: np.ndarray[Any, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class IngestStage:
+class IngestStage(Stage):
     """Ingest of a whole survey into ``cutouts.zarr``."""
 
     ledger: Ledger
@@ -150,9 +140,15 @@ class IngestStage:
     storage: StorageSection
     spectroscopy: SpectroscopySection | None = None
 
-    perform: Callable[[IngestTask], Receipt] = ingest_partition
-    probe: Callable[[Any, int, int], None] | None = probe_ingest
-    wants_gpu: ClassVar[bool] = False
+    @property
+    def perform(self) -> Callable[[IngestTask], Receipt]:
+        """See `Work`."""
+        return ingest_partition
+
+    @property
+    def probe(self) -> Callable[[IngestTask, int, int], None]:
+        """See `Work`."""
+        return probe_ingest
 
     @property
     def identity(self) -> str:
@@ -178,16 +174,16 @@ class IngestStage:
     @property
     def _tables(self) -> Path:
         """What the tables of spectra were when they were matched."""
-        return self.ledger.folder / "ingest.tables.json"
+        return self.ledger.beside("tables")
 
     @property
     def _counterparts(self) -> Path:
-        return self.ledger.root / COUNTERPARTS_NAME
+        return counterparts_beside(self.cutouts)
 
     @property
     def _notes(self) -> Path:
         """What was noticed before the first partition: warnings, and files that belong to no object."""
-        return self.ledger.folder / "ingest.notes.json"
+        return self.ledger.beside("notes")
 
     def _index(self, objects: Objects) -> Index:
         section = self.sources
@@ -230,9 +226,6 @@ class IngestStage:
         """That new files are not looked for."""
         return f"sources were not looked at again; for new files remove {self.ledger.path(FINISHED)} first"
 
-    def poll(self) -> None:
-        """Receipts tell the progress."""
-
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
         objects = self._matched(read_catalogue(self.catalogue, self.survey))
@@ -270,14 +263,14 @@ class IngestStage:
         write_counterparts(self._counterparts, counterparts, simulated)
         return objects
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         notes = json.loads(self._notes.read_text())
-        warnings: Counter[str] = Counter(notes["warnings"])
+        said: Counter[str] = Counter(notes["warnings"])
         parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
         for receipt in parts.count(receipts):
             counts.update({key: int(receipt.details[key]) for key in counts})
-            warnings.update(receipt.details["warnings"])
+            said.update(receipt.details["warnings"])
         if parts.n_objects != counts.total():
             raise SwimmyError(
                 f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
@@ -292,6 +285,6 @@ class IngestStage:
             {
                 **counts,
                 "n_unmatched_files": len(notes["unmatched"]),
-                "warnings": dict(sorted(warnings.items())),
+                "warnings": dict(sorted(said.items())),
             },
         )

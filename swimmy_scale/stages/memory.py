@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
-from swimmy_scale.method.survey import Survey
+from swimmy_scale.method.sections import ScorerName, StorageSection
+from swimmy_scale.method.survey import HSC, Survey
 
 MIB = 1 << 20
 FLOAT32_BYTES = 4
@@ -99,6 +100,15 @@ def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_
     return READER_BYTES + NUMBA_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
+def default_worker_bytes() -> dict[str, int]:
+    """Bounds for a process of the stages that read pixels, with the default sizes: by stage."""
+    storage = StorageSection()
+    return {
+        "ingest": ingest_memory_bytes(HSC, storage.partition_objects),
+        "scoring": score_memory_bytes(HSC, Network(), 1, BATCH_OBJECTS, storage.chunk_objects),
+    }
+
+
 @dataclass(frozen=True)
 class MemoryLimits:
     """What a worker process may take.
@@ -122,7 +132,7 @@ class MemoryLimits:
     on_gpu: bool = False
 
     def check(self, what: str, needed_bytes: int, wants_gpu: bool, remedy: str) -> None:
-        """See that a process has the memory that it needs.
+        """Check that a process has the memory that it needs.
 
         Raises
         ------
@@ -138,7 +148,7 @@ class MemoryLimits:
 
 
 def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -> None:
-    """See that an ingesting process has memory for its partition.
+    """Check that an ingesting process has memory for its partition.
 
     Raises
     ------
@@ -150,73 +160,69 @@ def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -
     limits.check(what, needed, False, "Make storage.partition_objects smaller")
 
 
-def check_score(
-    limits: MemoryLimits,
-    survey: Survey,
-    network: Network,
-    n_models: int,
-    batch_size: int | None,
-    chunk_objects: int,
-    scorer: str,
-    n_threads: int = 1,
-) -> None:
-    """See that a scoring process has memory for its batches.
+@dataclass(frozen=True)
+class ScoringNeeds:
+    """What the memory of a scoring process depends on, but for the number of models.
 
-    Raises
-    ------
-    SwimmyError
-        When it has less, with both numbers.
-    """
-    batch_size, needed = _scoring_bytes(limits, survey, network, n_models, batch_size, chunk_objects, scorer, n_threads)
-    what = f"scoring {batch_size} objects a batch"
-    limits.check(what, needed, scorer == "keras", "Make score.batch_size smaller")
-
-
-def models_at_once(
-    limits: MemoryLimits,
-    survey: Survey,
-    network: Network,
-    n_models: int,
-    n_objects: int,
-    batch_size: int | None,
-    chunk_objects: int,
-    scorer: str,
-    n_threads: int = 1,
-) -> int:
-    """How many of ``n_models`` a process can score in one pass and judge by their scores of ``n_objects``.
-
-    Raises
-    ------
-    SwimmyError
-        When it has not the memory for one, with both numbers.
+    Attributes
+    ----------
+    survey : Survey
+    network : Network
+    batch_size : int or None
+        Objects of one model call; None leaves it to the scorer.
+    chunk_objects : int
+        Objects that are read together.
+    scorer : str
+    n_threads : int
     """
 
-    def needed(n_together: int) -> int:
-        _, scoring = _scoring_bytes(limits, survey, network, n_together, batch_size, chunk_objects, scorer, n_threads)
-        return scoring + judge_memory_bytes(survey, n_together, n_objects)
+    survey: Survey
+    network: Network
+    batch_size: int | None
+    chunk_objects: int
+    scorer: ScorerName
+    n_threads: int = 1
 
-    on_keras = scorer == "keras"
-    limit_bytes = limits.network_bytes if on_keras else limits.reader_bytes
-    fitting = [number for number in range(n_models, 0, -1) if needed(number) <= limit_bytes]
-    if not fitting:
-        remedy = "Set train.threshold_objects, or make score.batch_size smaller"
-        limits.check(f"evaluating a weight set on {n_objects} objects", needed(1), on_keras, remedy)
-    return fitting[0]
+    @property
+    def _on_keras(self) -> bool:
+        return self.scorer == "keras"
 
+    def _bytes(self, limits: MemoryLimits, n_models: int) -> tuple[int, int]:
+        """Objects of a batch, and the bound for a process that scores them by so many models."""
+        on_gpu = limits.on_gpu and self._on_keras
+        batch_size = self.batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
+        sizes = (batch_size, self.chunk_objects)
+        if self._on_keras:
+            return batch_size, score_memory_bytes(self.survey, self.network, n_models, *sizes, on_gpu)
+        return batch_size, numba_memory_bytes(self.survey, self.network, *sizes, self.n_threads)
 
-def _scoring_bytes(
-    limits: MemoryLimits,
-    survey: Survey,
-    network: Network,
-    n_models: int,
-    batch_size: int | None,
-    chunk_objects: int,
-    scorer: str,
-    n_threads: int,
-) -> tuple[int, int]:
-    """Objects of a batch, and the bound for a process that scores them."""
-    on_gpu = limits.on_gpu and scorer == "keras"
-    batch_size = batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
-    if scorer == "numba":
-        return batch_size, numba_memory_bytes(survey, network, batch_size, chunk_objects, n_threads)
-    return batch_size, score_memory_bytes(survey, network, n_models, batch_size, chunk_objects, on_gpu)
+    def check(self, limits: MemoryLimits, n_models: int) -> None:
+        """Check that a scoring process has memory for its batches.
+
+        Raises
+        ------
+        SwimmyError
+            When it has less, with both numbers.
+        """
+        batch_size, needed = self._bytes(limits, n_models)
+        limits.check(f"scoring {batch_size} objects a batch", needed, self._on_keras, "Make score.batch_size smaller")
+
+    def models_at_once(self, limits: MemoryLimits, n_models: int, n_objects: int) -> int:
+        """How many of ``n_models`` a process can score in one pass and judge by their scores of ``n_objects``.
+
+        Raises
+        ------
+        SwimmyError
+            When it has not the memory for one, with both numbers.
+        """
+
+        def needed(n_together: int) -> int:
+            _, scoring = self._bytes(limits, n_together)
+            return scoring + judge_memory_bytes(self.survey, n_together, n_objects)
+
+        limit_bytes = limits.network_bytes if self._on_keras else limits.reader_bytes
+        fitting = [number for number in range(n_models, 0, -1) if needed(number) <= limit_bytes]
+        if not fitting:
+            remedy = "Set train.threshold_objects, or make score.batch_size smaller"
+            limits.check(f"evaluating a weight set on {n_objects} objects", needed(1), self._on_keras, remedy)
+        return fitting[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +13,11 @@ import swimmy_scale
 from swimmy_scale.method.candidates import band_label
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.scoring import Scoring, reconstructor
-from swimmy_scale.results.picture import _sample, _step, strangest
-from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.engine import Stage, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.scores import Scores, strangest
 
 if TYPE_CHECKING:
     from swimmy_scale.results.picture import Gallery
@@ -63,10 +62,10 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
 
 def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
-    from swimmy_scale.results.picture import candidate_page
+    from swimmy_scale.results.picture import candidate_page, sample_scores, shown_step
 
     scores = Scores(task.scores)
-    score, candidate = _sample(scores)
+    score, candidate = sample_scores(scores)
     candidate_page(
         task.picture,
         scores.survey,
@@ -76,21 +75,23 @@ def draw_picture(task: PictureTask) -> Receipt:
         [str(level) for level in scores.read("level")],
         _gallery(task, scores),
         simulated=bool(scores.attrs.get("simulated", False)),
-        every=_step(scores),
+        every=shown_step(scores),
     )
-    receipt = Receipt(
-        stage=task.ledger.stage,
-        name=task.name,
-        identity=task.identity,
-        files=task.ledger.record_files([task.picture]),
-    )
-    task.ledger.commit(receipt)
-    return receipt
+    return task.commit([task.picture])
 
 
 @dataclass(frozen=True)
-class PictureStage:
-    """The picture of a run directory."""
+class PictureStage(Stage):
+    """The picture of a run directory; one task.
+
+    Attributes
+    ----------
+    cutouts, scores, picture : Path
+    scoring : Scoring
+        By which models the gallery's cutouts are reconstructed.
+    select : Ledger
+        Of the selection.
+    """
 
     ledger: Ledger
     cutouts: Path
@@ -99,43 +100,27 @@ class PictureStage:
     scoring: Scoring
     select: Ledger
 
-    perform: Callable[[PictureTask], Receipt] = draw_picture
-    probe: Callable[[Any, int, int], None] | None = None
-    wants_gpu: ClassVar[bool] = True
-    when_finished: ClassVar[str] = ""
+    @property
+    def perform(self) -> Callable[[PictureTask], Receipt]:
+        """See `Work`."""
+        return draw_picture
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Reconstructions run the network."""
+        return True
 
     @property
     def identity(self) -> str:
         """Digest of the selection and the models."""
         done = self.select.read(FINISHED)
-        return digest_json(
-            [
-                "picture",
-                PICTURE_VERSION,
-                swimmy_scale.__version__,
-                done.identity if done else "",
-                *self.scoring.identity,
-            ]
-        )
-
-    def poll(self) -> None:
-        """It takes seconds."""
+        selection = done.identity if done else ""
+        return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selection, *self.scoring.identity])
 
     def plan(self) -> Sequence[PictureTask]:
         """One task."""
-        return [
-            PictureTask(
-                self.ledger,
-                0,
-                self.identity,
-                0,
-                self.cutouts,
-                self.scores,
-                self.picture,
-                self.scoring,
-            )
-        ]
+        return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.scores, self.picture, self.scoring)]
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
-        """Nothing to add up."""
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
+        """Close the stage; the picture is its task's."""
         return self.ledger.finish(self.identity, Parts.of(receipts), [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,21 +14,20 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName
-from swimmy_scale.model.scoring import Model, Scoring, network_for
-from swimmy_scale.stages.campaign import Campaign
-from swimmy_scale.stages.carried import CARRIED_NAME, keep_carried
+from swimmy_scale.model.scoring import Scoring, check_model, scoring_of
+from swimmy_scale.stages.campaign import campaign
+from swimmy_scale.stages.carried import keep_carried
 from swimmy_scale.stages.combine import check_combine
-from swimmy_scale.stages.engine import Session, Stage, Watcher, run_stage
+from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, check_ingest, check_score
+from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
-from swimmy_scale.stages.score import ScoreStage, check_model
+from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage, write_quarantine
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json, driver_lock, write_json
+from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
-from swimmy_scale.storage.run_directory import CUTOUTS_NAME, STAGES, cutouts_ledger, freeze_job, holds_job, sweep
-from swimmy_scale.storage.scores import score_kind
+from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 
 PROVENANCE_VERSION = 1
 PACKAGES = ("astropy", "dask", "distributed", "keras", "numba", "numpy", "scipy", "tensorflow", "xarray", "zarr")
@@ -41,7 +39,7 @@ class Run:
 
     Attributes
     ----------
-    directory : Path
+    directory : RunDirectory
     job : Job
     n_threads : int
         Threads of a scoring process; they change the speed only.
@@ -51,7 +49,7 @@ class Run:
         ``keras`` or ``numba`` (see `scoring.Scoring`).
     """
 
-    directory: Path
+    directory: RunDirectory
     job: Job
     n_threads: int
     limits: MemoryLimits | None = None
@@ -59,21 +57,21 @@ class Run:
 
     def ledger(self, stage: str) -> Ledger:
         """The receipts of a stage."""
-        return Ledger(self.directory / "receipts", self.directory, stage)
+        return self.directory.ledger(stage)
 
     @property
     def cutouts(self) -> Path:
         """The run's own ``cutouts.zarr``, or the one that the job names."""
-        return self.job.cutouts or self.directory / CUTOUTS_NAME
+        return self.directory.cutouts(self.job)
 
     @property
-    def scores(self) -> Path:
-        """The run's ``scores.zarr``."""
-        return self.directory / "scores.zarr"
+    def scoring(self) -> Scoring:
+        """By which models the run scores, and how; after its training."""
+        return scoring_of(self.directory, self.job, self.n_threads, self.scorer)
 
     def stages(self) -> Iterator[Stage]:
         """The stages of the job in order; each is made when those before it are finished."""
-        job = self.job
+        job, run = self.job, self.directory
         if job.ingest is not None and job.catalogue is not None:
             yield IngestStage(
                 self.ledger("ingest"),
@@ -86,65 +84,21 @@ class Run:
             )
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
-            yield from self._campaign.stages()
-        score = self._score()
+            yield from campaign(job, self.cutouts, run.models, self.ledger, self.n_threads, self.limits, self.scorer)
+        score = ScoreStage(self.ledger("score"), self.cutouts, run.scores, self.scoring, job.sample)
         yield score
         score.renew_metadata()
-        yield SelectStage(
-            ledger=self.ledger("select"),
-            scores=self.scores,
-            output=self.directory,
-            levels=job.select.levels,
-            formats=job.select.formats,
-            thresholds_from=job.select.thresholds_from,
-            combine=job.select.combine,
-            n_models=job.n_models,
-            ingest=cutouts_ledger(self.cutouts),
-            score=self.ledger("score"),
-        )
+        yield SelectStage(self.ledger("select"), run, run.stage_ledger("ingest", job), job.select, job.n_models)
         yield PictureStage(
-            ledger=self.ledger("picture"),
-            cutouts=self.cutouts,
-            scores=self.scores,
-            picture=self.directory / "candidates.png",
-            scoring=self.scoring,
-            select=self.ledger("select"),
-        )
-
-    @property
-    def _campaign(self) -> Campaign:
-        return Campaign(
-            self.job, self.cutouts, self.directory / "models", self.ledger, self.n_threads, self.limits, self.scorer
-        )
-
-    @property
-    def scoring(self) -> Scoring:
-        """By which models the run scores, and how; after its training."""
-        if self.job.weights:
-            models = tuple(Model(model.path, model.sha256) for model in self.job.weights)
-            network = network_for(self.cutouts, self.job.weights[0].network)
-        else:
-            models, network = self._campaign.chosen()
-        section = self.job.score
-        return Scoring(models, network, section.batch_size, self.n_threads, self.scorer, section.noise_floor)
-
-    def _score(self) -> ScoreStage:
-        return ScoreStage(
-            ledger=self.ledger("score"),
-            cutouts=self.cutouts,
-            scores=self.scores,
-            scoring=self.scoring,
-            cuts=self.job.sample,
+            self.ledger("picture"), self.cutouts, run.scores, run.picture, self.scoring, self.ledger("select")
         )
 
 
 def write_provenance(run: Run) -> None:
     """Write ``provenance.json``: versions, and digests of inputs, configuration and model."""
-    ledger = run.ledger("provenance")
     digests = {}
     for stage in STAGES:
-        source = cutouts_ledger(run.cutouts) if stage == "ingest" else run.ledger(stage)
-        receipt = source.read(FINISHED)
+        receipt = run.directory.stage_ledger(stage, run.job).read(FINISHED)
         if receipt is not None:
             digests[stage] = {"identity": receipt.identity, "data": receipt.data_digest}
     content = {
@@ -155,18 +109,17 @@ def write_provenance(run: Run) -> None:
         "job_sha256": digest_json(dump_job(run.job)),
         "model_sha256": run.scoring.sha256,
         "scorer": run.scorer,
-        **score_kind(run.job.score.noise_floor),
+        **run.job.score.score_kind.described,
         "stages": digests,
     }
-    identity = digest_json(content)
+    ledger, identity, path = run.ledger("provenance"), digest_json(content), run.directory.provenance
     if ledger.valid(FINISHED, identity) is None:
-        path = run.directory / "provenance.json"
         write_json(path, content)
         ledger.finish(identity, Parts(), [path])
 
 
 def check_inputs(run: Run) -> None:
-    """See that what a job names is there, before anything is started for it.
+    """Check that what a job names is there, before anything is started for it.
 
     Raises
     ------
@@ -197,18 +150,18 @@ def freeze_inputs(run: Run) -> None:
     SwimmyError
         When the directory belongs to another job, or something that the job names is missing or does not fit.
     """
-    holds_job(run.directory, run.job)
+    run.directory.holds_job(run.job)
     # A job that cannot be done is not frozen: else its mended form would be another job.
     check_inputs(run)
-    freeze_job(run.directory, run.job)
+    run.directory.freeze_job(run.job)
     job = run.job
     if job.select.thresholds_from is not None:
-        carried = keep_carried(job.select.thresholds_from, run.directory / CARRIED_NAME)
-        carried.check(job.n_models, job.select.combine, job.score.noise_floor)
+        carried = keep_carried(job.select.thresholds_from, run.directory.selection.carried_thresholds)
+        carried.check(job.n_models, job.select.combine, job.score.score_kind)
 
 
 def check_memory(run: Run) -> None:
-    """See that worker processes have the memory that their tasks will need, but for stages that are finished.
+    """Check that worker processes have the memory that their tasks will need, but for stages that are finished.
 
     Training is checked once its size is known, when its stage begins.
 
@@ -229,19 +182,14 @@ def check_memory(run: Run) -> None:
     if run.ledger("score").read(FINISHED) is None:
         for section in job.networks:
             network = Network(survey.n_bands, survey.cutout_size_px, **section.model_dump())
-            check_score(limits, survey, network, job.n_models, job.score.batch_size, chunk_objects, run.scorer,
-                        run.n_threads)  # fmt: skip
+            needs = ScoringNeeds(survey, network, job.score.batch_size, chunk_objects, run.scorer, run.n_threads)
+            needs.check(limits, job.n_models)
     if run.ledger("picture").read(FINISHED) is None:
         limits.check("the picture's reconstructions", KERAS_BYTES, True, "Nothing else would do")
 
 
-def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
+def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
     """Do everything that the job asks for, resuming where an earlier call stopped.
-
-    Parameters
-    ----------
-    session : callable
-        Returns a context manager that yields workers for each stage (see `engine.run_stage`).
 
     Returns
     -------
@@ -253,16 +201,18 @@ def run_job(run: Run, session: Session, watcher: Watcher) -> dict[str, Any]:
     SwimmyError
         When another driver holds the directory, the directory belongs to another job, or a stage fails.
     """
-    with driver_lock(run.directory / "log", run.directory):
+    directory = run.directory
+    with directory.lock():
         # Before anything of ours writes: it must not take a file that is being written for one that was left.
-        sweep(run.directory)
+        directory.sweep()
         freeze_inputs(run)
-        with session() as workers:
+        progress.keep_record(directory.log.progress)
+        with executor.open():
+            progress.see_workers(executor.describe)
             for stage in run.stages():
-                run_stage(stage, workers, watcher)
-                if stage.ledger.stage == "ingest" and not (run.directory / "quarantine.csv").exists():
+                run_stage(stage, executor, progress)
+                if stage.ledger.stage == "ingest" and not directory.quarantine.exists():
                     # A survey that is quarantined whole ends here, and its reasons must be seen.
-                    write_quarantine(run.directory / "quarantine.csv", [stage.ledger])
+                    write_quarantine(directory.quarantine, [stage.ledger])
         write_provenance(run)
-    summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
-    return summary
+    return directory.read_summary()

@@ -6,22 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
-from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
+from swimmy_scale.model.scoring import Scoring, check_model, computed_by, score_rows
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Task, Tasks, log
+from swimmy_scale.stages.engine import Stage, Task, Tasks, log
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
-from swimmy_scale.storage.files import digest_file, digest_json
+from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import partition_digest, store_digest
-from swimmy_scale.storage.scores import FORMAT_VERSION, score_kind, scores_layout
+from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 
@@ -75,49 +74,21 @@ def score_partition(task: ScoreTask) -> Receipt:
         "quarantine_code": code,
         **{name: store.read(name, lo, hi) for name in store.kept},
     }
+    details = {
+        "n_scored": int((code == 0).sum()),
+        "n_quarantined": int((code != 0).sum()),
+        "cuts": [asdict(count) for count in counts],
+        "computed_by": computed_by(task.scoring, store.survey),
+        "quarantined": [
+            [lo + row, int(object_id[row]), int(code[row]), "", "", reason] for row, reason in sorted(reasons.items())
+        ],
+    }
     files = write_partition(task.scores, task.layout, task.index, values)
-    receipt = Receipt(
-        stage=task.ledger.stage,
-        name=task.name,
-        identity=task.identity,
-        n_objects=hi - lo,
-        first_object_id=int(object_id[0]),
-        last_object_id=int(object_id[-1]),
-        data_digest=digest_columns(values),
-        files=task.ledger.record_files(files),
-        details={
-            "n_scored": int((code == 0).sum()),
-            "n_quarantined": int((code != 0).sum()),
-            "cuts": [asdict(count) for count in counts],
-            "computed_by": computed_by(task.scoring, store.survey),
-            "quarantined": [
-                [lo + row, int(object_id[row]), int(code[row]), "", "", reason]
-                for row, reason in sorted(reasons.items())
-            ],
-        },
-    )
-    task.ledger.commit(receipt)
-    return receipt
-
-
-def check_model(path: Path, sha256: str) -> None:
-    """See that a model file is the one whose digest is known.
-
-    Raises
-    ------
-    SwimmyError
-        When it is not, with both digests.
-    """
-    found = digest_file(path) if path.is_file() else "absent"
-    if found != sha256:
-        raise SwimmyError(
-            f"{path}: its sha256 is {found}, {sha256} was recorded. The file was changed or is another one; give the "
-            "right one, or train again."
-        )
+    return task.commit(files, digest_columns(values), details, object_id)
 
 
 @dataclass(frozen=True)
-class ScoreStage:
+class ScoreStage(Stage):
     """Scores of a whole ``cutouts.zarr``.
 
     Attributes
@@ -136,13 +107,19 @@ class ScoreStage:
     scoring: Scoring
     cuts: SampleCuts
 
-    perform: Callable[[ScoreTask], Receipt] = score_partition
-    probe: Callable[[Any, int, int], None] | None = probe_score
-    when_finished: ClassVar[str] = ""
+    @property
+    def perform(self) -> Callable[[ScoreTask], Receipt]:
+        """See `Work`."""
+        return score_partition
+
+    @property
+    def probe(self) -> Callable[[ScoreTask, int, int], None]:
+        """See `Work`."""
+        return probe_score
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether a GPU is of use."""
+        """Only the scorer of Keras computes on a GPU."""
         return self.scoring.scorer == "keras"
 
     @property
@@ -165,19 +142,17 @@ class ScoreStage:
             {
                 "model_sha256": self.scoring.sha256,
                 "scorer": self.scoring.scorer,
-                **score_kind(self.scoring.noise_floor),
+                **self.scoring.kind.described,
                 "simulated": bool(store.attrs.get("simulated", False)),
             },
             # Numbers, in the order of model_sha256: digests change when a training is repeated on another machine.
             tuple(str(k) for k in range(len(self.scoring.models))) if len(self.scoring.models) > 1 else (),
+            self.scoring.kind,
         )
 
     def renew_metadata(self) -> None:
         """Make the store's metadata whole again where they were damaged; changes nothing else."""
         create(self.scores, self._layout(Cutouts(self.cutouts)))
-
-    def poll(self) -> None:
-        """Receipts tell the progress."""
 
     def plan(self) -> Sequence[ScoreTask]:
         """One task a partition; creates ``scores.zarr``.
@@ -211,7 +186,7 @@ class ScoreStage:
 
         return Tasks(range(layout.n_partitions), task)
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted."""
         files = create(self.scores, self._layout(Cutouts(self.cutouts)))
         parts, n_scored, n_quarantined, counts = Parts(), 0, 0, list[CutCount]()
@@ -221,7 +196,7 @@ class ScoreStage:
             n_quarantined += int(receipt.details["n_quarantined"])
             found = [CutCount(**count) for count in receipt.details["cuts"]]
             counts = merge_counts([counts, found]) if counts else found
-            kinds[receipt.details.get("computed_by", "an older version")] += receipt.n_objects
+            kinds[receipt.details["computed_by"]] += receipt.n_objects
         if len(kinds) > 1:
             said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
             log.warning(

@@ -8,76 +8,57 @@ import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import candidates, high_but_negative, selection_counts
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.method.sections import SelectSection
+from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
-from swimmy_scale.stages.carried import CARRIED_NAME, SUMMARY_VERSION, Carried, keep_carried
+from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried
 from swimmy_scale.stages.combine import combine_scores, describe
-from swimmy_scale.stages.engine import Poll, Task
+from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.files import digest_json, write_atomically, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
+from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import (
     IN_MEMORY_OBJECTS,
     Scores,
     candidate_rows,
     sample_thresholds,
-    score_kind,
     write_selection,
 )
 
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
+# Passes over all rows that every selection makes.
+PASSES = ("in_sample and quarantine_code", "candidate flags", "known classes", "counts", "candidates")
 
 
-class RowCount:
-    """Rows that selection has gone through, in all of its passes over the scores.
-
-    Attributes
-    ----------
-    n_rows : int
-    """
-
-    def __init__(self) -> None:
-        self.n_rows = 0
-
-    def add(self, n_rows: int) -> None:
-        """So many more rows are done."""
-        self.n_rows += n_rows
-
-
-def selection_rows(scores: Scores, carried: bool, combine: Rule) -> int:
-    """How many rows a selection goes through, so that its end can be foreseen."""
-    n_passes = 6  # who is in the sample, flags, codes, classes, counts, candidates
+def selection_count(path: Path, carried: bool, combine: Rule) -> Count:
+    """How the progress of a selection is counted: in rows, of all its passes over the scores."""
+    scores, n_passes = Scores(path), len(PASSES)
     if scores.n_models > 1:
         n_passes += 2 if combine == "rank" else 1
     if not carried:
         n_passes += 1 if scores.n_objects <= IN_MEMORY_OBJECTS else 2
-    return n_passes * scores.n_objects
+    return Count("rows", n_passes * scores.n_objects)
 
 
-def selection_poll(path: Path, rows: RowCount, carried: bool, combine: Rule) -> Poll:
-    """The progress of a selection that counts its rows in ``rows``."""
-    return Poll("rows", selection_rows(Scores(path), carried, combine), lambda: rows.n_rows)
-
-
-def _flags(scores: Scores, threshold: npt.NDArray[np.float64]) -> Iterator[tuple[int, BoolArray]]:
+def _flags(scores: Scores, threshold: DoubleArray) -> Iterator[tuple[int, BoolArray]]:
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
     for lo, (score, residual, in_sample) in scores.blocks(scores.score_name, scores.residual_name, "in_sample"):
         yield lo, candidates(score, residual, threshold, in_sample, selecting)
 
 
-def _selected(scores: Scores, levels: Sequence[str], threshold: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _selected(scores: Scores, levels: Sequence[str], threshold: DoubleArray) -> dict[str, Any]:
     """Table 2's rows for each level, added up block by block so that memory does not grow with the survey."""
     selecting = list(scores.survey.selecting_bands)
     picks = scores.survey.band_index(selecting)
@@ -111,13 +92,11 @@ def _add_counts(total: dict[str, dict[str, Any]], part: Mapping[str, Mapping[str
 
 def select(
     path: Path,
-    output: Path,
-    levels: Mapping[str, float],
-    formats: Sequence[str],
+    output: SelectionFolder,
+    section: SelectSection,
     carried: Carried | None = None,
     details: Mapping[str, Any] | None = None,
-    combine: Rule = "mean",
-    rows: RowCount | None = None,
+    add: Callable[[int], None] = lambda n_rows: None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Apply the cuts to ``scores.zarr`` and write candidates and summary.
 
@@ -126,18 +105,16 @@ def select(
     path : Path
         ``scores.zarr``; gets ``level``, ``threshold`` and ``candidate``, and where it holds several models
         ``combined_score`` and ``combined_residual``, from which all else is made.
-    output : Path
-        Folder for ``candidates.*`` and ``summary.json``.
-    levels : mapping of str to float
-        Level to fraction, most common first.
+    output : SelectionFolder
+        Gets ``candidates.*`` and ``summary.json``.
+    section : SelectSection
+        Levels, formats, and how the scores of several models become one.
     carried : Carried, optional
         Thresholds of another run; else they come from this sample.
     details : mapping, optional
         More for the summary, such as the counts of the sample cuts.
-    combine : str
-        How scores of several models become one (see `swimmy_scale.method.ensemble`); without effect for one model.
-    rows : RowCount, optional
-        Counts what is done, of `selection_rows`.
+    add : callable
+        Told of rows that are done, of those that `selection_count` counts.
 
     Returns
     -------
@@ -151,34 +128,19 @@ def select(
     SwimmyError
         When the sample is empty, the other run's thresholds do not fit, or ranks do not fit in memory.
     """
-    rows = rows or RowCount()
-    scores = Scores(path, rows.add)
-    names, bands = tuple(levels), list(scores.survey.bands)
-    n_in_sample = sum(int(in_sample.sum()) for _, (in_sample,) in scores.blocks("in_sample"))
-    if n_in_sample == 0:
-        n_usable = sum(int((code == 0).sum()) for _, (code,) in scores.blocks("quarantine_code"))
-        raise SwimmyError(
-            f"{path}: none of {n_usable} usable objects passed the sample cuts, so there is nothing to select from. "
-            "Relax the cuts of the job's sample section."
-            if n_usable
-            else f"{path}: all {scores.n_objects} objects are in quarantine, so there is nothing to select from. "
-            "quarantine.csv says why."
-        )
-    ensemble = {"n_models": scores.n_models, "combine": combine} if scores.n_models > 1 else {}
-    kind = score_kind(scores.noise_floor)
+    scores, names = Scores(path, add), tuple(section.levels)
+    n_in_sample, quarantined = _count_objects(scores)
     if carried is not None:
-        carried.check(scores.n_models, combine, scores.noise_floor)
-    combined_files = combine_scores(path, combine, rows.add)
+        carried.check(scores.n_models, section.combine, scores.kind)
+    files = combine_scores(path, section.combine, add)
     if carried is None:
-        threshold = sample_thresholds(scores, list(levels.values()))
+        threshold = sample_thresholds(scores, list(section.levels.values()))
     else:
-        threshold = load_thresholds(carried.summary, bands, names)
-    files = write_selection(path, names, threshold, _flags(scores, threshold))
-    scores = Scores(path, rows.add)
-    quarantined: Counter[str] = Counter()
-    for _, (code,) in scores.blocks("quarantine_code"):
-        values, counts = np.unique(code[code != 0], return_counts=True)
-        quarantined.update({Code(int(v)).label: int(n) for v, n in zip(values, counts, strict=True)})
+        threshold = load_thresholds(carried.summary, list(scores.survey.bands), names)
+    files += write_selection(path, names, threshold, _flags(scores, threshold))
+    scores = Scores(path, add)
+    ensemble = {"n_models": scores.n_models, "combine": section.combine} if scores.n_models > 1 else {}
+    kind = scores.kind.described
     summary = {
         "format_version": SUMMARY_VERSION,
         "simulated": bool(scores.attrs.get("simulated", False)),
@@ -191,18 +153,43 @@ def select(
         "quarantined": quarantined.total(),
         "quarantined_by_code": dict(sorted(quarantined.items())),
         "in_sample": n_in_sample,
-        "levels": dict(levels),
-        "thresholds": thresholds_to_json(threshold, bands, names),
+        "levels": dict(section.levels),
+        "thresholds": thresholds_to_json(threshold, list(scores.survey.bands), names),
         "thresholds_from": "this sample" if carried is None else carried.thresholds_from,
         "selected": _selected(scores, names, threshold),
         **(details or {}),
     }
     meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, *kind, "thresholds")}
     # The catalogue calls them score and residual, whatever they are made of.
-    meta |= describe(combine, scores.n_models) if ensemble else {}
-    written = write_candidates(candidate_rows(scores, names), output, meta=meta, formats=tuple(formats))
-    write_json(output / "summary.json", summary)
-    return summary, [*combined_files, *files, *(Path(item) for item in written.values()), output / "summary.json"]
+    meta |= describe(section.combine, scores.n_models) if ensemble else {}
+    written = write_candidates(candidate_rows(scores, names), output.path, meta=meta, formats=section.formats)
+    write_json(output.summary, summary)
+    return summary, [*files, *written.values(), output.summary]
+
+
+def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
+    """How many objects are in the sample, and how many in quarantine for each reason.
+
+    Raises
+    ------
+    SwimmyError
+        When the sample is empty.
+    """
+    n_in_sample, n_usable, quarantined = 0, 0, Counter[str]()
+    for _, (in_sample, code) in scores.blocks("in_sample", "quarantine_code"):
+        n_in_sample += int(in_sample.sum())
+        n_usable += int((code == 0).sum())
+        values, counts = np.unique(code[code != 0], return_counts=True)
+        quarantined.update({Code(int(v)).label: int(n) for v, n in zip(values, counts, strict=True)})
+    if n_in_sample == 0:
+        raise SwimmyError(
+            f"{scores.path}: none of {n_usable} usable objects passed the sample cuts, so there is nothing to select "
+            "from. Relax the cuts of the job's sample section."
+            if n_usable
+            else f"{scores.path}: all {scores.n_objects} objects are in quarantine, so there is nothing to select "
+            "from. quarantine.csv says why."
+        )
+    return n_in_sample, quarantined
 
 
 def quarantine_records(ledgers: Iterable[Ledger]) -> Iterator[list[Any]]:
@@ -229,42 +216,34 @@ def _csv_line(values: Sequence[Any]) -> bytes:
     return line.getvalue().encode()
 
 
-def _no_task(task: Task) -> Receipt:
-    raise SwimmyError(f"{task.ledger.stage} has no tasks")
-
-
 @dataclass(frozen=True)
-class SelectStage:
-    """Selection in a run directory; all of it is the finish."""
+class SelectStage(Stage):
+    """Selection in a run directory: it has no tasks, all of it is the finish.
+
+    Attributes
+    ----------
+    run : RunDirectory
+    ingest : Ledger
+        Of the ingest that made the run's cutouts.
+    section : SelectSection
+    n_models : int
+        Weight sets that score.
+    """
 
     ledger: Ledger
-    scores: Path
-    output: Path
-    levels: Mapping[str, float]
-    formats: tuple[str, ...]
-    thresholds_from: Path | None
-    combine: Rule
-    n_models: int
+    run: RunDirectory
     ingest: Ledger
-    score: Ledger
-    rows: RowCount = field(default_factory=RowCount, compare=False)
-
-    perform: Callable[[Any], Receipt] = _no_task
-    probe: Callable[[Any, int, int], None] | None = None
-    wants_gpu: ClassVar[bool] = False
-    when_finished: ClassVar[str] = ""
-
-    @property
-    def _copy(self) -> Path:
-        return self.output / CARRIED_NAME
+    section: SelectSection
+    n_models: int
 
     def _carried(self) -> Carried | None:
-        return keep_carried(self.thresholds_from, self._copy) if self.thresholds_from else None
+        original = self.section.thresholds_from
+        return keep_carried(original, self.run.selection.carried_thresholds) if original else None
 
     @property
     def identity(self) -> str:
         """Digest of the scores, the levels, the carried thresholds, and how several models are combined."""
-        done = self.score.read(FINISHED)
+        done = self.run.ledger("score").read(FINISHED)
         carried = self._carried()
         return digest_json(
             [
@@ -272,36 +251,35 @@ class SelectStage:
                 SUMMARY_VERSION,
                 swimmy_scale.__version__,
                 done.data_digest if done else "",
-                list(self.levels.items()),
-                self.formats,
+                list(self.section.levels.items()),
+                self.section.formats,
                 carried.summary["thresholds"] if carried else None,
-                *([self.combine] if self.n_models > 1 else []),
+                self.section.combine if self.n_models > 1 else None,
             ]
         )
 
-    def poll(self) -> Poll:
+    def count(self) -> Count:
         """Rows that the finish has gone through."""
-        return selection_poll(self.scores, self.rows, self.thresholds_from is not None, self.combine)
+        return selection_count(self.run.scores, self.section.thresholds_from is not None, self.section.combine)
 
     def plan(self) -> Sequence[Task]:
         """No tasks."""
         return []
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Select, write the catalogue, ``summary.json`` and ``quarantine.csv``."""
-        score, ingest = self.score.read(FINISHED), self.ingest.read(FINISHED)
+        run, score, ingest = self.run, self.run.ledger("score").read(FINISHED), self.ingest.read(FINISHED)
         if score is None:
-            raise SwimmyError(f"{self.scores}: scoring is not finished. Run the job again.")
+            raise SwimmyError(f"{run.scores}: scoring is not finished. Run the job again.")
         details = {
             "cuts": score.details["cuts"],
             "unmatched_files": int(ingest.details.get("n_unmatched_files", 0)) if ingest else 0,
             "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
         }
-        summary, files = select(
-            self.scores, self.output, self.levels, self.formats, self._carried(), details, self.combine, self.rows
-        )
-        write_quarantine(self.output / "quarantine.csv", [self.ingest, self.score])
+        carried = self._carried()
+        summary, files = select(run.scores, run.selection, self.section, carried, details, add)
+        write_quarantine(run.quarantine, [self.ingest, run.ledger("score")])
         if summary["given"] != summary["scored"] + summary["quarantined"]:
-            raise SwimmyError(f"{self.output}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
-        files = [*files, self.output / "quarantine.csv", *([self._copy] if self.thresholds_from else [])]
+            raise SwimmyError(f"{run.path}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
+        files += [run.quarantine, *([run.selection.carried_thresholds] if carried else [])]
         return self.ledger.finish(self.identity, Parts.of(receipts), files)

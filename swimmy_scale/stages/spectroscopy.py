@@ -17,7 +17,6 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, Survey
-from swimmy_scale.stages.engine import Counter
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 from swimmy_scale.storage.files import digest_file, write_json
 from swimmy_scale.storage.receipts import FileRecord
@@ -118,11 +117,11 @@ def classify(
     survey: Survey,
     cuts: SampleCuts,
     output: Path,
-    counter: Counter,
+    told: Callable[[int, int], None],
 ) -> tuple[list[tuple[str, int]], list[CutCount]]:
     """Match a catalogue, write ``counterparts.fits`` and count the classes of the objects that pass the cuts.
 
-    ``counter`` is told of each file that is read.
+    ``told`` is told how many files are read, and of how many.
 
     Returns
     -------
@@ -136,11 +135,17 @@ def classify(
     SwimmyError
         When a table cannot be read or lacks a column, or the cuts need what the catalogue does not have.
     """
-    counter.start("classify", 1 + len(section.paths), 0, unit="files")
+    n_read, n_files = 0, 1 + len(section.paths)
+
+    def read(n_more: int) -> None:
+        nonlocal n_read
+        n_read += n_more
+        told(n_read, n_files)
+
+    read(0)
     objects = read_catalogue(catalogue, survey)
-    counter.add(1)
-    objects, counterparts, simulated = with_counterparts(objects, section, counter.add)
-    counter.stop("classify")
+    read(1)
+    objects, counterparts, simulated = with_counterparts(objects, section, read)
     usable = matched_rows(objects)
     columns = SampleColumns(
         usable=usable,

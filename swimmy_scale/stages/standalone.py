@@ -10,18 +10,18 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, TrainSection
-from swimmy_scale.model.scoring import Model, Scoring, network_for
-from swimmy_scale.stages.campaign import Campaign
+from swimmy_scale.model.scoring import Model, Scoring, choice, network_for
+from swimmy_scale.stages.campaign import campaign
 from swimmy_scale.stages.choice import MANIFEST_VERSION
-from swimmy_scale.stages.engine import Watcher, WorkersFor, run_stage
+from swimmy_scale.stages.engine import Executor, Progress, run_stage
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.memory import MemoryLimits, check_ingest, check_score
+from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.receipts import Ledger, Receipt
-from swimmy_scale.storage.run_directory import ledger_beside
+from swimmy_scale.storage.run_directory import ModelsFolder, ledger_beside, quarantine_beside
 
 
 def ingest(
@@ -29,8 +29,8 @@ def ingest(
     catalogue: CatalogueSource,
     output: Path,
     settings: Settings,
-    workers: WorkersFor,
-    watcher: Watcher,
+    executor: Executor,
+    progress: Progress,
     limits: MemoryLimits,
 ) -> Receipt:
     """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
@@ -38,8 +38,8 @@ def ingest(
     check_ingest(limits, settings.survey, settings.storage.partition_objects)
     with driver_lock(ledger.folder, output):
         stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
-        receipt = run_stage(stage, workers, watcher)
-        write_quarantine(output.with_name(output.name.removesuffix(".zarr") + ".quarantine.csv"), [ledger])
+        receipt = run_stage(stage, executor, progress)
+        write_quarantine(quarantine_beside(output), [ledger])
     return receipt
 
 
@@ -47,8 +47,8 @@ def train(
     cutouts: Path,
     output: Path,
     settings: Settings,
-    workers: WorkersFor,
-    watcher: Watcher,
+    executor: Executor,
+    progress: Progress,
     limits: MemoryLimits,
     n_threads: int = 1,
 ) -> Receipt:
@@ -68,16 +68,16 @@ def train(
     def ledger(stage: str) -> Ledger:
         return ledger_beside(output, stage)
 
+    models = ModelsFolder(output)
     with driver_lock(ledger("train").folder, output):
-        campaign = Campaign(settings, cutouts, output, ledger, n_threads, limits)
-        stages = list(campaign.stages())
+        stages = list(campaign(settings, cutouts, models, ledger, n_threads, limits))
         if len(stages) == 1:
             # An evaluation of earlier settings no longer answers for the files that are about to change.
             for name in ledger("evaluate").names():
                 ledger("evaluate").remove(name)
         for stage in stages:
-            run_stage(stage, workers, watcher)
-        return campaign.choice()
+            run_stage(stage, executor, progress)
+        return choice(ledger, settings.train or TrainSection(), models)
 
 
 def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
@@ -91,13 +91,13 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
     SwimmyError
         When no manifest in its folder or the one above records the file and no digest is given.
     """
-    for folder in (model.parent, model.parent.parent):
+    for folder in ModelsFolder.holding(model):
         try:
-            manifest = json.loads((folder / "manifest.json").read_text())
+            manifest = json.loads(folder.manifest.read_text())
             if manifest["format_version"] != MANIFEST_VERSION:
                 continue
-            recorded = manifest["files"][model.relative_to(folder).as_posix()]
-            # With a grid the network is that of the file's run; ``selected.keras`` is of the chosen one.
+            recorded = manifest["files"][model.relative_to(folder.path).as_posix()]
+            # With a grid the network is that of the file's training; ``selected.keras`` is of the chosen one.
             network = manifest.get("networks", {}).get(model.parent.name, manifest["network"])
             return Network.from_json(network), sha256 or recorded
         except (OSError, ValueError, KeyError, TypeError):
@@ -146,7 +146,7 @@ def recorded_scoring(
             f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
             "Repeat --model for each, or correct the settings."
         )
-    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, noise_floor=settings.score.noise_floor)
+    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, kind=settings.score.score_kind)
 
 
 def score(
@@ -154,21 +154,16 @@ def score(
     scoring: Scoring,
     output: Path,
     settings: Settings,
-    workers: WorkersFor,
-    watcher: Watcher,
+    executor: Executor,
+    progress: Progress,
     limits: MemoryLimits,
 ) -> Receipt:
     """Score ``cutouts`` into ``output``."""
-    store = Cutouts(cutouts)
-    check_score(limits, store.survey, scoring.network, len(scoring.models), scoring.batch_size, store.chunk_objects,
-                scoring.scorer, scoring.n_threads)  # fmt: skip
+    store, n_models = Cutouts(cutouts), len(scoring.models)
+    needs = ScoringNeeds(
+        store.survey, scoring.network, scoring.batch_size, store.chunk_objects, scoring.scorer, scoring.n_threads
+    )
+    needs.check(limits, n_models)
     ledger = ledger_beside(output, "score")
     with driver_lock(ledger.folder, output):
-        stage = ScoreStage(
-            ledger=ledger,
-            cutouts=cutouts,
-            scores=output,
-            scoring=scoring,
-            cuts=settings.sample,
-        )
-        return run_stage(stage, workers, watcher)
+        return run_stage(ScoreStage(ledger, cutouts, output, scoring, settings.sample), executor, progress)

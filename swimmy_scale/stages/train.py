@@ -5,43 +5,43 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network, Schedule
 from swimmy_scale.method.sample import SampleCuts
+from swimmy_scale.method.sections import TrainSection
+from swimmy_scale.method.survey import IntArray
 from swimmy_scale.method.weight_sets import by_validation_loss
+from swimmy_scale.model.scoring import network_for
 from swimmy_scale.stages.attempts import clear_attempts
-from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets, run_folder, several
-from swimmy_scale.stages.engine import Poll, Task
+from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets
+from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule, training_cubes
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_atomically
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import store_digest
+from swimmy_scale.storage.run_directory import ModelsFolder, store_digest
 
 
 @dataclass(frozen=True)
 class TrainTask(Task):
-    """One training run."""
+    """One training: a network, and a schedule with a seed of its own."""
 
     cutouts: Path
     folder: Path
     network: Network
     schedule: Schedule
     cuts: SampleCuts
-    classes: tuple[str, ...]
-    max_objects: int | None
-    n_threads: int
+    section: TrainSection
 
 
-def training_rows(
-    store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...], max_objects: int | None, seed: int
-) -> Any:
+def training_rows(store: Cutouts, cuts: SampleCuts, section: TrainSection, seed: int) -> IntArray:
     """Rows to train on: in the sample, of the given classes; all of the sample when none is given.
 
     Returns
@@ -55,7 +55,7 @@ def training_rows(
         When there is no such object.
     """
     chosen, n_usable = [], 0
-    for part, n_usable_of_part in _candidate_rows(store, cuts, classes):
+    for part, n_usable_of_part in _trainable_rows(store, cuts, section.classes):
         chosen.append(part)
         n_usable += n_usable_of_part
     rows = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
@@ -65,20 +65,20 @@ def training_rows(
                 f"{store.path}: all {store.n_objects} objects are in quarantine: there is nothing to train on. "
                 "quarantine.csv says why."
             )
+        classes = ", ".join(section.classes) or "any"
         raise SwimmyError(
-            f"{store.path}: no object of class {', '.join(classes) or 'any'} passes the sample cuts: there is nothing "
-            "to train on. Set train.classes to classes of the catalogue's sample_class, or to [] for the whole sample."
+            f"{store.path}: no object of class {classes} passes the sample cuts: there is nothing to train on. Set "
+            "train.classes to classes of the catalogue's sample_class, or to [] for the whole sample."
         )
-    if max_objects is not None and rows.size > max_objects:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, max_objects, replace=False))
+    if section.max_objects is not None and rows.size > section.max_objects:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, section.max_objects, replace=False))
     return rows
 
 
-def _candidate_rows(store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...]) -> Iterator[tuple[Any, int]]:
+def _trainable_rows(store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...]) -> Iterator[tuple[IntArray, int]]:
     """Of each partition the rows that may be trained on, and how many can be used at all."""
     rule = SampleRule.of(store, cuts)
-    for lo in range(0, store.n_objects, store.partition_objects):
-        hi = min(lo + store.partition_objects, store.n_objects)
+    for lo, hi in store.partitions():
         usable = store.read("quarantine_code", lo, hi) == 0
         wanted, _ = rule.apply(store, lo, hi, usable)
         if classes:
@@ -91,136 +91,133 @@ def train_run(task: TrainTask) -> Receipt:
     from swimmy_scale.model.devices import configure_threads
     from swimmy_scale.model.training import train
 
-    configure_threads(task.n_threads)
+    n_threads = task.section.n_threads
+    configure_threads(n_threads)
     store = Cutouts(task.cutouts)
-    rows = training_rows(store, task.cuts, task.classes, task.max_objects, task.schedule.seed)
+    rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
     started = task.folder / "identity.txt"
     if not started.is_file() or started.read_text() != task.identity:
         # What is there belongs to other data or settings: it must not be continued.
         shutil.rmtree(task.folder, ignore_errors=True)
         write_atomically(started, task.identity.encode())
     result = train(
-        training_cubes(store, rows),
+        store.sources(rows),
         task.network,
         task.schedule,
         task.folder,
-        task.n_threads,
+        n_threads,
         # A worker that is lost after an epoch is no sign of a fault: the next one goes on from there.
         on_epoch=lambda _: clear_attempts(task.ledger, task.name),
     )
-    kept = [record for record in result.epochs if record.file]
-    receipt = Receipt(
-        stage=task.ledger.stage,
-        name=task.name,
-        identity=task.identity,
-        n_objects=task.n_objects,
-        data_digest=digest_json([record.sha256 for record in kept]),
-        files=task.ledger.record_files(sorted(path for path in task.folder.iterdir() if path.is_file())),
-        details={
-            "n_training_objects": len(rows),
-            "epochs": [asdict(record) for record in result.epochs],
-        },
+    return task.commit(
+        sorted(path for path in task.folder.iterdir() if path.is_file()),
+        digest_json([record.sha256 for record in result.epochs if record.file]),
+        {"n_training_objects": len(rows), "epochs": [asdict(record) for record in result.epochs]},
     )
-    task.ledger.commit(receipt)
-    return receipt
 
 
 @dataclass(frozen=True)
-class TrainStage:
-    """All training runs of a job, and the choice of ``selected.keras`` and of the weight sets that score.
+class TrainStage(Stage):
+    """All trainings of a job, and the choice of the weight sets that score, if no evaluation follows.
+
+    Those of the lowest validation losses over all trainings and kept epochs are chosen; of equal losses the one of the
+    lower training, then epoch. With a grid they are all of the network of the lowest one.
 
     Attributes
     ----------
-    networks : tuple of Network
-        Each is trained ``n_runs`` times; one where there is no grid.
-    n_models : int
-        Weight sets that score: those of the lowest validation losses over all runs and kept epochs; of equal losses
-        the one of the lower run, then epoch. With a grid, of the network of the lowest one.
-    one_a_run : bool
-        Whether these are of different runs.
-    chooses : bool
-        False leaves the choice to the evaluation that follows.
+    cutouts : Path
+    models : ModelsFolder
+    settings : Settings
+    limits : MemoryLimits, optional
     """
 
     ledger: Ledger
     cutouts: Path
-    models: Path
-    networks: tuple[Network, ...]
-    schedule: Schedule
-    n_runs: int
-    cuts: SampleCuts
-    classes: tuple[str, ...]
-    max_objects: int | None
-    n_threads: int
+    models: ModelsFolder
+    settings: Settings
     limits: MemoryLimits | None = None
-    n_models: int = 1
-    one_a_run: bool = False
-    chooses: bool = True
 
-    perform: Callable[[TrainTask], Receipt] = train_run
-    probe: Callable[[Any, int, int], None] | None = None
-    wants_gpu: ClassVar[bool] = True
-    when_finished: ClassVar[str] = ""
+    @property
+    def perform(self) -> Callable[[TrainTask], Receipt]:
+        """See `Work`."""
+        return train_run
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Training runs the network."""
+        return True
+
+    @property
+    def section(self) -> TrainSection:
+        """The settings of training; those of a single stage may leave all of them to the defaults."""
+        return self.settings.train or TrainSection()
+
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """Each is trained ``n_runs`` times; one where there is no grid."""
+        return tuple(network_for(self.cutouts, network) for network in self.section.networks)
+
+    @property
+    def network_of_training(self) -> tuple[Network, ...]:
+        """The network of every training: all trainings of one network, then those of the next."""
+        return tuple(network for network in self.networks for _ in range(self.section.n_runs))
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether there are several networks."""
+        return len(self.networks) > 1
 
     @property
     def identity(self) -> str:
-        """Digest of what the weights depend on, and of how many are chosen where it is not one."""
-        if not self.chooses:
-            return digest_json([self._training, "chosen later"])
-        if self.n_models == 1:
-            return self._training
-        return digest_json([self._training, *several(self.n_models, self.one_a_run)])
-
-    @property
-    def network_of_run(self) -> tuple[Network, ...]:
-        """The network of every run: all runs of one network, then those of the next."""
-        return tuple(network for network in self.networks for _ in range(self.n_runs))
+        """Digest of what the weights depend on, and of the choice that is made of them."""
+        score = self.settings.score
+        choice = "chosen later" if self.section.evaluates else [score.n_models, score.one_a_run and score.n_models > 1]
+        return digest_json([self._training, choice])
 
     @property
     def _training(self) -> str:
-        """Digest of the training data, network, schedule, cuts and code version: the choice trains nothing again."""
+        """Digest of training data, networks, schedule, cuts and code version: another choice trains nothing again."""
+        section = self.section
         return digest_json(
             [
                 "train",
                 MANIFEST_VERSION,
                 swimmy_scale.__version__,
                 store_digest(self.cutouts),
-                asdict(self.networks[0]) if len(self.networks) == 1 else [asdict(item) for item in self.networks],
-                asdict(self.schedule),
-                self.n_runs,
-                asdict(self.cuts),
-                self.classes,
-                self.max_objects,
+                [asdict(network) for network in self.networks],
+                asdict(section.schedule),
+                section.n_runs,
+                asdict(self.settings.sample),
+                section.classes,
+                section.max_objects,
                 # TensorFlow adds gradients up in another order with other threads: they are part of the result.
-                self.n_threads,
+                section.n_threads,
             ]
         )
 
-    def poll(self) -> Poll:
-        """Epochs finished, from the histories that the runs write."""
+    def count(self) -> Count:
+        """Epochs finished, from the histories that the trainings write."""
 
-        def count() -> int:
-            n_lines = 0
-            for history in self.models.glob("run-*/history.csv"):
-                n_lines += max(len(history.read_text().splitlines()) - 1, 0)
-            return n_lines
+        def seen() -> int:
+            return sum(max(len(path.read_text().splitlines()) - 1, 0) for path in self.models.histories())
 
-        return Poll("epochs", len(self.network_of_run) * self.schedule.epochs, count)
+        return Count("epochs", len(self.network_of_training) * self.section.schedule.epochs, seen)
 
     def _check_memory(self) -> None:
         if self.limits is None:
             return
-        store = Cutouts(self.cutouts)
-        n_objects = sum(len(rows) for rows, _ in _candidate_rows(store, self.cuts, self.classes))
-        n_objects = min(n_objects, self.max_objects or n_objects)
+        store, section = Cutouts(self.cutouts), self.section
+        n_objects = sum(len(rows) for rows, _ in _trainable_rows(store, self.settings.sample, section.classes))
+        n_objects = min(n_objects, section.max_objects or n_objects)
         needed = max(
-            train_memory_bytes(store.survey, network, n_objects, self.schedule.batch_size) for network in self.networks
+            train_memory_bytes(store.survey, network, n_objects, section.schedule.batch_size)
+            for network in self.networks
         )
         remedy = "Lower train.max_objects in a new run, which takes this store by `cutouts:`"
         self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
 
     def plan(self) -> Sequence[TrainTask]:
-        """One task a run, each with a seed of its own.
+        """One task for each training, each with a seed of its own.
 
         Raises
         ------
@@ -232,22 +229,20 @@ class TrainStage:
         return [
             TrainTask(
                 ledger=self.ledger,
-                index=run,
-                identity=digest_json([identity, run]),
+                index=index,
+                identity=digest_json([identity, index]),
                 n_objects=0,
                 cutouts=self.cutouts,
-                folder=self.models / run_folder(run),
+                folder=self.models.training(index),
                 network=network,
-                schedule=self.schedule.of_run(run),
-                cuts=self.cuts,
-                classes=self.classes,
-                max_objects=self.max_objects,
-                n_threads=self.n_threads,
+                schedule=self.section.schedule.of_run(index),
+                cuts=self.settings.sample,
+                section=self.section,
             )
-            for run, network in enumerate(self.network_of_run)
+            for index, network in enumerate(self.network_of_training)
         ]
 
-    def finish(self, receipts: Iterable[Receipt]) -> Receipt:
+    def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest.
 
         With a grid the table of weight sets is written, too.
@@ -258,13 +253,13 @@ class TrainStage:
             When fewer weight sets were kept than are to score.
         """
         receipts = list(receipts)
-        if not self.chooses:
+        if self.section.evaluates:
             return self.ledger.finish(self.identity, Parts.of(receipts), [])
-        is_grid = len(self.networks) > 1
-        choice = Choice(self.models, self.n_models, is_grid, self.one_a_run)
-        kept = kept_weight_sets(receipts, self.network_of_run)
+        score = self.settings.score
+        choice = Choice(self.models, score, self.is_grid)
+        kept = kept_weight_sets(self.models, receipts, self.network_of_training)
         files, details = choice.write(kept, by_validation_loss(kept), {"rule": "lowest validation loss"})
-        if is_grid:
-            meta = {"choose": "validation_loss", "n_models": self.n_models, "one_a_run": self.one_a_run}
+        if self.is_grid:
+            meta = {"choose": "validation_loss", "n_models": score.n_models, "one_a_run": score.one_a_run}
             files.append(choice.write_table(kept, (), (), meta))
         return self.ledger.finish(self.identity, Parts.of(receipts), files, details)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
-from swimmy_scale.stages.engine import SerialWorkers, Session, Task, Watcher, Workers
+from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.receipts import Damage, Ledger, OwnedFile, Receipt, owned_files
-from swimmy_scale.storage.run_directory import STAGES, cutouts_ledger, ledger_beside
+from swimmy_scale.storage.run_directory import STAGES, RunDirectory, cutouts_ledger, ledger_beside
 
 TASK_BYTES = 256 << 20
 
@@ -32,12 +32,11 @@ def verify_files(task: VerifyTask) -> Receipt:
     return Receipt("verify", task.name, "", len(task.files), details={"damage": [asdict(item) for item in found]})
 
 
-@dataclass(frozen=True)
 class VerifyWork:
     """As much of a stage as workers need to know."""
 
-    perform: Callable[[VerifyTask], Receipt] = verify_files
-    probe: Callable[[Any, int, int], None] | None = None
+    perform = staticmethod(verify_files)
+    probe: ClassVar[None] = None
     wants_gpu: ClassVar[bool] = False
 
 
@@ -60,13 +59,12 @@ class Verifier:
 
     Attributes
     ----------
-    session : callable
-        See `run.run_job`.
-    watcher : Watcher
+    executor : Executor
+    progress : Progress
     """
 
-    session: Session
-    watcher: Watcher
+    executor: Executor
+    progress: Progress
 
     def output(self, path: Path) -> list[Damage]:
         """Compare every byte with its receipt; take back the receipts of what is damaged.
@@ -80,16 +78,16 @@ class Verifier:
         Returns
         -------
         list of Damage
-            Empty when all is well. After the command that made it all of it is well again. Paths outside of
-            ``path`` are absolute.
+            Empty when all is well. The command that made it repairs what is listed. Paths outside of ``path`` are
+            absolute.
 
         Raises
         ------
         SwimmyError
             When nothing has receipts there, or another process works on it.
         """
-        if (path / "receipts").is_dir():
-            return self._run(path)
+        if RunDirectory(path).exists():
+            return self._run(RunDirectory(path))
         beside = ledger_beside(path, "").folder
         if not beside.is_dir():
             raise SwimmyError(
@@ -99,52 +97,42 @@ class Verifier:
         with driver_lock(beside, path):
             return self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score"))
 
-    def _run(self, directory: Path) -> list[Damage]:
+    def _run(self, run: RunDirectory) -> list[Damage]:
         # Held until all is read: the workers of both parts have their keys and scripts in this directory.
-        with driver_lock(directory / "log", directory):
-            return self._locked_run(directory)
+        with run.lock():
+            damage = self._folder(run.receipts, run.path, ("job", *STAGES, "provenance"))
+            try:
+                cutouts = parse_job(run.job_file.read_text(), run.job_file, Job).cutouts
+            except (OSError, ValueError, SwimmyError):
+                return damage  # damaged itself, and listed as such
+            if cutouts is not None:
+                found = self._cutouts(cutouts, run)
+                damage += [replace(item, path=str(cutouts.parent / item.path)) for item in found]
+            return damage
 
-    def _locked_run(self, directory: Path) -> list[Damage]:
-        stages = ("job", *STAGES, "provenance")
-        damage = self._folder(directory / "receipts", directory, stages)
-        try:
-            job = parse_job((directory / "job.yaml").read_text(), directory / "job.yaml", Job)
-        except (OSError, ValueError, SwimmyError):
-            return damage  # damaged itself, and listed as such
-        if job.cutouts is not None:
-            found = self._cutouts(job.cutouts, directory)
-            damage += [replace(item, path=str(job.cutouts.parent / item.path)) for item in found]
-        return damage
-
-    def _cutouts(self, cutouts: Path, directory: Path) -> list[Damage]:
+    def _cutouts(self, cutouts: Path, run: RunDirectory) -> list[Damage]:
+        """The same of a store that the job of a run names."""
         ledger = cutouts_ledger(cutouts)
         if not ledger.folder.is_dir():
             raise SwimmyError(
-                f"{cutouts}: {directory / 'job.yaml'} names this store, and no receipts lie beside it. "
+                f"{cutouts}: {run.job_file} names this store, and no receipts lie beside it. "
                 "Copy its receipts along, or ingest again."
             )
-        beside = ledger.folder == ledger_beside(cutouts, "ingest").folder
-        lock = ledger.folder if beside else ledger.root / "log"
-        with driver_lock(lock, cutouts):
+        alone = ledger.folder == ledger_beside(cutouts, "ingest").folder
+        with driver_lock(ledger.folder, cutouts) if alone else RunDirectory(ledger.root).lock():
             return self._folder(ledger.folder, ledger.root, ("ingest",))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...]) -> list[Damage]:
         files, damage = owned_files(folder, root, stages)
         tasks = _tasks(Ledger(folder, root, "verify"), files)
-        self.watcher.start("verify", len(files), 0, unit="files")
-        with self._workers(len(tasks)) as pool:
-            for receipt in pool.map(VerifyWork(), tasks):
+        executor = self.executor if len(tasks) > 1 else SerialExecutor()
+        self.progress.start("verify", len(files), 0, "files")
+        with executor.open(), closing(executor.map(VerifyWork(), tasks)) as receipts:
+            self.progress.see_workers(executor.describe)
+            for receipt in receipts:
                 damage += [Damage(**item) for item in receipt.details["damage"]]
-                self.watcher.advance(receipt)
-        self.watcher.stop("verify")
+                self.progress.add(receipt.n_objects)
+        self.progress.stop("verify")
         for item in damage:
             Ledger(folder, root, item.stage).remove(item.name)
         return sorted(damage, key=lambda item: (stages.index(item.stage), item.name, item.path))
-
-    @contextmanager
-    def _workers(self, n_tasks: int) -> Iterator[Workers]:
-        if n_tasks < 2:
-            yield SerialWorkers()
-            return
-        with self.session() as workers, workers(VerifyWork(), n_tasks) as pool:
-            yield pool

@@ -18,7 +18,6 @@ from swimmy_scale.method.survey import BoolArray, FloatArray
 from swimmy_scale.storage.files import write_atomically
 
 FORMAT_VERSION = 1
-COUNTERPARTS_NAME = "counterparts.fits"
 VERSION_KEY = "format_version"
 BANDS = ("g", "r", "i", "z", "y")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import FLAG_NAMES, CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile
-from swimmy_scale.method.survey import HSC, AnyArray, FloatArray, Survey
+from swimmy_scale.method.survey import HSC, AnyArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
 
 FORMAT_VERSION = 1
@@ -205,6 +205,36 @@ class Cutouts:
         """Cutouts ``lo`` to ``hi``: float32 (object, band, y, x), counts, NaN where quarantined."""
         return self.read("image", lo, hi).astype(np.float32, copy=False)
 
+    def partitions(self) -> Iterator[tuple[int, int]]:
+        """First row and end of every partition, in order."""
+        return self._ranges(self.partition_objects)
+
+    def _ranges(self, step: int) -> Iterator[tuple[int, int]]:
+        return ((lo, min(lo + step, self.n_objects)) for lo in range(0, self.n_objects, step))
+
+    def sources(self, rows: IntArray) -> FloatArray:
+        """Preprocessed cutouts of some rows, as the network takes them; each chunk is read once.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,)
+            Ascending.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, band, y, x)
+            In [0, 1]; NaN where quarantined.
+        """
+        size = self.survey.cutout_size_px
+        cubes = np.empty((len(rows), self.survey.n_bands, size, size), np.float32)
+        for lo, hi in self._ranges(self.chunk_objects):
+            first, end = np.searchsorted(rows, [lo, hi])
+            if first < end:
+                part = rows[first:end] - lo
+                fwhm = self.read("fwhm_arcsec", lo, hi)[part]
+                cubes[first:end] = preprocess(self.images(lo, hi)[part], fwhm, self.survey)
+        return cubes
+
 
 @dataclass(frozen=True)
 class SampleRule:
@@ -233,8 +263,8 @@ class SampleRule:
         limits = None
         if cuts.depth_percentile is not None:
             patches = np.zeros((0, store.survey.n_bands), np.float32)
-            for lo in range(0, store.n_objects, store.partition_objects):
-                depth = store.read("depth_mag", lo, min(lo + store.partition_objects, store.n_objects))
+            for lo, hi in store.partitions():
+                depth = store.read("depth_mag", lo, hi)
                 known = depth[np.isfinite(depth).all(axis=1)]
                 patches = np.unique(np.concatenate([patches, known]), axis=0)
             limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
@@ -247,18 +277,3 @@ class SampleRule:
         names = ("mag", "psf_mag", "fwhm_arcsec", "depth_mag", "flags", "redshift")
         columns = SampleColumns(usable=usable, **{name: store.read(name, lo, hi) for name in names})
         return apply_cuts(columns, self.cuts, store.survey, self.available, self.min_depth_mag)
-
-
-def training_cubes(store: Cutouts, rows: Any) -> FloatArray:
-    """Preprocessed cutouts of ``rows``: float32 (n, band, y, x) in [0, 1]."""
-    size = store.survey.cutout_size_px
-    cubes = np.empty((len(rows), store.survey.n_bands, size, size), np.float32)
-    filled = 0
-    for lo in range(0, store.n_objects, store.chunk_objects):
-        hi = min(lo + store.chunk_objects, store.n_objects)
-        part = rows[(rows >= lo) & (rows < hi)] - lo
-        if part.size:
-            fwhm = store.read("fwhm_arcsec", lo, hi)[part]
-            cubes[filled : filled + part.size] = preprocess(store.images(lo, hi)[part], fwhm, store.survey)
-            filled += part.size
-    return cubes

@@ -11,9 +11,9 @@ import xarray
 import zarr
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores
 
 # What coordinates are, which have no room for it in the stores.
@@ -50,19 +50,17 @@ def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Datas
         When ``run`` is not a run directory, a store is missing or of another format version, or the two stores are
         not of the same objects and bands. A chunk that is missing or damaged raises when it is read.
     """
-    run = Path(run)
-    job_path = run / "job.yaml"
-    if not job_path.is_file():
+    directory = RunDirectory(Path(run))
+    if not directory.job_file.is_file():
         raise SwimmyError(f"{run}: no job.yaml in it, so this is not a run directory. Check the path.")
-    scores = run / "scores.zarr"
-    if not scores.is_dir():
+    if not directory.scores.is_dir():
         raise SwimmyError(f"{run}: no scores.zarr in it: its scoring has not begun. {READ_AGAIN}.")
-    chosen = Path(cutouts) if cutouts else load_job(job_path, Job).cutouts or run / "cutouts.zarr"
+    chosen = Path(cutouts) if cutouts else directory.cutouts(directory.load_job())
     if not chosen.is_dir():
         raise SwimmyError(
             f"{chosen}: the cutouts of {run} are not there. Give open_run their place as its argument cutouts."
         )
-    return open_stores(scores, chosen)
+    return open_stores(directory.scores, chosen)
 
 
 def open_stores(scores: Path, cutouts: Path) -> xarray.Dataset:

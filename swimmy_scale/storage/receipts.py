@@ -150,6 +150,10 @@ class Ledger:
         """Where the receipt called ``name`` lies."""
         return self.folder / self.stage / f"{name}.json"
 
+    def beside(self, what: str) -> Path:
+        """Where the stage keeps a note of its own, which is no receipt."""
+        return self.folder / f"{self.stage}.{what}.json"
+
     def record_files(self, paths: Iterable[Path]) -> dict[str, FileRecord]:
         """Flush files to disk and take down their sizes, times and digests."""
         paths = list(paths)

@@ -1,19 +1,357 @@
-"""What stages read from ``cutouts.zarr``: identities of partitions, and the columns that cuts look at."""
+"""What lies where: in a run directory, in a folder of weights, and beside what a stage made alone.
+
+No other module spells these names.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, dump_job, parse_job
+from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import ListDigest, digest_json, write_atomically
+from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, write_atomically
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
 
-# What a run directory calls the store that it makes.
-CUTOUTS_NAME = "cutouts.zarr"
+STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
+"""In the order in which a job goes through them."""
+
+CUTOUTS, RECEIPTS = "cutouts.zarr", "receipts"
+
+
+@dataclass(frozen=True)
+class LogFolder:
+    """The folder ``log`` of a run directory: progress, locks, and what belongs to batch jobs."""
+
+    path: Path
+
+    @property
+    def progress(self) -> Path:
+        """What `status` reads, written while a driver works."""
+        return self.path / "progress.json"
+
+    @property
+    def jobs(self) -> Path:
+        """Job scripts, the site file and Dask's configuration, as they were submitted."""
+        return self.path / "jobs"
+
+    @property
+    def site(self) -> Path:
+        """The site file, as it was submitted."""
+        return self.jobs / "site.yaml"
+
+    @property
+    def dask_config(self) -> Path:
+        """Dask's configuration for workers."""
+        return self.jobs / "dask.yaml"
+
+    def script(self, name: str) -> Path:
+        """The job script of the driver or of a group of workers."""
+        return self.jobs / f"{name}.sh"
+
+    @property
+    def workers(self) -> Path:
+        """Logs of worker jobs."""
+        return self.path / "workers"
+
+    @property
+    def tls(self) -> Path:
+        """Keys of the running driver."""
+        return self.path / "tls"
+
+    @property
+    def scheduler(self) -> Path:
+        """Where workers read the address of the running driver."""
+        return self.path / "scheduler.json"
+
+
+@dataclass(frozen=True)
+class ModelsFolder:
+    """A folder of weights: ``models`` of a run directory, or what `train` made alone."""
+
+    path: Path
+
+    @property
+    def selected(self) -> Path:
+        """The weights that were chosen."""
+        return self.path / "selected.keras"
+
+    @property
+    def manifest(self) -> Path:
+        """Digests and networks of all weight sets, and which were chosen."""
+        return self.path / "manifest.json"
+
+    @property
+    def table(self) -> Path:
+        """How the weight sets were judged."""
+        return self.path / "weight_sets.ecsv"
+
+    def training(self, index: int) -> Path:
+        """The folder of one training."""
+        return self.path / f"run-{index:02d}"
+
+    def histories(self) -> Iterator[Path]:
+        """The histories of all trainings that have one."""
+        return self.path.glob("run-*/history.csv")
+
+    def evaluation(self, index: int) -> Path:
+        """How the weight sets of one training were judged."""
+        return self.path / "evaluation" / f"run-{index:02d}.json"
+
+    @classmethod
+    def holding(cls, model: Path) -> Iterator[ModelsFolder]:
+        """The folders of weights that a model file may belong to: its own folder, and the one above."""
+        return map(cls, (model.parent, model.parent.parent))
+
+
+@dataclass(frozen=True)
+class SelectionFolder:
+    """Where a selection lies: in the run directory itself, or in a folder that `select` made alone."""
+
+    path: Path
+
+    @property
+    def summary(self) -> Path:
+        """Counts, thresholds, and what they select."""
+        return self.path / "summary.json"
+
+    @property
+    def carried_thresholds(self) -> Path:
+        """The copy of thresholds that were carried over from another run."""
+        return self.path / "carried_thresholds.json"
+
+    def candidates(self, kind: str) -> Path:
+        """The candidate catalogue in one format: ``fits``, ``ecsv``, ``vot`` or ``parquet``."""
+        return self.path / f"candidates.{kind}"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A run directory: what a job made, and what happened.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    @classmethod
+    def existing(cls, path: Path) -> RunDirectory:
+        """A run directory that is there.
+
+        Raises
+        ------
+        SwimmyError
+            When ``path`` is not a run directory.
+        """
+        if not cls(path).exists():
+            raise SwimmyError(f"{path}: no receipts folder, so this is not a run directory. Check the path.")
+        return cls(path)
+
+    def exists(self) -> bool:
+        """Whether there is a run directory at this path."""
+        return self.receipts.is_dir()
+
+    # ------------------------------------------------------------ what lies where
+
+    @property
+    def job_file(self) -> Path:
+        """The job, resolved and frozen."""
+        return self.path / "job.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, and digests of inputs, configuration and models."""
+        return self.path / "provenance.json"
+
+    @property
+    def receipts(self) -> Path:
+        """Receipts of all stages."""
+        return self.path / RECEIPTS
+
+    @property
+    def log(self) -> LogFolder:
+        """Logs, locks and what belongs to batch jobs."""
+        return LogFolder(self.path / "log")
+
+    @property
+    def own_cutouts(self) -> Path:
+        """The cutouts that the run ingests; a job may name others (see `cutouts`)."""
+        return self.path / CUTOUTS
+
+    @property
+    def models(self) -> ModelsFolder:
+        """The weights that the run trained."""
+        return ModelsFolder(self.path / "models")
+
+    @property
+    def scores(self) -> Path:
+        """Scores of all objects."""
+        return self.path / "scores.zarr"
+
+    @property
+    def selection(self) -> SelectionFolder:
+        """Candidates, thresholds and their summary."""
+        return SelectionFolder(self.path)
+
+    @property
+    def quarantine(self) -> Path:
+        """Every quarantined object, with the reason."""
+        return self.path / "quarantine.csv"
+
+    @property
+    def picture(self) -> Path:
+        """Histograms and the strangest candidates."""
+        return self.path / "candidates.png"
+
+    @property
+    def report(self) -> Path:
+        """The report, a folder."""
+        return self.path / "report"
+
+    @property
+    def figures(self) -> Path:
+        """The paper's figures of this run, a folder."""
+        return self.path / "figures"
+
+    @property
+    def tables(self) -> Path:
+        """The paper's tables of this run, a folder."""
+        return self.path / "tables"
+
+    @property
+    def fidelity_page(self) -> Path:
+        """The paper's numbers beside the run's."""
+        return self.path / "fidelity.md"
+
+    def cutouts(self, job: Job) -> Path:
+        """The cutouts that the job names, or the run's own."""
+        return job.cutouts or self.own_cutouts
+
+    # ------------------------------------------------------------ receipts and the driver's lock
+
+    def ledger(self, stage: str) -> Ledger:
+        """The receipts of a stage."""
+        return Ledger(self.receipts, self.path, stage)
+
+    def stage_ledger(self, stage: str, job: Job) -> Ledger:
+        """The receipts of a stage of the job: those of ingest lie with the cutouts, which may be another run's."""
+        return cutouts_ledger(self.cutouts(job)) if stage == "ingest" else self.ledger(stage)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run directory for one driver (see `files.driver_lock`)."""
+        return driver_lock(self.log.path, self.path)
+
+    def sweep(self) -> None:
+        """Remove what interrupted writes left under our temporary names; the driver's lock must be held."""
+        left = list(self.path.glob(".*.partial"))
+        for folder in (self.receipts, self.models.path, self.log.path):
+            left += folder.rglob(".*.partial")
+        for store in (self.own_cutouts, self.scores):
+            left += store.rglob("*.partial")
+        for path in left:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------ the job
+
+    def load_job(self) -> Job:
+        """The frozen job.
+
+        Raises
+        ------
+        SwimmyError
+            When there is none, or it is damaged.
+        """
+        return load_job(self.job_file, Job)
+
+    def holds_job(self, job: Job) -> bool:
+        """Whether the directory holds this job already; a run directory belongs to one job.
+
+        Raises
+        ------
+        SwimmyError
+            When it holds another job, naming the sections that differ.
+        """
+        ledger = self.ledger("job")
+        receipt = ledger.read(FINISHED)
+        if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
+            return False
+        frozen = self.load_job()
+        # As text, because a limit that is NaN does not equal itself.
+        differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
+        if differ:
+            raise SwimmyError(
+                f"{self.path} holds another job: {', '.join(differ)} differ from {self.job_file}. "
+                "Choose another --output, or give the job that it was made with."
+            )
+        return True
+
+    def freeze_job(self, job: Job) -> None:
+        """Write ``job.yaml`` once.
+
+        Raises
+        ------
+        SwimmyError
+            When the directory holds another job.
+        """
+        if not self.holds_job(job):
+            text = dump_job(job)
+            write_atomically(self.job_file, text.encode())
+            self.ledger("job").finish(digest_json(text), Parts(), [self.job_file])
+
+    # ------------------------------------------------------------ what happened
+
+    def status(self) -> list[dict[str, Any]]:
+        """How far each stage is, from its receipts alone.
+
+        Returns
+        -------
+        list of dict
+            For each stage (``evaluate`` only where the job asks for it): ``stage``, ``finished``, ``n_tasks`` with a
+            receipt, ``n_objects`` in them, ``n_quarantined``.
+        """
+        rows = []
+        for stage in STAGES:
+            ledger = self.ledger(stage)
+            if stage == "evaluate" and not self._evaluates() and not ledger.names():
+                continue
+            finished, counts = False, {"n_tasks": 0, "n_objects": 0, "n_quarantined": 0}
+            for name in ledger.every_name():
+                receipt = ledger.read(name)
+                if name == FINISHED:
+                    finished = receipt is not None
+                elif receipt is not None:
+                    counts["n_tasks"] += 1
+                    counts["n_objects"] += receipt.n_objects
+                    counts["n_quarantined"] += int(receipt.details.get("n_quarantined", 0))
+            rows.append({"stage": stage, "finished": finished, **counts})
+        return rows
+
+    def _evaluates(self) -> bool:
+        """Whether the job evaluates its weights; False where it cannot be read."""
+        try:
+            train = parse_job(self.job_file.read_text(), self.job_file, Job).train
+        except (OSError, ValueError, SwimmyError):
+            return False
+        return train is not None and train.evaluates
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        content: dict[str, Any] = json.loads(self.selection.summary.read_text())
+        return content
+
+
+# ---------------------------------------------------------------- outputs of a stage that was run alone
 
 
 def ledger_beside(output: Path, stage: str) -> Ledger:
@@ -21,12 +359,25 @@ def ledger_beside(output: Path, stage: str) -> Ledger:
     return Ledger(output.parent / f"{output.name}.receipts", output.parent, stage)
 
 
+def quarantine_beside(cutouts: Path) -> Path:
+    """Quarantined objects of an ingest that was run alone."""
+    return cutouts.with_name(cutouts.name.removesuffix(".zarr") + ".quarantine.csv")
+
+
+# ---------------------------------------------------------------- what belongs to a cutouts.zarr, wherever it lies
+
+
+def counterparts_beside(cutouts: Path) -> Path:
+    """The table of spectroscopic counterparts that the ingest of a store made."""
+    return cutouts.parent / "counterparts.fits"
+
+
 def cutouts_ledger(cutouts: Path) -> Ledger:
     """The receipts of the ingest that made a store: beside it, or in the run directory that it belongs to."""
     beside = ledger_beside(cutouts, "ingest")
-    run = cutouts.parent / "receipts"
-    if cutouts.name == CUTOUTS_NAME and (run / "ingest").is_dir() and not beside.folder.is_dir():
-        return Ledger(run, cutouts.parent, "ingest")
+    run = RunDirectory(cutouts.parent)
+    if cutouts == run.own_cutouts and (run.receipts / "ingest").is_dir() and not beside.folder.is_dir():
+        return run.ledger("ingest")
     return beside
 
 
@@ -50,121 +401,7 @@ def partition_digest(cutouts: Path, index: int) -> str:
 
 def store_digest(cutouts: Path) -> str:
     """Digest over all partitions of a store."""
-    n_partitions = -(-(store := Cutouts(cutouts)).n_objects // store.partition_objects)
     digest = ListDigest()
-    for index in range(n_partitions):
+    for index, _ in enumerate(Cutouts(cutouts).partitions()):
         digest.add(partition_digest(cutouts, index))
     return digest.hexdigest()
-
-
-STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
-
-
-def receipts_folder(directory: Path) -> Path:
-    """Where a run directory's receipts lie.
-
-    Raises
-    ------
-    SwimmyError
-        When ``directory`` is not a run directory.
-    """
-    folder = directory / "receipts"
-    if not folder.is_dir():
-        raise SwimmyError(f"{directory}: no receipts folder, so this is not a run directory. Check the path.")
-    return folder
-
-
-def run_status(directory: Path) -> list[dict[str, Any]]:
-    """What a run directory says of its stages, without asking anybody.
-
-    Returns
-    -------
-    list of dict
-        For each stage (``evaluate`` only where the job asks for it): ``stage``, ``finished``, ``n_tasks`` with a
-        receipt, ``n_objects`` in them, ``n_quarantined``.
-
-    Raises
-    ------
-    SwimmyError
-        When ``directory`` is not a run directory.
-    """
-    folder = receipts_folder(directory)
-    rows = []
-    for stage in STAGES:
-        ledger = Ledger(folder, directory, stage)
-        if stage == "evaluate" and not _evaluates(directory) and not ledger.names():
-            continue
-        finished, counts = False, {"n_tasks": 0, "n_objects": 0, "n_quarantined": 0}
-        for name in ledger.every_name():
-            receipt = ledger.read(name)
-            if name == FINISHED:
-                finished = receipt is not None
-            elif receipt is not None:
-                counts["n_tasks"] += 1
-                counts["n_objects"] += receipt.n_objects
-                counts["n_quarantined"] += int(receipt.details.get("n_quarantined", 0))
-        rows.append({"stage": stage, "finished": finished, **counts})
-    return rows
-
-
-def _evaluates(directory: Path) -> bool:
-    """Whether the job of a run directory evaluates its weights; False where it cannot be read."""
-    path = directory / "job.yaml"
-    try:
-        train = parse_job(path.read_text(), path, Job).train
-    except (OSError, ValueError, SwimmyError):
-        return False
-    return train is not None and train.evaluates
-
-
-def holds_job(directory: Path, job: Job) -> bool:
-    """Whether a run directory holds this job already; a run directory belongs to one job.
-
-    Raises
-    ------
-    SwimmyError
-        When it holds another job, naming the sections that differ.
-    """
-    path = directory / "job.yaml"
-    ledger = Ledger(directory / "receipts", directory, "job")
-    receipt = ledger.read(FINISHED)
-    if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
-        return False
-    frozen = parse_job(path.read_text(), path, Job)
-    # As text, because a limit that is NaN does not equal itself.
-    differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
-    if differ:
-        raise SwimmyError(
-            f"{directory} holds another job: {', '.join(differ)} differ from {path}. "
-            "Choose another --output, or give the job that it was made with."
-        )
-    return True
-
-
-def freeze_job(directory: Path, job: Job) -> None:
-    """Write ``job.yaml`` once.
-
-    Raises
-    ------
-    SwimmyError
-        When the directory holds another job.
-    """
-    if not holds_job(directory, job):
-        text = dump_job(job)
-        write_atomically(directory / "job.yaml", text.encode())
-        ledger = Ledger(directory / "receipts", directory, "job")
-        ledger.finish(digest_json(text), Parts(), [directory / "job.yaml"])
-
-
-def sweep(directory: Path) -> None:
-    """Remove what interrupted writes left under our temporary names; the driver's lock must be held."""
-    left = list(directory.glob(".*.partial"))
-    for name in ("receipts", "models", "log"):
-        left += (directory / name).rglob(".*.partial")
-    for name in (CUTOUTS_NAME, "scores.zarr"):
-        left += (directory / name).rglob("*.partial")
-    for path in left:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

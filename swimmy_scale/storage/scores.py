@@ -14,7 +14,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import candidate_columns
-from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
+from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
+from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
 from swimmy_scale.storage.files import sync_files
@@ -29,27 +30,6 @@ SELECTED = ("level", "threshold", "candidate")
 COMBINED = ("combined_score", "combined_residual")
 
 
-def score_kind(noise_floor: float | None) -> dict[str, Any]:
-    """How scores that are not equation 6 are told from those that are, wherever they are described: ``score``."""
-    return {} if noise_floor is None else {"score": {"kind": "noise", "floor": noise_floor}}
-
-
-def noise_floor_of(described: Mapping[str, Any]) -> float | None:
-    """The floor of the noise that scores are in units of, from what `score_kind` said; None for equation 6.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        When it is damaged.
-    """
-    kind = described.get("score")
-    if kind is None:
-        return None
-    if kind["kind"] != "noise":
-        raise ValueError(f"score.kind {kind['kind']!r} is not known")
-    return float(kind["floor"])
-
-
 def scores_layout(
     n_objects: int,
     survey_attrs: Mapping[str, Any],
@@ -59,17 +39,17 @@ def scores_layout(
     chunk_objects: int,
     notes: Mapping[str, Any],
     models: tuple[str, ...] = (),
+    kind: ScoreKind = EQUATION_6,
 ) -> Layout:
     """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``.
 
     Parameters
     ----------
     notes : mapping
-        More attributes of the store; with ``score`` of `score_kind` the scores are not equation 6.
+        More attributes of the store.
     models : tuple of str
         Names of the models where there are several: ``score`` and ``residual`` then have a dimension ``model``.
     """
-    long_name = "absolute residual in units of its expected noise" if "score" in notes else "anomaly score (equation 6)"
     by_band = ("object", "model", "band") if models else ("object", "band")
     return Layout(
         n_objects=n_objects,
@@ -77,7 +57,7 @@ def scores_layout(
         chunk_objects=chunk_objects,
         sizes={"band": survey.n_bands, **({"model": len(models)} if models else {})},
         variables=(
-            Variable("score", by_band, "float32", {"units": "1", "long_name": long_name}),
+            Variable("score", by_band, "float32", {"units": "1", "long_name": kind.long_name}),
             Variable(
                 "residual",
                 by_band,
@@ -118,8 +98,7 @@ class Scores:
     kept : dict of str to str
         Columns of the catalogue that travel along, with their types.
     n_objects, n_models : int
-    noise_floor : float or None
-        Floor of the noise that the scores are in units of; None for scores of equation 6.
+    kind : ScoreKind
     score_name, residual_name : str
         The variables (object, band) that selection looks at: the model's own, or those combined of several models,
         which are there once `write_combined` has written them.
@@ -133,7 +112,7 @@ class Scores:
         self.survey = survey_from_attrs(self.attrs, path)
         try:
             self.kept: dict[str, str] = dict(self.attrs["kept_columns"])
-            self.noise_floor = noise_floor_of(self.attrs)
+            self.kind = ScoreKind.of(self.attrs)
         except (KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: its attributes are damaged ({error}). Score again.") from error
         self.n_objects = n_rows(self.group, "score")
@@ -324,3 +303,27 @@ def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
         scores.survey.selecting_bands,
         kept,
     )
+
+
+def strangest(scores: Scores, n_objects: int) -> IntArray:
+    """Rows of the candidates that exceed a threshold of the first level by the largest factor.
+
+    Only bands that select a candidate count for it. Memory does not grow with the survey.
+
+    Returns
+    -------
+    ndarray of int64, shape (m,), m at most ``n_objects``
+        Strangest first; of equal ones, the lower row first.
+    """
+    threshold = scores.read("threshold", 0, 1)[0]
+    rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)
+    for lo, (score, candidate) in scores.blocks(scores.score_name, "candidate"):
+        chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
+        # A carried threshold may be 0; every score above it is then infinitely strange.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
+        rows = np.concatenate([rows, lo + chosen])
+        excess = np.concatenate([excess, ratio.max(axis=1, initial=0.0)])
+        order = np.argsort(-excess, kind="stable")[:n_objects]
+        rows, excess = rows[order], excess[order]
+    return rows

@@ -22,7 +22,6 @@ from swimmy_scale.method.weight_sets import (
 from swimmy_scale.storage.files import write_atomically
 
 FORMAT_VERSION = 1
-TABLE_NAME = "weight_sets.ecsv"
 DESCRIPTIONS = {
     "run": "Training run",
     "epoch": "Epoch after which the weights were kept",

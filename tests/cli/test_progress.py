@@ -13,8 +13,6 @@ from rich.console import Console
 from swimmy_scale.cli import progress
 from swimmy_scale.cli.progress import StageProgress, Watch, describe_record, duration, read_record
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.stages.engine import Poll
-from swimmy_scale.storage.receipts import Receipt
 
 
 @pytest.mark.parametrize(
@@ -60,7 +58,7 @@ def test_log_has_a_line_at_the_start_and_the_end() -> None:
     watch, text = watched(terminal=False)
     with watch:
         watch.start("score", 100, 0)
-        watch.advance(Receipt("score", "000000", "id", n_objects=100, details={"n_quarantined": 2}))
+        watch.add(100, 2)
         watch.stop("score")
         watch.start("select", 0, 0)
         watch.stop("select")
@@ -96,7 +94,7 @@ def test_terminal_shows_a_bar_and_leaves_after_a_failure() -> None:
     def fail_inside() -> None:
         with watch:
             watch.start("ingest", 100, 20)
-            watch.advance(Receipt("ingest", "000000", "id", n_objects=30))
+            watch.add(30)
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
@@ -110,7 +108,7 @@ def test_polled_progress_is_what_is_on_disk() -> None:
     watch, text = watched(terminal=False)
     done = [5]
     with watch:
-        watch.start("train", 0, 0, Poll("epochs", 25, lambda: done[0]))
+        watch.start("train", 25, 0, "epochs", lambda: done[0])
         done[0] = 25
         watch.stop("train")
     assert text.getvalue().splitlines()[0] == "train: 5 of 25 epochs done before"
@@ -125,7 +123,7 @@ def test_a_log_gets_a_line_a_minute_and_no_more(monkeypatch: pytest.MonkeyPatch)
         watch.start("score", 3000, 1000)
         for _ in range(20):
             clock[0] += 10.0
-            watch.advance(Receipt("score", "000000", "id", n_objects=100))
+            watch.add(100)
         watch.stop("score")
     assert text.getvalue().splitlines() == [
         "score: 1,000 of 3,000 objects done before",
@@ -156,7 +154,7 @@ def test_nothing_to_report_is_no_failure() -> None:
     watch, text = watched(terminal=False)
     with watch:
         watch.stop("score")
-        watch.advance(Receipt("score", "000000", "id"))
+        watch.add(0)
         watch.add(5)
     assert text.getvalue() == ""
 
@@ -170,7 +168,7 @@ def test_workers_are_shown_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> N
     watch.see_workers(lambda: GROUPS)
     with watch:
         watch.start("ingest", 100, 0)
-        watch.advance(Receipt("ingest", "000000", "", n_objects=50))
+        watch.add(50)
         watch.stop("ingest")
     assert "left; cpu 4 workers, 1 of 2 jobs pending" in stream.getvalue()
 
@@ -187,7 +185,7 @@ def test_the_record_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with contextlib.suppress(SwimmyError), watch:
         watch.keep_record(path)
         watch.start("score", 1000, 200)
-        watch.advance(Receipt("score", "000000", "", n_objects=300, details={"n_quarantined": 7}))
+        watch.add(300, 7)
         for _ in range(200):
             running = read_record(path)
             if running and running.get("n_done") == 500:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.driver import Submission, dashboard_help, driver_signals
+from swimmy_scale.cluster.driver import Submission, driver_signals
+from swimmy_scale.cluster.fleet import dashboard_help
 from swimmy_scale.cluster.site import parse_site
 from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.errors import SwimmyError, TimeIsUpError

@@ -153,7 +153,7 @@ def test_lost_jobs_are_replaced_under_new_numbers(fleet: Fleet, fake: FakeSlurm,
 
 def test_dead_on_arrival(fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Path) -> None:
     places = Places(tmp_path)
-    places.workers.mkdir(parents=True)
+    places.log.workers.mkdir(parents=True)
     fleet.want(site.groups[1:], 1)
     for _ in range(2 * MAX_DEAD_ON_ARRIVAL):
         fake.lose(next(iter(fake.jobs)))
@@ -166,7 +166,7 @@ def test_dead_on_arrival(fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Pa
         look(fleet)
     # One that came and went between two looks has left its log.
     last = next(iter(fake.jobs))
-    (places.workers / f"gpu-{last}.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
+    (places.log.workers / f"gpu-{last}.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
     fake.lose(last)
     with pytest.raises(SwimmyError, match=r"(?s)group gpu: 3 jobs in a row.*no module named tensorflow.*Correct site"):
         look(fleet)

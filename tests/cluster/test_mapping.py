@@ -13,11 +13,11 @@ from typing import Any
 import distributed
 import pytest
 
-from swimmy_scale.cluster.local import local_workers, share_of_cores
+from swimmy_scale.cluster.local import LocalExecutor, local_workers, share_of_cores
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.stages.attempts import left_out
-from swimmy_scale.stages.engine import SerialWorkers, Task
+from swimmy_scale.stages.engine import Task
 from swimmy_scale.storage.receipts import Ledger, Receipt
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,7 +26,6 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="module")
 def workers() -> Iterator[DaskWorkers]:
     with local_workers(2) as pool:
-        assert isinstance(pool, DaskWorkers)
         yield pool
 
 
@@ -112,13 +111,13 @@ def test_a_dead_worker_is_replaced_and_its_task_done(workers: DaskWorkers, tmp_p
 def counted(workers: DaskWorkers, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of what is sent from now on."""
     sizes: list[int] = []
-    submit = workers._submit
+    submit = workers.submit
 
     def count(function: Any, items: Any) -> Any:
         sizes.append(len(items))
         return submit(function, items)
 
-    monkeypatch.setattr(workers, "_submit", count)
+    monkeypatch.setattr(workers, "submit", count)
     return sizes
 
 
@@ -275,6 +274,5 @@ def test_each_worker_has_its_own_cores(workers: DaskWorkers, tmp_path: Path) -> 
 
 
 def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
-    with local_workers(0) as pool:
-        assert isinstance(pool, SerialWorkers)
-        assert [receipt.n_objects for receipt in pool.map(Work(succeed), tasks_in(tmp_path, 2))] == [os.getpid()] * 2
+    found = LocalExecutor(0).map(Work(succeed), tasks_in(tmp_path, 2))
+    assert [receipt.n_objects for receipt in found] == [os.getpid()] * 2

@@ -124,7 +124,7 @@ class Submitted:
         return content
 
     def progress(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.places.log / "progress.json").read_text())
+        content: dict[str, Any] = json.loads((self.places.log.progress).read_text())
         return content
 
     def n_receipts(self, stage: str) -> int:
@@ -134,7 +134,7 @@ class Submitted:
         self.slurm.wait_until(lambda: self.n_receipts(stage) >= n_receipts, f"{n_receipts} tasks of {stage}", 90)
 
     def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.places.log.glob("driver-*.log")))
+        return "".join(path.read_text() for path in sorted(self.places.log.path.glob("driver-*.log")))
 
     def has_ended(self) -> bool:
         return not [job for job in self.slurm.jobs() if job.name.startswith(self.places.tag)]
@@ -152,8 +152,8 @@ class Submitted:
         summary = json.loads((self.run / "summary.json").read_text())
         assert summary["given"] == summary["scored"] + summary["quarantined"] == 160
         assert_same_results(self.run, serial)
-        assert not self.places.tls.exists()
-        assert not self.places.scheduler_file.exists()
+        assert not self.places.log.tls.exists()
+        assert not self.places.log.scheduler.exists()
         assert self.progress()["state"] == "finished"
 
 
@@ -201,13 +201,13 @@ def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callab
     assert "is in use by process" in here.stderr
 
     # Strangers: without a certificate, with one of another authority, in plain text.
-    address = json.loads(run.places.scheduler_file.read_text())["address"]
+    address = json.loads(run.places.log.scheduler.read_text())["address"]
     assert address.startswith("tls://")
     refused(address, None)
     refused(address, distributed.Security.temporary())
     refused(address.replace("tls://", "tcp://"), None)
-    assert stat.S_IMODE(run.places.tls.stat().st_mode) == 0o700
-    keys = sorted(run.places.tls.iterdir())
+    assert stat.S_IMODE(run.places.log.tls.stat().st_mode) == 0o700
+    keys = sorted(run.places.log.tls.iterdir())
     assert [key.name for key in keys] == ["ca.pem", "cert.pem", "key.pem"]
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
 
@@ -240,7 +240,7 @@ def test_what_is_printed_is_what_is_submitted(slurm: Slurm, job: Path, tmp_path:
     run = Submitted(slurm, job, tmp_path / "run", site)
     run.wait_for_receipts("ingest", 1)
     for name, job_id in (("driver", run.job_id), ("cpu", run.jobs("cpu")[0].job_id)):
-        script = run.places.script(name)
+        script = run.places.log.script(name)
         assert f"# {script}\n{script.read_text()}" in printed.stdout
         assert slurm.command("scontrol", "write", "batch_script", job_id, "-") == script.read_text().strip()
         subprocess.run(["bash", "-n", str(script)], check=True)
@@ -295,7 +295,7 @@ def test_preemption(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]
 def test_the_driver_dies_and_is_submitted_again(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
     run = submit()
     run.wait_for_receipts("ingest", 1)
-    os.kill(json.loads((run.places.log / "driver.json").read_text())["process_id"], signal.SIGKILL)
+    os.kill(json.loads((run.places.log.path / "driver.json").read_text())["process_id"], signal.SIGKILL)
     run.assert_complete(serial)
     assert "ended with status 137" in run.log()
     assert len(re.findall("submitted again as job", run.log())) == 1
@@ -320,7 +320,7 @@ def test_the_driver_is_cancelled_and_leaves_no_orphans(
     slurm.cancel(run.job_id)
     run.wait(60)
     assert "submitted again" not in run.log()
-    assert not run.places.tls.exists()
+    assert not run.places.log.tls.exists()
     n_done = run.n_receipts("ingest")
     assert 0 < n_done < 5
     first = {path: path.stat().st_mtime_ns for path in (run.run / "receipts/ingest").glob("0*.json")}
@@ -392,7 +392,7 @@ def test_a_worker_reaches_its_walltime(short_walltime: Submitted, serial: Path) 
 
 def worker_jobs(run: Submitted, group: str) -> set[str]:
     """Ids of all jobs that a group ever had, from the names of their logs."""
-    logs = run.places.workers.glob(f"{group}-*.log")
+    logs = run.places.log.workers.glob(f"{group}-*.log")
     return {path.stem.rsplit("-", 1)[1] for path in logs}
 
 

@@ -14,6 +14,7 @@ import yaml
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, Settings, dump_job, load_job, parse_job, plain
 from swimmy_scale.method.noise import FLOOR
+from swimmy_scale.method.score_kind import ScoreKind
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -205,7 +206,7 @@ def test_round_trip(more: str) -> None:
 )  # fmt: skip
 def test_the_kind_of_score(more: str, floor: float | None) -> None:
     job = parse(GOOD + more)
-    assert job.score.noise_floor == floor
+    assert job.score.score_kind == ScoreKind(floor)
     written = yaml.safe_load(dump_job(job))["score"]
     if floor is None:
         assert written == {"batch_size": None, "n_models": 1}, "as it was written before there was another kind"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.stages.carried import keep_carried, read_carried
 
 TABLE = {"2sigma": {"g": 1.5, "r": 0.25}}
@@ -52,11 +53,11 @@ def test_the_copy_knows_whose_scores_are_cut(tmp_path: Path, n_models: int, comb
     carried = keep_carried(original, copy)
     assert (carried.n_models, carried.combine) == (n_models, combine)
     assert ("n_models" in json.loads(copy.read_text())) == (n_models > 1)
-    carried.check(n_models, combine or "median")
+    carried.check(n_models, combine or "median", EQUATION_6)
     with pytest.raises(
         SwimmyError, match=r"summary.json: its thresholds cut .*, and here they would cut the median of 4"
     ):
-        carried.check(4, "median")
+        carried.check(4, "median", EQUATION_6)
 
 
 @pytest.mark.parametrize("floor", [None, 0.02, 0.5])
@@ -66,12 +67,12 @@ def test_the_copy_knows_which_score_is_cut(tmp_path: Path, floor: float | None) 
     keep_carried(original, copy)
     original.unlink()
     carried = keep_carried(original, copy)
-    assert carried.noise_floor == floor
+    assert carried.kind == ScoreKind(floor)
     assert json.loads(copy.read_text()).get("score") == change.get("score")
-    carried.check(1, "mean", floor)
+    carried.check(1, "mean", ScoreKind(floor))
     cut = "scores of equation 6" if floor is None else f"noise scores with the floor {floor}"
     with pytest.raises(SwimmyError, match=rf"summary.json: its thresholds cut {cut}, and here .* the floor 0.1. Give"):
-        carried.check(1, "mean", 0.1)
+        carried.check(1, "mean", ScoreKind(0.1))
 
 
 @pytest.mark.parametrize("score", [3, {}, {"kind": "noise"}, {"kind": "other", "floor": 1}])

@@ -37,6 +37,7 @@ from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage import scores as scores_module
 from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import FINISHED, Ledger
+from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
@@ -132,10 +133,10 @@ def test_the_lowest_validation_losses_of_all_runs_are_chosen(reference: Path) ->
 
 
 def test_one_of_each_run_is_chosen(copied: Path, job: Path) -> None:
-    stage = dataclasses.replace(train_stage(copied, job), n_models=2, one_a_run=True)
-    assert stage.identity != dataclasses.replace(stage, one_a_run=False).identity
+    stage = choosing(train_stage(copied, job), n_models=2, one_a_run=True)
+    assert stage.identity != choosing(stage, one_a_run=False).identity
     receipts = [receipt for run in range(2) if (receipt := stage.ledger.read(f"{run:06d}")) is not None]
-    stage.finish(receipts)
+    stage.finish(receipts, print)
     expected = []
     for run in range(2):
         with (copied / f"models/run-{run:02d}/history.csv").open() as stream:
@@ -146,18 +147,25 @@ def test_one_of_each_run_is_chosen(copied: Path, job: Path) -> None:
     with pytest.raises(
         SwimmyError, match=r"2 weight sets of different runs were kept.* 3. Lower score.n_models, or raise"
     ):
-        dataclasses.replace(stage, n_models=3).finish(receipts)
+        choosing(stage, n_models=3).finish(receipts, print)
 
 
 def train_stage(directory: Path, job: Path) -> TrainStage:
-    (stage,) = [stage for stage in Run(directory, load_job(job, Job), 1).stages() if isinstance(stage, TrainStage)]
-    return stage
+    stages = Run(RunDirectory(directory), load_job(job, Job), 1).stages()
+    return next(stage for stage in stages if isinstance(stage, TrainStage))
+
+
+def choosing(stage: TrainStage, **score: Any) -> TrainStage:
+    """The stage with other settings of scoring."""
+    settings = stage.settings
+    other = settings.score.model_copy(update=score)
+    return dataclasses.replace(stage, settings=settings.model_copy(update={"score": other}))
 
 
 def test_another_number_of_models_trains_nothing_again(reference: Path, job: Path) -> None:
     stage = train_stage(reference, job)
     for n_models in (1, 2):
-        other = dataclasses.replace(stage, n_models=n_models)
+        other = choosing(stage, n_models=n_models)
         assert other.identity != stage.identity
         assert [task.identity for task in other.plan()] == [task.identity for task in stage.plan()]
 
@@ -166,10 +174,10 @@ def test_more_models_than_weight_sets_are_refused(copied: Path, job: Path, surve
     other = write_job(tmp_path / "job.yaml", survey, train=TRAIN, score={"n_models": 5})
     with pytest.raises(SwimmyError, match=r"score.n_models 5 is more than the 4 weight sets that train keeps. Raise"):
         load_job(other, Job)
-    stage = dataclasses.replace(train_stage(copied, job), n_models=5)
+    stage = choosing(train_stage(copied, job), n_models=5)
     receipts = [stage.ledger.read(f"{run:06d}") for run in range(2)]
     with pytest.raises(SwimmyError, match=r"models: 4 weight sets were kept, and score.n_models asks for 5. Lower"):
-        stage.finish([receipt for receipt in receipts if receipt is not None])
+        stage.finish([receipt for receipt in receipts if receipt is not None], print)
 
 
 # ---------------------------------------------------------------- scores
@@ -385,7 +393,7 @@ def test_thresholds_of_the_same_ensemble_are_carried(reference: Path, copied: Pa
 
 
 def test_the_picture_shows_the_mean_reconstruction(reference: Path, job: Path) -> None:
-    scoring = Run(reference, load_job(job, Job), 1).scoring
+    scoring = Run(RunDirectory(reference), load_job(job, Job), 1).scoring
     source = np.random.default_rng(1).random((3, 5, 64, 64), np.float32)
     expected = np.zeros((3, 64, 64, 5), np.float64)
     for model in scoring.models:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,19 +24,20 @@ from swimmy_scale.cluster.mapping import DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, Settings, load_job
 from swimmy_scale.method.network import Network
+from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.model import scoring as scoring_module
 from swimmy_scale.model.scoring import Model
 from swimmy_scale.stages import standalone
-from swimmy_scale.stages.campaign import Campaign
-from swimmy_scale.stages.engine import Work, run_stage
-from swimmy_scale.stages.evaluate import EvaluateStage, evaluate_run, known_sample
+from swimmy_scale.stages.campaign import campaign
+from swimmy_scale.stages.engine import run_stage
+from swimmy_scale.stages.evaluate import EvaluateStage, evaluate_training, known_sample
 from swimmy_scale.stages.memory import MIB, MemoryLimits, score_memory_bytes
 from swimmy_scale.stages.run import Run
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import FINISHED, Ledger
-from swimmy_scale.storage.run_directory import ledger_beside, run_status
+from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
 from swimmy_scale.storage.scores import Scores
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
@@ -118,12 +118,25 @@ def table_of(run: Path) -> Table:
 
 
 def stage_of[S](run: Path, kind: type[S]) -> S:
-    stages = Run(run, load_job(run / "job.yaml", Job), 1).stages()
+    stages = Run(RunDirectory(run), load_job(run / "job.yaml", Job), 1).stages()
     return next(stage for stage in stages if isinstance(stage, kind))
 
 
 def evaluate_stage(run: Path, **changes: Any) -> EvaluateStage:
-    return replace(stage_of(run, EvaluateStage), **changes)
+    return changed(stage_of(run, EvaluateStage), **changes)
+
+
+def changed(stage: EvaluateStage, **changes: Any) -> EvaluateStage:
+    """The stage with other settings of scoring or training, or other attributes of its own."""
+    settings = stage.train.settings
+    of_score = {name: changes.pop(name) for name in ("n_models", "one_a_run") if name in changes}
+    of_train = {name: changes.pop(name) for name in list(changes) if name in TrainSection.model_fields}
+    sections = {
+        "score": settings.score.model_copy(update=of_score),
+        "train": stage.train.section.model_copy(update=of_train),
+    }
+    train = replace(stage.train, settings=settings.model_copy(update=sections))
+    return replace(stage, train=train, **changes)
 
 
 def perform(stage: EvaluateStage) -> int:
@@ -210,14 +223,14 @@ def test_several_that_score_are_the_best_of_one_network(copied: Path) -> None:
 
 def test_one_of_each_run_where_the_known_classes_choose(copied: Path) -> None:
     alone = evaluate_stage(copied, n_models=1)
-    assert replace(alone, one_a_run=True).identity == alone.identity, "one is of one run anyway"
+    assert changed(alone, one_a_run=True).identity == alone.identity, "one is of one run anyway"
     several = evaluate_stage(copied, n_models=2)
-    assert replace(several, one_a_run=True).identity != several.identity
+    assert changed(several, one_a_run=True).identity != several.identity
     # The network of the best has one run in this grid.
     with pytest.raises(
         SwimmyError, match=r"1 weight sets of different runs were kept, .* Lower score.n_models, or raise"
     ):
-        perform(replace(several, one_a_run=True))
+        perform(changed(several, one_a_run=True))
 
 
 def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
@@ -225,7 +238,7 @@ def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
 ) -> None:
     stage = evaluate_stage(reference, threshold_objects=40, ledger=Ledger(tmp_path / "receipts", tmp_path, "evaluate"))
     task = replace(stage.plan()[1], output=tmp_path / "run-01.json")
-    details = evaluate_run(task).details["judgements"]
+    details = evaluate_training(task).details["judgements"]
     sample = known_sample(Cutouts(reference / "cutouts.zarr"), task.judged)
     assert int(sample.sets_thresholds.sum()) == 40
     again = known_sample(Cutouts(reference / "cutouts.zarr"), task.judged)
@@ -331,7 +344,7 @@ def test_an_object_without_a_finite_score_counts_nowhere(
     pixel = store.images(0, store.n_objects)[:, :, 0, 0][sample.rows]
     bad = pixel[np.flatnonzero(sample.members["quasar"])[0], 0]
     monkeypatch.setattr(scoring_module, "scorer_for", lambda *_: Broken(fused, bad))
-    whole, broken = evaluate_run(task).details["judgements"]
+    whole, broken = evaluate_training(task).details["judgements"]
     n_quasars = int(sample.members["quasar"].sum())
     assert (whole["n_objects"]["quasar"], broken["n_objects"]["quasar"]) == (n_quasars, n_quasars - 1)
     for found, rows in ((whole, slice(None)), (broken, pixel[:, 0] != bad)):
@@ -351,7 +364,7 @@ def test_only_what_has_no_receipt_is_done_again(copied: Path, reference: Path, j
     (copied / "models/evaluation/run-01.json").write_text("half of a fi")
     (copied / "models/selected.keras").unlink()
     untouched = (copied / "models/evaluation/run-00.json").stat().st_mtime_ns
-    assert {row["stage"]: row["finished"] for row in run_status(copied)}["evaluate"] is False
+    assert {row["stage"]: row["finished"] for row in RunDirectory(copied).status()}["evaluate"] is False
     _, workers = run_serially(job, copied)
     assert workers.n_tasks == 1
     assert (copied / "models/evaluation/run-00.json").stat().st_mtime_ns == untouched
@@ -363,7 +376,7 @@ def test_run_again_does_nothing(reference: Path, job: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (reference / "models").rglob("*")}
     assert run_serially(job, reference)[1].n_tasks == 0
     assert {path: path.stat().st_mtime_ns for path in (reference / "models").rglob("*")} == before
-    rows = {row["stage"]: row for row in run_status(reference)}
+    rows = {row["stage"]: row for row in RunDirectory(reference).status()}
     assert list(rows) == ["ingest", "train", "evaluate", "score", "select", "picture"]
     assert rows["evaluate"] == {"stage": "evaluate", "finished": True, "n_tasks": 2, "n_objects": 0, "n_quarantined": 0}
 
@@ -387,18 +400,13 @@ def test_dask_gives_the_same_bytes(copied: Path, reference: Path) -> None:
     shutil.rmtree(copied / "receipts/evaluate")
     shutil.rmtree(copied / "models/evaluation")
 
-    @contextmanager
-    def workers(stage: Work, n_tasks: int) -> Iterator[DaskWorkers]:
-        assert n_tasks == 2
-        options: dict[str, Any] = {"processes": False, "dashboard_address": None}
-        with (
-            distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            yield DaskWorkers(client, lambda: 1)
-
-    with Watch() as watch:
-        run_stage(evaluate_stage(copied), workers, watch)
+    options: dict[str, Any] = {"processes": False, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,
+        distributed.Client(cluster) as client,
+        Watch() as watch,
+    ):
+        run_stage(evaluate_stage(copied), DaskWorkers(client, lambda: 1), watch)
     assert evaluation_files(copied) == before == evaluation_files(reference)
 
 
@@ -418,10 +426,8 @@ def train_alone(cutouts: Path, models: Path, limits: MemoryLimits = ROOMY, **tra
 def test_every_run_has_its_network_and_seed(reference: Path, tmp_path: Path) -> None:
     train = {**TRAIN, "n_runs": 2, "choose": "validation_loss", "grid": {"latent_filters": [4, 8], "noise": [0, 0.1]}}
     settings = Settings.model_validate({"train": train})
-    campaign = Campaign(
-        settings, reference / "cutouts.zarr", tmp_path, lambda stage: Ledger(tmp_path, tmp_path, stage), 1
-    )
-    (stage,) = campaign.stages()
+    models = ModelsFolder(tmp_path)
+    (stage,) = campaign(settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1)
     found = [(t.folder.name, t.network.latent_filters, t.network.noise, t.schedule.seed) for t in stage.plan()]
     combinations = [(4, 0.0), (4, 0.0), (4, 0.1), (4, 0.1), (8, 0.0), (8, 0.0), (8, 0.1), (8, 0.1)]
     assert found == [(f"run-{run:02d}", *values, 5 + run) for run, values in enumerate(combinations)]
@@ -442,18 +448,17 @@ def test_too_few_weight_sets_by_default_are_refused_before_training(
     reference: Path, tmp_path: Path, score: dict[str, Any], message: str
 ) -> None:
     settings = Settings.model_validate({"score": score})
-    campaign = Campaign(
-        settings, reference / "cutouts.zarr", tmp_path, lambda name: Ledger(tmp_path, tmp_path, name), 1
-    )
+    models = ModelsFolder(tmp_path)
+    stages = campaign(settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1)
     with pytest.raises(SwimmyError, match=message):
-        list(campaign.stages())
+        list(stages)
 
 
 def test_the_network_of_the_best_scores(reference: Path) -> None:
     table = table_of(reference)
     assert [row["latent_filters"] for row in table] == [3, 3, 4, 4]
     best = table[np.argmin(table["rank_by_known_classes"])]
-    scoring = Run(reference, load_job(reference / "job.yaml", Job), 1).scoring
+    scoring = Run(RunDirectory(reference), load_job(reference / "job.yaml", Job), 1).scoring
     assert (scoring.sha256, scoring.network) == (best["sha256"], NETWORKS[best["run"]])
     for run, network in enumerate(NETWORKS):
         history = json.loads((reference / f"models/run-0{run}/history.json").read_text())

@@ -26,17 +26,18 @@ from swimmy_scale.stages.memory import (
     MIB,
     MODEL_BYTES,
     MemoryLimits,
+    ScoringNeeds,
     activation_bytes,
     cutout_bytes,
     ingest_memory_bytes,
     judge_memory_bytes,
-    models_at_once,
     numba_memory_bytes,
     score_memory_bytes,
     train_memory_bytes,
 )
 from swimmy_scale.stages.run import Run, check_inputs, freeze_inputs
 from swimmy_scale.storage.receipts import Parts
+from swimmy_scale.storage.run_directory import RunDirectory
 
 
 def test_a_cutout_is_its_pixels() -> None:
@@ -69,7 +70,7 @@ def test_as_many_models_are_evaluated_at_once_as_fit() -> None:
     def at_once(n_fitting: int, spare: int = 0) -> int:
         needed = score_memory_bytes(HSC, Network(), n_fitting, 256, 256) + judge_memory_bytes(HSC, n_fitting, 1000)
         limits = MemoryLimits(0, needed + spare, "site.yaml", "buy more")
-        return models_at_once(limits, HSC, Network(), 16, 1000, None, 256, "keras")
+        return ScoringNeeds(HSC, Network(), None, 256, "keras").models_at_once(limits, 16, 1000)
 
     assert [at_once(number) for number in (1, 7, 16, 20)] == [1, 7, 16, 16]
     assert at_once(7, spare=-1) == 6
@@ -105,14 +106,16 @@ def test_a_job_that_does_not_fit_is_refused_before_it_starts(
     job = load_job(write_job(tmp_path / "job.yaml", survey, **sections), Job)
     small = MemoryLimits(limits[0] * MIB, limits[1] * MIB, "site.yaml", "buy more")
     with pytest.raises(SwimmyError, match=message):
-        check_inputs(Run(tmp_path / "run", job, 1, small))
-    check_inputs(Run(tmp_path / "run", job, 1, replace(small, reader_bytes=1 << 50, network_bytes=1 << 50)))
+        check_inputs(Run(RunDirectory(tmp_path / "run"), job, 1, small))
+    check_inputs(
+        Run(RunDirectory(tmp_path / "run"), job, 1, replace(small, reader_bytes=1 << 50, network_bytes=1 << 50))
+    )
 
 
 def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey)
     limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml", "buy more")
-    stages = Run(tmp_path / "run", load_job(job, Job), 1, limits).stages()
+    stages = Run(RunDirectory(tmp_path / "run"), load_job(job, Job), 1, limits).stages()
     run_stage(next(stages), Serial(), Watch())
     expected = r"training on \d+ objects needs .* Lower train.max_objects in a new run.*, or buy more"
     with pytest.raises(SwimmyError, match=expected):
@@ -124,7 +127,7 @@ def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> No
     small = MemoryLimits(1 << 40, 1 << 40, "site.yaml", "buy more")
     for batch_size, fits in ((10**9, False), (64, True)):
         job = load_job(write_job(tmp_path / "job.yaml", survey, score={"batch_size": batch_size}), Job)
-        run = Run(tmp_path / "run", job, 1, small)
+        run = Run(RunDirectory(tmp_path / "run"), job, 1, small)
         if not fits:
             with pytest.raises(SwimmyError, match=r"Make score\.batch_size smaller"):
                 freeze_inputs(run)
@@ -137,8 +140,8 @@ def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> No
 def test_what_is_finished_needs_no_memory(tmp_path: Path, survey: Path, stage: str) -> None:
     job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
     nothing = MemoryLimits(0, 0, "site.yaml", "buy more")
-    run = Run(tmp_path / "run", job, 1, nothing)
-    run.directory.mkdir()
+    run = Run(RunDirectory(tmp_path / "run"), job, 1, nothing)
+    run.directory.path.mkdir()
     for name in ("ingest", "score", "picture"):
         if name != stage:
             run.ledger(name).finish("all", Parts(), [])
@@ -185,12 +188,13 @@ def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
     assert "start fewer with --workers" in done.stderr
 
 
-@pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (16, 8, 6), (5, 8, 2), (1, 4, 1)])
+@pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (15, 8, 6), (5, 8, 2), (1, 4, 1)])
 def test_no_more_workers_than_memory_by_default(
     monkeypatch: pytest.MonkeyPatch, gib: int, n_cores: int, expected: int
 ) -> None:
-    monkeypatch.setattr(local, "MEMORY_LIMIT", gib << 30)
-    assert local.default_workers(n_cores) == expected
+    monkeypatch.setattr(local, "usable_memory_bytes", lambda: gib << 30)
+    monkeypatch.setattr(local, "usable_cores", lambda: n_cores)
+    assert local.default_workers() == expected
 
 
 def test_a_gpus_activations_are_not_the_hosts() -> None:

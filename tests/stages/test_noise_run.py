@@ -17,6 +17,7 @@ from survey_runs import NETWORK, assert_same_results, call, make_survey, run_ser
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.noise import FLOOR, noise_score, source_and_noise
+from swimmy_scale.method.score_kind import EQUATION_6
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.scores import Scores
 
@@ -137,7 +138,7 @@ def test_both_scorers_and_the_command_line(reference: Path, tmp_path: Path) -> N
         done = CliRunner().invoke(main, [str(word) for word in words])
         assert done.exit_code == 3, done.output
         found[scorer] = Scores(path)
-        assert found[scorer].noise_floor == 0.1
+        assert found[scorer].kind.noise_floor == 0.1
     theirs, ours = found["keras"].read("score"), found["numba"].read("score")
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
     assert not np.array_equal(ours, theirs, equal_nan=True)
@@ -174,7 +175,7 @@ def test_the_kind_decides_what_is_scored_again(reference: Path, tmp_path: Path) 
     plain, noisy = Scores(tmp_path / "run/scores.zarr"), Scores(reference / "scores.zarr")
     assert plain.read("residual").tobytes() == noisy.read("residual").tobytes()
     assert not np.array_equal(plain.read("score"), noisy.read("score"), equal_nan=True)
-    assert plain.noise_floor is None
+    assert plain.kind == EQUATION_6
     for name in ("summary.json", "provenance.json", "scores.zarr/zarr.json", "job.yaml"):
         text = (tmp_path / "run" / name).read_text()
         assert "floor" not in text, name

@@ -13,12 +13,11 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.results import picture
-from swimmy_scale.results.picture import strangest
 from swimmy_scale.stages.picture import PictureTask, draw_picture
 from swimmy_scale.storage import scores as scores_module
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.receipts import Ledger
-from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.scores import Scores, strangest
 from swimmy_scale.storage.store import create
 
 # Columns g r i z y. The first level's thresholds are 1, 2, 4; z and y never select.
@@ -70,14 +69,14 @@ def test_no_candidates_and_no_objects(tmp_path: Path) -> None:
 
 
 def test_the_sample_is_whole_until_the_survey_is_large(scores: Scores, monkeypatch: pytest.MonkeyPatch) -> None:
-    score, candidate = picture._sample(scores)
+    score, candidate = picture.sample_scores(scores)
     known = [row for row in range(8) if row != 6]
     assert np.array_equal(score, np.array(SCORE, np.float32)[known, :3])
     assert np.array_equal(candidate, np.array([[band in FLAG[row] for band in "gri"] for row in known]))
-    assert picture._step(scores) == 1
+    assert picture.shown_step(scores) == 1
     monkeypatch.setattr(picture, "MAX_HISTOGRAM_OBJECTS", 3)
-    thinned, flags = picture._sample(scores)
-    assert picture._step(scores) == 3
+    thinned, flags = picture.sample_scores(scores)
+    assert picture.shown_step(scores) == 3
     assert np.array_equal(thinned, score[::3])
     assert np.array_equal(flags, candidate[::3])
 

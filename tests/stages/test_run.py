@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,14 @@ from survey_runs import (
 )
 
 from swimmy_scale.cli.progress import Watch
-from swimmy_scale.cluster.local import local_workers
+from swimmy_scale.cluster.local import LocalExecutor
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.stages.attempts import attempt
+from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.run import Run, run_job
-from swimmy_scale.storage.receipts import FINISHED, Ledger
-from swimmy_scale.storage.run_directory import STAGES, run_status
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 from swimmy_scale.storage.scores import Scores, sample_thresholds
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
@@ -147,7 +147,7 @@ def test_contract_of_the_run_directory(reference: Path) -> None:
         assert ds.ra.attrs["units"] == "deg"
         assert list(ds.band.values) == ["g", "r", "i", "z", "y"]
         assert ds.attrs["format_version"] == 1
-    status = {row["stage"]: row for row in run_status(reference)}
+    status = {row["stage"]: row for row in RunDirectory(reference).status()}
     assert list(status) == [stage for stage in STAGES if stage != "evaluate"]
     assert all(row["finished"] for row in status.values())
     assert status["score"]["n_objects"] == N_OBJECTS
@@ -376,16 +376,21 @@ if not hasattr(ingest, "plain_read_rows"):
 """
 
 
+class NetworkHere(LocalExecutor):
+    """Workers for all stages but those that run the network, which this process does."""
+
+    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
+        yield from (SerialExecutor() if work.wants_gpu else super()).map(work, tasks)
+
+
 def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey, **with_weights_of(reference))
     object_id = int(Table.read(survey / "catalogue.fits")["object_id"][50])
     assert object_id not in set(Table.read(reference / "quarantine.csv", format="csv")["object_id"])
     (tmp_path / "deadly.py").write_text(DEADLY.format(object_id=object_id))
-    run = Run(tmp_path / "run", load_job(job, Job), 1)
+    run = Run(RunDirectory(tmp_path / "run"), load_job(job, Job), 1)
     with dask.config.set({"distributed.worker.preload": [str(tmp_path / "deadly.py")]}), Watch() as watch:
-        summary = run_job(
-            run, lambda: nullcontext(lambda work, n_tasks: local_workers(0 if work.wants_gpu else 2)), watch
-        )
+        summary = run_job(run, NetworkHere(2), watch)
     records = Table.read(tmp_path / "run/quarantine.csv", format="csv")
     (record,) = [row for row in records if row["code"] == "ended_workers"]
     assert (record["object_id"], record["stage"]) == (object_id, "ingest")
@@ -403,7 +408,7 @@ def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference:
 
 def test_a_worker_lost_after_an_epoch_is_no_fault(copied: Path, job: Path, reference: Path) -> None:
     shutil.rmtree(copied / "models")
-    stages = Run(copied, load_job(job, Job), 1).stages()
+    stages = Run(RunDirectory(copied), load_job(job, Job), 1).stages()
     train = next(stage for stage in stages if stage.ledger.stage == "train")
     (task,) = train.plan()
     marks = copied / "receipts/attempts/train" / task.name
@@ -429,7 +434,7 @@ def test_the_numba_scorer_by_a_site_file(reference: Path, copied: Path, job: Pat
     serial = tmp_path / "serial"
     subprocess.run(["cp", "-a", str(reference), str(serial)], check=True)
     with Watch() as watch:
-        run_job(Run(serial, load_job(job, Job), 1, scorer="numba"), lambda: nullcontext(Serial()), watch)
+        run_job(Run(RunDirectory(serial), load_job(job, Job), 1, scorer="numba"), Serial(), watch)
     assert_same_results(copied, serial)
     ours, theirs = Scores(copied / "scores.zarr"), Scores(reference / "scores.zarr")
     assert (ours.attrs["scorer"], theirs.attrs["scorer"]) == ("numba", "keras")

@@ -28,6 +28,7 @@ from swimmy_scale.storage.counterparts import read_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED
+from swimmy_scale.storage.run_directory import RunDirectory
 
 SECTION = {
     "sdss": "spectroscopy/specObj.fits",
@@ -55,7 +56,7 @@ def stage_of(folder: Path, run: Path, section: dict[str, Any] | None = SECTION) 
     job = load_job(path, Job)
     assert job.ingest is not None
     assert job.catalogue is not None
-    ledger = Run(run, job, 1).ledger("ingest")
+    ledger = Run(RunDirectory(run), job, 1).ledger("ingest")
     return IngestStage(
         ledger, run / "cutouts.zarr", job.survey, job.catalogue, job.ingest, job.storage, job.spectroscopy
     )
@@ -152,7 +153,7 @@ def test_missing_table_is_told_before_anything_is_done(survey: Path, tmp_path: P
     section = {**SECTION, "gama": "spectroscopy/absent.fits"}
     job = load_job(write_job(survey / "absent.yaml", survey, spectroscopy=section), Job)
     with pytest.raises(SwimmyError, match=r"absent\.fits: not there\. Correct the path in the job file"):
-        check_inputs(Run(tmp_path / "run", job, 1))
+        check_inputs(Run(RunDirectory(tmp_path / "run"), job, 1))
     with pytest.raises(SwimmyError, match=r"absent\.fits: not there"):
         stage_of(survey, tmp_path / "run", section).identity  # noqa: B018
 

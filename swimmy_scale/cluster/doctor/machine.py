@@ -13,11 +13,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
-from swimmy_scale.cluster.local import default_workers, local_limits
-from swimmy_scale.method.network import BATCH_OBJECTS, Network
-from swimmy_scale.method.sections import StorageSection
-from swimmy_scale.method.survey import HSC
-from swimmy_scale.stages.memory import MIB, ingest_memory_bytes, score_memory_bytes
+from swimmy_scale.cluster.local import default_workers
+from swimmy_scale.cluster.resources import core_quota, usable_cores, usable_memory_bytes
+from swimmy_scale.stages.memory import MIB, default_worker_bytes
 
 DISTRIBUTION = "swimmy-scale"
 INSTALL = "Install from the lock file: make setup"
@@ -86,67 +84,10 @@ def check_processor(flags: set[str], machine: str = platform.machine()) -> Findi
     return ok("processor", f"{machine} with {'AVX-512' if 'avx512f' in flags else 'AVX2'}")
 
 
-def control_groups(name: str, own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> list[str]:
-    """What limit files of this process's control groups and of those above them say; version 2 and version 1.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``memory.max``.
-    own : Path
-        Where the kernel says in which groups the process is.
-    root : Path
-        Where the groups are mounted.
-    """
-    found = []
-    for line in own.read_text().splitlines() if own.exists() else []:
-        _, controllers, place = line.split(":", 2)
-        mounted = root / controllers if controllers else root
-        group = mounted / place.strip("/")
-        for folder in [group, *group.parents]:
-            if (folder / name).is_file():
-                found.append((folder / name).read_text().strip())
-            if folder == mounted:
-                break
-    return found
-
-
-def memory_limit_bytes(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """The smallest memory limit of the process's control groups; None where there is none."""
-    texts = [*control_groups("memory.max", own, root), *control_groups("memory.limit_in_bytes", own, root)]
-    # Version 1 writes "no limit" as a number near 2^63.
-    limits = [int(text) for text in texts if text.isdecimal() and int(text) < 1 << 60]
-    return min(limits, default=None)
-
-
-def core_quota(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores that the process's control groups grant it; None where there is no limit."""
-    pairs = [text.split() for text in control_groups("cpu.max", own, root)]
-    periods = control_groups("cpu.cfs_period_us", own, root)
-    pairs += [list(pair) for pair in zip(control_groups("cpu.cfs_quota_us", own, root), periods, strict=False)]
-    quotas = [int(quota) / int(period) for quota, period in pairs if quota.isdecimal()]
-    return min(quotas, default=None)
-
-
 def check_cores(n_usable: int, n_there: int, quota: float | None) -> Finding:
-    """Cores that may be used, of those that there are."""
+    """Cores that may be used, of those that there are; ``quota`` is the time that control groups grant."""
     text = f"{n_usable} of {n_there} may be used"
-    if quota is not None and quota < n_usable:
-        return warning(
-            "cores",
-            f"{text}, but this process is granted the time of {quota:g}",
-            f"Give run --workers {max(int(quota), 1)}, or ask for more",
-        )
-    return ok("cores", text)
-
-
-def default_task_bytes() -> dict[str, int]:
-    """What a process of the stages that read pixels needs with the default sizes."""
-    storage = StorageSection()
-    return {
-        "ingest": ingest_memory_bytes(HSC, storage.partition_objects),
-        "scoring": score_memory_bytes(HSC, Network(), 1, BATCH_OBJECTS, storage.chunk_objects),
-    }
+    return ok("cores", text if quota is None else f"{text}, in a control group that grants the time of {quota:g}")
 
 
 def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
@@ -155,20 +96,17 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def check_memory(n_cores: int, limit_bytes: int | None, free_bytes: int) -> Finding:
+def check_memory(n_workers: int, total_bytes: int, free_bytes: int) -> Finding:
     """Memory for the workers that a run would start by itself, with the default sizes."""
-    n_workers = default_workers(n_cores)
-    total = local_limits(1).network_bytes
-    if limit_bytes is not None:
-        total = min(total, limit_bytes)
-    stage, needed = max(default_task_bytes().items(), key=lambda item: item[1])
+    stage, needed = max(default_worker_bytes().items(), key=lambda item: item[1])
     text = (
-        f"{total / MIB:,.0f} MiB, {free_bytes / MIB:,.0f} MiB of it free; {stage} needs up to {needed / MIB:,.0f} MiB"
+        f"{total_bytes / MIB:,.0f} MiB, {free_bytes / MIB:,.0f} MiB of it free; {stage} needs up to "
+        f"{needed / MIB:,.0f} MiB"
     )
     text += " a worker process"
-    if total < needed:
+    if total_bytes < needed:
         return problem("memory", text, "Make score.batch_size and storage.partition_objects smaller, or ask for more")
-    n_fitting = min(total, free_bytes) // needed
+    n_fitting = min(total_bytes, free_bytes) // needed
     if n_fitting < n_workers:
         return warning(
             "memory", f"{text}, and run would start {n_workers}", f"Give run --workers {max(int(n_fitting), 1)}"
@@ -195,7 +133,7 @@ def check_machine() -> Iterator[Finding]:
         yield check_python(platform.python_version(), requires_python)
         yield check_packages(requirements)
     yield check_processor(processor_flags())
-    n_cores = len(os.sched_getaffinity(0))
+    n_cores = usable_cores()
     yield check_cores(n_cores, os.cpu_count() or n_cores, core_quota())
-    yield check_memory(n_cores, memory_limit_bytes(), available_bytes())
+    yield check_memory(default_workers(), usable_memory_bytes(), available_bytes())
     yield check_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -10,9 +10,8 @@ from pathlib import Path
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.doctor.connections import check_interface
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
-from swimmy_scale.cluster.doctor.machine import default_task_bytes
 from swimmy_scale.cluster.site import JobSpec, Site, walltime_seconds
-from swimmy_scale.stages.memory import MIB
+from swimmy_scale.stages.memory import MIB, default_worker_bytes
 
 COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
 
@@ -81,7 +80,7 @@ def check_task_memory(site: Site) -> Finding:
     """Memory of a worker process against what stages need with the default sizes."""
     limits = site.memory_limits
     given = {"ingest": limits.reader_bytes, "scoring": limits.network_bytes}
-    for stage, needed in default_task_bytes().items():
+    for stage, needed in default_worker_bytes().items():
         if given[stage] < needed:
             text = f"{stage} needs up to {needed / MIB:,.0f} MiB a process, {site.path} gives it "
             return problem("memory", f"{text}{given[stage] / MIB:,.0f} MiB", "Raise memory, or lower processes")

@@ -16,7 +16,7 @@ from swimmy_scale.method.survey import BoolArray
 from swimmy_scale.results.paper import fidelity as causes
 from swimmy_scale.results.paper import paper_numbers as paper
 from swimmy_scale.results.paper.paper_numbers import NUMBERS, Found, PaperNumber, reason, share, verdict
-from swimmy_scale.results.paper.run_data import WEIGHT_SETS, RunData
+from swimmy_scale.results.paper.run_data import RunData
 from swimmy_scale.results.paper.statistics import spearman
 
 FIGURES_NEEDED = ("ew-cumulative", "score-ew", "score-magnitude")
@@ -53,8 +53,8 @@ def found_numbers(run: RunData) -> Numbers:
     SwimmyError
         When a table or figure of the run is missing or out of date.
     """
-    tables = {name: _read(run, run.directory / "tables" / f"{name}.ecsv") for name in TABLES_NEEDED}
-    figures = {name: _read(run, run.directory / "figures" / f"{name}.ecsv") for name in FIGURES_NEEDED}
+    tables = {name: _read(run, run.files.tables / f"{name}.ecsv") for name in TABLES_NEEDED}
+    figures = {name: _read(run, run.files.figures / f"{name}.ecsv") for name in FIGURES_NEEDED}
     found: dict[str, Found | None] = {}
     found |= _selected(tables["table-2"], tables["high-but-negative"])
     for row in tables["table-4"]:
@@ -96,7 +96,7 @@ def _correlation(rho: float | None, n_objects: int) -> Found | None:
 
 def _loss(run: RunData) -> Found | None:
     """The range of the kept epochs' training losses; of a run that trained nothing, none."""
-    path = run.directory / WEIGHT_SETS
+    path = run.files.models.table
     if not path.is_file():
         return None
     loss = np.asarray(Table.read(path, format="ascii.ecsv")["loss"], np.float64)
@@ -222,7 +222,7 @@ def _sample_rows(run: RunData) -> list[tuple[str, str, str]]:
 
 def _weight_sets(run: RunData) -> str:
     """How much the weight sets differ among themselves, in a sentence."""
-    path = run.directory / WEIGHT_SETS
+    path = run.files.models.table
     if not path.is_file():
         return "The weights come from elsewhere: no weight sets were judged."
     table = Table.read(path, format="ascii.ecsv")

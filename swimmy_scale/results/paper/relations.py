@@ -12,7 +12,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.results.paper.drawing import relations
 from swimmy_scale.results.paper.drawing.relations import ScoredPoints
-from swimmy_scale.results.paper.run_data import WEIGHT_SETS, MissingError, RunData
+from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
 from swimmy_scale.results.paper.statistics import kolmogorov_smirnov, spearman
 
@@ -119,7 +119,7 @@ def sfr_mass(run: RunData) -> Drawn:
 
 def weight_sets(run: RunData) -> Drawn:
     """Figure 16."""
-    path = run.directory / WEIGHT_SETS
+    path = run.files.models.table
     if not path.is_file():
         raise MissingError(
             f"{path}: not there, and this needs it. A training campaign makes it (appendix 1): run a job that judges "

@@ -13,19 +13,16 @@ import numpy.typing as npt
 from astropy.table import Table
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.job import Job
 from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
-from swimmy_scale.model.scoring import reconstructor
-from swimmy_scale.stages.run import Run
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule, training_cubes
-from swimmy_scale.storage.run_directory import receipts_folder
+from swimmy_scale.model.scoring import reconstructor, scoring_of
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.storage.run_directory import RunDirectory, counterparts_beside
 from swimmy_scale.storage.scores import Scores
 
 Rows = npt.NDArray[np.int64]
 
-COUNTERPARTS = "counterparts.fits"
-WEIGHT_SETS = "models/weight_sets.ecsv"
 # What a column of counterparts.fits says of an object that has no counterpart, by the kind of its type.
 _UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": "", "S": ""}
 ACTIVE_TYPES = ("quasar", "type1_agn", "type2_agn")
@@ -43,6 +40,8 @@ class RunData:
     Attributes
     ----------
     directory : Path
+    files : RunDirectory
+        What lies where in it.
     scores : Scores
     survey : Survey
     simulated : bool
@@ -50,15 +49,14 @@ class RunData:
     Raises
     ------
     SwimmyError
-        When ``directory`` is not a run directory, or its selection is not finished.
+        When ``path`` is not a run directory, or its selection is not finished.
     """
 
-    def __init__(self, directory: Path) -> None:
-        receipts_folder(directory)
-        self.directory = directory
-        if not (directory / "summary.json").is_file():
-            raise SwimmyError(f"{directory}: its selection is not finished. Run the job again.")
-        self.scores = Scores(directory / "scores.zarr")
+    def __init__(self, path: Path) -> None:
+        self.directory, self.files = path, RunDirectory.existing(path)
+        if not self.files.selection.summary.is_file():
+            raise SwimmyError(f"{path}: its selection is not finished. Run the job again.")
+        self.scores = Scores(self.files.scores)
         self.survey: Survey = self.scores.survey
         self.simulated = bool(self.scores.attrs.get("simulated", False))
 
@@ -67,17 +65,12 @@ class RunData:
     @functools.cached_property
     def job(self) -> Job:
         """The frozen job."""
-        return load_job(self.directory / "job.yaml", Job)
-
-    @functools.cached_property
-    def run(self) -> Run:
-        """The run as its stages know it; one thread computes pictures."""
-        return Run(self.directory, self.job, 1)
+        return self.files.load_job()
 
     @functools.cached_property
     def cutouts(self) -> Cutouts:
         """The run's cutouts, which may lie elsewhere."""
-        return Cutouts(self.run.cutouts)
+        return Cutouts(self.files.cutouts(self.job))
 
     # ------------------------------------------------------------ columns
 
@@ -184,7 +177,7 @@ class RunData:
     @functools.cached_property
     def counterparts_path(self) -> Path:
         """Table of spectroscopic counterparts: the run's own, or beside the cutouts that it took from another run."""
-        own, other = self.directory / COUNTERPARTS, self.run.cutouts.parent / COUNTERPARTS
+        own, other = counterparts_beside(self.files.own_cutouts), counterparts_beside(self.cutouts.path)
         return other if other.is_file() and not own.is_file() else own
 
     @property
@@ -283,7 +276,7 @@ class RunData:
     def source(self, rows: Rows) -> FloatArray:
         """Preprocessed cutouts of some rows in their order: float32 (m, band, y, x) in [0, 1]."""
         order = np.argsort(rows, kind="stable")
-        cubes = training_cubes(self.cutouts, rows[order])
+        cubes = self.cutouts.sources(rows[order])
         result = np.empty_like(cubes)
         result[order] = cubes
         return result
@@ -294,7 +287,7 @@ class RunData:
 
     @functools.cached_property
     def _reconstruct(self) -> Callable[[FloatArray], FloatArray]:
-        return reconstructor(self.run.scoring)
+        return reconstructor(scoring_of(self.files, self.job, n_threads=1))
 
     def pixels(self, rows: Rows) -> Iterator[tuple[Rows, FloatArray, FloatArray]]:
         """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at once."""

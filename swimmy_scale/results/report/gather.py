@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
 from typing import Any
@@ -15,28 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import FloatArray
-from swimmy_scale.model.scoring import reconstructor
-from swimmy_scale.results.picture import strangest
+from swimmy_scale.model.scoring import Scoring, reconstructor, scoring_of
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.histogram import ScoreCounts, charts
 from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, Span, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
-from swimmy_scale.stages.engine import Counter
-from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED
-from swimmy_scale.storage.run_directory import STAGES, cutouts_ledger
-from swimmy_scale.storage.scores import Scores, sample_thresholds
+from swimmy_scale.storage.run_directory import STAGES, RunDirectory
+from swimmy_scale.storage.scores import Scores, sample_thresholds, strangest
 
 # Candidates whose pixels are in memory at once: 64 MB of cutouts, sources and reconstructions of 5 bands of 64 px.
 BATCH_CANDIDATES = 16 * ROWS_PER_SHEET
 IMAGES = "images"
 
 
-def write_report(run: Run, output: Path, max_candidates: int, counter: Counter) -> tuple[int, int]:
+def write_report(
+    run: RunDirectory, output: Path, max_candidates: int, told: Callable[[int, int], None], n_threads: int = 1
+) -> tuple[int, int]:
     """Make the report of a finished run: ``index.html`` and a folder of images.
 
     The same run gives the same bytes. Memory grows with the candidates shown, by some 2 kB each, and not with the
@@ -44,13 +44,15 @@ def write_report(run: Run, output: Path, max_candidates: int, counter: Counter) 
 
     Parameters
     ----------
-    run : Run
+    run : RunDirectory
     output : Path
         The folder to make.
     max_candidates : int
-        The strongest so many are shown (see `picture.strangest`); the page says so where there are more.
-    counter : Counter
-        Told how many candidates are drawn.
+        The strongest so many are shown (see `scores.strangest`); the page says so where there are more.
+    told : callable
+        Told how many candidates are drawn, and of how many.
+    n_threads : int
+        Threads of the network; they change the speed only.
 
     Returns
     -------
@@ -62,6 +64,7 @@ def write_report(run: Run, output: Path, max_candidates: int, counter: Counter) 
         When selection is not finished, or ``output`` is there and is no report.
     """
     _check(run, output)
+    job = run.load_job()
     scores = Scores(run.scores)
     order = strangest(scores, max_candidates)
     candidates = _candidates(scores, order)
@@ -71,21 +74,21 @@ def write_report(run: Run, output: Path, max_candidates: int, counter: Counter) 
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
         folder = Path(name) / "report"
         (folder / IMAGES).mkdir(parents=True)
-        counter.start("report", len(order), 0, unit="candidates")
-        limit = _draw(run, scores, candidates, folder / IMAGES, counter)
-        text = page(_facts(run, scores, counts, limit, output), candidates)
+        told(0, len(order))
+        scoring = scoring_of(run, job, n_threads)
+        limit = _draw(Cutouts(run.cutouts(job)), scoring, scores, candidates, folder / IMAGES, told)
+        text = page(_facts(run, job, scores, counts, limit, output), candidates)
         (folder / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
         folder.replace(output)
-        counter.stop("report")
     return len(order), int(_n_candidates(scores))
 
 
-def _check(run: Run, output: Path) -> None:
+def _check(run: RunDirectory, output: Path) -> None:
     done = run.ledger("select").read(FINISHED)
-    if done is None or not (run.directory / "summary.json").is_file():
+    if done is None or not run.selection.summary.is_file():
         raise SwimmyError(
-            f"{run.directory}: candidates are not selected yet, so there is nothing to report. Finish it with "
+            f"{run.path}: candidates are not selected yet, so there is nothing to report. Finish it with "
             "`swimmy-scale run`."
         )
     if output.exists() and not ((output / "index.html").is_file() or (output.is_dir() and not any(output.iterdir()))):
@@ -152,16 +155,23 @@ def _count_sample(scores: Scores, candidates: Candidates) -> ScoreCounts:
 # ---------------------------------------------------------------- images
 
 
-def _draw(run: Run, scores: Scores, candidates: Candidates, folder: Path, counter: Counter) -> float:
+def _draw(
+    store: Cutouts,
+    scoring: Scoring,
+    scores: Scores,
+    candidates: Candidates,
+    folder: Path,
+    told: Callable[[int, int], None],
+) -> float:
     """Write the sheets of tiles; fills in magnitudes and hints.
 
     Returns the end of the residual scale: the first batch sets it for all, so that one pass over the pixels is enough.
     """
-    store, survey, limit = Cutouts(run.cutouts), scores.survey, 0.0
+    survey, limit = scores.survey, 0.0
     if not len(candidates.rows):
         return limit
     magnitude = survey.bands.index(survey.magnitude_band)
-    reconstruction = reconstructor(run.scoring)
+    reconstruction = reconstructor(scoring)
     n_sheets = 0
     for batch in batched(range(len(candidates.rows)), BATCH_CANDIDATES):
         chosen = slice(batch[0], batch[-1] + 1)
@@ -176,7 +186,7 @@ def _draw(run: Run, scores: Scores, candidates: Candidates, folder: Path, counte
         for first in range(0, len(rows), ROWS_PER_SHEET):
             (folder / f"{n_sheets:05d}.jpg").write_bytes(sheet(rows[first : first + ROWS_PER_SHEET]))
             n_sheets += 1
-        counter.add(len(rows))
+        told(chosen.stop, len(candidates.rows))
     return limit
 
 
@@ -195,27 +205,27 @@ def _read(store: Cutouts, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, Floa
 # ---------------------------------------------------------------- facts
 
 
-def _facts(run: Run, scores: Scores, counts: ScoreCounts, limit: float, output: Path) -> Facts:
-    summary = json.loads((run.directory / "summary.json").read_text())
+def _facts(run: RunDirectory, job: Job, scores: Scores, counts: ScoreCounts, limit: float, output: Path) -> Facts:
+    summary = run.read_summary()
     survey, levels = scores.survey, [str(level) for level in scores.read("level")]
     median = sample_thresholds(scores, [0.5])[0]
     select = run.ledger("select").read(FINISHED)
     return Facts(
-        name=run.job.name,
+        name=job.name,
         survey=survey,
         summary=summary,
-        provenance=_provenance(run.directory / "provenance.json"),
+        provenance=_provenance(run.provenance),
         levels=levels,
         charts=charts(counts, survey.bands, survey.selecting_bands, median, scores.read("threshold"), levels),
-        faults=_faults(run.directory / "quarantine.csv", summary["quarantined_by_code"]),
-        spans=list(_spans(run)),
+        faults=_faults(run.quarantine, summary["quarantined_by_code"]),
+        spans=list(_spans(run, job)),
         tiles=layout(survey),
         rows_per_sheet=ROWS_PER_SHEET,
         residual_limit=limit,
         hints=HINTS,
         n_candidates=_n_candidates(scores),
         run_digest=digest_json(["report", select.identity if select else ""]),
-        files=_files(run) if output == run.directory / "report" else (),
+        files=_files(run, job) if output == run.report else (),
     )
 
 
@@ -227,10 +237,10 @@ def _provenance(path: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _files(run: Run) -> Sequence[str]:
-    names = (*(f"candidates.{kind}" for kind in run.job.select.formats), "candidates.png", "summary.json")
-    names = (*names, "quarantine.csv", "job.yaml", "provenance.json")
-    return [name for name in names if (run.directory / name).is_file()]
+def _files(run: RunDirectory, job: Job) -> Sequence[str]:
+    candidates = [run.selection.candidates(kind) for kind in job.select.formats]
+    paths = (*candidates, run.picture, run.selection.summary, run.quarantine, run.job_file, run.provenance)
+    return [path.name for path in paths if path.is_file()]
 
 
 def _faults(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason]:
@@ -246,10 +256,10 @@ def _faults(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason]:
     return [QuarantineReason(code, number, *examples.get(code, ("", ""))) for code, number in ordered]
 
 
-def _spans(run: Run) -> Iterator[Span]:
+def _spans(run: RunDirectory, job: Job) -> Iterator[Span]:
     """From the first to the last file of each stage, by the times that its receipts recorded."""
     for stage in STAGES:
-        ledger = cutouts_ledger(run.cutouts) if stage == "ingest" else run.ledger(stage)
+        ledger = run.stage_ledger(stage, job)
         done = ledger.read(FINISHED)
         if done is None:
             continue

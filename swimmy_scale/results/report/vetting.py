@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,8 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.results.report.marks import MARKS, Mark, parse_marks
-from swimmy_scale.stages.engine import Counter
 from swimmy_scale.storage.candidate_files import write_candidates
-from swimmy_scale.storage.scores import SELECTED, Scores, candidate_rows, score_kind
+from swimmy_scale.storage.scores import SELECTED, Scores, candidate_rows
 
 ARTEFACT = "artefact"
 ADDED = ("mark", "mark_note")
@@ -22,7 +21,7 @@ NAMED_IDS = 5
 
 
 def write_vetted(
-    path: Path, marks_path: Path, output: Path, formats: Sequence[str], counter: Counter
+    path: Path, marks_path: Path, output: Path, formats: Sequence[str], told: Callable[[int, int], None]
 ) -> tuple[dict[str, int], list[Path]]:
     """Write ``vetted.*``: the candidates of a selection with columns ``mark`` and ``mark_note``, no artefacts.
 
@@ -35,8 +34,8 @@ def write_vetted(
     output : Path
         Folder for the files.
     formats : sequence of str
-    counter : Counter
-        Told how many rows of the scores are read.
+    told : callable
+        Told how many rows of the scores are read, and of how many.
 
     Returns
     -------
@@ -50,15 +49,20 @@ def write_vetted(
     SwimmyError
         When nothing is selected yet, the marks cannot be read, or one is of an object that is no candidate.
     """
-    scores = Scores(path, counter.add)
+    scores, n_read = Scores(path), 0
+
+    def count(n_rows: int) -> None:
+        nonlocal n_read
+        n_read += n_rows
+        told(n_read, scores.n_objects)
+
+    scores = Scores(path, count)
     missing = [name for name in SELECTED if name not in scores.group]
     if missing:
         raise SwimmyError(f"{path}: no candidates are selected yet. Give `swimmy-scale select` without --marks first.")
     marks = read_marks(marks_path)
     levels = [str(level) for level in scores.read("level")]
-    counter.start("select", scores.n_objects, 0, unit="rows")
     columns = candidate_rows(scores, levels)
-    counter.stop("select")
     clashes = sorted(set(ADDED) & set(columns))
     if clashes:
         raise SwimmyError(
@@ -78,7 +82,7 @@ def write_vetted(
     meta = {
         "survey": scores.survey.name,
         "simulated": bool(scores.attrs.get("simulated", False)),
-        **score_kind(scores.noise_floor),
+        **scores.kind.described,
         "marks": counts,
         "thresholds": thresholds_to_json(scores.read("threshold"), scores.survey.bands, levels),
     }

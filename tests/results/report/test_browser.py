@@ -25,12 +25,11 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
-from swimmy_scale.results.picture import strangest
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.marks import parse_marks
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_file
-from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.scores import Scores, strangest
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
 pytestmark = [
