@@ -20,16 +20,13 @@ from swimmy_scale.model.device_preprocess import (
     preprocess_on_device,
     smoothing_matrices,
 )
-from swimmy_scale.model.devices import configure_threads, keras
+from swimmy_scale.model.devices import keras
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=16, band_divisors=(1.0, 1.3),
                min_depth_mag=(25.0, 25.0))  # fmt: skip
 TARGET = SMALL.target_fwhm_arcsec
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    configure_threads(1)
 
 
 def numpy_of(tensor):

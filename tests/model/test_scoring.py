@@ -1,4 +1,4 @@
-"""Blocks of a store on their way to a scorer that needs no network."""
+"""Blocks of a store on their way to scorers that need no network."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class AheadScorer(PixelScorer):
 
     def score_blocks(self, blocks):
         waiting = []
-        for block in blocks:
-            waiting.append(self.score_counts(*block))
+        for image, fwhm, tag in blocks:
+            waiting.append((tag, *self.score_counts(image, fwhm)))
             if len(waiting) > 1:
                 yield waiting.pop(0)
         yield from waiting
