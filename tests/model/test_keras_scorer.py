@@ -1,4 +1,4 @@
-"""The scorer against the plain network and equation 6 in numpy."""
+"""The Keras scorer against the plain network with equation 6 in NumPy."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def make_cutouts(survey, n, seed=5):
 
 
 def plain(model, cutouts, survey):
-    """The whole reconstruction by the model as it is, and equation 6 in numpy."""
+    """Equation 6 in NumPy, on the whole reconstruction by the unchanged model."""
     output = model(np.ascontiguousarray(cutouts.transpose(0, 2, 3, 1)), training=False).numpy()
     score, residual = score_and_residual(cutouts, output.transpose(0, 3, 1, 2), survey)
     return score[:, None], residual[:, None]
 
 
 def paddings(scorer):
-    """Those of the scorer's convolutions: 'valid' where it computes windows, 'same' over whole cutouts."""
+    """The paddings of a scorer's convolutions: 'valid' if it computes windows, 'same' if whole cutouts."""
     return {layer.padding for layer in scorer._model.layers if layer.name.startswith("conv2d")}
 
 
@@ -126,7 +126,7 @@ def test_bytes_do_not_depend_on_the_batch_size(tiny_scorers, batch_size):
 
 @pytest.mark.parametrize("batch_size", [2, 13, 14, 28, 32, 49])
 def test_bytes_do_not_depend_on_the_place_in_a_batch(batch_size):
-    """Of the paper's network: all rows of a full batch, the last ones too, and those of a batch of one."""
+    """With the paper's network, for every place in a full batch and for a batch of one."""
     model, cutouts = like_trained(Network(), 3), make_cutouts(HSC, 9)[6:]
     alone = Scorer([model], Network(), HSC, 1).score(cutouts)
     scorer = Scorer([model], Network(), HSC, batch_size)
@@ -208,7 +208,7 @@ def test_counts_are_preprocessed_once_and_scored(tiny_scorers):
 
 
 def make_counts(survey, n, seed=4):
-    """Counts and seeing of galaxies, faint and bright; the second has a pixel that is not finite."""
+    """Counts and seeing of faint and bright galaxies; the second has a pixel that is not finite."""
     rng, size = np.random.default_rng(seed), survey.cutout_size_px
     y, x = np.mgrid[:size, :size] - survey.center_px
     profile = np.exp(-np.hypot(x, y) / rng.uniform(1.0, size / 8, (n, 1, 1, 1)))
@@ -219,7 +219,7 @@ def make_counts(survey, n, seed=4):
 
 
 def assert_fused_is_close(fused, unfused):
-    """As the documentation promises it: 1e-4 of a score; a residual sums pixels that agree to 2e-6."""
+    """As close as the documentation promises: to 1e-4 of a score; a residual sums pixels that agree to 2e-6."""
     np.testing.assert_allclose(fused[0], unfused[0], rtol=1e-4, atol=1e-8)
     np.testing.assert_allclose(fused[1], unfused[1], rtol=1e-4, atol=1e-4)
 
@@ -367,7 +367,7 @@ def test_jax_scores_like_tensorflow(tmp_path):
         np.testing.assert_allclose(residual, expected[1], rtol=5e-5, atol=5e-5)
 
 
-# --- the rest of the contract -----------------------------------------------------------------------------------------
+# --- other promises --------------------------------------------------------------------------------------------------
 
 
 def test_no_objects(tiny_scorers):

@@ -1,4 +1,4 @@
-"""The CPU scorer against the whole network in float64, and against the scorer that uses Keras."""
+"""The numba scorer against the whole network in float64, and against the Keras scorer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY_SURVEY = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=32
 
 
 def make_weights(network, seed, gain=1.0):
-    """Weights that keep the size of the signal from layer to layer, as those of a trained network do."""
+    """Weights that keep the signal's size from layer to layer, as those of a trained network do."""
     rng, filters = np.random.default_rng(seed), (network.n_bands, *network.convolution_filters)
     return [
         (
@@ -59,7 +59,7 @@ def make_counts(survey, n, seed=5):
 
 
 def plain(weights, source, network, survey):
-    """The whole reconstruction by the definition of a convolution, and equation 6: all in float64."""
+    """Equation 6 on the whole reconstruction, by the definition of a convolution and in float64."""
     x = source.transpose(0, 2, 3, 1).astype(np.float64)
     for index, (kernel, bias) in enumerate(weights, start=1):
         size = x.shape[1]
