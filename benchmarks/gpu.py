@@ -202,8 +202,8 @@ def on_cpu(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     scorer = Scorer([load(Path(path), Network(), sha256)], Network(), store.survey, fused=False)
     n_compared = min(options.n_compared, store.n_objects)
     bounds = [(lo, min(lo + CHUNK_OBJECTS, n_compared)) for lo in range(0, n_compared, CHUNK_OBJECTS)]
-    blocks = ((store.images(*rows), store.read("fwhm_arcsec", *rows)) for rows in bounds)
-    want = np.concatenate([score[:, 0] for score, _ in scorer.score_blocks(blocks)])
+    blocks = ((store.images(*rows), store.read("fwhm_arcsec", *rows), rows) for rows in bounds)
+    want = np.concatenate([score[:, 0] for _, score, _ in scorer.score_blocks(blocks)])
     got = np.load(folder / "device.npy").reshape(want.shape)
     if not np.isfinite([got, want]).all():
         raise SystemExit("a score is not finite")

@@ -1,7 +1,7 @@
-"""The denoising autoencoder: the network, its training, and its files (section 3.1).
+"""The denoising autoencoder as a Keras model (section 3.1).
 
-Keras 3 throughout, so TensorFlow (the default), JAX and PyTorch can run it. A model file is data here, never code:
-the architecture comes from `build`, only the weights come from the file, and only after its digest was checked.
+It is made of Keras 3 layers alone, so TensorFlow (the default), JAX and PyTorch run the same code; PyTorch is not
+tested.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def build(network: Network, seed: int | None = None) -> Any:
     ----------
     network : Network
     seed : int, optional
-        Gives the same first weights each time. None draws them anew.
+        Equal seeds give equal first weights. Without one they are different each time.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def build(network: Network, seed: int | None = None) -> Any:
     seeds: list[int | None] = [None] * (len(filters) + 1)
     if seed is not None:
         seeds = [int(value) >> 1 for value in np.random.SeedSequence(seed).generate_state(len(seeds))]
-    # Everything that a user's keras.json could change is spelt out.
+    # Spelt out because a user's keras.json could change the defaults.
     common = {"dtype": "float32"}
     spatial = {"data_format": "channels_last", **common}
     size = network.cutout_size_px
@@ -59,13 +59,8 @@ def build(network: Network, seed: int | None = None) -> Any:
 
 
 def network_of(model: Any) -> Network:
-    """The `Network` that a model of `build` was made from."""
+    """The `Network` that `build` made a model from."""
     _, size, _, n_bands = model.input_shape
     filters = [layer.filters for layer in model.layers if layer.name.startswith("conv_")]
     encoder = filters[: (len(filters) - 1) // 2]
     return Network(n_bands, size, tuple(encoder[:-1]), encoder[-1], model.get_layer("noise").stddev)
-
-
-def jit_compile() -> bool:
-    """Whether Keras shall compile with XLA: JAX needs it, TensorFlow on a CPU is a quarter slower with it."""
-    return bool(keras.backend.backend() == "jax")

@@ -1,8 +1,8 @@
 """Preprocessing on whatever device Keras computes on, in the network's own compiled call (section 2.3).
 
-The same steps as `method.preprocess`, in ``keras.ops`` alone, so that only counts and the kernels' widths travel
-to a GPU: the smoothing matrices, as large as the pixels, are made there. All is float32, sums included, and a library
-chooses their order, so bytes differ from those of `preprocess`; pixels in [0, 1] agree to `TOLERANCE`.
+The same steps as `method.preprocess`, in ``keras.ops`` alone, so that only counts and the kernels' widths travel to a
+GPU: the smoothing matrices, as large as the pixels, are made there. Everything is float32, sums included, and libraries
+choose their order, so bytes differ from those of `preprocess`; pixels in [0, 1] agree to `TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.model.devices import keras
 
 TOLERANCE = 2e-6
-"""Largest difference to `preprocess` for pixels in [0, 1], where no band cancels another far above the stretch."""
+"""Largest difference from `preprocess` for pixels in [0, 1], unless bands far above the stretch cancel each other."""
 
 
 def kernel_widths(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-    """Sigma and radius of the smoothing kernels; all of the seeing that the device needs to know.
+    """Sigma and radius of the smoothing kernels, which are all that the device needs to know of the seeing.
 
-    The radius int(4 sigma + 0.5) comes from sigma in float64: rounding sigma to float32 first could change it.
+    The radius int(4 sigma + 0.5) comes from sigma in float64. Rounding sigma to float32 first could change it.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def kernel_widths(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> tupl
 
 
 def longest_radius_px(survey: Survey) -> int:
-    """The largest radius that a FWHM above 0 can ask for, px."""
+    """The largest radius that any FWHM above 0 needs, px."""
     return int(TRUNCATE_SIGMA * survey.target_fwhm_arcsec * SIGMA_PER_FWHM / survey.pixel_scale_arcsec + 0.5)
 
 
@@ -70,7 +70,7 @@ def smoothing_matrices(sigma_px: Any, radius_px: Any, size_px: int, longest_px: 
     size_px : int
         Side of the image: L + 1.
     longest_px : int
-        No radius is larger.
+        An upper limit of the radii.
 
     Returns
     -------
@@ -91,14 +91,14 @@ def smoothing_matrices(sigma_px: Any, radius_px: Any, size_px: int, longest_px: 
 
 
 def preprocess_on_device(image: Any, sigma_px: Any, radius_px: Any, survey: Survey) -> tuple[Any, Any]:
-    """Smooth, scale and stretch, as `preprocess.preprocess` does.
+    """Smooth, scale and stretch as `preprocess.preprocess` does.
 
     Parameters
     ----------
     image : tensor of float32, shape (n, n_bands, size, size), counts
     sigma_px : tensor of float32, shape (n, n_bands), px
     radius_px : tensor of int32, shape (n, n_bands), px
-        Of `kernel_widths`.
+        From `kernel_widths`, as sigma is.
     survey : Survey
 
     Returns
@@ -106,12 +106,12 @@ def preprocess_on_device(image: Any, sigma_px: Any, radius_px: Any, survey: Surv
     source : tensor of float32, shape (n, n_bands, size, size), in [0, 1]
         An object with a NaN or infinite pixel is computed as if it were 0 throughout.
     finite : tensor of bool, shape (n,)
-        False for these objects: what is made of them shall be NaN.
+        False for these objects: the caller makes their results NaN.
     """
     ops = keras.ops
     finite = ops.all(ops.isfinite(image), axis=(1, 2, 3))
     image = ops.where(finite[:, None, None, None], image, 0.0)
-    # As `preprocess`: a sum of rounded weights must not overflow at the largest float.
+    # As in `preprocess`: a sum of rounded weights must not overflow at the largest float.
     image = ops.clip(image, -COUNTS_LIMIT, COUNTS_LIMIT)
     matrices = smoothing_matrices(sigma_px, radius_px, survey.cutout_size_px, longest_radius_px(survey))
     smoothed = ops.matmul(ops.matmul(matrices, image), ops.swapaxes(matrices, -1, -2))

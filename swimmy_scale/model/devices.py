@@ -1,4 +1,4 @@
-"""Threads and GPUs of a process that computes with the network, and calls that run on them while Python goes on."""
+"""Threads and GPUs of a process that runs the network, and model calls that return while a GPU still computes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.model.quiet import held_stderr
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, while TensorFlow is imported
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads it once, on import
 
 
 @contextmanager
 def _as_if_missing(name: str) -> Iterator[None]:
-    """Inside the block a library that is not loaded yet cannot be imported."""
+    """Make the import of a library fail inside the block, unless it is loaded already."""
     if name in sys.modules:
         yield
         return
@@ -30,16 +31,15 @@ def _as_if_missing(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-# Keras loads Matplotlib where it is installed: for nobody here, and in a fifth of the time until a worker can compute.
+# Stop Keras from importing Matplotlib, which nothing here needs: it takes a fifth of a worker's time to start.
 with held_stderr(), _as_if_missing("matplotlib"):
     import keras
 
-__all__ = ["compiled_call", "configure_threads", "has_gpu", "keras"]
+__all__ = ["compiled_call", "configure_threads", "has_gpu", "jit_compile", "keras"]
 
 log = logging.getLogger("swimmy_scale")
 
-Array = np.ndarray[Any, Any]
-Fetch = Callable[[], list[Array]]
+Fetch = Callable[[], list[AnyArray]]
 
 
 def has_gpu() -> bool:
@@ -58,21 +58,26 @@ def has_gpu() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def compiled_call(model: Any) -> Callable[..., Fetch]:
-    """A compiled form of a model that returns while a GPU still computes.
+def jit_compile() -> bool:
+    """Whether Keras should compile with XLA: JAX needs it, TensorFlow on a CPU is a quarter slower with it."""
+    return bool(keras.backend.backend() == "jax")
 
-    JAX and TensorFlow put work on the GPU's queue and go on; PyTorch computes at once, by ``predict_on_batch``.
+
+def compiled_call(model: Any) -> Callable[..., Fetch]:
+    """Compile a model into a call that returns while a GPU still computes.
+
+    JAX and TensorFlow queue the work on the GPU and return; PyTorch, which is not tested, computes within the call.
 
     Parameters
     ----------
     model : keras.Model
-        Of several inputs and several outputs, built, that does no training.
+        Built, with several inputs and several outputs. It is called for inference only.
 
     Returns
     -------
     callable
-        Takes one array an input, always of the same shapes, and starts the computation. It returns a function that
-        waits for the outputs and returns them as arrays. The arrays given must not change until then.
+        Takes one array for each input, always of the same shapes, and starts the computation. It returns a function
+        that waits for the outputs and returns them as arrays. The arrays given must not change until then.
     """
     backend = keras.backend.backend()
     if backend == "jax":
@@ -80,7 +85,7 @@ def compiled_call(model: Any) -> Callable[..., Fetch]:
     if backend == "tensorflow":
         return _tensorflow_call(model)
 
-    def call(*arrays: Array) -> Fetch:
+    def call(*arrays: AnyArray) -> Fetch:
         results = model.predict_on_batch(list(arrays))
         return lambda: [np.asarray(result) for result in results]
 
@@ -90,11 +95,11 @@ def compiled_call(model: Any) -> Callable[..., Fetch]:
 def _jax_call(model: Any) -> Callable[..., Fetch]:
     import jax
 
-    weights = [[variable.value for variable in group] for group in (model.trainable_variables,
-                                                                    model.non_trainable_variables)]  # fmt: skip
+    groups = (model.trainable_variables, model.non_trainable_variables)
+    weights = [[variable.value for variable in group] for group in groups]
     run = jax.jit(lambda weights, arrays: model.stateless_call(*weights, arrays, training=False)[0])
 
-    def call(*arrays: Array) -> Fetch:
+    def call(*arrays: AnyArray) -> Fetch:
         results = run(weights, jax.device_put(list(arrays)))
         return lambda: [np.asarray(result) for result in results]
 
@@ -106,7 +111,7 @@ def _tensorflow_call(model: Any) -> Callable[..., Fetch]:
 
     run = tf.function(lambda *arrays: model(list(arrays), training=False), autograph=False)
 
-    def call(*arrays: Array) -> Fetch:
+    def call(*arrays: AnyArray) -> Fetch:
         results = run(*[tf.convert_to_tensor(array) for array in arrays])
         return lambda: [result.numpy() for result in results]
 
@@ -114,19 +119,19 @@ def _tensorflow_call(model: Any) -> Callable[..., Fetch]:
 
 
 def configure_threads(n_threads: int, as_it_is: bool = False) -> None:
-    """Limit TensorFlow to ``n_threads`` threads, and have every backend compute in float32 as it is written.
+    """Limit TensorFlow to ``n_threads`` threads, and have every backend compute in full float32.
 
     Environment variables such as OMP_NUM_THREADS do not limit TensorFlow; other backends keep their number of threads.
     On a GPU, TF32 (10 bits of mantissa in place of 23) is off, and operations give the same bits each time, as far as
-    the backend offers that. TensorFlow takes GPU memory as it is needed, not all at once.
+    the backend offers that. TensorFlow takes GPU memory as it needs it, not all at once.
 
-    With ``as_it_is`` a process that has computed before keeps its number: right for scoring, whose results do not
-    depend on it, as those of training do.
+    With ``as_it_is`` a process that has already computed keeps the number it has: scores do not depend on it, training
+    does.
 
     Raises
     ------
     SwimmyError
-        When TensorFlow has computed something already with another number; it cannot be changed then.
+        When TensorFlow has already computed with another number: it cannot be changed then.
     """
     if n_threads < 1:
         raise SwimmyError(f"n_threads {n_threads} must be 1 or more.")
@@ -144,7 +149,7 @@ def _configure_jax() -> None:
     jax.config.update("jax_default_matmul_precision", "highest")
     flag, flags = "--xla_gpu_deterministic_ops=true", os.environ.get("XLA_FLAGS", "")
     if "xla_gpu_deterministic_ops" not in flags:
-        # Read once, before the first computation.
+        # XLA reads it once, before the first computation.
         os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
 
 
@@ -161,13 +166,13 @@ def _configure_tensorflow(n_threads: int, as_it_is: bool) -> None:
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(n_threads)
-        # The network is a chain: a second operation never waits for a thread.
+        # The network is a chain of operations: no two of them could run side by side.
         tf.config.threading.set_inter_op_parallelism_threads(1)
         devices = tf.config.list_physical_devices("GPU")
         for device in devices:
             tf.config.experimental.set_memory_growth(device, True)
         if devices:
-            # float32 as it is written, and the same bits each time.
+            # Full float32, and the same bits each time.
             tf.config.experimental.enable_tensor_float_32_execution(False)
             tf.config.experimental.enable_op_determinism()
         elif os.environ.get("CUDA_VISIBLE_DEVICES", "-1") not in ("", "-1"):
@@ -177,6 +182,6 @@ def _configure_tensorflow(n_threads: int, as_it_is: bool) -> None:
             return
         now = tf.config.threading.get_intra_op_parallelism_threads() or "its default number of"
         raise SwimmyError(
-            f"TensorFlow already runs with {now} threads in this process, asked were {n_threads}. Set the number "
-            "before the first use of a model, or start a new process."
+            f"TensorFlow already runs with {now} threads in this process, and {n_threads} were asked for. Set the "
+            "number before the first use of a model, or start a new process."
         ) from error

@@ -1,11 +1,11 @@
-"""From preprocessed cutouts to scores in one compiled call a batch (sections 3.1 and 3.2).
+"""From preprocessed cutouts to scores, by one compiled Keras call for each batch (sections 3.1 and 3.2).
 
-Equation 6 looks at the central aperture only. Behind 3x3 convolutions those pixels depend on a small window of every
+Equation 6 looks at the central aperture only. Behind 3x3 convolutions those pixels depend on a small window of each
 layer, so the scorer computes just that window. The numbers are those of the whole reconstruction: where no window
 touches the cutout's border, a convolution with 'valid' padding on the window equals one with 'same' padding on all.
 
 A GPU does the preprocessing as well, in the same call: counts go in, scores come out. While it computes one batch, the
-next one is on its way to it.
+next one is already on its way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,23 +22,29 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import check_seeing, preprocess
-from swimmy_scale.method.survey import FloatArray, Survey, check_cube
-from swimmy_scale.model.autoencoder import jit_compile
+from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey, check_cube
 from swimmy_scale.model.device_preprocess import kernel_widths, preprocess_on_device
-from swimmy_scale.model.devices import Fetch, compiled_call, has_gpu
-from swimmy_scale.model.files import fold
+from swimmy_scale.model.devices import Fetch, compiled_call, has_gpu, jit_compile, keras
+from swimmy_scale.model.files import fold_norm
 
-# isort: split
-import keras
-
-BoolRows = npt.NDArray[np.bool_]
 ScorePair = tuple[FloatArray, FloatArray]
 
 BATCHES_AHEAD = 1
 BATCH_MULTIPLE = 12
-"""The network sees batches that are filled up to a multiple of it. Matrix products of CPUs take 24 or 48 rows at once.
-Rows that are left over at the end may be added up otherwise, and an object's last digit would depend on its place in
-the batch. Every object has a multiple of 4 rows in each layer, so 12 objects leave none over."""
+"""Batches are filled up to a multiple of this many objects before the network sees them.
+
+A CPU's matrix product takes 24 or 48 rows at once. It may add up the rows left over at the end in another order, and
+then an object's last digit would depend on its place in the batch. Every object has a multiple of 4 rows in each layer,
+so multiples of 12 objects leave none over.
+"""
+
+
+class _Results[Tag](NamedTuple):
+    """Scores of a block whose batches are being computed."""
+
+    tag: Tag
+    score: FloatArray
+    residual: FloatArray
 
 
 class Scorer:
@@ -47,24 +53,23 @@ class Scorer:
     Parameters
     ----------
     models : sequence of keras.Model
-        Of `autoencoder.build` or ``load``, all of one network. Their weights are copied, with the batch
+        From `autoencoder.build` or `files.load`, all of one network. Their weights are copied, with the batch
         normalisation folded into the convolutions.
     network : Network
     survey : Survey
+        Where the windows do not fit into its cutouts, these are reconstructed as a whole, for the same results in
+        three times the time.
     batch_size : int, optional
-        Objects a compiled call. A shorter batch is filled up, so that the shape never changes. It decides speed and
-        memory, not results. By default `network.GPU_BATCH_OBJECTS` where ``fused``, else `network.BATCH_OBJECTS`.
+        Objects of one compiled call. A shorter batch is filled up, so that the shape never changes. It decides speed
+        and memory, not results. By default `network.GPU_BATCH_OBJECTS` if ``fused``, else `network.BATCH_OBJECTS`.
     fused : bool, optional
-        Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. ScorePair then
+        Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. The scores then
         differ in their last digits (see `device_preprocess.TOLERANCE`). By default where there is a GPU.
 
     Attributes
     ----------
     n_models, batch_size : int
     fused : bool
-    windowed : bool
-        Whether only the windows are computed. False where they do not fit into the cutout; then the whole cutout is
-        reconstructed, for the same results in three times the time.
 
     Raises
     ------
@@ -94,12 +99,11 @@ class Scorer:
         self._survey = survey
         self._lock = threading.Lock()
         crops = windows(network, *survey.aperture_range())
-        self.windowed = crops is not None
         self._model = _scoring_model(models, network, survey, crops, self.batch_size)
         self._start = compiled_call(_fused_model(self._model, survey)) if self.fused else None
 
     def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> ScorePair:
-        """Scores and residuals of cutouts as they are stored: preprocessed once, for all models.
+        """Scores and residuals of cutouts as they are stored. They are preprocessed once for all models.
 
         Parameters
         ----------
@@ -116,34 +120,38 @@ class Scorer:
         SwimmyError
             When a shape is wrong or a FWHM is refused (see `preprocess.smoothing_sigma_px`).
         """
-        return next(self.score_blocks([(image, fwhm_arcsec)]))
+        _, score, residual = next(self.score_blocks([(image, fwhm_arcsec, None)]))
+        return score, residual
 
-    def score_blocks(self, blocks: Iterable[tuple[FloatArray, FloatArray]]) -> Iterator[ScorePair]:
-        """`score_counts` of each block, in order; where ``fused``, the device has the next batch when one is done.
+    def score_blocks[Tag](
+        self, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
+    ) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
+        """`score_counts` of each block, in order. If ``fused``, the device has the next batch before one is done.
 
         Parameters
         ----------
-        blocks : iterable of (image, fwhm_arcsec)
+        blocks : iterable of (image, fwhm_arcsec, tag)
             As `score_counts` takes them, of any lengths. Arrays must not change until their scores are out. Blocks of
-            ``batch_size`` objects are not copied.
+            ``batch_size`` objects are not copied. The tag, anything, comes back with the block's scores.
 
         Yields
         ------
+        tag
         score, residual : ndarray of float32, shape (n, n_models, n_bands)
         """
         if self._start is None:
-            for image, fwhm_arcsec in blocks:
-                yield self.score(preprocess(image, fwhm_arcsec, self._survey))
+            for image, fwhm_arcsec, tag in blocks:
+                yield tag, *self.score(preprocess(image, fwhm_arcsec, self._survey))
             return
-        started: deque[tuple[Fetch, ScorePair, slice, bool]] = deque()
-        for image, fwhm_arcsec in blocks:
+        started: deque[tuple[Fetch, slice, _Results[Tag]]] = deque()
+        for image, fwhm_arcsec, tag in blocks:
             sigma, radius = self._widths(image, fwhm_arcsec)
             score = np.empty((len(image), self.n_models, image.shape[1]), np.float32)
-            results = score, np.empty_like(score)
+            results = _Results(tag, score, np.empty_like(score))
             for lo in range(0, max(len(image), 1), self.batch_size):
                 rows = slice(lo, lo + self.batch_size)
                 fetch = self._start(*(_filled_up(part[rows], self.batch_size) for part in (image, sigma, radius)))
-                started.append((fetch, results, rows, rows.stop >= len(image)))
+                started.append((fetch, rows, results))
                 if len(started) > BATCHES_AHEAD:
                     yield from _fetched(*started.popleft())
         while started:
@@ -168,7 +176,7 @@ class Scorer:
         Returns
         -------
         score : ndarray of float32, shape (n, n_models, n_bands)
-            NaN for an object with a NaN pixel. Reconstructions below ``RECONSTRUCTION_FLOOR`` are raised to it.
+            NaN for an object with a NaN pixel. Reconstructions below `anomaly.RECONSTRUCTION_FLOOR` are raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
 
@@ -188,32 +196,16 @@ class Scorer:
         return score, residual
 
 
-def reconstruct(model: Any, source: FloatArray, batch_size: int = 64) -> FloatArray:
-    """The network's whole output, for pictures. ScorePair need `Scorer`, which is faster.
+class Reconstructor:
+    """The network's whole output, for pictures. For scores `Scorer` is faster.
 
     Parameters
     ----------
     model : keras.Model
-        Of `autoencoder.build` or ``load``.
-    source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+        From `autoencoder.build` or `files.load`.
     batch_size : int
-        Objects a compiled call.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
-        An object with a NaN pixel is NaN throughout.
-
-    Raises
-    ------
-    SwimmyError
-        When the shape is not the model's or a value lies outside [0, 1].
+        Objects of one compiled call.
     """
-    return Reconstructor(model, batch_size)(source)
-
-
-class Reconstructor:
-    """`reconstruct` for many calls: compiled once."""
 
     def __init__(self, model: Any, batch_size: int = 64) -> None:
         _, size, _, n_bands = model.input_shape
@@ -224,7 +216,22 @@ class Reconstructor:
         self._compiled.compile(jit_compile=jit_compile())
 
     def __call__(self, source: FloatArray) -> FloatArray:
-        """As `reconstruct`."""
+        """The reconstruction of preprocessed cutouts.
+
+        Parameters
+        ----------
+        source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
+            An object with a NaN pixel is NaN throughout.
+
+        Raises
+        ------
+        SwimmyError
+            When the shape is not the model's or a value lies outside [0, 1].
+        """
         if source.shape[1:] != self._shape:
             n_bands, size, _ = self._shape
             raise SwimmyError(
@@ -244,8 +251,8 @@ def _checked_batch_size(batch_size: int) -> int:
     return batch_size
 
 
-def _filled_up(values: npt.NDArray[Any], n_objects: int) -> npt.NDArray[Any]:
-    """``values`` with zeros added to have ``n_objects`` rows, contiguous; no copy where it is so already."""
+def _filled_up(values: AnyArray, n_objects: int) -> AnyArray:
+    """``values``, contiguous, with rows of zeros added to make ``n_objects``. Copied only if that changes it."""
     if len(values) == n_objects:
         return np.ascontiguousarray(values)
     filled = np.zeros((n_objects, *values.shape[1:]), values.dtype)
@@ -253,11 +260,11 @@ def _filled_up(values: npt.NDArray[Any], n_objects: int) -> npt.NDArray[Any]:
     return filled
 
 
-def _fetched(fetch: Fetch, results: ScorePair, rows: slice, last: bool) -> Iterator[ScorePair]:
-    """Put the results of a batch into those of its block, which is yielded with its last batch."""
-    for values, result in zip(results, fetch(), strict=True):
+def _fetched[Tag](fetch: Fetch, rows: slice, results: _Results[Tag]) -> Iterator[_Results[Tag]]:
+    """Put the scores of a batch into those of its block, and yield the block after its last batch."""
+    for values, result in zip((results.score, results.residual), fetch(), strict=True):
         values[rows] = result[: len(values[rows])]
-    if last:
+    if rows.stop >= len(results.score):
         yield results
 
 
@@ -267,8 +274,8 @@ def _channels_last(x: Any) -> Any:
 
 def _in_batches(
     call: Callable[[FloatArray], Any], source: FloatArray, batch_size: int
-) -> Iterator[tuple[slice, BoolRows, Any]]:
-    """Call on batches of one size; yields the rows, which of them hold a NaN, and the results for them."""
+) -> Iterator[tuple[slice, BoolArray, Any]]:
+    """Call on batches of one size; yields the rows of each, which of them hold a NaN, and their results."""
     for start in range(0, len(source), batch_size):
         rows = slice(start, min(start + batch_size, len(source)))
         batch = np.ascontiguousarray(source[rows], dtype=np.float32)
@@ -277,7 +284,7 @@ def _in_batches(
         if outside.any():
             index = int(np.argmax(outside))
             raise SwimmyError(
-                f"cutout {start + index} has values from {lowest[index]} to {highest[index]}, needed is [0, 1]. "
+                f"cutout {start + index} has values from {lowest[index]} to {highest[index]}, outside [0, 1]. "
                 "Preprocess the counts first."
             )
         bad = np.isnan(lowest) | np.isnan(highest)
@@ -291,12 +298,12 @@ def _in_batches(
 
 
 def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
-    """Kernel and bias of convolution ``index`` with its batch normalisation folded in (see `weights.fold`)."""
+    """Kernel and bias of convolution ``index`` with its batch normalisation folded in (see `files.fold_norm`)."""
     kernel, bias = (np.asarray(value, np.float64) for value in model.get_layer(f"conv_{index}").get_weights())
     if any(layer.name == f"norm_{index}" for layer in model.layers):
         norm = model.get_layer(f"norm_{index}")
         values = [np.asarray(value, np.float64) for value in norm.get_weights()]
-        kernel, bias = fold(kernel, bias, values, norm.epsilon)
+        kernel, bias = fold_norm(kernel, bias, values, norm.epsilon)
     return kernel.astype(np.float32), bias.astype(np.float32)
 
 
@@ -332,7 +339,7 @@ def _fused_model(scoring_model: Any, survey: Survey) -> Any:
 
 
 def _reconstruction(x: Any, model: Any, network: Network, crops: list[tuple[int, int]] | None) -> Any:
-    """The network of ``model`` over the windows ``crops``; with 'same' padding over all where there are none."""
+    """The network of ``model`` over the windows ``crops``; without them, with 'same' padding over whole cutouts."""
     spatial = {"data_format": "channels_last", "dtype": "float32"}
     padding = "same" if crops is None else "valid"
     kept = iter(crops or [])
@@ -355,7 +362,7 @@ def _reconstruction(x: Any, model: Any, network: Network, crops: list[tuple[int,
     return x
 
 
-def _equation_6(seen: Any, reconstruction: Any, inside: BoolRows) -> list[Any]:
+def _equation_6(seen: Any, reconstruction: Any, inside: BoolArray) -> list[Any]:
     weight = inside.astype(np.float32)[None, :, :, None]
     expected = keras.ops.maximum(reconstruction, RECONSTRUCTION_FLOOR)
     difference = seen - expected

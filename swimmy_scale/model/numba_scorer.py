@@ -1,10 +1,11 @@
 """From counts to scores on a CPU without TensorFlow: PSF match, stretch, window network and equation 6 in numba.
 
-The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. Nothing is
-loaded but numba and NumPy, and nothing is shared between calls, so threads and processes may do as they like.
+The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. Of libraries only numba and
+NumPy are loaded. Calls share no data, so threads and processes need no locks. What numba compiles of the three outer
+functions (`_prepare`, `_compare` and `winograd.convolve`) is kept on disk, as `winograd.compiled` describes.
 """
 
-# Types come from numba, when it compiles.
+# Numba infers the types when it compiles.
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR
-from swimmy_scale.method.network import Network, windows
+from swimmy_scale.method.network import CACHE_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import COUNTS_LIMIT, SERIES_LIMIT, TRUNCATE_SIGMA, flux_scale, sigma_of_cutouts
-from swimmy_scale.method.survey import FloatArray, Survey, check_cube
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey, check_cube
 from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, Convolution, compiled, convolve, plan
 
 Folded = tuple[FloatArray, FloatArray]
@@ -45,7 +46,7 @@ def _filter(values, weights, radius, step, start, n, out):
     center = values[start : start + n]
     for i in range(n):
         out[i] = weights[0] * center[i]
-    # Two distances at a time: ``out`` is read and written half as often.
+    # Two distances at a time, so that ``out`` is read and written half as often.
     for k in range(1, radius, 2):
         weight, next_weight = weights[k], weights[k + 1]
         before, behind = values[start - k * step :], values[start + k * step :]
@@ -64,7 +65,7 @@ def _smooth(image, weights, radius, counts_limit, work, out):
     """Gaussian along y, then along x, as `preprocess.smoothing_matrix` defines it; returns the number of bad pixels."""
     size = image.shape[0]
     width, n_bad = size + 2 * radius, 0
-    # The edge pixels are repeated all around, so both passes are one long loop; what crosses a row's end is not used.
+    # The edge pixels are repeated all around, so that each pass is one long loop; what runs across rows is not used.
     for y in range(width):
         source, row = image[min(max(y - radius, 0), size - 1)], work[0, y * width : (y + 1) * width]
         middle = row[radius : radius + size]
@@ -131,7 +132,7 @@ def _prepare(image, sigma_px, radius, per_band, alpha, beta, counts_limit, least
 
 
 def _compare(source, output, inside, source_at, output_at, floor, model, score, residual):
-    """Sigmoid and equation 6 over the aperture ``inside``, whose corner is at ``..._at`` of the two arrays."""
+    """Sigmoid and equation 6 over ``inside``, whose corner is at ``source_at`` and ``output_at`` of the two arrays."""
     for index in range(source.shape[0]):
         for band in range(source.shape[3]):
             total, difference = 0.0, 0.0
@@ -146,14 +147,12 @@ def _compare(source, output, inside, source_at, output_at, floor, model, score, 
             score[index, model, band], residual[index, model, band] = total, difference
 
 
-# numba would not notice in the kept code that a constant of another module has changed: they are arguments.
+# Constants of other modules are arguments: numba would go on using the kept code after they changed.
 _prepare_all = compiled(_prepare, keep=True)
 _compare_all = compiled(_compare, keep=True)
 
 
-def prepare(
-    image: FloatArray, sigma_px: npt.NDArray[np.float64], survey: Survey, lo: int, pad: int, out: FloatArray
-) -> npt.NDArray[np.bool_]:
+def prepare(image: FloatArray, sigma_px: DoubleArray, survey: Survey, lo: int, pad: int, out: FloatArray) -> BoolArray:
     """PSF match, flux scale and stretch as in `swimmy_scale.method.preprocess.preprocess`, into the network's layout.
 
     Parameters
@@ -161,15 +160,15 @@ def prepare(
     image : ndarray of float32, shape (n, n_bands, size, size), counts
         Contiguous and writable, as ``out`` is.
     sigma_px : ndarray of float64, shape (n, n_bands), px
-        Of `swimmy_scale.method.preprocess.smoothing_sigma_px`.
+        From `swimmy_scale.method.preprocess.smoothing_sigma_px`.
     survey : Survey
     lo : int
         First row and column of the window that is wanted.
     pad : int
         Border of ``out``, which is left as it is.
     out : ndarray of float32, shape (n, side + 2 pad, side + 2 pad, n_bands)
-        Filled with values in [0, 1], which differ from those of ``preprocess`` by less than 1e-6; by more only where
-        bands of both signs cancel in I, as float32 does not hold x / I better there.
+        Filled with values in [0, 1]. They differ from those of ``preprocess`` by less than 1e-6, but where bands of
+        both signs cancel in I, since float32 holds x / I less well there.
 
     Returns
     -------
@@ -195,7 +194,7 @@ class _Layer:
 
 
 def _layers(folded: Sequence[Folded], network: Network, crops: Sequence[tuple[int, int]] | None) -> list[_Layer]:
-    """The network's convolutions in order. Without crops every layer keeps all, and its border is padded."""
+    """The network's convolutions in order. Without crops each layer is kept whole, with a border of zeros around it."""
     windows_left = iter(crops or [])
     lo, hi = next(windows_left, (-1, network.cutout_size_px + 1))
     border = 0 if crops is not None else 2
@@ -223,20 +222,20 @@ class NumbaScorer:
     Parameters
     ----------
     weights : sequence of sequence of (kernel, bias)
-        For each model the convolutions in order, with the batch normalisation folded in (`swimmy_scale.model.files`):
-        kernel of float32, shape (3, 3, n_in, n_out), bias of float32, shape (n_out,).
+        For each model the convolutions in order, as `files.folded_weights` reads them: kernel of float32, shape
+        (3, 3, n_in, n_out), bias of float32, shape (n_out,).
     network : Network
     survey : Survey
     batch_size : int
-        Objects that go through the network together, in a quarter of a MB each. It decides speed and memory, not
-        results; more than fit into the processor's cache are slower.
+        Objects that go through the network together. It decides speed and memory, not results; more than fit into the
+        processor's cache are slower.
     n_threads : int
-        Batches that are computed at the same time, each by one thread. One keeps to the calling thread.
+        Batches that are computed at the same time, each by one thread. A single one is the calling thread.
 
     Attributes
     ----------
     windowed : bool
-        Whether only the windows are computed. False where they do not fit into the cutout; then the whole cutout is
+        Whether only the windows are computed. Where they do not fit into the cutout, the whole cutout is
         reconstructed, for the same results in more time.
 
     Raises
@@ -251,7 +250,7 @@ class NumbaScorer:
         weights: Sequence[Sequence[Folded]],
         network: Network,
         survey: Survey,
-        batch_size: int = 8,
+        batch_size: int = CACHE_BATCH_OBJECTS,
         n_threads: int = 1,
     ) -> None:
         if (network.n_bands, network.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
@@ -287,8 +286,8 @@ class NumbaScorer:
         Returns
         -------
         score : ndarray of float32, shape (n, n_models, n_bands)
-            NaN for an object with a NaN or infinite pixel. Reconstructions below ``RECONSTRUCTION_FLOOR`` are raised
-            to it.
+            NaN for an object with a NaN or infinite pixel. Reconstructions below `anomaly.RECONSTRUCTION_FLOOR` are
+            raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
 
@@ -302,7 +301,7 @@ class NumbaScorer:
         score = np.empty((len(image), len(self._models), self._survey.n_bands), np.float32)
         residual = np.empty_like(score)
 
-        # One kind of array, whatever is given: numba compiles for each kind.
+        # numba compiles anew for each dtype and layout, so all are brought to one.
         image = np.require(image, np.float32, ["C", "W"])
 
         def score_every(first: int) -> None:
@@ -319,7 +318,7 @@ class NumbaScorer:
         return score, residual
 
     def _memory(self, n_objects: int) -> list[FloatArray]:
-        """Arrays for the cutouts and the layers of one batch, all with a border of zeros where nothing is cropped."""
+        """Arrays for the cutouts and layers of one batch. Where nothing is cropped, all have a border of zeros."""
         lo, hi = self._window
         sides = [hi - lo, *(layer.kept for layer in self._models[0])]
         channels = [self._survey.n_bands, *(len(layer.convolution.bias) for layer in self._models[0])]
@@ -329,7 +328,7 @@ class NumbaScorer:
     def _score_batch(
         self,
         image: FloatArray,
-        sigma: npt.NDArray[np.float64],
+        sigma: DoubleArray,
         memory: list[FloatArray],
         score: FloatArray,
         residual: FloatArray,
@@ -340,7 +339,7 @@ class NumbaScorer:
         bad = prepare(image, sigma, survey, lo, pad, source)
         first, last = self._aperture
         inside = survey.aperture()[first:last, first:last].copy()
-        # The window of the output is the aperture; the whole output begins at the cutout's corner, behind its border.
+        # A windowed output is the aperture alone; a whole one begins at the cutout's corner, behind its border.
         output_at = 0 if self.windowed else first + pad
         for model, layers in enumerate(self._models):
             x = source

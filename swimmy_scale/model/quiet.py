@@ -1,4 +1,4 @@
-"""Keeps the stderr of compiled code away from the reader."""
+"""Keeps what compiled code prints to stderr off the screen."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def held_stderr() -> Iterator[None]:
-    """Hold back what is printed to stderr by any code, and show it if the block fails.
+    """Hold back what any code prints to stderr inside the block, and show it if the block fails.
 
-    TensorFlow greets every process that imports it with lines that its log level does not reach.
+    TensorFlow prints lines on import that its log level does not silence.
     """
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)

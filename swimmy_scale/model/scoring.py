@@ -1,4 +1,4 @@
-"""From rows of ``cutouts.zarr`` to scores in one process: reading runs ahead of computing."""
+"""From rows of ``cutouts.zarr`` to scores, in one process that reads ahead while it computes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import pairwise, starmap
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
@@ -21,23 +20,20 @@ from swimmy_scale.method.network import BATCH_OBJECTS, Network
 from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.method.sections import NetworkSection, ScorerName, TrainSection
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
-from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory
 
 BLOCKS_AHEAD = 2
 """Blocks that are read or being read beside those that are computed: one on a CPU, two with a GPU.
 
-So on a CPU 3 blocks of 256 objects (5 bands of 64 px) are 63 MB; beside a GPU 4 of 2048 are 0.7 GB, and every reader
-holds a chunk.
+On a CPU these 3 blocks of 256 objects (5 bands of 64 px) take 63 MB; with a GPU 4 blocks of 2048 take 0.7 GB, and each
+reader holds a chunk besides.
 """
 READERS_FOR_GPU = 8
-Rows = npt.NDArray[np.bool_]
-Block = tuple[FloatArray, FloatArray]
 # Rows counted from the first one asked for, their pixels and seeing.
-Reading = tuple[npt.NDArray[np.int64], FloatArray, FloatArray]
+Reading = tuple[IntArray, FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -55,15 +51,15 @@ class Scoring:
     Attributes
     ----------
     models : tuple of Model
-        All of one network; scored in one pass over the pixels.
+        All of one network. They score in one pass over the pixels.
     network : Network
     batch_size : int or None
-        Objects of one model call; changes speed and memory only (on a GPU the last digits, too). None leaves it to
-        the scorer.
+        Objects of one model call. It changes speed and memory, and on a GPU the last digits. None leaves it to the
+        scorer.
     n_threads : int
-        Threads of each worker; they change the speed only.
+        Threads of each worker. They change the speed only.
     scorer : str
-        ``keras``, or ``numba`` for CPUs without TensorFlow; their scores differ in the last digits.
+        ``keras``, or ``numba`` for CPUs without TensorFlow. Their scores differ in the last digits.
     kind : ScoreKind
         What the score is.
     """
@@ -100,26 +96,28 @@ class CountsScorer(Protocol):
 
 @runtime_checkable
 class BlocksScorer(CountsScorer, Protocol):
-    """A scorer that takes the next block before it gives out the scores of the last one.
+    """A scorer that takes the next block before it gives out the scores of the one before.
 
     Attributes
     ----------
     batch_size : int
         Objects of one call.
     fused : bool
-        Whether a GPU does all of the work, so that pixels should come fast and in whole batches.
+        Whether a GPU does all the work, so that pixels should come fast and in whole batches.
     """
 
     batch_size: int
     fused: bool
 
-    def score_blocks(self, blocks: Iterable[Block]) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """``score_counts`` of each block, in order."""
+    def score_blocks[Tag](
+        self, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
+    ) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
+        """``score_counts`` of each block, in order, behind the tag that came with the block's pixels and seeing."""
 
 
 @functools.lru_cache(maxsize=1)
 def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
-    """The scorer of this process: loaded once for its models' digests, not once a task."""
+    """The scorer of this process, loaded once and not for each task."""
     if scoring.scorer == "numba":
         from swimmy_scale.model.files import folded_weights
         from swimmy_scale.model.numba_scorer import NumbaScorer
@@ -140,14 +138,12 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
 
 
 def computed_by(scoring: Scoring, survey: Survey) -> str:
-    """What computes in this process: scores of unlike kinds differ in their last digits."""
+    """What computes in this process. Scores of different kinds differ in their last digits."""
     scorer = scorer_for(scoring, survey)
     return "GPU" if isinstance(scorer, BlocksScorer) and scorer.fused else f"CPU ({scoring.scorer})"
 
 
-def score_rows(
-    store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: npt.NDArray[np.bool_]
-) -> tuple[FloatArray, FloatArray]:
+def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Scores and residuals of rows ``lo`` to ``hi``.
 
     Parameters
@@ -168,20 +164,20 @@ def score_rows(
 
 
 def scored_blocks(
-    store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: Rows, pack: bool = False
-) -> Iterator[tuple[npt.NDArray[np.int64], FloatArray, FloatArray]]:
+    store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray, pack: bool = False
+) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
     """Scores and residuals of rows ``lo`` to ``hi``, block by block, so that memory does not grow with them.
 
     Parameters
     ----------
     usable : ndarray of bool, shape (hi - lo,)
     pack : bool
-        Bring usable rows together into whole batches: for when they are few among many. The scores are the same.
+        Bring usable rows together into whole batches, for when they are few among many. The scores are the same.
 
     Yields
     ------
     rows : ndarray of int64, shape (m,)
-        Counted from ``lo``, ascending. A row that is not usable may be among them unless ``pack``.
+        Counted from ``lo``, ascending. Without ``pack``, rows that are not usable may be among them.
     score, residual : ndarray of float32, shape (m, n_models, n_bands)
     """
     scorer = scorer_for(scoring, store.survey)
@@ -191,27 +187,27 @@ def scored_blocks(
     blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused and not pack)
     if pack:
         blocks = _packed(blocks, batch_size)
-    places: deque[npt.NDArray[np.int64]] = deque()
-    noises: deque[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = deque()
-
-    def pixels() -> Iterator[Block]:
-        for rows, image, fwhm in blocks:
-            places.append(rows)
-            if scoring.noise_floor is not None:
-                noises.append(source_and_noise(image, fwhm, store.survey))
-            yield image, fwhm
-
-    in_order = (
-        scorer.score_blocks if isinstance(scorer, BlocksScorer) else functools.partial(starmap, scorer.score_counts)
+    floor = scoring.noise_floor
+    # The scorer hands back, with the scores of each block, what else is known of it.
+    tagged = (
+        (image, fwhm, (rows, None if floor is None else (*source_and_noise(image, fwhm, store.survey), floor)))
+        for rows, image, fwhm in blocks
     )
-    for score, residual in in_order(pixels()):
-        if scoring.noise_floor is not None:
-            score = noise_score(residual, *noises.popleft(), scoring.noise_floor)
-        yield places.popleft(), score, residual
+    for (rows, noise), score, residual in _score_in_order(scorer, tagged):
+        yield rows, score if noise is None else noise_score(residual, *noise), residual
+
+
+def _score_in_order[Tag](
+    scorer: CountsScorer, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
+) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
+    """``score_blocks`` of any scorer."""
+    if isinstance(scorer, BlocksScorer):
+        return scorer.score_blocks(blocks)
+    return ((tag, *scorer.score_counts(image, fwhm)) for image, fwhm, tag in blocks)
 
 
 def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:
-    """The rows of ``blocks`` in blocks of ``n_objects``; the last may be shorter."""
+    """The rows of ``blocks``, in blocks of ``n_objects``; the last may be shorter."""
     held: Reading | None = None
     for block in blocks:
         held = _joined(held, block) if held is not None else block
@@ -230,11 +226,11 @@ def _cut(block: Reading, part: slice) -> Reading:
     return block[0][part], block[1][part], block[2][part]
 
 
-def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, whole: bool) -> Iterator[Reading]:
-    """Blocks of whole chunks, about a batch long, in order; threads read the next ones while this one is scored.
+def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: BoolArray, whole: bool) -> Iterator[Reading]:
+    """Blocks of whole chunks, about a batch long, in order. Threads read the next ones while this one is scored.
 
-    With ``whole``, for a GPU, chunks of a block are read side by side, and objects that cannot be used stay in their
-    block with a seeing that the scorer takes: leaving a few out would copy all others, which takes longer than a GPU
+    With ``whole``, for a GPU, chunks of a block are read side by side. Objects that cannot be used stay in their block,
+    with a seeing that the scorer accepts: leaving a few out would copy all the others, and take longer than the GPU
     needs for the block.
     """
     n_block = store.chunk_objects * max(batch_size // store.chunk_objects, 1)
@@ -253,12 +249,12 @@ def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: Rows, who
 
 
 def _aligned(lo: int, hi: int, step: int) -> Iterator[tuple[int, int]]:
-    """Parts of [lo, hi) that end at multiples of ``step``: where chunks do, so that none is read twice."""
+    """Parts of [lo, hi) that end at multiples of ``step``, as chunks do, so that none is read twice."""
     return pairwise([lo, *range(lo - lo % step + step, hi, step), hi])
 
 
-def _start_block(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
-    """Have the wanted rows of a block read; its first row is ``first``, counted as a `Reading` does."""
+def _start_block(pool: Executor, store: Cutouts, first: int, rows: range, wanted: BoolArray) -> Callable[[], Reading]:
+    """Start reading the wanted rows of a block, whose first row is ``first`` as a `Reading` counts."""
 
     def read() -> Reading:
         image, fwhm = store.images(rows.start, rows.stop), store.read("fwhm_arcsec", rows.start, rows.stop)
@@ -268,8 +264,8 @@ def _start_block(pool: Executor, store: Cutouts, first: int, rows: range, wanted
     return pool.submit(read).result
 
 
-def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wanted: Rows) -> Callable[[], Reading]:
-    """Have all rows of a block read, chunk by chunk; arguments as of `_start_block`."""
+def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wanted: BoolArray) -> Callable[[], Reading]:
+    """Start reading all rows of a block, chunk by chunk. Arguments as of `_start_block`."""
     survey = store.survey
     image = np.empty((len(rows), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
 
@@ -299,22 +295,6 @@ def network_for(cutouts: Path, section: NetworkSection) -> Network:
     """The network for a store's bands and cutout size."""
     survey = Cutouts(cutouts).survey
     return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
-
-
-def check_model(path: Path, sha256: str) -> None:
-    """Check that a model file is the one whose digest is known.
-
-    Raises
-    ------
-    SwimmyError
-        When it is not, with both digests.
-    """
-    found = digest_file(path) if path.is_file() else "absent"
-    if found != sha256:
-        raise SwimmyError(
-            f"{path}: its sha256 is {found}, {sha256} was recorded. The file was changed or is another one; give the "
-            "right one, or train again."
-        )
 
 
 def choice(ledger: Callable[[str], Ledger], train: TrainSection, models: ModelsFolder) -> Receipt:
@@ -367,7 +347,7 @@ def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Mod
 
 
 def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
-    """What the network makes of a source; of several models the mean, in float64 as `ensemble.mean` takes it."""
+    """The network's reconstruction of a source; of several models the mean, taken in float64 as by `ensemble.mean`."""
     # Keras takes seconds to import: only processes that need the network pay for it.
     from swimmy_scale.model.devices import configure_threads
     from swimmy_scale.model.files import load

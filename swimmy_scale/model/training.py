@@ -1,4 +1,4 @@
-"""Training of the autoencoder (section 3.1): epoch by epoch, going on where it was interrupted."""
+"""Training of the autoencoder (section 3.1), epoch by epoch. It resumes where it was interrupted."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network, Schedule
-from swimmy_scale.method.survey import FloatArray
-from swimmy_scale.model.autoencoder import build, jit_compile
-from swimmy_scale.model.devices import configure_threads, keras
+from swimmy_scale.method.survey import FloatArray, IntArray
+from swimmy_scale.model.autoencoder import build
+from swimmy_scale.model.devices import configure_threads, jit_compile, keras
 from swimmy_scale.model.files import save
 from swimmy_scale.storage.files import digest_file, digest_json, write_atomically, write_json
 
 HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")
 
-
-_CHECK_BLOCK_OBJECTS = 256
-
-
+# What random numbers are drawn for: part of their seed.
 _SPLIT, _SHUFFLE, _NOISE = range(3)
+_DIGEST_BLOCK_OBJECTS = 256
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One finished epoch. ``file`` (a name in the training's folder) and ``sha256`` are empty where none is kept."""
+    """One finished epoch.
+
+    ``file``, a name in the training's folder, and ``sha256`` are empty where the weights are not kept.
+    """
 
     epoch: int
     loss: float
@@ -47,13 +47,10 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training: its folder and one record an epoch, in order."""
+    """A finished training: its folder and one record for each epoch, in order."""
 
     directory: Path
     epochs: tuple[EpochRecord, ...]
-
-
-# --- training --------------------------------------------------------------------------------------------------------
 
 
 def train(
@@ -66,40 +63,40 @@ def train(
 ) -> TrainingResult:
     """Train the network by the paper's schedule: Adam, mean squared error, 25 epochs (section 3.1).
 
-    Every epoch derives its order of objects and its noise from (seed, epoch) alone, and ends with weights and
-    optimiser state on disk. So a training that was killed at any moment goes on from its last finished epoch when it
-    is called again, and ends with the same files as one that was not. A damaged state or weights file is found by its
-    digest and the epochs are done again.
+    The order of objects and the noise of an epoch derive from (seed, epoch) alone, and each epoch ends with weights
+    and optimiser state on disk. So a training that was killed at any moment resumes after its last finished epoch when
+    it is called again, and ends with the same files as one that was not. A damaged state or weights file is found by
+    its digest, and its epochs are done again.
 
     The folder gets ``epoch-NN.keras`` from ``keep_from_epoch`` on, ``history.csv``, ``history.json`` and
     ``state-NNN-SHA256.npz`` of the last two epochs. One process at a time may train in it.
 
-    Equal calls give equal bytes on one kind of machine with one set of versions. The number of threads is part of
-    that: TensorFlow adds gradients up in another order with 2 threads than with 1 (measured: losses differ from the
-    sixth digit on), so resume with the number that the training began with. The history records it.
+    Equal calls give equal bytes on one kind of machine with one set of versions and one number of threads: TensorFlow
+    adds gradients up in another order with 2 threads than with 1 (measured: losses differ from the sixth digit on). So
+    resume with the number of threads that the training began with; the history records it.
 
     Parameters
     ----------
     cubes : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
-        The preprocessed training class. It is not copied; batches are gathered from it.
+        The preprocessed training class. It is not copied as a whole, only batch by batch.
     network : Network
     schedule : Schedule
     directory : Path
-        Folder of this training; made where it is missing.
+        Folder of this training, made if it is missing.
     n_threads : int
-        Threads of TensorFlow, see `configure_threads`. Another number gives slightly other weights.
+        Threads of TensorFlow (see `devices.configure_threads`). Another number gives slightly other weights.
     on_epoch : callable, optional
-        Called with the record of every epoch that this call trained, once it is on disk.
+        Called with the record of each epoch that this call trained, once it is on disk.
 
     Returns
     -------
     TrainingResult
-        Records of all epochs, those before a resume included.
+        With the records of all epochs, including those before a resume.
 
     Raises
     ------
     SwimmyError
-        When the shape is wrong, a value is NaN or outside [0, 1], there are fewer objects than two batches to train
+        When the shape is wrong, a value is NaN or outside [0, 1], fewer objects than two batches are left to train
         on, the folder holds a training of other data or settings, or the loss is not finite.
     """
     directory = Path(directory)
@@ -108,7 +105,7 @@ def train(
     )
     training_rows, validation_rows = _split(len(cubes), schedule)
     directory.mkdir(parents=True, exist_ok=True)
-    model = _trainee(network, schedule, n_threads)
+    model = _untrained(network, schedule, n_threads)
     records = _resume(directory, identity, model)
     _write_history(directory, network, schedule, records)
     for epoch in range(len(records) + 1, schedule.epochs + 1):
@@ -126,7 +123,11 @@ def train(
     return TrainingResult(directory, tuple(records))
 
 
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
 def _digest_cubes(cubes: FloatArray, network: Network) -> str:
+    """SHA-256 of shape and values, which are checked on the way."""
     size = network.cutout_size_px
     if cubes.ndim != 4 or cubes.shape[1:] != (network.n_bands, size, size) or cubes.dtype != np.float32:
         raise SwimmyError(
@@ -134,8 +135,8 @@ def _digest_cubes(cubes: FloatArray, network: Network) -> str:
             f"{network.n_bands}, {size}, {size}) and float32. Make network and survey agree."
         )
     digest = hashlib.sha256(str(cubes.shape).encode())
-    for start in range(0, len(cubes), _CHECK_BLOCK_OBJECTS):
-        block = np.ascontiguousarray(cubes[start : start + _CHECK_BLOCK_OBJECTS])
+    for start in range(0, len(cubes), _DIGEST_BLOCK_OBJECTS):
+        block = np.ascontiguousarray(cubes[start : start + _DIGEST_BLOCK_OBJECTS])
         if not (block.min() >= 0.0 and block.max() <= 1.0):
             good = ((block >= 0.0) & (block <= 1.0)).all(axis=(1, 2, 3))
             raise SwimmyError(
@@ -150,7 +151,7 @@ def _random(schedule: Schedule, purpose: int, epoch: int) -> np.random.Generator
     return np.random.default_rng([schedule.seed, purpose, epoch])
 
 
-def _split(n_objects: int, schedule: Schedule) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _split(n_objects: int, schedule: Schedule) -> tuple[IntArray, IntArray]:
     """Rows to train on and rows to validate with, both sorted."""
     n_validation = max(1, round(n_objects * schedule.validation_fraction))
     n_training = n_objects - n_validation
@@ -163,7 +164,18 @@ def _split(n_objects: int, schedule: Schedule) -> tuple[npt.NDArray[np.int64], n
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
-def _trainee(network: Network, schedule: Schedule, n_threads: int) -> Any:
+def _batches(cubes: FloatArray, rows: IntArray, batch_size: int) -> Iterator[tuple[int, FloatArray]]:
+    """The number of objects in each batch, and the batch with channels last."""
+    for start in range(0, len(rows), batch_size):
+        batch = cubes[rows[start : start + batch_size]]
+        yield len(batch), np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
+
+
+# --- model -----------------------------------------------------------------------------------------------------------
+
+
+def _untrained(network: Network, schedule: Schedule, n_threads: int) -> Any:
+    """The network before its first epoch, compiled, with its optimiser."""
     configure_threads(n_threads)
     keras.utils.set_random_seed(schedule.seed % 2**32)
     if keras.backend.backend() == "tensorflow":
@@ -176,14 +188,7 @@ def _trainee(network: Network, schedule: Schedule, n_threads: int) -> Any:
     return model
 
 
-def _batches(cubes: FloatArray, rows: npt.NDArray[np.int64], batch_size: int) -> Iterator[tuple[int, FloatArray]]:
-    """Batches, channels last, each with its number of objects."""
-    for start in range(0, len(rows), batch_size):
-        batch = cubes[rows[start : start + batch_size]]
-        yield len(batch), np.ascontiguousarray(batch.transpose(0, 2, 3, 1))
-
-
-def _train_epoch(model: Any, cubes: FloatArray, rows: npt.NDArray[np.int64], schedule: Schedule, epoch: int) -> float:
+def _train_epoch(model: Any, cubes: FloatArray, rows: IntArray, schedule: Schedule, epoch: int) -> float:
     model.optimizer.learning_rate = schedule.rate(epoch)
     noise = model.get_layer("noise")
     if noise.stddev > 0:
@@ -195,7 +200,7 @@ def _train_epoch(model: Any, cubes: FloatArray, rows: npt.NDArray[np.int64], sch
     return total / len(rows)
 
 
-def _validate(model: Any, cubes: FloatArray, rows: npt.NDArray[np.int64], schedule: Schedule, epoch: int) -> float:
+def _validate(model: Any, cubes: FloatArray, rows: IntArray, schedule: Schedule, epoch: int) -> float:
     total = 0.0
     for number, (n_objects, batch) in enumerate(_batches(cubes, rows, schedule.batch_size), start=1):
         model.reset_metrics()
@@ -212,17 +217,17 @@ def _finite(loss: Any, name: str, epoch: int, batch: int) -> float:
     return value
 
 
-# --- state of a training ---------------------------------------------------------------------------------------------
+# --- files of a training ---------------------------------------------------------------------------------------------
 
 
-def _variables(model: Any) -> list[Any]:
+def _state_variables(model: Any) -> list[Any]:
     return [*model.weights, *model.optimizer.variables]
 
 
 def _save_state(directory: Path, identity: str, model: Any, records: list[EpochRecord]) -> None:
-    """Commit an epoch: everything the next one needs, under a name that carries the content's digest."""
+    """Commit an epoch: everything that the next one needs, in a file named by the digest of its content."""
     header = json.dumps({"identity": identity, "records": [asdict(record) for record in records]}).encode()
-    arrays = {f"v{index:03d}": variable.numpy() for index, variable in enumerate(_variables(model))}
+    arrays = {f"v{index:03d}": variable.numpy() for index, variable in enumerate(_state_variables(model))}
     buffer = io.BytesIO()
     np.savez(buffer, header=np.frombuffer(header, np.uint8), **arrays)
     data = buffer.getvalue()
@@ -233,7 +238,7 @@ def _save_state(directory: Path, identity: str, model: Any, records: list[EpochR
 
 
 def _resume(directory: Path, identity: str, model: Any) -> list[EpochRecord]:
-    """Put the model where the last good state left it; the records of the epochs done."""
+    """Put the model into the last good state on disk; returns the records of the epochs done."""
     for leftover in directory.glob(".*.partial"):
         leftover.unlink(missing_ok=True)
     for path in sorted(directory.glob("state-*-*.npz"), reverse=True):
@@ -249,16 +254,16 @@ def _resume(directory: Path, identity: str, model: Any) -> list[EpochRecord]:
                     "this one."
                 )
             records = [EpochRecord(**record) for record in header["records"]]
-            if not all(_kept(directory, record) for record in records):
+            if not all(_weights_are_intact(directory, record) for record in records):
                 path.unlink()
                 continue
-            for index, variable in enumerate(_variables(model)):
+            for index, variable in enumerate(_state_variables(model)):
                 variable.assign(state[f"v{index:03d}"])
         return records
     return []
 
 
-def _kept(directory: Path, record: EpochRecord) -> bool:
+def _weights_are_intact(directory: Path, record: EpochRecord) -> bool:
     path = directory / record.file
     return not record.file or (path.is_file() and digest_file(path) == record.sha256)
 

@@ -1,19 +1,21 @@
-"""3x3 convolutions on a CPU in numba, with what follows them in the network: bias, ReLU, halving or doubling.
+"""3x3 convolutions on a CPU, compiled by numba, with what follows each: bias, ReLU, halving or doubling.
 
 Large convolutions are computed by Winograd's minimal filtering (Lavin & Gray 2016, arXiv:1509.09308), F(4x4, 3x3),
 with a quarter of the multiplications. For a tile d of 6 x 6 pixels and a kernel g,
 
     4 x 4 outputs = A^T [ sum over input channels of (G g G^T) * (B^T d B) ] A,
 
-where * multiplies element by element. For each of the 36 elements, the sum over channels and all tiles is a product of
-matrices. Small convolutions are one product of matrices, of patches of pixels with the kernel.
+where * multiplies element by element. For each of the 36 elements, the sums over channels for all tiles are one product
+of matrices. A small convolution is one product of matrices: patches of pixels times the kernel.
 
-Every object is computed on its own, by products of the same shapes, so its result cannot depend on the others. No
+Each object is computed on its own, by products of the same shapes, so its result cannot depend on the others. No
 product has more than ``PRODUCT_LIMIT`` multiplications, unless a kernel alone has more weights. OpenBLAS, which numba
-takes from SciPy, computes those in the calling thread, whatever OPENBLAS_NUM_THREADS says.
+takes from SciPy, computes such small products in the calling thread, whatever OPENBLAS_NUM_THREADS says.
+
+The functions take arrays and fill arrays, but `compiled` may keep their machine code on disk for the next process.
 """
 
-# Types come from numba, when it compiles.
+# Numba infers the types when it compiles.
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from __future__ import annotations
@@ -27,11 +29,10 @@ from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 from numba.core.registry import cpu_target
 
 from swimmy_scale import __version__
-from swimmy_scale.method.survey import FloatArray
+from swimmy_scale.method.survey import FloatArray, IntArray
 
 PRODUCT_LIMIT = 64**3
 HALVE, LAST, DOUBLE = -1, 1, 2
@@ -41,34 +42,34 @@ _G = np.array(
 ) / 24  # fmt: skip
 _TWO, _FOUR, _FIVE, _EIGHT = (np.float32(value) for value in (2, 4, 5, 8))
 _PLANE = 4096
-"""Most floats of one of the 36 elements that are computed together, so that all planes stay in the cache."""
+"""The most floats of each of the 36 elements that are computed together, so that all planes stay in the cache."""
 _STEP = _PLANE + 16
-"""Distance of the planes. It is a constant, so that the compiler sees that they do not overlap and uses vectors; the
-16 keeps them from falling into the same sets of the cache."""
+"""Distance between planes. As a constant it tells the compiler that they do not overlap, so that it uses vectors. The
+16 keeps them out of the same sets of the cache."""
 _DIRECT_BELOW = 500_000
-"""With fewer multiplications than this, the transforms would cost more than they save."""
+"""With fewer multiplications than this, the transforms cost more than they save."""
 _PATCH_FLOATS = 65_536
 _MACHINE = f"{zlib.crc32(repr((__version__, cpu_target.target_context.codegen().magic_tuple())).encode()):08x}"
 
 
 def compiled(function: Callable[..., Any], keep: bool = False) -> Callable[..., Any]:
-    """Compile with numba, at the first call; the interpreter's lock is released while it runs.
+    """Have numba compile a function at its first call. The interpreter's lock is released while it runs.
 
     Parameters
     ----------
     function : callable
     keep : bool
-        Whether to keep the machine code on disk, beside the source or where NUMBA_CACHE_DIR says. Where neither can
-        be written, every process compiles anew.
+        Whether to keep the machine code on disk for other processes: beside the source, or where NUMBA_CACHE_DIR says.
+        Where neither can be written, every process compiles anew.
 
     Returns
     -------
     callable
     """
-    # Contraction fuses a multiplication with an addition. Nothing else of fastmath: NaN must stay NaN.
+    # Contraction fuses a multiplication with an addition. The rest of fastmath is off, since NaN must stay NaN.
     jit = functools.partial(numba.njit, fastmath={"contract"}, error_model="numpy", nogil=True)
     if keep:
-        # numba names the file by a number that unlike machines, which start at once, may both choose: one would then
+        # numba numbers its files, and two unlike machines that start at once may choose the same number: one would then
         # load the other's code. With version and processor in the name they write different files.
         function.__qualname__ += f"_{_MACHINE}"
         with contextlib.suppress(RuntimeError):
@@ -78,12 +79,12 @@ def compiled(function: Callable[..., Any], keep: bool = False) -> Callable[..., 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution as `convolve` wants it.
+    """One convolution in the form that `convolve` takes.
 
     Attributes
     ----------
     kernel : ndarray of float32, shape (36, n_in, n_out) or (1, 9 n_in, n_out)
-        G g G^T for Winograd's algorithm, or the kernel as it is for one product.
+        G g G^T for Winograd's algorithm, or the kernel itself for one product.
     bias : ndarray of float32, shape (n_out,)
     n_rows : int
         Output rows that are computed together.
@@ -94,8 +95,8 @@ class Convolution:
     kernel: FloatArray
     bias: FloatArray
     n_rows: int
-    row_at: npt.NDArray[np.int64]
-    column_at: npt.NDArray[np.int64]
+    row_at: IntArray
+    column_at: IntArray
 
 
 def plan(kernel: FloatArray, bias: FloatArray, side: int) -> Convolution:
@@ -106,7 +107,7 @@ def plan(kernel: FloatArray, bias: FloatArray, side: int) -> Convolution:
     kernel : ndarray of float32, shape (3, 3, n_in, n_out)
     bias : ndarray of float32, shape (n_out,)
     side : int
-        The output is side x side pixels.
+        Side of the output, px.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def plan(kernel: FloatArray, bias: FloatArray, side: int) -> Convolution:
     pixel = np.arange(side + 3)
     tile_rows = min(_PLANE // (n_across * max(n_in, n_out)), PRODUCT_LIMIT // (n_across * n_in * n_out))
     if tile_rows < 1 or side * side * kernel.size < _DIRECT_BELOW:
-        # An even number, for the halving.
+        # An even number of rows, for the halving.
         n_rows = min(side + side % 2, max(1, _PATCH_FLOATS // (side * 9 * n_in) // 2) * 2)
         flat = np.array(kernel.reshape(1, 9 * n_in, n_out), np.float32)
         return Convolution(flat, np.array(bias, np.float32), n_rows, pixel * (side * n_out), pixel * n_out)
@@ -144,14 +145,14 @@ def _a(a, b, c, d, e, f):
 
 @compiled
 def _b_column(planes, i):
-    """`_b` of one column of the 6 x 6 elements, which is every sixth plane."""
+    """`_b` of one column of the 6 x 6 elements, which lies in every sixth plane."""
     return _b(planes[i], planes[i + 6 * _STEP], planes[i + 12 * _STEP], planes[i + 18 * _STEP],
               planes[i + 24 * _STEP], planes[i + 30 * _STEP])  # fmt: skip
 
 
 @compiled
 def _a_column(planes, i):
-    """`_a` of one column of the 6 x 6 elements, which is every sixth plane."""
+    """`_a` of one column of the 6 x 6 elements, which lies in every sixth plane."""
     return _a(planes[i], planes[i + 6 * _STEP], planes[i + 12 * _STEP], planes[i + 18 * _STEP],
               planes[i + 24 * _STEP], planes[i + 30 * _STEP])  # fmt: skip
 
@@ -171,8 +172,8 @@ def _put4(planes, i, row):
 def _transform_tiles(planes, n):
     """d -> B^T d B of ``n`` tiles and channels, in place: element (i, j) lies in plane 6 i + j."""
     for i in range(n):
-        # All is read before anything is written, else the compiler would not use vectors. Neither would it with the
-        # columns in one tuple.
+        # The compiler uses vectors only if all is read before anything is written, and not with the columns in one
+        # tuple.
         a = _b_column(planes, i)
         b = _b_column(planes, i + _STEP)
         c = _b_column(planes, i + 2 * _STEP)
@@ -189,7 +190,7 @@ def _transform_tiles(planes, n):
 
 @compiled
 def _transform_products(planes, n):
-    """m -> A^T m A of ``n`` tiles and channels, in place: output (i, j) comes to lie in plane 4 i + j."""
+    """m -> A^T m A of ``n`` tiles and channels, in place: output (i, j) ends up in plane 4 i + j."""
     for i in range(n):
         a = _a_column(planes, i)
         b = _a_column(planes, i + _STEP)
@@ -219,7 +220,7 @@ def _winograd(pixels, kernel, top, bottom, tiles, products):
     for y in range(top, bottom, 4):
         for x in range(0, 4 * n_across, 4):
             for i in range(6):
-                # A tile may hang over the border; no output that is used depends on what is there.
+                # A tile may reach over the border, but no output that is used depends on what is there.
                 row = pixels[min(y + i, side - 1)]
                 for j in range(6):
                     pixel, start = row[min(x + j, side - 1)], (6 * i + j) * _STEP + at
@@ -235,7 +236,7 @@ def _winograd(pixels, kernel, top, bottom, tiles, products):
 
 @compiled
 def _direct(pixels, kernel, top, bottom, patches, products):
-    """The same as one product of matrices: all 3 x 3 x n_in inputs of a pixel times the kernel; pixel after pixel."""
+    """The same, pixel after pixel, as one product of matrices: each pixel's 3 x 3 x n_in inputs times the kernel."""
     side, n_in = pixels.shape[0] - 2, pixels.shape[2]
     n_inputs, n_out = kernel.shape[1], kernel.shape[2]
     n_pixels = (bottom - top) * side
@@ -264,12 +265,12 @@ def _convolve(x, kernel, bias, n_rows, row_at, column_at, grow, lo, pad, out):
     Parameters
     ----------
     x : ndarray of float32, shape (n, side + 2, side + 2, n_in)
-        With its border: zeros for 'same' padding.
+        With its border, which is zeros for 'same' padding.
     kernel, bias, n_rows, row_at, column_at
-        Of `plan`.
+        Of a `Convolution`.
     grow : int
-        HALVE: ReLU, then the largest of 2 x 2 pixels; ``side`` is even. DOUBLE: ReLU, then every pixel twice on both
-        axes. LAST: neither.
+        HALVE: ReLU, then the largest of each 2 x 2 pixels; ``side`` is even. DOUBLE: ReLU, then each pixel twice on
+        both axes. LAST: neither.
     lo : int
         First row and column to write, after the doubling; 0 otherwise.
     pad : int

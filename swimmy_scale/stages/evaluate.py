@@ -16,7 +16,8 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName, ScoreSection, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray
 from swimmy_scale.method.weight_sets import Judgement, WeightSet, by_known_classes, by_validation_loss, judge
-from swimmy_scale.model.scoring import Model, Scoring, check_model, computed_by, scored_blocks
+from swimmy_scale.model.files import read_model_file
+from swimmy_scale.model.scoring import Model, Scoring, computed_by, scored_blocks
 from swimmy_scale.stages.choice import Choice, kept_weight_sets
 from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds
@@ -293,7 +294,7 @@ class EvaluateStage(Stage):
         models: dict[int, list[Model]] = {}
         for item in self._weight_sets():
             model = Model(folder.path / item.file, item.sha256)
-            check_model(model.path, model.sha256)
+            read_model_file(model.path, model.sha256)
             models.setdefault(item.run, []).append(model)
         settings, judged = digest_json(self._settings), self._judged()
         n_objects = known_sample(Cutouts(self.train.cutouts), judged).rows.size

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
+from swimmy_scale.method.network import BATCH_OBJECTS, CACHE_BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
 from swimmy_scale.method.sections import ScorerName, StorageSection
 from swimmy_scale.method.survey import HSC, Survey
 
@@ -29,9 +29,6 @@ whole."""
 
 NUMBA_BYTES = 192 * MIB
 """numba and its compiler."""
-
-NUMBA_BATCH_OBJECTS = 8
-"""Objects that the numba scorer takes through the network together, in each thread."""
 
 BLOCKS_IN_FLIGHT = 5
 """Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
@@ -96,7 +93,7 @@ def judge_memory_bytes(survey: Survey, n_models: int, n_objects: int) -> int:
 def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_objects: int, n_threads: int) -> int:
     """Bound for a process that scores with the numba scorer; models follow one another in the same memory."""
     block_objects = max(batch_size, chunk_objects)
-    batch = n_threads * NUMBA_BATCH_OBJECTS * activation_bytes(network)
+    batch = n_threads * CACHE_BATCH_OBJECTS * activation_bytes(network)
     return READER_BYTES + NUMBA_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 

@@ -14,7 +14,8 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName
-from swimmy_scale.model.scoring import Scoring, check_model, scoring_of
+from swimmy_scale.model.files import read_model_file
+from swimmy_scale.model.scoring import Scoring, scoring_of
 from swimmy_scale.stages.campaign import campaign
 from swimmy_scale.stages.carried import keep_carried
 from swimmy_scale.stages.combine import check_combine
@@ -138,7 +139,7 @@ def check_inputs(run: Run) -> None:
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
     for model in job.weights:
-        check_model(model.path, model.sha256)
+        read_model_file(model.path, model.sha256)
     check_memory(run)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import swimmy_scale
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
-from swimmy_scale.model.scoring import Scoring, check_model, computed_by, score_rows
+from swimmy_scale.model.files import read_model_file
+from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Stage, Task, Tasks, log
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
@@ -163,7 +164,7 @@ class ScoreStage(Stage):
             When the model file is not the one whose digest is known: here, before any worker is started.
         """
         for model in self.scoring.models:
-            check_model(model.path, model.sha256)
+            read_model_file(model.path, model.sha256)
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         create(self.scores, layout)

@@ -20,16 +20,13 @@ from swimmy_scale.model.device_preprocess import (
     preprocess_on_device,
     smoothing_matrices,
 )
-from swimmy_scale.model.devices import configure_threads, keras
+from swimmy_scale.model.devices import keras
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=16, band_divisors=(1.0, 1.3),
                min_depth_mag=(25.0, 25.0))  # fmt: skip
 TARGET = SMALL.target_fwhm_arcsec
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    configure_threads(1)
 
 
 def numpy_of(tensor):
@@ -37,7 +34,7 @@ def numpy_of(tensor):
 
 
 def on_device(image, fwhm, survey):
-    """What `preprocess` returns, by the device's functions."""
+    """What `preprocess` returns, computed by the device's functions."""
     source, finite = preprocess_on_device(image, *kernel_widths(fwhm, survey), survey)
     result, finite = numpy_of(source).copy(), numpy_of(finite)
     assert result.dtype == np.float32
@@ -47,7 +44,7 @@ def on_device(image, fwhm, survey):
 
 
 def counts(survey, n, noise, brightness, seed):
-    """Galaxies that are brighter than the noise in all bands, or not."""
+    """Galaxies of a peak ``brightness`` with Gaussian ``noise``, both in counts."""
     rng, size = np.random.default_rng(seed), survey.cutout_size_px
     y, x = np.mgrid[:size, :size] - survey.center_px
     profile = np.exp(-np.hypot(x, y) / rng.uniform(0.5, size / 4, (n, 1, 1, 1)))
@@ -57,7 +54,7 @@ def counts(survey, n, noise, brightness, seed):
 
 
 def fwhm_of(sigma_px, survey):
-    """The seeing that asks for a kernel of ``sigma_px``."""
+    """The seeing that needs a kernel of ``sigma_px``."""
     return np.sqrt(survey.target_fwhm_arcsec**2 - (sigma_px * survey.pixel_scale_arcsec / SIGMA_PER_FWHM) ** 2)
 
 

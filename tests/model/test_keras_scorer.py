@@ -1,4 +1,4 @@
-"""The scorer against the plain network and equation 6 in numpy."""
+"""The Keras scorer against the plain network with equation 6 in NumPy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import like_trained
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.anomaly import score_and_residual
@@ -21,32 +22,14 @@ from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.model import keras_scorer
 from swimmy_scale.model.autoencoder import build
-from swimmy_scale.model.devices import configure_threads
 from swimmy_scale.model.files import save
-from swimmy_scale.model.keras_scorer import Reconstructor, Scorer, reconstruct
+from swimmy_scale.model.keras_scorer import Reconstructor, Scorer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = Network(n_bands=2, cutout_size_px=32, encoder_filters=(6,), latent_filters=3)
 TINY_SURVEY = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=32, band_divisors=(1.0, 1.0),
                      min_depth_mag=(25.0, 25.0), aperture_diameter_px=4.0)  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    configure_threads(1)
-
-
-def like_trained(network, seed):
-    """A network whose batch normalisations hold numbers of the size that training leaves there."""
-    model, rng = build(network, seed), np.random.default_rng(seed)
-    for layer in model.layers:
-        if layer.name.startswith("norm_"):
-            shape = layer.get_weights()[0].shape
-            gamma, variance = rng.uniform(0.5, 1.5, shape), rng.uniform(0.05, 2.0, shape)
-            layer.set_weights([gamma, rng.normal(0, 0.3, shape), rng.normal(0, 0.3, shape), variance])
-        elif layer.name.startswith("conv_"):
-            kernel, bias = layer.get_weights()
-            layer.set_weights([kernel, rng.normal(0, 0.2, bias.shape)])
-    return model
 
 
 def make_cutouts(survey, n, seed=5):
@@ -64,10 +47,15 @@ def make_cutouts(survey, n, seed=5):
 
 
 def plain(model, cutouts, survey):
-    """The whole reconstruction by the model as it is, and equation 6 in numpy."""
+    """Equation 6 in NumPy, on the whole reconstruction by the unchanged model."""
     output = model(np.ascontiguousarray(cutouts.transpose(0, 2, 3, 1)), training=False).numpy()
     score, residual = score_and_residual(cutouts, output.transpose(0, 3, 1, 2), survey)
     return score[:, None], residual[:, None]
+
+
+def paddings(scorer):
+    """The paddings of a scorer's convolutions: 'valid' if it computes windows, 'same' if whole cutouts."""
+    return {layer.padding for layer in scorer._model.layers if layer.name.startswith("conv2d")}
 
 
 def assert_equal_to_plain(result, expected):
@@ -93,26 +81,26 @@ def test_the_papers_network_scores_like_the_plain_one():
     for seed in (1, 2):
         model, cutouts = like_trained(network, seed), make_cutouts(HSC, 16, seed)
         scorer = Scorer([model], network, HSC, 16)
-        assert scorer.windowed
+        assert paddings(scorer) == {"valid"}
         result = scorer.score(cutouts)
         assert result[0].dtype == result[1].dtype == np.float32
         assert_equal_to_plain(result, plain(model, cutouts, HSC))
 
 
 @pytest.mark.parametrize(
-    ("network", "survey", "windowed"),
+    ("network", "survey", "padding"),
     [
-        (TINY, TINY_SURVEY, True),
-        (TINY, replace(TINY_SURVEY, aperture_diameter_px=20.0), False),
-        (replace(TINY, cutout_size_px=16), replace(TINY_SURVEY, cutout_size_px=16), False),
-        (replace(TINY, encoder_filters=()), replace(TINY_SURVEY, aperture_diameter_px=7.0), True),
-        (replace(TINY, encoder_filters=(4, 5)), TINY_SURVEY, False),
+        (TINY, TINY_SURVEY, "valid"),
+        (TINY, replace(TINY_SURVEY, aperture_diameter_px=20.0), "same"),
+        (replace(TINY, cutout_size_px=16), replace(TINY_SURVEY, cutout_size_px=16), "same"),
+        (replace(TINY, encoder_filters=()), replace(TINY_SURVEY, aperture_diameter_px=7.0), "valid"),
+        (replace(TINY, encoder_filters=(4, 5)), TINY_SURVEY, "same"),
     ],
 )
-def test_windows_and_whole_reconstruction_score_alike(network, survey, windowed):
+def test_windows_and_whole_reconstruction_score_alike(network, survey, padding):
     model, cutouts = like_trained(network, 4), make_cutouts(survey, 20)
     scorer = Scorer([model], network, survey, 8)
-    assert scorer.windowed == windowed
+    assert paddings(scorer) == {padding}
     assert_equal_to_plain(scorer.score(cutouts), plain(model, cutouts, survey))
 
 
@@ -138,7 +126,7 @@ def test_bytes_do_not_depend_on_the_batch_size(tiny_scorers, batch_size):
 
 @pytest.mark.parametrize("batch_size", [2, 13, 14, 28, 32, 49])
 def test_bytes_do_not_depend_on_the_place_in_a_batch(batch_size):
-    """Of the paper's network: all rows of a full batch, the last ones too, and those of a batch of one."""
+    """With the paper's network, for every place in a full batch and for a batch of one."""
     model, cutouts = like_trained(Network(), 3), make_cutouts(HSC, 9)[6:]
     alone = Scorer([model], Network(), HSC, 1).score(cutouts)
     scorer = Scorer([model], Network(), HSC, batch_size)
@@ -220,7 +208,7 @@ def test_counts_are_preprocessed_once_and_scored(tiny_scorers):
 
 
 def make_counts(survey, n, seed=4):
-    """Counts and seeing of galaxies, faint and bright; the second has a pixel that is not finite."""
+    """Counts and seeing of faint and bright galaxies; the second has a pixel that is not finite."""
     rng, size = np.random.default_rng(seed), survey.cutout_size_px
     y, x = np.mgrid[:size, :size] - survey.center_px
     profile = np.exp(-np.hypot(x, y) / rng.uniform(1.0, size / 8, (n, 1, 1, 1)))
@@ -231,7 +219,7 @@ def make_counts(survey, n, seed=4):
 
 
 def assert_fused_is_close(fused, unfused):
-    """As the documentation promises it: 1e-4 of a score; a residual sums pixels that agree to 2e-6."""
+    """As close as the documentation promises: to 1e-4 of a score; a residual sums pixels that agree to 2e-6."""
     np.testing.assert_allclose(fused[0], unfused[0], rtol=1e-4, atol=1e-8)
     np.testing.assert_allclose(fused[1], unfused[1], rtol=1e-4, atol=1e-4)
 
@@ -264,10 +252,11 @@ def test_blocks_come_in_order_and_bytes_do_not_depend_on_them(fused_scorer, tiny
     scorer = fused_scorer if fused else tiny_scorers[7]
     image, fwhm = (part[: sum(sizes)] for part in make_counts(TINY_SURVEY, 120))
     edges = np.cumsum(sizes)[:-1]
-    blocks = list(zip(np.split(image, edges), np.split(fwhm, edges), strict=True))
+    blocks = list(zip(np.split(image, edges), np.split(fwhm, edges), enumerate(sizes), strict=True))
     parts = list(scorer.score_blocks(blocks))
-    assert [len(score) for score, _ in parts] == sizes
-    for which, whole in enumerate(scorer.score_counts(image, fwhm)):
+    assert [tag for tag, *_ in parts] == list(enumerate(sizes))
+    assert [len(score) for _, score, _ in parts] == sizes
+    for which, whole in enumerate(scorer.score_counts(image, fwhm), start=1):
         assert np.concatenate([part[which] for part in parts]).tobytes() == whole.tobytes()
 
 
@@ -346,8 +335,10 @@ model = load(Path(folder) / "model.keras", Network(), sha256)
 for fused in (True, False):
     scorer = Scorer([model], Network(), HSC, 8, fused)
     found = scorer.score_counts(image, fwhm)
-    parts = [np.concatenate(part) for part in zip(*scorer.score_blocks([(image[:5], fwhm[:5]), (image[5:], fwhm[5:])]))]
-    assert all(a.tobytes() == b.tobytes() for a, b in zip(found, parts))
+    blocks = [(image[:5], fwhm[:5], "first"), (image[5:], fwhm[5:], "rest")]
+    tags, *parts = zip(*scorer.score_blocks(blocks))
+    assert tags == ("first", "rest")
+    assert all(a.tobytes() == np.concatenate(b).tobytes() for a, b in zip(found, parts))
     np.save(f"{folder}/jax_{fused}.npy", found)
 assert "tensorflow" not in sys.modules
 """
@@ -376,7 +367,7 @@ def test_jax_scores_like_tensorflow(tmp_path):
         np.testing.assert_allclose(residual, expected[1], rtol=5e-5, atol=5e-5)
 
 
-# --- the rest of the contract -----------------------------------------------------------------------------------------
+# --- other promises --------------------------------------------------------------------------------------------------
 
 
 def test_no_objects(tiny_scorers):
@@ -389,35 +380,35 @@ def test_any_memory_layout_is_taken(tiny_scorers):
     assert (tiny_scorers[7].score(np.asfortranarray(cutouts))[0] == tiny_scorers[7].score(cutouts)[0]).all()
 
 
-def test_reconstruct_is_the_models_output(tiny_model):
+def test_a_reconstruction_is_the_models_output(tiny_model):
     cutouts = make_cutouts(TINY_SURVEY, 10)
     output = tiny_model(cutouts.transpose(0, 2, 3, 1), training=False).numpy().transpose(0, 3, 1, 2)
     cutouts[6, 1, 3, 3] = np.nan
-    result = reconstruct(tiny_model, cutouts, 4)
+    reconstruct = Reconstructor(tiny_model, 4)
+    result = reconstruct(cutouts)
     assert result.dtype == np.float32
     assert np.isnan(result[6]).all()
     others = [0, 1, 2, 3, 4, 5, 7, 8, 9]
     np.testing.assert_allclose(result[others], output[others], rtol=1e-5, atol=1e-7)
-    again = Reconstructor(tiny_model, 4)
     for rows in (slice(0, 10), slice(0, 4), slice(0, 0)):
-        np.testing.assert_array_equal(again(cutouts[rows]), result[rows])
+        np.testing.assert_array_equal(reconstruct(cutouts[rows]), result[rows])
 
 
 @pytest.mark.parametrize("value", [-0.001, 1.001, np.inf, -np.inf])
 def test_values_outside_0_to_1_are_refused(tiny_scorers, tiny_model, value):
     cutouts = make_cutouts(TINY_SURVEY, 10)
     cutouts[9, 1, 0, 0] = value
-    with pytest.raises(SwimmyError, match=r"cutout 9 has values from .* needed is"):
+    with pytest.raises(SwimmyError, match=r"cutout 9 has values from .* outside \[0, 1\]"):
         tiny_scorers[7].score(cutouts)
     with pytest.raises(SwimmyError, match="cutout 9 has values from"):
-        reconstruct(tiny_model, cutouts, 8)
+        Reconstructor(tiny_model, 8)(cutouts)
 
 
 def test_what_does_not_fit_is_refused(tiny_scorers, tiny_model):
     with pytest.raises(SwimmyError, match=r"cutouts have shape \(3, 1, 32, 32\)"):
         tiny_scorers[7].score(make_cutouts(TINY_SURVEY, 6)[:3, :1])
     with pytest.raises(SwimmyError, match=r"the model takes \(n_objects, 2, 32, 32\)"):
-        reconstruct(tiny_model, make_cutouts(TINY_SURVEY, 6)[:, :, :16])
+        Reconstructor(tiny_model)(make_cutouts(TINY_SURVEY, 6)[:, :, :16])
     with pytest.raises(SwimmyError, match="the network takes 2 bands of 32 px, survey 'HSC-SSP wide' has 5"):
         Scorer([tiny_model], TINY, HSC)
     with pytest.raises(SwimmyError, match="batch_size 0 must be 1 or more"):

@@ -1,4 +1,4 @@
-"""The CPU scorer against the whole network in float64, and against the scorer that uses Keras."""
+"""The numba scorer against the whole network in float64, and against the Keras scorer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TINY_SURVEY = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=32
 
 
 def make_weights(network, seed, gain=1.0):
-    """Weights that keep the size of the signal from layer to layer, as those of a trained network do."""
+    """Weights that keep the signal's size from layer to layer, as those of a trained network do."""
     rng, filters = np.random.default_rng(seed), (network.n_bands, *network.convolution_filters)
     return [
         (
@@ -59,7 +59,7 @@ def make_counts(survey, n, seed=5):
 
 
 def plain(weights, source, network, survey):
-    """The whole reconstruction by the definition of a convolution, and equation 6: all in float64."""
+    """Equation 6 on the whole reconstruction, by the definition of a convolution and in float64."""
     x = source.transpose(0, 2, 3, 1).astype(np.float64)
     for index, (kernel, bias) in enumerate(weights, start=1):
         size = x.shape[1]
@@ -159,20 +159,14 @@ def test_any_network_scores_like_the_plain_one(network, survey, windowed):
     assert_close((score[:, 0], residual[:, 0]), plain(weights, preprocess(counts, fwhm, survey), network, survey))
 
 
-def test_a_trained_model_scores_like_keras(tmp_path):
-    from swimmy_scale.model.autoencoder import build
-    from swimmy_scale.model.devices import configure_threads
+def test_a_trained_model_scores_like_keras(one_thread, tmp_path):
+    from small_networks import like_trained
+
     from swimmy_scale.model.files import folded_weights, save
     from swimmy_scale.model.keras_scorer import Scorer
 
-    configure_threads(1)
-    network, rng = Network(), np.random.default_rng(6)
-    model = build(network, 6)
-    for layer in model.layers:
-        if layer.name.startswith("norm_"):
-            shape = layer.get_weights()[0].shape
-            gamma, variance = rng.uniform(0.5, 1.5, shape), rng.uniform(0.05, 2.0, shape)
-            layer.set_weights([gamma, rng.normal(0, 0.3, shape), rng.normal(0, 0.3, shape), variance])
+    network = Network()
+    model = like_trained(network, 6)
     weights = folded_weights(tmp_path / "a.keras", network, save(model, tmp_path / "a.keras"))
     counts, fwhm = make_counts(HSC, 30)
     score, residual = NumbaScorer([weights], network, HSC).score_counts(counts, fwhm)
@@ -281,6 +275,8 @@ for _ in range(10):
     result = scorer.score_counts(counts, fwhm)
 process, thread = used(resource.RUSAGE_SELF) - before[0], used(resource.RUSAGE_THREAD) - before[1]
 loaded = [name for name in ("keras", "tensorflow", "h5py") if name in sys.modules]
+import swimmy_scale.model.files, swimmy_scale.model.scoring
+loaded += [name for name in ("keras", "tensorflow") if name in sys.modules]
 print(json.dumps([process, thread, loaded, [part.tolist() for part in result]]))
 """
 

@@ -1,4 +1,4 @@
-"""Blocks of a store on their way to a scorer that needs no network."""
+"""Blocks of a store on their way to scorers that need no network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def empty_columns(layout, n):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Partitions of 12, chunks of 4; pixel and seeing of an object tell which one it is."""
+    """Partitions of 12, chunks of 4; an object's pixels and its seeing tell which one it is."""
     path = tmp_path_factory.mktemp("store") / "cutouts.zarr"
     layout = cutouts_layout(N_OBJECTS, SURVEY, {}, 12, 4, {"available_columns": []})
     create(path, layout)
@@ -50,7 +50,7 @@ def store(tmp_path_factory):
 
 
 class PixelScorer:
-    """Takes counts; 'scores' tell the object by its pixels, 'residuals' by its seeing."""
+    """Takes counts; 'scores' tell an object by its pixels, 'residuals' by its seeing."""
 
     def __init__(self):
         self.seen = []
@@ -61,7 +61,7 @@ class PixelScorer:
 
 
 class AheadScorer(PixelScorer):
-    """The same, for a device: asks for a second block before it gives out the first one's scores."""
+    """The same for a device: takes the second block before it gives out the scores of the first."""
 
     fused = True
 
@@ -71,8 +71,8 @@ class AheadScorer(PixelScorer):
 
     def score_blocks(self, blocks):
         waiting = []
-        for block in blocks:
-            waiting.append(self.score_counts(*block))
+        for image, fwhm, tag in blocks:
+            waiting.append((tag, *self.score_counts(image, fwhm)))
             if len(waiting) > 1:
                 yield waiting.pop(0)
         yield from waiting
@@ -143,7 +143,7 @@ def test_nothing_to_score(store, monkeypatch):
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_memory_is_bounded_by_the_blocks_ahead(store, monkeypatch, fused):
-    """Counts the blocks that were read while the first one is scored."""
+    """Counts the blocks that are read before the first one is scored."""
     started = []
     images = store.images
     monkeypatch.setattr(store, "images", lambda lo, hi: started.append((lo, hi)) or images(lo, hi))

@@ -1,4 +1,4 @@
-"""The compiled convolutions against sums in float64, and what their compilation promises."""
+"""The compiled convolutions against sums in float64."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make(n_objects, side, n_in, n_out, seed=1):
 
 
 def plain(x, kernel, bias, grow, lo, kept):
-    """Convolution by its definition, and what follows, in float64."""
+    """A convolution by its definition, and what follows it, in float64."""
     side = x.shape[1] - 2
     result = bias.astype(np.float64) + np.zeros((len(x), side, side, 1))
     for i in range(3):
@@ -97,7 +97,7 @@ def test_nan_stays_in_its_object():
     assert np.isfinite(out[[0, 2]]).all()
 
 
-def test_a_function_that_cannot_be_kept_is_compiled_all_the_same():
+def test_a_function_that_cannot_be_kept_on_disk_is_compiled_all_the_same():
     def twice(x):
         return 2 * x
 

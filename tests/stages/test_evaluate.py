@@ -330,7 +330,7 @@ class Broken:
         return score, np.ones_like(score)
 
     def score_blocks(self, blocks: Any) -> Iterator[Any]:
-        return (self.score_counts(*block) for block in blocks)
+        return ((tag, *self.score_counts(image, fwhm)) for image, fwhm, tag in blocks)
 
 
 @pytest.mark.parametrize("fused", [True, False])
