@@ -117,7 +117,7 @@ def test_an_unknown_digest_is_refused_before_parsing(saved, tmp_path, monkeypatc
 
     monkeypatch.setattr(files.zipfile, "ZipFile", parsed)
     recorded = digest(saved)
-    message = rf"a\.keras: its sha256 is [0-9a-f]{{64}}, {recorded}.*restore it was recorded"
+    message = rf"a\.keras: its sha256 is [0-9a-f]{{64}}, {recorded} was recorded.*give the right one"
     with pytest.raises(SwimmyError, match=message):
         read(path, TINY, recorded)
 
