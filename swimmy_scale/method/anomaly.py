@@ -5,15 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.survey import FloatArray, Survey, check_cube
-
-RECONSTRUCTION_FLOOR = 1e-12
-"""Smaller reconstructions count as this one.
-
-The network's sigmoid is never 0 in exact arithmetic, but underflows in float32; equation 6 would then be infinite or
-NaN. With the floor a score stays finite for any survey. No real reconstruction is near it: the stretch maps an empty
-sky to 0.05.
-"""
 
 
 def score_and_residual(source: FloatArray, reconstruction: FloatArray, survey: Survey) -> tuple[FloatArray, FloatArray]:

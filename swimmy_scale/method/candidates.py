@@ -123,7 +123,8 @@ def selection_counts(
     for name, mask in (groups or {}).items():
         if name == WHOLE_SAMPLE or mask.shape != (n_objects,):
             raise SwimmyError(
-                f"group {name!r} has shape {mask.shape}: it needs ({n_objects},), and none is named {WHOLE_SAMPLE!r}."
+                f"group {name!r} has shape {mask.shape}: "
+                f"give it shape ({n_objects},) and a name other than {WHOLE_SAMPLE!r}."
             )
         members[name] = mask & counted
     rows = {}

@@ -29,8 +29,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR
-from swimmy_scale.method.preprocess import COUNTS_LIMIT, flux_scale, sigma_of_cutouts, smoothing_matrix
+from swimmy_scale.method.limits import COUNTS_LIMIT, RECONSTRUCTION_FLOOR
+from swimmy_scale.method.preprocess import flux_scale, sigma_of_cutouts, smoothing_matrix
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey, check_cube
 
 NOISE_VERSION = 1
@@ -46,7 +46,8 @@ SIGMA_PER_MAD = 1.482602218505602
 FRAME_SHARE = 16
 """The outer pixels are a frame along the border, of the cutout's size over this: 4 of 64 px, 960 pixels."""
 _BLOCK_OBJECTS = 64
-_SERIES_LIMIT = 1e-2
+# Below this |alpha I| the series of g and g' are taken: the difference in g' would lose its digits.
+_SERIES_BELOW = 1e-2
 
 
 def frame(size_px: int) -> BoolArray:
@@ -175,7 +176,7 @@ def _stretch_factor(intensity: DoubleArray, alpha: float) -> tuple[DoubleArray, 
     g' = alpha^2 / arcsinh(alpha) * (1 / sqrt(1 + a^2) - arcsinh(a) / a) / a.
     """
     a = alpha * intensity
-    small = np.abs(a) < _SERIES_LIMIT
+    small = np.abs(a) < _SERIES_BELOW
     safe = np.where(small, 1.0, a)
     ratio = np.where(small, 1.0 - a**2 / 6.0, np.arcsinh(safe) / safe)
     slope = np.where(small, -a / 3.0, (1.0 / np.hypot(1.0, safe) - np.arcsinh(safe) / safe) / safe)

@@ -13,15 +13,12 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.limits import COUNTS_LIMIT, FLUX_LIMIT, SERIES_LIMIT
 from swimmy_scale.method.survey import FloatArray, Survey, check_cube
 
 SIGMA_PER_FWHM = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 TRUNCATE_SIGMA = 4.0
 """Half width of the smoothing kernel in sigma; scipy's default. The paper is silent."""
-SERIES_LIMIT = 1e-4
-"""arcsinh(a) / a is 1 to float32 for a below this."""
-COUNTS_LIMIT = 3e38
-"""Counts are clipped to this, which keeps a sum of rounded weights from overflowing at the largest float."""
 
 _MATCH_BLOCK_OBJECTS = 128
 _STRETCH_BLOCK_OBJECTS = 8
@@ -272,7 +269,6 @@ def _smooth_block(image: FloatArray, sigma: npt.NDArray[np.float64], out: FloatA
     # library choose its order of summation by their number.
     matrices = smoothing_matrix(unique, size)
     half_done = np.empty((size, size), np.float32)
-    # The clip keeps a sum of rounded weights from overflowing at the largest float.
     bounded = np.clip(image, -COUNTS_LIMIT, COUNTS_LIMIT)
     for (row, band), which in np.ndenumerate(inverse.reshape(sigma.shape)):
         matrix = matrices[which]
@@ -287,8 +283,7 @@ def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
     """Write the stretched ``image`` to ``out``, which may be the same array."""
     per_band = flux_scale(survey)
     alpha = survey.stretch_alpha
-    # Far above any real flux; keeps alpha * I inside float32.
-    limit = np.float32(1e30 / max(alpha, 1.0))
+    limit = np.float32(FLUX_LIMIT / max(alpha, 1.0))
     finite = np.isfinite(image).all(axis=1)
     with np.errstate(over="ignore"):
         np.multiply(image, per_band[:, None, None], out=out)
@@ -298,7 +293,6 @@ def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
         intensity += out[:, band]
     np.abs(intensity, out=intensity)
     intensity *= np.float32(alpha / out.shape[1])
-    # arcsinh(a) / a is 1 to float32 below the series limit, so the floor gives the limit I -> 0 without 0 / 0.
     np.maximum(intensity, np.float32(SERIES_LIMIT), out=intensity)
     factor = np.arcsinh(intensity)
     factor /= intensity

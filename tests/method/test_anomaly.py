@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR, score_and_residual
+from swimmy_scale.method.anomaly import score_and_residual
+from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.survey import HSC, Survey
 
 SMALL = Survey(

@@ -160,7 +160,7 @@ def test_an_empty_group_has_no_percentage() -> None:
     [
         (np.ones((2, 2), bool), {}, r"shape \(2, 2\), bands \('g',\) need \(n, 1\)"),
         (np.ones((2, 1), bool), {"xelg": np.ones(3, bool)}, r"'xelg' has shape \(3,\)"),
-        (np.ones((2, 1), bool), {"sample": np.ones(2, bool)}, "none is named 'sample'"),
+        (np.ones((2, 1), bool), {"sample": np.ones(2, bool)}, "a name other than 'sample'"),
     ],
 )
 def test_selection_counts_refuse(flags, groups, text) -> None:
