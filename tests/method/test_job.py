@@ -141,9 +141,9 @@ def test_defaults_are_the_papers() -> None:
             STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('b' * 64)}]\nscore: {{one_a_run: true}}\n",
             r"score.one_a_run chooses among the weights that train makes, and 2 are listed. Leave it out",
         ),
-        (STORE + "models: []\n", r"the job: give train, or model for weights that are there already$"),
+        (STORE + "models: []\n", r"the job: give train, or model for existing weights$"),
         ("name: x\n", r"give ingest and catalogue, or cutouts"),
-        ("cutouts: c.zarr\n", r"the job: give train, or model for weights that are there already$"),
+        ("cutouts: c.zarr\n", r"the job: give train, or model for existing weights$"),
     ],
 )
 def test_faults_say_where_and_what(text: str, message: str) -> None:
@@ -200,17 +200,24 @@ def test_round_trip(more: str) -> None:
 
 @pytest.mark.parametrize(
     ("more", "floor"),
-    [("", None), ("score: {kind: paper}\n", None), ("score: {kind: noise}\n", FLOOR),
-     ("score: {kind: noise, floor: 0.05}\n", 0.05)],
-)  # fmt: skip
+    [
+        ("", None),
+        ("score: {kind: paper}\n", None),
+        ("score: {kind: noise}\n", FLOOR),
+        ("score: {kind: noise, floor: 0.05}\n", 0.05),
+    ],
+)
 def test_the_kind_of_score(more: str, floor: float | None) -> None:
     job = parse(GOOD + more)
     assert job.score.noise_floor == floor
-    written = yaml.safe_load(dump_job(job))["score"]
-    if floor is None:
-        assert written == {"batch_size": None, "n_models": 1}, "as it was written before there was another kind"
-    else:
-        assert written["kind"] == "noise"
+    assert yaml.safe_load(dump_job(job))["score"]["kind"] == ("paper" if floor is None else "noise")
+
+
+def test_a_job_is_written_complete_with_defaults() -> None:
+    written = yaml.safe_load(dump_job(parse(GOOD)))
+    assert list(written) == list(Job.model_fields)
+    assert written["spectroscopy"] is None
+    assert written["score"] == {"batch_size": None, "n_models": 1, "one_a_run": False, "kind": "paper", "floor": None}
 
 
 @pytest.mark.parametrize(
