@@ -84,7 +84,11 @@ def test_any_shape_in_place_or_not(values: np.ndarray, n_bits: int) -> None:
 @pytest.mark.parametrize(
     ("dtype", "n_bits", "message"),
     [
-        ("float32", 4, "cannot round float32 to 4 mantissa bits: float32 and 5 to 22 bits.*Correct keep_mantissa_bits"),
+        (
+            "float32",
+            4,
+            "cannot round float32 to 4 mantissa bits: need float32 and 5 to 22 bits.*Correct keep_mantissa_bits",
+        ),
         ("float32", 23, "to 23 mantissa bits"),
         ("float64", 12, "cannot round float64"),
         (">f4", 12, "cannot round >f4"),

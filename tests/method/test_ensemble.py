@@ -103,7 +103,7 @@ SAMPLE = np.ones((2, 3, 5), np.float32)
     ("call", "message"),
     [
         (lambda: mean(SAMPLE[0]), "values have shape (3, 5), need (n_objects, n_models, n_bands)"),
-        (lambda: median(SAMPLE[:, :0]), "with one model at least"),
+        (lambda: median(SAMPLE[:, :0]), "with at least one model"),
         (lambda: ordered(SAMPLE[:0]), "ranks need a sample without NaN: 0 of its 0 objects"),
         (lambda: ordered(np.where(SAMPLE > 1, SAMPLE, np.float32("nan"))), "2 of its 2 objects have one"),
         (lambda: mean_rank(SAMPLE, ordered(SAMPLE[:, :2])), "the ordered sample (2, 5, 2)"),
