@@ -13,10 +13,10 @@ from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
     IngestSection,
+    JobSection,
     ModelSection,
     NetworkSection,
     ScoreSection,
-    Section,
     SelectSection,
     SpectroscopySection,
     StorageSection,
@@ -27,7 +27,7 @@ from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.method.yaml_files import absolute_paths, parse, read_text
 
 
-class Settings(Section):
+class Settings(JobSection):
     """How things are done, but not to what: the sections that a single stage takes as well."""
 
     format_version: Literal[1] = 1

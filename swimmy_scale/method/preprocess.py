@@ -79,13 +79,7 @@ def flux_scale(survey: Survey) -> FloatArray:
 
 
 def check_seeing(sigma_px: npt.NDArray[np.floating], image: FloatArray) -> None:
-    """Refuse seeing of more or fewer objects than there are cutouts.
-
-    Raises
-    ------
-    SwimmyError
-        With both numbers.
-    """
+    """Refuse seeing of more or fewer objects than there are cutouts."""
     if len(sigma_px) != len(image):
         raise SwimmyError(
             f"{len(image)} cutouts but {len(sigma_px)} rows of fwhm_arcsec. Give one row for each cutout."

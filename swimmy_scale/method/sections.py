@@ -28,7 +28,7 @@ def located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(str(error)) from error
 
 
-class Section(BaseModel):
+class JobSection(BaseModel):
     """A part of a job: unknown keys are errors, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,7 +61,7 @@ class CatalogueSource:
     keep_columns: tuple[str, ...] = ()
 
 
-class IngestSection(Section):
+class IngestSection(JobSection):
     """Where the pixels are.
 
     Attributes
@@ -92,7 +92,7 @@ class IngestSection(Section):
         return self
 
 
-class MpaJhuSection(Section):
+class MpaJhuSection(JobSection):
     """The MPA-JHU tables, three files of one release.
 
     Attributes
@@ -109,7 +109,7 @@ class MpaJhuSection(Section):
     widths: Literal["observed", "rest"] = "observed"
 
 
-class SpectroscopySection(Section):
+class SpectroscopySection(JobSection):
     """Tables of spectra, which give redshifts and classes in place of the catalogue (section 2.2).
 
     Attributes
@@ -142,7 +142,7 @@ class SpectroscopySection(Section):
         return tuple(path for path in (self.sdss, self.gama, *triple, self.dr16q, self.milliquas) if path is not None)
 
 
-class NetworkSection(Section):
+class NetworkSection(JobSection):
     """The network's free sizes (section 3.1); bands and cutout size come from the survey."""
 
     encoder_filters: tuple[int, int] = (64, 32)
@@ -150,7 +150,7 @@ class NetworkSection(Section):
     noise: float = 0.02
 
 
-class GridSection(Section):
+class GridSection(JobSection):
     """Hyperparameters to try, in all combinations (table 5); what is left out comes from the network section.
 
     Attributes
@@ -174,7 +174,7 @@ class GridSection(Section):
         return self
 
 
-class TrainSection(Section):
+class TrainSection(JobSection):
     """Training, and the choice of the weights that score.
 
     Attributes
@@ -250,7 +250,7 @@ class TrainSection(Section):
         return tuple(self.network.model_copy(update={"latent_filters": d, "noise": noise}) for d, noise in values)
 
 
-class ModelSection(Section):
+class ModelSection(JobSection):
     """Existing weights: the file, the SHA-256 that it must have, and its network."""
 
     path: Path
@@ -258,7 +258,7 @@ class ModelSection(Section):
     network: NetworkSection = NetworkSection()
 
 
-class ScoreSection(Section):
+class ScoreSection(JobSection):
     """Scoring.
 
     Attributes
@@ -297,7 +297,7 @@ class ScoreSection(Section):
         return FLOOR if self.floor is None else self.floor
 
 
-class SelectSection(Section):
+class SelectSection(JobSection):
     """Selection.
 
     Attributes
@@ -335,7 +335,7 @@ class SelectSection(Section):
         return self
 
 
-class StorageSection(Section):
+class StorageSection(JobSection):
     """How the stores are written.
 
     Attributes
