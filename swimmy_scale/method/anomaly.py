@@ -1,40 +1,36 @@
-"""How anomalous an object is: equation 6 and the sign of its residual (section 3.2)."""
+"""The anomaly score of equation 6, and the residual whose sign tells bright from faint (section 3.2)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.survey import FloatArray, Survey, check_cube
-
-RECONSTRUCTION_FLOOR = 1e-12
-"""Smaller reconstructions count as this one.
-
-The network's sigmoid is never 0 in exact arithmetic, but underflows in float32; equation 6 would then be infinite or
-NaN. With the floor a score stays finite for any survey. No real reconstruction is near it: the stretch maps an empty
-sky to 0.05.
-"""
 
 
 def score_and_residual(source: FloatArray, reconstruction: FloatArray, survey: Survey) -> tuple[FloatArray, FloatArray]:
-    """Anomaly score of every object and band, and whether it is brighter or fainter than expected.
+    """Anomaly score of every object and band, and how much brighter than expected it is.
 
     score = sum over A' of ((source - reconstruction) / reconstruction)^2        (equation 6)
     residual = sum over A' of (source - reconstruction)
     A' is the survey's central aperture. Both are sums, not means.
+
+    The scorers compute the same numbers from counts, in one pass; this is their reference, for arrays in memory.
 
     Parameters
     ----------
     source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
         The preprocessed cutouts, without the noise layer.
     reconstruction : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
-        The network's output for them. Values below ``RECONSTRUCTION_FLOOR`` are raised to it.
+        The network's output for them. Values below `limits.RECONSTRUCTION_FLOOR` are raised to it.
     survey : Survey
 
     Returns
     -------
     score : ndarray of float32, shape (n, n_bands)
-        Never infinite. NaN where source or reconstruction is not finite in the aperture: the caller quarantines it.
+        Never infinite. NaN where source or reconstruction is not finite in the aperture; the caller quarantines the
+        object.
     residual : ndarray of float32, shape (n, n_bands)
         Positive when the source is brighter than the reconstruction. NaN where the score is.
 

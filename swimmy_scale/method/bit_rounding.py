@@ -1,7 +1,7 @@
 """Rounding of pixels to fewer mantissa bits, so that a lossless codec finds zeros to compress.
 
-A float32 is (-1)^s 2^(e - 127) 1.m with 23 bits of m. Of these the first ``n_bits`` stay. The error is relative, at
-most 2^-(n_bits + 1) of the pixel, so bright cores do not overflow, as they would in short integers of a fixed step.
+A float32 is (-1)^s 2^(e - 127) 1.m with 23 bits of m, of which the first ``n_bits`` stay. The error is relative, at
+most 2^-(n_bits + 1) of the pixel, so bright cores cannot overflow as they would in short integers of a fixed step.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ def round_mantissa(values: FloatArray, n_bits: int, out: FloatArray | None = Non
     """Round floats to ``n_bits`` explicit mantissa bits, to the nearest, ties to even.
 
     With d = 23 - n_bits bits to drop, and b the float's bits as an integer:
-    b -> (b + 2^(d - 1) - 1 + (b >> d) mod 2) with its last d bits set to 0. A carry goes into the exponent, and should.
+    b -> (b + 2^(d - 1) - 1 + (b >> d) mod 2) with its last d bits set to 0. A carry into the exponent is right.
 
     Parameters
     ----------
-    values : ndarray of float32, any shape but ()
+    values : ndarray of float32, of at least one dimension
     n_bits : int
         5 to 22.
     out : ndarray of float32, shape of ``values``, optional
-        Where the result goes; may be ``values`` itself.
+        Where to put the result; may be ``values`` itself.
 
     Returns
     -------
     ndarray of float32, shape of ``values``
-        ``out``, or a new array. NaN (with its payload), infinity and every sign stay as they are, and no finite value
-        becomes infinite: those above the largest value of so few bits become that value.
+        ``out``, or a new array. NaN (with its payload), infinity and every sign stay as they are. No finite value
+        becomes infinite: it becomes at most the largest value that ``n_bits`` can hold.
 
     Raises
     ------
@@ -44,8 +44,8 @@ def round_mantissa(values: FloatArray, n_bits: int, out: FloatArray | None = Non
     """
     if not FEWEST_BITS <= n_bits <= MOST_BITS or values.dtype != np.float32:
         raise SwimmyError(
-            f"cannot round {values.dtype} to {n_bits} mantissa bits: float32 and {FEWEST_BITS} to {MOST_BITS} bits can "
-            "be. Correct keep_mantissa_bits in the storage section of the job."
+            f"cannot round {values.dtype} to {n_bits} mantissa bits: need float32 and {FEWEST_BITS} to {MOST_BITS} "
+            "bits. Correct keep_mantissa_bits in the storage section of the job."
         )
     result = np.empty_like(values) if out is None else out
     # One object at a time stays in the processor's cache.

@@ -1,4 +1,4 @@
-"""Exact thresholds over the whole sample, in memory and streamed; candidate flags and their counts (section 3.2)."""
+"""Levels, candidate flags, their counts by band and class, and the columns of the candidate catalogue (section 3.2)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray
 
 LEVELS: Mapping[str, float] = MappingProxyType({"2sigma": 0.05, "3sigma": 0.003, "3.5sigma": 0.000465})
-"""Top fraction of the sample at each level, by its name (section 3.2; 3.5 sigma is the extension's).
+"""Top fraction of the sample at each level, from low to high significance (section 3.2; 3.5 sigma is the extension's).
 
-The fraction is what is applied; the sigma is its name. Levels go from low to high significance.
+The fraction is what is applied; the sigma is only its name.
 """
 
 WHOLE_SAMPLE = "sample"
 ANY_BAND = "any"
+
+Columns = dict[str, AnyArray]
 
 
 class SelectionCount(TypedDict):
@@ -30,17 +32,6 @@ class SelectionCount(TypedDict):
     n_selected: int
     n_objects: int
     percent: float | None
-
-
-# ---------------------------------------------------------------- thresholds
-
-
-def level_suffix(level: str) -> str:
-    """A level's name as a part of column names: ``3.5sigma`` becomes ``3p5sigma``."""
-    return re.sub(r"\W", "_", level.replace(".", "p"))
-
-
-# ---------------------------------------------------------------- candidates
 
 
 def candidates(
@@ -64,15 +55,10 @@ def candidates(
     Returns
     -------
     ndarray of bool, shape (n, level, band)
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit together.
     """
     _check_scored(score, residual, threshold, in_sample)
     flags = np.zeros((score.shape[0], threshold.shape[0], score.shape[1]), dtype=np.bool_)
-    exact = score.astype(np.float64)  # a float32 comparison would round the threshold and move the cut
+    exact = score.astype(np.float64)  # comparing in float32 would round the threshold and move the cut
     for band in selecting_band_indices:
         eligible = in_sample & (residual[:, band] > 0)
         for level in range(threshold.shape[0]):
@@ -82,18 +68,13 @@ def candidates(
 
 def high_but_negative(
     score: FloatArray, residual: FloatArray, threshold: DoubleArray, in_sample: BoolArray
-) -> npt.NDArray[np.int64]:
+) -> IntArray:
     """Objects of the sample above the threshold that the residual's sign keeps out (section 3.2).
 
     Returns
     -------
     ndarray of int64, shape (level, band)
         Number of objects with score > threshold and residual <= 0. A NaN counts nowhere.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit together.
     """
     _check_scored(score, residual, threshold, in_sample)
     count = np.zeros(threshold.shape, dtype=np.int64)
@@ -110,7 +91,7 @@ def selection_counts(
     groups: Mapping[str, BoolArray] | None = None,
     in_sample: BoolArray | None = None,
 ) -> dict[str, dict[str, SelectionCount]]:
-    """Table 2's rows for one level: who is selected in each band and each combination of bands.
+    """Table 2's rows for one level: how many are selected in each band and each combination of bands.
 
     Parameters
     ----------
@@ -121,18 +102,18 @@ def selection_counts(
     groups : mapping of str to ndarray of bool, shape (n,), optional
         Members of the known classes, for example ``quasar`` and ``xelg``.
     in_sample : ndarray of bool, shape (n,), optional
-        Objects that count; all of them when not given.
+        Objects that count; by default all.
 
     Returns
     -------
     dict of dict of SelectionCount
-        By row ("g", "r", "i", "g&r", "r&i", "g&i", "g&r&i", "any") and then by group ("sample" is the
-        whole sample). A row counts the objects selected in *at least* the bands it names.
+        By row ("g", "r", "i", "g&r", "r&i", "g&i", "g&r&i", "any"), then by group ("sample" is the whole sample).
+        A row counts the objects selected in *at least* the bands it names.
 
     Raises
     ------
     SwimmyError
-        When the shapes do not fit together or a group is named "sample".
+        When a group is named "sample", or the shapes do not fit together.
     """
     n_objects = candidate.shape[0]
     if candidate.ndim != 2 or candidate.shape[1] != len(bands) or not bands:
@@ -142,7 +123,8 @@ def selection_counts(
     for name, mask in (groups or {}).items():
         if name == WHOLE_SAMPLE or mask.shape != (n_objects,):
             raise SwimmyError(
-                f"group {name!r} has shape {mask.shape}: it needs ({n_objects},), and none is named {WHOLE_SAMPLE!r}."
+                f"group {name!r} has shape {mask.shape}: "
+                f"give it shape ({n_objects},) and a name other than {WHOLE_SAMPLE!r}."
             )
         members[name] = mask & counted
     rows = {}
@@ -164,11 +146,6 @@ def band_label(flags: BoolArray, bands: Sequence[str]) -> npt.NDArray[np.str_]:
     -------
     ndarray of str, shape (n,)
         Bands joined with "&" in the order of ``bands``; empty where no band selects.
-
-    Raises
-    ------
-    SwimmyError
-        When ``flags`` does not have one column for each band.
     """
     if flags.ndim != 2 or flags.shape[1] != len(bands):
         raise SwimmyError(f"band flags have shape {flags.shape}, bands {tuple(bands)} need (n, {len(bands)}).")
@@ -179,41 +156,17 @@ def band_label(flags: BoolArray, bands: Sequence[str]) -> npt.NDArray[np.str_]:
     return label
 
 
-def _combinations(n_bands: int) -> list[list[int]]:
-    """Single bands, pairs, triples ...; neighbours first, as table 2 lists them: g&r, r&i, g&i."""
-    found = [list(item) for size in range(1, n_bands + 1) for item in itertools.combinations(range(n_bands), size)]
-    return sorted(found, key=lambda item: (len(item), item[-1] - item[0], item))
-
-
-def _count(selected: BoolArray, mask: BoolArray) -> SelectionCount:
-    n_selected, n_objects = int(np.count_nonzero(selected & mask)), int(np.count_nonzero(mask))
-    percent = 100.0 * n_selected / n_objects if n_objects else None
-    return {"n_selected": n_selected, "n_objects": n_objects, "percent": percent}
-
-
-def _check_scored(score: FloatArray, residual: FloatArray, threshold: DoubleArray, in_sample: BoolArray) -> None:
-    fits = score.ndim == 2 and score.shape == residual.shape and in_sample.shape == score.shape[:1]
-    if not fits or threshold.ndim != 2 or threshold.shape[1] != score.shape[1]:
-        raise SwimmyError(
-            f"score {score.shape}, residual {residual.shape}, threshold {threshold.shape} and in_sample "
-            f"{in_sample.shape} do not fit: need (n, band), (n, band), (level, band) and (n,)."
-        )
-
-
-Columns = dict[str, npt.NDArray[Any]]
-
-
 def candidate_columns(
-    object_id: npt.NDArray[np.int64],
-    ra: npt.NDArray[np.float64],
-    dec: npt.NDArray[np.float64],
+    object_id: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
     score: FloatArray,
     residual: FloatArray,
     candidate: BoolArray,
     levels: Sequence[str],
     bands: Sequence[str],
     selecting: Sequence[str],
-    kept: Mapping[str, npt.NDArray[Any]] | None = None,
+    kept: Mapping[str, AnyArray] | None = None,
 ) -> Columns:
     """The candidate catalogue (tables 3 and 6): one row for each object that is a candidate at any level.
 
@@ -226,11 +179,11 @@ def candidate_columns(
     levels : sequence of str
         From low to high significance.
     bands : sequence of str
-        Of the band axis.
+        Names along the band axis.
     selecting : sequence of str
         Bands that may select; only these have columns.
     kept : mapping of str to ndarray of shape (n,), optional
-        Columns that travel along.
+        Columns of the input catalogue to carry over.
 
     Returns
     -------
@@ -242,7 +195,7 @@ def candidate_columns(
     Raises
     ------
     SwimmyError
-        When shapes do not fit, an object_id comes twice, or a kept column has the name of one of ours.
+        When an object_id occurs twice, a kept column has the name of one of ours, or shapes do not fit.
     """
     _check_candidate_shapes(object_id, score, residual, candidate, levels, bands)
     index = [bands.index(band) for band in selecting]
@@ -268,8 +221,34 @@ def candidate_columns(
     return columns
 
 
+def level_suffix(level: str) -> str:
+    """A level's name as a part of column names: ``3.5sigma`` becomes ``3p5sigma``."""
+    return re.sub(r"\W", "_", level.replace(".", "p"))
+
+
+def _check_scored(score: FloatArray, residual: FloatArray, threshold: DoubleArray, in_sample: BoolArray) -> None:
+    fits = score.ndim == 2 and score.shape == residual.shape and in_sample.shape == score.shape[:1]
+    if not fits or threshold.ndim != 2 or threshold.shape[1] != score.shape[1]:
+        raise SwimmyError(
+            f"score {score.shape}, residual {residual.shape}, threshold {threshold.shape} and in_sample "
+            f"{in_sample.shape} do not fit: need (n, band), (n, band), (level, band) and (n,)."
+        )
+
+
+def _combinations(n_bands: int) -> list[list[int]]:
+    """Single bands, pairs, triples ...; neighbours first, as table 2 lists them: g&r, r&i, g&i."""
+    found = [list(item) for size in range(1, n_bands + 1) for item in itertools.combinations(range(n_bands), size)]
+    return sorted(found, key=lambda item: (len(item), item[-1] - item[0], item))
+
+
+def _count(selected: BoolArray, mask: BoolArray) -> SelectionCount:
+    n_selected, n_objects = int(np.count_nonzero(selected & mask)), int(np.count_nonzero(mask))
+    percent = 100.0 * n_selected / n_objects if n_objects else None
+    return {"n_selected": n_selected, "n_objects": n_objects, "percent": percent}
+
+
 def _check_candidate_shapes(
-    object_id: npt.NDArray[np.int64],
+    object_id: IntArray,
     score: FloatArray,
     residual: FloatArray,
     candidate: BoolArray,
@@ -285,7 +264,7 @@ def _check_candidate_shapes(
         )
 
 
-def _check_distinct(object_id: npt.NDArray[np.int64]) -> None:
+def _check_distinct(object_id: IntArray) -> None:
     twice = object_id[1:][object_id[1:] == object_id[:-1]]
     if twice.size:
         raise SwimmyError(f"object_id {twice[0]} is a candidate twice. Object ids must be distinct: ingest again.")

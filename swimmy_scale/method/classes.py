@@ -1,4 +1,4 @@
-"""Classes of the spectroscopic sample (section 2.2) and how many there are of each (table 1)."""
+"""Classes of the spectroscopic sample (section 2.2), and the number of objects in each (table 1)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 from swimmy_scale.method.survey import BoolArray
 
 SAMPLE_CLASSES = ("quasar", "xelg", "agn_candidate", "training", "other")
-"""Values of ``sample_class``; an object that is of several has the first of them."""
+"""Values of ``sample_class``; an object of several classes has the first of them."""
 
 LEAST_AGN_CLASS = 3
-"""From this BPTCLASS on a galaxy may host an active nucleus: 3 composite, 4 AGN, 5 low-ionisation."""
+"""Lowest BPTCLASS of a galaxy that may host an active nucleus: 3 composite, 4 AGN, 5 low-ionisation."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What each of n objects is; an object may be of several classes.
+    """The classes of n objects; an object may be of several.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Classes:
     is_quasar : ndarray of bool, shape (n,)
         Has a counterpart in DR16Q.
     is_agn_candidate : ndarray of bool, shape (n,)
-        BPTCLASS of 3 and above.
+        BPTCLASS of 3 and above (see the function `is_agn_candidate`).
     """
 
     is_mpa_jhu: BoolArray
@@ -44,31 +44,31 @@ class Classes:
 
     @property
     def sample_class(self) -> npt.NDArray[np.str_]:
-        """One name an object, str, shape (n,): the first of ``SAMPLE_CLASSES`` that holds."""
+        """The first of ``SAMPLE_CLASSES`` that holds for each object; str, shape (n,)."""
         holds = [self.is_quasar, self.is_xelg, self.is_agn_candidate, self.is_training]
         result: npt.NDArray[np.str_] = np.select(holds, list(SAMPLE_CLASSES[:-1]), SAMPLE_CLASSES[-1])
         return result
 
 
 def is_agn_candidate(bptclass: npt.NDArray[np.int16]) -> BoolArray:
-    """BPTCLASS of 3 and above (section 2.2); shape (n,). Unknown classes, -1, are not."""
+    """Whether BPTCLASS is 3 or above (section 2.2); bool, shape (n,). False for -1, an unknown class."""
     return np.asarray(bptclass >= LEAST_AGN_CLASS)
 
 
 def table_1(classes: Classes, in_sample: BoolArray | None = None) -> list[tuple[str, int]]:
-    """Rows of table 1: what the test data consist of.
+    """Rows of table 1: the make-up of the test data.
 
     Parameters
     ----------
     classes : Classes
     in_sample : ndarray of bool, shape (n,), optional
-        Count these objects only.
+        Objects that count; by default all.
 
     Returns
     -------
     list of (str, int)
-        Label and number, the paper's labels. Quasars and XELGs that are in MPA-JHU as well count in each of their rows,
-        and the last row says how many are in MPA-JHU and DR16Q both: N = (1) + (3) + (4) - both.
+        The paper's label, and a number of objects. An object counts in every row that it belongs to. The last row
+        says how many are in both MPA-JHU and DR16Q: N = (1) + (3) + (4) - both.
     """
     chosen = np.ones(len(classes.is_mpa_jhu), np.bool_) if in_sample is None else in_sample
 

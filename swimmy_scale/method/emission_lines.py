@@ -1,4 +1,4 @@
-"""Emission lines: which galaxies are extreme (section 2.2), and what lines add to a band (section 4.1)."""
+"""Emission lines: which galaxies are extreme (section 2.2), and how much lines add to a band (section 4.1)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ LINES = {
     "sii_6717": 6716.44,
     "sii_6731": 6730.82,
 }
-"""Lines of section 4.1 as the MPA-JHU tables call them, and their wavelengths at rest in air, Angstrom. The filters
-were measured in air; times 1 + z an air wavelength is the one that is observed in air, to 0.1 Angstrom."""
+"""Lines of section 4.1 under their names in the MPA-JHU tables, and their wavelengths at rest in air, Angstrom.
+
+The filters were measured in air. A wavelength in air times 1 + z is the observed one in air, to 0.1 Angstrom.
+"""
 
 GROUPS = {
     "oii": ("oii_3726", "oii_3729"),
@@ -35,38 +37,38 @@ GROUPS = {
     "ha_nii": ("nii_6548", "h_alpha", "nii_6584"),
     "sii": ("sii_6717", "sii_6731"),
 }
-"""Lines that are added up."""
+"""Lines whose widths add up."""
 
 XELG_GROUPS = ("oii", "hb_oiii", "ha_nii")
 XELG_WIDTH_ANGSTROM = 100.0
 
 # The coadds mix the first r and i filters with the second ones, in use since 2016.
 FILTERS = {"g": "hsc2017-g", "r": "hsc2017-r2", "i": "hsc2017-i2", "z": "hsc2017-z", "y": "hsc2017-y"}
-"""Bands and the names under which `speclite` has HSC's filters."""
+"""HSC's filters, by band, under their names in `speclite`."""
 
-# Widths beyond these are failed fits: a line is no stronger, and no such absorption is left under a forbidden line.
+# Widths beyond these are failed fits: no line is stronger, and there is no such absorption under a forbidden line.
 MAX_EMISSION_ANGSTROM, MAX_ABSORPTION_ANGSTROM = 5000.0, 50.0
-# A line is outside of a band where its throughput is below this share of the band's peak.
+# A band does not see a line where its throughput is below this share of its peak.
 SEEN_THROUGHPUT = 0.01
 
 
 def observed_widths(
     eqw: npt.NDArray[np.floating[Any]], eqw_err: npt.NDArray[np.floating[Any]], factor: npt.ArrayLike = 1.0
 ) -> DoubleArray:
-    """Observed equivalent widths from the values of a catalogue in which emission is negative.
+    """Observed equivalent widths, from those of a catalogue in which emission is negative.
 
     Parameters
     ----------
     eqw, eqw_err : ndarray of float, any shape, Angstrom
         Width and its error.
     factor : array_like
-        1 + z where the widths of the catalogue are those at rest.
+        1 + z where the widths of the catalogue are at rest.
 
     Returns
     -------
     ndarray of float64, shape of ``eqw``, Angstrom
-        Positive for emission. NaN where a value is unknown: not finite, with an error that is not positive, or out of
-        the range of galaxies (-50 to 5000 Angstrom), as failed fits of blended broad lines are.
+        Positive for emission. NaN where the width is unknown: not finite, with an error that is not positive, or
+        outside the range of galaxies (-50 to 5000 Angstrom), as failed fits of blended broad lines are.
     """
     width = -np.asarray(eqw, np.float64) * np.asarray(factor, np.float64)
     error = np.asarray(eqw_err, np.float64)
@@ -77,25 +79,25 @@ def observed_widths(
 
 
 def group_width(widths: Mapping[str, DoubleArray], group: str) -> DoubleArray:
-    """Width of a group of lines: the sum, NaN where a line of it is unknown.
+    """Width of a group of lines: their sum; NaN where one of them is unknown.
 
     Parameters
     ----------
     widths : mapping of str to ndarray of float64, shape (n,), Angstrom
         For each of ``LINES``, as `observed_widths` gives them.
     group : str
-        Of ``GROUPS``.
+        One of ``GROUPS``.
     """
     return np.sum([widths[line] for line in GROUPS[group]], axis=0, dtype=np.float64)
 
 
 def is_xelg(groups: Mapping[str, DoubleArray]) -> BoolArray:
-    """Extreme emission-line galaxies: any of three groups is wider than 100 Angstrom, observed (section 2.2).
+    """Extreme emission-line galaxies: the observed width of any of three groups exceeds 100 Angstrom (section 2.2).
 
     Parameters
     ----------
     groups : mapping of str to ndarray of float64, shape (n,), Angstrom
-        `group_width` of ``XELG_GROUPS``; an unknown one is not wider.
+        `group_width` of ``XELG_GROUPS``; NaN does not exceed it.
 
     Returns
     -------
@@ -105,35 +107,24 @@ def is_xelg(groups: Mapping[str, DoubleArray]) -> BoolArray:
     return result
 
 
-@functools.cache
-def _curve(band: str) -> tuple[DoubleArray, DoubleArray]:
-    if band not in FILTERS:
-        raise SwimmyError(f"band {band!r} has no filter curve, only {', '.join(FILTERS)}. Leave it out.")
-    # What it imports takes long: not every process that starts needs a filter's curve.
-    from speclite import filters
-
-    response = filters.load_filter(FILTERS[band])
-    curve = np.maximum(response.response, 0.0)
-    return np.asarray(response.wavelength, np.float64), np.asarray(curve / curve.max(), np.float64)
-
-
 def throughput(band: str, wavelength: npt.ArrayLike) -> DoubleArray:
-    """Throughput of HSC's filter relative to its peak: with atmosphere, optics and detector; 0 outside of its curve.
+    """Throughput of one of HSC's filters relative to its peak, including atmosphere, optics and detector.
 
     Parameters
     ----------
     band : str
-        Of ``FILTERS``.
+        One of ``FILTERS``.
     wavelength : array_like, Angstrom, in air
 
     Returns
     -------
     ndarray of float64, shape of ``wavelength``
+        0 outside the filter's curve.
 
     Raises
     ------
     SwimmyError
-        For another band.
+        For any other band.
     """
     known, curve = _curve(band)
     return np.asarray(np.interp(np.asarray(wavelength, np.float64), known, curve, left=0.0, right=0.0))
@@ -142,7 +133,7 @@ def throughput(band: str, wavelength: npt.ArrayLike) -> DoubleArray:
 def band_widths(
     widths: Mapping[str, DoubleArray], redshift: DoubleArray, bands: Sequence[str]
 ) -> dict[str, DoubleArray]:
-    """EW_band (section 4.1): the observed widths of all lines, each weighted with the filter's throughput.
+    """EW_band (section 4.1): the observed widths of all lines, each weighted by the filter's throughput.
 
     EW_band = sum over lines of EW_line T_band(lambda_line (1 + z)) / max(T_band)
 
@@ -157,8 +148,8 @@ def band_widths(
     Returns
     -------
     dict of str to ndarray of float64, shape (n,), Angstrom
-        One a band. NaN where the redshift is unknown, or a line is that the band sees; a line of which it sees less
-        than 1% of its peak may be unknown.
+        By band. NaN where the redshift or the width of a line that the band sees is unknown. A band sees a line where
+        its throughput is 1% of its peak or more.
     """
     total = {}
     for band in bands:
@@ -168,3 +159,15 @@ def band_widths(
             unseen = np.isnan(widths[line]) & (share < SEEN_THROUGHPUT)
             total[band] += np.where(unseen, 0.0, share * widths[line])
     return total
+
+
+@functools.cache
+def _curve(band: str) -> tuple[DoubleArray, DoubleArray]:
+    if band not in FILTERS:
+        raise SwimmyError(f"band {band!r} has no filter curve, only {', '.join(FILTERS)}. Leave it out.")
+    # Imported here because it loads slowly, and few processes need a filter's curve.
+    from speclite import filters
+
+    response = filters.load_filter(FILTERS[band])
+    curve = np.maximum(response.response, 0.0)
+    return np.asarray(response.wavelength, np.float64), np.asarray(curve / curve.max(), np.float64)

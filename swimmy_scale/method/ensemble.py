@@ -1,6 +1,6 @@
-"""One score from the scores of several weight sets: their mean, their median, or the mean of their ranks.
+"""One score from those of several weight sets: their mean, their median, or the mean of their ranks.
 
-Runs of one network differ more among themselves than settings do (appendix 1). With S_k the score (equation 6) of
+Trainings of one network differ more from each other than settings do (appendix 1). With S_k the score (equation 6) of
 weight set k of K, and D_k its residual, in one band:
 
     mean      S = sum_k S_k / K                   D = sum_k D_k / K
@@ -8,7 +8,7 @@ weight set k of K, and D_k its residual, in one band:
     rank      S = sum_k R_k / K                   D = sum_k D_k / K
               R_k = #{sample objects whose S_k is at most the object's S_k} / n_sample
 
-All is computed in float64 and given as float32.
+Everything is computed in float64 and returned as float32.
 """
 
 from __future__ import annotations
@@ -35,11 +35,6 @@ def mean(values: FloatArray) -> FloatArray:
     -------
     ndarray of float32, shape (n, band)
         Summed in float64 in the order of the models. NaN where any model's value is.
-
-    Raises
-    ------
-    SwimmyError
-        When the shape is another.
     """
     _check(values)
     total = np.zeros((values.shape[0], values.shape[2]), np.float64)
@@ -50,7 +45,7 @@ def mean(values: FloatArray) -> FloatArray:
 
 
 def median(values: FloatArray) -> FloatArray:
-    """Median over the models: the middle one, or the mean of the two in the middle where K is even.
+    """Median over the models: the middle value, or the mean of the two middle ones where K is even.
 
     Parameters
     ----------
@@ -60,18 +55,13 @@ def median(values: FloatArray) -> FloatArray:
     -------
     ndarray of float32, shape (n, band)
         NaN where any model's value is.
-
-    Raises
-    ------
-    SwimmyError
-        When the shape is another.
     """
     _check(values)
     return np.median(values.astype(np.float64), axis=1).astype(np.float32)
 
 
 def ordered(sample: FloatArray) -> FloatArray:
-    """The sample's scores in ascending order, which is what `mean_rank` looks ranks up in.
+    """The sample's scores in ascending order, in which `mean_rank` looks up ranks.
 
     Parameters
     ----------
@@ -84,7 +74,7 @@ def ordered(sample: FloatArray) -> FloatArray:
     Raises
     ------
     SwimmyError
-        When the shape is another, the sample is empty, or one of its scores is NaN.
+        When the sample is empty or one of its scores is NaN.
     """
     _check(sample)
     if sample.shape[0] == 0 or np.isnan(sample).any():
@@ -99,24 +89,19 @@ def mean_rank(score: FloatArray, sample: FloatArray) -> FloatArray:
     """Mean over the models of an object's rank within the sample, as a fraction of the sample.
 
     R_k = #{sample objects whose S_k is at most the object's S_k} / n_sample, and S = sum_k R_k / K. The largest score
-    of the sample has R_k = 1; equal scores have equal ranks. An object outside of the sample is ranked against it too.
-    Float32 tells ranks apart that differ by 2**-24 or more.
+    of the sample has R_k = 1; equal scores have equal ranks. Objects outside the sample are ranked against it too.
+    Float32 tells apart ranks that differ by 2**-24 or more.
 
     Parameters
     ----------
     score : ndarray of float32, shape (n, model, band)
     sample : ndarray of float32, shape (model, band, n_sample)
-        Of `ordered`.
+        As `ordered` gives it.
 
     Returns
     -------
     ndarray of float32, shape (n, band), in [0, 1]
         NaN where any model's score is.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit together.
     """
     _check(score)
     if sample.ndim != 3 or sample.shape[:2] != score.shape[1:] or sample.shape[2] == 0:
@@ -136,5 +121,5 @@ def mean_rank(score: FloatArray, sample: FloatArray) -> FloatArray:
 def _check(values: FloatArray) -> None:
     if values.ndim != 3 or values.shape[1] == 0:
         raise SwimmyError(
-            f"values have shape {values.shape}, need (n_objects, n_models, n_bands) with one model at least."
+            f"values have shape {values.shape}, need (n_objects, n_models, n_bands) with at least one model."
         )

@@ -1,4 +1,4 @@
-"""The job description: what to do, validated, with errors that say where and what."""
+"""The job: what a run does, validated, with errors that say where and what."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
     IngestSection,
+    JobSection,
     ModelSection,
     NetworkSection,
     ScoreSection,
-    Section,
     SelectSection,
     SpectroscopySection,
     StorageSection,
     TrainSection,
-    _located,
+    located,
 )
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.method.yaml_files import absolute_paths, parse, read_text
 
-FORMAT_VERSION = 1
 
-
-class Settings(Section):
-    """How things are done, without saying to what: the sections that single stages take, too."""
+class Settings(JobSection):
+    """How things are done, but not to what: the sections that a single stage takes as well."""
 
     format_version: Literal[1] = 1
-    survey: Annotated[Survey, WrapValidator(_located)] = HSC
-    sample: Annotated[SampleCuts, WrapValidator(_located)] = SampleCuts()
+    survey: Annotated[Survey, WrapValidator(located)] = HSC
+    sample: Annotated[SampleCuts, WrapValidator(located)] = SampleCuts()
     train: TrainSection | None = None
     score: ScoreSection = ScoreSection()
     select: SelectSection = SelectSection()
@@ -61,8 +59,13 @@ class Job(Settings):
 
     Attributes
     ----------
+    name : str
+    catalogue : CatalogueSource, optional
+    ingest : IngestSection, optional
+    cutouts : Path, optional
+        A store of cutouts that exists already, in place of ``ingest`` and ``catalogue``.
     model : ModelSection, optional
-        One weight set that is there already, in place of ``train``.
+        One weight set that exists already, in place of ``train``.
     models : tuple of ModelSection
         Several weight sets of one network, in place of ``train`` and ``model``.
     spectroscopy : SpectroscopySection, optional
@@ -80,16 +83,16 @@ class Job(Settings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.cutouts is None and (self.ingest is None or self.catalogue is None):
-            raise ValueError("give ingest and catalogue, or cutouts for a store that is there already")
+            raise ValueError("give ingest and catalogue, or cutouts for an existing store")
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
-            raise ValueError("cutouts names a store that is there already; leave out ingest and catalogue")
+            raise ValueError("cutouts names an existing store; leave out ingest and catalogue")
         if self.cutouts is not None and self.spectroscopy is not None:
-            raise ValueError("cutouts has the redshifts and classes of its ingest; leave out spectroscopy")
+            raise ValueError("cutouts brings the redshifts and classes of its ingest; leave out spectroscopy")
         check_cuts(self.sample, self.survey)
         if self.train is None and not self.weights:
-            raise ValueError("give train, or model for weights that are there already")
+            raise ValueError("give train, or model for existing weights")
         if self.train is not None and self.weights:
-            raise ValueError("give train, or model for weights that are there already, not both")
+            raise ValueError("give train, or model for existing weights, not both")
         return self
 
     @model_validator(mode="after")
@@ -110,12 +113,12 @@ class Job(Settings):
 
     @property
     def weights(self) -> tuple[ModelSection, ...]:
-        """The weight sets that are there already; none where the job trains."""
+        """The weight sets that exist already; none where the job trains."""
         return self.models if self.model is None else (self.model,)
 
     @property
     def n_models(self) -> int:
-        """Weight sets that score."""
+        """Number of weight sets that score."""
         return len(self.weights) or self.score.n_models
 
     @property
@@ -129,6 +132,9 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
 
     Parameters
     ----------
+    text : str
+    path : Path
+        Named in messages, and what relative paths start from; not read.
     kind : type
         `Job`, or `Settings` for a file that only says how.
 
@@ -147,15 +153,7 @@ def load_job[T: Settings](path: Path, kind: type[T]) -> T:
 
 def dump_job(job: Settings) -> str:
     """The job as YAML, complete with defaults and absolute paths."""
-    content = job.model_dump(mode="json")
-    if content.get("spectroscopy") is None:
-        # So that jobs without it, and without what follows, are written as they were before there was such a key.
-        content.pop("spectroscopy", None)
-    if job.score.kind == "paper":
-        del content["score"]["kind"], content["score"]["floor"]
-    if not job.score.one_a_run:
-        del content["score"]["one_a_run"]
-    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the network is and how it is trained, as a job describes it: sizes and numbers, no Keras (section 3.1)."""
+"""The network and its training as a job describes them: sizes and numbers, no Keras (section 3.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swimmy_scale.errors import SwimmyError
 
 BATCH_OBJECTS = 256
 GPU_BATCH_OBJECTS = 2048
-"""Objects of one model call by default; 168 MB of counts (5 bands of 64 px) keep a GPU busy beyond the call's start."""
+"""Objects of one model call by default. On a GPU these are 168 MB of counts (5 bands of 64 px), which keep it busy."""
 CACHE_BATCH_OBJECTS = 8
 """Objects whose layers, a quarter of a MB each, stay together in a processor core's cache."""
 
@@ -27,7 +27,7 @@ class Network:
     encoder_filters : tuple of int
         Filters of the encoder's convolutions before the last one. The decoder mirrors them.
     latent_filters : int
-        Filters of the encoder's last convolution: d of the paper.
+        Filters of the encoder's last convolution: d in the paper.
     noise : float
         Standard deviation of the Gaussian noise on the input, in training only.
 
@@ -84,7 +84,7 @@ class Network:
 
 
 def windows(network: Network, aperture_lo_px: int, aperture_hi_px: int) -> list[tuple[int, int]] | None:
-    """Pixels that the reconstruction's rows ``aperture_lo_px`` to ``aperture_hi_px`` depend on, layer by layer.
+    """Pixels, layer by layer, on which the reconstruction's rows ``aperture_lo_px`` to ``aperture_hi_px`` depend.
 
     Going backwards, a 3x3 convolution widens [lo, hi) to [lo - 1, hi + 1), a doubling turns it into
     [floor(lo / 2), ceil(hi / 2)), a halving into [2 lo, 2 hi).
@@ -98,8 +98,8 @@ def windows(network: Network, aperture_lo_px: int, aperture_hi_px: int) -> list[
     Returns
     -------
     list of (int, int), or None
-        Half-open ranges to keep: the first of the cutout, then one of the array after each upsampling. With them all
-        convolutions may run with 'valid' padding. None when a window would reach over the border.
+        Half-open ranges to keep: first of the cutout, then of the array after each upsampling. With them all
+        convolutions can run with 'valid' padding. None when a window would reach over the border.
     """
     size = network.cutout_size_px
     if not 0 <= aperture_lo_px < aperture_hi_px <= size:
@@ -129,15 +129,15 @@ class Schedule:
     ----------
     epochs : int
     learning_rate, decayed_learning_rate : float
-        Of Adam, through epoch ``decay_after_epoch`` and after it. Epochs count from 1.
+        Of Adam, up to and including epoch ``decay_after_epoch`` and after it. Epochs count from 1.
     decay_after_epoch : int
     batch_size : int
     validation_fraction : float
-        Part of the objects that is only used to measure ``val_loss``: 4 : 1 in the paper.
+        Part of the objects that only measures ``val_loss``; the paper splits 4 : 1.
     keep_from_epoch : int
         The weights of this and every later epoch are kept as files.
     seed : int
-        Everything random derives from it: first weights, split, order of objects, noise.
+        Source of everything random: first weights, split, order of objects, noise.
 
     Raises
     ------
@@ -164,7 +164,9 @@ class Schedule:
         if self.decay_after_epoch < 0:
             problems.append(f"decay_after_epoch {self.decay_after_epoch} must be 0 or more")
         if self.keep_from_epoch > self.epochs:
-            problems.append(f"keep_from_epoch {self.keep_from_epoch} is above epochs {self.epochs}: nothing is kept")
+            problems.append(
+                f"keep_from_epoch {self.keep_from_epoch} is above epochs {self.epochs}: nothing would be kept"
+            )
         for name in ("learning_rate", "decayed_learning_rate"):
             if not 0.0 < getattr(self, name) < math.inf:
                 problems.append(f"{name} {getattr(self, name)} must be positive")
@@ -174,7 +176,7 @@ class Schedule:
             raise SwimmyError(f"schedule: {'; '.join(problems)}. Correct the training section of the job.")
 
     def of_run(self, run: int) -> Schedule:
-        """The schedule of training run ``run``: the same with the seed ``seed + run``."""
+        """The schedule of the training with index ``run``: the same, with the seed ``seed + run``."""
         return replace(self, seed=self.seed + run)
 
     def rate(self, epoch: int) -> float:

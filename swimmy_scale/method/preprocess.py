@@ -1,7 +1,7 @@
-"""From counts to the cube that the network sees: PSF match, flux scale and stretch (section 2.3).
+"""From counts to the network's input: PSF match, flux scale and stretch (section 2.3).
 
-Everything is float32 with axes (object, band, y, x). An object's output depends on that object's pixels and
-FWHM alone, to the last bit: how rows are split over calls never shows.
+Everything is float32 with axes (object, band, y, x). An object's output depends on its own pixels and FWHM alone, to
+the last bit, however rows are split over calls.
 """
 
 from __future__ import annotations
@@ -13,21 +13,18 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import FloatArray, Survey, check_cube
+from swimmy_scale.method.limits import COUNTS_LIMIT, FLUX_LIMIT, SERIES_LIMIT
+from swimmy_scale.method.survey import DoubleArray, FloatArray, Survey, check_cube
 
 SIGMA_PER_FWHM = 1.0 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 TRUNCATE_SIGMA = 4.0
-"""Half width of the smoothing kernel in sigma; scipy's default. The paper is silent."""
-SERIES_LIMIT = 1e-4
-"""arcsinh(a) / a is 1 to float32 for a below this."""
-COUNTS_LIMIT = 3e38
-"""Counts are clipped to this, which keeps a sum of rounded weights from overflowing at the largest float."""
+"""Half width of the smoothing kernel in sigma. The paper does not give it; this is SciPy's default."""
 
 _MATCH_BLOCK_OBJECTS = 128
 _STRETCH_BLOCK_OBJECTS = 8
 
 
-def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> npt.NDArray[np.float64]:
+def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> DoubleArray:
     """Width of the Gaussian that brings every band to the survey's target FWHM (section 2.3).
 
     sigma_px = sqrt(target^2 - FWHM^2) / (2 sqrt(2 ln 2)) / pixel_scale
@@ -40,7 +37,7 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
     Returns
     -------
     ndarray of float64, shape (n, n_bands), px
-        Zero where the FWHM is the target already.
+        Zero where the FWHM equals the target.
 
     Raises
     ------
@@ -54,7 +51,7 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
             "Give one FWHM for each object and band."
         )
     limit = survey.target_fwhm_arcsec
-    # A FWHM that was stored as float32 may lie just above the limit that it equals.
+    # Rounding to float32 may have put a FWHM that equals the limit just above it.
     fwhm = np.where(fwhm.astype(np.float32) == np.float32(limit), limit, fwhm)
     bad = ~((fwhm > 0.0) & (fwhm <= limit))
     if bad.any():
@@ -64,12 +61,12 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
             f"most {limit} arcsec ({int(bad.any(axis=1).sum())} of {len(fwhm)} objects fail). Remove objects of "
             "patches with worse seeing, or raise target_fwhm_arcsec."
         )
-    sigma: npt.NDArray[np.float64] = np.sqrt(limit**2 - fwhm**2) * (SIGMA_PER_FWHM / survey.pixel_scale_arcsec)
+    sigma: DoubleArray = np.sqrt(limit**2 - fwhm**2) * (SIGMA_PER_FWHM / survey.pixel_scale_arcsec)
     return sigma
 
 
 def flux_scale(survey: Survey) -> FloatArray:
-    """What counts are multiplied by before the stretch (section 2.3).
+    """Factor of the counts before the stretch (section 2.3).
 
     10^(-0.4 (zero_point - stretch_zero_point)) / band_divisor
 
@@ -82,29 +79,15 @@ def flux_scale(survey: Survey) -> FloatArray:
 
 
 def check_seeing(sigma_px: npt.NDArray[np.floating], image: FloatArray) -> None:
-    """Refuse seeing that is not of as many objects as there are cutouts.
-
-    Raises
-    ------
-    SwimmyError
-        With both numbers.
-    """
+    """Refuse seeing of more or fewer objects than there are cutouts."""
     if len(sigma_px) != len(image):
         raise SwimmyError(
             f"{len(image)} cutouts but {len(sigma_px)} rows of fwhm_arcsec. Give one row for each cutout."
         )
 
 
-def sigma_of_cutouts(
-    image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey
-) -> npt.NDArray[np.float64]:
-    """`smoothing_sigma_px` of cutouts, one row for each.
-
-    Raises
-    ------
-    SwimmyError
-        When there are more or fewer rows than cutouts, or a FWHM is refused.
-    """
+def sigma_of_cutouts(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> DoubleArray:
+    """`smoothing_sigma_px` of these cutouts; refuses more or fewer rows of FWHM than cutouts."""
     sigma = smoothing_sigma_px(fwhm_arcsec, survey)
     check_seeing(sigma, image)
     return sigma
@@ -114,8 +97,8 @@ def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatA
     """Matrices A for which ``A @ image @ A.T`` is the image smoothed by a circular Gaussian.
 
     The same as ``scipy.ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0)``: weights
-    exp(-k^2 / 2 sigma^2) for |k| <= int(4 sigma + 0.5), normalised to sum 1. Weights that fall outside the image are
-    added to the edge pixel, which repeats the edge.
+    exp(-k^2 / 2 sigma^2) for |k| <= int(4 sigma + 0.5), normalised to sum 1. The edge pixel gets the weights that fall
+    outside the image.
 
     Parameters
     ----------
@@ -143,10 +126,10 @@ def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatA
     reach = np.arange(max(size_px, int(radius.max()) + 1))
     scaled = reach / np.where(radius > 0, sigma, 1.0)[:, None]
     half = np.where(reach <= radius[:, None], np.exp(-0.5 * scaled**2), 0.0)
-    # A running sum adds the padding zeros last, so a row does not feel how wide its neighbours' kernels are.
+    # A running sum adds the padding zeros last, so a row does not depend on the widths of its neighbours' kernels.
     total = 2.0 * np.cumsum(half, axis=1)[:, -1] - half[:, 0]
     half /= total[:, None]
-    # tail[k] is the weight at distance k and beyond: what the edge pixel collects.
+    # tail[k], the weight at distance k and beyond, goes to the edge pixel.
     tail = np.cumsum(half[:, ::-1], axis=1)[:, ::-1][:, :size_px].astype(np.float32)
     # Row i of A is the mirrored kernel, shifted by i.
     weights = half[:, :size_px].astype(np.float32)
@@ -158,7 +141,7 @@ def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatA
 
 
 def match_psf(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> FloatArray:
-    """Smooth every band of every object to the survey's target FWHM (section 2.3).
+    """Smooth every band of every object to the survey's target FWHM (section 2.3): the first half of `preprocess`.
 
     Parameters
     ----------
@@ -169,12 +152,12 @@ def match_psf(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: 
     Returns
     -------
     ndarray of float32, shape (n, n_bands, size, size), counts
-        An object with a NaN or infinite pixel is NaN in every band and pixel; the others do not notice.
+        An object with a NaN or infinite pixel is NaN in every band and pixel; others are not affected.
 
     Raises
     ------
     SwimmyError
-        When a shape is wrong or a FWHM is refused (see `smoothing_sigma_px`).
+        When a FWHM is refused (see `smoothing_sigma_px`) or a shape is wrong.
     """
     image = _checked(image, survey)
     sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
@@ -201,11 +184,6 @@ def stretch(image: FloatArray, survey: Survey) -> FloatArray:
     -------
     ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
         Finite for finite input. Where a pixel is not finite, all bands of that pixel are NaN.
-
-    Raises
-    ------
-    SwimmyError
-        When the shape is wrong.
     """
     image = _checked(image, survey)
     out = np.empty_like(image)
@@ -220,8 +198,8 @@ def preprocess(
 ) -> FloatArray:
     """Smooth, scale and stretch: from counts as delivered to the network's input (section 2.3).
 
-    The same bytes as ``stretch(match_psf(image, fwhm_arcsec, survey), survey)``, in less memory: beside input and
-    output it holds a few MB, however many objects there are.
+    The same bytes as ``stretch(match_psf(image, fwhm_arcsec, survey), survey)`` in less memory: a few MB beside input
+    and output, for any number of objects.
 
     Parameters
     ----------
@@ -229,17 +207,17 @@ def preprocess(
     fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
     survey : Survey
     out : ndarray of float32, shape (n, n_bands, size, size), optional
-        Where to put the result. It may not share memory with ``image``.
+        Where to put the result; must not share memory with ``image``.
 
     Returns
     -------
     ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
-        ``out`` where it was given. An object with a NaN or infinite pixel is NaN in every band and pixel.
+        ``out``, or a new array. An object with a NaN or infinite pixel is NaN in every band and pixel.
 
     Raises
     ------
     SwimmyError
-        When a shape is wrong or a FWHM is refused (see `smoothing_sigma_px`).
+        When a FWHM is refused (see `smoothing_sigma_px`), a shape is wrong, or ``out`` cannot take the result.
     """
     image = _checked(image, survey)
     sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
@@ -247,7 +225,7 @@ def preprocess(
         out = np.empty_like(image)
     elif out.shape != image.shape or out.dtype != np.float32 or np.shares_memory(out, image):
         raise SwimmyError(
-            f"out has shape {out.shape} and dtype {out.dtype}, needed are {image.shape} and float32, in memory of its "
+            f"out has shape {out.shape} and dtype {out.dtype}; it needs {image.shape} and float32, in memory of its "
             "own. Give an array like the image, or none."
         )
     for start in range(0, len(image), _MATCH_BLOCK_OBJECTS):
@@ -264,15 +242,14 @@ def _checked(image: FloatArray, survey: Survey) -> FloatArray:
     return np.ascontiguousarray(image, dtype=np.float32)
 
 
-def _smooth_block(image: FloatArray, sigma: npt.NDArray[np.float64], out: FloatArray) -> None:
+def _smooth_block(image: FloatArray, sigma: DoubleArray, out: FloatArray) -> None:
     """Write the smoothed ``image`` to ``out``; both (n, band, y, x) and contiguous."""
     size = image.shape[-1]
     unique, inverse = np.unique(sigma, return_inverse=True)
-    # One product an object and band, always of the same shape: a product over stacked objects would let the
-    # library choose its order of summation by their number.
+    # One product for each object and band, always of the same shape: in a product over stacked objects the order of
+    # summation could depend on their number.
     matrices = smoothing_matrix(unique, size)
     half_done = np.empty((size, size), np.float32)
-    # The clip keeps a sum of rounded weights from overflowing at the largest float.
     bounded = np.clip(image, -COUNTS_LIMIT, COUNTS_LIMIT)
     for (row, band), which in np.ndenumerate(inverse.reshape(sigma.shape)):
         matrix = matrices[which]
@@ -287,8 +264,7 @@ def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
     """Write the stretched ``image`` to ``out``, which may be the same array."""
     per_band = flux_scale(survey)
     alpha = survey.stretch_alpha
-    # Far above any real flux; keeps alpha * I inside float32.
-    limit = np.float32(1e30 / max(alpha, 1.0))
+    limit = np.float32(FLUX_LIMIT / max(alpha, 1.0))
     finite = np.isfinite(image).all(axis=1)
     with np.errstate(over="ignore"):
         np.multiply(image, per_band[:, None, None], out=out)
@@ -298,7 +274,6 @@ def _stretch_block(image: FloatArray, survey: Survey, out: FloatArray) -> None:
         intensity += out[:, band]
     np.abs(intensity, out=intensity)
     intensity *= np.float32(alpha / out.shape[1])
-    # arcsinh(a) / a is 1 to float32 below the series limit, so the floor gives the limit I -> 0 without 0 / 0.
     np.maximum(intensity, np.float32(SERIES_LIMIT), out=intensity)
     factor = np.arcsinh(intensity)
     factor /= intensity

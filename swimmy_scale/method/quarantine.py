@@ -1,4 +1,4 @@
-"""Why an object could not be scored: stable reason codes and the record of one quarantined object."""
+"""Why an object could not be scored: stable reason codes, and the record of a quarantined object."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 class Code(enum.IntEnum):
     """Reason codes. Names and numbers are public and never change their meaning.
 
-    The name in lower case is what ``quarantine.csv`` shows, the number is what ``quarantine_code``
-    in ``cutouts.zarr`` holds (0 means not quarantined). Where an object has several faults the
-    lowest number is its code and the reason text tells them all.
+    ``quarantine.csv`` shows the name in lower case; ``quarantine_code`` in ``cutouts.zarr`` holds the number, 0 for an
+    object that is not quarantined. An object with several faults has the lowest of their codes, and all their reasons.
     """
 
     DUPLICATE_OBJECT_ID = 1
@@ -44,11 +43,11 @@ class Fault:
         Row of the object in the catalogue, from 0.
     code : Code
     band : str
-        Band at fault, or empty when it is not one band's fault.
+        Band at fault, or empty where no single band is.
     source : str
         File (and tar member) at fault, or empty.
     reason : str
-        Says what was found and what was needed, with the values.
+        What was found and what is needed, with the values.
     """
 
     row: int
@@ -59,13 +58,13 @@ class Fault:
 
 
 def merge_faults(faults: list[Fault]) -> list[Fault]:
-    """Bring the faults of each object into one record.
+    """Merge the faults of each object into one.
 
     Returns
     -------
     list of Fault
-        One fault a row, sorted by row. Its code, band and source are those of the lowest code (the
-        first one given among equals); its reason joins all the reasons, in order of code, with "; ".
+        One for each row, sorted by row. Code, band and source are those of the fault with the lowest code (the first
+        of equal ones); the reason joins all different reasons, in order of code, with "; ".
     """
     by_row: dict[int, list[Fault]] = {}
     for fault in faults:

@@ -1,4 +1,4 @@
-"""Which objects the sample holds: patch, magnitude, flag, extendedness, redshift and colour cuts (section 2)."""
+"""The cuts that make the sample: patch, magnitude, flags, extendedness, redshift and colours (section 2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey
 
 FLAG_NAMES = (
     "pixelflags_edge",
@@ -24,23 +24,23 @@ FLAG_NAMES = (
     "mask_brightstar_ghost",
     "mask_brightstar_blooming",
 )
-"""Quality flags of section 2.2. Bit k of a ``flags`` column is name k, raised in any band; the order is public."""
+"""Quality flags of section 2.2. Bit k of a ``flags`` column: name k is raised in any band. The order is public."""
 
 NO_DATA = "no data"
 
 
 @dataclass(frozen=True)
 class SampleCuts:
-    """What an object must satisfy to be in the sample; None, False or an empty list switches a cut off.
+    """Conditions for an object to be in the sample; None, False or an empty list switches a cut off.
 
     Attributes
     ----------
     max_fwhm_arcsec : float or None
-        Patches with a wider PSF in any band are out (section 2.1).
+        Patches with a wider PSF in any band are cut (section 2.1).
     use_depth : bool
-        Patches shallower than the survey's ``min_depth_mag`` in any band are out (section 2.1).
+        Patches shallower than the survey's ``min_depth_mag`` in any band are cut (section 2.1).
     depth_percentile : float or None
-        Take the depth limits from this percentile of the patch table instead; see `depth_percentile`.
+        Take the depth limits from this percentile of the patch table instead (see the function `depth_percentile`).
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
@@ -48,9 +48,9 @@ class SampleCuts:
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
-        Lower and upper limit, both exclusive; the paper's spectroscopic sample has (0.05, 0.2).
+        Exclusive lower and upper limit; (0.05, 0.2) for the paper's spectroscopic sample.
     colours : tuple of (band, band, float)
-        cmodel magnitude of the first band minus the second must be smaller (appendix 3).
+        cmodel magnitude of the first band minus that of the second must be smaller (appendix 3).
 
     Raises
     ------
@@ -96,7 +96,7 @@ class SampleCuts:
 
 @dataclass(frozen=True)
 class SampleColumns:
-    """What the cuts look at, for n objects; NaN or infinite where a value is unknown.
+    """The values of n objects that the cuts look at; NaN or infinite where unknown.
 
     Attributes
     ----------
@@ -121,12 +121,12 @@ class SampleColumns:
     mag: FloatArray
     psf_mag: FloatArray
     flags: npt.NDArray[np.uint32]
-    redshift: npt.NDArray[np.float64]
+    redshift: DoubleArray
 
 
 @dataclass(frozen=True)
 class CutCount:
-    """How many objects one cut met and let through; all its fields are plain JSON values.
+    """Numbers of objects before and after one cut; all fields are plain JSON values.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class CutCount:
 
 @dataclass(frozen=True)
 class _Test:
-    """One cut ready to apply; ``passed`` is None where the catalogue has no data for it."""
+    """One cut, ready to apply; ``passed`` is None where the catalogue has no data for it."""
 
     name: str
     rule: str
@@ -158,7 +158,7 @@ class _Test:
 
 
 def column_names(survey: Survey) -> tuple[str, ...]:
-    """Columns that the cuts can look at, as ``available`` of `apply_cuts` names them.
+    """Columns that the cuts can use, as ``available`` of `apply_cuts` names them.
 
     Returns
     -------
@@ -171,7 +171,7 @@ def column_names(survey: Survey) -> tuple[str, ...]:
 
 
 def check_cuts(cuts: SampleCuts, survey: Survey) -> None:
-    """Refuse cuts that name a band which the survey does not have.
+    """Refuse colour cuts in bands that the survey does not have.
 
     Raises
     ------
@@ -196,33 +196,32 @@ def apply_cuts(
 ) -> tuple[BoolArray, list[CutCount]]:
     """Apply the cuts one after the other, in the paper's order (sections 2.1 and 2.2, appendix 3).
 
-    The order is: scored at all, patch seeing, patch depth, magnitude, each flag, extendedness, redshift,
-    each colour. An object whose value is unknown (NaN or infinite) does not pass the cut that needs it.
-    A cut whose column the whole catalogue lacks is skipped and says so; whether a column is there must
-    not depend on the partition at hand, so the caller tells.
+    The order is: scored, seeing and depth of the patch, magnitude, each flag, extendedness, redshift, each colour. An
+    object whose value is unknown (NaN or infinite) fails the cut that needs it. A cut is skipped, and says so, where
+    the whole catalogue lacks its column; no partition can tell that on its own, so the caller does.
 
     Parameters
     ----------
     columns : SampleColumns
-        Of any part of the catalogue.
+        Any part of the catalogue.
     cuts : SampleCuts
     survey : Survey
     available : collection of str
         Columns of `column_names` that the catalogue has.
     min_depth_mag : sequence of float, one a band, optional
-        Depth limits in place of the survey's; needed when ``cuts.depth_percentile`` is set. NaN: no limit.
+        Depth limits in place of the survey's, NaN for no limit; required where ``cuts.depth_percentile`` is set.
 
     Returns
     -------
     in_sample : ndarray of bool, shape (n,)
     counts : list of CutCount
-        One for each cut that is switched on. Those of several parts add up: see `merge_counts`.
+        One for each cut that is switched on. `merge_counts` adds up those of several parts.
 
     Raises
     ------
     SwimmyError
-        When the arrays' shapes do not fit, a colour names an unknown band, ``available`` holds an unknown
-        name, or the depth limits are missing.
+        When a colour names an unknown band, the depth limits are missing, ``available`` has an unknown name, or shapes
+        do not fit.
     """
     check_cuts(cuts, survey)
     _check_columns(columns, survey)
@@ -246,7 +245,7 @@ def merge_counts(parts: Sequence[Sequence[CutCount]]) -> list[CutCount]:
     Returns
     -------
     list of CutCount
-        In the order of the cuts; empty when there are no parts.
+        In the order of the cuts; empty without parts.
 
     Raises
     ------
@@ -269,25 +268,25 @@ def merge_counts(parts: Sequence[Sequence[CutCount]]) -> list[CutCount]:
     return total
 
 
-def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) -> npt.NDArray[np.float64]:
+def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) -> DoubleArray:
     """Depth limits from a table of patches: the bottom percentile in each band (section 2.1).
 
     Parameters
     ----------
     depth_mag : ndarray of float, shape (patch, band)
-        5-sigma PSF limiting magnitude, one row a patch. NaN is left out.
+        5-sigma PSF limiting magnitude, one row a patch. NaN is ignored.
     percent : float
         Within (0, 100); the paper takes 5.
 
     Returns
     -------
     ndarray of float64, shape (band,)
-        NaN, which means no limit, where no patch has a depth in the band.
+        NaN, for no limit, where no patch has a depth in the band.
 
     Raises
     ------
     SwimmyError
-        When the table is not two-dimensional or the percentage is out of range.
+        When the percentage is out of range or the table is not two-dimensional.
     """
     if depth_mag.ndim != 2 or not 0 < percent < 100:
         raise SwimmyError(
@@ -302,12 +301,10 @@ def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) 
     return limits
 
 
-# ---------------------------------------------------------------- the cuts, in the paper's order
-
-
 def _tests(
     columns: SampleColumns, cuts: SampleCuts, survey: Survey, available: set[str], limits: Sequence[float] | None
 ) -> Iterator[_Test]:
+    """The cuts that are switched on, in the paper's order."""
     yield _Test("scored", "not quarantined", columns.usable)
     yield from _patch_tests(columns, cuts, survey, available, limits)
     magnitude_band = survey.magnitude_band
@@ -336,7 +333,7 @@ def _tests(
 def _patch_tests(
     columns: SampleColumns, cuts: SampleCuts, survey: Survey, available: set[str], limits: Sequence[float] | None
 ) -> Iterator[_Test]:
-    """Seeing and depth hold in every band; a band without data is skipped alone."""
+    """Seeing and depth must hold in every band; only bands without data are skipped."""
     if cuts.max_fwhm_arcsec is not None:
         rule = f"PSF FWHM <= {cuts.max_fwhm_arcsec:g} arcsec in every band"
         passed = np.isfinite(columns.fwhm_arcsec) & (columns.fwhm_arcsec <= cuts.max_fwhm_arcsec)
@@ -347,7 +344,7 @@ def _patch_tests(
             return
         passed = np.isfinite(columns.depth_mag)
         for band in survey.band_index(limited):
-            # A Python float compares in the column's own precision: a depth given as the limit passes.
+            # A Python float compares in the column's own precision, so a depth equal to the limit passes.
             passed[:, band] &= columns.depth_mag[:, band] >= float(limits[band])
         shown = ", ".join(f"{band} {limits[survey.bands.index(band)]:.2f}" for band in limited)
         yield _all_bands("depth", f"5-sigma depth >= {shown} mag", passed, "depth_mag", limited, survey, available)
@@ -373,7 +370,7 @@ def _below(value: npt.NDArray[np.floating], limit: float) -> BoolArray:
     return below
 
 
-def _difference(first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
+def _difference(first: FloatArray, second: FloatArray) -> DoubleArray:
     """first - second in float64; NaN where either is unknown."""
     known = np.isfinite(first) & np.isfinite(second)
     return np.where(known, first, np.nan).astype(np.float64) - np.where(known, second, np.nan).astype(np.float64)
@@ -388,7 +385,7 @@ def _depth_limits(cuts: SampleCuts, survey: Survey, min_depth_mag: Sequence[floa
         )
     limits = survey.min_depth_mag if min_depth_mag is None else [float(limit) for limit in min_depth_mag]
     if len(limits) != survey.n_bands:
-        raise SwimmyError(f"{len(limits)} depth limits for {survey.n_bands} bands. Give one a band.")
+        raise SwimmyError(f"{len(limits)} depth limits for {survey.n_bands} bands. Give one for each band.")
     return limits
 
 

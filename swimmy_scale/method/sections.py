@@ -7,14 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.bit_rounding import FEWEST_BITS, MOST_BITS
@@ -28,15 +21,15 @@ from swimmy_scale.method.weight_sets import too_few
 ScorerName = Literal["keras", "numba"]
 
 
-def _located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Pass on what a value's own class refuses in a form that keeps its place in the file."""
+def located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Turn the error of a value's own class into one that pydantic reports with its place in the file."""
     try:
         return check(value)
     except SwimmyError as error:
         raise ValueError(str(error)) from error
 
 
-class Section(BaseModel):
+class JobSection(BaseModel):
     """A part of a job: unknown keys are errors, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,20 +37,20 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class CatalogueSource:
-    """Where the catalogue is and what its columns are called.
+    """Where the catalogue is and how its columns are named.
 
     Attributes
     ----------
     path : Path
         FITS (also .fits.gz), Parquet, CSV (also .csv.gz), VOTable or ECSV.
     columns : dict of str to str
-        Renames, ours to theirs: ``{"ra": "RAJ2000"}``. Columns that are not named here are looked
-        for under the names of HSC's database, in any case of letters.
-    patch_qa : Path or None
-        Table of the seeing and depth of each patch, in any of the same formats: ``tract`` and
-        ``patch`` (or ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``.
+        Our names and theirs: ``{"ra": "RAJ2000"}``. Other columns have the names of HSC's database, in upper or lower
+        case.
+    patch_qa : Path, optional
+        Table of the seeing and depth of each patch, in any of the same formats: ``tract`` and ``patch`` (or
+        ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``.
     keep_columns : tuple of str
-        Columns to hand on to the candidate catalogue.
+        Columns to carry over into the candidate catalogue.
     """
 
     # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
@@ -69,7 +62,7 @@ class CatalogueSource:
     keep_columns: tuple[str, ...] = ()
 
 
-class IngestSection(Section):
+class IngestSection(JobSection):
     """Where the pixels are.
 
     Attributes
@@ -77,14 +70,14 @@ class IngestSection(Section):
     sources : tuple of Path
         Folders, tar files, coadd images or one cube.
     kind : str
-        What the sources are; ``auto`` looks.
+        What the sources are; ``auto`` finds out.
     coadd : dict of str to Path
         One coadd image a band, in place of ``sources``.
     name_pattern : str, optional
-        Regular expression with the groups ``line``, ``object_id``, ``ra``, ``dec``, ``band`` for names
-        of another form.
+        Regular expression for file names of another form, with the groups ``line``, ``object_id``, ``ra``, ``dec``,
+        ``band``.
     match_radius_arcsec : float
-        For names that carry a position.
+        Used where file names carry a position.
     """
 
     sources: tuple[Path, ...] = ()
@@ -100,7 +93,7 @@ class IngestSection(Section):
         return self
 
 
-class MpaJhuSection(Section):
+class MpaJhuSection(JobSection):
     """The MPA-JHU tables, three files of one release.
 
     Attributes
@@ -108,7 +101,7 @@ class MpaJhuSection(Section):
     info, line, extra : Path
         galSpecInfo, galSpecLine and galSpecExtra.
     widths : str
-        Whether the equivalent widths of galSpecLine are ``observed`` ones or those at ``rest``.
+        Whether the equivalent widths of galSpecLine are ``observed`` or at ``rest``.
     """
 
     info: Path
@@ -117,17 +110,17 @@ class MpaJhuSection(Section):
     widths: Literal["observed", "rest"] = "observed"
 
 
-class SpectroscopySection(Section):
+class SpectroscopySection(JobSection):
     """Tables of spectra, which give redshifts and classes in place of the catalogue (section 2.2).
 
     Attributes
     ----------
     sdss, gama, dr16q, milliquas : Path, optional
         specObj of SDSS, SpecObj of GAMA, the quasars of DR16Q, and Milliquas, with their published column names, in
-        any format that a catalogue may have.
+        any format of a catalogue.
     mpa_jhu : MpaJhuSection, optional
     match_radius_arcsec : float
-        A counterpart lies within it.
+        Largest distance of a counterpart.
     """
 
     sdss: Path | None = None
@@ -145,12 +138,12 @@ class SpectroscopySection(Section):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All files that are named."""
+        """All files that the section names."""
         triple = (self.mpa_jhu.info, self.mpa_jhu.line, self.mpa_jhu.extra) if self.mpa_jhu else ()
         return tuple(path for path in (self.sdss, self.gama, *triple, self.dr16q, self.milliquas) if path is not None)
 
 
-class NetworkSection(Section):
+class NetworkSection(JobSection):
     """The network's free sizes (section 3.1); bands and cutout size come from the survey."""
 
     encoder_filters: tuple[int, int] = (64, 32)
@@ -158,8 +151,8 @@ class NetworkSection(Section):
     noise: float = 0.02
 
 
-class GridSection(Section):
-    """Hyperparameters to try, every one with every other (table 5); what is left out is the network section's.
+class GridSection(JobSection):
+    """Hyperparameters to try, in all combinations (table 5); what is left out comes from the network section.
 
     Attributes
     ----------
@@ -182,7 +175,7 @@ class GridSection(Section):
         return self
 
 
-class TrainSection(Section):
+class TrainSection(JobSection):
     """Training, and the choice of the weights that score.
 
     Attributes
@@ -190,32 +183,32 @@ class TrainSection(Section):
     network : NetworkSection
     schedule : Schedule
     n_runs : int
-        Independent runs, of each network where there is a grid; run k of all has seed ``schedule.seed + k``.
+        Independent trainings of each network. Training k of all has seed ``schedule.seed + k``.
     classes : tuple of str
         Classes of ``sample_class`` to train on; empty for the whole sample.
     max_objects : int, optional
-        At most so many training objects, chosen at random by the seed.
+        Most training objects; where there are more, the seed chooses among them at random.
     n_threads : int
-        Threads of one run. They are part of the result: TensorFlow adds gradients up in another order
-        with another number, so the last digits of the weights differ.
+        Threads of one training. They are part of the result: with another number TensorFlow adds up gradients in
+        another order, and the last digits of the weights differ.
     grid : GridSection, optional
-        More networks than one; the combinations follow each other, the noise changing fastest.
+        Several networks in place of one, in order of their combinations, with the noise changing fastest.
     choose : str
-        ``validation_loss``: the weights of the lowest one score. ``known_classes``: those that select most of the
-        known classes do (appendix 1).
+        Which weights score. ``validation_loss``: those of the lowest one. ``known_classes``: those that select most
+        of the known classes (appendix 1).
     evaluate : bool
-        Judge every weight set by the known classes although they do not choose.
+        Judge every weight set by the known classes even where they do not choose.
     known_classes : tuple of str
         Classes of ``sample_class``; weights are judged by the sum of the fractions that they select of each.
     judged_level : str, optional
-        The level of ``select.levels`` at which they are judged; by default the first one.
+        Level of ``select.levels`` at which they are judged; by default the first.
     threshold_objects : int, optional
-        At most so many objects of the sample, chosen at random by the seed, set the thresholds that weights are judged
-        at. By default all of it does, as in the paper.
+        Most objects of the sample, chosen at random by the seed, that set the thresholds at which weights are judged.
+        By default the whole sample sets them, as in the paper.
     """
 
     network: NetworkSection = NetworkSection()
-    schedule: Annotated[Schedule, WrapValidator(_located)] = Schedule()
+    schedule: Annotated[Schedule, WrapValidator(located)] = Schedule()
     n_runs: int = Field(default=1, ge=1)
     classes: tuple[str, ...] = ("training",)
     max_objects: int | None = Field(default=None, ge=1)
@@ -243,7 +236,7 @@ class TrainSection(Section):
 
     @property
     def n_kept_epochs(self) -> int:
-        """Weight sets of one run that are kept."""
+        """Number of weight sets that one training keeps."""
         return self.schedule.epochs - self.schedule.keep_from_epoch + 1
 
     def too_few(self, score: ScoreSection) -> str:
@@ -252,21 +245,21 @@ class TrainSection(Section):
 
     @property
     def networks(self) -> tuple[NetworkSection, ...]:
-        """The networks that are trained, `n_runs` times each."""
+        """The networks to train, each ``n_runs`` times."""
         grid = self.grid or GridSection.model_construct()
         values = product(grid.latent_filters or (self.network.latent_filters,), grid.noise or (self.network.noise,))
         return tuple(self.network.model_copy(update={"latent_filters": d, "noise": noise}) for d, noise in values)
 
 
-class ModelSection(Section):
-    """Weights trained before: the file and the SHA-256 that it must have."""
+class ModelSection(JobSection):
+    """Existing weights: the file, the SHA-256 that it must have, and its network."""
 
     path: Path
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     network: NetworkSection = NetworkSection()
 
 
-class ScoreSection(Section):
+class ScoreSection(JobSection):
     """Scoring.
 
     Attributes
@@ -274,14 +267,14 @@ class ScoreSection(Section):
     batch_size : int
         Objects of one model call; changes the speed, not the scores. By default 256, on a GPU 2048.
     n_models : int
-        Weight sets of ``train`` that score, in one pass over the pixels: the best ones, as ``train.choose`` says, over
-        all runs and kept epochs.
+        Weight sets of ``train`` that score, in one pass over the pixels: the best of all trainings and kept epochs, as
+        ``train.choose`` says.
     one_a_run : bool
-        Whether these are of different runs, the best one of each; else several of one run may be among them.
+        Take only the best weight set of each training; else several of one training may score.
     kind : str
         ``paper``: equation 6. ``noise``: the residual in units of its expected noise (see `swimmy_scale.method.noise`).
     floor : float, optional
-        Of the kind ``noise``: the error of a reconstruction that is not noise, as a fraction of it; by default
+        For the kind ``noise``: the error of a reconstruction that is not noise, as a fraction of it; by default
         `swimmy_scale.method.noise.FLOOR`.
     """
 
@@ -305,20 +298,20 @@ class ScoreSection(Section):
         return ScoreKind(FLOOR if self.floor is None else self.floor)
 
 
-class SelectSection(Section):
+class SelectSection(JobSection):
     """Selection.
 
     Attributes
     ----------
     levels : dict of str to float
-        Name to fraction of the sample, most common first.
+        Name and top fraction of the sample, largest fraction first.
     thresholds_from : Path, optional
-        ``summary.json`` of another run whose thresholds are carried over; else from this sample.
+        ``summary.json`` of another run whose thresholds are carried over; by default this sample sets them.
     formats : tuple of str
-        Files of the candidate catalogue.
+        File formats of the candidate catalogue.
     combine : str
-        How the scores of several models become the one that is cut: ``mean``, ``median`` or ``rank`` (see
-        `swimmy_scale.method.ensemble`). Without effect where there is one model.
+        How the scores of several models become one: ``mean``, ``median`` or ``rank`` (see
+        `swimmy_scale.method.ensemble`). No effect with one model.
     """
 
     levels: dict[str, float] = Field(default_factory=lambda: dict(LEVELS))
@@ -343,17 +336,17 @@ class SelectSection(Section):
         return self
 
 
-class StorageSection(Section):
+class StorageSection(JobSection):
     """How the stores are written.
 
     Attributes
     ----------
     partition_objects : int
-        One task's rows.
+        Rows of one task.
     chunk_objects : int
-        Rows that one read touches; divides ``partition_objects``.
+        Rows of one read; divides ``partition_objects``.
     keep_mantissa_bits : int, optional
-        Pixels are rounded to so many of their 23 mantissa bits, for smaller files; by default none is dropped.
+        Of the 23 mantissa bits of a pixel; fewer make smaller files. By default all are kept.
     """
 
     partition_objects: int = Field(default=2048, ge=1)

@@ -1,4 +1,4 @@
-"""What a survey is: bands, cutout size, pixel scale, zero points, stretch, aperture and patch limits."""
+"""The survey: bands, cutout size, pixel scale, zero points, stretch, aperture and depth limits."""
 
 from __future__ import annotations
 
@@ -33,23 +33,22 @@ class Survey:
     magnitude_band : str
         Band of the magnitude and extendedness cuts (section 2.2).
     cutout_size_px : int
-        Side of a cutout; a multiple of 8, since the network halves it three times.
+        Side of a cutout; a multiple of 8, as the network halves it three times.
     pixel_scale_arcsec : float
     zero_point_mag : float
         AB zero point of the counts where a file does not carry its own.
     stretch_zero_point_mag : float
-        Zero point that counts are brought to before the stretch (section 2.3).
+        Zero point to which counts are brought before the stretch (section 2.3).
     target_fwhm_arcsec : float
-        FWHM that every band is smoothed to (section 2.3).
-    band_divisors : tuple of float
-        z* = z / 1.2 and y* = y / 1.5 in the paper (section 2.3); one a band.
+        FWHM to which every band is smoothed (section 2.3).
+    band_divisors : tuple of float, one a band
+        Divisors of the flux: z* = z / 1.2 and y* = y / 1.5 in the paper (section 2.3).
     stretch_alpha, stretch_beta : float
         alpha and beta of equation 1.
     aperture_diameter_px : float
         Diameter of the central circle A' of equation 6.
-    min_depth_mag : tuple of float
-        Patches with a shallower 5-sigma PSF limiting magnitude are not in the sample (section 2.1);
-        one a band, NaN for no limit.
+    min_depth_mag : tuple of float, one a band
+        Patches with a shallower 5-sigma PSF limiting magnitude are not in the sample (section 2.1); NaN for no limit.
 
     Raises
     ------
@@ -125,15 +124,15 @@ class Survey:
         Returns
         -------
         ndarray of bool, shape (cutout_size_px, cutout_size_px), axes (y, x)
-            True where the pixel's centre lies within half of ``aperture_diameter_px`` of the
-            cutout's geometric centre: 32 px for the paper's 6 px.
+            True where the pixel's centre lies within half of ``aperture_diameter_px`` of the cutout's geometric
+            centre: 32 pixels for the paper's 6 px.
         """
         offset = np.arange(self.cutout_size_px) - self.center_px
         inside: BoolArray = np.hypot(offset[:, None], offset[None, :]) <= self.aperture_diameter_px / 2.0
         return inside
 
     def aperture_range(self) -> tuple[int, int]:
-        """First row of the central aperture, and the row behind its last; columns are the same."""
+        """First row of the central aperture, and the one after its last; the same for columns."""
         rows = np.flatnonzero(self.aperture().any(axis=1))
         return int(rows[0]), int(rows[-1]) + 1
 

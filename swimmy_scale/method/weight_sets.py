@@ -1,11 +1,11 @@
 """Weight sets of a training campaign: how much of the known classes each selects, and which is the best (appendix 1).
 
-One weight set is the weights of one run after one epoch. It is judged by
+A weight set is the weights of one training after one epoch. It is judged by
 
     r_sel(class) = #{objects of the class selected in at least one band} / #{objects of the class}
 
-at the thresholds that its own scores of the sample give, and the best one has the highest sum of r_sel over the known
-classes. Sums are compared as exact fractions, so that equal ones are equal.
+at the thresholds that its own scores of the sample give. The best one has the highest sum of r_sel over the known
+classes. Sums are compared as exact fractions, so that rounding breaks no tie.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from swimmy_scale.method.thresholds import thresholds
 
 @dataclass(frozen=True)
 class WeightSet:
-    """What training says of one weight set.
+    """What training tells of one weight set.
 
     Attributes
     ----------
-    run, epoch : int
+    run : int
+        Index of the training.
+    epoch : int
     file : str
         Relative to the models' folder.
     sha256 : str
-        Of the file.
+        Digest of the file.
     loss, val_loss : float
-        Of the epoch.
+        Losses of the epoch.
     network : Network
     """
 
@@ -57,13 +59,13 @@ class Judgement:
     thresholds : mapping of str to float
         By selecting band.
     n_threshold_objects : int
-        Objects of the sample that set them.
+        Objects of the sample that set the thresholds.
     n_selected_any : int
-        Of these, selected in at least one band.
+        Those of them that are selected in at least one band.
     n_objects : mapping of str to int
         Objects of each known class in the sample.
     n_selected : mapping of str to mapping of str to int
-        Of these, selected in each band and in at least one (``any``): by class, then band.
+        Those of them that are selected in each band and in at least one (``any``): by class, then band.
     """
 
     thresholds: Mapping[str, float]
@@ -73,12 +75,12 @@ class Judgement:
     n_selected: Mapping[str, Mapping[str, int]]
 
     def rate(self, known_class: str) -> float:
-        """r_sel of a class; NaN where it is empty."""
+        """r_sel of a class; NaN for an empty one."""
         n_objects = self.n_objects[known_class]
         return self.n_selected[known_class][ANY_BAND] / n_objects if n_objects else float("nan")
 
     def rate_sum(self) -> Fraction | None:
-        """Sum of r_sel over the classes that have objects, exact; None where none has."""
+        """Exact sum of r_sel over the classes that have objects, or None."""
         filled = [(name, number) for name, number in self.n_objects.items() if number]
         if not filled:
             return None
@@ -102,7 +104,7 @@ def judge(
     score, residual : ndarray of float32, shape (n, band)
         Of objects of the sample, in the selecting bands. An object with a NaN counts nowhere.
     sets_thresholds : ndarray of bool, shape (n,)
-        Objects whose scores the thresholds are quantiles of.
+        Objects whose scores set the thresholds.
     members : mapping of str to ndarray of bool, shape (n,)
         Objects of each known class.
     bands : sequence of str
@@ -116,7 +118,7 @@ def judge(
     Raises
     ------
     SwimmyError
-        When the shapes do not fit together, no object sets the thresholds, or a threshold is not finite.
+        When no object sets the thresholds, a threshold is not finite, or the shapes do not fit together.
     """
     shape, length = (len(score), len(bands)), (len(score),)
     masks = (sets_thresholds, *members.values())
@@ -142,19 +144,19 @@ def judge(
 
 
 def by_validation_loss(weight_sets: Sequence[WeightSet]) -> list[int]:
-    """Positions of the weight sets, best first: the lowest validation loss; of equal ones the lower run, then epoch."""
+    """Positions of the weight sets, best first: by validation loss, then training, then epoch."""
     return sorted(range(len(weight_sets)), key=lambda k: _losses(weight_sets[k]))
 
 
 def by_known_classes(weight_sets: Sequence[WeightSet], judgements: Sequence[Judgement]) -> list[int]:
     """Positions of the weight sets, best first: the highest sum of r_sel over the known classes.
 
-    Of equal sums the one of the lower validation loss, then run, then epoch. A class without objects has no part in it.
+    Equal sums are ordered as `by_validation_loss` does. A class without objects does not count.
 
     Raises
     ------
     SwimmyError
-        When no class has objects in any weight set's sample.
+        When no known class has a scored object in the sample.
     """
     sums = [judgement.rate_sum() for judgement in judgements]
     if all(total is None for total in sums):
@@ -169,9 +171,9 @@ def by_known_classes(weight_sets: Sequence[WeightSet], judgements: Sequence[Judg
 def first_of_one_network(
     weight_sets: Sequence[WeightSet], order: Sequence[int], n_models: int, one_a_run: bool = False
 ) -> list[int]:
-    """The first ``n_models`` positions of ``order`` whose network is that of the very first: they score together.
+    """The first ``n_models`` positions of ``order`` that have the network of its first one: these score together.
 
-    With ``one_a_run`` only the first of every training run is among them.
+    With ``one_a_run`` only the first of each training is among them.
     """
     network = weight_sets[order[0]].network
     fitting = [k for k in order if weight_sets[k].network == network]
@@ -182,16 +184,16 @@ def first_of_one_network(
 
 
 def too_few(n_models: int, n_runs: int, n_kept_epochs: int, one_a_run: bool = False, is_grid: bool = False) -> str:
-    """What is wrong where training keeps fewer weight sets of one network than ``n_models``, and the remedy; or ``""``.
+    """Fault and remedy where a campaign keeps fewer than ``n_models`` weight sets of one network; else an empty string.
 
     Parameters
     ----------
     n_models : int
         Weight sets that are to score.
     n_runs, n_kept_epochs : int
-        Runs of one network, and weight sets of a run.
+        Trainings of one network, and weight sets that each keeps.
     one_a_run : bool
-        Whether those that score are of different runs.
+        Whether those that score must come from different trainings.
     is_grid : bool
         Whether several networks are trained.
     """

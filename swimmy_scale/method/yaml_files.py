@@ -1,8 +1,7 @@
-"""YAML files that people write: read, validated, every fault told with its line."""
+"""YAML files that people write: read and validated, every fault reported with its line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from swimmy_scale.errors import SwimmyError
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file; ``what`` it is, in a word, for messages.
+    """The text of a file; ``what`` names its kind in messages, in a word.
 
     Raises
     ------
@@ -32,18 +31,16 @@ def read_text(path: Path, what: str) -> str:
         ) from error
 
 
-def describe(text: str, path: Path, location: tuple[int | str, ...], message: str, whole: str = "") -> str:
-    """A fault as ``FILE:LINE: KEY: MESSAGE``; ``whole`` stands for the key of a fault of the whole file."""
-    return f"{path}:{_line(text, location)}: {'.'.join(str(part) for part in location) or whole}: {message}"
-
-
 def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
     """Validate the text of a file.
 
     Parameters
     ----------
+    text : str
     path : Path
         Named in messages; not read.
+    kind : type
+        The model that the text must fit.
     what : str
         What the file is, in a word, for messages.
 
@@ -53,7 +50,11 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
         For every fault at once, each with its line, key, value and what is allowed.
     """
     try:
-        content = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        # Before values are made, which puts the keys of "<<" into the mapping that merges them.
+        repeated = _repeated(root)
+        content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         raise SwimmyError(
             f"{path}: not valid YAML: {' '.join(str(error).split())}. Correct that line, or give a {what} file."
@@ -63,7 +64,7 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
     if not isinstance(content, dict):
         found = type(content).__name__
         raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {found}. Give a {what} file.")
-    if repeated := _repeated(text):
+    if repeated:
         raise SwimmyError(
             "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)
         )
@@ -72,56 +73,19 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
     except pydantic.ValidationError as error:
         faults = []
         for fault in error.errors():
-            location = tuple(fault["loc"])
             value = "" if isinstance(fault["input"], dict | BaseModel) else f", found {fault['input']!r}"
             message = f"{fault['msg'].removeprefix('Value error, ')}{value}"
             if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
                 message += ". Correct its name, or leave it out"
-            faults.append(describe(text, path, location, message, f"the {what}"))
+            faults.append(_fault(root, path, fault["loc"], message, f"the {what}"))
         raise SwimmyError("\n".join(faults)) from error
     except SwimmyError as error:
         raise SwimmyError(f"{path}: {error}") from error
 
 
-def _line(text: str, location: tuple[int | str, ...]) -> int:
-    """Line of the file that the deepest known part of ``location`` stands on."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
-    line = 1
-    for key in location:
-        children: Iterator[tuple[Any, Any]]
-        if isinstance(node, yaml.MappingNode):
-            children = ((k.value, (k, v)) for k, v in node.value)
-        elif isinstance(node, yaml.SequenceNode):
-            children = ((i, (v, v)) for i, v in enumerate(node.value))
-        else:
-            break
-        found = dict(children).get(key)
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line
-
-
-def _repeated(text: str) -> list[tuple[int, str]]:
-    """Line and name of every key that its mapping has already: YAML would take the last in silence."""
-    found = []
-    nodes, seen = [yaml.compose(text, Loader=yaml.SafeLoader)], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            keys = [key.value if isinstance(key, yaml.ScalarNode) else None for key, _ in node.value]
-            found += [
-                (key.start_mark.line + 1, key.value)
-                for place, (key, _) in enumerate(node.value)
-                if isinstance(key, yaml.ScalarNode) and keys[place] in keys[:place]
-            ]
-            nodes += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            nodes += node.value
-    return sorted(found)
+def describe(text: str, path: Path, location: tuple[int | str, ...], message: str) -> str:
+    """A fault of a file that was parsed before, as ``FILE:LINE: KEY: MESSAGE``."""
+    return _fault(yaml.compose(text, Loader=yaml.SafeLoader), path, location, message)
 
 
 def absolute_paths[T: BaseModel](content: T, base: Path) -> T:
@@ -142,3 +106,40 @@ def absolute_paths[T: BaseModel](content: T, base: Path) -> T:
 
     resolved: T = absolute(content)
     return resolved
+
+
+def _fault(root: yaml.Node | None, path: Path, location: tuple[int | str, ...], message: str, whole: str = "") -> str:
+    """``FILE:LINE: KEY: MESSAGE``, with the line of the deepest part of ``location`` that the file has."""
+    line, node = 1, root
+    for key in location:
+        found = {name: (shown, value) for name, shown, value in _entries(node)}.get(key)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f"{path}:{line}: {'.'.join(str(part) for part in location) or whole}: {message}"
+
+
+def _repeated(root: yaml.Node | None) -> list[tuple[int, str]]:
+    """Line and name of every key that its mapping has already: YAML would silently take the last."""
+    found, waiting, seen = [], [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        names = set()
+        for name, shown, value in _entries(node):
+            if name in names:
+                found.append((shown.start_mark.line + 1, name))
+            names.add(name)
+            waiting.append(value)
+    return sorted(found)
+
+
+def _entries(node: yaml.Node | None) -> list[tuple[Any, yaml.Node, yaml.Node]]:
+    """Name, node that shows where it stands, and node of the value, for all that a mapping or a list holds."""
+    if isinstance(node, yaml.MappingNode):
+        return [(key.value if isinstance(key, yaml.ScalarNode) else key, key, value) for key, value in node.value]
+    if isinstance(node, yaml.SequenceNode):
+        return [(place, item, item) for place, item in enumerate(node.value)]
+    return []

@@ -13,14 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.method.preprocess import (
-    COUNTS_LIMIT,
-    SERIES_LIMIT,
-    SIGMA_PER_FWHM,
-    TRUNCATE_SIGMA,
-    flux_scale,
-    smoothing_sigma_px,
-)
+from swimmy_scale.method.limits import COUNTS_LIMIT, FLUX_LIMIT, SERIES_LIMIT
+from swimmy_scale.method.preprocess import SIGMA_PER_FWHM, TRUNCATE_SIGMA, flux_scale, smoothing_sigma_px
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.model.devices import keras
 
@@ -121,7 +115,7 @@ def preprocess_on_device(image: Any, sigma_px: Any, radius_px: Any, survey: Surv
 def _stretched(image: Any, survey: Survey) -> Any:
     """Equations 1 and 2 (see `preprocess.stretch`)."""
     ops, alpha, n_bands = keras.ops, survey.stretch_alpha, survey.n_bands
-    limit = 1e30 / max(alpha, 1.0)
+    limit = FLUX_LIMIT / max(alpha, 1.0)
     scaled = ops.clip(image * flux_scale(survey)[:, None, None], -limit, limit)
     intensity = ops.abs(ops.sum(scaled, axis=1, keepdims=True)) * (alpha / n_bands)
     # arcsinh(a) / a is 1 to float32 below the series limit, so the floor gives the limit I -> 0 without 0 / 0.

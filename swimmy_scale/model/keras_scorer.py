@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR
+from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import check_seeing, preprocess
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey, check_cube
@@ -176,7 +176,7 @@ class Scorer:
         Returns
         -------
         score : ndarray of float32, shape (n, n_models, n_bands)
-            NaN for an object with a NaN pixel. Reconstructions below `anomaly.RECONSTRUCTION_FLOOR` are raised to it.
+            NaN for an object with a NaN pixel. Reconstructions below `limits.RECONSTRUCTION_FLOOR` are raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
 

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR
+from swimmy_scale.method.limits import COUNTS_LIMIT, FLUX_LIMIT, RECONSTRUCTION_FLOOR, SERIES_LIMIT
 from swimmy_scale.method.network import CACHE_BATCH_OBJECTS, Network, windows
-from swimmy_scale.method.preprocess import COUNTS_LIMIT, SERIES_LIMIT, TRUNCATE_SIGMA, flux_scale, sigma_of_cutouts
+from swimmy_scale.method.preprocess import TRUNCATE_SIGMA, flux_scale, sigma_of_cutouts
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey, check_cube
 from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, Convolution, compiled, convolve, plan
 
@@ -90,7 +90,7 @@ def _stretch(image, per_band, alpha, beta, least, factor, lo, pad, out):
     x = counts * per_band, I = mean of x over the bands, f(x) = arcsinh(alpha I) / arcsinh(alpha) * x / I + beta.
     """
     n_bands, size = image.shape[0], image.shape[1]
-    limit = np.float32(1e30 / alpha if alpha > 1.0 else 1e30)
+    limit = np.float32(FLUX_LIMIT / alpha if alpha > 1.0 else FLUX_LIMIT)
     mean_alpha, height = np.float32(alpha / n_bands), np.float32(alpha / math.asinh(alpha))
     kept = out.shape[0] - 2 * pad
     for y in range(lo, lo + kept):
@@ -286,7 +286,7 @@ class NumbaScorer:
         Returns
         -------
         score : ndarray of float32, shape (n, n_models, n_bands)
-            NaN for an object with a NaN or infinite pixel. Reconstructions below `anomaly.RECONSTRUCTION_FLOOR` are
+            NaN for an object with a NaN or infinite pixel. Reconstructions below `limits.RECONSTRUCTION_FLOOR` are
             raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.

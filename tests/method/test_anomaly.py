@@ -1,4 +1,4 @@
-"""Equation 6 against plain loops."""
+"""Equation 6, held to plain loops."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.anomaly import RECONSTRUCTION_FLOOR, score_and_residual
+from swimmy_scale.method.anomaly import score_and_residual
+from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.survey import HSC, Survey
 
 SMALL = Survey(
@@ -68,7 +69,7 @@ def test_pixels_outside_the_aperture_do_not_count():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
-def test_rows_do_not_feel_their_neighbours(n):
+def test_rows_do_not_depend_on_their_neighbours(n):
     source, reconstruction = cubes(HSC, 7)
     whole = score_and_residual(source, reconstruction, HSC)
     parts = [score_and_residual(source[i : i + n], reconstruction[i : i + n], HSC) for i in range(0, 7, n)]

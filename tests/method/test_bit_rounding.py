@@ -1,4 +1,4 @@
-"""Bit rounding, against exact rational arithmetic."""
+"""Bit rounding, held to exact rational arithmetic."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ n_bits_range = st.integers(FEWEST_BITS, MOST_BITS)
 
 
 def exact(value: float, n_bits: int) -> float:
-    """The multiple of value's step that is nearest; Python rounds a tie of rationals to even."""
+    """The nearest multiple of the value's step; Python rounds ties of fractions to even."""
     if not math.isfinite(value) or value == 0.0:
         return value
-    exponent = max(math.frexp(value)[1] - 1, -126)  # below 2^-126 floats have one step
+    exponent = max(math.frexp(value)[1] - 1, -126)  # below 2^-126 all floats have the same step
     step = Fraction(2) ** (exponent - n_bits)
     rounded = round(Fraction(value) / step) * step
     largest = (2 - Fraction(1, 2**n_bits)) * 2**127
@@ -41,7 +41,7 @@ def pattern(value: float) -> int:
 @example(value=SMALLEST, n_bits=12)
 @example(value=-0.0, n_bits=12)
 @example(value=math.inf, n_bits=12)
-@example(value=1.0 + 2.0**-8, n_bits=7)  # ties, to the even one below and above
+@example(value=1.0 + 2.0**-8, n_bits=7)  # ties go to the even neighbour, below and above
 @example(value=1.0 + 3 * 2.0**-8, n_bits=7)
 @example(value=2.0 - 2.0**-23, n_bits=10)  # the carry makes the next power of two
 def test_nearest_and_even(value: float, n_bits: int) -> None:
@@ -55,7 +55,7 @@ def test_what_is_left(bits: int, n_bits: int) -> None:
     value = np.array([bits], np.uint32).view(np.float32)
     found = round_mantissa(value, n_bits)
     if np.isnan(value[0]) or np.isinf(value[0]):
-        assert found.view(np.uint32)[0] == bits, "the payload of NaN stays as well"
+        assert found.view(np.uint32)[0] == bits, "even the payload of NaN stays"
         return
     assert np.isfinite(found[0])
     assert found.view(np.uint32)[0] % 2 ** (23 - n_bits) == 0
@@ -84,12 +84,16 @@ def test_any_shape_in_place_or_not(values: np.ndarray, n_bits: int) -> None:
 @pytest.mark.parametrize(
     ("dtype", "n_bits", "message"),
     [
-        ("float32", 4, "cannot round float32 to 4 mantissa bits: float32 and 5 to 22 bits.*Correct keep_mantissa_bits"),
+        (
+            "float32",
+            4,
+            "cannot round float32 to 4 mantissa bits: need float32 and 5 to 22 bits.*Correct keep_mantissa_bits",
+        ),
         ("float32", 23, "to 23 mantissa bits"),
         ("float64", 12, "cannot round float64"),
         (">f4", 12, "cannot round >f4"),
     ],
 )
-def test_what_cannot_be_rounded_is_told(dtype: str, n_bits: int, message: str) -> None:
+def test_what_cannot_be_rounded_is_refused(dtype: str, n_bits: int, message: str) -> None:
     with pytest.raises(SwimmyError, match=message):
         round_mantissa(np.ones(2, dtype), n_bits)

@@ -54,24 +54,20 @@ def test_table_1_by_hand() -> None:
     in_sample = np.array([True] * 7 + [False])
     rows = dict(table_1(found, in_sample))
     assert list(rows.values()) == [7, 5, 2, 2, 1, 2, 1, 1]
-    mpa_jhu, quasars, others, both = (
-        rows[label] for label in ("(1) SDSS MPA-JHU", "(3) DR16Q quasars", "(4) Other spec-z (SDSS & GAMA)",
-                                  "in (1) and (3) both")
-    )  # fmt: skip
-    assert rows["Test data"] == mpa_jhu + quasars + others - both
+    parts = ("(1) SDSS MPA-JHU", "(3) DR16Q quasars", "(4) Other spec-z (SDSS & GAMA)")
+    assert rows["Test data"] == sum(rows[label] for label in parts) - rows["in (1) and (3) both"]
 
 
-def test_papers_numbers_add_up_as_the_table_says() -> None:
-    # Table 1: 49 319 = 25 714 + 23 + 23 582, so that no quasar of the paper's was counted in MPA-JHU as well.
+def test_numbers_of_the_paper_add_up_as_the_table_says() -> None:
+    # Table 1: 49 319 = 25 714 + 23 + 23 582, so no quasar of the paper is counted in MPA-JHU as well.
     n = {"mpa": 25714, "quasar": 23, "other": 23582}
     mpa = np.repeat([True, False, False], list(n.values()))
     quasar = np.repeat([False, True, False], list(n.values()))
     xelg, agn = np.zeros(len(mpa), np.bool_), np.zeros(len(mpa), np.bool_)
     xelg[:701] = True
     agn[701 : 25714 - 21151] = True
-    assert [number for _, number in table_1(Classes(mpa, xelg, quasar, agn))] == [
-        49319, 25714, 21151, 701, 25714 - 21151 - 701, 23, 23582, 0,
-    ]  # fmt: skip
+    expected = [49319, 25714, 21151, 701, 25714 - 21151 - 701, 23, 23582, 0]
+    assert [number for _, number in table_1(Classes(mpa, xelg, quasar, agn))] == expected
 
 
 def test_empty_classes_and_no_objects_are_zeros() -> None:

@@ -1,4 +1,4 @@
-"""Line widths through filters, by hand from the published filter curves."""
+"""Line widths through filters, held to values by hand from the published curves."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def curves(shared_data: Path) -> dict[str, Table]:
     return {band: Table.read(shared_data / "filters" / f"{name}.ecsv") for band, name in names.items()}
 
 
-def test_every_group_is_of_known_lines_and_every_line_of_one_group() -> None:
+def test_groups_hold_known_lines_and_every_line_is_in_one_group() -> None:
     assert sorted(line for group in GROUPS.values() for line in group) == sorted(LINES)
 
 
@@ -51,8 +51,8 @@ def test_throughput_is_the_published_curve_over_its_peak(band: str, curves: dict
 
 
 def test_line_at_the_edge_of_two_filters(curves: dict[str, Table]) -> None:
-    # [OIII]5007 at z = 0.0913 is seen at 5463.96 Angstrom, on the falling edge of g and the rising one of r. Between
-    # two samples of a curve, 10 Angstrom apart, the throughput is read off by hand.
+    # [OIII]5007 at z = 0.0913 is seen at 5463.96 Angstrom, on the falling edge of g and the rising edge of r. There the
+    # throughput is interpolated by hand between two samples of a curve, which are 10 Angstrom apart.
     redshift = 0.0913
     wave = 5006.84 * (1.0 + redshift)
     found = band_widths(single("oiii_5007", 200.0), np.array([redshift]), BANDS)
@@ -64,7 +64,7 @@ def test_line_at_the_edge_of_two_filters(curves: dict[str, Table]) -> None:
         part = (wave - low) / (high - low)
         response = table["response"][row] * (1.0 - part) + table["response"][row + 1] * part
         share = response / np.max(table["response"])
-        assert 0.02 < share < 0.6  # an edge, indeed
+        assert 0.02 < share < 0.6  # an edge indeed
         assert found[band][0] == pytest.approx(200.0 * share, rel=1e-9)
     assert found["i"][0] == found["z"][0] == found["y"][0] == 0.0
 
@@ -81,9 +81,9 @@ def test_all_lines_add_up() -> None:
         np.testing.assert_allclose(found[band], expected, rtol=1e-12)
 
 
-def test_unknown_line_makes_the_bands_unknown_that_see_it() -> None:
+def test_an_unknown_line_makes_the_bands_that_see_it_unknown() -> None:
     widths = single("h_alpha", np.nan)
-    found = band_widths(widths, np.array([0.1]), BANDS)  # 7219 Angstrom: in i, and nothing of it in g
+    found = band_widths(widths, np.array([0.1]), BANDS)  # 7219 Angstrom: in i, and not in g
     assert [band for band in BANDS if np.isnan(found[band][0])] == ["i"]
     assert all(
         np.isnan(values[0]) for values in band_widths(single("h_alpha", 5.0), np.array([np.nan]), BANDS).values()
@@ -125,8 +125,8 @@ def test_widths_at_rest_are_stretched() -> None:
     np.testing.assert_allclose(observed_widths(rest, np.ones(2), 1.0 + np.array([0.1, 0.2])), [11.0, 12.0])
 
 
-def test_broad_line_spectrum_whose_narrow_fits_failed_is_no_xelg(shared_data: Path) -> None:
-    # The widths that SDSS's own fit gives a broad-line galaxy: Halpha 654, [NII] -338 and -214. Their sum says 102.
+def test_a_broad_line_spectrum_with_failed_narrow_fits_is_no_xelg(shared_data: Path) -> None:
+    # Widths from SDSS's own fit of a broad-line galaxy: Halpha 654, [NII] -338 and -214. Their sum is 102.
     lines = Table.read(shared_data / "spectra" / "spec-0332-52367-0639.fits", hdu="SPZLINE")
     row = {str(name).strip(): k for k, name in enumerate(lines["LINENAME"])}
     at = {"h_alpha": "H_alpha", "nii_6548": "[N_II] 6548", "nii_6584": "[N_II] 6583"}

@@ -1,4 +1,4 @@
-"""Mean, median and mean rank over models, against NumPy and SciPy."""
+"""Mean, median and mean rank over models, held to NumPy and SciPy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hypothesis.extra.numpy import arrays
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.ensemble import mean, mean_rank, median, ordered
 
-# Few values, so that many are equal; both zeros, and the largest of float32.
+# Few values, so that many are equal; with both zeros and nearly the largest float32.
 VALUES = st.sampled_from([-0.0, 0.0, 1.0, 1.0000001, 2.5, 7.0, 1e-38, 3.4e38])
 
 
 @st.composite
 def scored(draw: Any) -> npt.NDArray[np.float32]:
-    """Scores (n, model, band), some objects quarantined: NaN for every model."""
+    """Scores (n, model, band); quarantined objects are NaN for every model."""
     shape = tuple(draw(st.integers(1, top)) for top in (9, 6, 3))
     values = draw(arrays(np.float32, shape, elements=VALUES.map(lambda value: float(np.float32(value)))))
     values[draw(arrays(np.bool_, shape[0]))] = np.nan
@@ -63,7 +63,7 @@ def test_mean_rank_is_scipys_percentile_of_score(values: npt.NDArray[np.float32]
     [(mean, [4.0, 2.0]), (median, [2.0, 1.0]), (lambda v: mean_rank(v, ordered(v)), [5 / 6, 4 / 6])],
 )
 def test_small_numbers(function: Any, expected: list[float]) -> None:
-    """Two objects, three models, one band; of the two, the ranks are (1/2, 1, 1) and (1, 1/2, 1/2)."""
+    """Two objects, three models, one band; their ranks are (1/2, 1, 1) and (1, 1/2, 1/2)."""
     values = np.array([[[1], [2], [9]], [[5], [1], [0]]], np.float32)
     assert function(values)[:, 0].tolist() == np.array(expected, np.float32).tolist()
 
@@ -103,7 +103,7 @@ SAMPLE = np.ones((2, 3, 5), np.float32)
     ("call", "message"),
     [
         (lambda: mean(SAMPLE[0]), "values have shape (3, 5), need (n_objects, n_models, n_bands)"),
-        (lambda: median(SAMPLE[:, :0]), "with one model at least"),
+        (lambda: median(SAMPLE[:, :0]), "with at least one model"),
         (lambda: ordered(SAMPLE[:0]), "ranks need a sample without NaN: 0 of its 0 objects"),
         (lambda: ordered(np.where(SAMPLE > 1, SAMPLE, np.float32("nan"))), "2 of its 2 objects have one"),
         (lambda: mean_rank(SAMPLE, ordered(SAMPLE[:, :2])), "the ordered sample (2, 5, 2)"),

@@ -1,4 +1,4 @@
-"""Job files: what is accepted, and where and what the errors say."""
+"""Job files: what is accepted, and what errors say and where."""
 
 from __future__ import annotations
 
@@ -53,9 +53,8 @@ def test_defaults_are_the_papers() -> None:
     assert dict(job.select.levels) == {"2sigma": 0.05, "3sigma": 0.003, "3.5sigma": 0.000465}
     assert job.survey.target_fwhm_arcsec == 1.0
     assert job.storage.keep_mantissa_bits is None, "pixels are stored as they are"
-    assert (
-        parse(GOOD.replace("sample:\n  max_magnitude: 19.5\n  colours: [[g, r, 1.1]]\n", "")).sample.max_magnitude == 20
-    )
+    without_sample = GOOD.replace("sample:\n  max_magnitude: 19.5\n  colours: [[g, r, 1.1]]\n", "")
+    assert parse(without_sample).sample.max_magnitude == 20
 
 
 @pytest.mark.parametrize(
@@ -142,9 +141,9 @@ def test_defaults_are_the_papers() -> None:
             STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % ('b' * 64)}]\nscore: {{one_a_run: true}}\n",
             r"score.one_a_run chooses among the weights that train makes, and 2 are listed. Leave it out",
         ),
-        (STORE + "models: []\n", r"the job: give train, or model for weights that are there already$"),
+        (STORE + "models: []\n", r"the job: give train, or model for existing weights$"),
         ("name: x\n", r"give ingest and catalogue, or cutouts"),
-        ("cutouts: c.zarr\n", r"the job: give train, or model for weights that are there already$"),
+        ("cutouts: c.zarr\n", r"the job: give train, or model for existing weights$"),
     ],
 )
 def test_faults_say_where_and_what(text: str, message: str) -> None:
@@ -152,7 +151,7 @@ def test_faults_say_where_and_what(text: str, message: str) -> None:
         parse(text)
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(SwimmyError) as caught:
         parse(GOOD.replace("19.5", "bright") + "colour: red\nscore: {batch_size: 0}\nsurvey: {cutout_size_px: 60}\n")
     lines = str(caught.value).splitlines()
@@ -167,9 +166,15 @@ def test_tags_run_no_code(tmp_path: Path) -> None:
     assert not victim.exists()
 
 
-def test_anchors_are_no_repetition() -> None:
+def test_an_alias_is_no_repetition() -> None:
     job = parse(GOOD + "survey: {band_divisors: &ones [1, 1, 1, 1, 1], min_depth_mag: *ones}\n")
     assert job.survey.band_divisors == job.survey.min_depth_mag == (1.0,) * 5
+
+
+def test_a_merged_key_may_be_given_again() -> None:
+    text = f"models: [&one {MODEL % ('a' * 64)}, {{<<: *one, sha256: {'b' * 64}}}]\n"
+    found = [(model.path.name, model.sha256[0]) for model in parse(STORE + text).models]
+    assert found == [("m.keras", "a"), ("m.keras", "b")]
 
 
 def test_yaml_reads_bands_and_powers_of_ten_as_people_do() -> None:
@@ -201,17 +206,24 @@ def test_round_trip(more: str) -> None:
 
 @pytest.mark.parametrize(
     ("more", "floor"),
-    [("", None), ("score: {kind: paper}\n", None), ("score: {kind: noise}\n", FLOOR),
-     ("score: {kind: noise, floor: 0.05}\n", 0.05)],
-)  # fmt: skip
+    [
+        ("", None),
+        ("score: {kind: paper}\n", None),
+        ("score: {kind: noise}\n", FLOOR),
+        ("score: {kind: noise, floor: 0.05}\n", 0.05),
+    ],
+)
 def test_the_kind_of_score(more: str, floor: float | None) -> None:
     job = parse(GOOD + more)
     assert job.score.score_kind == ScoreKind(floor)
-    written = yaml.safe_load(dump_job(job))["score"]
-    if floor is None:
-        assert written == {"batch_size": None, "n_models": 1}, "as it was written before there was another kind"
-    else:
-        assert written["kind"] == "noise"
+    assert yaml.safe_load(dump_job(job))["score"]["kind"] == ("paper" if floor is None else "noise")
+
+
+def test_a_job_is_written_complete_with_defaults() -> None:
+    written = yaml.safe_load(dump_job(parse(GOOD)))
+    assert list(written) == list(Job.model_fields)
+    assert written["spectroscopy"] is None
+    assert written["score"] == {"batch_size": None, "n_models": 1, "one_a_run": False, "kind": "paper", "floor": None}
 
 
 @pytest.mark.parametrize(
@@ -308,12 +320,8 @@ def campaign(train: str, more: str = "") -> Job:
 def test_a_job_without_a_campaign_evaluates_nothing() -> None:
     train = campaign("").train
     assert train is not None
-    assert (train.choose, train.evaluates, train.grid, train.threshold_objects) == (
-        "validation_loss",
-        False,
-        None,
-        None,
-    )
+    assert (train.choose, train.evaluates) == ("validation_loss", False)
+    assert train.grid is train.threshold_objects is None
     assert train.known_classes == ("quasar", "xelg")
     assert train.networks == (train.network,)
 
@@ -328,7 +336,7 @@ def test_known_classes_are_judged_where_they_choose_or_are_asked_for(train: str,
     assert section.evaluates is evaluates
 
 
-def test_a_grid_is_every_value_with_every_other() -> None:
+def test_a_grid_is_every_combination_of_its_values() -> None:
     train = "network: {encoder_filters: [8, 8]}, n_runs: 10, grid: {latent_filters: [4, 8, 16, 32], noise: [0, 0.05]}"
     job = campaign(f"{train}, schedule: {{epochs: 25, keep_from_epoch: 10}}")
     assert job.train is not None

@@ -1,4 +1,4 @@
-"""The description of network and schedule: the paper's defaults, what is refused, and the windows."""
+"""Network and schedule: the paper's defaults, what is refused, and the windows."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ def test_windows_of_the_paper():
         (replace(SMALL, cutout_size_px=16), 6, 10, False),
     ],
 )
-def test_windows_are_none_when_the_border_is_felt(network, lo, hi, covered):
+def test_windows_are_none_where_the_border_matters(network, lo, hi, covered):
     assert (windows(network, lo, hi) is not None) == covered
 
 
 @given(st.integers(1, 4), st.integers(1, 16), st.data())
 @settings(deadline=None, max_examples=200)
 def test_windows_hold_every_pixel_that_matters(n_levels, n_blocks, data):
-    """Follows the dependence of one output pixel with sets, where `windows` uses intervals."""
+    """Follows the dependence of the output pixels with sets, where `windows` uses intervals."""
     size = n_blocks * 2**n_levels
     lo = data.draw(st.integers(0, size - 1))
     hi = data.draw(st.integers(lo + 1, size))

@@ -1,4 +1,4 @@
-"""The noise-aware score: against naive sums in float64, finite differences, and simulated scatter."""
+"""The noise-aware score, held to plain sums in float64, finite differences and simulated scatter."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ from swimmy_scale.method.noise import FRAME_SHARE, SIGMA_PER_MAD, frame, noise_s
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import HSC, Survey
 
-SMALL = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=16, band_divisors=(1.0, 1.3),
-               min_depth_mag=(25.0, 25.0), aperture_diameter_px=4.0)  # fmt: skip
+SMALL = Survey(
+    bands=("g", "i"),
+    selecting_bands=("g",),
+    cutout_size_px=16,
+    band_divisors=(1.0, 1.3),
+    min_depth_mag=(25.0, 25.0),
+    aperture_diameter_px=4.0,
+)
 FWHM = (0.8, 0.7, 0.6, 0.99, 1.0)
 SKY = np.array([0.03, 0.04, 0.05, 0.08, 0.15])
 
@@ -42,7 +48,7 @@ def fwhm_of(n: int, survey: Survey) -> np.ndarray:
 
 
 def plain_source(counts: np.ndarray, fwhm: np.ndarray, survey: Survey) -> np.ndarray:
-    """Section 2.3 in float64 for one object, written down a second time."""
+    """Section 2.3 in float64 for one object, written independently."""
     alpha = math.exp(10.0)
     x = np.empty(counts.shape)
     for band in range(survey.n_bands):
@@ -55,7 +61,7 @@ def plain_source(counts: np.ndarray, fwhm: np.ndarray, survey: Survey) -> np.nda
 
 @pytest.mark.parametrize("magnitude", [17.0, 20.0])
 def test_the_variance_is_the_sum_of_squared_derivatives(magnitude: float) -> None:
-    """Every pixel of every band is moved a little, and the sum over the aperture looked at."""
+    """Finite differences: every pixel of every band is moved a little, and the sum over the aperture compared."""
     image, fwhm, step = noisy(SMALL, magnitude, 1)[0].astype(np.float64), fwhm_of(1, SMALL)[0], 1e-4
     inside = SMALL.aperture()
     derivative = np.empty((SMALL.n_bands, *image.shape))
@@ -165,7 +171,7 @@ def test_units_of_noise() -> None:
     residual = (source_sum - truth).astype(np.float32)[:, None]
     score = noise_score(residual, source_sum, noise, 1e-6)
     assert np.sqrt(np.mean(score.astype(np.float64) ** 2, axis=0)) == pytest.approx(1.0, rel=0.06)
-    # A floor that is as large as the noise makes them sqrt(2) smaller.
+    # A floor as large as the noise makes the scores sqrt(2) smaller.
     larger = noise_score(residual, source_sum, noise, float((noise / source_sum).mean(axis=0)[1]))
     assert np.mean(larger[:, 0, 1] / score[:, 0, 1]) == pytest.approx(1 / math.sqrt(2), rel=0.05)
 

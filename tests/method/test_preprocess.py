@@ -1,4 +1,4 @@
-"""PSF match and stretch against scipy and float64 arithmetic written down a second time."""
+"""PSF match and stretch, held to SciPy and to independent float64 arithmetic."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from swimmy_scale.method import preprocess as module
 from swimmy_scale.method.preprocess import match_psf, preprocess, smoothing_matrix, smoothing_sigma_px, stretch
 from swimmy_scale.method.survey import HSC, Survey
 
-SMALL = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=16, band_divisors=(1.0, 1.3),
-               min_depth_mag=(25.0, 25.0), aperture_diameter_px=4.0)  # fmt: skip
+SMALL = Survey(
+    bands=("g", "i"),
+    selecting_bands=("g",),
+    cutout_size_px=16,
+    band_divisors=(1.0, 1.3),
+    min_depth_mag=(25.0, 25.0),
+    aperture_diameter_px=4.0,
+)
 
 
 def reference_sigma(fwhm, target=1.0, scale=0.168):
@@ -45,7 +51,7 @@ def reference_stretch(counts, survey):
 
 
 def galaxies(n=12, seed=3, survey=HSC):
-    """Sersic-like objects of 15 to 25 mag on noise, some on a negative sky, with saturated and empty ones."""
+    """Sersic-like objects of 15 to 25 mag on noise; some are saturated, empty or on a negative sky."""
     rng = np.random.default_rng(seed)
     size = survey.cutout_size_px
     y, x = np.mgrid[:size, :size] - survey.center_px
@@ -75,7 +81,7 @@ def test_sigma_is_the_papers():
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, -0.5, 1.0000001, 2.0, np.inf])
-def test_bad_fwhm_is_refused_by_object_band_value_and_limit(value):
+def test_bad_fwhm_is_refused_with_object_band_value_and_limit(value):
     fwhm = np.full((3, 5), 0.7)
     fwhm[1, 2] = value
     match = rf"row 1, band i: FWHM {value} arcsec must be above 0 and at most 1\.0 arcsec \(1 of 3"
@@ -262,7 +268,7 @@ def test_wrong_shapes_are_refused():
 
 @pytest.mark.parametrize("target", [0.8, 1.0, 1.1, 1.2])
 def test_seeing_equal_to_the_target_needs_no_kernel(target: float) -> None:
-    """Also where float32 rounds the stored FWHM above the limit."""
+    """Even where float32 rounds the stored FWHM above the limit."""
     survey = Survey(target_fwhm_arcsec=target)
     fwhm = np.full((2, survey.n_bands), target, np.float32)
     assert (smoothing_sigma_px(fwhm, survey) == 0.0).all()

@@ -1,4 +1,4 @@
-"""Reason codes are public and faults of one object become one record."""
+"""Reason codes are public, and the faults of one object become one record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_codes_do_not_change() -> None:
     }
 
 
-def test_one_record_an_object() -> None:
+def test_each_object_has_one_record() -> None:
     faults = [
         Fault(7, Code.WRONG_SHAPE, "i", "a.fits", "i is 40 x 40 px"),
         Fault(2, Code.FWHM_MISSING, "", "", "no FWHM"),
@@ -40,12 +40,12 @@ def test_one_record_an_object() -> None:
     assert merge_faults([]) == []
 
 
-def test_codes_fit_the_store_and_zero_is_none() -> None:
+def test_codes_fit_the_store_and_none_is_zero() -> None:
     assert all(0 < code < 256 for code in Code)
     assert all(code.label == code.label.lower() and " " not in code.label for code in Code)
 
 
-def test_first_fault_among_equal_codes_gives_band_and_source() -> None:
+def test_the_first_fault_of_equal_codes_gives_band_and_source() -> None:
     faults = [
         Fault(1, Code.UNREADABLE_FILE, "r", "r.fits", "r.fits ends early"),
         Fault(1, Code.UNREADABLE_FILE, "g", "g.fits", "g.fits ends early"),

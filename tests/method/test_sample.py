@@ -1,4 +1,4 @@
-"""The sample cuts, held to a plain loop over objects that follows sections 2.1 and 2.2 word by word."""
+"""The sample cuts, held to a plain loop over objects that follows sections 2.1 and 2.2 word for word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OFF = SampleCuts(
 
 
 def good(n_objects: int = 1) -> SampleColumns:
-    """Objects that pass every cut, also the paper's redshift range."""
+    """Objects that pass every cut, including the paper's redshift range."""
     return SampleColumns(
         usable=np.ones(n_objects, bool),
         fwhm_arcsec=np.full((n_objects, 5), 0.7, np.float32),
@@ -158,7 +158,7 @@ def test_each_cut_can_be_switched_off(cuts: SampleCuts, name: str) -> None:
     ]
 
 
-def test_with_every_cut_off_only_quarantine_counts() -> None:
+def test_with_every_cut_off_only_quarantine_matters() -> None:
     columns = replace(good(3), usable=np.array([True, False, True]))
     in_sample, counts = apply_cuts(columns, OFF, HSC, set())
     assert in_sample.tolist() == [True, False, True]

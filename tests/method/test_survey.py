@@ -1,4 +1,4 @@
-"""What a survey is."""
+"""The survey: the paper's defaults, the aperture, and what is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_hsc_is_the_papers() -> None:
     assert (HSC.n_bands, HSC.center_px) == (5, 31.5)
 
 
-def test_bands_have_places() -> None:
+def test_bands_have_positions() -> None:
     assert HSC.band_index(("i", "g")) == [2, 0]
     assert HSC.band_index(()) == []
     with pytest.raises(ValueError, match="not in tuple"):
@@ -59,7 +59,7 @@ def test_any_aperture_is_a_centred_disc(half: int, diameter: float) -> None:
     assert aperture.dtype == np.bool_
     assert np.array_equal(aperture, aperture.T)
     assert np.array_equal(aperture, aperture[::-1, ::-1])
-    # Only pixels whose corners lie on both sides of the circle may differ from its area.
+    # The area may differ only by the pixels that the circle crosses.
     assert abs(aperture.sum() - np.pi * diameter**2 / 4) <= np.pi * diameter * np.sqrt(2) + 4
 
 

@@ -1,4 +1,4 @@
-"""Weight sets judged by known classes, against counts that are written down a second time; the order, and its ties."""
+"""Weight sets judged by known classes, held to counts by plain loops; their order, and its ties."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def weight_set(run: int, epoch: int, val_loss: float, network: Network = SMALL) 
 
 
 def judgement(**counts: tuple[int, int]) -> Judgement:
-    """Selected and all objects of each class."""
+    """From the numbers of selected and of all objects of each class."""
     return Judgement(
         thresholds={},
         n_threshold_objects=100,
@@ -49,7 +49,7 @@ def judgement(**counts: tuple[int, int]) -> Judgement:
 @given(seed=st.integers(0, 2**32 - 1), fraction=st.sampled_from([0.05, 0.3, 0.9]), share=st.sampled_from([0.4, 1.0]))
 def test_counts_are_those_of_numpy(seed: int, fraction: float, share: float) -> None:
     rng = np.random.default_rng(seed)
-    # Few values, so that scores are equal to each other and to the threshold.
+    # Few values, so that some scores equal each other and the threshold.
     score = rng.integers(0, 6, (40, 3)).astype(np.float32)
     residual = rng.integers(-1, 2, (40, 3)).astype(np.float32)
     score[rng.uniform(size=40) < 0.1] = np.nan
@@ -59,23 +59,23 @@ def test_counts_are_those_of_numpy(seed: int, fraction: float, share: float) -> 
     members = {name: kind == name for name in ("quasar", "xelg")}
     found = judge(score, residual, sets_thresholds, members, BANDS, fraction)
 
-    cut = [np.quantile([float(s[b]) for s, m in zip(score, sets_thresholds, strict=True)
-                        if m and not math.isnan(s[0])], 1 - fraction) for b in range(3)]  # fmt: skip
+    usable = [k for k in range(40) if not math.isnan(score[k, 0])]
+    reference = [k for k in usable if sets_thresholds[k]]
+    cut = [np.quantile([float(score[k, b]) for k in reference], 1 - fraction) for b in range(3)]
     assert list(found.thresholds.values()) == cut
-    selected = [[not math.isnan(s[0]) and s[b] > cut[b] and r[b] > 0 for b in range(3)]
-                for s, r in zip(score, residual, strict=True)]  # fmt: skip
+    selected = {k: [score[k, b] > cut[b] and residual[k, b] > 0 for b in range(3)] for k in usable}
     for name in members:
-        rows = [k for k in range(40) if kind[k] == name and not math.isnan(score[k, 0])]
+        rows = [k for k in usable if kind[k] == name]
         expected = {band: sum(selected[k][b] for k in rows) for b, band in enumerate(BANDS)}
         assert found.n_selected[name] == {**expected, "any": sum(any(selected[k]) for k in rows)}
         assert found.n_objects[name] == len(rows)
         rate = found.rate(name)
         assert rate == found.n_selected[name]["any"] / len(rows) if rows else math.isnan(rate)
-    rows = [k for k in range(40) if sets_thresholds[k] and not math.isnan(score[k, 0])]
-    assert (found.n_threshold_objects, found.n_selected_any) == (len(rows), sum(any(selected[k]) for k in rows))
+    assert found.n_threshold_objects == len(reference)
+    assert found.n_selected_any == sum(any(selected[k]) for k in reference)
 
 
-def test_objects_of_known_classes_that_set_no_threshold_count_all_the_same() -> None:
+def test_objects_of_known_classes_count_even_where_they_set_no_threshold() -> None:
     score = np.array([[1.0], [2.0], [3.0], [9.0]], np.float32)
     sets_thresholds = np.array([True, True, True, False])
     found = judge(score, np.ones_like(score), sets_thresholds, {"quasar": ~sets_thresholds}, ("g",), 0.5)
@@ -103,10 +103,13 @@ def test_shapes_that_do_not_fit(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("rows", "order"),
     [
-        # run, epoch, validation loss, selected quasars of 4, selected xelgs of 8
+        # training, epoch, validation loss, selected quasars of 4, selected XELGs of 8
         ([(0, 1, 0.5, 1, 1), (0, 2, 0.6, 2, 1), (1, 1, 0.1, 0, 2)], [1, 0, 2]),
         ([(0, 1, 0.5, 1, 0), (0, 2, 0.4, 0, 2), (1, 1, 0.3, 1, 0)], [2, 1, 0]),  # equal sums: the lower loss
-        ([(1, 1, 0.5, 1, 0), (0, 2, 0.5, 1, 0), (0, 1, 0.5, 1, 0)], [2, 1, 0]),  # and equal losses: run, then epoch
+        (
+            [(1, 1, 0.5, 1, 0), (0, 2, 0.5, 1, 0), (0, 1, 0.5, 1, 0)],
+            [2, 1, 0],
+        ),  # and equal losses: training, then epoch
     ],
 )
 def test_the_highest_sum_is_the_best(rows: list[Any], order: list[int]) -> None:
@@ -150,14 +153,14 @@ def test_only_one_network_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("order", "n_models", "expected"),
     [
-        # Runs of the positions: 0 0 1 1 2 2.
+        # Trainings of the positions: 0 0 1 1 2 2.
         ([1, 0, 3, 5, 4, 2], 3, [1, 3, 5]),
         ([1, 0, 3, 5, 4, 2], 2, [1, 3]),
         ([4, 5, 0, 1, 2, 3], 6, [4, 0, 2]),
         ([0], 1, [0]),
     ],
 )
-def test_the_best_of_every_run(order: list[int], n_models: int, expected: list[int]) -> None:
+def test_the_best_of_every_training(order: list[int], n_models: int, expected: list[int]) -> None:
     weight_sets = [weight_set(run, epoch, 0.1) for run in range(3) for epoch in (1, 2)]
     assert first_of_one_network(weight_sets, order, n_models, one_a_run=True) == expected
     assert first_of_one_network(weight_sets, order, n_models) == order[:n_models]
@@ -180,6 +183,6 @@ def test_too_few(n_models: int, n_runs: int, n_kept_epochs: int, one_a_run: bool
     assert bool(found) == bool(expected)
 
 
-def test_the_best_of_every_run_is_of_the_best_network() -> None:
+def test_the_best_of_every_training_is_of_the_best_network() -> None:
     weight_sets = [weight_set(k // 2, k, 0.1, [SMALL, LARGE][k // 2 % 2]) for k in range(8)]
     assert first_of_one_network(weight_sets, [1, 0, 2, 5, 4, 3, 6, 7], 4, one_a_run=True) == [1, 5]
