@@ -1,7 +1,7 @@
-"""The simulated sky's inhabitants: what galaxies, active nuclei and neighbours are drawn, before any pixel is.
+"""Galaxies, active nuclei and neighbours of the simulated sky, as numbers: no pixel is drawn here.
 
-Ordinary galaxies are a tight family: one latent number (how much the disk is made of young stars) fixes most of the
-colour, the bulge fraction and the emission lines, with modest scatter around it, so that planted objects are unusual.
+Ordinary galaxies are a tight family, so that planted objects are unusual: one latent number, the share of young stars
+in the disk, sets most of the colour, the bulge fraction and the emission lines, with modest scatter.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.method.emission_lines import XELG_GROUPS
 from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.simulate import colours, luminosity, spectra
 from swimmy_scale.simulate.plan import (
@@ -29,12 +30,13 @@ from swimmy_scale.simulate.sky import patch_of_rows, positions
 
 # Limits of the sample (section 2.2).
 REDSHIFT_LIMITS = (0.05, 0.2)
-# At this magnitude the redshifts' law is that of the brightest demonstration galaxies.
+# Pivot of the law by which fainter galaxies lie farther away: the demonstration's brightest magnitude.
 REDSHIFT_MAG = 16.5
-# Counts rise as 10^(0.6 m) (Euclid) for the sample, unless it has a luminosity function, and 10^(0.3 m) for neighbours.
+# Numbers rise as 10^(0.6 m), as in Euclidean space, for a sample without luminosity function, and as 10^(0.3 m) for
+# neighbours, of which there are this many per cutout.
 N_NEIGHBOURS = 1.2
 NEIGHBOUR_MAG = (20.0, 25.0)
-# A neighbour keeps this distance, in pixels: 2 arcsec.
+# No chance neighbour is nearer than this to the centre: 2 arcsec.
 NEIGHBOUR_DISTANCE_PX = 12.0
 BROAD_LINE_KM_S = 1500.0
 
@@ -47,7 +49,7 @@ class Galaxies:
     ----------
     row : ndarray of int64
     tract, patch_index : ndarray of int64
-        Patch index is 0 to 80, see `sky`.
+        The patch index is 0 to 80, see `sky`.
     x, y : ndarray
         0-based pixels of the tract.
     ra, dec : ndarray
@@ -55,21 +57,21 @@ class Galaxies:
     kind : ndarray of int8
         Index into `KINDS`.
     redshift, young_fraction, bulge_fraction, nucleus_fraction : ndarray
-        Shares: of young stars in the disk at 5500 Angstrom, of the bulge in the stars' continuum, and of the nucleus in
-        the whole continuum, both in the magnitude band.
+        Shares: of young stars in the disk at 5500 Angstrom; in the magnitude band, of the bulge in the stars' continuum
+        and of the nucleus in the whole continuum.
     nucleus_ebv : ndarray
-        E(B-V) of the dust before the nucleus, magnitudes.
+        E(B-V) of the dust in front of the nucleus, magnitudes.
     disk_re, bulge_re : ndarray
         Half-light radius along the major axis, arcsec.
     disk_q, bulge_q, angle : ndarray
-        Axis ratios, and the major axis' direction from x towards y in radians.
+        Axis ratios, and direction of the major axis from x towards y in radians.
     ew_oii, ew_hb_oiii, ew_ha_nii : ndarray
-        Observed equivalent widths of the line groups over the stars' continuum, Angstrom; the broad lines of active
-        nuclei are not in them.
+        Observed equivalent widths of the line groups over the stars' continuum, Angstrom, without the broad lines of
+        active nuclei.
     zero_point_factor : ndarray
-        Factor by which the calibration of the r band is wrong: 1 but for one kind of artefact.
+        Factor by which the calibration of the r band is wrong: 1 except for one kind of artefact.
     disk, bulge, nucleus : ndarray, shape (n, n_bands)
-        Fluxes in counts, true to calibration.
+        Fluxes in counts, correctly calibrated.
     """
 
     row: IntArray
@@ -111,7 +113,7 @@ class Neighbours:
     Attributes
     ----------
     owner : ndarray of int64
-        Position of the object, within its part, in whose cutout the neighbour lies; ascending.
+        Index, within the part, of the object in whose cutout the neighbour lies; ascending.
     dx, dy : ndarray
         Offset from that object in pixels.
     re : ndarray
@@ -131,7 +133,7 @@ class Neighbours:
 
 
 def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Galaxies, Neighbours]:
-    """All objects of one part and their neighbours; needs nothing from other parts."""
+    """All objects of one part and their neighbours; no other part is needed."""
     rows = np.array(plan_parts(plan)[part_index], dtype=np.int64)
     rng = generator(plan, STREAM_OBJECT, part_index)
     kind = allocate(plan).kind[rows]
@@ -171,9 +173,9 @@ def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: fl
 def _draw_magnitudes(
     plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray
 ) -> tuple[DoubleArray, DoubleArray | None]:
-    """Magnitudes of one law of counts; or of a luminosity function on each side of the main sample's faint end.
+    """Magnitudes by one law of counts, or by a luminosity function that gives redshifts, too.
 
-    A luminosity function gives redshifts as well.
+    A luminosity function is drawn from on each side of the main sample's faint end.
     """
     n, population = len(kind), plan.population
     edge, faint, law = population.main_sample_mag, population.faint_mag, population.luminosity_function
@@ -197,7 +199,7 @@ def _draw_shapes(
     magnitude, redshift = _draw_magnitudes(plan, rng, kind)
     magnitude = np.where(cut == CUTS.index("magnitude"), rng.uniform(20.1, 20.6, n), magnitude)
     if redshift is None:
-        # Faint galaxies lie farther away.
+        # Fainter galaxies lie farther away.
         redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - REDSHIFT_MAG), 1.6)
     far = cut == CUTS.index("redshift")
     redshift = np.where(far, rng.uniform(0.22, 0.4, n), redshift)
@@ -213,7 +215,7 @@ def _draw_shapes(
         )
     young = np.where(xelg, rng.uniform(0.85, 1.0, n), np.where(_is(kind, "merger"), young + 0.15, young))
     young = np.clip(young, 0.0, 1.0)
-    # Earlier types have larger bulges of older stars.
+    # Earlier types have larger bulges, and bulges have older stars than disks.
     bulge_fraction = np.clip(colours.mean_bulge_fraction(young) + rng.normal(0.0, 0.08, n), 0.0, 0.95)
     bulge_young = np.where(xelg, young, np.clip(colours.mean_bulge_young(young) + rng.normal(0.0, 0.03, n), 0.0, 1.0))
 
@@ -247,9 +249,9 @@ def _draw_shapes(
 def _draw_line_widths(
     rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray], population: Population
 ) -> tuple[dict[str, DoubleArray], dict[str, DoubleArray]]:
-    """Observed equivalent widths of the line groups, Angstrom: as a spectrum has them, and what of them is central.
+    """Observed equivalent widths of the line groups, Angstrom: in all, and the part that comes from the centre.
 
-    Ordinary galaxies stay below 90 so that 100, the definition of an XELG (section 2.2), divides the kinds.
+    Ordinary galaxies stay below 90, so that 100, the definition of an XELG (section 2.2), separates the kinds.
     """
     n = len(kind)
     stretch = 1.0 + shape["redshift"]
@@ -266,7 +268,7 @@ def _draw_line_widths(
     widths["ew_ha_nii"] = np.where(narrow, widths["ew_ha_nii"] + 0.6 * active, widths["ew_ha_nii"])
     widths = {name: np.minimum(width, 90.0) for name, width in widths.items()}
 
-    # Number falls as EW^-2 from 100 to the widest; the strongest group is [OIII] or, as often, Halpha.
+    # Numbers fall as EW^-2 from 100 to the widest. The strongest group is [OIII] or, equally often, Halpha.
     lead = 1.0 / rng.uniform(1.0 / population.widest_line, 1.0 / 100.0, n)
     second = lead * rng.uniform(0.5, 1.0, n)
     oxygen_leads = rng.uniform(size=n) < 0.5
@@ -294,15 +296,15 @@ def _component_fluxes(
     widths: dict[str, DoubleArray],
     central: dict[str, DoubleArray],
 ) -> dict[str, DoubleArray]:
-    """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands), and E(B-V) before the nucleus.
+    """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands), and E(B-V) of the nucleus.
 
-    The shares are set in the i band (the survey's magnitude band) on the continua, then lines are added, then all is
-    scaled so that the total has the drawn magnitude.
+    First the continua get their shares in the survey's magnitude band, then lines are added, and at last all is scaled
+    so that the total has the drawn magnitude.
     """
     survey, z = plan.survey, shape["redshift"]
     bands, reference = survey.bands, survey.bands.index(survey.magnitude_band)
     waves = np.array([spectra.effective_wavelength(band) for band in bands])
-    # Dust in the disk, more where it is seen edge-on: extinction relative to the reference band, A ~ lambda^-0.7.
+    # Dust in the disk, more if seen edge-on: extinction relative to the reference band, A ~ lambda^-0.7.
     dust = np.abs(rng.normal(0.08, 0.04, len(kind))) + 0.12 * (1.0 - shape["disk_q"])
     reddening = 10.0 ** (-0.4 * dust[:, None] * ((waves / waves[reference]) ** -0.7 - 1.0))
     disk = spectra.stellar_flux(shape["young_fraction"], z, bands) * reddening
@@ -321,11 +323,11 @@ def _component_fluxes(
         return np.asarray(of_disk + of_bulge)
 
     def lines(of: dict[str, DoubleArray]) -> DoubleArray:
-        groups = spectra.LINES if not plan.population.weak_lines else spectra.LINES_AND_WEAK
-        total = sum(spectra.line_flux(group, of[f"ew_{group}"], z, stars, bands, groups=groups) for group in groups)
+        weak = plan.population.weak_lines
+        total = sum(spectra.line_flux(group, of[f"ew_{group}"], z, stars, bands, weak=weak) for group in XELG_GROUPS)
         return np.asarray(total, np.float64)
 
-    # Star formation is in the disk; the narrow lines of an active nucleus are at the centre.
+    # Stars form in the disk; the narrow lines of an active nucleus come from the centre.
     disk = disk + lines({name: widths[name] - central[name] for name in widths})
     share = _share_in_fibre(plan, shape)
     nucleus = nucleus + lines({name: central[name] * share for name in central})
@@ -350,10 +352,10 @@ def _component_fluxes(
 def _draw_ebv(
     rng: np.random.Generator, redshift: DoubleArray, waves: DoubleArray, reference: int, contrast: DoubleArray
 ) -> DoubleArray:
-    """E(B-V) of nuclei, magnitudes: uniform from none to where the bluest band has no excess over the reference band.
+    """E(B-V) of nuclei, magnitudes: uniform from 0 to where the bluest band has no excess over the reference band.
 
     ``waves`` are the bands' wavelengths, Angstrom; ``contrast``, shape (n, n_bands), is the bare nucleus over its host.
-    The draw has a stream of its own, so that all other objects are what they are without it.
+    The draw has a random stream of its own, so that it changes no other object.
     """
     bluest = int(np.argmin(waves))
     excess = 2.5 * np.log10(np.maximum(contrast[:, bluest], 1e-30) / np.maximum(contrast[:, reference], 1e-30))
@@ -362,13 +364,13 @@ def _draw_ebv(
 
 
 def _reddened(ebv: DoubleArray, redshift: DoubleArray, waves: DoubleArray, reference: int) -> DoubleArray:
-    """Factors of dust on the light of nuclei, shape (n, n_bands); 1 in the reference band, where shares are set."""
+    """Factors of dust on the light of nuclei, shape (n, n_bands): 1 in the reference band, where shares are set."""
     extinction = ebv[:, None] * spectra.dust_extinction(waves / (1.0 + redshift[:, None]))
     return np.asarray(10.0 ** (-0.4 * (extinction - extinction[:, reference, None])))
 
 
 def _share_in_fibre(plan: SimulationPlan, shape: dict[str, DoubleArray]) -> DoubleArray | float:
-    """Share of the stars' light that the fibre saw when it measured the widths; 1 where no fibre is simulated."""
+    """Share of the stars' light in the fibre that measured the widths; 1 without a fibre."""
     diameter = plan.population.fibre_arcsec
     if diameter is None:
         return 1.0
@@ -378,7 +380,7 @@ def _share_in_fibre(plan: SimulationPlan, shape: dict[str, DoubleArray]) -> Doub
 def _draw_neighbours(
     plan: SimulationPlan, rng: np.random.Generator, objects: Galaxies, magnitude: DoubleArray
 ) -> Neighbours:
-    """Background galaxies and stars off the centre of any cutout, and the partners of mergers."""
+    """Background galaxies and stars away from the centres of cutouts, and the partners of mergers."""
     chance = _draw_chance_neighbours(plan, rng, len(objects.row))
     partners = _draw_partners(plan, rng, objects, magnitude)
     names = [field.name for field in dataclasses.fields(Neighbours)]
@@ -407,7 +409,7 @@ def _draw_chance_neighbours(plan: SimulationPlan, rng: np.random.Generator, n_ob
 def _draw_partners(
     plan: SimulationPlan, rng: np.random.Generator, objects: Galaxies, magnitude: DoubleArray
 ) -> Neighbours:
-    """The second galaxy of each merger: near, comparably bright, at the same redshift."""
+    """The second galaxy of each merger: close, comparably bright, at the same redshift."""
     owner = np.flatnonzero(_is(objects.kind, "merger"))
     m = len(owner)
     distance = rng.uniform(0.8, 3.0, m) / plan.survey.pixel_scale_arcsec
@@ -431,7 +433,7 @@ def _draw_partners(
 
 
 def _scaled(plan: SimulationPlan, flux: DoubleArray, magnitude: DoubleArray) -> DoubleArray:
-    """Bring band fluxes to counts at a magnitude in the survey's magnitude band."""
+    """Band fluxes in counts, scaled to a magnitude in the survey's magnitude band."""
     survey = plan.survey
     reference = flux[:, survey.bands.index(survey.magnitude_band)]
     counts = 10.0 ** (-0.4 * (magnitude - survey.zero_point_mag)) / reference
