@@ -215,6 +215,11 @@ def allocate(plan: SimulationPlan) -> Allocation:
     return Allocation(kind, fault, cut, id_row, oversize, extra_hdus)
 
 
+def is_of_kind(kind: SmallIntArray, *names: str) -> BoolArray:
+    """Which objects are of one of these `KINDS`; bool, shape of ``kind``."""
+    return np.isin(kind, [KINDS.index(name) for name in names])
+
+
 def _pair_duplicates(fault: SmallIntArray) -> IntArray:
     """Row whose object_id each row has: a duplicate has that of a good row before it.
 
