@@ -35,9 +35,10 @@ class Population:
     bright_mag, faint_mag : float
         The brightest and the faintest galaxy.
     main_sample_mag : float, optional
-        The faint end of SDSS's main galaxy sample: all brighter galaxies are in MPA-JHU, and no fainter one. A share of
-        ``training_fraction`` of them is brighter, but all emission-line galaxies and active nuclei are, since they are
-        known by their lines. It goes with a luminosity function. None: who is in MPA-JHU does not depend on magnitude.
+        The faint end of SDSS's main galaxy sample: all brighter galaxies are in MPA-JHU, and no fainter ones. A share
+        ``training_fraction`` of the galaxies is brighter, and so are all emission-line galaxies and active nuclei,
+        which are known by their lines. It goes with a luminosity function. None: membership in MPA-JHU does not depend
+        on magnitude.
     widest_line : float
         Largest observed equivalent width of an XELG's strongest group, Angstrom.
     nitrogen : (float, float), optional

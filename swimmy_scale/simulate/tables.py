@@ -35,7 +35,7 @@ def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Galaxies) 
     depth = np.array([patch.depth_mag for patch in patches])
     flux = objects.flux * _calibration(plan, objects)
     truth_mag = survey.zero_point_mag - 2.5 * np.log10(flux)
-    # A point source at the depth has 5 sigma, a model three times its error, and the calibration 0.005 mag.
+    # A point source at the depth has 5 sigma; a model has three times its error, and calibration adds 0.005 mag.
     error = np.hypot(0.005, 3.0 * 1.0857 / 5.0 * 10.0 ** (0.4 * (truth_mag - depth)))
     mag = truth_mag + error * rng.normal(size=truth_mag.shape)
     reference = survey.bands.index(survey.magnitude_band)

@@ -38,6 +38,15 @@ def test_filters_against_measured_ones(band: str, shared_data: Path) -> None:
     assert np.sqrt(np.mean((model - response) ** 2)) < 0.1 * response.max()
 
 
+@pytest.mark.parametrize("band", BANDS)
+def test_filters_are_those_of_the_method(band: str) -> None:
+    wave = np.arange(3500.0, 11500.0, 2.0)
+    ours, theirs = spectra.FILTERS[band].throughput(wave), emission_lines.throughput(band, wave)
+    ours, theirs = ours / ours.sum(), theirs / theirs.sum()
+    assert np.sum(ours * wave) == pytest.approx(np.sum(theirs * wave), rel=0.01)
+    assert np.sqrt(np.mean((ours - theirs) ** 2)) < 0.1 * theirs.max()
+
+
 def test_lines_are_those_of_the_method() -> None:
     assert set(spectra.LINES) == set(emission_lines.LINES)
     for name, line in spectra.LINES.items():
