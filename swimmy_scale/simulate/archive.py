@@ -24,14 +24,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import FloatArray
 from swimmy_scale.simulate import images
 from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
-from swimmy_scale.simulate.plan import (
-    FAULT_NAMES,
-    STREAM_PIXEL,
-    SimulationPlan,
-    allocate,
-    generator,
-    plan_parts,
-)
+from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, SimulationPlan, allocate, generator, plan_parts
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
 
 CUTOUT_FOLDER = "cutouts"

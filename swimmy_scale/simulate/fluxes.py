@@ -53,19 +53,9 @@ def component_fluxes(
 ) -> dict[str, DoubleArray]:
     """Counts of disk, bulge and nucleus, each of shape (n, n_bands), and E(B-V) of the nucleus, shape (n,).
 
-    Lines are added to the continua, and all is scaled so that the total has the drawn magnitude.
-
-    Parameters
-    ----------
-    plan : SimulationPlan
-    rng : numpy.random.Generator
-        It draws the dust.
-    kind : ndarray of int8, shape (n,)
-        Index into `KINDS`.
-    shape : dict of str to ndarray of float64, shape (n,)
-        Magnitude, redshift, structure and stellar population.
-    widths, central : dict of str to ndarray of float64, shape (n,)
-        Observed equivalent widths of the line groups, Angstrom: in all, and the part that comes from the centre.
+    Lines are added to the continua, and all is scaled so that the total has the drawn magnitude. ``shape`` holds
+    magnitude, redshift, structure and stellar population; ``widths`` and ``central`` are the observed equivalent widths
+    of the line groups, Angstrom, in all and of what comes from the centre. All have shape (n,). ``rng`` draws the dust.
     """
     survey, z = plan.survey, shape["redshift"]
     bands, reference = survey.bands, survey.bands.index(survey.magnitude_band)

@@ -10,15 +10,7 @@ from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.fits_tables import Columns
 from swimmy_scale.simulate.galaxies import REDSHIFT_LIMITS, Galaxies
-from swimmy_scale.simulate.plan import (
-    CUTS,
-    FAULTS,
-    KINDS,
-    STREAM_CATALOGUE,
-    SimulationPlan,
-    allocate,
-    generator,
-)
+from swimmy_scale.simulate.plan import CUTS, FAULTS, KINDS, STREAM_CATALOGUE, SimulationPlan, allocate, generator
 from swimmy_scale.simulate.spectra import nearest_type
 
 # The paper's cuts (section 2.2), written here once more so that the truth does not come from the code it tests.
