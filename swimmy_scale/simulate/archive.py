@@ -1,7 +1,7 @@
 """Cutout files as the HSC-SSP archive delivers them: FITS bytes, tar files, the folder of saved files.
 
 The headers follow files of the archive's cutout service: HDU 0 without data and with FLUXMAG0, HDU 1 with the image,
-EXTTYPE and a TAN projection whose reference point is the tract's centre, far outside of the cutout.
+EXTTYPE and a TAN projection whose reference point is the tract's centre, far outside the cutout.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import FloatArray
 from swimmy_scale.simulate import images
 from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
-from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, PartReceipt, SimulationPlan, allocate, generator
+from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, SimulationPlan, allocate, generator, plan_parts
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
 
 CUTOUT_FOLDER = "cutouts"
 SAVED_FOLDER = "saved"
 RERUN = "pdr3_wide"
-# A request's time names its tar; ours never moves, so that bytes do not.
+# The archive names a tar after the time of the request. Ours is fixed, and so are the bytes.
 REQUEST = "arch-240101"
 BLOCK_BYTES, CARD_BYTES = 2880, 80
 
 
 class _Header:
-    """A FITS header that astropy has written once and whose values are replaced in its bytes.
+    """A FITS header that astropy writes once; from then on values are replaced in its bytes.
 
-    Writing an astropy header takes milliseconds, five times an object.
+    Writing one with astropy takes milliseconds, and every file has two.
     """
 
     def __init__(self, header: fits.Header) -> None:
@@ -46,7 +46,7 @@ class _Header:
         self._place = {card.keyword: CARD_BYTES * n for n, card in enumerate(header.cards)}
 
     def filled(self, values: dict[str, int | float | str]) -> bytes:
-        """Bytes of the header with these values, in the standard's fixed format (columns 11 to 30)."""
+        """Bytes of the header with these values, in the fixed format of the standard (columns 11 to 30)."""
         text = bytearray(self._text)
         for keyword, value in values.items():
             if isinstance(value, str):
@@ -92,7 +92,7 @@ def _padded(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of a tract: its first pixel (0-based) and the WCS reference of that tract (degrees)."""
+    """Where a cutout lies: its first pixel in the tract (0-based), and the tract's WCS reference (degrees)."""
 
     x: int
     y: int
@@ -109,7 +109,7 @@ def fits_bytes(plan: SimulationPlan, band: str, window: Window, planes: dict[str
     band : str
     window : Window
     planes : dict of str to ndarray, shape (height, width)
-        HDUs after the first, by EXTTYPE: IMAGE, MASK, VARIANCE; none for a file without image.
+        Pixels of the HDUs after the first, by EXTTYPE: IMAGE, MASK, VARIANCE. Empty for a file without an image.
     """
     survey = plan.survey
     hdus = [_primary_header(survey.zero_point_mag).filled({"FILTER": band})]
@@ -130,7 +130,7 @@ def fits_bytes(plan: SimulationPlan, band: str, window: Window, planes: dict[str
 
 
 def _cut(position: float, origin: int, side: int) -> slice:
-    """Pixels of one axis of the canvas that a cutout of ``side`` pixels takes: the object lies at its middle."""
+    """Pixels of the canvas, along one axis, of a cutout of ``side`` pixels with the object in its middle."""
     first = int(np.floor(position - (side - 1) / 2.0 + 0.5)) - origin
     return slice(first, first + side)
 
@@ -140,7 +140,7 @@ def object_files(
 ) -> list[tuple[str, bytes]]:
     """(Band, file bytes) of the cutouts of one object, with its planted fault.
 
-    ``canvas`` holds the final pixels. Band by band a cutout may be a pixel larger; the object is always within half a
+    ``canvas`` holds the final pixels. Cutouts of some bands may be a pixel larger; the object is always within half a
     pixel of the middle.
     """
     survey, row = plan.survey, int(objects.row[index])
@@ -185,7 +185,7 @@ def _spoiled_planes(fault: str, planes: dict[str, FloatArray]) -> dict[str, Floa
 
 def _spoiled_bytes(fault: str, data: bytes, planes: dict[str, FloatArray], rng: np.random.Generator) -> bytes:
     if fault == "truncated_file":
-        # Behind the headers: what is left of a broken transfer looks whole until its pixels are counted.
+        # Cut behind the headers: such a rest of a broken transfer looks whole until its pixels are counted.
         return data[: 2 * BLOCK_BYTES + min(int(rng.integers(1000, 9000)), planes["IMAGE"].nbytes - 1)]
     if fault == "corrupt_file":
         return rng.bytes(len(data))
@@ -203,7 +203,7 @@ class Target:
     form : str
         "tar", "tar.gz" or "folder".
     request : str
-        Folder inside of the tar.
+        Folder inside the tar.
     """
 
     path: str
@@ -211,14 +211,14 @@ class Target:
     request: str
 
     def file_name(self, line: int, band: str, ra: float, dec: float, tract: int) -> str:
-        """Name of one cutout. In a tar as the service names it, in a folder as its download tool saves it."""
+        """Name of one cutout: in a tar as the service gives it, in a folder as its download tool does."""
         if self.form == "folder":
             return f"{line}_coadd_{ra:.5f}_{dec:+.5f}_{tract}_HSC-{band.upper()}.fits"
         return f"{self.request}/{line}-cutout-HSC-{band.upper()}-{tract}-{RERUN}.fits"
 
 
 def part_target(plan: SimulationPlan, part_index: int) -> Target:
-    """Where a part goes: of two or more the last is a folder, of three or more the one before is a gzipped tar."""
+    """Where a part goes: the last of two or more is a folder, the last but one of three or more a gzipped tar."""
     request = f"{REQUEST}-{part_index:06d}"
     if plan.n_parts >= 2 and part_index == plan.n_parts - 1:
         return Target(f"{CUTOUT_FOLDER}/{SAVED_FOLDER}", "folder", request)
@@ -227,23 +227,30 @@ def part_target(plan: SimulationPlan, part_index: int) -> Target:
     return Target(f"{CUTOUT_FOLDER}/{request}.tar", "tar", request)
 
 
+@dataclass(frozen=True)
+class PartReceipt:
+    """What one part has written. It is not kept on disk: an interrupted simulation starts again.
+
+    Attributes
+    ----------
+    part_index : int
+    n_objects, n_files : int
+        Objects of the part, and cutout files written for them.
+    size_bytes : int
+        Of the tar file, or of all files in the folder.
+    """
+
+    part_index: int
+    n_objects: int
+    n_files: int
+    size_bytes: int
+
+
 def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartReceipt:
     """Draw one part and write its cutouts: a tar file or a folder under ``directory/cutouts``.
 
-    The bytes depend on the plan and the part's number alone, so parts can be written in any order and process. What
-    lies there already is replaced, and appears under its name only when it is complete.
-
-    Parameters
-    ----------
-    directory : str
-        Made where it is missing.
-    plan : SimulationPlan
-    part_index : int
-        Index into `plan_parts`.
-
-    Returns
-    -------
-    PartReceipt
+    The bytes depend on the plan and ``part_index`` alone, so parts can be written in any order and by any process. A
+    part appears under its name only when it is complete, in place of what had that name.
 
     Raises
     ------
@@ -266,12 +273,11 @@ def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartRec
     unfinished.rename(final)
     files = final.iterdir() if target.form == "folder" else [final]
     size_bytes = sum(file.stat().st_size for file in files)
-    n_objects = min(plan.n_objects_per_tar, plan.n_objects - part_index * plan.n_objects_per_tar)
-    return PartReceipt(part_index, target.path, n_objects, n_files, size_bytes)
+    return PartReceipt(part_index, len(plan_parts(plan)[part_index]), n_files, size_bytes)
 
 
 def _part_files(plan: SimulationPlan, part_index: int, target: Target) -> Iterator[tuple[str, bytes]]:
-    """(Name, bytes) of every cutout of a part, object by object."""
+    """(Name, bytes) of the cutouts of a part, object by object."""
     objects, neighbours = draw_objects(plan, part_index)
     rng = generator(plan, STREAM_PIXEL, part_index)
     for index in range(len(objects.row)):
@@ -280,7 +286,7 @@ def _part_files(plan: SimulationPlan, part_index: int, target: Target) -> Iterat
         image = images.add_noise(plan, patch, canvas.image, rng)
         images.add_artefact(plan, objects, index, image, float(rng.uniform(0.15, 0.4)))
         final = images.Canvas(image, canvas.origin_x, canvas.origin_y)
-        # The archive counts lines of the uploaded list from 1, and its first is the header: row 0 is line 2.
+        # The archive counts the lines of the uploaded list from 1, and line 1 is the header: row 0 is line 2.
         line = int(objects.row[index]) + 2
         for band, data in object_files(plan, patch, objects, index, final, rng):
             yield target.file_name(line, band, objects.ra[index], objects.dec[index], patch.tract), data
@@ -295,7 +301,7 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def _open_target(path: Path, form: str) -> Iterator[Callable[[str, bytes], object]]:
-    """A function that writes one named file into a new folder or tar."""
+    """A function that writes one named file into a new folder or tar file."""
     if form == "folder":
         path.mkdir()
         yield lambda name, data: (path / name).write_bytes(data)
@@ -303,7 +309,7 @@ def _open_target(path: Path, form: str) -> Iterator[Callable[[str, bytes], objec
     with path.open("wb") as raw, contextlib.ExitStack() as stack:
         stream: IO[bytes] = raw
         if form == "tar.gz":
-            # No time and no name in the gzip header: the same plan gives the same bytes.
+            # The gzip header gets no time and no name: the same plan gives the same bytes.
             packed = gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0)
             stream = cast("IO[bytes]", stack.enter_context(packed))
         tar = stack.enter_context(tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT))
@@ -312,7 +318,7 @@ def _open_target(path: Path, form: str) -> Iterator[Callable[[str, bytes], objec
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o644
             tar.addfile(member, io.BytesIO(data))
-            # TarFile keeps every member it has written.
+            # TarFile would keep every member it has written.
             cast("Any", tar).members = []
 
         yield add

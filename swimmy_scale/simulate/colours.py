@@ -1,7 +1,7 @@
-"""Colours of galaxies by their luminosity, as GAMA has them, and the stellar population that gives a colour.
+"""Colours of galaxies by luminosity, as in GAMA, and the stellar population that gives a colour.
 
-The law is that of Smith et al. 2017 (MNRAS 470, 4646), who fitted GAMA's galaxies, with numbers as in their public
-code for mock catalogues (hodpy). It is of SDSS's g - r and r, both shifted to redshift 0.1, and of M_r - 5 log h.
+The law is that of Smith et al. 2017 (MNRAS 470, 4646), fitted to GAMA's galaxies, with the numbers of their public
+code for mock catalogues (hodpy). It gives SDSS's g - r by M_r - 5 log h, with both bands shifted to redshift 0.1.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy.typing as npt
 from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import spectra
 
-# Redshift to which the law's bands are shifted, and the grid of spectra that are seen at it.
+# Redshift to which the law's bands are shifted, and the grid of spectra seen at it.
 _SHIFT = 0.1
 _WAVELENGTH = np.arange(3300.0, 11000.0, 4.0)
-# Of a disk of mean inclination: extinction in the i band, and its band's mean wavelength.
+# Extinction of a disk of mean inclination in the i band, and the band's mean wavelength.
 _DUST, _DUST_WAVELENGTH = 0.125, 7700.0
 
 
 def mean_bulge_fraction(young_fraction: npt.ArrayLike) -> DoubleArray:
-    """Mean share of the bulge in the i band, before it is limited: earlier types have larger bulges."""
+    """Mean share of the bulge in the i band, not yet limited to 0 and 0.95: earlier types have larger bulges."""
     return np.asarray(0.72 - 0.95 * np.asarray(young_fraction, np.float64))
 
 
@@ -33,9 +33,10 @@ def mean_bulge_young(young_fraction: npt.ArrayLike) -> DoubleArray:
 
 
 def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
-    """Share of galaxies that are on the blue sequence.
+    """Share of galaxies on the blue sequence.
 
-    The larger of 0.46 + 0.07 (M + 20), for the luminous, and of 0.2 M + max(4.4 + 1.2 t + 0.5 t^2, 4.45), t = z - 0.1.
+    The larger of 0.46 + 0.07 (M + 20), which counts for luminous galaxies, and
+    0.2 M + max(4.4 + 1.2 t + 0.5 t^2, 4.45) with t = z - 0.1.
 
     Parameters
     ----------
@@ -53,9 +54,9 @@ def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
 
 
 def sequences(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> tuple[DoubleArray, DoubleArray]:
-    """Mean and rms of g - r on the red sequence and on the blue one.
+    """Mean and rms of g - r on the red and on the blue sequence.
 
-    With t = max(z - 0.1, 0), which leaves out that the law is constant from z = 0.4 on:
+    With t = max(z - 0.1, 0); the law's own limit, constant from z = 0.4 on, is left out:
 
     red:  0.932 - 0.032 (M + 20) - 0.18 t,   rms 0.07 + 0.01 (M + 20) + (0.05 + 0.1 t) t
     blue: log10(10^(9 a) + 10^(9 b)) / 9 - 0.25 t with a = 0.62 - 0.11 (M + 20) and b = 0.4 - 0.0286 (M + 16),
@@ -82,8 +83,8 @@ def sequences(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> tuple[DoubleA
 
 @functools.cache
 def _colour_table() -> tuple[DoubleArray, DoubleArray]:
-    """Colours g - r at redshift 0.1, falling, and the shares of young stars in the disk that give them on average."""
-    from speclite import filters  # half a second that a simulation without this law does not need
+    """Colours g - r at redshift 0.1, descending, and the mean shares of young stars in the disk that give them."""
+    from speclite import filters  # takes half a second, and only this law needs it
 
     young = np.linspace(0.0, 1.0, 101)
     rest = _WAVELENGTH / (1.0 + _SHIFT)
@@ -91,7 +92,7 @@ def _colour_table() -> tuple[DoubleArray, DoubleArray]:
     disk = spectra.continuum(young[:, None], rest) * dimming
     bulge = spectra.continuum(mean_bulge_young(young)[:, None], rest)
     share = np.clip(mean_bulge_fraction(young), 0.0, 0.95)
-    # Shares are set in the i band, of which the middle stands for the whole.
+    # Shares are set in the i band; its middle stands for the whole band.
     middle = int(np.searchsorted(_WAVELENGTH, _DUST_WAVELENGTH))
     light = (1.0 - share)[:, None] * disk / disk[:, [middle]] + share[:, None] * bulge / bulge[:, [middle]]
     bands = filters.load_filters("sdss2010-g", "sdss2010-r")
@@ -101,12 +102,12 @@ def _colour_table() -> tuple[DoubleArray, DoubleArray]:
 
 
 def young_of_colour(colour: npt.ArrayLike) -> DoubleArray:
-    """Share of young stars in the disk of galaxies that have this g - r at redshift 0.1, on average.
+    """Mean share of young stars in the disks of galaxies that have this g - r at redshift 0.1.
 
     Returns
     -------
     ndarray of float64, shape of ``colour``
-        0 to 1: what is redder than the oldest galaxy or bluer than the youngest is as these.
+        0 for what is redder than the oldest galaxies, 1 for what is bluer than the youngest.
     """
     colours, young = _colour_table()
     return np.asarray(np.interp(np.asarray(colour, np.float64), colours[::-1], young[::-1]), np.float64)
@@ -119,7 +120,7 @@ def draw_young(rng: np.random.Generator, absolute: DoubleArray, redshift: Double
     ----------
     rng : numpy.random.Generator
     absolute : ndarray of float64, shape (n,)
-        M_r - 5 log h, of a band that is shifted to redshift 0.1.
+        M_r - 5 log h, in the band shifted to redshift 0.1.
     redshift : ndarray of float64, shape (n,)
 
     Returns

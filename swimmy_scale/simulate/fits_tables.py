@@ -1,29 +1,35 @@
-"""FITS tables of a simulated survey: no time in them, and under their names only when complete."""
+"""FITS tables of a simulated survey."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 from astropy.io import fits
 
+from swimmy_scale.storage.files import write_atomically
+
 Columns = dict[str, npt.NDArray[Any]]
 
-_UNITS = {"ra": "deg", "dec": "deg", "re_arcsec": "arcsec", "ew_oii": "Angstrom", "ew_hb_oiii": "Angstrom"}
-_UNITS["ew_ha_nii"] = "Angstrom"
+_FORMATS = {"b": "L", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
+_UNITS = {
+    "ra": "deg",
+    "dec": "deg",
+    "re_arcsec": "arcsec",
+    **dict.fromkeys(("ew_oii", "ew_hb_oiii", "ew_ha_nii"), "Angstrom"),
+}
 
 
 def write_table(path: Path, name: str, columns: Columns) -> None:
-    """Write columns as one FITS table, under its name only when complete; no time is in it."""
-    formats = {"b": "L", "i2": "I", "i4": "J", "i8": "K", "f4": "E", "f8": "D"}
+    """Write columns as one FITS table, atomically. It holds no time: the same columns give the same bytes."""
     table = fits.BinTableHDU.from_columns(
         [
             fits.Column(
                 name=key,
                 array=values,
-                format=formats.get(values.dtype.kind + str(values.dtype.itemsize), formats.get(values.dtype.kind))
-                or f"{max(values.dtype.itemsize // 4, 1)}A",
+                format=_format(values),
                 unit=_UNITS.get(key, "mag" if key.endswith(("_mag", "depth")) else None),
             )
             for key, values in columns.items()
@@ -33,6 +39,12 @@ def write_table(path: Path, name: str, columns: Columns) -> None:
     primary = fits.PrimaryHDU()
     for hdu in (primary, table):
         hdu.header["SIMULATE"] = (True, "simulated")
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    fits.HDUList([primary, table]).writeto(unfinished, overwrite=True)
-    unfinished.replace(path)
+    stream = io.BytesIO()
+    fits.HDUList([primary, table]).writeto(stream)
+    write_atomically(path, stream.getvalue())
+
+
+def _format(values: npt.NDArray[Any]) -> str:
+    if values.dtype.kind == "U":
+        return f"{max(values.dtype.itemsize // 4, 1)}A"
+    return _FORMATS["b" if values.dtype.kind == "b" else values.dtype.kind + str(values.dtype.itemsize)]

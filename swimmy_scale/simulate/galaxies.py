@@ -1,7 +1,7 @@
-"""The simulated sky's inhabitants: what galaxies, active nuclei and neighbours are drawn, before any pixel is.
+"""Galaxies, active nuclei and neighbours of the simulated sky, as numbers: no pixel is drawn here.
 
-Ordinary galaxies are a tight family: one latent number (how much the disk is made of young stars) fixes most of the
-colour, the bulge fraction and the emission lines, with modest scatter around it, so that planted objects are unusual.
+Ordinary galaxies are a tight family, so that planted objects are unusual: one latent number, the share of young stars
+in the disk, sets most of the colour, the bulge fraction and the emission lines, with modest scatter.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from swimmy_scale.method.survey import DoubleArray, IntArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.simulate import colours, luminosity, spectra
+from swimmy_scale.simulate.fluxes import component_fluxes
 from swimmy_scale.simulate.plan import (
     CUTS,
-    KINDS,
     STREAM_OBJECT,
     SimulationPlan,
     SmallIntArray,
     allocate,
     generator,
+    is_of_kind,
     plan_parts,
 )
 from swimmy_scale.simulate.population import Population
@@ -29,14 +29,14 @@ from swimmy_scale.simulate.sky import patch_of_rows, positions
 
 # Limits of the sample (section 2.2).
 REDSHIFT_LIMITS = (0.05, 0.2)
-# At this magnitude the redshifts' law is that of the brightest demonstration galaxies.
+# Pivot of the law by which fainter galaxies lie farther away: the demonstration's brightest magnitude.
 REDSHIFT_MAG = 16.5
-# Counts rise as 10^(0.6 m) (Euclid) for the sample, unless it has a luminosity function, and 10^(0.3 m) for neighbours.
+# Numbers rise as 10^(0.6 m), as in Euclidean space, for a sample without luminosity function, and as 10^(0.3 m) for
+# neighbours, of which there are this many per cutout.
 N_NEIGHBOURS = 1.2
 NEIGHBOUR_MAG = (20.0, 25.0)
-# A neighbour keeps this distance, in pixels: 2 arcsec.
+# No chance neighbour is nearer than this to the centre: 2 arcsec.
 NEIGHBOUR_DISTANCE_PX = 12.0
-BROAD_LINE_KM_S = 1500.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Galaxies:
     ----------
     row : ndarray of int64
     tract, patch_index : ndarray of int64
-        Patch index is 0 to 80, see `sky`.
+        The patch index is 0 to 80, see `sky`.
     x, y : ndarray
         0-based pixels of the tract.
     ra, dec : ndarray
@@ -55,21 +55,21 @@ class Galaxies:
     kind : ndarray of int8
         Index into `KINDS`.
     redshift, young_fraction, bulge_fraction, nucleus_fraction : ndarray
-        Shares: of young stars in the disk at 5500 Angstrom, of the bulge in the stars' continuum, and of the nucleus in
-        the whole continuum, both in the magnitude band.
+        Shares: of young stars in the disk at 5500 Angstrom; in the magnitude band, of the bulge in the stars' continuum
+        and of the nucleus in the whole continuum.
     nucleus_ebv : ndarray
-        E(B-V) of the dust before the nucleus, magnitudes.
+        E(B-V) of the dust in front of the nucleus, magnitudes.
     disk_re, bulge_re : ndarray
         Half-light radius along the major axis, arcsec.
     disk_q, bulge_q, angle : ndarray
-        Axis ratios, and the major axis' direction from x towards y in radians.
+        Axis ratios, and direction of the major axis from x towards y in radians.
     ew_oii, ew_hb_oiii, ew_ha_nii : ndarray
-        Observed equivalent widths of the line groups over the stars' continuum, Angstrom; the broad lines of active
-        nuclei are not in them.
+        Observed equivalent widths of the line groups over the stars' continuum, Angstrom, without the broad lines of
+        active nuclei.
     zero_point_factor : ndarray
-        Factor by which the calibration of the r band is wrong: 1 but for one kind of artefact.
+        Factor by which the calibration of the r band is wrong: 1 except for one kind of artefact.
     disk, bulge, nucleus : ndarray, shape (n, n_bands)
-        Fluxes in counts, true to calibration.
+        Fluxes in counts, correctly calibrated.
     """
 
     row: IntArray
@@ -111,7 +111,7 @@ class Neighbours:
     Attributes
     ----------
     owner : ndarray of int64
-        Position of the object, within its part, in whose cutout the neighbour lies; ascending.
+        Index, within the part, of the object in whose cutout the neighbour lies; ascending.
     dx, dy : ndarray
         Offset from that object in pixels.
     re : ndarray
@@ -131,7 +131,7 @@ class Neighbours:
 
 
 def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Galaxies, Neighbours]:
-    """All objects of one part and their neighbours; needs nothing from other parts."""
+    """All objects of one part and their neighbours; no other part is needed."""
     rows = np.array(plan_parts(plan)[part_index], dtype=np.int64)
     rng = generator(plan, STREAM_OBJECT, part_index)
     kind = allocate(plan).kind[rows]
@@ -140,8 +140,7 @@ def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Galaxies, Neigh
     x, y, ra, dec = positions(plan, tract, patch_index, rng)
     shape = _draw_shapes(plan, rng, kind, cut)
     widths, central = _draw_line_widths(rng, kind, shape, plan.population)
-    fluxes = _component_fluxes(plan, rng, kind, shape, widths, central)
-    magnitude = shape.pop("magnitude")
+    fluxes = component_fluxes(plan, rng, kind, shape, widths, central)
     objects = Galaxies(
         row=rows,
         tract=tract,
@@ -151,15 +150,11 @@ def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Galaxies, Neigh
         ra=ra,
         dec=dec,
         kind=kind,
-        **{name: shape[name] for name in shape if name != "bulge_young"},
+        **{name: shape[name] for name in shape if name not in ("magnitude", "bulge_young")},
         **widths,
         **fluxes,
     )
-    return objects, _draw_neighbours(plan, rng, objects, magnitude)
-
-
-def _is(kind: SmallIntArray, *names: str) -> npt.NDArray[np.bool_]:
-    return np.isin(kind, [KINDS.index(name) for name in names])
+    return objects, _draw_neighbours(plan, rng, objects, shape["magnitude"])
 
 
 def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: float, slope: float) -> DoubleArray:
@@ -171,15 +166,15 @@ def _counts_magnitude(rng: np.random.Generator, n: int, bright: float, faint: fl
 def _draw_magnitudes(
     plan: SimulationPlan, rng: np.random.Generator, kind: SmallIntArray
 ) -> tuple[DoubleArray, DoubleArray | None]:
-    """Magnitudes of one law of counts; or of a luminosity function on each side of the main sample's faint end.
+    """Magnitudes by one law of counts, or by a luminosity function that gives redshifts, too.
 
-    A luminosity function gives redshifts as well.
+    A luminosity function is drawn from on each side of the main sample's faint end.
     """
     n, population = len(kind), plan.population
     edge, faint, law = population.main_sample_mag, population.faint_mag, population.luminosity_function
     if edge is None or law is None:
         return _counts_magnitude(rng, n, population.bright_mag, faint, 0.6), None
-    is_main = _is(kind, "xelg", "type1_agn", "type2_agn") | (rng.uniform(size=n) < plan.training_fraction)
+    is_main = is_of_kind(kind, "xelg", "type1_agn", "type2_agn") | (rng.uniform(size=n) < plan.training_fraction)
     drawn = [
         luminosity.draw_galaxies(rng, n, law, *limits, REDSHIFT_LIMITS)
         for limits in ((population.bright_mag, edge), (edge, faint))
@@ -192,42 +187,31 @@ def _draw_shapes(
 ) -> dict[str, DoubleArray]:
     """Magnitude, redshift, structure and stellar population of each object."""
     n = len(kind)
-    xelg = _is(kind, "xelg")
-    is_red = (rng.uniform(size=n) < 0.35) & ~xelg & ~_is(kind, "merger")
+    xelg = is_of_kind(kind, "xelg")
+    is_red = (rng.uniform(size=n) < 0.35) & ~xelg & ~is_of_kind(kind, "merger")
     magnitude, redshift = _draw_magnitudes(plan, rng, kind)
     magnitude = np.where(cut == CUTS.index("magnitude"), rng.uniform(20.1, 20.6, n), magnitude)
     if redshift is None:
-        # Faint galaxies lie farther away.
+        # Fainter galaxies lie farther away.
         redshift = 0.05 + 0.15 * rng.beta(1.3 + 0.35 * (magnitude - REDSHIFT_MAG), 1.6)
     far = cut == CUTS.index("redshift")
     redshift = np.where(far, rng.uniform(0.22, 0.4, n), redshift)
-    is_red |= far
-
-    young = np.where(is_red, rng.normal(0.10, 0.04, n), rng.normal(0.55, 0.08, n))
-    law = plan.population.luminosity_function
-    if law is not None and plan.population.colours_by_luminosity:
-        absolute = luminosity.absolute_magnitude(law, magnitude, redshift)
-        # The law's magnitudes are M - 5 log h.
-        young = np.where(
-            far, young, colours.draw_young(rng, absolute - 5.0 * np.log10(luminosity.COSMOLOGY.h), redshift)
-        )
-    young = np.where(xelg, rng.uniform(0.85, 1.0, n), np.where(_is(kind, "merger"), young + 0.15, young))
-    young = np.clip(young, 0.0, 1.0)
-    # Earlier types have larger bulges of older stars.
+    young = _draw_young(plan.population, rng, kind, is_red, far, magnitude, redshift)
+    # Earlier types have larger bulges, and bulges have older stars than disks.
     bulge_fraction = np.clip(colours.mean_bulge_fraction(young) + rng.normal(0.0, 0.08, n), 0.0, 0.95)
     bulge_young = np.where(xelg, young, np.clip(colours.mean_bulge_young(young) + rng.normal(0.0, 0.03, n), 0.0, 1.0))
 
     log_re = 0.18 - 0.13 * (magnitude - 19.2) + rng.normal(0.0, 0.13, n) - np.where(xelg, 0.3, 0.0)
     re = np.where(cut == CUTS.index("extendedness"), 0.03, np.clip(10.0**log_re, 0.25, 5.0))
     disk_q = rng.uniform(0.25, 1.0, n)
-    nucleus = np.where(_is(kind, "quasar"), rng.uniform(0.4, 0.75, n), 0.0)
+    nucleus = np.where(is_of_kind(kind, "quasar"), rng.uniform(0.4, 0.75, n), 0.0)
     type1 = (
         luminosity.draw_type1_share(rng, magnitude, redshift)
         if plan.population.type1_by_luminosity
         else rng.uniform(0.1, 0.4, n)
     )
-    nucleus = np.where(_is(kind, "type1_agn"), type1, nucleus)
-    wrong = _is(kind, "artefact_zero_point")
+    nucleus = np.where(is_of_kind(kind, "type1_agn"), type1, nucleus)
+    wrong = is_of_kind(kind, "artefact_zero_point")
     return {
         "magnitude": magnitude,
         "zero_point_factor": np.where(wrong, rng.choice([0.7, 1.4], n), 1.0),
@@ -244,12 +228,32 @@ def _draw_shapes(
     }
 
 
+def _draw_young(
+    population: Population,
+    rng: np.random.Generator,
+    kind: SmallIntArray,
+    is_red: BoolArray,
+    far: BoolArray,
+    magnitude: DoubleArray,
+    redshift: DoubleArray,
+) -> DoubleArray:
+    """Shares of young stars in the disks; ``far`` are the objects beyond the sample's redshifts, all of them red."""
+    n, law = len(kind), population.luminosity_function
+    young = np.where(is_red | far, rng.normal(0.10, 0.04, n), rng.normal(0.55, 0.08, n))
+    if law is not None and population.colours_by_luminosity:
+        # The law's magnitudes are M - 5 log h.
+        absolute = luminosity.absolute_magnitude(law, magnitude, redshift) - 5.0 * np.log10(luminosity.COSMOLOGY.h)
+        young = np.where(far, young, colours.draw_young(rng, absolute, redshift))
+    young = np.where(is_of_kind(kind, "merger"), young + 0.15, young)
+    return np.clip(np.where(is_of_kind(kind, "xelg"), rng.uniform(0.85, 1.0, n), young), 0.0, 1.0)
+
+
 def _draw_line_widths(
     rng: np.random.Generator, kind: SmallIntArray, shape: dict[str, DoubleArray], population: Population
 ) -> tuple[dict[str, DoubleArray], dict[str, DoubleArray]]:
-    """Observed equivalent widths of the line groups, Angstrom: as a spectrum has them, and what of them is central.
+    """Observed equivalent widths of the line groups, Angstrom: in all, and the part that comes from the centre.
 
-    Ordinary galaxies stay below 90 so that 100, the definition of an XELG (section 2.2), divides the kinds.
+    Ordinary galaxies stay below 90, so that 100, the definition of an XELG (section 2.2), separates the kinds.
     """
     n = len(kind)
     stretch = 1.0 + shape["redshift"]
@@ -260,13 +264,13 @@ def _draw_line_widths(
         "ew_hb_oiii": 25.0 * strength * shape["young_fraction"] * ratio,
         "ew_ha_nii": 45.0 * strength,
     }
-    narrow = _is(kind, "type2_agn")
+    narrow = is_of_kind(kind, "type2_agn")
     active = rng.uniform(*population.type2_width, n) * stretch
     widths["ew_hb_oiii"] = np.where(narrow, active, widths["ew_hb_oiii"])
     widths["ew_ha_nii"] = np.where(narrow, widths["ew_ha_nii"] + 0.6 * active, widths["ew_ha_nii"])
     widths = {name: np.minimum(width, 90.0) for name, width in widths.items()}
 
-    # Number falls as EW^-2 from 100 to the widest; the strongest group is [OIII] or, as often, Halpha.
+    # Numbers fall as EW^-2 from 100 to the widest. The strongest group is [OIII] or, equally often, Halpha.
     lead = 1.0 / rng.uniform(1.0 / population.widest_line, 1.0 / 100.0, n)
     second = lead * rng.uniform(0.5, 1.0, n)
     oxygen_leads = rng.uniform(size=n) < 0.5
@@ -274,7 +278,7 @@ def _draw_line_widths(
         ratio = spectra.excitation_ratio(rng.uniform(*population.nitrogen, n), shape["young_fraction"])
         oxygen_leads = ratio > 1.0
         second = lead * np.minimum(ratio, 1.0 / ratio)
-    extreme = _is(kind, "xelg")
+    extreme = is_of_kind(kind, "xelg")
     strong = {
         "ew_oii": lead * rng.uniform(0.2, 0.45, n),
         "ew_hb_oiii": np.where(oxygen_leads, lead, second),
@@ -286,99 +290,10 @@ def _draw_line_widths(
     return widths, {name: np.where(narrow, np.minimum(nuclear[name], widths[name]), 0.0) for name in widths}
 
 
-def _component_fluxes(
-    plan: SimulationPlan,
-    rng: np.random.Generator,
-    kind: SmallIntArray,
-    shape: dict[str, DoubleArray],
-    widths: dict[str, DoubleArray],
-    central: dict[str, DoubleArray],
-) -> dict[str, DoubleArray]:
-    """Counts of disk, bulge and nucleus in every band, each of shape (n, n_bands), and E(B-V) before the nucleus.
-
-    The shares are set in the i band (the survey's magnitude band) on the continua, then lines are added, then all is
-    scaled so that the total has the drawn magnitude.
-    """
-    survey, z = plan.survey, shape["redshift"]
-    bands, reference = survey.bands, survey.bands.index(survey.magnitude_band)
-    waves = np.array([spectra.effective_wavelength(band) for band in bands])
-    # Dust in the disk, more where it is seen edge-on: extinction relative to the reference band, A ~ lambda^-0.7.
-    dust = np.abs(rng.normal(0.08, 0.04, len(kind))) + 0.12 * (1.0 - shape["disk_q"])
-    reddening = 10.0 ** (-0.4 * dust[:, None] * ((waves / waves[reference]) ** -0.7 - 1.0))
-    disk = spectra.stellar_flux(shape["young_fraction"], z, bands) * reddening
-    bulge = spectra.stellar_flux(shape["bulge_young"], z, bands)
-    nucleus = spectra.nuclear_flux(z, bands)
-
-    star_light = 1.0 - shape["nucleus_fraction"]
-    level_disk = star_light * (1.0 - shape["bulge_fraction"]) / disk[:, reference]
-    level_bulge = star_light * shape["bulge_fraction"] / bulge[:, reference]
-    level_nucleus = shape["nucleus_fraction"] / nucleus[:, reference]
-    disk, bulge, nucleus = disk * level_disk[:, None], bulge * level_bulge[:, None], nucleus * level_nucleus[:, None]
-
-    def stars(wavelength: DoubleArray) -> DoubleArray:
-        of_disk = level_disk * spectra.continuum(shape["young_fraction"], wavelength)
-        of_bulge = level_bulge * spectra.continuum(shape["bulge_young"], wavelength)
-        return np.asarray(of_disk + of_bulge)
-
-    def lines(of: dict[str, DoubleArray]) -> DoubleArray:
-        groups = spectra.LINES if not plan.population.weak_lines else spectra.LINES_AND_WEAK
-        total = sum(spectra.line_flux(group, of[f"ew_{group}"], z, stars, bands, groups=groups) for group in groups)
-        return np.asarray(total, np.float64)
-
-    # Star formation is in the disk; the narrow lines of an active nucleus are at the centre.
-    disk = disk + lines({name: widths[name] - central[name] for name in widths})
-    share = _share_in_fibre(plan, shape)
-    nucleus = nucleus + lines({name: central[name] * share for name in central})
-
-    def core(wavelength: DoubleArray) -> DoubleArray:
-        return np.asarray(level_nucleus * spectra.power_law(wavelength))
-
-    # Rest-frame widths over the nuclear continuum, after Vanden Berk et al. 2001 (table 2): 195 and about 60 Angstrom.
-    halpha = luminosity.BROAD_HALPHA_ANGSTROM * (1.0 + z)
-    nucleus = nucleus + spectra.line_flux("ha_nii", halpha, z, core, bands, BROAD_LINE_KM_S)
-    nucleus = nucleus + spectra.line_flux("hb_oiii", 60.0 * (1.0 + z), z, core, bands, BROAD_LINE_KM_S)
-
-    ebv = np.zeros(len(kind))
-    if plan.population.reddened_quasars:
-        ebv = np.where(_is(kind, "quasar"), _draw_ebv(rng, z, waves, reference, nucleus / (disk + bulge)), 0.0)
-        nucleus = nucleus * _reddened(ebv, z, waves, reference)
-    total = (disk + bulge + nucleus)[:, reference]
-    counts = (10.0 ** (-0.4 * (shape["magnitude"] - survey.zero_point_mag)) / total)[:, None]
-    return {"disk": disk * counts, "bulge": bulge * counts, "nucleus": nucleus * counts, "nucleus_ebv": ebv}
-
-
-def _draw_ebv(
-    rng: np.random.Generator, redshift: DoubleArray, waves: DoubleArray, reference: int, contrast: DoubleArray
-) -> DoubleArray:
-    """E(B-V) of nuclei, magnitudes: uniform from none to where the bluest band has no excess over the reference band.
-
-    ``waves`` are the bands' wavelengths, Angstrom; ``contrast``, shape (n, n_bands), is the bare nucleus over its host.
-    The draw has a stream of its own, so that all other objects are what they are without it.
-    """
-    bluest = int(np.argmin(waves))
-    excess = 2.5 * np.log10(np.maximum(contrast[:, bluest], 1e-30) / np.maximum(contrast[:, reference], 1e-30))
-    at_one = -2.5 * np.log10(_reddened(np.ones(len(redshift)), redshift, waves, reference)[:, bluest])
-    return np.asarray(rng.spawn(1)[0].uniform(0.0, 1.0, len(redshift)) * np.maximum(excess / at_one, 0.0))
-
-
-def _reddened(ebv: DoubleArray, redshift: DoubleArray, waves: DoubleArray, reference: int) -> DoubleArray:
-    """Factors of dust on the light of nuclei, shape (n, n_bands); 1 in the reference band, where shares are set."""
-    extinction = ebv[:, None] * spectra.dust_extinction(waves / (1.0 + redshift[:, None]))
-    return np.asarray(10.0 ** (-0.4 * (extinction - extinction[:, reference, None])))
-
-
-def _share_in_fibre(plan: SimulationPlan, shape: dict[str, DoubleArray]) -> DoubleArray | float:
-    """Share of the stars' light that the fibre saw when it measured the widths; 1 where no fibre is simulated."""
-    diameter = plan.population.fibre_arcsec
-    if diameter is None:
-        return 1.0
-    return luminosity.share_within(diameter / 2.0, shape["disk_re"], shape["bulge_re"], shape["bulge_fraction"])
-
-
 def _draw_neighbours(
     plan: SimulationPlan, rng: np.random.Generator, objects: Galaxies, magnitude: DoubleArray
 ) -> Neighbours:
-    """Background galaxies and stars off the centre of any cutout, and the partners of mergers."""
+    """Background galaxies and stars away from the centres of cutouts, and the partners of mergers."""
     chance = _draw_chance_neighbours(plan, rng, len(objects.row))
     partners = _draw_partners(plan, rng, objects, magnitude)
     names = [field.name for field in dataclasses.fields(Neighbours)]
@@ -407,8 +322,8 @@ def _draw_chance_neighbours(plan: SimulationPlan, rng: np.random.Generator, n_ob
 def _draw_partners(
     plan: SimulationPlan, rng: np.random.Generator, objects: Galaxies, magnitude: DoubleArray
 ) -> Neighbours:
-    """The second galaxy of each merger: near, comparably bright, at the same redshift."""
-    owner = np.flatnonzero(_is(objects.kind, "merger"))
+    """The second galaxy of each merger: close, comparably bright, at the same redshift."""
+    owner = np.flatnonzero(is_of_kind(objects.kind, "merger"))
     m = len(owner)
     distance = rng.uniform(0.8, 3.0, m) / plan.survey.pixel_scale_arcsec
     direction = rng.uniform(0.0, 2.0 * np.pi, m)
@@ -431,7 +346,7 @@ def _draw_partners(
 
 
 def _scaled(plan: SimulationPlan, flux: DoubleArray, magnitude: DoubleArray) -> DoubleArray:
-    """Bring band fluxes to counts at a magnitude in the survey's magnitude band."""
+    """Band fluxes in counts, scaled to a magnitude in the survey's magnitude band."""
     survey = plan.survey
     reference = flux[:, survey.bands.index(survey.magnitude_band)]
     counts = 10.0 ** (-0.4 * (magnitude - survey.zero_point_mag)) / reference

@@ -1,8 +1,8 @@
 """Pixels of simulated cutouts.
 
-Profiles and PSF are circular functions of the wave number, taken from GalSim once; an image is then their product on
-a grid, transformed back. The bands of an object share its profiles, which makes drawing five bands as cheap as two.
-The PSF stands for the whole response, pixels included, so no pixel window is applied (GalSim's ``no_pixel``).
+Profiles and PSF are circular functions of the wave number, taken once from GalSim; an image is their product on a
+grid, transformed back. The bands of an object share its profiles, so that five bands cost no more than two would alone.
+The PSF stands for the whole response, pixels included: no pixel window is applied (GalSim's ``no_pixel``).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import scipy.fft
 
 from swimmy_scale.method.survey import DoubleArray, FloatArray
 from swimmy_scale.simulate.galaxies import Galaxies, Neighbours
+from swimmy_scale.simulate.luminosity import DISK_SCALES
 from swimmy_scale.simulate.plan import KINDS, SimulationPlan
 from swimmy_scale.simulate.sky import PSF_BETA, Patch
 
-# Electrons for one count at zero point 27.0 in the wide layer: 10^(0.4 (zero point of 1 e-/s - 27.0)) x exposure, with
-# the observatory's 28.8, 28.9, 28.5, 27.5, 27.2 mag and 10 min in g and r, 20 min in i, z and y.
+# Electrons per count at zero point 27.0 in the wide layer: 10^(0.4 (zero point of 1 e-/s - 27.0)) x exposure, with
+# the observatory's 28.8, 28.9, 28.5, 27.5 and 27.2 mag, and 10 min in g and r, 20 min in i, z and y.
 ELECTRONS_A_COUNT = {"g": 3100.0, "r": 3450.0, "i": 4800.0, "z": 1900.0, "y": 1440.0}
 
-# Beyond this half-light radius the wings need a larger grid: a Fourier grid is periodic.
+# Above this half-light radius the wings need a larger grid, because a Fourier grid is periodic.
 LARGE_RE_PX = 12.0
 
 
@@ -41,18 +42,18 @@ def _profile_table(name: str) -> tuple[DoubleArray, DoubleArray]:
     return k**2, values
 
 
-# Scale length over half-light radius of an exponential disk.
-_DISK_SCALE = 1.0 / 1.6783469900166605
+# Scale length of an exponential disk over its half-light radius.
+_DISK_SCALE = 1.0 / DISK_SCALES
 
 
 @functools.cache
 def _wave_numbers(size: int) -> tuple[DoubleArray, DoubleArray]:
-    """k_y as a column and k_x as a row, radians a pixel, of scipy's half-plane transform."""
+    """k_y as a column and k_x as a row, in radians per pixel, of SciPy's half-plane transform."""
     return 2.0 * np.pi * scipy.fft.fftfreq(size)[:, None], 2.0 * np.pi * scipy.fft.rfftfreq(size)[None, :]
 
 
 def _elliptical_k2(size: int, re_px: float, q: float, angle: float) -> DoubleArray:
-    """(k re)^2 of an ellipse: the image is squeezed by q across its major axis, its transform stretched."""
+    """(k re)^2 of an ellipse. What squeezes the image by q across its major axis stretches the transform."""
     ky, kx = _wave_numbers(size)
     cosine, sine = np.cos(angle), np.sin(angle)
     along, across = kx * cosine + ky * sine, ky * cosine - kx * sine
@@ -85,20 +86,19 @@ def _patch_psf(size: int, fwhm_px: tuple[float, ...]) -> FloatArray:
 def _shift(size: int, x: float, y: float) -> npt.NDArray[np.complex64]:
     """Phase that moves an object from pixel (0, 0) to (x, y)."""
     ky, kx = _wave_numbers(size)
-    phase: npt.NDArray[np.complex64] = (np.exp(-1j * ky * y) * np.exp(-1j * kx * x)).astype(np.complex64)
-    return phase
+    return np.asarray(np.exp(-1j * ky * y) * np.exp(-1j * kx * x), np.complex64)
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Pixels around one object, a pixel larger on every side than its cutout.
+    """Pixels around one object: its cutout and a pixel more on every side.
 
     Attributes
     ----------
     image : ndarray of float32, shape (n_bands, cutout_size_px + 2, cutout_size_px + 2), axes (band, y, x)
         Counts.
     origin_x, origin_y : int
-        Pixel of the tract (0-based) at ``image[:, 0, 0]``.
+        Tract pixel (0-based) of ``image[:, 0, 0]``.
     """
 
     image: FloatArray
@@ -107,7 +107,7 @@ class Canvas:
 
 
 def draw_noiseless(plan: SimulationPlan, patch: Patch, objects: Galaxies, index: int, neighbours: Neighbours) -> Canvas:
-    """Draw object ``index`` of a part with all its neighbours, without noise and artefacts."""
+    """Draw object ``index`` of a part with its neighbours, without noise or artefacts."""
     survey = plan.survey
     scale = survey.pixel_scale_arcsec
     side = survey.cutout_size_px
@@ -142,13 +142,13 @@ def draw_noiseless(plan: SimulationPlan, patch: Patch, objects: Galaxies, index:
 
 
 def add_noise(plan: SimulationPlan, patch: Patch, image: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Add the noise of the sky and of the source's own photons; both Gaussian, shape of ``image``."""
+    """The image with the noise of the sky and of the source's own photons, both Gaussian; shape of ``image``."""
     return image + rng.standard_normal(image.shape, dtype=np.float32) * np.sqrt(variance(plan, patch, image))
 
 
 def variance(plan: SimulationPlan, patch: Patch, image: FloatArray) -> FloatArray:
-    """Variance of a pixel in counts squared: sky + source / electrons a count; shape of ``image``."""
-    # A count at a larger zero point is less light.
+    """Variance of a pixel in counts squared: sky + source / (electrons per count); shape of ``image``."""
+    # At a larger zero point a count is less light.
     light_a_count = 10.0 ** (-0.4 * (plan.survey.zero_point_mag - 27.0))
     sky = np.array(patch.noise, dtype=np.float32)[:, None, None] ** 2
     gain = np.array([ELECTRONS_A_COUNT[band] * light_a_count for band in plan.survey.bands], np.float32)[:, None, None]
@@ -156,10 +156,10 @@ def variance(plan: SimulationPlan, patch: Patch, image: FloatArray) -> FloatArra
 
 
 def add_artefact(plan: SimulationPlan, objects: Galaxies, index: int, image: FloatArray, level: float) -> None:
-    """Spoil an image in place as its object's kind asks for.
+    """Spoil an image in place if its object is an artefact.
 
-    A zero-point error scales the whole r band, sky included. A saturated core is flat, in the magnitude band, at
-    ``level`` times its peak and bleeds along the columns.
+    A wrong zero point scales the whole r band, sky included. A saturated core is flat at ``level`` times its peak, in
+    the magnitude band, and bleeds along the columns.
     """
     kind = KINDS[objects.kind[index]]
     if kind == "artefact_zero_point" and "r" in plan.survey.bands:
@@ -174,9 +174,10 @@ def add_artefact(plan: SimulationPlan, objects: Galaxies, index: int, image: Flo
 
 @functools.cache
 def _psf_flux_table(profile: str) -> tuple[DoubleArray, DoubleArray]:
-    """(re / FWHM, share of the flux that a PSF fit finds) for circular profiles.
+    """(re / FWHM, share of the flux that a PSF fit finds) for a circular profile.
 
-    A PSF fit at the centre of the image I P finds int I P^2 k dk / int P^2 k dk, by Parseval's theorem.
+    By Parseval's theorem a PSF fit at the centre finds int I P^2 k dk / int P^2 k dk, with the transforms I of the
+    profile and P of the PSF.
     """
     ratio = np.geomspace(0.01, 30.0, 60)
     k = np.geomspace(1e-4, 30.0, 3000)
@@ -193,7 +194,7 @@ def _psf_flux_table(profile: str) -> tuple[DoubleArray, DoubleArray]:
 
 
 def psf_flux(objects: Galaxies, fwhm_arcsec: DoubleArray, band: int) -> DoubleArray:
-    """Flux in counts that a PSF fit finds in one band, with profiles taken as circular; float64, shape (n,)."""
+    """Counts that a PSF fit finds in one band, with profiles taken as circular; float64, shape (n,)."""
     disk = np.interp(objects.disk_re * np.sqrt(objects.disk_q) / fwhm_arcsec, *_psf_flux_table("disk"))
     bulge = np.interp(objects.bulge_re * np.sqrt(objects.bulge_q) / fwhm_arcsec, *_psf_flux_table("bulge"))
     return np.asarray(objects.disk[:, band] * disk + objects.bulge[:, band] * bulge + objects.nucleus[:, band])

@@ -1,4 +1,4 @@
-"""Magnitudes and redshifts of a redshift survey's galaxies, by a luminosity function, and the light of some nuclei.
+"""Magnitudes and redshifts of galaxies by a luminosity function, type-I nuclei by luminosity, and what a fibre sees.
 
 Distances are those of the paper's cosmology (section 1: flat, H0 = 70 km/s/Mpc, Omega_m = 0.27).
 """
@@ -19,11 +19,14 @@ COSMOLOGY = FlatLambdaCDM(H0=70.0, Om0=0.27)
 # Cells in which densities are taken as constant: 0.0025 in redshift and 0.025 mag.
 _N_REDSHIFTS, _CELL_MAG = 60, 0.025
 
+# Half-light radius of an exponential disk over its scale length.
+DISK_SCALES = 1.6783469900166605
+
 # Rest-frame width of a nucleus' broad Halpha over its own continuum, Angstrom (Vanden Berk et al. 2001, table 2).
 BROAD_HALPHA_ANGSTROM = 195.0
 # The faintest broad Halpha of nearby type-I nuclei, erg/s (Stern and Laor 2012: 1e40 to 1e44).
 LEAST_BROAD_HALPHA = 1e40
-# An object that Milliquas calls an AGN is dominated by its host (section 4.2): the nucleus gives less than half.
+# What Milliquas calls an AGN is dominated by its host (section 4.2): the nucleus gives less than half of the light.
 HOST_DOMINATED = 0.5
 
 
@@ -34,9 +37,9 @@ def distance_modulus(redshift: npt.ArrayLike) -> DoubleArray:
 
 
 def absolute_magnitude(law: LuminosityFunction, magnitude: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
-    """Absolute magnitude, in the law's band, of galaxies with these magnitudes of the survey's; float64, broadcast.
+    """Absolute magnitude in the law's band, from a magnitude in the survey's magnitude band; float64, shape broadcast.
 
-    The band is shifted to z = 0.1: K = -2.5 log(1.1) there, and it is taken as constant between the limits.
+    The law's band is shifted to z = 0.1, where K = -2.5 log(1.1); K is taken as the same at all redshifts.
     """
     apparent = np.asarray(magnitude, np.float64) + law.mean_colour
     return np.asarray(apparent - distance_modulus(redshift) + 2.5 * np.log10(1.1), np.float64)
@@ -46,7 +49,7 @@ def absolute_magnitude(law: LuminosityFunction, magnitude: npt.ArrayLike, redshi
 def _cells(
     law: LuminosityFunction, bright: float, faint: float, redshifts: tuple[float, float]
 ) -> tuple[DoubleArray, DoubleArray, DoubleArray]:
-    """Lower edges of the cells (redshift, magnitude), both of shape (n_cells,), and the cumulative number in them.
+    """Lower edges of cells in redshift and in magnitude, and the cumulative number in them; all of shape (n_cells,).
 
     The number in a cell is dV/dz phi(M), with phi(M) ~ 10^(0.4 (alpha + 1)(M* - M)) exp(-10^(0.4 (M* - M))).
     """
@@ -69,7 +72,7 @@ def draw_galaxies(
     faint: float,
     redshifts: tuple[float, float],
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Magnitudes and redshifts of the galaxies of a volume between two magnitudes.
+    """Draw magnitudes and redshifts of the galaxies of a volume that lie between two magnitudes.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ def draw_galaxies(
     n : int
     law : LuminosityFunction
     bright, faint : float
-        Limits of the apparent magnitude, in the survey's magnitude band.
+        Limits of the apparent magnitude in the survey's magnitude band.
     redshifts : (float, float)
         Limits of the volume.
 
@@ -93,7 +96,7 @@ def draw_galaxies(
 
 
 def luminosity(magnitude: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
-    """lambda L_lambda near 6600 Angstrom at rest of an object with this i magnitude, erg/s; float64, shape broadcast.
+    """lambda L_lambda near 6600 Angstrom (at rest) by the i magnitude, erg/s; float64, shape broadcast.
 
     L_nu = 4 pi (10 pc)^2 10^(-0.4 (M + 48.6)) and nu = c / 6600 Angstrom, with M = m - distance modulus.
     """
@@ -103,9 +106,9 @@ def luminosity(magnitude: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray
 
 
 def draw_type1_share(rng: np.random.Generator, magnitude: DoubleArray, redshift: DoubleArray) -> DoubleArray:
-    """Share of a type-I nucleus in an object's continuum: as many nuclei per decade of luminosity.
+    """Share of type-I nuclei in the continuum of their objects, with as many nuclei in each decade of luminosity.
 
-    The faintest has the least broad Halpha that is known, 1e40 erg/s = lambda L_lambda x 195 / 6563; the brightest
+    The faintest nucleus has the weakest broad Halpha known, 1e40 erg/s = lambda L_lambda x 195 / 6563; the brightest
     gives half of the light.
 
     Returns
@@ -122,11 +125,10 @@ def share_within(
 ) -> DoubleArray:
     """Share of the stars' light within a circle, with profiles taken as circular; float64, shape of ``disk_re``.
 
-    ``disk_re`` and ``bulge_re`` are half-light radii in arcsec. An exponential disk has 1 - (1 + x) exp(-x) within
-    x = 1.678 R / r_e. Of a de Vaucouleurs bulge of b = 7.669 it is the incomplete gamma function
-    P(8, b (R / r_e)^(1/4)).
+    ``disk_re`` and ``bulge_re`` are half-light radii in arcsec. The share of an exponential disk is 1 - (1 + x) exp(-x)
+    with x = 1.678 R / r_e, that of a de Vaucouleurs bulge the incomplete gamma function P(8, 7.669 (R / r_e)^(1/4)).
     """
-    x = 1.6783469900166605 * radius_arcsec / disk_re
+    x = DISK_SCALES * radius_arcsec / disk_re
     disk = 1.0 - (1.0 + x) * np.exp(-x)
     inner = gammainc(8.0, 7.669 * (radius_arcsec / bulge_re) ** 0.25)
     return np.asarray((1.0 - bulge_share) * disk + bulge_share * inner, np.float64)

@@ -1,4 +1,4 @@
-"""A survey as like the paper's as its text says: every number here has its place in Tanaka et al., or says it has none.
+"""A survey as like the paper's as its text allows. Each number names its place in Tanaka et al., or says it has none.
 
 None was chosen by what the method makes of it.
 """
@@ -25,36 +25,36 @@ N_MILLIQUAS_QUASAR, N_MILLIQUAS_TYPE1, N_MILLIQUAS_TYPE2 = 23, 286, 580
 BRIGHT_MAG = 14.0
 # Appendix 3: SDSS's main sample has r < 17.8. In the i band, with the simulated galaxies' mean r - i of 0.4.
 MAIN_SAMPLE_MAG = 17.4
-# Section 2.2: the others have redshifts of SDSS and of GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al.
+# Section 2.2: the others have redshifts from SDSS and GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al.
 # 2018). In the i band, again with r - i of 0.4.
 FAINT_MAG = 19.4
 # Not in the text: the luminosity function of SDSS's main sample in r (Blanton et al. 2003: M* - 5 log h = -20.44, slope
 # -1.05), with h = 0.7 (section 1).
 MAIN_SAMPLE_LAW = LuminosityFunction(-20.44 + 5.0 * math.log10(0.7), -1.05, mean_colour=0.4)
-# Section 4.2: active nuclei have EW_r < 20 Angstrom, as observed; [OIII] is in r at z > 0.1. The weakest are weaker by
-# the same factor as in the demonstration.
+# Section 4.2: active nuclei have an observed EW_r < 20 Angstrom, and [OIII] is in r at z > 0.1. The ratio of the widest
+# to the weakest is the demonstration's.
 TYPE2_WIDTH = (5.0, 20.0 / 1.2)
 # Section 4.3: SDSS's fibres of 3 arcsec.
 FIBRE_ARCSEC = 3.0
-# Figure 9: its axis of EW_band ends beyond its last label, 400 Angstrom. The law of the widths is not in the text.
+# Figure 9: its axis of EW_band ends beyond the last label, 400 Angstrom. The law of the widths is not in the text.
 WIDEST_LINE = 500.0
-# Not in the text: log([NII]/Halpha) of star-forming galaxies, from metal-poor dwarfs to spirals of solar abundance, in
-# which the locus of Kewley et al. 2013 (ApJ 774, 100) puts [OIII] from 4.7 to 0.16 Hbeta.
+# Not in the text: log([NII]/Halpha) of star-forming galaxies, from metal-poor dwarfs to spirals of solar abundance. By
+# the locus of Kewley et al. 2013 (ApJ 774, 100) their [OIII] is 4.7 to 0.16 Hbeta.
 NITROGEN = (-1.5, -0.4)
-# Section 2.1: patches below the 5th percentile of depth were dropped, and the limits are these percentiles.
+# Section 2.1: the depth limits are 5th percentiles, and shallower patches were dropped.
 SHALLOW_PERCENT = 5.0
 
-# Not in the text, and as in the demonstration: mergers, and two kinds of artefacts that appendix 2 describes.
+# Not in the text, so as in the demonstration: mergers, and the two kinds of artefacts that appendix 2 describes.
 MERGERS, ARTEFACTS = 0.03, (0.003, 0.003)
-# Not in the text: of 50,000 catalogue rows about as many pass the cuts as the paper has test data.
+# Not in the text. With these, about as many of 50,000 catalogue rows pass the cuts as the paper has test data.
 FAULTY_FRACTION, CUT_FRACTION = 0.002, 0.0116
 
 
 def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTION) -> SimulationPlan:
-    """The plan of a survey like the paper's, of any size; rare classes of a small one are a handful of objects."""
+    """The plan of a survey of any size like the paper's. In a small one rare classes are a handful of objects."""
     quasars = N_DR16Q + N_MILLIQUAS_QUASAR
     type1 = N_MILLIQUAS_TYPE1 / TYPE1_IN_MILLIQUAS
-    # Milliquas' narrow-line objects are active nuclei and some normal galaxies: 580 = share x type2 + few x normal.
+    # Milliquas' narrow-line objects are active nuclei and a few normal galaxies: 580 = share x type2 + few x normal.
     others = N_TEST_DATA * (1.0 - MERGERS - sum(ARTEFACTS)) - N_XELG - quasars - type1
     type2 = (N_MILLIQUAS_TYPE2 - NORMAL_AS_TYPE2 * others) / (TYPE2_IN_MILLIQUAS - NORMAL_AS_TYPE2)
     known_by_lines = N_XELG + type1 + type2
@@ -84,7 +84,7 @@ def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTI
             type1_by_luminosity=True,
             type2_width=TYPE2_WIDTH,
             fibre_arcsec=FIBRE_ARCSEC,
-            # Section 4.1: quasars that are not selected have a clear nucleus in i and no excess in g.
+            # Section 4.1: the quasars that are not selected have a clear nucleus in i and no excess in g.
             reddened_quasars=True,
             weak_lines=True,
         ),

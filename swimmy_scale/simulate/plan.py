@@ -1,13 +1,12 @@
-"""What is to be simulated: the plan, its parts, and which object is of which kind.
+"""What to simulate: the plan, its parts, and which object is of which kind.
 
-Everything here is a pure function of the plan, so any process can ask about any object in any order.
+Everything here is a pure function of the plan: any process can ask about any object, in any order.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,8 +29,7 @@ KINDS = (
     "artefact_saturated",
 )
 
-# What is planted, in the order in which it is dealt out, and the code that ingest must report for it. Two different
-# defects of a file have one code.
+# Faults to plant, in the order in which they are dealt out, and the code that ingest must report for each.
 FAULTS = (
     ("missing_band", Code.MISSING_BAND),
     ("wrong_shape", Code.WRONG_SHAPE),
@@ -48,7 +46,7 @@ FAULT_NAMES = tuple(name for name, _ in FAULTS)
 # The catalogue cuts of sections 2.1 and 2.2 that some objects must fail.
 CUTS = ("depth", "magnitude", "flag", "extendedness", "redshift")
 
-# The sky of `sky`: tracts stand in rings, and 78 patches of each are ordinary.
+# The sky of `sky`: tracts stand in rings, and 78 patches of each tract are ordinary.
 N_TRACTS_A_RING, N_RINGS, N_ORDINARY_PATCHES = 80, 40, 78
 
 # First words of the random streams: one stream never serves two purposes.
@@ -59,7 +57,7 @@ SmallIntArray = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """A synthetic survey in full: the same plan gives the same bytes, on machines and libraries that round alike.
+    """Everything that sets a synthetic survey. The same plan gives the same bytes where libraries round alike.
 
     Attributes
     ----------
@@ -69,22 +67,22 @@ class SimulationPlan:
     faulty_fraction : float
         Objects that ingest must quarantine, spread evenly over the kinds of `FAULTS`.
     cut_fraction : float
-        Normal galaxies made to fail a catalogue cut, as a fraction of all objects, spread evenly over `CUTS`. Where the
-        survey has no depth limit in any band, none can fail that cut.
+        Normal galaxies made to fail a catalogue cut, as a fraction of all objects, spread evenly over `CUTS`. None
+        fails the depth cut of a survey without depth limits.
     xelg_fraction, quasar_fraction, type1_agn_fraction, type2_agn_fraction, merger_fraction, \
 artefact_zero_point_fraction, artefact_saturated_fraction : float
         Objects of each planted kind; all others are normal galaxies.
     training_fraction : float
-        Share of the normal galaxies (and of mergers and artefacts, which a spectrum does not tell from them) whose
+        Share of the normal galaxies (and of mergers and artefacts, which a spectrum cannot tell from them) whose
         ``sample_class`` is ``training``; the rest is ``other``.
     oversize_fraction : float
-        Objects whose cutouts are a pixel too large in some bands, as the archive now and then delivers them.
+        Objects whose cutouts are a pixel too large in some bands, as the archive sometimes delivers them.
     extra_hdu_fraction : float
-        Objects whose files carry mask and variance too.
+        Objects whose files hold mask and variance as well.
     n_objects_per_tar : int
-        Objects of one part (one tar file, or the folder of saved files).
+        Objects of one part: a tar file, or the folder of saved files.
     n_objects_per_patch : int
-        Neighbouring rows of the catalogue that share a patch. 40 galaxies with i < 20 is what HSC has.
+        Consecutive catalogue rows that share a patch. HSC has about 40 galaxies with i < 20 in one.
     survey : Survey
         Its bands must be among g, r, i, z and y.
     population : Population
@@ -116,12 +114,8 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
     population: Population = DEMONSTRATION
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{field.name} {getattr(self, field.name)} must be {rule}"
-            for field in fields(self)
-            for rule, is_fine in _rules(field.name)
-            if not is_fine(getattr(self, field.name))
-        ]
+        found = (_problem(field.name, getattr(self, field.name)) for field in fields(self))
+        problems = [problem for problem in found if problem]
         planted = self.faulty_fraction + self.cut_fraction + sum(self.kind_fractions[1:])
         if planted > 1.0 + 1e-9:  # a sum of fractions rounds
             problems.append(f"the planted fractions add up to {planted:.3f}, they must not exceed 1")
@@ -138,63 +132,35 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
 
     @property
     def kind_fractions(self) -> tuple[float, ...]:
-        """Fraction of each of `KINDS`, in their order."""
+        """Fraction of all objects that are of each of `KINDS`, in this order."""
         planted = tuple(float(getattr(self, f"{kind}_fraction")) for kind in KINDS[1:])
         return (1.0 - sum(planted), *planted)
 
     @property
     def n_parts(self) -> int:
-        """Number of parts."""
+        """Number of tar files, the folder of saved files included."""
         return math.ceil(self.n_objects / self.n_objects_per_tar)
 
 
-def _rules(name: str) -> list[tuple[str, Callable[[Any], bool]]]:
-    """What the value of one field of the plan must be: (words, predicate)."""
-    if name.endswith("_fraction"):
-        return [("between 0 and 1", lambda value: 0.0 <= value <= 1.0)]
-    if name == "seed":
-        return [("0 or above", lambda value: value >= 0)]
-    if name.startswith("n_objects"):
-        return [("1 or above", lambda value: value >= 1)]
-    return []
-
-
-@dataclass(frozen=True)
-class PartReceipt:
-    """What one part has written. Small: a driver may keep thousands.
-
-    Attributes
-    ----------
-    part_index : int
-    path : str
-        Tar file or folder, relative to the survey's directory.
-    n_objects, n_files : int
-        Objects of the part, and cutout files written for them.
-    size_bytes : int
-        Of the tar file, or of all files in the folder.
-    """
-
-    part_index: int
-    path: str
-    n_objects: int
-    n_files: int
-    size_bytes: int
+def _problem(name: str, value: Any) -> str:
+    """What is wrong with the value of one field of a plan, or an empty string."""
+    if name.endswith("_fraction") and not 0.0 <= value <= 1.0:
+        return f"{name} {value} must be between 0 and 1"
+    if name == "seed" and value < 0:
+        return f"seed {value} must be 0 or above"
+    if name.startswith("n_objects") and value < 1:
+        return f"{name} {value} must be 1 or above"
+    return ""
 
 
 def plan_parts(plan: SimulationPlan) -> list[range]:
-    """Rows of the catalogue that each part holds: one tar file or folder each.
-
-    Returns
-    -------
-    list of range
-        Together they cover ``range(plan.n_objects)`` in order.
-    """
+    """Catalogue rows of each part, a tar file or a folder; together they cover ``range(plan.n_objects)`` in order."""
     step = plan.n_objects_per_tar
     return [range(start, min(start + step, plan.n_objects)) for start in range(0, plan.n_objects, step)]
 
 
 def generator(plan: SimulationPlan, stream: int, *words: int) -> np.random.Generator:
-    """Random numbers for one purpose: they depend on the seed, the stream and the words alone."""
+    """Random numbers for one purpose, which depend on the plan's seed, the stream and the words alone."""
     return np.random.default_rng(np.random.SeedSequence((plan.seed, stream, *words)))
 
 
@@ -207,12 +173,13 @@ class Allocation:
     kind : ndarray of int8, shape (n_objects,)
         Index into `KINDS`.
     fault : ndarray of int8, shape (n_objects,)
-        Index into `FAULTS`, -1 for none.
+        Index into `FAULTS`, or -1.
     cut : ndarray of int8, shape (n_objects,)
-        Index into `CUTS`: the cut that the object is made to fail; -1 for none.
+        Index into `CUTS` of the cut that the object is made to fail, or -1.
     id_row : ndarray of int64, shape (n_objects,)
-        Row that lends its object_id: the object's own but for duplicates.
+        Row whose object_id the object has: its own row, except for duplicates.
     oversize, extra_hdus : ndarray of bool, shape (n_objects,)
+        Whether cutouts are too large in some bands, and whether files hold mask and variance.
     """
 
     kind: SmallIntArray
@@ -227,8 +194,8 @@ class Allocation:
 def allocate(plan: SimulationPlan) -> Allocation:
     """Deal out kinds, faults and cuts over the survey: exact counts, random places.
 
-    A shuffled deck, unlike a die a galaxy, gives small surveys their rare kinds and makes the counts part of the
-    plan. It costs 20 ns an object, so every process deals for itself.
+    Dealt like a deck of cards, rare kinds occur in small surveys too, and the plan alone sets how many there are. It
+    takes 20 ns per object, so every process deals for itself.
     """
     rng = generator(plan, STREAM_ALLOCATION)
     n = plan.n_objects
@@ -248,10 +215,15 @@ def allocate(plan: SimulationPlan) -> Allocation:
     return Allocation(kind, fault, cut, id_row, oversize, extra_hdus)
 
 
-def _pair_duplicates(fault: SmallIntArray) -> IntArray:
-    """Give every duplicate the object_id of a good row before it; ``fault`` is changed where there is none before.
+def is_of_kind(kind: SmallIntArray, *names: str) -> BoolArray:
+    """Which objects are of one of these `KINDS`; bool, shape of ``kind``."""
+    return np.isin(kind, [KINDS.index(name) for name in names])
 
-    The first row with an object_id is good and every later one is the duplicate.
+
+def _pair_duplicates(fault: SmallIntArray) -> IntArray:
+    """Row whose object_id each row has: a duplicate has that of a good row before it.
+
+    ``fault`` is changed in place where no good row comes first, because ingest keeps the first row of an object_id.
     """
     id_row = np.arange(len(fault), dtype=np.int64)
     duplicate = FAULT_NAMES.index("duplicate_object_id")
@@ -260,7 +232,7 @@ def _pair_duplicates(fault: SmallIntArray) -> IntArray:
         fault[rows] = FAULT_NAMES.index("corrupt_file")
         return id_row
     if len(rows) and rows[0] < good[0]:
-        # They change places. From here on a good row precedes every duplicate.
+        # The first duplicate and the first good row change places: a good row now precedes every duplicate.
         fault[rows[0]], fault[good[0]] = -1, duplicate
         rows, good = np.flatnonzero(fault == duplicate), np.flatnonzero(fault < 0)
     id_row[rows] = good[np.searchsorted(good, rows) - 1]

@@ -1,4 +1,4 @@
-"""What may differ between two simulated surveys besides sizes and fractions: the demonstration's values, and others."""
+"""The laws by which a survey is drawn, which may differ between surveys of the same size and fractions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LuminosityFunction:
-    """A Schechter function of galaxies, in a band that is shifted to redshift 0.1.
+    """A Schechter function of galaxies, in a band shifted to redshift 0.1.
 
     Attributes
     ----------
@@ -16,7 +16,7 @@ class LuminosityFunction:
     slope : float
         alpha, of the faint end.
     mean_colour : float
-        This band's magnitude less the survey's magnitude band's, the mean of galaxies.
+        Mean of galaxies: magnitude in this band - magnitude in the survey's magnitude band.
     """
 
     characteristic_mag: float
@@ -26,48 +26,47 @@ class LuminosityFunction:
 
 @dataclass(frozen=True)
 class Population:
-    """The family of objects and skies that a plan draws from.
+    """The laws by which a plan draws galaxies, nuclei and skies. By default, those of the demonstration.
+
+    The stars of one galaxy are a `spectra.StellarPopulation`. All magnitudes are in the survey's magnitude band.
 
     Attributes
     ----------
-    bright_mag : float
-        The brightest galaxy, in the survey's magnitude band.
+    bright_mag, faint_mag : float
+        The brightest and the faintest galaxy.
     main_sample_mag : float, optional
-        The faint end of SDSS's main galaxy sample, in the survey's magnitude band. All galaxies that are brighter are
-        in MPA-JHU and none that is fainter, and as many as ``training_fraction`` says are brighter; emission-line
-        galaxies and active nuclei all are, since their lines are how they are known. Without it there is one law of
-        counts for all, and who is in MPA-JHU does not depend on the magnitude. It comes with a luminosity function.
+        The faint end of SDSS's main galaxy sample: all brighter galaxies are in MPA-JHU, and no fainter ones. A share
+        ``training_fraction`` of the galaxies is brighter, and so are all emission-line galaxies and active nuclei,
+        which are known by their lines. It goes with a luminosity function. None: membership in MPA-JHU does not depend
+        on magnitude.
     widest_line : float
         Largest observed equivalent width of an XELG's strongest group, Angstrom.
     nitrogen : (float, float), optional
-        Range of log([NII]6583 / Halpha) of the XELGs, uniform; it gives [OIII] + Hbeta over Halpha + [NII]
-        (`spectra.excitation_ratio`). Within the two groups the lines keep the shares of `spectra.LINES`. Without it
-        one of the two groups, each as often, is the stronger, and the other has half to all of its width.
+        Range of log([NII]6583 / Halpha) of the XELGs, uniform. It gives [OIII] + Hbeta over Halpha + [NII]
+        (`spectra.excitation_ratio`); within each group the lines keep the shares of `spectra.LINES`. None: either group
+        is the stronger one equally often, and the other has half to all of its width.
     shallow_percent : float, optional
-        So many percent of all patches are shallower than the survey's limits, in each band, which sets the scatter of
-        depth; the simulated ones are those that are left. By default it is 0.15 mag in every band.
-    faint_mag : float
-        The faintest galaxy, in the survey's magnitude band.
+        Percentage of patches that would be shallower than the survey's limit in a band; it sets the scatter of depth.
+        The patches drawn are the others. None: depths scatter by 0.15 mag in every band.
     luminosity_function : LuminosityFunction, optional
-        Of the galaxies between the redshift limits; it gives magnitudes and redshifts together. Without it counts rise
-        without end, as in a universe that is not cut at a redshift, and fainter galaxies are farther away by a law of
-        their own.
+        Gives magnitudes and redshifts together, between the redshift limits. None: numbers rise as 10^(0.6 m) down to
+        the faintest magnitude, and fainter galaxies are farther away by a law of their own.
     colours_by_luminosity : bool
-        Whether a galaxy's luminosity says how likely it is red, and how red or blue it is (`colours`), which the
-        luminosity function must give. Without it a third are red, and colours do not depend on anything.
+        The luminosity sets how likely a galaxy is red, and how red or blue it is (`colours`); it needs a luminosity
+        function. False: a third of the galaxies are red, and colours depend on nothing else.
     type1_by_luminosity : bool
-        Whether the nuclei of type-I AGN are drawn by their luminosity and not by their share of the light.
+        Nuclei of type-I AGN are drawn by luminosity. False: by their share of the light.
     type2_width : (float, float)
         [OIII] + Hbeta of a type-II nucleus at rest, Angstrom.
     fibre_arcsec : float, optional
-        Diameter of the fibre that measured the nuclear lines of type-II AGN. Star formation's lines are then spread
-        over the disk, and the nucleus' are as strong as the fibre sees them over the stars inside it. Without it all
-        lines are at the centre, and their widths are over all stars.
+        Diameter of the fibre that measured the nuclear lines of type-II AGN: these are as strong as the fibre sees them
+        over the stars inside it, and lines of star formation are spread over the disk. None: all lines of type-II AGN
+        are at the centre, and their widths are over all stars.
     reddened_quasars : bool
-        Whether dust reddens the nuclei of quasars, by any amount up to the colour of their host. Without it all are
-        as blue as the unobscured quasar.
+        Dust reddens the nuclei of quasars, by any amount up to the colour of their host. False: all are as blue as an
+        unobscured quasar.
     weak_lines : bool
-        Whether [NeIII] and [SII] are in the images, as they are in the tables of spectra.
+        The images show [NeIII] and [SII], as the tables of spectra always do.
     """
 
     bright_mag: float = 16.5

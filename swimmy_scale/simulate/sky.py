@@ -1,8 +1,8 @@
 """Where simulated objects lie and under which sky: tracts, patches, seeing and depth.
 
-Tracts are TAN projections of 36 000 px a side, cut into 9 x 9 patches of 4000 px, as in HSC-SSP (Aihara et al. 2022).
-In every tract the first 78 patches are ordinary and the last three stand for what goes wrong: one is too shallow, one
-has a PSF above the limit, one is missing in the table of patches.
+Tracts are TAN projections of 36,000 px a side, cut into 9 x 9 patches of 4000 px, as in HSC-SSP (Aihara et al. 2022).
+In every tract the first 78 patches are ordinary. Of the last three one is too shallow, one has a PSF above the limit,
+and one is missing from the table of patches.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TRACT_CENTER_PX = 18000.0
 SHALLOW_PATCH, BAD_SEEING_PATCH, ABSENT_PATCH = 78, 79, 80
 FIRST_TRACT = 9000
 
-# Moffat exponent of the PSF: wings like those of HSC's coadds.
+# Moffat exponent of the PSF, which gives it wings like those of HSC's coadds.
 PSF_BETA = 3.0
 
 # Medians of section 2.1: FWHM in arcsec and 5-sigma PSF depth in mag.
@@ -51,7 +51,7 @@ class Patch:
     patch : int
         100 x + y, as the archive writes it.
     fwhm_arcsec, depth_mag, noise : tuple of float
-        One a band: PSF FWHM, 5-sigma PSF limiting magnitude, and the standard deviation of a pixel in counts.
+        By band: PSF FWHM, 5-sigma limiting magnitude of point sources, and standard deviation of a pixel in counts.
     """
 
     tract: int
@@ -64,7 +64,7 @@ class Patch:
 def psf_area_px(fwhm_px: float, beta: float = PSF_BETA) -> float:
     """Noise-equivalent area of a Moffat PSF, 1 / sum(psf^2), in pixels.
 
-    With alpha = FWHM / (2 sqrt(2^(1/beta) - 1)) it is pi alpha^2 (2 beta - 1) / (beta - 1)^2; for large beta it
+    It is pi alpha^2 (2 beta - 1) / (beta - 1)^2 with alpha = FWHM / (2 sqrt(2^(1/beta) - 1)); for large beta it
     tends to the Gaussian's 4 pi sigma^2.
     """
     alpha = fwhm_px / (2.0 * math.sqrt(math.pow(2.0, 1.0 / beta) - 1.0))
@@ -74,7 +74,7 @@ def psf_area_px(fwhm_px: float, beta: float = PSF_BETA) -> float:
 def pixel_noise(depth_mag: float, fwhm_px: float, zero_point_mag: float) -> float:
     """Standard deviation of a sky pixel in counts, from the depth for point sources.
 
-    The error of an optimal PSF flux is sigma sqrt(area), and five of them are the limiting flux:
+    The error of an optimal PSF flux is sigma sqrt(area), and the limiting flux is five times that:
     sigma = 10^(-0.4 (depth - zero point)) / 5 / sqrt(area).
     """
     limiting_flux = math.pow(10.0, -0.4 * (depth_mag - zero_point_mag))
@@ -94,7 +94,8 @@ def patch_conditions(plan: SimulationPlan, tract: int, index: int) -> Patch:
     least = np.nan_to_num(np.array(survey.min_depth_mag), nan=-np.inf) + 0.05
     median = np.array([MEDIAN_DEPTH_MAG[band] for band in survey.bands])
     depth = median + _depth_scatter(plan, median) * rng.normal(size=survey.n_bands)
-    # What is too shallow was dropped: with a wide scatter it becomes an ordinary patch, not one at the very limit.
+    # The paper dropped patches that are too shallow. Where the scatter is wide, such a depth is mirrored at the limit;
+    # otherwise many patches would lie just there.
     depth = np.maximum(depth, least if plan.population.shallow_percent is None else 2.0 * least - depth)
     band = int(rng.integers(survey.n_bands))
     excess = float(rng.uniform(0.03, 0.3))
@@ -112,7 +113,7 @@ def patch_conditions(plan: SimulationPlan, tract: int, index: int) -> Patch:
 
 
 def _depth_scatter(plan: SimulationPlan, median: DoubleArray) -> DoubleArray:
-    """Standard deviation of depth in mag, shape (n_bands,): the limits are the survey's percentile of a Gaussian."""
+    """Standard deviation of depth in mag, shape (n_bands,): the limits are the given percentile of a Gaussian."""
     scatter = np.full(plan.survey.n_bands, 0.15)
     percent = plan.population.shallow_percent
     if percent is None:
@@ -135,9 +136,9 @@ def patch_of_rows(plan: SimulationPlan, rows: IntArray) -> tuple[IntArray, IntAr
 
 
 def object_ids(plan: SimulationPlan, rows: IntArray) -> IntArray:
-    """Object ids of catalogue rows: 17 digits, unique but for planted duplicates; int64, shape of ``rows``.
+    """Object ids of catalogue rows: 17 digits, unique except for planted duplicates; int64, shape of ``rows``.
 
-    Packed as the pipeline does: tract, patch x, patch y, number of the source.
+    They are packed like the pipeline's: tract, patch x, patch y, number of the source.
     """
     lender = allocate(plan).id_row[rows]
     tract, index = patch_of_rows(plan, lender)
@@ -148,7 +149,7 @@ def object_ids(plan: SimulationPlan, rows: IntArray) -> IntArray:
 
 @functools.lru_cache(maxsize=64)
 def tract_wcs(tract: int, pixel_scale_arcsec: float) -> WCS:
-    """TAN projection of a tract, in its own pixels (centre at 18000, 18000, 1-based)."""
+    """TAN projection of a tract, in the tract's own pixels (centre at 18000, 18000, 1-based)."""
     ring, step = divmod(tract - FIRST_TRACT, N_TRACTS_A_RING)
     dec = -2.0 + 1.45 * ring
     wcs = WCS(naxis=2)
@@ -169,7 +170,7 @@ def positions(
     Returns
     -------
     x, y : ndarray of float64, shape (n,)
-        0-based pixels of the tract. They keep 150 px from the patch's edge.
+        0-based pixels of the tract, at least 150 px inside the patch's edges.
     ra, dec : ndarray of float64, shape (n,)
         Degrees.
     """

@@ -3,16 +3,19 @@
 The filters are logistic edges around a sloping plateau, fitted to the total throughput (filter, optics, detector,
 atmosphere) of Kawanomoto et al. 2018 (PASJ 70, 66) for HSC g, r, i, z and y. The two stellar populations are a black
 body times a power law with a step at 4000 Angstrom; mixtures of the two follow the colours of the galaxies of Coleman,
-Wu and Weedman 1980 (ApJS 43, 393) at z = 0.05 to 0.3. Wavelengths are in Angstrom throughout, in air.
+Wu and Weedman 1980 (ApJS 43, 393) at z = 0.05 to 0.3. Wavelengths are in Angstrom and in air.
 
-A flux in a band is what an AB magnitude measures, with photons counted:
+`method.emission_lines` has the measured filters and the exact wavelengths of lines. Both are here a second time because
+every byte of a simulated survey depends on these numbers; tests hold the two against each other.
+
+A band's flux is what an AB magnitude measures, with photons counted:
 f_band = int f_lambda T lambda dlambda / int T / lambda dlambda, up to a factor that is the same for all bands.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +27,12 @@ from swimmy_scale.method.survey import DoubleArray
 
 @dataclass(frozen=True)
 class Filter:
-    """One band's throughput: a plateau that slopes, between two logistic edges.
+    """One band's throughput: a sloping plateau between two logistic edges.
 
     Attributes
     ----------
     plateau : float
-        Throughput at the middle between the edges.
+        Throughput midway between the edges.
     slope : float
         Its relative change over 1000 Angstrom.
     blue_edge, red_edge : float
@@ -46,7 +49,7 @@ class Filter:
     red_width: float
 
     def throughput(self, wavelength: npt.ArrayLike) -> DoubleArray:
-        """Fraction of photons that are detected, float64, shape of ``wavelength`` (Angstrom)."""
+        """Fraction of photons that are detected; float64, shape of ``wavelength`` (Angstrom)."""
         wave = np.asarray(wavelength, dtype=np.float64)
         middle = (self.blue_edge + self.red_edge) / 2.0
         plateau = np.maximum(self.plateau * (1.0 + self.slope * (wave - middle) / 1000.0), 0.0)
@@ -69,15 +72,15 @@ _WAVELENGTH = np.arange(3500.0, 11500.0, 4.0)
 
 @dataclass(frozen=True)
 class StellarPopulation:
-    """A stellar population: black body x power law x step at 4000 Angstrom.
+    """Stars of one age in a galaxy: black body x power law x step at 4000 Angstrom.
 
     Attributes
     ----------
     temperature_k : float
     red_slope : float
-        Exponent of the power law in wavelength: the cool giants and the dust that one black body lacks.
+        Exponent of the power law in wavelength, for the cool giants and the dust that a single black body lacks.
     break_depth : float
-        Fraction of the light that is missing blueward of 4000 Angstrom.
+        Fraction of the light that is missing bluewards of 4000 Angstrom.
     """
 
     temperature_k: float
@@ -85,7 +88,7 @@ class StellarPopulation:
     break_depth: float
 
     def flux(self, wavelength: npt.ArrayLike) -> DoubleArray:
-        """f_lambda over f_lambda(5500), float64, shape of ``wavelength`` (rest frame, Angstrom)."""
+        """f_lambda over f_lambda(5500); float64, shape of ``wavelength`` (rest frame, Angstrom)."""
         shape: DoubleArray = self._shape(np.asarray(wavelength, np.float64)) / self._shape(np.float64(5500.0))
         return shape
 
@@ -108,15 +111,49 @@ QUASAR_SLOPE = 0.44 - 2.0
 # al. 1984, as Richards et al. 2003, AJ 126, 1131, use it for quasars).
 DUST_LEVEL, DUST_SLOPE = 1.39, -1.2
 
-# Groups of lines that section 2.2 adds up: (wavelength, share of the group's equivalent width).
+
+@dataclass(frozen=True)
+class Line:
+    """An emission line of simulated galaxies.
+
+    Attributes
+    ----------
+    group : str
+        One of the groups whose equivalent widths section 2.2 adds up.
+    wavelength : float
+        At rest in air, Angstrom, rounded.
+    share : float
+        Its equivalent width over that of the group.
+    is_weak : bool
+        It has a usual ratio to the group without being part of its sum; only EW_band counts it (section 4.1).
+    """
+
+    group: str
+    wavelength: float
+    share: float
+    is_weak: bool = False
+
+
 LINES = {
-    "oii": ((3726.0, 0.4), (3729.0, 0.6)),
-    "hb_oiii": ((4861.3, 0.2), (4958.9, 0.2), (5006.8, 0.6)),
-    "ha_nii": ((6548.1, 0.06), (6562.8, 0.76), (6583.5, 0.18)),
+    "oii_3726": Line("oii", 3726.0, 0.4),
+    "oii_3729": Line("oii", 3729.0, 0.6),
+    "neiii_3869": Line("hb_oiii", 3869.0, 0.06, is_weak=True),
+    "h_beta": Line("hb_oiii", 4861.3, 0.2),
+    "oiii_4959": Line("hb_oiii", 4958.9, 0.2),
+    "oiii_5007": Line("hb_oiii", 5006.8, 0.6),
+    "nii_6548": Line("ha_nii", 6548.1, 0.06),
+    "h_alpha": Line("ha_nii", 6562.8, 0.76),
+    "nii_6584": Line("ha_nii", 6583.5, 0.18),
+    "sii_6717": Line("ha_nii", 6717.0, 0.12, is_weak=True),
+    "sii_6731": Line("ha_nii", 6731.0, 0.09, is_weak=True),
 }
-# And the two weak ones that equivalent widths in a band count as well (section 4.1), at usual ratios to these groups.
-WEAK_SHARES = {"hb_oiii": ((3869.0, 0.06),), "ha_nii": ((6717.0, 0.12), (6731.0, 0.09))}
-LINES_AND_WEAK = {group: lines + WEAK_SHARES.get(group, ()) for group, lines in LINES.items()}
+"""Lines by their names in the MPA-JHU tables; the order is that in which their errors are drawn."""
+
+
+def lines_of(group: str, weak: bool = False) -> list[Line]:
+    """The lines of a group, and last its weak ones if ``weak``: sums in this order keep their bytes."""
+    lines = [line for line in LINES.values() if line.group == group]
+    return [line for line in lines if not line.is_weak] + [line for line in lines if weak and line.is_weak]
 
 
 def excitation_ratio(nitrogen: npt.ArrayLike, young_fraction: npt.ArrayLike) -> DoubleArray:
@@ -146,14 +183,14 @@ def excitation_ratio(nitrogen: npt.ArrayLike, young_fraction: npt.ArrayLike) -> 
 
 
 def continuum(young_fraction: npt.ArrayLike, wavelength: npt.ArrayLike) -> DoubleArray:
-    """f_lambda of a mixture, 1 at 5500 Angstrom; float64, both arguments broadcast (rest frame, Angstrom)."""
+    """f_lambda of a mixture of old and young stars, 1 at 5500 Angstrom (rest frame); float64, shape broadcast."""
     young = np.asarray(young_fraction, dtype=np.float64)
     mixture: DoubleArray = (1.0 - young) * OLD.flux(wavelength) + young * YOUNG.flux(wavelength)
     return mixture
 
 
 def power_law(wavelength: npt.ArrayLike) -> DoubleArray:
-    """f_lambda of a quasar's nucleus, 1 at 5500 Angstrom; float64, shape of ``wavelength`` (rest frame)."""
+    """f_lambda of a quasar's nucleus, 1 at 5500 Angstrom (rest frame); float64, shape of ``wavelength``."""
     return np.asarray((np.asarray(wavelength, np.float64) / 5500.0) ** QUASAR_SLOPE, np.float64)
 
 
@@ -167,7 +204,7 @@ def dust_extinction(wavelength: npt.ArrayLike) -> DoubleArray:
 
 @functools.cache
 def band_constants(band: str) -> tuple[float, float]:
-    """Effective wavelength int T lambda / int T (Angstrom), and the norm int T / lambda dlambda, of a band."""
+    """Effective wavelength of a band, int T lambda / int T (Angstrom), and its norm, int T / lambda dlambda."""
     response = FILTERS[band].throughput(_WAVELENGTH)
     effective = float(np.sum(response * _WAVELENGTH) / np.sum(response))
     return effective, float(np.sum(response / _WAVELENGTH) * (_WAVELENGTH[1] - _WAVELENGTH[0]))
@@ -179,14 +216,14 @@ def effective_wavelength(band: str) -> float:
 
 
 def band_flux(spectrum: Callable[[DoubleArray], DoubleArray], band: str, redshift: float) -> float:
-    """Flux in a band of a rest-frame spectrum that is seen at a redshift (up to one factor for all bands)."""
+    """Flux in a band of a rest-frame spectrum seen at a redshift, up to one factor for all bands."""
     response = FILTERS[band].throughput(_WAVELENGTH)
     step = _WAVELENGTH[1] - _WAVELENGTH[0]
     total = np.sum(spectrum(_WAVELENGTH / (1.0 + redshift)) * response * _WAVELENGTH) * step
     return float(total / band_constants(band)[1])
 
 
-# Redshifts at which band fluxes are tabulated: the widest step in a flux between two is 1e-3 of it.
+# Redshifts at which band fluxes are tabulated; interpolated between them, a flux is good to 1e-3.
 _REDSHIFT = np.arange(0.0, 0.81, 0.01)
 
 
@@ -197,7 +234,7 @@ def _flux_table(source: str, band: str) -> DoubleArray:
 
 
 def stellar_flux(young_fraction: npt.ArrayLike, redshift: npt.ArrayLike, bands: tuple[str, ...]) -> DoubleArray:
-    """Band fluxes of mixtures with f_lambda(5500, rest frame) = 1.
+    """Band fluxes of mixtures of old and young stars with f_lambda(5500, rest frame) = 1.
 
     Parameters
     ----------
@@ -230,27 +267,27 @@ def line_flux(
     level: Callable[[DoubleArray], DoubleArray],
     bands: tuple[str, ...],
     sigma_km_s: float = 0.0,
-    groups: Mapping[str, tuple[tuple[float, float], ...]] = LINES,
+    weak: bool = False,
 ) -> DoubleArray:
     """Band fluxes that a group of emission lines adds to a continuum.
 
-    A line of observed equivalent width W at lambda carries the flux W f_lambda(lambda), hence it adds
+    A line of observed equivalent width W at lambda carries the flux W f_lambda(lambda) and adds
     W f_lambda(lambda) T(lambda) lambda / int T / lambda dlambda to the band.
 
     Parameters
     ----------
     group : str
-        Key of `LINES`.
+        Of a `Line`.
     width_observed : array_like, shape (n,)
-        Observed equivalent width of the whole group, Angstrom.
+        Observed equivalent width of the group, Angstrom.
     redshift : array_like, shape (n,)
     level : callable
         Continuum f_lambda at rest-frame wavelengths of shape (n,), in the units of the result.
     bands : tuple of str
     sigma_km_s : float
         Gaussian width of the lines; 0 for lines much narrower than the filter's edges.
-    groups : mapping
-        `LINES`, or the same with weak lines besides.
+    weak : bool
+        Add the group's weak lines, too.
 
     Returns
     -------
@@ -259,10 +296,10 @@ def line_flux(
     width, z = np.asarray(width_observed, np.float64), np.asarray(redshift, np.float64)
     nodes, weights = np.polynomial.hermite_e.hermegauss(7 if sigma_km_s else 1)
     added = np.zeros((len(z), len(bands)))
-    for rest, share in groups[group]:
-        strength = share * width * level(np.full(len(z), rest))
+    for line in lines_of(group, weak):
+        strength = line.share * width * level(np.full(len(z), line.wavelength))
         for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-            seen = rest * (1.0 + z) * (1.0 + node * sigma_km_s / 299792.458)
+            seen = line.wavelength * (1.0 + z) * (1.0 + node * sigma_km_s / 299792.458)
             for column, band in enumerate(bands):
                 response = FILTERS[band].throughput(seen) * seen / band_constants(band)[1]
                 added[:, column] += weight * strength * response
@@ -270,7 +307,7 @@ def line_flux(
 
 
 def nearest_type(young_fraction: npt.ArrayLike) -> npt.NDArray[np.str_]:
-    """Name of the galaxy type (E, Sbc, Scd, Im) with the closest young fraction; shape (n,)."""
+    """Galaxy type (E, Sbc, Scd or Im) with the closest share of young stars; shape (n,)."""
     names = np.array(list(TYPE_YOUNG_FRACTION))
     values = np.array(list(TYPE_YOUNG_FRACTION.values()))
     distance = np.abs(np.asarray(young_fraction, np.float64)[:, None] - values[None, :])

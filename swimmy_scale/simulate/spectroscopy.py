@@ -1,7 +1,7 @@
 """Tables of spectra of a simulated survey, with the columns that SDSS, GAMA, MPA-JHU, DR16Q and Milliquas publish.
 
-They are made from the catalogue and the truth, and hold what such tables hold: measurement errors, lines that could
-not be measured, broken fits of broad lines, repeated spectra, and sources that are not in the catalogue.
+They are made from the catalogue and the truth. Like published ones, they hold measurement errors, lines that could not
+be measured, failed fits of broad lines, repeated spectra, and sources that are not in the catalogue.
 """
 
 from __future__ import annotations
@@ -15,41 +15,28 @@ import numpy.typing as npt
 from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.simulate.fits_tables import Columns, write_table
 from swimmy_scale.simulate.plan import STREAM_SPECTROSCOPY, SimulationPlan, generator
+from swimmy_scale.simulate.spectra import LINES
 
 SPECTROSCOPY_FOLDER = "spectroscopy"
 TABLES = ("specObj", "GAMA", "galSpecInfo", "galSpecLine", "galSpecExtra", "DR16Q", "milliquas")
 
 N_UNRELATED = 20
 FIBRES_A_PLATE = 640
-# MPA-JHU measured the spectra of DR7, whose plates end before those of BOSS begin.
+# MPA-JHU measured the spectra of DR7, whose plates have lower numbers than those of BOSS.
 FIRST_PLATE, FIRST_BOSS_PLATE = 266, 3586
 MISSING = -9999.0
-# Shares of MPA-JHU's group widths by line: those of `spectra.LINES`, and usual ratios for the two other groups.
-LINE_SHARES = {
-    "OII_3726": ("ew_oii", 0.4),
-    "OII_3729": ("ew_oii", 0.6),
-    "NEIII_3869": ("ew_hb_oiii", 0.06),
-    "H_BETA": ("ew_hb_oiii", 0.2),
-    "OIII_4959": ("ew_hb_oiii", 0.2),
-    "OIII_5007": ("ew_hb_oiii", 0.6),
-    "NII_6548": ("ew_ha_nii", 0.06),
-    "H_ALPHA": ("ew_ha_nii", 0.76),
-    "NII_6584": ("ew_ha_nii", 0.18),
-    "SII_6717": ("ew_ha_nii", 0.12),
-    "SII_6731": ("ew_ha_nii", 0.09),
-}
-# Shares of objects: of quasars that were taken for galaxies and measured as such; of active nuclei that Milliquas has;
-# and of normal galaxies that it holds for narrow-line objects (section 4.2: star-forming galaxies among its type II).
+# Shares of quasars that were taken for galaxies and measured as such, of active nuclei that Milliquas has, and of
+# normal galaxies that it takes for narrow-line objects (section 4.2: star-forming galaxies among its type II).
 QUASARS_AS_GALAXIES, TYPE1_IN_MILLIQUAS, TYPE2_IN_MILLIQUAS, NORMAL_AS_TYPE2 = 0.2, 0.85, 0.8, 0.004
-# Of a broad line that is fitted by narrow ones: the three cancel each other in part.
-BROKEN_FIT = {"NII_6548": -0.6, "H_ALPHA": 1.2, "NII_6584": -0.35}
+# A broad line that is fitted by three narrow ones, which in part cancel each other: their widths over its own.
+BROKEN_FIT = {"nii_6548": -0.6, "h_alpha": 1.2, "nii_6584": -0.35}
 
 
 @dataclass(frozen=True)
 class _Sky:
-    """What the tables know of the catalogue's objects, n of them.
+    """The catalogue's objects as the tables need them; arrays of shape (n,).
 
-    ``in_sdss``, ``in_mpa_jhu`` and ``in_gama`` say which tables have them; ``kind`` is the truth's.
+    ``in_sdss``, ``in_mpa_jhu`` and ``in_gama`` say which surveys have them; ``kind`` is the truth's.
     """
 
     ra: DoubleArray
@@ -62,16 +49,11 @@ class _Sky:
     in_gama: BoolArray
 
 
-def has_spectroscopy(folder: Path) -> bool:
-    """Whether a survey's directory has all tables of spectra."""
-    return all((folder / SPECTROSCOPY_FOLDER / f"{name}.fits").exists() for name in TABLES)
-
-
 def write_spectroscopy(folder: Path, plan: SimulationPlan, catalogue: Columns, truth: Columns) -> None:
     """Write ``spectroscopy/specObj.fits`` and the other ``TABLES`` of a survey.
 
-    Objects whose class the catalogue knows by their lines are in MPA-JHU. The brighter half of the quasars is in DR16Q,
-    all of them, and most other active nuclei, are in Milliquas.
+    MPA-JHU has all objects whose class in the catalogue comes from their lines. DR16Q has the brighter half of the
+    quasars, Milliquas all quasars and most other active nuclei.
 
     Parameters
     ----------
@@ -94,13 +76,12 @@ def write_spectroscopy(folder: Path, plan: SimulationPlan, catalogue: Columns, t
         "DR16Q": _dr16q(rng, sky, truth),
         "milliquas": _milliquas(rng, sky),
     }
-    (folder / SPECTROSCOPY_FOLDER).mkdir(exist_ok=True)
     for name in TABLES:
         write_table(folder / SPECTROSCOPY_FOLDER / f"{name}.fits", name.upper(), tables[name])
 
 
 def _draw_sky(rng: np.random.Generator, catalogue: Columns, truth: Columns, band: str) -> _Sky:
-    """Deal the objects with a redshift out to the surveys."""
+    """Deal out the objects with a redshift to the surveys."""
     n = len(catalogue["ra"])
     known = np.isfinite(catalogue["specz_redshift"])
     kind, sample_class = np.char.strip(truth["kind"].astype(str)), np.char.strip(catalogue["sample_class"].astype(str))
@@ -124,10 +105,10 @@ def _draw_sky(rng: np.random.Generator, catalogue: Columns, truth: Columns, band
 def _scattered(
     rng: np.random.Generator, sky: _Sky, rows: IntArray, sigma_arcsec: float
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Positions as another telescope measured them, and at the end those of sources outside of the catalogue."""
+    """RA and Dec as another telescope measured them, followed by those of sources outside the catalogue."""
     dra, ddec = rng.normal(0.0, sigma_arcsec / 3600.0, size=(2, len(rows)))
     ra = sky.ra[rows] + dra / np.cos(np.radians(sky.dec[rows]))
-    # The simulated tracts begin at RA 118 and lie near the equator: these are well apart.
+    # Far from the simulated tracts, which begin at RA 118 and lie near the equator.
     far_ra, far_dec = rng.uniform(10.0, 60.0, N_UNRELATED), rng.uniform(20.0, 60.0, N_UNRELATED)
     return np.concatenate([ra, far_ra]) % 360.0, np.concatenate([sky.dec[rows] + ddec, far_dec])
 
@@ -137,9 +118,9 @@ def _with_unrelated(values: npt.ArrayLike, fill: float) -> DoubleArray:
 
 
 def _spec_obj(rng: np.random.Generator, sky: _Sky) -> tuple[Columns, IntArray]:
-    """SDSS's table, and the catalogue row of each of its rows; -1 for sources outside of the catalogue.
+    """SDSS's table, and the catalogue row of each of its rows, -1 for sources outside the catalogue.
 
-    Spectra that MPA-JHU measured come first. Some objects have a second spectrum, whose redshift is wrong.
+    Spectra that MPA-JHU measured come first. Some objects have a second spectrum, with a wrong redshift.
     """
     first = np.concatenate([np.flatnonzero(sky.in_mpa_jhu), np.flatnonzero(sky.in_sdss & ~sky.in_mpa_jhu)])
     repeated = first[rng.uniform(size=len(first)) < 0.04]
@@ -155,7 +136,7 @@ def _spec_obj(rng: np.random.Generator, sky: _Sky) -> tuple[Columns, IntArray]:
     mjd, fibre = 51602 + plate - FIRST_PLATE, number % FIBRES_A_PLATE + 1
     is_quasar = np.isin(np.append(sky.kind[rows], np.full(N_UNRELATED, "")), ["quasar", "type1_agn"])
     columns: Columns = {
-        # Text, and packed as SDSS packs it, in the releases since DR8.
+        # Text since DR8, packed as SDSS does.
         "SPECOBJID": np.array([f"{number:>22d}" for number in spec_obj_id(plate, mjd, fibre).tolist()]),
         "PLATE": plate.astype(np.int32),
         "MJD": mjd.astype(np.int32),
@@ -172,12 +153,12 @@ def _spec_obj(rng: np.random.Generator, sky: _Sky) -> tuple[Columns, IntArray]:
 
 
 def spec_obj_id(plate: IntArray, mjd: IntArray, fibre: IntArray, run2d: int = 26) -> IntArray:
-    """SDSS's identifier of a spectrum: plate, fibre, MJD - 50000 and reduction in the bits from 50, 38, 24 and 10."""
+    """SDSS's identifier of a spectrum: plate, fibre, MJD - 50000 and reduction from bits 50, 38, 24 and 10 on."""
     return (plate.astype(np.int64) << 50) | (fibre.astype(np.int64) << 38) | ((mjd - 50000) << 24) | (run2d << 10)
 
 
 def _gama(rng: np.random.Generator, sky: _Sky) -> Columns:
-    """GAMA's table; some of its spectra give no redshift."""
+    """GAMA's table. Some of its spectra give no reliable redshift."""
     first = np.flatnonzero(sky.in_gama)
     poor = np.flatnonzero(sky.in_sdss & ~sky.in_gama & (rng.uniform(size=len(sky.ra)) < 0.03))
     rows = np.concatenate([first, poor])
@@ -230,23 +211,23 @@ def _mpa_jhu(
 
 
 def _line_columns(rng: np.random.Generator, sky: _Sky, truth: Columns, rows: IntArray) -> Columns:
-    """Equivalent widths, emission negative, and their errors, of catalogue rows."""
+    """Equivalent widths, negative for emission, and their errors, of catalogue rows."""
     error = 0.4 * 10.0 ** (0.15 * (sky.magnitude[rows] - 17.5))
     broad = np.isin(sky.kind[rows], ["quasar", "type1_agn"]) & (rng.uniform(size=len(rows)) < 0.5)
     strength = rng.uniform(150.0, 800.0, len(rows))
     columns: Columns = {}
-    for name, (group, share) in LINE_SHARES.items():
-        width = share * truth[group][rows] + error * rng.normal(size=len(rows))
+    for name, line in LINES.items():
+        width = line.share * truth[f"ew_{line.group}"][rows] + error * rng.normal(size=len(rows))
         width = np.where(broad, width + BROKEN_FIT.get(name, 0.0) * strength, width)
         # Bad pixels or sky under the line.
         masked = rng.uniform(size=len(rows)) < 0.008
-        columns[f"{name}_EQW"] = np.where(masked, 0.0, -width).astype(np.float32)
-        columns[f"{name}_EQW_ERR"] = np.where(masked, -1.0, error).astype(np.float32)
+        columns[f"{name.upper()}_EQW"] = np.where(masked, 0.0, -width).astype(np.float32)
+        columns[f"{name.upper()}_EQW_ERR"] = np.where(masked, -1.0, error).astype(np.float32)
     return columns
 
 
 def _bptclass(rng: np.random.Generator, sky: _Sky, truth: Columns, rows: IntArray) -> npt.NDArray[np.int16]:
-    """1 star-forming, 2 the same of low S/N, 3 composite, 4 AGN, 5 low-ionisation, -1 none."""
+    """1 star-forming, 2 star-forming with low S/N, 3 composite, 4 AGN, 5 low ionisation, -1 unclassified."""
     kind, width, dice = sky.kind[rows], truth["ew_ha_nii"][rows], rng.uniform(size=len(rows))
     forming = np.select([width > 12.0, width > 5.0], [1, 2], -1)
     ordinary = np.where(dice < 0.08, 3, np.where((dice < 0.15) & (truth["young_fraction"][rows] < 0.3), 5, forming))
@@ -256,10 +237,10 @@ def _bptclass(rng: np.random.Generator, sky: _Sky, truth: Columns, rows: IntArra
 
 
 def _masses_and_rates(rng: np.random.Generator, sky: _Sky, truth: Columns, rows: IntArray) -> Columns:
-    """log10 of stellar mass and star formation rate with percentiles, of catalogue rows.
+    """Percentiles of log10 of stellar mass and star formation rate, of catalogue rows.
 
-    Mass from light and colour: log M = 1.15 + 0.70 (g - i) - 0.4 M_i (Taylor et al. 2011). Rates scatter about the
-    main sequence log SFR = 0.76 log M - 7.64 (Renzini and Peng 2015); red galaxies lie below it, starbursts above.
+    Masses are from light and colour, log M = 1.15 + 0.70 (g - i) - 0.4 M_i (Taylor et al. 2011). Rates scatter about
+    the main sequence, log SFR = 0.76 log M - 7.64 (Renzini and Peng 2015); red galaxies lie below it, starbursts above.
     """
     n, z, young = len(rows), sky.redshift[rows], truth["young_fraction"][rows]
     # c z / H0 with H0 = 70 km/s/Mpc and the deceleration of Omega_m = 0.3, good to 1% at z < 0.4.
@@ -279,7 +260,7 @@ def _masses_and_rates(rng: np.random.Generator, sky: _Sky, truth: Columns, rows:
 
 
 def _dr16q(rng: np.random.Generator, sky: _Sky, truth: Columns) -> Columns:
-    """DR16Q: the half of the quasars with the brighter nuclei, and others elsewhere."""
+    """DR16Q: the half of the quasars with the brighter nuclei, and quasars elsewhere."""
     quasars = np.flatnonzero((sky.kind == "quasar") & sky.in_sdss)
     nucleus = sky.magnitude[quasars] - 2.5 * np.log10(truth["nucleus_fraction"][quasars])
     bright = quasars[np.sort(np.argsort(nucleus, kind="stable")[: (len(quasars) + 1) // 2])]
@@ -297,7 +278,7 @@ def _dr16q(rng: np.random.Generator, sky: _Sky, truth: Columns) -> Columns:
 
 
 def _milliquas(rng: np.random.Generator, sky: _Sky) -> Columns:
-    """Milliquas: quasars Q, type-I nuclei A, type-II N or K, a few normal galaxies among these, and candidates."""
+    """Milliquas: quasars Q, type-I nuclei A, type-II nuclei N or K with a few normal galaxies, and candidates."""
     n, dice = len(sky.ra), rng.uniform(size=len(sky.ra))
     normal = sky.kind == "normal"
     letters = np.select(
@@ -314,7 +295,7 @@ def _milliquas(rng: np.random.Generator, sky: _Sky) -> Columns:
         "",
     )
     rows = np.flatnonzero(letters != "")
-    # Radio and X-ray sources beside it are told by further letters.
+    # Further letters name associated radio and X-ray sources.
     associated = np.where(rng.uniform(size=n) < 0.2, "X", "")[rows]
     ra, dec = _scattered(rng, sky, rows, 0.2)
     total = len(ra)

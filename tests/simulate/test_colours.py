@@ -1,4 +1,4 @@
-"""Colours by luminosity and lines by excitation: against the laws as published, and in the survey that uses them."""
+"""Colours by luminosity and lines by excitation: as in the published laws, and in the survey that uses them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_sequences_are_those_of_the_law(
 
 
 @pytest.mark.parametrize("young", [0.05, 0.3, 0.5, 0.75, 0.95])
-def test_a_galaxy_of_a_colours_young_stars_has_the_colour(young: float) -> None:
-    """Through SDSS's own filters, from a galaxy that is put together here."""
+def test_a_galaxy_with_the_young_stars_of_a_colour_has_that_colour(young: float) -> None:
+    """Through SDSS's own filters, with a galaxy that is put together here."""
     wave = np.arange(3000.0, 12000.0, 2.0)
     rest = wave / 1.1
     share = np.clip(0.72 - 0.95 * young, 0.0, 1.0)
@@ -61,7 +61,7 @@ def test_a_galaxy_of_a_colours_young_stars_has_the_colour(young: float) -> None:
     assert colours.young_of_colour(colour) == pytest.approx(young, abs=0.01)
 
 
-def test_colours_beyond_the_oldest_and_the_youngest_galaxy_are_theirs() -> None:
+def test_colours_beyond_the_oldest_and_the_youngest_galaxies_count_as_theirs() -> None:
     assert colours.young_of_colour([1.5, -1.0]).tolist() == [0.0, 1.0]
 
 
@@ -71,7 +71,7 @@ def test_drawn_galaxies_are_on_the_two_sequences() -> None:
     young = colours.draw_young(np.random.default_rng(5), absolute, redshift)
 
     def expected(x: np.ndarray) -> np.ndarray:
-        """Share of galaxies that are redder than the colours which these young shares have."""
+        """Share of galaxies that are redder than galaxies with these shares of young stars."""
         nodes = np.linspace(0.2, 1.2, 2001)
         shares = colours.young_of_colour(nodes)
         colour = np.interp(x, shares[::-1], nodes[::-1])

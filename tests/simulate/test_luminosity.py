@@ -1,4 +1,4 @@
-"""Laws of luminosity: against direct integrals, SciPy and astropy, and in the survey that uses them."""
+"""Laws of luminosity: checked by direct integrals, SciPy and astropy, and in the survey that uses them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAW = LuminosityFunction(-21.2, -1.05, mean_colour=0.4)
 
 
 def density(magnitude: np.ndarray, redshift: float) -> np.ndarray:
-    """Schechter's function times the volume, written down from Schechter (1976)."""
+    """Schechter's function (1976) times the volume."""
     absolute = magnitude + 0.4 - COSMOLOGY.distmod(redshift).value + 2.5 * np.log10(1.1)
     x = 10.0 ** (-0.4 * (absolute + 21.2))
     return COSMOLOGY.differential_comoving_volume(redshift).value * x**-0.05 * np.exp(-x)
@@ -41,7 +41,7 @@ def test_magnitudes_and_redshifts_follow_the_luminosity_function() -> None:
         total = scipy.integrate.cumulative_trapezoid(marginal, nodes, initial=0)
         found = scipy.stats.kstest(values, lambda x, n=nodes, t=total: np.interp(x, n, t / t[-1]))
         assert found.pvalue > 1e-3
-    # Near and bright: the two belong together.
+    # Near galaxies are bright: the two are drawn together.
     assert scipy.stats.spearmanr(magnitude, redshift).statistic > 0.2
 
 
@@ -85,7 +85,7 @@ def test_type2_nuclei_of_the_papers_survey_have_weak_lines_at_the_centre_and_dis
     narrow = kind == KINDS.index("type2_agn")
     assert narrow.sum() > 20
     assert (oiii[narrow] <= 20.0 * (1 + z[narrow]) / 1.2).all()
-    # Of a line of 20 Angstrom in a band of 1400 no more than 1.4% is added, and a fibre holds a part of the galaxy.
+    # A line of 20 Angstrom adds at most 1.4% to a band of 1400, and a fibre holds only a part of the galaxy.
     share = (nucleus / (nucleus + disk + stars))[narrow]
     assert (share.max(axis=0) < 0.02).all()
     assert share[:, 1].max() > 0.002

@@ -1,4 +1,4 @@
-"""A simulated survey is what it says it is: files, physics and truth, held against astropy, GalSim and direct sums."""
+"""A simulated survey is what it claims to be: files, physics and truth, checked by astropy, GalSim and direct sums."""
 
 from __future__ import annotations
 
@@ -32,20 +32,12 @@ from swimmy_scale.ingest.pixels.sources import build_index, expand_sources, list
 from swimmy_scale.method.quarantine import Code, merge_faults
 from swimmy_scale.method.sample import SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.survey import HSC, Survey
-from swimmy_scale.simulate import (
-    KINDS,
-    PartReceipt,
-    SimulationPlan,
-    finish,
-    images,
-    plan_parts,
-    sky,
-    spectra,
-    write_part,
-)
+from swimmy_scale.simulate import KINDS, SimulationPlan, images, sky
 from swimmy_scale.simulate import simulate as run_simulation
+from swimmy_scale.simulate.archive import PartReceipt, write_part
 from swimmy_scale.simulate.galaxies import Galaxies, Neighbours, draw_objects
-from swimmy_scale.simulate.plan import CUTS, FAULTS, allocate
+from swimmy_scale.simulate.plan import CUTS, FAULTS, allocate, plan_parts
+from swimmy_scale.simulate.simulation import finish
 from swimmy_scale.simulate.tables import catalogue_columns
 
 BANDS = HSC.bands
@@ -66,7 +58,7 @@ def survey_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(survey_folder: Path) -> dict[tuple[int, str], bytes]:
-    """Every cutout by (catalogue row, band), read with the standard library alone."""
+    """Every cutout by (catalogue row, band), read by the standard library alone."""
     found: dict[tuple[int, str], bytes] = {}
     for path in sorted((survey_folder / "cutouts").iterdir()):
         if path.is_dir():
@@ -152,7 +144,7 @@ def test_plan_deals_out_every_object_once(n_objects: int, seed: int, faulty: flo
     assert n_faults.sum() == round(faulty * n_objects)
     assert not np.any((dealt.fault >= 0) & (dealt.cut >= 0))
 
-    # The first row with an object_id is good; every later one is the planted duplicate.
+    # The first row with an object_id is good; every later one is a planted duplicate.
     ids = sky.object_ids(plan, np.arange(n_objects))
     _, first = np.unique(ids, return_index=True)
     later = np.setdiff1d(np.arange(n_objects), first)
@@ -213,7 +205,7 @@ def test_astropy_verifies_every_sound_file(
 
 
 def test_light_is_where_the_wcs_says(files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]) -> None:
-    """A nucleus' centroid within 5 px, in cutouts of all sizes; its host and neighbours pull it by little."""
+    """Centroids of bright nuclei within 5 px, in cutouts of all sizes; hosts and neighbours pull them only a little."""
     truth, catalogue = tables["truth"], tables["catalogue"]
     plan = dataclasses.replace(PLAN, oversize_fraction=1.0, quasar_fraction=0.3, faulty_fraction=0.0)
     objects, neighbours = draw_objects(plan, 0)
@@ -227,7 +219,7 @@ def test_light_is_where_the_wcs_says(files: dict[tuple[int, str], bytes], tables
         weight = canvas.image[2] * (np.hypot(rows - y, columns - x) < 5.0)
         assert (weight * columns).sum() / weight.sum() == pytest.approx(x, abs=0.15)
         assert (weight * rows).sum() / weight.sum() == pytest.approx(y, abs=0.15)
-    # And in files: the brightest of the smoothed pixels around the middle.
+    # And in files: the brightest pixel around the middle.
     for row in sound_rows(tables):
         if truth["kind"][row] == "quasar":
             with fits.open(io.BytesIO(files[row, "i"]), memmap=False) as hdus:
@@ -238,7 +230,7 @@ def test_light_is_where_the_wcs_says(files: dict[tuple[int, str], bytes], tables
 
 
 def check_fault(fault: str, row: int, files: dict[tuple[int, str], bytes]) -> int:
-    """Number of bands of an object in which a fault is seen, by what astropy makes of the files."""
+    """Number of bands of an object whose file, as astropy reads it, has a fault."""
     seen = 0
     for band in BANDS:
         data = files.get((row, band))
@@ -279,7 +271,7 @@ def read_objects(folder: Path, survey: Survey = HSC) -> CatalogueObjects:
 
 
 def ingest(folder: Path, survey: Survey) -> tuple[np.ndarray, dict[int, str], tuple[str, ...]]:
-    """Pixels, quarantine codes by row, and files of no object, as the real ingest has them."""
+    """Pixels, quarantine codes by row, and files that belong to no object, as the real ingest has them."""
     objects = read_objects(folder, survey)
     listings = [list_source(path, survey) for path in expand_sources([str(folder / "cutouts")])]
     index = build_index(listings, objects.object_id, objects.ra, objects.dec, survey)
@@ -316,7 +308,7 @@ def test_ingest_of_the_whole_survey(survey_folder: Path, tables: dict[str, fits.
 
 
 def test_true_cuts_are_those_of_the_sample(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
-    """What the truth says of the paper's spectroscopic sample, against the cuts that the real selection makes."""
+    """What the truth says of the paper's spectroscopic sample is what the cuts of the real selection give."""
     objects, truth = read_objects(survey_folder), tables["truth"]
     fine = truth["fault"] == ""
     columns = SampleColumns(
@@ -324,7 +316,7 @@ def test_true_cuts_are_those_of_the_sample(survey_folder: Path, tables: dict[str
     )
     in_sample, _ = apply_cuts(columns, SampleCuts(redshift=(0.05, 0.2), colours=()), HSC, objects.available)
     assert np.array_equal(in_sample, fine & (truth["cut"] == ""))
-    # An object that is made to fail a cut fails it, or an earlier one by chance.
+    # An object made to fail a cut fails it, or by chance an earlier one.
     made = allocate(PLAN).cut
     for row in np.flatnonzero(made >= 0):
         assert CUTS.index(truth["cut"][row]) <= made[row]
@@ -405,7 +397,7 @@ def test_tables_say_simulated(survey_folder: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The same plan gives the same bytes; nothing foreign is taken for the survey's own
+# The same plan gives the same bytes; foreign files are not taken for the survey's own
 
 
 def test_parts_in_any_order_and_process(tmp_path: Path) -> None:
@@ -483,10 +475,11 @@ def test_broken_off_simulation_goes_on(tmp_path: Path) -> None:
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
-def test_lost_cutouts_are_written_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", ["cutouts/saved/*", "cutouts/*.tar", "truth.fits", "spectroscopy/*"])
+def test_lost_files_are_written_again(lost: str, tmp_path: Path) -> None:
     run_simulation(str(tmp_path), SMALL)
     before = digests(tmp_path)
-    next((tmp_path / "cutouts" / "saved").iterdir()).unlink()
+    next(tmp_path.glob(lost)).unlink()
     run_simulation(str(tmp_path), SMALL)
     assert digests(tmp_path) == before
 
@@ -517,84 +510,6 @@ def test_odd_plans(plan: SimulationPlan, tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Filters and spectra
-
-
-def read_filter(shared_data: Path, band: str) -> tuple[np.ndarray, np.ndarray]:
-    values = np.loadtxt(shared_data / "filters" / f"hsc2017-{band}.ecsv", comments=("#", "w"))
-    return values[:, 0], np.maximum(values[:, 1], 0.0)
-
-
-def magnitude(wave: np.ndarray, flux: np.ndarray, filter_wave: np.ndarray, response: np.ndarray) -> float:
-    """AB magnitude up to a constant, by the trapezoidal rule on a fine grid."""
-    fine = np.arange(filter_wave[0], filter_wave[-1], 0.5)
-    through = np.interp(fine, filter_wave, response)
-    counts = np.trapezoid(np.interp(fine, wave, flux) * through * fine, fine)
-    return float(-2.5 * np.log10(counts / np.trapezoid(through / fine, fine)))
-
-
-@pytest.mark.parametrize("band", BANDS)
-def test_filters_against_measured_ones(band: str, shared_data: Path) -> None:
-    wave, response = read_filter(shared_data, band)
-    model = spectra.FILTERS[band].throughput(wave)
-    effective = np.trapezoid(response * wave, wave) / np.trapezoid(response, wave)
-    assert spectra.effective_wavelength(band) == pytest.approx(effective, rel=2e-3)
-    assert np.trapezoid(model, wave) == pytest.approx(np.trapezoid(response, wave), rel=0.02)
-    assert np.sqrt(np.mean((model - response) ** 2)) < 0.1 * response.max()
-
-
-@pytest.mark.parametrize("name", spectra.TYPE_YOUNG_FRACTION)
-@pytest.mark.parametrize("redshift", [0.05, 0.1, 0.2])
-def test_colours_against_coleman_wu_weedman(name: str, redshift: float, shared_data: Path) -> None:
-    """Mixtures, through our filters, have the four colours of CWW templates, through measured ones, within 0.1 mag.
-
-    The irregular type gets 0.12: its template has emission lines, which here are no part of the continuum.
-    """
-    template = np.loadtxt(shared_data / "seds" / f"CWW_{name}_ext.sed")
-    measured = [
-        magnitude(template[:, 0] * (1.0 + redshift), template[:, 1], *read_filter(shared_data, band)) for band in BANDS
-    ]
-    flux = spectra.stellar_flux([spectra.TYPE_YOUNG_FRACTION[name]], [redshift], BANDS)[0]
-    assert np.diff(-2.5 * np.log10(flux)) == pytest.approx(np.diff(measured), abs=0.12 if name == "Im" else 0.1)
-
-
-@pytest.mark.parametrize("group", spectra.LINES)
-@pytest.mark.parametrize("redshift", [0.051, 0.085, 0.123, 0.199])
-@pytest.mark.parametrize("young", [0.2, 0.9])
-def test_line_flux_against_integration(group: str, redshift: float, young: float) -> None:
-    """The boost of each band is that of narrow Gaussian lines of this equivalent width put into the spectrum."""
-    width = 300.0
-    fine = np.arange(3400.0, 11600.0, 0.1)
-    continuum = spectra.continuum(young, fine / (1.0 + redshift))
-    total = continuum.copy()
-    for rest, share in spectra.LINES[group]:
-        center, sigma = rest * (1.0 + redshift), 1.0
-        level = spectra.continuum(young, rest)
-        total += (
-            share * width * level * np.exp(-0.5 * ((fine - center) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
-        )
-    added = spectra.line_flux(group, [width], [redshift], lambda wave: spectra.continuum(young, wave), BANDS)[0]
-    plain = spectra.stellar_flux([young], [redshift], BANDS)[0]
-    for number, band in enumerate(BANDS):
-        response = spectra.FILTERS[band].throughput(fine)
-        boost = np.sum(total * response * fine) / np.sum(continuum * response * fine)
-        assert 1.0 + added[number] / plain[number] == pytest.approx(boost, rel=2e-3)
-
-
-def test_broad_lines_keep_their_flux() -> None:
-    """Away from an edge a broad line adds what a narrow one does; across an edge it is spread over it."""
-    flat = np.ones_like
-    narrow, broad = (
-        spectra.line_flux("ha_nii", [200.0], [0.15], flat, ("i",), sigma_km_s=sigma)[0, 0] for sigma in (0.0, 1500.0)
-    )
-    assert broad == pytest.approx(narrow, rel=0.01)
-    at_edge = 6940.0 / 6562.8 - 1.0
-    assert spectra.line_flux("ha_nii", [200.0], [at_edge], flat, ("i",), 1500.0)[0, 0] == pytest.approx(
-        0.5 * narrow, rel=0.3
-    )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Pixels
 
 
@@ -612,7 +527,7 @@ def one_object(plan: SimulationPlan, **changes: object) -> tuple[Galaxies, Neigh
     ("re", "q", "angle", "bulge_fraction"), [(0.8, 0.5, 0.4, 0.0), (1.5, 0.3, 2.0, 0.5), (2.5, 0.9, 1.2, 0.9)]
 )
 def test_images_against_galsim(re: float, q: float, angle: float, bulge_fraction: float) -> None:
-    """The same galaxy by GalSim's own drawing; a shear of axis ratio q keeps the area, so it takes re sqrt(q)."""
+    """GalSim draws the same galaxy. Its shear of axis ratio q keeps the area, so it gets re sqrt(q)."""
     flux = np.full(5, 5000.0)
     objects, alone, patch = one_object(
         PLAN,
@@ -634,7 +549,7 @@ def test_images_against_galsim(re: float, q: float, angle: float, bulge_fraction
 
 
 def test_psf_fwhm_is_that_of_the_patch_table(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
-    """A Moffat profile of free width and exponent, fitted to a point source."""
+    """By a Moffat profile of free width and exponent, fitted to a point source."""
     nothing, flux = np.zeros(5), np.full(5, 1e4)
     objects, alone, patch = one_object(PLAN, disk=nothing, bulge=nothing, nucleus=flux)
     canvas = images.draw_noiseless(PLAN, patch, objects, 0, alone)
@@ -653,7 +568,7 @@ def test_psf_fwhm_is_that_of_the_patch_table(survey_folder: Path, tables: dict[s
 
 
 def test_noise_is_that_of_the_depth(files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]) -> None:
-    """Scatter in the corners of cutouts against sigma = F5 / 5 / sqrt(1 / sum psf^2), with GalSim's PSF."""
+    """Scatter at the edge of cutouts is sigma = F5 / 5 / sqrt(1 / sum psf^2), with GalSim's PSF."""
     catalogue, patches = tables["catalogue"], tables["patch_qa"]
     rows = {key: row for row, key in enumerate(zip(patches["tract"], patches["patch"], strict=True))}
     ratios = defaultdict(list)
@@ -668,7 +583,7 @@ def test_noise_is_that_of_the_depth(files: dict[tuple[int, str], bytes], tables:
             expected = limiting_flux / 5.0 * math.sqrt(np.sum(pixels**2))
             with fits.open(io.BytesIO(files[row, band]), memmap=False) as hdus:
                 image = hdus[1].data.astype(np.float64)
-            # Differences of neighbouring pixels know nothing of the smooth wings.
+            # Smooth wings drop out of the differences of neighbouring pixels.
             difference = (image[:8, 1::2][:, :32] - image[:8, 0::2][:, :32]) / math.sqrt(2.0)
             ratios[band].append(1.4826 * np.median(np.abs(difference)) / expected)
     for band in BANDS:
@@ -688,7 +603,7 @@ def test_photon_noise_does_not_depend_on_the_unit(zero_point_mag: float) -> None
 
 
 def test_gaussian_limit_of_the_psf_area() -> None:
-    """For a large exponent the Moffat profile is a Gaussian: 4 pi sigma^2."""
+    """With a large exponent the Moffat profile is a Gaussian, with an area of 4 pi sigma^2."""
     sigma = 3.5 / (2.0 * math.sqrt(2.0 * math.log(2.0)))
     assert sky.psf_area_px(3.5, beta=1e4) == pytest.approx(4.0 * math.pi * sigma**2, rel=1e-3)
 
@@ -696,7 +611,7 @@ def test_gaussian_limit_of_the_psf_area() -> None:
 def test_aperture_magnitudes_of_isolated_galaxies(
     files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]
 ) -> None:
-    """The sum over a cutout is the catalogue's flux, but for wings outside and noise: 0.1 mag."""
+    """The sum over a cutout is the catalogue's flux to 0.1 mag: wings outside, and noise."""
     truth, catalogue = tables["truth"], tables["catalogue"]
     crowded = set()
     for part, rows in enumerate(plan_parts(PLAN)):
@@ -735,7 +650,7 @@ def test_artefacts() -> None:
 
 
 def test_psf_flux_against_a_drawn_image() -> None:
-    """A matched filter on the drawn image finds the flux that the catalogue's PSF magnitude has (round galaxies)."""
+    """A matched filter on the image of a round galaxy finds the flux of the catalogue's PSF magnitude."""
     objects, alone, patch = one_object(PLAN, disk_q=1.0, bulge_q=1.0, disk_re=1.2, bulge_re=0.8, bulge_fraction=0.5)
     canvas = images.draw_noiseless(PLAN, patch, objects, 0, alone)
     nothing = np.zeros(5)

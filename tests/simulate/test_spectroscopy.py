@@ -1,4 +1,4 @@
-"""Simulated tables of spectra: published columns, in agreement with the truth."""
+"""Simulated tables of spectra have the published columns and agree with the truth."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy.stats import spearmanr
 
 from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
 from swimmy_scale.method.sections import MpaJhuSection, SpectroscopySection
-from swimmy_scale.simulate import SimulationPlan, simulate
+from swimmy_scale.simulate import SimulationPlan
 from swimmy_scale.simulate.galaxies import draw_objects
-from swimmy_scale.simulate.spectroscopy import TABLES, has_spectroscopy, spec_obj_id, write_spectroscopy
+from swimmy_scale.simulate.spectroscopy import TABLES, spec_obj_id, write_spectroscopy
 from swimmy_scale.simulate.tables import catalogue_columns, truth_columns
 from swimmy_scale.storage.counterparts import Counterparts
 
@@ -46,7 +46,7 @@ def tables(folder: Path) -> dict[str, fits.FITS_rec]:
 
 @pytest.fixture(scope="module")
 def found(drawn: tuple[Columns, Columns], folder: Path) -> tuple[Counterparts, np.ndarray]:
-    """Counterparts of all objects, and the row of the truth that each belongs to."""
+    """Counterparts of all objects, and the row of the truth for each."""
     catalogue, _ = drawn
     rows = np.arange(len(catalogue["ra"]))
     section = SpectroscopySection(
@@ -94,12 +94,12 @@ def test_classes_come_out_of_the_tables(drawn: tuple[Columns, Columns], found: t
     kind = drawn[1]["kind"][rows]
     measured = np.isfinite(counterparts.ew_hb_oiii + counterparts.ew_ha_nii + counterparts.ew_oii)
     assert counterparts.is_xelg[(kind == "xelg") & measured].mean() > 0.95
-    # Ordinary galaxies stay below 90 Angstrom, so that only noise makes an XELG of one.
+    # Ordinary galaxies stay below 90 Angstrom: only noise can make an XELG of one.
     assert not counterparts.is_xelg[np.isin(kind, ["normal", "merger"])].mean() > 0.005
     assert set(kind[counterparts.is_quasar].tolist()) == {"quasar"}
     assert 0.4 < counterparts.is_quasar[kind == "quasar"].mean() < 0.6
     assert counterparts.is_agn_candidate[kind == "type2_agn"].mean() > 0.95
-    # Composites and the like among the normal galaxies of MPA-JHU, as in table 1: 3 862 of 25 714.
+    # Composites and the like among the normal galaxies of MPA-JHU; in table 1 they are 3,862 of 25,714.
     normal = (kind == "normal") & counterparts.is_mpa_jhu
     assert 0.05 < counterparts.is_agn_candidate[normal].mean() < 0.2
     assert 0.4 < counterparts.is_mpa_jhu.mean() < 0.7
@@ -151,7 +151,7 @@ def test_tables_have_published_columns_and_belong_together_by_row(tables: dict[s
 
 
 def test_identifier_is_sdsss_own() -> None:
-    # Of the spectrum 0266-51602-0107 in the archive.
+    # Spectrum 0266-51602-0107 of the archive.
     assert spec_obj_id(*(np.array([value]) for value in (266, 51602, 107)))[0] == 299518814033307648
 
 
@@ -170,17 +170,3 @@ def test_same_plan_gives_the_same_bytes(drawn: tuple[Columns, Columns], folder: 
     for name in TABLES:
         assert (tmp_path / "spectroscopy" / f"{name}.fits").read_bytes() == (folder / f"{name}.fits").read_bytes()
         assert fits.getheader(folder / f"{name}.fits", 1)["SIMULATE"] is True
-
-
-def test_finished_survey_without_tables_gets_them_and_nothing_else_is_written(tmp_path: Path) -> None:
-    plan = SimulationPlan(12, seed=2, n_objects_per_tar=4)
-    simulate(str(tmp_path), plan)
-    files = {path: path.read_bytes() for path in sorted((tmp_path / "spectroscopy").iterdir())}
-    assert {path.stem for path in files} == set(TABLES)
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file() and path not in files}
-    for path in files:
-        path.unlink()
-    assert not has_spectroscopy(tmp_path)
-    simulate(str(tmp_path), plan)
-    assert {path: path.read_bytes() for path in files} == files
-    assert {path: path.stat().st_mtime_ns for path in times} == times
