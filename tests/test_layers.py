@@ -1,164 +1,50 @@
-"""The house: which floor a module is on, and that none imports from above."""
+"""The house: nine wings, each of which imports only wings above it in the table, and uses only its own libraries."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "swimmy_scale"
-# A room is a module of the package, or a folder of modules.
-FLOORS = {
-    "errors": 0,
-    "quiet": 0,
-    "survey": 1,
-    "bit_rounding": 1,
-    "yaml_text": 1,
-    "quarantine": 1,
-    "network": 1,
-    "preprocess": 1,
-    "memory": 1,
-    "anomaly": 1,
-    "noise": 1,
-    "artefact_hints": 1,
-    "marks": 1,
-    "winograd": 1,
-    "numba_scorer": 1,
-    "radix": 1,
-    "cuts": 1,
-    "ensemble": 1,
-    "weight_sets": 1,
-    "sample": 1,
-    "crossmatch": 1,
-    "emission_lines": 1,
-    "classes": 1,
-    "profiles": 1,
-    "statistics": 1,
-    "selection_rates": 1,
-    "stacking": 1,
-    "tables": 1,
-    "paper_numbers": 1,
-    "job": 1,
-    "site": 1,
-    "receipts": 2,
-    "weights": 2,
-    "store": 2,
-    "cutouts": 2,
-    "scores": 2,
-    "ingest": 2,
-    "counterparts": 2,
-    "spectroscopy": 2,
-    "catalog": 2,
-    "weight_set_table": 2,
-    "dataset": 2,
-    "devices": 3,
-    "device_preprocess": 3,
-    "autoencoder": 3,
-    "scorer": 3,
-    "figures": 3,
-    "report": 3,
-    "stages": 4,
-    "characterise": 4,
-    "cluster": 5,
-    "progress": 5,
-    "simulate": 5,
-    "console": 5,
-    "doctor": 5,
-    "cli": 6,
-    "__main__": 6,
+from swimmy_scale.storage.run_directory import LogFolder, ModelsFolder, RunDirectory, SelectionFolder
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "swimmy_scale"
+
+
+@dataclass(frozen=True)
+class Wing:
+    """Which wings one imports, and which libraries it uses: no others, and each of them."""
+
+    imports: set[str]
+    uses: set[str]
+
+
+WINGS = {
+    "method": Wing(set(), {"numpy", "pydantic", "speclite", "yaml"}),
+    "storage": Wing({"method"}, {"astropy", "filelock", "numpy", "pyarrow", "xarray", "zarr"}),
+    "simulate": Wing({"method", "storage"}, {"astropy", "galsim", "numpy", "scipy", "speclite"}),
+    "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "numpy", "pyarrow", "scipy", "zarr"}),
+    "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "numba", "numpy", "tensorflow", "torch"}),
+    "results": Wing({"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy"}),
+    "stages": Wing({"method", "storage", "ingest", "model", "results"}, {"numpy"}),
+    "cluster": Wing(
+        {"method", "storage", "model", "stages"},
+        {"astropy", "dask", "dask_jobqueue", "distributed", "packaging", "pydantic", "tensorflow", "yaml"},
+    ),
+    "cli": Wing({"method", "storage", "simulate", "results", "stages", "cluster"}, {"click", "rich"}),
 }
-# Rooms of one floor that may import each other, in this direction only.
-NEIGHBOURS = {
-    "preprocess": {"survey"},
-    "memory": {"survey", "network"},
-    "bit_rounding": {"survey"},
-    "anomaly": {"survey"},
-    "noise": {"survey", "preprocess", "anomaly"},
-    "artefact_hints": {"survey"},
-    "winograd": {"survey"},
-    "numba_scorer": {"survey", "network", "preprocess", "anomaly", "winograd"},
-    "radix": {"survey"},
-    "cuts": {"survey", "radix"},
-    "ensemble": {"survey"},
-    "weight_sets": {"survey", "network", "cuts"},
-    "sample": {"survey"},
-    "emission_lines": {"survey"},
-    "classes": {"survey"},
-    "profiles": {"survey"},
-    "selection_rates": {"survey"},
-    "tables": {"survey", "cuts"},
-    "job": {"survey", "bit_rounding", "network", "noise", "cuts", "ensemble", "sample", "weight_sets", "yaml_text"},
-    "site": {"yaml_text", "memory"},
-    "store": {"receipts"},
-    "cutouts": {"receipts", "store"},
-    "scores": {"receipts", "store", "cutouts"},
-    "ingest": {"receipts", "store", "cutouts"},
-    "counterparts": {"receipts"},
-    "spectroscopy": {"ingest", "counterparts"},
-    "catalog": {"receipts"},
-    "weight_set_table": {"receipts"},
-    "dataset": {"cutouts", "scores"},
-    "doctor": {"cluster"},
-    "autoencoder": {"devices"},
-    "device_preprocess": {"devices"},
-    "scorer": {"autoencoder", "device_preprocess", "devices"},
-    "characterise": {"stages"},
-    "__main__": {"cli"},
-}
-# What each room may use that neither Python nor this package brings.
-THIRD_PARTY = {
-    "errors": set(),
-    "quiet": set(),
-    "quarantine": set(),
-    "network": set(),
-    "memory": set(),
-    "marks": set(),
-    "job": {"pydantic", "yaml"},
-    "site": {"pydantic"},
-    "yaml_text": {"pydantic", "yaml"},
-    "sample": {"numpy", "astropy"},
-    "crossmatch": {"numpy", "scipy"},
-    "emission_lines": {"numpy", "speclite"},
-    "statistics": {"numpy", "scipy"},
-    "paper_numbers": {"astropy"},
-    "winograd": {"numpy", "numba"},
-    "weights": {"numpy", "h5py"},
-    "receipts": {"filelock"},
-    "store": {"numpy", "zarr", "xarray"},
-    "cutouts": {"numpy", "zarr", "xarray"},
-    "scores": {"numpy", "zarr", "xarray"},
-    "ingest": {"numpy", "astropy", "scipy", "pyarrow", "h5py", "zarr"},
-    "counterparts": {"numpy", "astropy"},
-    "catalog": {"numpy", "astropy", "pyarrow"},
-    "weight_set_table": {"numpy", "astropy"},
-    "dataset": {"numpy", "xarray", "zarr"},
-    "doctor": {"astropy", "distributed", "packaging", "tensorflow"},
-    "devices": {"numpy", "keras", "tensorflow", "jax", "torch"},
-    "device_preprocess": {"numpy"},
-    "autoencoder": {"numpy", "keras", "tensorflow"},
-    "scorer": {"numpy", "keras", "tensorflow"},
-    "figures": {"numpy", "matplotlib"},
-    "report": {"numpy", "matplotlib", "PIL", "jinja2"},
-    "stages": {"numpy"},
-    "characterise": {"numpy", "astropy", "matplotlib"},
-    "cluster": {"dask", "distributed", "dask_jobqueue", "yaml"},
-    "progress": {"rich"},
-    "console": {"click", "rich"},
-    "simulate": {"numpy", "scipy", "astropy", "galsim", "speclite"},
-    "cli": {"click", "rich"},
-    "__main__": set(),
-}
-PURE_THIRD_PARTY = {"numpy"}
-# Pure rooms take arrays and return arrays. The job description alone reads a file: its own.
-PURE = sorted(
-    name for name, floor in FLOORS.items() if floor <= 1 and name not in {"job", "site", "yaml_text", "quiet"}
-)
-NOT_PURE = {
+# Beside the wings: the front, the start of the program, and what ends it with a message, which all wings may raise.
+FRONT, START, ERRORS = "__init__.py", "__main__.py", "errors.py"
+
+NO_ARRAYS = {
     *("asyncio", "io", "logging", "mmap", "multiprocessing", "os", "pathlib", "random", "shutil", "socket"),
     *("subprocess", "tempfile", "threading", "time"),
 }
@@ -166,14 +52,17 @@ FILE_CALLS = {
     *("open", "print", "input", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "unlink"),
     *("fromfile", "tofile", "loadtxt", "savetxt", "genfromtxt", "memmap", "save", "savez", "load"),
 }
+JOB_LIBRARIES = {"pydantic", "yaml"}
 UNSAFE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "importlib.import_module"}
-VERSION = {"swimmy_scale", "swimmy_scale.__version__"}  # the package itself holds nothing else but a lazy open_run
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+ARRAYS = ("AnyArray", "BoolArray", "DoubleArray", "FloatArray", "IntArray")
+LONGEST_MODULE, LONGEST_FUNCTION = 500, 95
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def wing(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0]
 
 
 @cache
@@ -194,6 +83,16 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
+def wings_of(path: Path) -> set[str]:
+    """The other wings that a module imports."""
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("swimmy_scale.")}
+    return ours - {wing(path), "errors", "__version__"}
+
+
+def libraries_of(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names - {"swimmy_scale"}
+
+
 def calls(path: Path) -> set[str]:
     """Last names of all that a module calls."""
     functions = [node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
@@ -211,45 +110,42 @@ def module_of(name: str) -> Path | None:
     return place.parent / "__init__.py" if place.parent != PACKAGE else None
 
 
-def test_the_table_is_complete() -> None:
-    rooms = {room(path) for path in MODULES}
-    assert rooms - set(FLOORS) == set(), "new rooms: give each a floor in the table"
-    assert set(FLOORS) - rooms == set(), "rooms in the table that are not there any more"
-    for here, others in NEIGHBOURS.items():
-        assert all(FLOORS[there] == FLOORS[here] for there in others)
+# ---------------------------------------------------------------- the wings
+
+
+def test_the_package_is_its_wings() -> None:
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert entries == {*WINGS, FRONT, START, ERRORS}
+
+
+def test_a_wing_imports_only_those_above_it() -> None:
+    for place, (name, row) in enumerate(WINGS.items()):
+        assert row.imports <= set(list(WINGS)[:place]), f"{name} stands above what it imports"
 
 
 @each_module
-def test_module_imports_nothing_from_above(path: Path) -> None:
-    here = room(path)
-    for name in imports(path):
-        if name.split(".")[0] != "swimmy_scale" or name in VERSION:
-            continue
-        there = name.split(".")[1]
-        allowed = there == here or FLOORS[there] < FLOORS[here] or there in NEIGHBOURS.get(here, set())
-        assert allowed, f"{here} (floor {FLOORS[here]}) imports {there} (floor {FLOORS[there]})"
-
-
-@each_module
-def test_module_uses_the_libraries_of_its_room(path: Path) -> None:
-    tops = {name.split(".")[0] for name in imports(path)}
-    third_party = tops - sys.stdlib_module_names - {"swimmy_scale"}
-    assert third_party <= THIRD_PARTY.get(room(path), PURE_THIRD_PARTY)
-    assert not (tops | imports(path)) & UNSAFE
+def test_a_module_keeps_to_its_wings_row(path: Path) -> None:
+    row = WINGS[wing(path)]
+    assert wings_of(path) <= row.imports
+    assert libraries_of(path) <= row.uses
+    assert not ({name.split(".")[0] for name in imports(path)} | imports(path)) & UNSAFE
     assert not calls(path) & {"eval", "exec", "__import__"}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_room_touches_no_file(name: str) -> None:
-    path = PACKAGE / f"{name}.py"
-    assert not {item.split(".")[0] for item in imports(path)} & NOT_PURE
-    assert not calls(path) & FILE_CALLS
+@pytest.mark.parametrize("name", WINGS)
+def test_a_row_allows_nothing_that_is_not_used(name: str) -> None:
+    modules = [path for path in MODULES if wing(path) == name]
+    assert set().union(*map(wings_of, modules)) == WINGS[name].imports
+    assert set().union(*map(libraries_of, modules)) == WINGS[name].uses
 
 
-@each_module
-def test_module_is_short_and_well_named(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 500
-    assert not set(path.relative_to(PACKAGE).with_suffix("").parts) & {"utils", "core", "helpers", "common"}
+def test_the_table_of_contributing_is_this_one() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) \| ([^|]*) \|$", text, re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(WINGS)
+    for name, above, libraries in rows:
+        assert set(re.findall(r"`(\w+)`", above)) == WINGS[name].imports, name
+        assert set(re.findall(r"`(\w+)`", libraries)) == WINGS[name].uses, name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -259,6 +155,93 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         graph[path] = {module for name in names if (module := module_of(name)) is not None} - {path}
         graph[path] -= {path.parent / "__init__.py"}  # a folder's front names its own modules
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES)
+
+
+# ---------------------------------------------------------------- inside of wings
+
+METHOD = [path for path in MODULES if wing(path) == "method"]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in METHOD if not libraries_of(path) & JOB_LIBRARIES], ids=lambda path: path.stem
+)
+def test_the_method_takes_arrays_and_returns_arrays(path: Path) -> None:
+    """All of it but the job that sets it, which is described by pydantic and read from YAML."""
+    assert not {name.split(".")[0] for name in imports(path)} & NO_ARRAYS
+    assert not calls(path) & FILE_CALLS
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if wing(path) == "results"], ids=lambda path: path.stem)
+def test_results_write_no_store(path: Path) -> None:
+    written = {name for name in imports(path) if name.startswith("swimmy_scale.storage.")}
+    assert not {name for name in written if re.search(r"\.(store|scores|cutouts)\.(write|create)", name)}
+
+
+def _file_names() -> set[str]:
+    """What lies in a run directory, by the room that knows it."""
+    folders = (RunDirectory(Path("r")), ModelsFolder(Path("r")), SelectionFolder(Path("r")), LogFolder(Path("r")))
+    found = set()
+    for folder in folders:
+        for name, attribute in vars(type(folder)).items():
+            if isinstance(attribute, property):
+                value = getattr(folder, name)
+                found.add(value.name if isinstance(value, Path) else value.path.name)
+    found.add(ModelsFolder(Path("r")).evaluation(0).parent.name)
+    return found - {"r"}
+
+
+def _spelt(path: Path) -> set[str]:
+    """File names that a module joins to a path, and all its texts that look like the name of a file."""
+    found = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            found |= set(str(node.right.value).split("/"))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[\w./-]+", node.value):
+            found |= {part for part in node.value.split("/") if "." in part}
+    return found
+
+
+def test_names_in_paths_are_seen() -> None:
+    assert _file_names() >= {"job.yaml", "scores.zarr", "models", "selected.keras", "summary.json", "log", "report"}
+    assert _spelt(PACKAGE / "storage/run_directory.py") >= {"job.yaml", "models", "selected.keras", "log"}
+
+
+@each_module
+def test_one_room_alone_spells_the_names_of_a_run_directory(path: Path) -> None:
+    if path != PACKAGE / "storage/run_directory.py":
+        assert not _spelt(path) & _file_names()
+
+
+@each_module
+def test_arrays_are_named_once(path: Path) -> None:
+    if path != PACKAGE / "method/survey.py":
+        targets = [
+            target.id
+            for node in ast.walk(parsed(path))
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        ]
+        assert not set(targets) & set(ARRAYS)
+
+
+@each_module
+def test_module_and_functions_are_short_and_well_named(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+    assert not set(path.relative_to(PACKAGE).with_suffix("").parts) & {"utils", "core", "helpers", "common"}
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < LONGEST_FUNCTION, node.name
+
+
+def test_a_rooms_tests_stand_where_the_room_stands() -> None:
+    folders = {path.relative_to(PACKAGE).parent for path in MODULES}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        place = path.relative_to(ROOT / "tests").parent
+        assert place in {*folders, Path(), Path("studies")}, f"{path}: no folder of the package is called {place}"
+
+
+# ---------------------------------------------------------------- what is loaded
 
 
 def test_help_and_completion_load_nothing_that_computes() -> None:
@@ -271,13 +254,16 @@ def test_help_and_completion_load_nothing_that_computes() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     n_commands, *loaded = done.stdout.split()
     assert int(n_commands) >= 15
-    libraries = set().union(*THIRD_PARTY.values()) - {"click"}
+    libraries = set().union(*(row.uses for row in WINGS.values())) - {"click"}
     assert set(loaded) & libraries == set()
 
 
 @pytest.mark.parametrize(
     ("module", "libraries"),
-    [("stages.run", {"matplotlib", "scipy.spatial", "scipy.interpolate", "keras"}), ("scorer", {"matplotlib"})],
+    [
+        ("stages.run", {"matplotlib", "scipy.spatial", "scipy.interpolate", "keras"}),
+        ("model.keras_scorer", {"matplotlib"}),
+    ],
 )
 def test_workers_start_without_what_they_seldom_use(module: str, libraries: set[str]) -> None:
     code = f"import sys, swimmy_scale.{module}; print(*sys.modules); import matplotlib.pyplot"
