@@ -25,6 +25,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     is_plain,
     open_reader,
     scan,
+    unreadable,
     verify_checksum,
 )
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
@@ -110,8 +111,8 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
             check_decodable(read, hdu, MAX_COADD_BYTES)
             verify_checksum(read, hdu)
             zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
-    except UnusableFileError as fault:
-        raise SwimmyError(f"coadd {path}: {fault}. Fetch the file again, or leave it out.") from None
+    except UnusableFileError as error:
+        raise SwimmyError(f"coadd {path}: {error}. Fetch the file again, or leave it out.") from None
     sky = sky_map(hdu.cards)
     if sky is None:
         raise SwimmyError(
@@ -180,17 +181,17 @@ def cut_out(
         with open_reader(path) as (read, status):
             hdu = find_image(scan(read, status.st_size))
             if hdu.image_shape != coadd.shape:
-                raise UnusableFileError(Code.UNREADABLE_FILE, f"has changed: {hdu.image_shape} px, was {coadd.shape}")
+                raise unreadable(f"has changed: {hdu.image_shape} px, was {coadd.shape}")
             for i, pixels in _regions(read, hdu, good, first_y, first_x, size):
                 row = int(rows[i])
                 digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
                 try:
                     scale_into(pixels, scale, out[row, coadd.band])
-                except UnusableFileError as fault:
-                    faults.append(Fault(row, fault.code, band, name, str(fault)))
-    except UnusableFileError as fault:
+                except UnusableFileError as error:
+                    faults.append(Fault(row, error.code, band, name, str(error)))
+    except UnusableFileError as error:
         unread = [int(rows[i]) for i in good if int(rows[i]) not in digests]
-        faults += [Fault(row, fault.code, band, name, str(fault)) for row in unread]
+        faults += [Fault(row, error.code, band, name, str(error)) for row in unread]
     return faults, digests
 
 
@@ -213,7 +214,7 @@ def _regions(
         bottom, right = int(first_y[box].max()) + size, int(first_x[box].max()) + size
         pixels = decode_with_astropy(read, hdu, (slice(top, bottom), slice(left, right)), MAX_COADD_BYTES)
         if pixels.shape != (bottom - top, right - left):
-            raise UnusableFileError(Code.UNREADABLE_FILE, f"a region decodes to {pixels.shape} px")
+            raise unreadable(f"a region decodes to {pixels.shape} px")
         for i in box.tolist():
             y, x = int(first_y[i]) - top, int(first_x[i]) - left
             yield i, pixels[y : y + size, x : x + size]
@@ -225,7 +226,7 @@ def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> npt.NDAr
     start = hdu.data_start + y * stride + x * item
     raw = b"".join(read(start + line * stride, size * item) for line in range(size))
     if len(raw) < size * size * item:
-        raise UnusableFileError(Code.UNREADABLE_FILE, "cut off while it was read")
+        raise unreadable("cut off while it was read")
     return np.frombuffer(raw, ">f4" if item == 4 else ">f8").reshape(size, size)
 
 

@@ -256,8 +256,8 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
                 for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                     try:
                         scale_into(plane, scale, out[row, band])
-                    except UnusableFileError as fault:
-                        faults.append(Fault(row, fault.code, survey.bands[band], cube.path, str(fault)))
+                    except UnusableFileError as error:
+                        faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
     return faults, digests
 
 

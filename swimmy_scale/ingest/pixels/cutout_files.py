@@ -19,6 +19,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     card_number,
     find_image,
     scan,
+    unreadable,
     verify_checksum,
 )
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
@@ -50,7 +51,7 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
                 continue
             is_flux = keyword == "FLUXMAG0"
             if not math.isfinite(value) or (is_flux and value <= 0) or (not is_flux and abs(value) > 60):
-                raise UnusableFileError(Code.UNREADABLE_FILE, f"{keyword} = {value} is not a zero point")
+                raise unreadable(f"{keyword} = {value} is not a zero point")
             return 2.5 * math.log10(value) if is_flux else value
     return None
 
@@ -154,9 +155,9 @@ def unpack(data: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             unpacked = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UnusableFileError(Code.UNREADABLE_FILE, f"damaged gzip: {error}") from None
+        raise unreadable(f"damaged gzip: {error}") from None
     if len(unpacked) > MAX_FILE_BYTES:
-        raise UnusableFileError(Code.UNREADABLE_FILE, f"unpacks to more than {MAX_FILE_BYTES} bytes")
+        raise unreadable(f"unpacks to more than {MAX_FILE_BYTES} bytes")
     return unpacked
 
 
@@ -206,9 +207,7 @@ def read_cutout(
         patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point))
     pixels = read_pixels(read, hdu)
     if pixels.shape != hdu.image_shape:
-        raise UnusableFileError(
-            Code.UNREADABLE_FILE, f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}"
-        )
+        raise unreadable(f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}")
     scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out)
     return own_zero_point is not None
 

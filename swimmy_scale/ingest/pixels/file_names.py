@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.sphere import CatalogueRows, chord_length, unit_vectors
-from swimmy_scale.method.survey import IntArray, Survey
-
-if TYPE_CHECKING:
-    pass
+from swimmy_scale.ingest.sphere import CatalogueRows
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray, Survey
 
 NameArray = npt.NDArray[np.bytes_]
 
@@ -67,8 +63,8 @@ class Claims:
     band: npt.NDArray[np.int16]
     line: IntArray
     object_id: IntArray
-    ra: npt.NDArray[np.float64]
-    dec: npt.NDArray[np.float64]
+    ra: DoubleArray
+    dec: DoubleArray
 
 
 def compile_pattern(name_pattern: str) -> re.Pattern[str]:
@@ -219,15 +215,12 @@ def assign_rows(
 def _astray(
     rows: IntArray,
     claims: Claims,
-    has_position: npt.NDArray[np.bool_],
+    has_position: BoolArray,
     catalogue: CatalogueRows,
     radius_arcsec: float,
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Files whose name gives a line and a position that lies elsewhere than the line's object."""
     astray = np.zeros(len(rows), np.bool_)
     check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
-    here = unit_vectors(claims.ra[check], claims.dec[check])
-    # NaN, a row without a position, compares false: the line stands.
-    distance = np.linalg.norm(here - catalogue.points[rows[check]], axis=1)
-    astray[check] = distance > chord_length(radius_arcsec)
+    astray[check] = catalogue.lie_elsewhere(rows[check], claims.ra[check], claims.dec[check], radius_arcsec)
     return astray

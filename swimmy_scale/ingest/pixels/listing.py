@@ -6,17 +6,15 @@ Nothing is opened here but tar headers, and nothing is unpacked to disk.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import stat
 import tarfile
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.coadd import Coadd
@@ -63,119 +61,6 @@ class Listing:
     notes: tuple[str, ...] = ()
     coadds: tuple[Coadd, ...] = ()
     cube: Cube | None = None
-
-
-@dataclass(frozen=True)
-class Index:
-    """Where each object's bands lie.
-
-    Attributes
-    ----------
-    kind : str
-        As in `Listing`.
-    first_row : int
-        Catalogue row of the first object.
-    sources, packed : tuple of str
-        ``path`` and ``packed`` of the listings.
-    member : ndarray of int32, shape (n_objects, n_bands)
-        Position in the four arrays below; -1 where no file holds the object, -2 where there is no coadd of the
-        band at all.
-    source : ndarray of int32, shape (n_files,)
-        Position in ``sources``.
-    names, offset, size, mtime_ns : ndarray, shape (n_files,)
-        As in `Listing`.
-    coadds : tuple of Coadd
-    cube : Cube or None
-    unmatched : tuple of str
-        Files that belong to no object. Empty in a slice.
-    warnings : tuple of str
-        What the user should know. Empty in a slice.
-    """
-
-    kind: str
-    first_row: int
-    sources: tuple[str, ...]
-    packed: tuple[str, ...]
-    member: npt.NDArray[np.int32]
-    source: npt.NDArray[np.int32]
-    names: NameArray
-    offset: IntArray
-    size: IntArray
-    mtime_ns: IntArray
-    coadds: tuple[Coadd, ...] = ()
-    cube: Cube | None = None
-    unmatched: tuple[str, ...] = field(default=(), repr=False)
-    warnings: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.member)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the input of these rows, in bytes: what must be read to ingest them."""
-        if self.cube is not None:
-            return self.cube.row_bytes * len(self)
-        return int(self.size.sum())
-
-    def slice(self, lo: int, hi: int) -> Index:
-        """The index of rows ``lo`` to ``hi`` (exclusive), counted from the catalogue's start."""
-        if not self.first_row <= lo <= hi <= self.first_row + len(self):
-            raise ValueError(
-                f"rows {lo} to {hi} are not within {self.first_row} to {self.first_row + len(self)} of this index"
-            )
-        member = self.member[lo - self.first_row : hi - self.first_row]
-        used, renumbered = np.unique(member, return_inverse=True)
-        n_absent = int(np.count_nonzero(used < 0))
-        used = used[n_absent:]
-        renumbered = np.where(member < 0, member, renumbered.reshape(member.shape) - n_absent)
-        used_sources, source = np.unique(self.source[used], return_inverse=True)
-        return replace(
-            self,
-            first_row=lo,
-            sources=tuple(self.sources[i] for i in used_sources) if self.cube is None else self.sources,
-            packed=tuple(self.packed[i] for i in used_sources) if self.cube is None else self.packed,
-            member=renumbered.astype(np.int32),
-            source=source.astype(np.int32),
-            names=self.names[used],
-            offset=self.offset[used],
-            size=self.size[used],
-            mtime_ns=self.mtime_ns[used],
-            coadds=tuple(self.coadds[i] for i in used) if self.coadds else (),
-            unmatched=(),
-            warnings=(),
-        )
-
-    def fingerprint(self) -> str:
-        """Identity of the input without reading it.
-
-        Returns
-        -------
-        str
-            SHA-256 in hex over kind, first row, and name, offset, size and time of change of the file of each
-            object and band. The folder that a source lies in is not part of it.
-        """
-        digest = hashlib.sha256(f"{self.kind} {self.first_row} {self.member.shape}".encode())
-        if self.cube is not None:
-            digest.update(self.cube.state.encode())
-        step = 4096
-        for lo in range(0, len(self), step):
-            flat = self.member[lo : lo + step].ravel()
-            present = flat[flat >= 0]
-            digest.update((flat >= 0).tobytes())
-            for column in (self.offset, self.size, self.mtime_ns):
-                digest.update(column[present].astype("<i8").tobytes())
-            digest.update(b"\0".join(self.names[present].tolist()))
-        return digest.hexdigest()
-
-    def describe(self, member: int) -> str:
-        """Name of a file with its folder or tar, to show."""
-        path = show_name(encode_name(self.sources[self.source[member]]))
-        name = show_name(self.names[member])
-        return f"{path}:{name}" if self.packed[self.source[member]] else str(Path(path, name))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Listing
 
 
 def make_listing(

@@ -347,9 +347,9 @@ class TestIndex:
 
     def test_members_of_rows(self, tmp_path: Path) -> None:
         index = self.build(self.folder(tmp_path, "100_g.fits", "105_y.fits", "101_i.fits"))
-        present = {tuple(cell): index.names[index.member[tuple(cell)]] for cell in np.argwhere(index.member >= 0)}
+        present = {tuple(cell): index.names[index.file[tuple(cell)]] for cell in np.argwhere(index.file >= 0)}
         assert present == {(0, 0): b"100_g.fits", (5, 4): b"105_y.fits", (1, 2): b"101_i.fits"}
-        assert index.n_bytes == 30
+        assert index.size.sum() == 30
         assert index.warnings == ()
 
     def test_unmatched_is_told(self, tmp_path: Path) -> None:
@@ -362,7 +362,7 @@ class TestIndex:
         two = self.folder(tmp_path / "two", "100_g.fits")
         for paths in ((one, two), (two, one)):
             index = self.build(*paths)
-            assert index.describe(index.member[0, 0]) == f"{one}/100_g.fits"
+            assert index.describe(index.file[0, 0]) == f"{one}/100_g.fits"
             assert "2 files are second ones" in index.warnings[0]
 
     def test_slices(self, tmp_path: Path) -> None:
@@ -374,12 +374,12 @@ class TestIndex:
             assert len(part) == hi - lo
             assert (part.unmatched, part.warnings) == ((), ())
             assert len(part.names) == 4 * (hi - lo)
-            for row, band in np.ndindex(part.member.shape):
-                whole = index.member[lo + row, band]
+            for row, band in np.ndindex(part.file.shape):
+                whole = index.file[lo + row, band]
                 if whole < 0:
-                    assert part.member[row, band] == whole
+                    assert part.file[row, band] == whole
                 else:
-                    assert part.describe(part.member[row, band]) == index.describe(whole)
+                    assert part.describe(part.file[row, band]) == index.describe(whole)
         assert index.slice(1, 5).slice(2, 4).fingerprint() == index.slice(2, 4).fingerprint()
         assert len(pickle.dumps(index.slice(2, 3))) < 3000
         with pytest.raises(ValueError, match="rows 4 to 7"):

@@ -312,7 +312,7 @@ class TestRealData:
         stars = Table.read(path / "star_cat_correct.csv", format="ascii.csv")
         ids, ra, dec = (np.asarray(stars[name]) for name in ("# object_id", "ira", "idec"))
         index = build_index([list_source(path, HSC)], ids, ra, dec, HSC)
-        assert (index.member[:, 2] >= 0).all()
+        assert (index.file[:, 2] >= 0).all()
         assert len(index.unmatched) == 5
         _, faults, _, _ = read_rows(index, 0, ids, ra, dec, HSC)
         assert [(fault.row, fault.code) for fault in faults] == [(row, Code.MISSING_BAND) for row in range(10)]
@@ -363,9 +363,9 @@ class TestSimulatedSurvey:
                 np.testing.assert_array_equal(image[row, band], self.by_astropy(index, row, band, ra[row], dec[row]))
 
     def by_astropy(self, index: Index, row: int, band: int, ra: float, dec: float) -> FloatArray:
-        member = index.member[row, band]
-        source = index.source[member]
-        name = index.names[member].decode()
+        file = index.file[row, band]
+        source = index.source[file]
+        name = index.names[file].decode()
         if index.packed[source]:
             with tarfile.open(index.sources[source]) as tar:
                 data = tar.extractfile(name).read()
