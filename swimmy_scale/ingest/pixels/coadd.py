@@ -1,4 +1,4 @@
-"""Coadd images with world coordinates -> cutouts at the catalogue's positions."""
+"""Coadd images with world coordinates, and the cutouts at the catalogue's positions in them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MAX_BOX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Coadd:
-    """What must be known of a coadd image to find objects in it.
+    """What one must know of a coadd image to find objects in it.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Coadd:
     def missing_px(
         self, first_y: npt.NDArray[np.int64], first_x: npt.NDArray[np.int64], size_px: int
     ) -> npt.NDArray[np.int64]:
-        """How many pixels of a cutout's side lie beyond the image at most; 0 for none."""
+        """By how many pixels each cutout crosses the edge of the image at most, shape (n,); 0 where it lies inside."""
         n_y, n_x = self.shape
         beyond = np.stack([-first_y, first_y + size_px - n_y, -first_x, first_x + size_px - n_x])
         missing: npt.NDArray[np.int64] = np.maximum(beyond.max(axis=0), 0)
@@ -80,7 +80,7 @@ class Coadd:
 
 
 def band_from_name(path: str, filter_card: bytes | None, survey: Survey) -> int:
-    """Band of a coadd: by its FILTER card, else by the one part of its name that is a band's; -1 for neither."""
+    """Band of a coadd by its FILTER card, else by its name if that names exactly one band; -1 for neither."""
     band = band_of(filter_card.decode("ascii", "replace"), survey) if filter_card else -1
     if band < 0:
         named = {band_of(part, survey) for part in re.split(r"[-_.,]", Path(path).name)} - {-1}
@@ -97,7 +97,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
         FITS image, tile-compressed or not.
     survey : Survey
     band : str, optional
-        Its band; without it the FILTER card or the file's name tells.
+        Its band; by default that of the FILTER card or of the file's name.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
     sky = sky_map(hdu.cards)
     if sky is None:
         raise SwimmyError(
-            f"coadd {path}: HDU {hdu.index} has no usable celestial WCS, so that no position can be found in it. "
+            f"coadd {path}: HDU {hdu.index} has no usable celestial WCS, so no position can be found in it. "
             "Add CTYPE, CRVAL, CRPIX and CD cards to its header."
         )
     filter_card = card_text(hdu.cards, "FILTER") or card_text(hdus[0].cards, "FILTER")
@@ -147,11 +147,11 @@ def cut_out(
     Parameters
     ----------
     path, name : str
-        To open, and to show in faults.
+        The file to open, and its name in faults.
     coadd : Coadd
         From `inspect_coadd`.
     rows : ndarray of int64, shape (n,)
-        Positions of the objects in ``ra``, ``dec`` and ``out``; faults carry them.
+        Rows of the objects in ``ra``, ``dec`` and ``out``, and in the faults.
     ra, dec : ndarray of float64
         ICRS, degrees.
     out : ndarray of float32, axes (object, band, y, x)
@@ -162,7 +162,7 @@ def cut_out(
     faults : list of Fault
         POSITION_OUTSIDE where a cutout crosses the edge, NOT_FINITE_PIXELS, UNREADABLE_FILE.
     digests : dict of int to bytes
-        For each row that was read the SHA-256 of its pixels as the file has them.
+        SHA-256 of the pixels as the file has them, for each row that was read.
     """
     size = survey.cutout_size_px
     band = survey.bands[coadd.band]
@@ -171,7 +171,7 @@ def cut_out(
     first_y, first_x, inside = coadd.first_pixels(ra[rows], dec[rows], size)
     missing = coadd.missing_px(first_y, first_x, size)
     for i in np.flatnonzero((missing > 0) | ~inside).tolist():
-        reason = f"the cutout of {size} x {size} px misses {missing[i]} px beyond the edge of the coadd"
+        reason = f"the cutout of {size} x {size} px extends {missing[i]} px beyond the edge of the coadd"
         if not inside[i]:
             reason = f"RA {ra[rows[i]]:.6f}, Dec {dec[rows[i]]:.6f} is outside of the coadd"
         faults.append(Fault(int(rows[i]), Code.POSITION_OUTSIDE, band, name, reason))
@@ -181,7 +181,7 @@ def cut_out(
         with open_reader(path) as (read, status):
             hdu = find_image(scan(read, status.st_size))
             if hdu.image_shape != coadd.shape:
-                raise unreadable(f"has changed: {hdu.image_shape} px, was {coadd.shape}")
+                raise unreadable(f"has changed since it was listed: {hdu.image_shape} px, was {coadd.shape}")
             for i, pixels in _regions(read, hdu, good, first_y, first_x, size):
                 row = int(rows[i])
                 digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
@@ -203,7 +203,7 @@ def _regions(
     first_x: npt.NDArray[np.int64],
     size: int,
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Pixels of each object's cutout; of the file only the rows that hold them are read."""
+    """Each object with the pixels of its cutout; only the rows of the file that hold them are read."""
     order = objects[np.lexsort((first_x[objects], first_y[objects]))]
     if is_plain(hdu):
         for i in order.tolist():
@@ -233,7 +233,7 @@ def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> npt.NDAr
 def _boxes(
     order: npt.NDArray[np.int64], first_y: npt.NDArray[np.int64], first_x: npt.NDArray[np.int64], size: int
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Split objects, sorted by y, into runs whose common box stays below 256 MiB: a tile is unpacked about once."""
+    """Groups of objects, sorted by y, whose common box stays below 256 MiB, so that tiles are unpacked about once."""
     lo = 0
     while lo < len(order):
         y, x = first_y[order[lo:]], first_x[order[lo:]]

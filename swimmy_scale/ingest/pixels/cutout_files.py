@@ -1,4 +1,4 @@
-"""Bytes of one FITS file -> the cutout of one object in one band, in the survey's counts, or the reason why not."""
+"""From the bytes of one FITS file to the cutout of one object in one band, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
     Returns
     -------
     float or None
-        2.5 log10(FLUXMAG0), or MAGZERO, or PHOTZP, in mag: the first of these that stands in the image's
-        header or the primary one. None where none does.
+        2.5 log10(FLUXMAG0), MAGZERO or PHOTZP, in mag: the first of these cards that the image's header or the
+        primary one has. None where neither has any.
 
     Raises
     ------
@@ -57,19 +57,19 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
 
 
 def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float32:
-    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 for None."""
+    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 if it states none."""
     if zero_point_mag is None:
         return np.float32(1.0)
     return np.float32(10.0 ** (0.4 * (survey.zero_point_mag - zero_point_mag)))
 
 
 def first_pixel(position: Float64Array | float, size_px: int) -> npt.NDArray[np.int64]:
-    """First pixel of the cutout of ``size_px`` pixels that centres a position best along one axis.
+    """First pixel, along one axis, of the cutout of ``size_px`` pixels whose centre is nearest to a position.
 
     The centre of the cutout is first + (size_px - 1) / 2: 31.5 for 64 px. The integer that brings it nearest to
-    the position is ceil(position - size_px / 2); of two as near, the lower is taken.
+    the position is ceil(position - size_px / 2); the lower one of two that are equally near.
     """
-    # A millionth of a pixel: bands that share their pixel grid must not part over rounding at a tie.
+    # To a millionth of a pixel, so that rounding does not split bands of one pixel grid at a tie.
     first: npt.NDArray[np.int64] = np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64)
     return first
 
@@ -77,14 +77,14 @@ def first_pixel(position: Float64Array | float, size_px: int) -> npt.NDArray[np.
 def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size_px: int) -> tuple[slice, slice]:
     """Region (y, x) of an image that is the cutout of the object.
 
-    An axis of just ``size_px`` pixels is taken as it is. A longer one is cut around the pixel nearest to the
-    object where the image has a WCS, and around its middle where not. The archive cuts at whole pixels, so a
-    cutout may miss one pixel on one side: then the object lies up to 1.5 px from the centre.
+    An axis of exactly ``size_px`` pixels is taken as it is. A longer one is cut around the pixel nearest to the
+    object if the image has a WCS, else around its middle. The archive cuts at whole pixels, so a cutout may lack
+    one pixel on one side: then the object lies up to 1.5 px from the centre.
 
     Raises
     ------
     UnusableFileError
-        WRONG_SHAPE where the image or what surrounds the object in it is too small, POSITION_OUTSIDE where the
+        WRONG_SHAPE where the image, or the part of it around the object, is too small; POSITION_OUTSIDE where the
         object is not in the image.
     """
     n_y, n_x = shape
@@ -127,7 +127,7 @@ def check_finite(pixels: npt.NDArray[Any]) -> None:
     UnusableFileError
         NOT_FINITE_PIXELS, with their number and the first of them.
     """
-    # A sum is finite only if every term is; it costs less than isfinite over all pixels.
+    # If the sum is finite, so is every pixel; that costs less than isfinite over all of them.
     with np.errstate(over="ignore", invalid="ignore"):
         if math.isfinite(float(pixels.sum())):
             return
@@ -142,12 +142,12 @@ def check_finite(pixels: npt.NDArray[Any]) -> None:
 
 
 def unpack(data: bytes) -> bytes:
-    """Bytes of a FITS file that may be gzipped.
+    """Bytes of a FITS file, unpacked if they are gzipped.
 
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE where the gzip stream is damaged or holds more than 512 MiB.
+        UNREADABLE_FILE where the gzip stream is damaged or unpacks to more than 512 MiB.
     """
     if data[:2] != b"\x1f\x8b":
         return data
@@ -164,25 +164,25 @@ def unpack(data: bytes) -> bytes:
 def read_cutout(
     data: bytes, ra: float, dec: float, survey: Survey, out: FloatArray, patterns: HeaderPatterns | None = None
 ) -> bool:
-    """Bring one file's bytes into one plane of the cube.
+    """Read one file's bytes into one plane of the cube.
 
     Parameters
     ----------
     data : bytes
         A FITS file, gzipped or not. The image HDU is chosen by `find_image`.
     ra, dec : float
-        ICRS position of the object, degrees; used where the image is larger than a cutout, and to check that the
-        object is in the image. NaN for unknown: then the middle is taken.
+        ICRS position of the object, degrees, to cut a larger image and to check that the object is in it. NaN where
+        unknown: then the middle is cut out.
     survey : Survey
     out : ndarray of float32, shape (cutout_size_px, cutout_size_px), axes (y, x)
-        Receives counts at the survey's zero point. Its content is undefined when a fault is raised.
+        Receives counts at the survey's zero point. Its content is undefined after an error.
     patterns : HeaderPatterns, optional
-        Headers of the files before this one, which learn from it. They change what it costs and nothing else.
+        Headers of earlier files, which learn from this one. They save time and change nothing else.
 
     Returns
     -------
     bool
-        Whether the file states its own zero point. Where it does not, the survey's is assumed.
+        Whether the file states its own zero point. If not, the survey's is assumed.
 
     Raises
     ------

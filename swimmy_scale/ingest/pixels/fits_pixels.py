@@ -24,7 +24,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     unreadable,
 )
 
-# HCOMPRESS_1 is not among them: its decompressor writes beyond its memory on damaged tiles, which ends the process.
+# Without HCOMPRESS_1, whose decompressor writes beyond its memory on damaged tiles and so ends the process.
 _DECODED_BY_ASTROPY = (b"RICE_1", b"RICE_ONE", b"GZIP_1", b"GZIP_2")
 
 
@@ -41,8 +41,8 @@ def read_pixels(read: Reader, hdu: Hdu) -> npt.NDArray[Any]:
     Returns
     -------
     ndarray, axes (y, x)
-        In the file's own type where it is plain, else float or integer as astropy gives it. NaN where the file
-        says so or BLANK stands.
+        Of the file's own type where it is plain, else float or integer as astropy gives it. NaN where the file has
+        NaN or BLANK.
 
     Raises
     ------
@@ -76,13 +76,13 @@ def decode_with_astropy(
         raw = fits.PrimaryHDU().header.tostring().encode("ascii") + raw
     try:
         with warnings.catch_warnings():
-            # What astropy warns of (unusual cards) is either harmless here or was checked before.
+            # astropy warns of unusual cards, which are harmless here or were checked before.
             warnings.simplefilter("ignore")
             with fits.open(io.BytesIO(raw), memmap=False) as hdulist:
                 image = hdulist[1 if hdu.index else 0]
                 whole = region == (slice(None), slice(None))
                 pixels = np.array(image.data if whole else image.section[region])
-    except Exception as error:  # astropy raises nearly every type on a damaged file
+    except Exception as error:  # on a damaged file astropy raises nearly any type
         raise unreadable(f"astropy cannot decode HDU {hdu.index}: {type(error).__name__}: {error}") from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiu":
         raise unreadable(f"HDU {hdu.index} decodes to {pixels.dtype} of shape {pixels.shape}, not to an image")
@@ -90,13 +90,13 @@ def decode_with_astropy(
 
 
 def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> None:
-    """Refuse a compressed image whose header and table do not fit each other, before any decompressor sees it.
+    """Refuse a compressed image whose header and table contradict each other, before a decompressor sees it.
 
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE for an unknown algorithm, more than ``max_bytes`` of pixels, tiles that do not add up, tile
-        bytes that lie outside of the file, or a tile that unpacks to more than it may.
+        UNREADABLE_FILE for an algorithm that is not read, more than ``max_bytes`` of pixels, tiles that do not add up
+        to the image, tiles that lie outside of the data, or a tile that unpacks to more than its pixels.
     """
     if not hdu.compressed:
         return
@@ -138,7 +138,7 @@ def _check_rice(cards: Cards, algorithm: bytes, index: int) -> None:
 
 
 def _tile_columns(cards: Cards, row_bytes: int, index: int) -> list[tuple[bytes, int, bool, int]]:
-    """Variable-length columns of a compressed image: name, offset in a row, 64-bit descriptor, bytes an item."""
+    """Variable-length columns of a compressed image: name, offset in a row, if its descriptor is 64-bit, item bytes."""
     widths = {b"L": 1, b"B": 1, b"A": 1, b"I": 2, b"J": 4, b"K": 8, b"E": 4, b"D": 8, b"P": 8, b"Q": 16}
     columns = []
     offset = 0
@@ -165,7 +165,7 @@ def _heap_spans(
     rows = np.frombuffer(table, np.uint8, n_rows * row_bytes).reshape(n_rows, row_bytes)
     width = 16 if wide else 8
     descriptors = rows[:, offset : offset + width].copy().view(">i8" if wide else ">i4").astype(np.int64)
-    # 2**48 lies beyond any file, yet sizes can be added to it without overflow.
+    # 2**48 is beyond any file, and sizes can still be added to it without overflow.
     count, start = np.clip(descriptors, -(2**48), 2**48).T
     return np.stack([np.where(start < 0, start, start + min(heap, 2**48)), count], axis=1)
 
@@ -178,7 +178,7 @@ def _check_tiles(
     tile_bytes: int,
     index: int,
 ) -> None:
-    """Unpack the tiles of GZIP, the one algorithm whose tiles may unpack to any size."""
+    """Unpack GZIP tiles, which alone may unpack to any size, and refuse those above ``tile_bytes``."""
     if name == b"UNCOMPRESSED_DATA" or (name == b"COMPRESSED_DATA" and algorithm.startswith(b"RICE")):
         return
     for start, length in spans[spans[:, 1] > 0].tolist():

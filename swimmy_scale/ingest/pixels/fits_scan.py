@@ -52,7 +52,7 @@ class UnusableFileError(Exception):
 
 
 def unreadable(reason: str) -> UnusableFileError:
-    """The error of a file whose bytes are damaged, cut off, or no FITS."""
+    """The error for a file whose bytes are missing, damaged or not FITS."""
     return UnusableFileError(Code.UNREADABLE_FILE, reason)
 
 
@@ -73,7 +73,7 @@ class Hdu:
         ``b"PRIMARY"``, ``b"IMAGE"``, ``b"BINTABLE"``, ...
     bitpix : int
     shape : tuple of int
-        NAXISn, last first, as numpy counts axes.
+        NAXISn in NumPy's order, the last axis first.
     header : bytes
         The header's cards, without END.
     """
@@ -112,15 +112,15 @@ class Hdu:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
-    """Random access to a file's bytes: nothing is mapped, so a file cut short under us is no crash.
+    """Random access to the bytes of a file, and its status. Not by mmap: a file that shrinks would crash the process.
 
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE where it cannot be opened, or is no plain file.
+        UNREADABLE_FILE where it cannot be opened or is no plain file.
     """
     try:
-        # Opening a named pipe would otherwise wait for its writer.
+        # Without O_NONBLOCK a named pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise unreadable(f"cannot be opened: {error}") from None
@@ -153,12 +153,12 @@ def scan(read: Reader, n_bytes: int) -> list[Hdu]:
     Returns
     -------
     list of Hdu
-        All of them; each one's data lies within the file. Padding after the last one may be absent.
+        All of them, each with its data within the file. Padding after the last one may be absent.
 
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE where the bytes are not FITS, a header has no end or impossible sizes, or data is cut off.
+        UNREADABLE_FILE where the bytes are not FITS, a header has no end or impossible sizes, or data are cut off.
     """
     if n_bytes == 0:
         raise unreadable("the file is empty")
@@ -212,7 +212,7 @@ def is_plain(hdu: Hdu) -> bool:
     """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
     if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
         return False
-    # PCOUNT and GCOUNT may say that there is more than the image, or less.
+    # By PCOUNT and GCOUNT there may be more than the image, or less.
     if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
         return False
     return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)
@@ -228,7 +228,7 @@ def verify_checksum(read: Reader, hdu: Hdu) -> None:
     """
     if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
         return
-    step = 2880 * 4096
+    step = 4096 * BLOCK_BYTES
     data_sum = 0
     for offset in range(hdu.data_start, hdu.end, step):
         data_sum = _ones_complement_sum(read(offset, min(step, hdu.end - offset)), data_sum)
@@ -282,6 +282,7 @@ def positive_int(cards: Cards, keyword: str) -> int:
 
 
 def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
+    """The HDU that begins at ``start``, its sizes checked against a file of ``n_bytes``."""
     length = 2 * BLOCK_BYTES
     while True:
         text = read(start, length)
@@ -308,7 +309,9 @@ def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
 
 
 def _extension_name(header: bytes) -> bytes:
-    return header[VALUE_AT:CARD_BYTES].split(b"'")[1].strip() if header[VALUE_AT:CARD_BYTES].count(b"'") > 1 else b""
+    """Text of XTENSION, the first card; empty where it has no two quotes."""
+    parts = header[VALUE_AT:CARD_BYTES].split(b"'")
+    return parts[1].strip() if len(parts) > 2 else b""
 
 
 def _sizes(header: bytes, extension: bytes, index: int) -> tuple[int, tuple[int, ...], int]:
@@ -329,7 +332,7 @@ def _sizes(header: bytes, extension: bytes, index: int) -> tuple[int, tuple[int,
 
 
 def _mandatory(header: bytes, position: int, keyword: bytes, index: int) -> int:
-    """Whole number of a mandatory card, which the standard puts at a fixed position."""
+    """Whole number of a mandatory card, which should be at this position of the header."""
     card = header[position * CARD_BYTES : (position + 1) * CARD_BYTES]
     raw: bytes | None = card[VALUE_AT:]
     if card[:VALUE_AT] != keyword.ljust(8) + b"= ":

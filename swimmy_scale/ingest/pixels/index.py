@@ -244,15 +244,15 @@ def _cutout_index(
         extra = int(order[np.flatnonzero(~taken)[0]])
         used = int(file.ravel()[cell[~taken][0]])
         notes.append(
-            f"{len(order) - len(cells)} files are second ones for their object and band and are not used: "
-            f"{index.describe(extra)} is the first, {index.describe(used)} is used"
+            f"{len(order) - len(cells)} files are not used because another holds the same object and band; the first "
+            f"of them is {index.describe(extra)}, {index.describe(used)} is used instead"
         )
     lost = np.setdiff1d(np.arange(len(rows)), matched)
     unmatched = tuple(index.describe(int(i)) for i in lost)
     if unmatched:
         more = ", ..." if len(unmatched) > 3 else ""
         notes.append(
-            f"{len(unmatched)} of {len(rows)} files belong to no object of the catalogue and band of the survey: "
+            f"{len(unmatched)} of {len(rows)} files belong to no object of the catalogue or no band of the survey: "
             f"{', '.join(unmatched[:3])}{more}"
         )
     # A slice keeps only the files that are used.

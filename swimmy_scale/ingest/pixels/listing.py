@@ -1,6 +1,6 @@
-"""Folders and tars: an index of where the bytes of each object and band lie.
+"""What lies in a folder or tar: the name, place and size of each file.
 
-Nothing is opened here but tar headers, and nothing is unpacked to disk.
+Of tars only the headers are read, and nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
 from swimmy_scale.method.survey import IntArray
 
-# Names lie in a fixed-width array, whose width is that of the longest.
+# Names are kept in an array as wide as the longest.
 MAX_NAME_BYTES = 512
 
 
@@ -44,11 +44,11 @@ class Listing:
     offset, size, mtime_ns : ndarray of int64, shape (n_files,)
         Offset in the (unpacked) tar, 0 in a folder; bytes; time of the file's or tar's last change.
     notes : tuple of str
-        What was found wrong with the source: one sentence each.
+        What is wrong with the source, one sentence each.
     coadds : tuple of Coadd
-        One for each file, kind ``coadd`` only.
+        One for each file, for kind ``coadd`` only.
     cube : Cube or None
-        Kind ``cube`` only.
+        For kind ``cube`` only.
     """
 
     kind: str
@@ -69,7 +69,10 @@ def make_listing(
     """A listing of (name, offset, size, mtime_ns) rows, in order of name."""
     too_long = [row for row in rows if len(row[0]) > MAX_NAME_BYTES]
     if too_long:
-        notes = [*notes, f"{path}: {len(too_long)} files have names above {MAX_NAME_BYTES} bytes and are left out"]
+        notes = [
+            *notes,
+            f"{path}: {len(too_long)} files have names longer than {MAX_NAME_BYTES} bytes and are left out",
+        ]
         rows = [row for row in rows if len(row[0]) <= MAX_NAME_BYTES]
     rows = sorted(rows)
     numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 3).T.copy()
@@ -78,9 +81,14 @@ def make_listing(
 
 
 def list_folder(path: str) -> Listing:
-    """List the files of a folder and of all folders in it, without opening any.
+    """List the files of a folder and of all folders below it, without opening any.
 
-    Tars in it are left out: they are sources of their own (see `sources.expand_sources`).
+    Tars are left out: they are sources of their own (see `sources.expand_sources`).
+
+    Raises
+    ------
+    SwimmyError
+        When a folder cannot be listed.
     """
     rows: list[tuple[bytes, int, int, int]] = []
     skipped: list[str] = []
@@ -89,7 +97,7 @@ def list_folder(path: str) -> Listing:
         raise SwimmyError(f"{error.filename}: cannot be listed ({error.strerror}). Check its permissions.") from error
 
     for folder, folder_names, file_names in os.walk(path, onerror=refuse):
-        # A link to a folder could lead round in a circle.
+        # Links to folders could form a circle.
         links = [name for name in folder_names if Path(folder, name).is_symlink()]
         for name in links + file_names:
             full = Path(folder, name)
@@ -108,8 +116,8 @@ def list_folder(path: str) -> Listing:
     if skipped:
         first = show_name(encode_name(min(skipped)))
         notes.append(
-            f"{path}: {len(skipped)} entries are links to folders, no files, or cannot be read; the first is "
-            f"{first}. Give a linked folder as a source of its own."
+            f"{path}: {len(skipped)} entries are links to folders, special files, or unreadable, and are left out; the "
+            f"first is {first}. Give a linked folder as a source of its own."
         )
     return make_listing("cutouts", path, "", rows, notes)
 
@@ -124,17 +132,23 @@ def is_fits(path: str) -> bool:
                 magic = unpacked.read(9)
         except (OSError, EOFError, zlib.error):
             return False
-    # A damaged cutout keeps its name, and its objects are quarantined rather than the source refused.
+    # A damaged cutout is known by its name: its object is quarantined instead of the source refused.
     return magic == b"SIMPLE  =" or has_fits_suffix(Path(path).name)
 
 
 def is_tar_name(name: str) -> bool:
-    """Whether a file is called a tar that can be read."""
+    """Whether a file has the name of a plain or gzipped tar."""
     return name.lower().endswith((".tar", ".tar.gz", ".tgz"))
 
 
 def tar_form(path: str) -> str:
-    """``tar``, ``tar.gz``, or empty; an empty or damaged file that is called a tar is one."""
+    """``tar``, ``tar.gz``, or empty for another file; an empty or damaged file with the name of a tar is one.
+
+    Raises
+    ------
+    SwimmyError
+        For a tar packed in another way.
+    """
     name = Path(path).name.lower()
     with Path(path).open("rb") as stream:
         head = stream.read(512)
@@ -169,12 +183,12 @@ def list_tar(path: str, packed: str) -> Listing:
     ----------
     path : str
     packed : str
-        ``"tar"``, or ``"tar.gz"``, whose stream is unpacked once to find the headers.
+        ``"tar"``, or ``"tar.gz"``, which is unpacked once in memory to find the headers.
 
     Returns
     -------
     Listing
-        Members that are files. Of a tar that is cut off or damaged: what comes before the damage, and a note.
+        Members that are files. For a damaged or cut-off tar: those before the damage, and a note.
     """
     mtime_ns = Path(path).stat().st_mtime_ns
     rows: list[tuple[bytes, int, int, int]] = []
@@ -195,7 +209,7 @@ def list_tar(path: str, packed: str) -> Listing:
                 "Fetch the tar again."
             )
     if n_others:
-        notes.append(f"{path}: {n_others} members are links or no plain files and are left out")
+        notes.append(f"{path}: {n_others} members are links or other special files and are left out")
     return make_listing("cutouts", path, packed, rows, notes)
 
 

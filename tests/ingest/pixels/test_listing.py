@@ -107,7 +107,7 @@ class TestNames:
     @pytest.mark.parametrize(
         ("pattern", "reason"),
         [
-            ("(", "no regular expression"),
+            ("(", "is not a regular expression"),
             (r"(?P<object_id>\d+)", "needs band and one of line"),
             (r"(?P<band>\w)", "needs band and one of line"),
             (r"(?P<band>\w)(?P<ra>\d)", "needs band and one of line"),
@@ -144,7 +144,7 @@ class TestRows:
         ids = np.array([100, 5, 300, 2, 500])
         rows, notes = self.rows("100-cutout-HSC-G-1-x.fits", "5-cutout-HSC-G-1-x.fits", object_id=ids)
         assert rows == [0, 1]
-        assert "2 names have an object_id where the archive puts the catalogue's line number" in notes[0]
+        assert "2 names have an object_id in place of the catalogue's line number" in notes[0]
         assert self.rows("3-cutout-HSC-G-1-x.fits", "5-cutout-HSC-G-1-x.fits", object_id=ids)[0] == [1, 3]
 
     def test_positions(self) -> None:
@@ -159,7 +159,7 @@ class TestRows:
     def test_line_with_another_position(self) -> None:
         rows, notes = self.rows("2_coadd_30.0_2.0_1_HSC-G.fits", "3_coadd_20.0_-1.0_1_HSC-G.fits")
         assert rows == [2, 1]
-        assert "1 names give a position that is not that of their line" in notes[0]
+        assert "1 names give another position than their line" in notes[0]
 
     def test_line_of_a_row_without_position(self) -> None:
         ra = self.ra.copy()
@@ -213,7 +213,7 @@ class TestFolder:
         (tmp_path / "folder").symlink_to(tmp_path)
         listing = list_folder(str(tmp_path))
         assert len(listing.names) == 0
-        assert "3 entries are links to folders, no files, or cannot be read" in listing.notes[0]
+        assert "3 entries are links to folders, special files, or unreadable" in listing.notes[0]
 
     def test_empty(self, tmp_path: Path) -> None:
         assert list_folder(str(tmp_path)).names.shape == (0,)
@@ -221,7 +221,7 @@ class TestFolder:
     def test_endless_names(self) -> None:
         listing = make_listing("cutouts", "t", "tar", [(b"a" * 10**6, 0, 1, 2), (b"b", 0, 1, 2)], [])
         assert listing.names.tolist() == [b"b"]
-        assert f"1 files have names above {MAX_NAME_BYTES} bytes" in listing.notes[0]
+        assert f"1 files have names longer than {MAX_NAME_BYTES} bytes" in listing.notes[0]
 
 
 MEMBERS = {f"arch-1/{i}-cutout-HSC-{b}-1-x.fits": os.urandom(700 * i) for i in (2, 3, 4) for b in "GRIZY"}
@@ -269,7 +269,7 @@ class TestTar:
             tar.addfile(info, io.BytesIO(b"x"))
         listing = list_tar(str(path), "tar")
         assert listing.names.tolist() == [b"../../2_g.fits"]
-        assert "2 members are links or no plain files" in listing.notes[0]
+        assert "2 members are links or other special files" in listing.notes[0]
 
     @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 0.999])
     def test_cut_off(self, tmp_path: Path, packed: str, keep: float) -> None:
@@ -363,7 +363,7 @@ class TestIndex:
         for paths in ((one, two), (two, one)):
             index = self.build(*paths)
             assert index.describe(index.file[0, 0]) == f"{one}/100_g.fits"
-            assert "2 files are second ones" in index.warnings[0]
+            assert "2 files are not used because another holds the same object and band" in index.warnings[0]
 
     def test_slices(self, tmp_path: Path) -> None:
         every = [f"{i}_{b}.fits" for i in range(100, 106) for b in "griy"]

@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.table import Table
 from astropy.wcs import WCS
-from coadd_files import write as write_coadd
+from coadd_files import write_coadd
 from fits_files import DEC, FORMS, RA, archive_file, pixels, primary, to_bytes
 from tar_files import write_tar
 
