@@ -265,7 +265,7 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
 def _blocks(
     read: Callable[[int, int], npt.NDArray[Any]], n_rows: int, row_bytes: int
 ) -> Iterator[tuple[int, list[Any]]]:
-    """Rows in blocks of about 64 MiB; row by row where a block fails, with the reason in place of a bad row's pixels."""
+    """Rows in blocks of about 64 MiB; where a block fails, row by row, with the reason in place of a failed row."""
     step = max(1, 2**26 // max(row_bytes, 1))
     for first in range(0, n_rows, step):
         last = min(first + step, n_rows)

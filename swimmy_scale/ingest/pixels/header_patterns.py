@@ -41,17 +41,21 @@ MAX_PUSHED_OUT = 256
 
 _VALUE_BYTES = CARD_BYTES - VALUE_AT
 _PLACING = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
-_STRUCTURE = {
+# Keywords whose values the parsers look at: in all HDUs, and in those that are used, the primary one and the image's.
+_LOOKED_AT = {
     *("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "ZIMAGE", "EXTTYPE", "EXTNAME", "END"),
     *(f"{prefix}NAXIS{number}" for prefix in ("", "Z") for number in ("", *range(1, 1000))),
 }
-# Looked at in the primary HDU and the image's only.
-_MEANING = {*WCS_NUMBERS, *WCS_ORDERS, *WCS_TEXTS, "BSCALE", "BZERO", "BLANK", "FLUXMAG0", "MAGZERO", "PHOTZP"}
+_LOOKED_AT_IF_USED = {
+    *_LOOKED_AT,
+    *(*WCS_NUMBERS, *WCS_ORDERS, *WCS_TEXTS),
+    *("BSCALE", "BZERO", "BLANK", "FLUXMAG0", "MAGZERO", "PHOTZP"),
+}
 _CHECKSUMS = {b"CHECKSUM", b"DATASUM "}
 
 
 class Headers(NamedTuple):
-    """What the headers of one file say.
+    """What the parsers found in the headers of one file.
 
     Attributes
     ----------
@@ -67,7 +71,7 @@ class Headers(NamedTuple):
 
 
 class HeaderPatterns:
-    """The headers of files read so far; the `MAX_PATTERNS` kinds that were used last."""
+    """The headers of earlier files: the last `MAX_PATTERNS` kinds that were met."""
 
     def __init__(self) -> None:
         self._patterns: list[_Pattern] = []
@@ -84,7 +88,7 @@ class HeaderPatterns:
         Returns
         -------
         Headers or None
-            What `scan`, `find_image`, `sky_map` and `zero_point` return for it. None where only they can tell.
+            What `scan`, `find_image`, `sky_map` and `zero_point` return for it; None if only they can tell.
         """
         for position, pattern in enumerate(self._patterns):
             if pattern.agrees(data):
@@ -103,7 +107,7 @@ class HeaderPatterns:
         hdus : list of Hdu
             All of them, from `scan`.
         headers : Headers
-            What the parsers found.
+            What the parsers found in it.
         """
         image, sky = headers.image, headers.sky
         if self._n_pushed_out >= MAX_PUSHED_OUT or not is_plain(image) or not (sky is None or sky.simple):
@@ -200,7 +204,7 @@ class _Pattern:
 def _masked_header(data: bytes, hdu: Hdu, headers: Headers, placing: dict[str, int]) -> _Masked:
     """All keywords and END of a header, and the values that the parsers look at, but for those of ``placing``."""
     is_image = hdu.index == headers.image.index
-    looked_at = _STRUCTURE | _MEANING if hdu.index == 0 or is_image else _STRUCTURE
+    looked_at = _LOOKED_AT_IF_USED if hdu.index == 0 or is_image else _LOOKED_AT
     must_agree = np.zeros(hdu.data_start - hdu.start, np.uint8)
     must_agree[: len(hdu.header) + CARD_BYTES] = 0xFF
     for at in range(0, len(hdu.header), CARD_BYTES):
