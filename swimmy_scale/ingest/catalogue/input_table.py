@@ -1,4 +1,4 @@
-"""Columns of a table under our names: renamed, checked, and brought to one type whatever the file was."""
+"""A table that comes in, its columns under our names: found, checked, and of one type whatever the file's format."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from swimmy_scale.ingest.catalogue.table_files import (
 )
 from swimmy_scale.method.survey import BoolArray
 
-_MAX_NAMES = 60  # names of columns that an error lists
+_MAX_NAMES = 60  # column names that an error lists
 
 
 @dataclass
-class Columns:
-    """Columns of one table, under our names.
+class InputTable:
+    """A table with its columns under our names.
 
     Attributes
     ----------
@@ -36,11 +36,13 @@ class Columns:
     n_rows : int
         At least 1.
     columns : dict of str to masked array, shape (n_rows,)
-        What was asked for and found. Masked where unknown.
+        The wanted ones that the file has. Masked where unknown.
     kept_columns : dict of str to masked array, shape (n_rows,)
+        Those to hand on as they are.
     simulated : bool
         The file says that its objects are simulated.
     warnings : list of str
+        Empty at first; what its reader should tell the user.
     """
 
     path: Path
@@ -55,27 +57,27 @@ class Columns:
         cls,
         path: Path,
         wanted: Mapping[str, str],
-        renames: Mapping[str, str],
-        required: Sequence[str],
-        kept: Sequence[str],
-    ) -> Columns:
-        """Read what the table has of the wanted columns, and all of the kept ones.
+        renames: Mapping[str, str] | None = None,
+        required: Sequence[str] = (),
+        kept: Sequence[str] = (),
+    ) -> InputTable:
+        """Read those of the wanted columns that the file has, and all of the kept ones.
 
         Parameters
         ----------
         path : Path
         wanted : dict of str to str
-            Our name of a column: the kind it is read as ("float", "flag" or "text") where the file
-            itself has no types.
-        renames : dict of str to str
-            Ours to theirs. Names are compared without case, and without the "# " that HSC's archive
+            Our name of each column, and the kind ("float", "flag" or "text") that it is read as if the file has no
+            types.
+        renames : dict of str to str, optional
+            Ours to theirs. Names are compared without regard to case, and without the "# " that HSC's archive
             writes before the first.
-        required, kept : sequence of str
+        required, kept : sequence of str, optional
             Columns that must be there.
 
         Returns
         -------
-        Columns
+        InputTable
             A column X is masked where the file says so and where its ``X_isnull`` is True.
 
         Raises
@@ -84,7 +86,7 @@ class Columns:
             When the file is missing, unreadable, damaged, of unknown format or without rows, or
             lacks a required, kept or renamed column.
         """
-        selection = _Selection(path, wanted, renames, required, kept)
+        selection = _Selection(path, wanted, renames or {}, required, kept)
         file = read_table(path, selection)
         arrays = file.arrays
         for place, at in selection.isnull.items():
@@ -100,7 +102,13 @@ class Columns:
         return cls(path, n_rows, columns, kept_columns, file.simulated)
 
     def floats(self, name: str) -> npt.NDArray[np.float64]:
-        """Return a column as float64, shape (n_rows,): NaN where unknown, infinite or not there."""
+        """A column as float64, shape (n_rows,); NaN where unknown or infinite, and if there is no such column.
+
+        Raises
+        ------
+        SwimmyError
+            When a text in it is no number.
+        """
         if name not in self.columns:
             return np.full(self.n_rows, np.nan)
         column = self.columns[name]
@@ -120,19 +128,24 @@ class Columns:
         return np.where(unknown | ~np.isfinite(numbers), np.nan, numbers)
 
     def flag(self, name: str) -> tuple[BoolArray, BoolArray]:
-        """Return where a flag is set and where it is unknown, both (n_rows,)."""
+        """Where a flag is set and where it is unknown, both (n_rows,); see `flag_values`."""
         return flag_values(self.path, name, self.columns[name])
 
     def strings(self, name: str) -> npt.NDArray[np.object_]:
-        """Return a column as str in an object array, shape (n_rows,): empty where unknown or not there."""
+        """A column as str, shape (n_rows,), dtype object; empty where unknown, and if there is no such column."""
         if name not in self.columns:
             return np.full(self.n_rows, "", dtype=object)
         return _text(self.columns[name]).astype(object)
 
     def integers(self, name: str) -> npt.NDArray[np.int32]:
-        """Return a column of numbers from 0, shape (n_rows,): -1 where unknown, negative or not there.
+        """A column of whole numbers, shape (n_rows,); -1 where unknown or negative, and if there is no such column.
 
-        Text such as "4,5", a patch by its place on both axes, is the number 405.
+        The text "4,5", a patch by its place on both axes, is the number 405.
+
+        Raises
+        ------
+        SwimmyError
+            When a value is no whole number.
         """
         if name not in self.columns:
             return np.full(self.n_rows, -1, dtype=np.int32)
@@ -148,7 +161,13 @@ class Columns:
         return np.array([numbers[value] for value in values], dtype=np.int32)
 
     def kept(self, name: str) -> npt.NDArray[Any]:
-        """Return a kept column, shape (n_rows,): its own kind; float64 with NaN where numbers are unknown."""
+        """A kept column, shape (n_rows,), in its own type, or float64 with NaN where some numbers are unknown.
+
+        Raises
+        ------
+        SwimmyError
+            When that would round an integer.
+        """
         column = self.kept_columns[name]
         values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
         if values.dtype.kind not in "biuf":
@@ -169,13 +188,15 @@ class Columns:
 def object_ids(column: Masked) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
     """Read object ids without losing a digit.
 
+    Integers, and text that spells one, are exact. Floats are exact only below 2^53 (float32: 2^24): beyond,
+    neighbouring ids have become one.
+
     Returns
     -------
     object_id : ndarray of int64, shape (n,)
-        The nearest integer, or -1, where the id is lost.
+        -1 where the id is lost.
     lost : dict of int to str
-        Row: why its id cannot be trusted. Integers, and text that spells one, are exact. Floats are
-        exact only below 2^53 (float32: 2^24): beyond, neighbouring ids have become one.
+        Rows whose id cannot be trusted, and why.
     """
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     if values.dtype.kind in "iu":
@@ -199,12 +220,12 @@ def object_ids(column: Masked) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
 
 
 def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolArray]:
-    """Return where a flag column is set and where it is unknown, both (n,).
+    """Where a column of flags is set and where it is unknown, both (n,).
 
     Raises
     ------
     SwimmyError
-        When a value is none of True, False, 1, 0, T and F.
+        When a value is none of True, False, 1, 0, T and F, and not unknown.
     """
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     if values.dtype.kind == "f":
@@ -225,7 +246,11 @@ def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolA
 
 
 class _Selection:
-    """Chooses the columns to read once the names in the file are known."""
+    """Chooses the columns to read, when it is called with the names in the file.
+
+    It then has ``names``, those names, and the positions in them of ``columns`` and ``kept``, by our names, and of
+    ``isnull``, by the position of the column that they belong to.
+    """
 
     def __init__(
         self,
@@ -291,13 +316,13 @@ class _Selection:
 
 
 def _text(column: Masked) -> npt.NDArray[Any]:
-    """Return a column as numpy's fixed-width text, empty where unknown."""
+    """A column as NumPy's fixed-width text; empty where unknown."""
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     return np.where(unknown, "", np.strings.strip(values.astype(str)))
 
 
 def _number(value: Any) -> int | None:
-    """Whole number from 0 that a value stands for, -1 where unknown or negative, None where it is neither."""
+    """The whole number that a value spells; -1 for an unknown or negative one, None if it spells none."""
     text = "" if value is None else str(value).strip()
     if text in NULL_WORDS:
         return -1
@@ -310,7 +335,7 @@ def _number(value: Any) -> int | None:
 
 
 def _parse_id(value: Any) -> tuple[int, str]:
-    """Return the id that text spells, and why not where it does not."""
+    """The id that a text spells, or -1 and the reason why it spells none."""
     text = str(value).strip()
     if re.fullmatch(r"[+-]?[0-9]+", text):
         number = int(text) if len(text) < 25 else 2**63
@@ -326,7 +351,7 @@ def _parse_id(value: Any) -> tuple[int, str]:
 
 
 def _lost_float(value: float, kind: np.dtype[Any]) -> str:
-    """Say why a float cannot be an id."""
+    """Why a float cannot be an id."""
     if np.isnan(value):
         return "object_id is unknown"
     if not value.is_integer():
@@ -336,11 +361,11 @@ def _lost_float(value: float, kind: np.dtype[Any]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a column name as names are compared."""
+    """A column name in the form in which names are compared."""
     return name.lstrip("# ").strip().lower()
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names in one line, cut where there are very many."""
+    """Names in one line, at most `_MAX_NAMES` of them."""
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(names[:_MAX_NAMES]) + more
