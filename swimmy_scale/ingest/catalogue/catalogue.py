@@ -126,11 +126,10 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     name = str(source.path)
     wanted = _wanted_columns(survey)
     table = InputTable.read(path, wanted, source.columns, ("object_id", "ra", "dec"), source.keep_columns)
-    n_rows = table.n_rows
     object_id, lost = object_ids(table.columns["object_id"])
     ra, dec = table.floats("ra"), table.floats("dec")
     tract, patch = tract_and_patch(table)
-    mag, psf_mag = _magnitudes(table, survey, n_rows)
+    mag, psf_mag = _magnitudes(table, survey)
     fwhm, depth = _seeing_and_depth(table, source, survey, tract, patch)
     faults = [
         *_id_faults(object_id, lost, name),
@@ -138,7 +137,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         *_fwhm_faults(fwhm, survey, name),
     ]
     if lost:
-        table.warnings.append(f"{path}: {len(lost)} of {n_rows} object_id are lost; write them as 64-bit integers")
+        table.warnings.append(
+            f"{path}: {len(lost)} of {table.n_rows} object_id are lost; write them as 64-bit integers"
+        )
     return Objects(
         object_id=object_id,
         ra=ra,
@@ -147,7 +148,7 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         psf_mag=psf_mag,
         fwhm_arcsec=fwhm,
         depth_mag=depth,
-        flags=_flag_bits(table, survey, n_rows),
+        flags=_flag_bits(table, survey),
         redshift=table.floats("redshift" if "redshift" in table.columns else "specz_redshift"),
         sample_class=_classes(table),
         kept={column: table.kept(column) for column in source.keep_columns},
@@ -234,10 +235,10 @@ def _available(table: InputTable, survey: Survey, fwhm: FloatArray, depth: Float
     return frozenset(names)
 
 
-def _magnitudes(table: InputTable, survey: Survey, n_rows: int) -> tuple[FloatArray, FloatArray]:
+def _magnitudes(table: InputTable, survey: Survey) -> tuple[FloatArray, FloatArray]:
     """CModel magnitudes (n, band) and the PSF magnitude (n,); mag = 31.4 - 2.5 log10(flux / nJy)."""
     names = [*(f"{band}_cmodel" for band in survey.bands), f"{survey.magnitude_band}_psfflux"]
-    mags = np.full((n_rows, len(names)), np.nan)
+    mags = np.full((table.n_rows, len(names)), np.nan)
     converted, missing = [], []
     for column, name in enumerate(names):
         if f"{name}_mag" in table.columns:
@@ -258,9 +259,9 @@ def _magnitudes(table: InputTable, survey: Survey, n_rows: int) -> tuple[FloatAr
     return mags[:, :-1].copy(), mags[:, -1].copy()
 
 
-def _flag_bits(table: InputTable, survey: Survey, n_rows: int) -> npt.NDArray[np.uint32]:
+def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
     """Bits of FLAG_NAMES, (n,). An unknown flag is not known to be good, so it counts as set."""
-    bits = np.zeros(n_rows, np.uint32)
+    bits = np.zeros(table.n_rows, np.uint32)
     absent, unknown_counts = [], {}
     for bit, flag in enumerate(FLAG_NAMES):
         names = [name for name in (flag, *(f"{band}_{flag}" for band in survey.bands)) if name in table.columns]
