@@ -89,8 +89,8 @@ class InputTable:
         selection = _Selection(path, wanted, renames or {}, required, kept)
         file = read_table(path, selection)
         arrays = file.arrays
-        for place, at in selection.isnull.items():
-            is_null, unknown = flag_values(path, selection.names[at], arrays[at])
+        for place, flag in selection.isnull.items():
+            is_null, unknown = flag_values(path, selection.names[flag], arrays[flag])
             arrays[place] = np.ma.array(arrays[place], mask=np.ma.getmaskarray(arrays[place]) | is_null | unknown)
         n_rows = len(next(iter(arrays.values()))) if arrays else 0
         if not n_rows:
@@ -246,10 +246,10 @@ def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolA
 
 
 class _Selection:
-    """Chooses the columns to read, when it is called with the names in the file.
+    """Chooses the columns to read, once it is called with the names in the file (a `table_files.Pick`).
 
-    It then has ``names``, those names, and the positions in them of ``columns`` and ``kept``, by our names, and of
-    ``isnull``, by the position of the column that they belong to.
+    It then knows ``names``, those in the file, and positions in it: of ``columns`` and ``kept`` by our names, and of
+    ``isnull`` columns by the position of the column that they belong to.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class _Selection:
             self.kept[name] = place
         places = {*self.columns.values(), *self.kept.values()}
         isnull = {place: self._find(f"{self.names[place]}_isnull") for place in sorted(places)}
-        self.isnull = {place: at for place, at in isnull.items() if at is not None}
+        self.isnull = {place: flag for place, flag in isnull.items() if flag is not None}
         kinds = dict.fromkeys(self.kept.values(), "text") | dict.fromkeys(self.isnull.values(), "flag")
         kinds |= {place: self.wanted[name] for name, place in self.columns.items()}
         return dict(sorted(kinds.items()))
@@ -302,7 +302,8 @@ class _Selection:
         place = self._find(theirs)
         if place is None:
             raise SwimmyError(
-                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}."
+                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}. "
+                "Name one of those."
             )
         return place
 

@@ -64,19 +64,19 @@ class Listing:
 
 
 def make_listing(
-    kind: str, path: str, packed: str, rows: list[tuple[bytes, int, int, int]], notes: list[str]
+    kind: str, path: str, packed: str, files: list[tuple[bytes, int, int, int]], notes: list[str]
 ) -> Listing:
-    """A listing of (name, offset, size, mtime_ns) rows, in order of name."""
-    too_long = [row for row in rows if len(row[0]) > MAX_NAME_BYTES]
+    """A listing of files, each given by (name, offset, size, mtime_ns), in order of name."""
+    too_long = [file for file in files if len(file[0]) > MAX_NAME_BYTES]
     if too_long:
         notes = [
             *notes,
             f"{path}: {len(too_long)} files have names longer than {MAX_NAME_BYTES} bytes and are left out",
         ]
-        rows = [row for row in rows if len(row[0]) <= MAX_NAME_BYTES]
-    rows = sorted(rows)
-    numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 3).T.copy()
-    names = np.array([row[0] for row in rows], np.bytes_) if rows else np.empty(0, "S1")
+        files = [file for file in files if len(file[0]) <= MAX_NAME_BYTES]
+    files = sorted(files)
+    numbers = np.array([file[1:] for file in files], np.int64).reshape(-1, 3).T.copy()
+    names = np.array([file[0] for file in files], np.bytes_) if files else np.empty(0, "S1")
     return Listing(kind, path, packed, names, numbers[0], numbers[1], numbers[2], tuple(notes))
 
 
@@ -90,7 +90,7 @@ def list_folder(path: str) -> Listing:
     SwimmyError
         When a folder cannot be listed.
     """
-    rows: list[tuple[bytes, int, int, int]] = []
+    files: list[tuple[bytes, int, int, int]] = []
     skipped: list[str] = []
 
     def refuse(error: OSError) -> None:
@@ -109,7 +109,7 @@ def list_folder(path: str) -> Listing:
             if stat.S_ISREG(status.st_mode) and is_tar_name(name):
                 continue
             if stat.S_ISREG(status.st_mode):
-                rows.append((encode_name(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
+                files.append((encode_name(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
             else:
                 skipped.append(str(full))
     notes = []
@@ -119,7 +119,7 @@ def list_folder(path: str) -> Listing:
             f"{path}: {len(skipped)} entries are links to folders, special files, or unreadable, and are left out; the "
             f"first is {first}. Give a linked folder as a source of its own."
         )
-    return make_listing("cutouts", path, "", rows, notes)
+    return make_listing("cutouts", path, "", files, notes)
 
 
 def is_fits(path: str) -> bool:
@@ -191,7 +191,7 @@ def list_tar(path: str, packed: str) -> Listing:
         Members that are files. For a damaged or cut-off tar: those before the damage, and a note.
     """
     mtime_ns = Path(path).stat().st_mtime_ns
-    rows: list[tuple[bytes, int, int, int]] = []
+    files: list[tuple[bytes, int, int, int]] = []
     notes: list[str] = []
     n_others = 0
     with _open_tar(path, packed) as stream:
@@ -201,16 +201,16 @@ def list_tar(path: str, packed: str) -> Listing:
                     name = decode_name(member.name)
                     raise tarfile.ReadError(f"member {name!r} states {member.size} bytes, too many for a cutout")
                 if member.kind == "file":
-                    rows.append((member.name, member.offset, member.size, mtime_ns))
+                    files.append((member.name, member.offset, member.size, mtime_ns))
                 n_others += member.kind == "other"
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
             notes.append(
-                f"{path}: damaged or cut off after {len(rows)} members ({error}); only those are used. "
+                f"{path}: damaged or cut off after {len(files)} members ({error}); only those are used. "
                 "Fetch the tar again."
             )
     if n_others:
         notes.append(f"{path}: {n_others} members are links or other special files and are left out")
-    return make_listing("cutouts", path, packed, rows, notes)
+    return make_listing("cutouts", path, packed, files, notes)
 
 
 def _open_tar(path: str, packed: str) -> IO[bytes]:

@@ -183,8 +183,8 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
             raise SwimmyError(f"source {path}: coadds are not read from a tar. Unpack it.")
         return list_tar(path, packed)
     status = Path(path).stat()
-    row = (encode_name(Path(path).name), 0, status.st_size, status.st_mtime_ns)
-    listing = make_listing("cutouts", str(Path(path).parent), "", [row], [])
+    file = (encode_name(Path(path).name), 0, status.st_size, status.st_mtime_ns)
+    listing = make_listing("cutouts", str(Path(path).parent), "", [file], [])
     if kind == "coadd" or (kind == "auto" and is_fits(path) and _names_no_object(listing, survey)):
         return _as_coadds(listing, survey, band)
     if kind == "auto" and not is_fits(path):

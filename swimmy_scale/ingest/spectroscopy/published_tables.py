@@ -1,7 +1,6 @@
 """Published tables of spectra, read by their own column names: SDSS, GAMA, MPA-JHU, DR16Q and Milliquas.
 
-Spectra that do not count, which the functions define, have no position here (NaN), so that no object is matched with
-them.
+Each function says which spectra count. The others have no position here (NaN), so that no object is matched with them.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from swimmy_scale.ingest.catalogue.input_table import InputTable, object_ids
 from swimmy_scale.method.emission_lines import LINES, observed_widths
 from swimmy_scale.method.survey import BoolArray, DoubleArray
 
-# Names of columns; of a position in SDSS's specObj, in nearly all other tables, and in VizieR's.
+# Names of columns, in lower case. Those of positions: SDSS's specObj, nearly all other tables, VizieR.
 _RA, _DEC = ("plug_ra", "ra", "raj2000"), ("plug_dec", "dec", "dej2000", "decj2000")
 _PLATE, _MJD, _FIBER = ("plate", "plateid"), ("mjd",), ("fiberid", "fiber")
 _ZWARNING = ("zwarning", "z_warning")
@@ -234,7 +233,7 @@ def _found(table: InputTable, alternatives: Sequence[str]) -> str | None:
 
 
 def _name(table: InputTable, alternatives: Sequence[str]) -> str:
-    """The first of these names that the table has, one of which it must have."""
+    """The first of these names that the table has; refused if it has none."""
     name = _found(table, alternatives)
     if name is None:
         raise SwimmyError(
