@@ -99,6 +99,33 @@ def read_table(path: Path, pick: Pick) -> TableFile:
     return table
 
 
+def infer_text(column: Masked) -> Masked:
+    """A column of a CSV that was read as text, in the type that fits all of it: int64, float64, bool or text."""
+    if np.ma.getdata(column).dtype.kind != "O":
+        return column
+    text = pa.chunked_array([pa.array(np.ma.getdata(column), pa.string())])
+    bare = pc.if_else(pc.is_in(text, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), text)
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            numbers = bare.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return _from_arrow(Path(), "", numbers)
+    words = pc.utf8_lower(bare)
+    if pc.all(pc.is_in(words.drop_null(), pa.array(["true", "false", "t", "f"]))).as_py():
+        return np.ma.array(pc.is_in(words, pa.array(["true", "t"])).to_numpy(), mask=words.is_null().to_numpy())
+    return column
+
+
+def is_float(text: str) -> bool:
+    """Whether text spells a number; "1_000", as Python writes it, does not."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
 def _format_of(path: Path) -> str:
     """Format of a file by its suffix, else by its first bytes."""
     with path.open("rb") as stream:
@@ -279,30 +306,3 @@ _READERS: dict[str, Callable[[Path, Pick], TableFile]] = {
     "VOTable": _read_votable,
     "ECSV": _read_ecsv,
 }
-
-
-def infer_text(column: Masked) -> Masked:
-    """A column of a CSV that was read as text, in the type that fits all of it: int64, float64, bool or text."""
-    if np.ma.getdata(column).dtype.kind != "O":
-        return column
-    text = pa.chunked_array([pa.array(np.ma.getdata(column), pa.string())])
-    bare = pc.if_else(pc.is_in(text, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), text)
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            numbers = bare.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-        return _from_arrow(Path(), "", numbers)
-    words = pc.utf8_lower(bare)
-    if pc.all(pc.is_in(words.drop_null(), pa.array(["true", "false", "t", "f"]))).as_py():
-        return np.ma.array(pc.is_in(words, pa.array(["true", "t"])).to_numpy(), mask=words.is_null().to_numpy())
-    return column
-
-
-def is_float(text: str) -> bool:
-    """Whether text spells a number; "1_000", as Python writes it, does not."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text

@@ -69,45 +69,6 @@ def cube_form(path: str) -> str:
     return ""
 
 
-@contextmanager
-def _open(path: str, form: str) -> Iterator[Any]:
-    """The Zarr node, HDF5 file or mapped array.
-
-    Raises
-    ------
-    SwimmyError
-        When the library cannot open it.
-    """
-    file: Any = None
-    try:
-        if form == "zarr":
-            # By default a missing chunk is read as its fill value.
-            with zarr.config.set({"array.read_missing_chunks": False}):
-                node: Any = zarr.open(path, mode="r")
-        elif form == "hdf5":
-            node = file = h5py.File(path, "r")
-        else:
-            node = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # each library raises its own types for a damaged file
-        raise SwimmyError(
-            f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
-        ) from None
-    try:
-        yield node
-    finally:
-        if file is not None:
-            file.close()
-
-
-def _datasets(node: Any) -> dict[str, Any]:
-    """Arrays at the top level of a group, by name; an array alone has the empty name."""
-    if isinstance(node, zarr.Group):
-        return {str(name): array for name, array in node.arrays()}
-    if isinstance(node, h5py.File):
-        return {str(name): item for name, item in node.items() if isinstance(item, h5py.Dataset)}
-    return {"": node}
-
-
 def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     """Read a cube's metadata and check that it fits the survey.
 
@@ -144,48 +105,6 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
         shape = tuple(int(length) for length in array.shape)
         row_bytes = int(np.prod(shape[1:])) * array.dtype.itemsize
     return Cube(path, form, name, (shape[0], shape[1], shape[2], shape[3]), row_bytes, zero_point_mag, _state(path))
-
-
-def _check_axes(path: str, array: Any, survey: Survey) -> None:
-    shape, size, n_bands = array.shape, survey.cutout_size_px, survey.n_bands
-    if np.dtype(array.dtype).kind not in "fiu":
-        raise SwimmyError(f"cube {path}: holds {array.dtype}, not numbers. Write it as float32.")
-    if shape[1] != n_bands:
-        remedy = f"Its second axis must be the {n_bands} bands {survey.bands}; name the cube's own bands in the job."
-        if shape[3] == n_bands:
-            remedy = "The bands come last: write numpy.moveaxis(image, -1, 1)."
-        elif shape[0] == n_bands:
-            remedy = "The bands come first: write numpy.moveaxis(image, 0, 1)."
-        raise SwimmyError(f"cube {path}: shape {shape} is not (object, band, y, x). {remedy}")
-    if min(shape[2:]) < size:
-        raise SwimmyError(
-            f"cube {path}: cutouts of {shape[3]} x {shape[2]} px (x, y) are smaller than the {size} x {size} px that "
-            f"survey {survey.name!r} needs. Cut them larger."
-        )
-
-
-def _check_bands(path: str, arrays: dict[str, Any], survey: Survey) -> None:
-    band = arrays.get("band")
-    if band is None or band.ndim != 1:
-        return
-    names = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in np.asarray(band[...]).tolist())
-    if names != survey.bands:
-        raise SwimmyError(
-            f"cube {path}: its bands are {names}, the survey's are {survey.bands}. Name the job's bands in its order."
-        )
-
-
-def _state(path: str) -> str:
-    where = Path(path)
-    files = [where]
-    if where.is_dir():
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        name = os.fsencode(os.path.relpath(file, where))
-        digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
-    return digest.hexdigest()
 
 
 def check_rows(cube: Cube, object_id: npt.NDArray[np.int64]) -> None:
@@ -260,6 +179,87 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
                     except UnusableFileError as error:
                         faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
     return faults, digests
+
+
+@contextmanager
+def _open(path: str, form: str) -> Iterator[Any]:
+    """The Zarr node, HDF5 file or mapped array.
+
+    Raises
+    ------
+    SwimmyError
+        When the library cannot open it.
+    """
+    file: Any = None
+    try:
+        if form == "zarr":
+            # By default a missing chunk is read as its fill value.
+            with zarr.config.set({"array.read_missing_chunks": False}):
+                node: Any = zarr.open(path, mode="r")
+        elif form == "hdf5":
+            node = file = h5py.File(path, "r")
+        else:
+            node = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # each library raises its own types for a damaged file
+        raise SwimmyError(
+            f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
+        ) from None
+    try:
+        yield node
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _datasets(node: Any) -> dict[str, Any]:
+    """Arrays at the top level of a group, by name; an array alone has the empty name."""
+    if isinstance(node, zarr.Group):
+        return {str(name): array for name, array in node.arrays()}
+    if isinstance(node, h5py.File):
+        return {str(name): item for name, item in node.items() if isinstance(item, h5py.Dataset)}
+    return {"": node}
+
+
+def _check_axes(path: str, array: Any, survey: Survey) -> None:
+    shape, size, n_bands = array.shape, survey.cutout_size_px, survey.n_bands
+    if np.dtype(array.dtype).kind not in "fiu":
+        raise SwimmyError(f"cube {path}: holds {array.dtype}, not numbers. Write it as float32.")
+    if shape[1] != n_bands:
+        remedy = f"Its second axis must be the {n_bands} bands {survey.bands}; name the cube's own bands in the job."
+        if shape[3] == n_bands:
+            remedy = "The bands come last: write numpy.moveaxis(image, -1, 1)."
+        elif shape[0] == n_bands:
+            remedy = "The bands come first: write numpy.moveaxis(image, 0, 1)."
+        raise SwimmyError(f"cube {path}: shape {shape} is not (object, band, y, x). {remedy}")
+    if min(shape[2:]) < size:
+        raise SwimmyError(
+            f"cube {path}: cutouts of {shape[3]} x {shape[2]} px (x, y) are smaller than the {size} x {size} px that "
+            f"survey {survey.name!r} needs. Cut them larger."
+        )
+
+
+def _check_bands(path: str, arrays: dict[str, Any], survey: Survey) -> None:
+    band = arrays.get("band")
+    if band is None or band.ndim != 1:
+        return
+    names = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in np.asarray(band[...]).tolist())
+    if names != survey.bands:
+        raise SwimmyError(
+            f"cube {path}: its bands are {names}, the survey's are {survey.bands}. Name the job's bands in its order."
+        )
+
+
+def _state(path: str) -> str:
+    where = Path(path)
+    files = [where]
+    if where.is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        name = os.fsencode(os.path.relpath(file, where))
+        digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()
 
 
 def _blocks(

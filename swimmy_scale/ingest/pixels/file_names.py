@@ -145,29 +145,6 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     return claims
 
 
-def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
-    """Band in what follows line and dash in a name; ``_NO_ARCHIVE_NAME`` where the archive writes no such names."""
-    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
-    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
-    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
-
-
-def _match_form(raw: bytes) -> re.Match[str] | None:
-    """Match of a name, without its folders and suffix, with the first of the known forms that it has."""
-    name = decode_name(raw.rsplit(b"/", 1)[-1])
-    stem, n_cut = _SUFFIX.subn("", name)
-    if not n_cut:
-        return None
-    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
-
-
-def _degrees(text: str | None) -> float:
-    try:
-        return float(text) if text else float("nan")
-    except ValueError:
-        return float("nan")
-
-
 def assign_rows(
     path: str,
     names: NameArray,
@@ -210,6 +187,30 @@ def assign_rows(
             f"{name}; they are joined by position. Is this the list that was sent to the archive?"
         )
     return rows, claims.band, notes
+
+
+def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
+    """Band in what follows line and dash in a name; ``_NO_ARCHIVE_NAME`` where the archive writes no such names."""
+    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
+    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
+    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
+
+
+def _match_form(raw: bytes) -> re.Match[str] | None:
+    """Match of a name, without its folders and suffix, with the first of the known forms that it has."""
+    name = decode_name(raw.rsplit(b"/", 1)[-1])
+    stem, n_cut = _SUFFIX.subn("", name)
+    if not n_cut:
+        return None
+    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
+
+
+def _degrees(text: str | None) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(text) if text else float("nan")
+    except ValueError:
+        return float("nan")
 
 
 def _astray(

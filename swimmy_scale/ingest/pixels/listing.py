@@ -168,14 +168,6 @@ def tar_form(path: str) -> str:
     return ""
 
 
-def _is_tar_header(head: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
 def list_tar(path: str, packed: str) -> Listing:
     """List the members of a tar by its headers.
 
@@ -211,6 +203,14 @@ def list_tar(path: str, packed: str) -> Listing:
     if n_others:
         notes.append(f"{path}: {n_others} members are links or other special files and are left out")
     return make_listing("cutouts", path, packed, files, notes)
+
+
+def _is_tar_header(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _open_tar(path: str, packed: str) -> IO[bytes]:

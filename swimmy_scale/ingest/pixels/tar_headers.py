@@ -39,26 +39,6 @@ class Member(NamedTuple):
     size: int
 
 
-class _HeaderReader:
-    """Stream of a tar for `tarfile`, which reads only headers but would believe any size in them."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.last_read = b""
-
-    def read(self, n_bytes: int) -> bytes:
-        if not 0 <= n_bytes <= MAX_TAR_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {n_bytes} bytes")
-        self.last_read = self._stream.read(n_bytes)
-        return self.last_read
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-
 def tar_members(stream: IO[bytes]) -> Iterator[Member]:
     """Members of a tar, in order.
 
@@ -106,6 +86,26 @@ def tar_members(stream: IO[bytes]) -> Iterator[Member]:
                 break
         else:
             return
+
+
+class _HeaderReader:
+    """Stream of a tar for `tarfile`, which reads only headers but would believe any size in them."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.last_read = b""
+
+    def read(self, n_bytes: int) -> bytes:
+        if not 0 <= n_bytes <= MAX_TAR_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {n_bytes} bytes")
+        self.last_read = self._stream.read(n_bytes)
+        return self.last_read
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
 
 def _size_of_alike(head: bytes, alike: bytes) -> int:

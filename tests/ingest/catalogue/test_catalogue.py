@@ -65,7 +65,7 @@ def small_table(n_rows: int = 4) -> Table:
 
 
 def write_table(table: Table, path: Path) -> Path:
-    """Write ``table`` in the format of the suffix, by code that is not the project's."""
+    """Write ``table`` in the format of the suffix, without the project's own code."""
     name = path.name
     if name.endswith(".parquet"):
         columns = {

@@ -57,7 +57,7 @@ class TestAgainstAstropy:
                 position = SkyCoord(ra[row], dec[row], unit="deg")
                 wanted = Cutout2D(hdulist[1].data, position, 64, wcs=wcs, mode="strict").data
                 np.testing.assert_array_equal(found[row - 3, 0], wanted.astype(np.float32))
-        # Boxes so small that each object is a box of its own give the same.
+        # Boxes of one object each give the same.
         monkeypatch.setattr(coadd, "MAX_BOX_BYTES", 1)
         again = cut([path], ra, dec, lo=3, hi=31)
         np.testing.assert_array_equal(again[1], found)
@@ -70,7 +70,7 @@ class TestAgainstAstropy:
             with fits.open(
                 shared_data / "kids_viking_quadrant" / f"{band}.fits.fz", disable_image_compression=True
             ) as file:
-                # Without a WCS there is nothing to cut at.
+                # The real files have no WCS.
                 cards = wcs_header(1300, 1300, CD1_1=-scale, CD2_2=scale, EXTTYPE=None)
                 file[1].header.update(cards)
                 file.writeto(tmp_path / f"{band}.fits.fz")
@@ -142,7 +142,7 @@ class TestEdges:
         ra, dec = sky_of(left, np.array([245.0, 60.0, 215.0]), np.array([150.0, 150.0, 150.0]))
         _, found, faults, _, _ = cut([right, left], ra, dec)
         assert faults == []
-        # In the first by path where both hold it: at 215 and 60 the left one.
+        # Where both hold it, at 215 and 60, the first in order of path: the left one.
         assert [abs(found[row].mean() - 10) < 1 for row in range(3)] == [True, False, False]
 
     def test_positions_that_are_missing(self, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ class TestEdges:
         assert [(fault.code, fault.reason) for fault in faults] == [(Code.MISSING_BAND, "no coadd for bands z, y")]
 
     def test_bands_in_slices(self, tmp_path: Path) -> None:
-        """Slices keep apart what lies outside and what is not there."""
+        """Slices tell an object outside of all coadds from a band without coadds."""
         paths = [write_coadd(tmp_path / f"{band}.fits", image()) for band in "gri"]
         _, _, faults, _, _ = cut(paths, np.array([150.0, 10.0]), np.array([2.0, 2.0]), HSC, 1, 2)
         assert [(fault.row, fault.code) for fault in faults] == [(1, Code.POSITION_OUTSIDE)]
@@ -243,7 +243,7 @@ class TestFiles:
         assert np.isnan(found).all()
 
     def test_all_sky_image(self, tmp_path: Path) -> None:
-        """Corners off the sky rule nothing out."""
+        """With corners off the sky, no position is ruled out."""
         cards = {"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT", "CD1_1": -1.5, "CD2_2": 1.5, "CRVAL2": 0.0}
         path = write_coadd(tmp_path / "g.fits", image(), **cards)
         assert list_source(path, ONE).coadds[0].footprint[2] == 180.0

@@ -1,4 +1,4 @@
-"""One FITS file -> one cutout: against astropy on every form of file, and against damage."""
+"""One FITS file to one cutout: against astropy on every form of file, and with damage of every kind."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ class TestCrop:
             )
             assert at_the_edge or code is (Code.WRONG_SHAPE if inside else Code.POSITION_OUTSIDE)
             return
-        # Where the cutout misses a pixel on one side, Cutout2D would fill it; else both are the same.
+        # Where the cutout lacks a pixel on one side, Cutout2D fills it; otherwise both are the same.
         wanted = Cutout2D(image, at, SIZE, mode="partial", fill_value=np.nan).data
         ties = any(abs((value % 1.0) - 0.0) < 1e-5 or abs((value % 1.0) - 1.0) < 1e-5 for value in at)
         if np.isfinite(wanted).all() and not ties:

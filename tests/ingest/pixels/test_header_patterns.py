@@ -1,4 +1,4 @@
-"""Headers compared with those of a file before them: the verdict and the pixels are those of the parsers."""
+"""Headers compared with those of an earlier file: the verdict and the pixels are those of the parsers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def changed(data: bytes, at: int, new: bytes) -> bytes:
 
 
 def cards(data: bytes) -> list[int]:
-    """Where each card of each header begins, END among them."""
+    """Where each card of each header begins, including END."""
     return [
         at
         for hdu in scan(reader(data), len(data))

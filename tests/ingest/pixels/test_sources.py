@@ -1,4 +1,4 @@
-"""The entry point: sources of all kinds, rows with their faults, and what stays the same however rows are cut."""
+"""The entry point: sources of all kinds, rows with their faults, and what does not depend on how rows are sliced."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ class TestRealData:
             )
 
     def test_stars_in_a_survey_of_their_size(self, shared_data: Path) -> None:
-        """Each star's own WCS agrees that it is the catalogue's row that its line number says."""
+        """The WCS of each star agrees with the row of its line number."""
         survey = Survey(
             bands=("i",),
             selecting_bands=("i",),
@@ -347,7 +347,7 @@ class TestRealData:
 
 class TestSimulatedSurvey:
     def test_every_file_against_astropy(self, tmp_path: Path) -> None:
-        """Tar, gzipped tar and folder; cutouts of just the size and a pixel larger; with and without planted faults."""
+        """Tar, gzipped tar and folder; cutouts of the exact size and a pixel larger; planted faults."""
         plan = SimulationPlan(n_objects=45, seed=2, n_objects_per_tar=15, faulty_fraction=0.2, oversize_fraction=0.3)
         simulate(str(tmp_path / "survey"), plan)
         catalogue = Table.read(tmp_path / "survey" / "catalogue.fits")
@@ -374,7 +374,7 @@ class TestSimulatedSurvey:
         with fits.open(io.BytesIO(data)) as hdulist:
             if hdulist[1].shape == (64, 64):
                 return hdulist[1].data
-            # In an image of 65 px the object may sit so that the best cutout misses a pixel: then the nearest is right.
+            # In an image of 65 px the object may lie so that the best cutout lacks a pixel: then the nearest is right.
             x, y = WCS(hdulist[1].header).world_to_pixel(SkyCoord(ra, dec, unit="deg"))
             n_y, n_x = hdulist[1].shape
             first_x = min(range(n_x - 63), key=lambda first: abs(first + 31.5 - float(x)))
