@@ -19,7 +19,7 @@ from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES
 from swimmy_scale.method.sections import CatalogueSource
-from swimmy_scale.method.survey import DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -69,7 +69,7 @@ class Objects:
     flags: npt.NDArray[np.uint32]
     redshift: DoubleArray
     sample_class: npt.NDArray[np.object_]
-    kept: dict[str, npt.NDArray[Any]]
+    kept: dict[str, AnyArray]
     simulated: bool = False
     available: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)

@@ -21,7 +21,7 @@ from swimmy_scale.ingest.catalogue.table_files import (
     is_float,
     read_table,
 )
-from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray
 
 _MAX_NAMES = 60  # column names that an error lists
 
@@ -101,7 +101,7 @@ class InputTable:
         columns = {name: arrays[place] for name, place in selection.columns.items()}
         return cls(path, n_rows, columns, kept_columns, file.simulated)
 
-    def floats(self, name: str) -> npt.NDArray[np.float64]:
+    def floats(self, name: str) -> DoubleArray:
         """A column as float64, shape (n_rows,); NaN where unknown or infinite, and if there is no such column.
 
         Raises
@@ -160,7 +160,7 @@ class InputTable:
             )
         return np.array([numbers[value] for value in values], dtype=np.int32)
 
-    def kept(self, name: str) -> npt.NDArray[Any]:
+    def kept(self, name: str) -> AnyArray:
         """A kept column, shape (n_rows,), in its own type, or float64 with NaN where some numbers are unknown.
 
         Raises
@@ -185,7 +185,7 @@ class InputTable:
         return numbers
 
 
-def object_ids(column: Masked) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+def object_ids(column: Masked) -> tuple[IntArray, dict[int, str]]:
     """Read object ids without losing a digit.
 
     Integers, and text that spells one, are exact. Floats are exact only below 2^53 (float32: 2^24): beyond,
@@ -316,7 +316,7 @@ class _Selection:
         return alike[0] if alike else None
 
 
-def _text(column: Masked) -> npt.NDArray[Any]:
+def _text(column: Masked) -> AnyArray:
     """A column as NumPy's fixed-width text; empty where unknown."""
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     return np.where(unknown, "", np.strings.strip(values.astype(str)))

@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cutout_files import first_pixel, scale_into, zero_point, zero_point_factor
@@ -30,7 +28,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
 )
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 # A whole KiDS tile of 1 square degree takes 1.3 GiB.
 MAX_COADD_BYTES = 16 * 2**30
@@ -60,22 +58,18 @@ class Coadd:
     zero_point_mag: float | None
     footprint: tuple[float, float, float]
 
-    def first_pixels(
-        self, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], size_px: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def first_pixels(self, ra: DoubleArray, dec: DoubleArray, size_px: int) -> tuple[IntArray, IntArray, BoolArray]:
         """First pixel (y, x) of each object's cutout, and whether the object itself is in the image."""
         x, y = self.sky.to_pixel(ra, dec)
         n_y, n_x = self.shape
         inside = (x >= -0.5) & (x <= n_x - 0.5) & (y >= -0.5) & (y <= n_y - 0.5)
         return first_pixel(np.where(inside, y, 0.0), size_px), first_pixel(np.where(inside, x, 0.0), size_px), inside
 
-    def missing_px(
-        self, first_y: npt.NDArray[np.int64], first_x: npt.NDArray[np.int64], size_px: int
-    ) -> npt.NDArray[np.int64]:
+    def missing_px(self, first_y: IntArray, first_x: IntArray, size_px: int) -> IntArray:
         """By how many pixels each cutout crosses the edge of the image at most, shape (n,); 0 where it lies inside."""
         n_y, n_x = self.shape
         beyond = np.stack([-first_y, first_y + size_px - n_y, -first_x, first_x + size_px - n_x])
-        missing: npt.NDArray[np.int64] = np.maximum(beyond.max(axis=0), 0)
+        missing: IntArray = np.maximum(beyond.max(axis=0), 0)
         return missing
 
 
@@ -136,9 +130,9 @@ def cut_out(
     path: str,
     name: str,
     coadd: Coadd,
-    rows: npt.NDArray[np.int64],
-    ra: npt.NDArray[np.float64],
-    dec: npt.NDArray[np.float64],
+    rows: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
     survey: Survey,
     out: FloatArray,
 ) -> tuple[list[Fault], dict[int, bytes]]:
@@ -198,11 +192,11 @@ def cut_out(
 def _regions(
     read: Reader,
     hdu: Hdu,
-    objects: npt.NDArray[np.int64],
-    first_y: npt.NDArray[np.int64],
-    first_x: npt.NDArray[np.int64],
+    objects: IntArray,
+    first_y: IntArray,
+    first_x: IntArray,
     size: int,
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+) -> Iterator[tuple[int, AnyArray]]:
     """Each object with the pixels of its cutout; only the rows of the file that hold them are read."""
     order = objects[np.lexsort((first_x[objects], first_y[objects]))]
     if is_plain(hdu):
@@ -220,7 +214,7 @@ def _regions(
             yield i, pixels[y : y + size, x : x + size]
 
 
-def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> npt.NDArray[Any]:
+def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> AnyArray:
     item = abs(hdu.bitpix) // 8
     stride = hdu.shape[1] * item
     start = hdu.data_start + y * stride + x * item
@@ -230,9 +224,7 @@ def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> npt.NDAr
     return np.frombuffer(raw, ">f4" if item == 4 else ">f8").reshape(size, size)
 
 
-def _boxes(
-    order: npt.NDArray[np.int64], first_y: npt.NDArray[np.int64], first_x: npt.NDArray[np.int64], size: int
-) -> Iterator[npt.NDArray[np.int64]]:
+def _boxes(order: IntArray, first_y: IntArray, first_x: IntArray, size: int) -> Iterator[IntArray]:
     """Groups of objects, sorted by y, whose common box stays below 256 MiB, so that tiles are unpacked about once."""
     lo = 0
     while lo < len(order):

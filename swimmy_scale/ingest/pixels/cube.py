@@ -12,14 +12,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 import zarr
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, FloatArray, IntArray, Survey
 
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -107,7 +106,7 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     return Cube(path, form, name, (shape[0], shape[1], shape[2], shape[3]), row_bytes, zero_point_mag, _state(path))
 
 
-def check_rows(cube: Cube, object_id: npt.NDArray[np.int64]) -> None:
+def check_rows(cube: Cube, object_id: IntArray) -> None:
     """Check that the rows of a cube are those of the catalogue.
 
     Raises
@@ -164,7 +163,7 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
     with _open(cube.path, cube.form) as node:
         array = _datasets(node)[cube.dataset]
 
-        def read(first: int, last: int) -> npt.NDArray[Any]:
+        def read(first: int, last: int) -> AnyArray:
             return np.asarray(array[lo + first : lo + last])
 
         for first, block in _blocks(read, n_rows, cube.row_bytes):
@@ -262,9 +261,7 @@ def _state(path: str) -> str:
     return digest.hexdigest()
 
 
-def _blocks(
-    read: Callable[[int, int], npt.NDArray[Any]], n_rows: int, row_bytes: int
-) -> Iterator[tuple[int, list[Any]]]:
+def _blocks(read: Callable[[int, int], AnyArray], n_rows: int, row_bytes: int) -> Iterator[tuple[int, list[Any]]]:
     """Rows in blocks of about 64 MiB; where a block fails, row by row, with the reason in place of a failed row."""
     step = max(1, 2**26 // max(row_bytes, 1))
     for first in range(0, n_rows, step):

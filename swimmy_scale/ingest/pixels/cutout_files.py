@@ -6,10 +6,8 @@ import gzip
 import io
 import math
 import zlib
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
@@ -23,9 +21,9 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     verify_checksum,
 )
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
-from swimmy_scale.ingest.pixels.sky_map import Float64Array, SkyMap, sky_map
+from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 ZERO_POINT_CARDS = ("FLUXMAG0", "MAGZERO", "PHOTZP")
 
@@ -63,14 +61,14 @@ def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float3
     return np.float32(10.0 ** (0.4 * (survey.zero_point_mag - zero_point_mag)))
 
 
-def first_pixel(position: Float64Array | float, size_px: int) -> npt.NDArray[np.int64]:
+def first_pixel(position: DoubleArray | float, size_px: int) -> IntArray:
     """First pixel, along one axis, of the cutout of ``size_px`` pixels whose centre is nearest to a position.
 
     The centre of the cutout is first + (size_px - 1) / 2: 31.5 for 64 px. The integer that brings it nearest to
     the position is ceil(position - size_px / 2); the lower one of two that are equally near.
     """
     # To a millionth of a pixel, so that rounding does not split bands of one pixel grid at a tie.
-    first: npt.NDArray[np.int64] = np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64)
+    first: IntArray = np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64)
     return first
 
 
@@ -119,7 +117,7 @@ def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size
     return region[0], region[1]
 
 
-def check_finite(pixels: npt.NDArray[Any]) -> None:
+def check_finite(pixels: AnyArray) -> None:
     """Refuse NaN and infinity.
 
     Raises
@@ -212,7 +210,7 @@ def read_cutout(
     return own_zero_point is not None
 
 
-def scale_into(pixels: npt.NDArray[Any], scale: np.float32, out: FloatArray) -> None:
+def scale_into(pixels: AnyArray, scale: np.float32, out: FloatArray) -> None:
     """``out`` = pixels * scale in float32, finite.
 
     Raises

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import warnings
 import zlib
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from astropy.io import fits
 
 from swimmy_scale.ingest.pixels.fits_scan import (
@@ -23,12 +21,13 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     positive_int,
     unreadable,
 )
+from swimmy_scale.method.survey import AnyArray, IntArray
 
 # Without HCOMPRESS_1, whose decompressor writes beyond its memory on damaged tiles and so ends the process.
 _DECODED_BY_ASTROPY = (b"RICE_1", b"RICE_ONE", b"GZIP_1", b"GZIP_2")
 
 
-def read_pixels(read: Reader, hdu: Hdu) -> npt.NDArray[Any]:
+def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
     """Pixels of an image HDU, with BSCALE, BZERO and BLANK applied.
 
     Parameters
@@ -61,7 +60,7 @@ def read_pixels(read: Reader, hdu: Hdu) -> npt.NDArray[Any]:
 
 def decode_with_astropy(
     read: Reader, hdu: Hdu, region: tuple[slice, slice], max_bytes: int = MAX_FILE_BYTES
-) -> npt.NDArray[Any]:
+) -> AnyArray:
     """Pixels of a region (y, x) of any image HDU, by astropy, from a copy of this one HDU in memory.
 
     Raises
@@ -157,9 +156,7 @@ def _tile_columns(cards: Cards, row_bytes: int, index: int) -> list[tuple[bytes,
     return columns
 
 
-def _heap_spans(
-    table: bytes, n_rows: int, row_bytes: int, offset: int, wide: bool, cards: Cards
-) -> npt.NDArray[np.int64]:
+def _heap_spans(table: bytes, n_rows: int, row_bytes: int, offset: int, wide: bool, cards: Cards) -> IntArray:
     """Where each tile lies in the table's bytes: int64 (tile, [start in bytes, number of items])."""
     heap = positive_int(cards, "THEAP") or n_rows * row_bytes
     rows = np.frombuffer(table, np.uint8, n_rows * row_bytes).reshape(n_rows, row_bytes)
@@ -172,7 +169,7 @@ def _heap_spans(
 
 def _check_tiles(
     table: bytes,
-    spans: npt.NDArray[np.int64],
+    spans: IntArray,
     name: bytes,
     algorithm: bytes,
     tile_bytes: int,

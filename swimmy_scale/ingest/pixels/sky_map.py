@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
 from swimmy_scale.ingest.pixels.fits_scan import Cards, card_number, card_text
-
-Float64Array = npt.NDArray[np.float64]
+from swimmy_scale.method.survey import DoubleArray
 
 _DEGREES_PER_RADIAN = math.degrees(1.0)
 
@@ -52,11 +50,11 @@ class SkyMap:
     @overload
     def to_pixel(self, ra: float, dec: float) -> tuple[float, float]: ...
     @overload
-    def to_pixel(self, ra: Float64Array, dec: Float64Array) -> tuple[Float64Array, Float64Array]: ...
+    def to_pixel(self, ra: DoubleArray, dec: DoubleArray) -> tuple[DoubleArray, DoubleArray]: ...
 
     def to_pixel(
-        self, ra: Float64Array | float, dec: Float64Array | float
-    ) -> tuple[Float64Array | float, Float64Array | float]:
+        self, ra: DoubleArray | float, dec: DoubleArray | float
+    ) -> tuple[DoubleArray | float, DoubleArray | float]:
         """Pixel (x, y) of ICRS positions.
 
         Parameters
@@ -115,7 +113,7 @@ class SkyMap:
             (a * y - c * x) / determinant + value["CRPIX2"] - 1.0,
         )
 
-    def _by_astropy(self, ra: Float64Array | float, dec: Float64Array | float) -> tuple[Float64Array, Float64Array]:
+    def _by_astropy(self, ra: DoubleArray | float, dec: DoubleArray | float) -> tuple[DoubleArray, DoubleArray]:
         shape = np.shape(ra)
         x = y = np.full(shape, np.nan)
         with warnings.catch_warnings():

@@ -95,7 +95,7 @@ class Matcher:
         objects, rows = self._rows(ra, dec, simulated)
         self.milliquas[objects] = kind[rows]
 
-    def result(self, object_id: npt.NDArray[np.int64]) -> Counterparts:
+    def result(self, object_id: IntArray) -> Counterparts:
         """What the tables say of the objects that are in any of them, sorted by id."""
         groups = {group: group_width(self.widths, group) for group in GROUPS}
         bands = band_widths(self.widths, self.line_redshift, BANDS)
@@ -125,7 +125,7 @@ class Matcher:
 
 
 def find_counterparts(
-    object_id: npt.NDArray[np.int64],
+    object_id: IntArray,
     ra: DoubleArray,
     dec: DoubleArray,
     usable: BoolArray,

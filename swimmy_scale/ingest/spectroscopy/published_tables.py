@@ -16,7 +16,7 @@ import numpy.typing as npt
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.input_table import InputTable, object_ids
 from swimmy_scale.method.emission_lines import LINES, observed_widths
-from swimmy_scale.method.survey import BoolArray, DoubleArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 
 # Names of columns, in lower case. Those of positions: SDSS's specObj, nearly all other tables, VizieR.
 _RA, _DEC = ("plug_ra", "ra", "raj2000"), ("plug_dec", "dec", "dej2000", "decj2000")
@@ -279,7 +279,7 @@ def _spectra(
     )
 
 
-def _joined(info: InputTable, other: InputTable) -> npt.NDArray[np.int64]:
+def _joined(info: InputTable, other: InputTable) -> IntArray:
     """Row of ``other`` that belongs to each row of ``info``, -1 for none."""
     if "specobjid" in info.columns and "specobjid" in other.columns:
         ids, theirs = (_spectrum_ids(table.columns["specobjid"]) for table in (info, other))
@@ -296,5 +296,5 @@ def _joined(info: InputTable, other: InputTable) -> npt.NDArray[np.int64]:
     return np.arange(info.n_rows)
 
 
-def _spectrum_ids(column: Any) -> npt.NDArray[np.int64]:
+def _spectrum_ids(column: Any) -> IntArray:
     return object_ids(column)[0]
