@@ -9,7 +9,8 @@ from astropy.io import fits
 from fits_files import wcs_header
 
 
-def write(path: Path, data: np.ndarray, form: str = "plain", **cards: object) -> Path:
+def write_coadd(path: Path, data: np.ndarray, form: str = "plain", **cards: object) -> Path:
+    """Write a coadd as a FITS image that is ``plain``, ``scaled``, or compressed by the algorithm ``form``."""
     header = wcs_header(data.shape[1], data.shape[0], **{"MAGZERO": 27.0, "EXTTYPE": None, **cards})
     if form == "plain":
         hdu: object = fits.ImageHDU(data, header)

@@ -8,13 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from astropy.io import fits
 
-from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.ingest.pixels.fits_scan import Cards, UnusableFileError, parse_cards
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import HSC
 
 RA, DEC = 150.0, 2.0
-
-
 SIZE = HSC.cutout_size_px
 
 
@@ -37,6 +35,10 @@ def wcs_header(n_x: int, n_y: int, **cards: object) -> fits.Header:
     }
     header.update({key: value for key, value in {**values, **cards}.items() if value is not None})
     return header
+
+
+def cards_of(header: fits.Header) -> Cards:
+    return parse_cards(header.tostring(endcard=False, padding=False).encode())
 
 
 def pixels(n_y: int = SIZE, n_x: int = SIZE) -> np.ndarray:

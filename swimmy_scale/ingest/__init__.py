@@ -1,1 +1,1 @@
-"""Archive files and a catalogue in, the cube of cutouts and a list of refused objects out."""
+"""What comes in: the catalogue, the pixels of its objects, and published tables of spectra."""

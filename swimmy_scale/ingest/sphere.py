@@ -1,22 +1,24 @@
-"""Counterparts of objects in another table of positions: the nearest within a radius, each for one object only."""
+"""Positions on the sphere: rows of a catalogue near a position, and counterparts in another table.
+
+Positions become points of the unit sphere, and distances the chords between them, so that neither the poles nor
+RA 0 = 360 are special.
+"""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import DoubleArray, IntArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-
 ARCSEC_PER_RADIAN = 206264.80624709636
-# Rounding moves a point of the unit sphere by so little; a counterpart exactly at the radius must not be lost to it.
+# Rounding moves a point of the unit sphere by less than this; it must not cost the counterpart exactly at the radius.
 ROUNDING_ARCSEC = 1e-9
 
 
@@ -26,9 +28,8 @@ def match(
     """Find each object's counterpart in another table.
 
     An object asks for its nearest counterpart within the radius. Where several objects ask for the same one, the
-    nearest of them has it, the first of those that are equally near; the others have none, because their next best
-    would be another source. Of counterparts with the same position the first in the table counts. Distances are those
-    on the sphere, so neither the poles nor RA 0 = 360 are special.
+    nearest of them gets it, or the first of those that are equally near; the others get none, because their next best
+    would be another source. Of counterparts at the same position the first in the table counts.
 
     Parameters
     ----------
@@ -37,14 +38,14 @@ def match(
     other_ra, other_dec : ndarray of float64, shape (m,), degrees
         Positions of the counterparts, likewise.
     radius_arcsec : float
-        A counterpart at this very distance still counts.
+        A counterpart at exactly this distance still counts.
 
     Returns
     -------
     index : ndarray of int64, shape (n,)
-        Row of the counterpart, -1 for none. No row but -1 comes twice.
+        Row of the counterpart, -1 for none. No row occurs twice.
     separation_arcsec : ndarray of float64, shape (n,)
-        Distance to it, NaN for none.
+        Distance to it on the sphere, NaN for none.
 
     Raises
     ------
@@ -58,58 +59,32 @@ def match(
     rows, other_rows = _known(ra, dec), _first_of_each(other_ra, other_dec)
     if not len(rows) or not len(other_rows):
         return index, separation
-    # SciPy takes long to import: not every process that starts matches positions.
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(_unit_vectors(other_ra[other_rows], other_dec[other_rows]))
-    # A chord of the unit sphere and its angle: chord = 2 sin(angle / 2).
-    limit = 2.0 * np.sin((radius_arcsec + ROUNDING_ARCSEC) / ARCSEC_PER_RADIAN / 2.0)
-    chord, nearest = tree.query(_unit_vectors(ra[rows], dec[rows]), distance_upper_bound=limit)
+    chord, nearest = _search_tree(_unit_vectors(other_ra[other_rows], other_dec[other_rows])).query(
+        _unit_vectors(ra[rows], dec[rows]), distance_upper_bound=_chord(radius_arcsec + ROUNDING_ARCSEC)
+    )
     found = np.flatnonzero(np.isfinite(chord))
     # The nearest object of each counterpart comes first; a stable order leaves equals as they are in the table.
     found = found[np.lexsort((chord[found], nearest[found]))]
     winners = found[np.unique(nearest[found], return_index=True)[1]]
     index[rows[winners]] = other_rows[nearest[winners]]
-    separation[rows[winners]] = 2.0 * np.arcsin(chord[winners] / 2.0) * ARCSEC_PER_RADIAN
+    separation[rows[winners]] = _arcsec(chord[winners])
     return index, separation
 
 
-def _known(ra: DoubleArray, dec: DoubleArray) -> IntArray:
-    return np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
-
-
-def _first_of_each(ra: DoubleArray, dec: DoubleArray) -> IntArray:
-    """First row of each known position: of equals a tree would return any."""
-    rows = _known(ra, dec)
-    rows = rows[np.lexsort((rows, dec[rows], ra[rows]))]
-    new = (np.diff(ra[rows], prepend=np.nan) != 0) | (np.diff(dec[rows], prepend=np.nan) != 0)
-    return np.sort(rows[new])
-
-
-def _unit_vectors(ra: DoubleArray, dec: DoubleArray) -> DoubleArray:
-    """x, y, z on the unit sphere, shape (n, 3); a chord of 1 arcsec is exact to 1e-10 of itself."""
-    longitude, latitude = np.radians(ra), np.radians(dec)
-    across = np.cos(latitude)
-    return np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=1)
-
-
-DegreeArray = npt.NDArray[np.float64]
-
-
 class CatalogueRows:
-    """The catalogue as files are looked up in it; sorted, and put on the sphere, once for all sources.
+    """Finds rows of the catalogue by id and by position; sorted, and put on the sphere, once for all sources.
 
     Parameters
     ----------
     object_id : ndarray of int64, shape (n,)
     ra, dec : ndarray of float64, shape (n,)
-        ICRS, degrees; NaN for a row that has no position.
+        ICRS, degrees; NaN for a row without a position.
     """
 
-    def __init__(self, object_id: IntArray, ra: DegreeArray, dec: DegreeArray) -> None:
+    def __init__(self, object_id: IntArray, ra: DoubleArray, dec: DoubleArray) -> None:
         self.object_id = object_id
-        self.points = unit_vectors(ra, dec)
-        self.placed = np.flatnonzero(np.isfinite(self.points).all(axis=1))
+        self._points = _unit_vectors(ra, dec)
+        self._placed = _known(ra, dec)
 
     def __len__(self) -> int:
         return len(self.object_id)
@@ -123,12 +98,9 @@ class CatalogueRows:
         return self.object_id[self._order]
 
     @cached_property
-    def tree(self) -> cKDTree:
-        """Search tree of the points of ``placed``."""
-        # SciPy takes long to import, and most archives' names need no positions.
-        from scipy.spatial import cKDTree
-
-        return cKDTree(self.points[self.placed])
+    def _tree(self) -> cKDTree:
+        """Search tree over the rows of ``_placed``."""
+        return _search_tree(self._points[self._placed])
 
     def by_id(self, numbers: IntArray) -> IntArray:
         """Row of each number among the object_ids, the first of equals; -1 for none."""
@@ -140,28 +112,62 @@ class CatalogueRows:
             rows[stated] = np.where(self._sorted_id[position] == wanted, self._order[position], -1)
         return rows
 
-    def by_position(self, ra: DegreeArray, dec: DegreeArray, radius_arcsec: float) -> IntArray:
-        """Row nearest to each position on the sphere; -1 where none lies within the radius."""
+    def by_position(self, ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> IntArray:
+        """Row nearest to each position; -1 where none lies within the radius."""
         rows = np.full(len(ra), -1, np.int64)
-        if len(ra) and len(self.placed):
-            distance, nearest = self.tree.query(unit_vectors(ra, dec))
-            rows = np.where(distance <= chord_length(radius_arcsec), self.placed[nearest], -1)
+        if len(ra) and len(self._placed):
+            chord, nearest = self._tree.query(_unit_vectors(ra, dec))
+            rows = np.where(chord <= _chord(radius_arcsec), self._placed[nearest], -1)
         return rows
+
+    def lie_elsewhere(self, rows: IntArray, ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> BoolArray:
+        """Whether each row lies farther than the radius from its position here; False for a row without a position."""
+        chord = np.linalg.norm(_unit_vectors(ra, dec) - self._points[rows], axis=1)
+        # NaN, a row without a position, compares false.
+        elsewhere: BoolArray = chord > _chord(radius_arcsec)
+        return elsewhere
 
     def near(self, ra: float, dec: float, radius_deg: float) -> IntArray:
         """Rows within a circle on the sky, ascending."""
-        if not len(self.placed):
-            return self.placed
-        found = self.tree.query_ball_point(unit_vectors(np.array(ra), np.array(dec)), chord_length(3600 * radius_deg))
-        return self.placed[np.array(sorted(found), np.int64)]
+        if not len(self._placed):
+            return self._placed
+        found = self._tree.query_ball_point(_unit_vectors(ra, dec), _chord(3600 * radius_deg))
+        return self._placed[np.array(sorted(found), np.int64)]
 
 
-def unit_vectors(ra: DegreeArray, dec: DegreeArray) -> DegreeArray:
-    """Positions in degrees as points of the unit sphere, shape (n, 3)."""
-    ra, dec = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+def _known(ra: DoubleArray, dec: DoubleArray) -> IntArray:
+    """Rows whose position is known."""
+    return np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
 
 
-def chord_length(arcsec: float) -> float:
-    """Length of the chord between two points of the unit sphere this far apart: 2 sin(angle / 2)."""
+def _first_of_each(ra: DoubleArray, dec: DoubleArray) -> IntArray:
+    """First row of each known position: of equals a tree would return any."""
+    rows = _known(ra, dec)
+    rows = rows[np.lexsort((rows, dec[rows], ra[rows]))]
+    new = (np.diff(ra[rows], prepend=np.nan) != 0) | (np.diff(dec[rows], prepend=np.nan) != 0)
+    return np.sort(rows[new])
+
+
+def _unit_vectors(ra: DoubleArray | float, dec: DoubleArray | float) -> DoubleArray:
+    """x, y, z of positions in degrees on the unit sphere, shape (..., 3); a chord of 1 arcsec is exact to 1e-10."""
+    longitude, latitude = np.radians(ra), np.radians(dec)
+    across = np.cos(latitude)
+    return np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=-1)
+
+
+def _chord(arcsec: float) -> float:
+    """Chord of the unit sphere between two points this far apart: 2 sin(angle / 2)."""
     return float(2.0 * np.sin(np.radians(min(arcsec / 3600.0, 180.0)) / 2.0))
+
+
+def _arcsec(chord: DoubleArray) -> DoubleArray:
+    """Angle between two points of the unit sphere, from the chord between them; the inverse of `_chord`."""
+    angle: DoubleArray = 2.0 * np.arcsin(chord / 2.0) * ARCSEC_PER_RADIAN
+    return angle
+
+
+def _search_tree(points: DoubleArray) -> Any:
+    # SciPy takes long to import, and not every process looks up positions.
+    from scipy.spatial import cKDTree
+
+    return cKDTree(points)

@@ -1,4 +1,4 @@
-"""Reads a survey's catalogue: one checked row an object out, with what is wrong with it."""
+"""The catalogue of a survey: its objects, one a row, and what is wrong with which of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.columns import Columns, object_ids
+from swimmy_scale.ingest.catalogue.input_table import InputTable, object_ids
 from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES
 from swimmy_scale.method.sections import CatalogueSource
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -32,59 +32,54 @@ class Objects:
     Attributes
     ----------
     object_id : ndarray of int64, shape (n,)
-        -1 where it cannot be told (the row then has a fault).
+        -1 where it is lost (the row then has a fault).
     ra, dec : ndarray of float64, shape (n,), deg
     mag : ndarray of float32, shape (n, band)
-        CModel AB magnitude; NaN where unknown, as for all floats here.
+        CModel AB magnitude; NaN where unknown, like all floats here.
     psf_mag : ndarray of float32, shape (n,)
         PSF AB magnitude in the survey's ``magnitude_band``.
     fwhm_arcsec, depth_mag : ndarray of float32, shape (n, band)
         FWHM of the PSF and 5-sigma limiting PSF magnitude. A FWHM is positive or NaN.
     flags : ndarray of uint32, shape (n,)
         Bit k is set where ``FLAG_NAMES[k]`` is True in any band, or unknown in any band.
-    tract, patch : ndarray of int32, shape (n,)
-        -1 where unknown. Patch "4,5" is 405.
     redshift : ndarray of float64, shape (n,)
     sample_class : ndarray of object (str), shape (n,)
         Empty where unknown.
     kept : dict of str to ndarray, shape (n,)
-        The ``keep_columns``. Numbers and bools as they came, or float64 with NaN where some are
-        unknown; strings as numpy's fixed-width kind, empty where unknown.
+        The ``keep_columns``. Numbers and bools as they came, or float64 with NaN where some are unknown; strings in
+        NumPy's fixed-width type, empty where unknown.
     simulated : bool
-        The catalogue says so: its FITS table has the card SIMULATE = T.
+        The catalogue says that its objects are simulated, in FITS by the card SIMULATE = T.
     available : frozenset of str
-        What the catalogue knows at all: ``fwhm_arcsec_g``, ``depth_mag_g`` and ``mag_g`` for the
-        bands, ``psf_mag``, ``redshift``, and names of ``FLAG_NAMES``.
+        What the catalogue knows: ``fwhm_arcsec_g``, ``depth_mag_g`` and ``mag_g`` for the bands, ``psf_mag``,
+        ``redshift``, and names of ``FLAG_NAMES``.
     faults : list of Fault
-        By row and code. A row may have several.
+        Sorted by row and code. A row may have several.
     warnings : list of str
-        What a reader of the result should know about the whole catalogue.
+        What the user should know about the whole catalogue.
     """
 
-    object_id: npt.NDArray[np.int64]
-    ra: npt.NDArray[np.float64]
-    dec: npt.NDArray[np.float64]
+    object_id: IntArray
+    ra: DoubleArray
+    dec: DoubleArray
     mag: FloatArray
     psf_mag: FloatArray
     fwhm_arcsec: FloatArray
     depth_mag: FloatArray
     flags: npt.NDArray[np.uint32]
-    tract: npt.NDArray[np.int32]
-    patch: npt.NDArray[np.int32]
-    redshift: npt.NDArray[np.float64]
+    redshift: DoubleArray
     sample_class: npt.NDArray[np.object_]
-    kept: dict[str, npt.NDArray[Any]]
+    kept: dict[str, AnyArray]
     simulated: bool = False
     available: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self.object_id)
 
     def slice(self, lo: int, hi: int) -> Objects:
-        """Return a copy of rows lo to hi (not included). ``row`` of a fault stays the catalogue's."""
+        """A copy of rows ``lo`` to ``hi`` (exclusive); the rows of its faults count from the catalogue's start."""
         rows = range(len(self))[lo:hi]
         lo, hi = rows.start, rows.stop
         arrays = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -94,11 +89,11 @@ class Objects:
         return replace(self, **changed, warnings=list(self.warnings))
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of the rows, their kept columns and their faults."""
+        """SHA-256 in hex over the rows, their kept columns and their faults."""
         digest = hashlib.sha256()
         arrays = {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
         for name, values in [*arrays.items(), *self.kept.items()]:
-            # The width of text depends on the other rows of the catalogue, so it must not count.
+            # The width of text depends on the other rows of the catalogue, so it does not count.
             is_text = values.dtype.kind in "OU"
             content = json.dumps(values.tolist()).encode() if is_text else values.tobytes()
             digest.update(json.dumps([name, "text" if is_text else values.dtype.str, len(content)]).encode() + content)
@@ -107,36 +102,34 @@ class Objects:
 
 
 def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
-    """Read a catalogue and say what is wrong with which of its rows.
+    """Read a catalogue and find what is wrong with which of its rows.
 
-    Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown. A flag that is
-    unknown counts as set. FWHM and depth come from the columns ``fwhm_arcsec_{band}`` and
-    ``depth_mag_{band}``; what these leave unknown, from ``patch_qa``; what is left of the FWHM,
-    from the PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22`` and ``12``.
+    Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown. An unknown flag counts as set.
+    FWHM and depth come from the columns ``fwhm_arcsec_{band}`` and ``depth_mag_{band}``, then from ``patch_qa``; a
+    FWHM that is still unknown comes from the PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22``, ``12``.
 
     Returns
     -------
     Objects
-        Its faults are DUPLICATE_OBJECT_ID (all rows but the first), OBJECT_ID_LOST (unknown, no
-        integer, or a float that may have been rounded), POSITION_MISSING, FWHM_MISSING and
-        FWHM_ABOVE_TARGET (above ``survey.target_fwhm_arcsec``, section 2.1).
+        With faults DUPLICATE_OBJECT_ID (all rows of an id but the first), OBJECT_ID_LOST (unknown, not an integer,
+        or a float that may have been rounded), POSITION_MISSING, FWHM_MISSING and FWHM_ABOVE_TARGET (above
+        ``survey.target_fwhm_arcsec``, section 2.1).
 
     Raises
     ------
     SwimmyError
-        When a file is missing, unreadable, damaged, of unknown format or without rows; when a
-        needed or named column is not there or holds something else than its kind; when
-        ``patch_qa`` gives a patch twice or cannot be joined; when a class is called ``sample``.
+        When a file is missing, unreadable, damaged, of unknown format or without rows; when a required or named
+        column is missing or holds values of the wrong kind; when ``patch_qa`` gives a patch twice or cannot be joined;
+        when a class is called ``sample``.
     """
     path = Path(source.path)
     name = str(source.path)
     wanted = _wanted_columns(survey)
-    table = Columns.read(path, wanted, source.columns, ("object_id", "ra", "dec"), source.keep_columns)
-    n_rows = table.n_rows
+    table = InputTable.read(path, wanted, source.columns, ("object_id", "ra", "dec"), source.keep_columns)
     object_id, lost = object_ids(table.columns["object_id"])
     ra, dec = table.floats("ra"), table.floats("dec")
-    tract, patch = _tract_and_patch(table)
-    mag, psf_mag = _magnitudes(table, survey, n_rows)
+    tract, patch = tract_and_patch(table)
+    mag, psf_mag = _magnitudes(table, survey)
     fwhm, depth = _seeing_and_depth(table, source, survey, tract, patch)
     faults = [
         *_id_faults(object_id, lost, name),
@@ -144,7 +137,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         *_fwhm_faults(fwhm, survey, name),
     ]
     if lost:
-        table.warnings.append(f"{path}: {len(lost)} of {n_rows} object_id are lost; write them as 64-bit integers")
+        table.warnings.append(
+            f"{path}: {len(lost)} of {table.n_rows} object_id are lost; write them as 64-bit integers"
+        )
     return Objects(
         object_id=object_id,
         ra=ra,
@@ -153,11 +148,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         psf_mag=psf_mag,
         fwhm_arcsec=fwhm,
         depth_mag=depth,
-        flags=_flag_bits(table, survey, n_rows),
-        tract=tract,
-        patch=patch,
+        flags=_flag_bits(table, survey),
         redshift=table.floats("redshift" if "redshift" in table.columns else "specz_redshift"),
-        sample_class=_classes(table, path),
+        sample_class=_classes(table),
         kept={column: table.kept(column) for column in source.keep_columns},
         simulated=table.simulated,
         available=_available(table, survey, fwhm, depth),
@@ -166,19 +159,7 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     )
 
 
-def _classes(table: Columns, path: Path) -> npt.NDArray[np.object_]:
-    known = table.strings("sample_class")
-    if (known == WHOLE_SAMPLE).any():
-        raise SwimmyError(
-            f"{path}: sample_class {WHOLE_SAMPLE!r} of row {int(np.argmax(known == WHOLE_SAMPLE))} is what tables of "
-            "candidates call the whole sample. Give that class another name."
-        )
-    return known
-
-
-def fwhm_from_moments(
-    xx: npt.NDArray[np.float64], yy: npt.NDArray[np.float64], xy: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def fwhm_from_moments(xx: DoubleArray, yy: DoubleArray, xy: DoubleArray) -> DoubleArray:
     """FWHM of the circular Gaussian with the area of an elliptical one.
 
     FWHM = 2 sqrt(2 ln 2) (xx yy - xy^2)^(1/4)
@@ -198,8 +179,20 @@ def fwhm_from_moments(
     return FWHM_PER_SIGMA * np.where(valid, determinant, np.nan) ** 0.25
 
 
+def tract_and_patch(table: InputTable) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Tract and patch of each row, int32 (n,), -1 where unknown; skymap_id is tract * 10000 + patch."""
+    if "skymap_id" in table.columns and not {"tract", "patch"} <= table.columns.keys():
+        skymap_id = table.integers("skymap_id")
+        known = skymap_id >= 0
+        return (
+            np.where(known, skymap_id // 10000, -1).astype(np.int32),
+            np.where(known, skymap_id % 10000, -1).astype(np.int32),
+        )
+    return table.integers("tract"), table.integers("patch")
+
+
 def _wanted_columns(survey: Survey) -> dict[str, str]:
-    """Return our name of every column that has a meaning, and the kind that it is read as."""
+    """Our name of every column that has a meaning, and the kind that it is read as."""
     wanted = {"object_id": "text", "ra": "float", "dec": "float", "sample_class": "text"}
     wanted |= {"redshift": "float", "specz_redshift": "float"}
     wanted |= dict.fromkeys(("tract", "patch", "skymap_id"), "text")
@@ -212,25 +205,25 @@ def _wanted_columns(survey: Survey) -> dict[str, str]:
     return wanted | {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
 
 
-def _per_band(table: Columns, pattern: str, survey: Survey) -> npt.NDArray[np.float64]:
-    """Return a column a band, (n, band)."""
+def _per_band(table: InputTable, pattern: str, survey: Survey) -> DoubleArray:
+    """One column for each band, (n, band)."""
     return np.stack([table.floats(pattern.format(band)) for band in survey.bands], axis=1)
 
 
-def _tract_and_patch(table: Columns) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return tract and patch (n,), -1 where unknown; skymap_id is tract * 10000 + patch."""
-    if "skymap_id" in table.columns and not {"tract", "patch"} <= table.columns.keys():
-        skymap_id = table.integers("skymap_id")
-        known = skymap_id >= 0
-        return (
-            np.where(known, skymap_id // 10000, -1).astype(np.int32),
-            np.where(known, skymap_id % 10000, -1).astype(np.int32),
+def _classes(table: InputTable) -> npt.NDArray[np.object_]:
+    """The column sample_class, (n,)."""
+    classes = table.strings("sample_class")
+    reserved = np.flatnonzero(classes == WHOLE_SAMPLE)
+    if len(reserved):
+        raise SwimmyError(
+            f"{table.path} row {reserved[0]}: sample_class {WHOLE_SAMPLE!r} names the whole sample in tables of "
+            "candidates. Give that class another name."
         )
-    return table.integers("tract"), table.integers("patch")
+    return classes
 
 
-def _available(table: Columns, survey: Survey, fwhm: FloatArray, depth: FloatArray) -> frozenset[str]:
-    """Return the names of what the catalogue knows, see Objects.available."""
+def _available(table: InputTable, survey: Survey, fwhm: FloatArray, depth: FloatArray) -> frozenset[str]:
+    """Names of what the catalogue knows, see `Objects.available`."""
     sources = {flag: (flag, *(f"{band}_{flag}" for band in survey.bands)) for flag in FLAG_NAMES}
     sources |= {f"mag_{band}": (f"{band}_cmodel_mag", f"{band}_cmodel_flux") for band in survey.bands}
     sources["psf_mag"] = (f"{survey.magnitude_band}_psfflux_mag", f"{survey.magnitude_band}_psfflux_flux")
@@ -242,10 +235,10 @@ def _available(table: Columns, survey: Survey, fwhm: FloatArray, depth: FloatArr
     return frozenset(names)
 
 
-def _magnitudes(table: Columns, survey: Survey, n_rows: int) -> tuple[FloatArray, FloatArray]:
-    """Return CModel magnitudes (n, band) and the PSF magnitude (n,); mag = 31.4 - 2.5 log10(flux / nJy)."""
+def _magnitudes(table: InputTable, survey: Survey) -> tuple[FloatArray, FloatArray]:
+    """CModel magnitudes (n, band) and the PSF magnitude (n,); mag = 31.4 - 2.5 log10(flux / nJy)."""
     names = [*(f"{band}_cmodel" for band in survey.bands), f"{survey.magnitude_band}_psfflux"]
-    mags = np.full((n_rows, len(names)), np.nan)
+    mags = np.full((table.n_rows, len(names)), np.nan)
     converted, missing = [], []
     for column, name in enumerate(names):
         if f"{name}_mag" in table.columns:
@@ -266,9 +259,9 @@ def _magnitudes(table: Columns, survey: Survey, n_rows: int) -> tuple[FloatArray
     return mags[:, :-1].copy(), mags[:, -1].copy()
 
 
-def _flag_bits(table: Columns, survey: Survey, n_rows: int) -> npt.NDArray[np.uint32]:
-    """Return the mask over FLAG_NAMES (n,). An unknown flag is not known to be good: it counts as set."""
-    bits = np.zeros(n_rows, np.uint32)
+def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
+    """Bits of FLAG_NAMES, (n,). An unknown flag is not known to be good, so it counts as set."""
+    bits = np.zeros(table.n_rows, np.uint32)
     absent, unknown_counts = [], {}
     for bit, flag in enumerate(FLAG_NAMES):
         names = [name for name in (flag, *(f"{band}_{flag}" for band in survey.bands)) if name in table.columns]
@@ -280,7 +273,7 @@ def _flag_bits(table: Columns, survey: Survey, n_rows: int) -> npt.NDArray[np.ui
             if unknown.any():
                 unknown_counts[name] = int(unknown.sum())
     if absent:
-        table.warnings.append(f"{table.path}: no column for the flags {', '.join(absent)}: taken as not set")
+        table.warnings.append(f"{table.path}: no column for the flags {', '.join(absent)}: they are taken as not set")
     if unknown_counts:
         counts = ", ".join(f"{name} ({count})" for name, count in unknown_counts.items())
         table.warnings.append(f"{table.path}: unknown values of flags are taken as set: {counts}")
@@ -288,13 +281,13 @@ def _flag_bits(table: Columns, survey: Survey, n_rows: int) -> npt.NDArray[np.ui
 
 
 def _seeing_and_depth(
-    table: Columns,
+    table: InputTable,
     source: CatalogueSource,
     survey: Survey,
     tract: npt.NDArray[np.int32],
     patch: npt.NDArray[np.int32],
 ) -> tuple[FloatArray, FloatArray]:
-    """Return FWHM in arcsec and depth in mag, both (n, band)."""
+    """FWHM in arcsec and depth in mag, both (n, band)."""
     fwhm, depth = _per_band(table, "fwhm_arcsec_{}", survey), _per_band(table, "depth_mag_{}", survey)
     fwhm = np.where(fwhm > 0, fwhm, np.nan)
     if source.patch_qa is not None:
@@ -316,8 +309,8 @@ def _seeing_and_depth(
 
 def _join_patch_qa(
     path: Path, survey: Survey, tract: npt.NDArray[np.int32], patch: npt.NDArray[np.int32], catalogue: Path
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return seeing in arcsec and depth in mag of each object's patch, both (n, band); NaN where not given."""
+) -> tuple[DoubleArray, DoubleArray]:
+    """Seeing in arcsec and depth in mag of each object's patch, both (n, band); NaN where ``patch_qa`` has none."""
     if (tract < 0).all() or (patch < 0).all():
         raise SwimmyError(
             f"catalogue {catalogue} has no tract and patch to join {path} by. Name them with --column tract=THEIRS "
@@ -325,11 +318,11 @@ def _join_patch_qa(
         )
     wanted = dict.fromkeys(("tract", "patch", "skymap_id"), "text")
     wanted |= {f"{band}{what}": "float" for band in survey.bands for what in ("seeing", "mag_psf_depth")}
-    qa = Columns.read(path, wanted, {}, (), ())
+    qa = InputTable.read(path, wanted)
     names = ", ".join(f"{band}seeing" for band in survey.bands)
     if not any(f"{band}seeing" in qa.columns for band in survey.bands):
         raise SwimmyError(f"patch_qa {path} has none of the columns {names}. Rename its columns to these.")
-    qa_tract, qa_patch = _tract_and_patch(qa)
+    qa_tract, qa_patch = tract_and_patch(qa)
     if (qa_tract < 0).any() or (qa_patch < 0).any():
         row = int(np.argmax((qa_tract < 0) | (qa_patch < 0)))
         raise SwimmyError(f"patch_qa {path} row {row}: tract or patch is unknown. Fill both in, or drop the row.")
@@ -349,8 +342,8 @@ def _join_patch_qa(
     return np.where(found, seeing[row], np.nan), np.where(found, depth[row], np.nan)
 
 
-def _id_faults(object_id: npt.NDArray[np.int64], lost: Mapping[int, str], source: str) -> list[Fault]:
-    """Faults of lost ids, and of every row that repeats the id of an earlier one."""
+def _id_faults(object_id: IntArray, lost: Mapping[int, str], source: str) -> list[Fault]:
+    """Faults of lost ids, and of rows that repeat the id of an earlier one."""
     faults = [Fault(row, Code.OBJECT_ID_LOST, "", source, reason) for row, reason in lost.items()]
     good = np.setdiff1d(np.arange(len(object_id)), np.fromiter(lost, np.int64, len(lost)), assume_unique=True)
     _, first, inverse = np.unique(object_id[good], return_index=True, return_inverse=True)
@@ -361,8 +354,8 @@ def _id_faults(object_id: npt.NDArray[np.int64], lost: Mapping[int, str], source
     return faults
 
 
-def _position_faults(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], source: str) -> list[Fault]:
-    """Faults of positions that are unknown or not on the sphere. NaN compares False, so it is one."""
+def _position_faults(ra: DoubleArray, dec: DoubleArray, source: str) -> list[Fault]:
+    """Faults of positions that are unknown (NaN compares False) or not on the sphere."""
     bad = ~((ra >= 0) & (ra <= 360) & (dec >= -90) & (dec <= 90))
     need = "need ra in 0..360 deg and dec in -90..90 deg"
     return [
@@ -372,8 +365,8 @@ def _position_faults(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], 
 
 
 def _fwhm_faults(fwhm: FloatArray, survey: Survey, source: str) -> list[Fault]:
-    """Faults of FWHM that is unknown or above the target."""
-    # The limit is compared in the precision that is stored: a FWHM of exactly 0.8 is not above 0.8.
+    """Faults of a FWHM that is unknown or above the target."""
+    # Compared in the precision that is stored: a FWHM of exactly 0.8 is not above 0.8.
     limit = np.float32(survey.target_fwhm_arcsec)
     faults = []
     for code, bad in ((Code.FWHM_MISSING, np.isnan(fwhm)), (Code.FWHM_ABOVE_TARGET, fwhm > limit)):

@@ -1,4 +1,4 @@
-"""Reads chosen columns of a FITS, Parquet, CSV, VOTable or ECSV file, with a mask of what is unknown."""
+"""Tables in FITS, Parquet, CSV, VOTable or ECSV: chosen columns, with a mask of what is unknown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from pyarrow import parquet
 from swimmy_scale.errors import SwimmyError
 
 Masked = np.ma.MaskedArray[Any, Any]
-Pick = Callable[[Sequence[str]], dict[int, str]]  # column names of a file -> position of each wanted one: its kind
+# From the column names in a file to the position of each wanted column and its kind.
+Pick = Callable[[Sequence[str]], dict[int, str]]
 
 _SUFFIXES = {
     "FITS": (".fits", ".fit", ".fits.gz", ".fit.gz"),
@@ -46,17 +47,17 @@ _XML_ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)", re.IGN
 
 @dataclass(frozen=True)
 class TableFile:
-    """Columns of a file.
+    """The columns that were read from a file.
 
     Attributes
     ----------
     form : str
         "FITS", "Parquet", "CSV", "VOTable" or "ECSV".
     arrays : dict of int to masked array, shape (n_rows,)
-        By position in the file. Numbers and bools in this machine's byte order, or text; masked
-        where unknown. A float may also be NaN.
+        By position in the file. Numbers and bools in this machine's byte order, or text; masked where unknown. A
+        float may also be NaN.
     simulated : bool
-        The file says so: the card (FITS) or the entry (ECSV) SIMULATE is true.
+        The card (FITS) or entry (ECSV) SIMULATE is true.
     """
 
     form: str
@@ -65,14 +66,14 @@ class TableFile:
 
 
 def read_table(path: Path, pick: Pick) -> TableFile:
-    """Read the columns that ``pick`` chooses from the names in the file.
+    """Read chosen columns of a table.
 
     Parameters
     ----------
     path : Path
     pick : callable
-        Is given the column names and returns the position of each wanted column and the kind
-        ("float", "flag" or "text") that it is read as where the file has no types.
+        Gets the column names in the file and returns the position of each wanted column and the kind ("float", "flag"
+        or "text") that it is read as if the file has no types.
 
     Raises
     ------
@@ -88,18 +89,45 @@ def read_table(path: Path, pick: Pick) -> TableFile:
             table = _READERS[form](path, pick)
     except SwimmyError:
         raise
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
+    except Exception as error:  # on a damaged file the libraries raise nearly any type
         reason = " ".join(str(error).split())[:300]
         raise SwimmyError(f"{path} cannot be read as {form}: {reason}. Check or fetch the file again.") from error
     for message in (str(warning.message) for warning in caught):
-        # The libraries only warn of these two. What else they warn of is style (names, units) and is no loss.
+        # Of damage the libraries only warn. Their other warnings are of style (names, units).
         if re.search("checksum verification failed|datasum verification failed|truncated", message, re.IGNORECASE):
             raise SwimmyError(f"{path} is damaged: {message.strip()} Fetch the file again.")
     return table
 
 
+def infer_text(column: Masked) -> Masked:
+    """A column of a CSV that was read as text, in the type that fits all of it: int64, float64, bool or text."""
+    if np.ma.getdata(column).dtype.kind != "O":
+        return column
+    text = pa.chunked_array([pa.array(np.ma.getdata(column), pa.string())])
+    bare = pc.if_else(pc.is_in(text, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), text)
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            numbers = bare.cast(kind)
+        except pa.ArrowInvalid:
+            continue
+        return _from_arrow(Path(), "", numbers)
+    words = pc.utf8_lower(bare)
+    if pc.all(pc.is_in(words.drop_null(), pa.array(["true", "false", "t", "f"]))).as_py():
+        return np.ma.array(pc.is_in(words, pa.array(["true", "t"])).to_numpy(), mask=words.is_null().to_numpy())
+    return column
+
+
+def is_float(text: str) -> bool:
+    """Whether text spells a number; "1_000", as Python writes it, does not."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
 def _format_of(path: Path) -> str:
-    """Format by suffix, else by the first bytes."""
+    """Format of a file by its suffix, else by its first bytes."""
     with path.open("rb") as stream:
         start = stream.read(16)
     if start[:2] == b"\x1f\x8b":
@@ -112,7 +140,7 @@ def _format_of(path: Path) -> str:
     form = by_suffix or by_content
     if form is None:
         suffixes = ", ".join(suffix for group in _SUFFIXES.values() for suffix in group)
-        raise SwimmyError(f"{path} is in no known table format. Give it one of the suffixes {suffixes}.")
+        raise SwimmyError(f"{path} has no known table format. Give it one of the suffixes {suffixes}.")
     return form
 
 
@@ -193,11 +221,10 @@ def _read_csv(path: Path, pick: Pick) -> TableFile:
 
 
 def _csv_header(path: Path, compression: str | None) -> tuple[list[str], int]:
-    """Return the column names and the number of lines before the first row.
+    """Column names and the number of lines before the first row.
 
-    HSC's archive writes the names as a comment, "# object_id,ra"; other lines of comment may stand
-    before it. The last comment is the header when it has as many fields as the line that follows
-    it and that line starts with a number.
+    HSC's archive writes the names as a comment, "# object_id,ra", perhaps after other comments. The last comment is
+    the header if it has as many fields as the next line and that one starts with a number.
     """
     opener = gzip.open if compression else open
     comments: list[str] = []
@@ -232,7 +259,7 @@ def _read_votable(path: Path, pick: Pick) -> TableFile:
     picked = pick(names)
     if not picked:
         return TableFile("VOTable", {})
-    # "exception", since with "mask" one bad value moves the rest of its row by a column when columns are chosen.
+    # Not "mask": when columns are chosen, it moves the rest of a row by a column after a bad value.
     file = parse_votable(str(path), columns=list(picked), table_number=number, invalid="exception", verify="ignore")
     array = file.get_first_table().array
     if not len(array):
@@ -242,7 +269,7 @@ def _read_votable(path: Path, pick: Pick) -> TableFile:
 
 
 def _refuse_remote_parts(path: Path) -> None:
-    """Refuse a VOTable that would make the parser fetch something: a STREAM with href, or entities."""
+    """Refuse a VOTable by which the parser would fetch something: a STREAM with href, or entities."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
         encoding = _XML_ENCODING.search(text[:400])
         if b"\0" in text[:400] or (encoding and encoding[1].lower() not in (b"utf-8", b"us-ascii", b"iso-8859-1")):
@@ -279,30 +306,3 @@ _READERS: dict[str, Callable[[Path, Pick], TableFile]] = {
     "VOTable": _read_votable,
     "ECSV": _read_ecsv,
 }
-
-
-def infer_text(column: Masked) -> Masked:
-    """Give text of a CSV the type that fits all of it: int64, float64, bool, or text."""
-    if np.ma.getdata(column).dtype.kind != "O":
-        return column
-    text = pa.chunked_array([pa.array(np.ma.getdata(column), pa.string())])
-    bare = pc.if_else(pc.is_in(text, pa.array(NULL_WORDS)), pa.scalar(None, pa.string()), text)
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            numbers = bare.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-        return _from_arrow(Path(), "", numbers)
-    words = pc.utf8_lower(bare)
-    if pc.all(pc.is_in(words.drop_null(), pa.array(["true", "false", "t", "f"]))).as_py():
-        return np.ma.array(pc.is_in(words, pa.array(["true", "t"])).to_numpy(), mask=words.is_null().to_numpy())
-    return column
-
-
-def is_float(text: str) -> bool:
-    """Return whether text spells a number (Python's own "1_000" does not)."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return "_" not in text

@@ -1,4 +1,4 @@
-"""Coadd images with world coordinates -> cutouts at the catalogue's positions."""
+"""Coadd images with world coordinates, and the cutouts at the catalogue's positions in them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cutout_files import first_pixel, scale_into, zero_point, zero_point_factor
@@ -25,11 +23,12 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     is_plain,
     open_reader,
     scan,
+    unreadable,
     verify_checksum,
 )
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 # A whole KiDS tile of 1 square degree takes 1.3 GiB.
 MAX_COADD_BYTES = 16 * 2**30
@@ -38,7 +37,7 @@ MAX_BOX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Coadd:
-    """What must be known of a coadd image to find objects in it.
+    """What one must know of a coadd image to find objects in it.
 
     Attributes
     ----------
@@ -59,27 +58,23 @@ class Coadd:
     zero_point_mag: float | None
     footprint: tuple[float, float, float]
 
-    def first_pixels(
-        self, ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64], size_px: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    def first_pixels(self, ra: DoubleArray, dec: DoubleArray, size_px: int) -> tuple[IntArray, IntArray, BoolArray]:
         """First pixel (y, x) of each object's cutout, and whether the object itself is in the image."""
         x, y = self.sky.to_pixel(ra, dec)
         n_y, n_x = self.shape
         inside = (x >= -0.5) & (x <= n_x - 0.5) & (y >= -0.5) & (y <= n_y - 0.5)
         return first_pixel(np.where(inside, y, 0.0), size_px), first_pixel(np.where(inside, x, 0.0), size_px), inside
 
-    def missing_px(
-        self, first_y: npt.NDArray[np.int64], first_x: npt.NDArray[np.int64], size_px: int
-    ) -> npt.NDArray[np.int64]:
-        """How many pixels of a cutout's side lie beyond the image at most; 0 for none."""
+    def missing_px(self, first_y: IntArray, first_x: IntArray, size_px: int) -> IntArray:
+        """By how many pixels each cutout crosses the edge of the image at most, shape (n,); 0 where it lies inside."""
         n_y, n_x = self.shape
         beyond = np.stack([-first_y, first_y + size_px - n_y, -first_x, first_x + size_px - n_x])
-        missing: npt.NDArray[np.int64] = np.maximum(beyond.max(axis=0), 0)
+        missing: IntArray = np.maximum(beyond.max(axis=0), 0)
         return missing
 
 
 def band_from_name(path: str, filter_card: bytes | None, survey: Survey) -> int:
-    """Band of a coadd: by its FILTER card, else by the one part of its name that is a band's; -1 for neither."""
+    """Band of a coadd by its FILTER card, else by its name if that names exactly one band; -1 for neither."""
     band = band_of(filter_card.decode("ascii", "replace"), survey) if filter_card else -1
     if band < 0:
         named = {band_of(part, survey) for part in re.split(r"[-_.,]", Path(path).name)} - {-1}
@@ -96,7 +91,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
         FITS image, tile-compressed or not.
     survey : Survey
     band : str, optional
-        Its band; without it the FILTER card or the file's name tells.
+        Its band; by default that of the FILTER card or of the file's name.
 
     Raises
     ------
@@ -110,12 +105,12 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
             check_decodable(read, hdu, MAX_COADD_BYTES)
             verify_checksum(read, hdu)
             zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
-    except UnusableFileError as fault:
-        raise SwimmyError(f"coadd {path}: {fault}. Fetch the file again, or leave it out.") from None
+    except UnusableFileError as error:
+        raise SwimmyError(f"coadd {path}: {error}. Fetch the file again, or leave it out.") from None
     sky = sky_map(hdu.cards)
     if sky is None:
         raise SwimmyError(
-            f"coadd {path}: HDU {hdu.index} has no usable celestial WCS, so that no position can be found in it. "
+            f"coadd {path}: HDU {hdu.index} has no usable celestial WCS, so no position can be found in it. "
             "Add CTYPE, CRVAL, CRPIX and CD cards to its header."
         )
     filter_card = card_text(hdu.cards, "FILTER") or card_text(hdus[0].cards, "FILTER")
@@ -135,9 +130,9 @@ def cut_out(
     path: str,
     name: str,
     coadd: Coadd,
-    rows: npt.NDArray[np.int64],
-    ra: npt.NDArray[np.float64],
-    dec: npt.NDArray[np.float64],
+    rows: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
     survey: Survey,
     out: FloatArray,
 ) -> tuple[list[Fault], dict[int, bytes]]:
@@ -146,11 +141,11 @@ def cut_out(
     Parameters
     ----------
     path, name : str
-        To open, and to show in faults.
+        The file to open, and its name in faults.
     coadd : Coadd
         From `inspect_coadd`.
     rows : ndarray of int64, shape (n,)
-        Positions of the objects in ``ra``, ``dec`` and ``out``; faults carry them.
+        Rows of the objects in ``ra``, ``dec`` and ``out``, and in the faults.
     ra, dec : ndarray of float64
         ICRS, degrees.
     out : ndarray of float32, axes (object, band, y, x)
@@ -161,7 +156,7 @@ def cut_out(
     faults : list of Fault
         POSITION_OUTSIDE where a cutout crosses the edge, NOT_FINITE_PIXELS, UNREADABLE_FILE.
     digests : dict of int to bytes
-        For each row that was read the SHA-256 of its pixels as the file has them.
+        SHA-256 of the pixels as the file has them, for each row that was read.
     """
     size = survey.cutout_size_px
     band = survey.bands[coadd.band]
@@ -170,7 +165,7 @@ def cut_out(
     first_y, first_x, inside = coadd.first_pixels(ra[rows], dec[rows], size)
     missing = coadd.missing_px(first_y, first_x, size)
     for i in np.flatnonzero((missing > 0) | ~inside).tolist():
-        reason = f"the cutout of {size} x {size} px misses {missing[i]} px beyond the edge of the coadd"
+        reason = f"the cutout of {size} x {size} px extends {missing[i]} px beyond the edge of the coadd"
         if not inside[i]:
             reason = f"RA {ra[rows[i]]:.6f}, Dec {dec[rows[i]]:.6f} is outside of the coadd"
         faults.append(Fault(int(rows[i]), Code.POSITION_OUTSIDE, band, name, reason))
@@ -180,29 +175,29 @@ def cut_out(
         with open_reader(path) as (read, status):
             hdu = find_image(scan(read, status.st_size))
             if hdu.image_shape != coadd.shape:
-                raise UnusableFileError(Code.UNREADABLE_FILE, f"has changed: {hdu.image_shape} px, was {coadd.shape}")
+                raise unreadable(f"has changed since it was listed: {hdu.image_shape} px, was {coadd.shape}")
             for i, pixels in _regions(read, hdu, good, first_y, first_x, size):
                 row = int(rows[i])
                 digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
                 try:
                     scale_into(pixels, scale, out[row, coadd.band])
-                except UnusableFileError as fault:
-                    faults.append(Fault(row, fault.code, band, name, str(fault)))
-    except UnusableFileError as fault:
+                except UnusableFileError as error:
+                    faults.append(Fault(row, error.code, band, name, str(error)))
+    except UnusableFileError as error:
         unread = [int(rows[i]) for i in good if int(rows[i]) not in digests]
-        faults += [Fault(row, fault.code, band, name, str(fault)) for row in unread]
+        faults += [Fault(row, error.code, band, name, str(error)) for row in unread]
     return faults, digests
 
 
 def _regions(
     read: Reader,
     hdu: Hdu,
-    objects: npt.NDArray[np.int64],
-    first_y: npt.NDArray[np.int64],
-    first_x: npt.NDArray[np.int64],
+    objects: IntArray,
+    first_y: IntArray,
+    first_x: IntArray,
     size: int,
-) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Pixels of each object's cutout; of the file only the rows that hold them are read."""
+) -> Iterator[tuple[int, AnyArray]]:
+    """Each object with the pixels of its cutout; only the rows of the file that hold them are read."""
     order = objects[np.lexsort((first_x[objects], first_y[objects]))]
     if is_plain(hdu):
         for i in order.tolist():
@@ -213,26 +208,24 @@ def _regions(
         bottom, right = int(first_y[box].max()) + size, int(first_x[box].max()) + size
         pixels = decode_with_astropy(read, hdu, (slice(top, bottom), slice(left, right)), MAX_COADD_BYTES)
         if pixels.shape != (bottom - top, right - left):
-            raise UnusableFileError(Code.UNREADABLE_FILE, f"a region decodes to {pixels.shape} px")
+            raise unreadable(f"a region decodes to {pixels.shape} px")
         for i in box.tolist():
             y, x = int(first_y[i]) - top, int(first_x[i]) - left
             yield i, pixels[y : y + size, x : x + size]
 
 
-def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> npt.NDArray[Any]:
+def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> AnyArray:
     item = abs(hdu.bitpix) // 8
     stride = hdu.shape[1] * item
     start = hdu.data_start + y * stride + x * item
     raw = b"".join(read(start + line * stride, size * item) for line in range(size))
     if len(raw) < size * size * item:
-        raise UnusableFileError(Code.UNREADABLE_FILE, "cut off while it was read")
+        raise unreadable("cut off while it was read")
     return np.frombuffer(raw, ">f4" if item == 4 else ">f8").reshape(size, size)
 
 
-def _boxes(
-    order: npt.NDArray[np.int64], first_y: npt.NDArray[np.int64], first_x: npt.NDArray[np.int64], size: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Split objects, sorted by y, into runs whose common box stays below 256 MiB: a tile is unpacked about once."""
+def _boxes(order: IntArray, first_y: IntArray, first_x: IntArray, size: int) -> Iterator[IntArray]:
+    """Groups of objects, sorted by y, whose common box stays below 256 MiB, so that tiles are unpacked about once."""
     lo = 0
     while lo < len(order):
         y, x = first_y[order[lo:]], first_x[order[lo:]]

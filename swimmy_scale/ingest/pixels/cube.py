@@ -1,4 +1,4 @@
-"""An existing cube of cutouts: Zarr, HDF5 or .npy, axes (object, band, y, x), row i for the catalogue's row i."""
+"""An existing cube of cutouts in Zarr, HDF5 or .npy, axes (object, band, y, x); row i is the catalogue's row i."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 import zarr
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, FloatArray, IntArray, Survey
 
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -27,7 +26,7 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 @dataclass(frozen=True)
 class Cube:
-    """What must be known of a cube to read its rows.
+    """What one must know of a cube to read its rows.
 
     Attributes
     ----------
@@ -35,7 +34,7 @@ class Cube:
     form : str
         ``zarr``, ``hdf5`` or ``npy``.
     dataset : str
-        Name of the array in a group or file, else empty.
+        Name of the array in its group or file; empty for an array alone.
     shape : tuple of int
         (object, band, y, x).
     row_bytes : int
@@ -43,7 +42,7 @@ class Cube:
     zero_point_mag : float or None
         The array's attribute of that name.
     state : str
-        Digest of the names, sizes and times of change of the cube's files.
+        SHA-256 in hex over the names, sizes and times of change of the cube's files.
     """
 
     path: str
@@ -56,7 +55,7 @@ class Cube:
 
 
 def cube_form(path: str) -> str:
-    """``zarr``, ``hdf5`` or ``npy`` for what is a cube by its name or first bytes, else empty."""
+    """``zarr``, ``hdf5`` or ``npy`` if the name or first bytes are those of a cube, else empty."""
     where = Path(path)
     if where.is_dir():
         return "zarr" if any((where / mark).is_file() for mark in ZARR_MARKS) else ""
@@ -69,45 +68,6 @@ def cube_form(path: str) -> str:
     return ""
 
 
-@contextmanager
-def _open(path: str, form: str) -> Iterator[Any]:
-    """The Zarr node, HDF5 file or mapped array.
-
-    Raises
-    ------
-    SwimmyError
-        When the library cannot open it.
-    """
-    file: Any = None
-    try:
-        if form == "zarr":
-            # A chunk that is not there would be read as its fill value.
-            with zarr.config.set({"array.read_missing_chunks": False}):
-                node: Any = zarr.open(path, mode="r")
-        elif form == "hdf5":
-            node = file = h5py.File(path, "r")
-        else:
-            node = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # each library has its own types for a damaged file
-        raise SwimmyError(
-            f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
-        ) from None
-    try:
-        yield node
-    finally:
-        if file is not None:
-            file.close()
-
-
-def _datasets(node: Any) -> dict[str, Any]:
-    """Arrays of the top level of a group, by name; an array alone has the empty name."""
-    if isinstance(node, zarr.Group):
-        return {str(name): array for name, array in node.arrays()}
-    if isinstance(node, h5py.File):
-        return {str(name): item for name, item in node.items() if isinstance(item, h5py.Dataset)}
-    return {"": node}
-
-
 def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     """Read a cube's metadata and check that it fits the survey.
 
@@ -118,8 +78,8 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     Raises
     ------
     SwimmyError
-        When there is no one 4-D array of numbers, the axes are not (object, band, y, x), the bands differ from
-        the survey's, or the cutouts are smaller than ``cutout_size_px``.
+        When it cannot be opened, has no 4-D array of numbers or several without one called image, its axes are not
+        (object, band, y, x), its bands are not the survey's, or its cutouts are smaller than ``cutout_size_px``.
     """
     with _open(path, form) as node:
         arrays = _datasets(node)
@@ -129,7 +89,7 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
             found = ", ".join(f"{key or 'array'} {array.shape}" for key, array in sorted(arrays.items())) or "nothing"
             raise SwimmyError(
                 f"cube {path}: needs one array of axes (object, band, y, x), called image if there are several; "
-                f"it has {found}. Rename or reshape it."
+                f"it has {found}. Rename or reshape one."
             )
         array = arrays[name]
         _check_axes(path, array, survey)
@@ -146,55 +106,13 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     return Cube(path, form, name, (shape[0], shape[1], shape[2], shape[3]), row_bytes, zero_point_mag, _state(path))
 
 
-def _check_axes(path: str, array: Any, survey: Survey) -> None:
-    shape, size, n_bands = array.shape, survey.cutout_size_px, survey.n_bands
-    if np.dtype(array.dtype).kind not in "fiu":
-        raise SwimmyError(f"cube {path}: holds {array.dtype}, not numbers. Write it as float32.")
-    if shape[1] != n_bands:
-        remedy = f"Its second axis must be the {n_bands} bands {survey.bands}; name the bands that it has in the job."
-        if shape[3] == n_bands:
-            remedy = "The bands come last: write numpy.moveaxis(image, -1, 1)."
-        elif shape[0] == n_bands:
-            remedy = "The bands come first: write numpy.moveaxis(image, 0, 1)."
-        raise SwimmyError(f"cube {path}: shape {shape} is not (object, band, y, x). {remedy}")
-    if min(shape[2:]) < size:
-        raise SwimmyError(
-            f"cube {path}: cutouts of {shape[3]} x {shape[2]} px (x, y) are smaller than the {size} x {size} px that "
-            f"survey {survey.name!r} needs. Cut them larger."
-        )
-
-
-def _check_bands(path: str, arrays: dict[str, Any], survey: Survey) -> None:
-    band = arrays.get("band")
-    if band is None or band.ndim != 1:
-        return
-    names = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in np.asarray(band[...]).tolist())
-    if names != survey.bands:
-        raise SwimmyError(
-            f"cube {path}: its bands are {names}, the survey's are {survey.bands}. Put the job's in that order."
-        )
-
-
-def _state(path: str) -> str:
-    where = Path(path)
-    files = [where]
-    if where.is_dir():
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        name = os.fsencode(os.path.relpath(file, where))
-        digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
-    return digest.hexdigest()
-
-
-def check_rows(cube: Cube, object_id: npt.NDArray[np.int64]) -> None:
-    """Check that a cube's rows are the catalogue's.
+def check_rows(cube: Cube, object_id: IntArray) -> None:
+    """Check that the rows of a cube are those of the catalogue.
 
     Raises
     ------
     SwimmyError
-        When the numbers of rows differ, or the cube carries object_id and they differ.
+        When the numbers of rows differ, or the cube has object_id and they differ.
     """
     if cube.shape[0] != len(object_id):
         raise SwimmyError(
@@ -214,22 +132,23 @@ def check_rows(cube: Cube, object_id: npt.NDArray[np.int64]) -> None:
 
 
 def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray) -> tuple[list[Fault], list[bytes]]:
-    """Read rows of a cube, cut centrally to the survey's size.
+    """Read rows of a cube, cut around their middle to the survey's size.
 
     Parameters
     ----------
     cube : Cube
     lo, n_rows : int
-        The rows.
+        First row, and how many.
     out : ndarray of float32, shape (n_rows, n_bands, cutout_size_px, cutout_size_px)
         Receives counts at the survey's zero point.
 
     Returns
     -------
     faults : list of Fault
-        NOT_FINITE_PIXELS, one a band; UNREADABLE_FILE where a row's chunk is damaged or absent. Rows count from 0.
+        NOT_FINITE_PIXELS, one a band; UNREADABLE_FILE where a row's chunk is damaged or missing. Their rows count
+        from ``lo``.
     digests : list of bytes, one for each row
-        SHA-256 of the row's pixels, empty for an unreadable one.
+        SHA-256 of the row's pixels; empty for an unreadable row.
 
     Raises
     ------
@@ -244,7 +163,7 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
     with _open(cube.path, cube.form) as node:
         array = _datasets(node)[cube.dataset]
 
-        def read(first: int, last: int) -> npt.NDArray[Any]:
+        def read(first: int, last: int) -> AnyArray:
             return np.asarray(array[lo + first : lo + last])
 
         for first, block in _blocks(read, n_rows, cube.row_bytes):
@@ -256,14 +175,93 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
                 for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                     try:
                         scale_into(plane, scale, out[row, band])
-                    except UnusableFileError as fault:
-                        faults.append(Fault(row, fault.code, survey.bands[band], cube.path, str(fault)))
+                    except UnusableFileError as error:
+                        faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
     return faults, digests
 
 
-def _blocks(
-    read: Callable[[int, int], npt.NDArray[Any]], n_rows: int, row_bytes: int
-) -> Iterator[tuple[int, list[Any]]]:
+@contextmanager
+def _open(path: str, form: str) -> Iterator[Any]:
+    """The Zarr node, HDF5 file or mapped array.
+
+    Raises
+    ------
+    SwimmyError
+        When the library cannot open it.
+    """
+    file: Any = None
+    try:
+        if form == "zarr":
+            # By default a missing chunk is read as its fill value.
+            with zarr.config.set({"array.read_missing_chunks": False}):
+                node: Any = zarr.open(path, mode="r")
+        elif form == "hdf5":
+            node = file = h5py.File(path, "r")
+        else:
+            node = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # each library raises its own types for a damaged file
+        raise SwimmyError(
+            f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
+        ) from None
+    try:
+        yield node
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _datasets(node: Any) -> dict[str, Any]:
+    """Arrays at the top level of a group, by name; an array alone has the empty name."""
+    if isinstance(node, zarr.Group):
+        return {str(name): array for name, array in node.arrays()}
+    if isinstance(node, h5py.File):
+        return {str(name): item for name, item in node.items() if isinstance(item, h5py.Dataset)}
+    return {"": node}
+
+
+def _check_axes(path: str, array: Any, survey: Survey) -> None:
+    shape, size, n_bands = array.shape, survey.cutout_size_px, survey.n_bands
+    if np.dtype(array.dtype).kind not in "fiu":
+        raise SwimmyError(f"cube {path}: holds {array.dtype}, not numbers. Write it as float32.")
+    if shape[1] != n_bands:
+        remedy = f"Its second axis must be the {n_bands} bands {survey.bands}; name the cube's own bands in the job."
+        if shape[3] == n_bands:
+            remedy = "The bands come last: write numpy.moveaxis(image, -1, 1)."
+        elif shape[0] == n_bands:
+            remedy = "The bands come first: write numpy.moveaxis(image, 0, 1)."
+        raise SwimmyError(f"cube {path}: shape {shape} is not (object, band, y, x). {remedy}")
+    if min(shape[2:]) < size:
+        raise SwimmyError(
+            f"cube {path}: cutouts of {shape[3]} x {shape[2]} px (x, y) are smaller than the {size} x {size} px that "
+            f"survey {survey.name!r} needs. Cut them larger."
+        )
+
+
+def _check_bands(path: str, arrays: dict[str, Any], survey: Survey) -> None:
+    band = arrays.get("band")
+    if band is None or band.ndim != 1:
+        return
+    names = tuple(item.decode() if isinstance(item, bytes) else str(item) for item in np.asarray(band[...]).tolist())
+    if names != survey.bands:
+        raise SwimmyError(
+            f"cube {path}: its bands are {names}, the survey's are {survey.bands}. Name the job's bands in its order."
+        )
+
+
+def _state(path: str) -> str:
+    where = Path(path)
+    files = [where]
+    if where.is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        name = os.fsencode(os.path.relpath(file, where))
+        digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def _blocks(read: Callable[[int, int], AnyArray], n_rows: int, row_bytes: int) -> Iterator[tuple[int, list[Any]]]:
     """Rows in blocks of about 64 MiB; where a block fails, row by row, with the reason in place of a failed row."""
     step = max(1, 2**26 // max(row_bytes, 1))
     for first in range(0, n_rows, step):
@@ -271,7 +269,7 @@ def _blocks(
         try:
             yield first, list(read(first, last))
             continue
-        except Exception:  # each library has its own types for a damaged chunk; the rows below tell which
+        except Exception:  # each library raises its own types for a damaged chunk; one of the rows below fails again
             rows: list[Any] = []
         for row in range(first, last):
             try:

@@ -1,4 +1,4 @@
-"""Bytes of one FITS file -> the cutout of one object in one band, in the survey's counts, or the reason why not."""
+"""From the bytes of one FITS file to the cutout of one object in one band, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import gzip
 import io
 import math
 import zlib
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
@@ -19,12 +17,13 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     card_number,
     find_image,
     scan,
+    unreadable,
     verify_checksum,
 )
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
-from swimmy_scale.ingest.pixels.sky_map import Float64Array, SkyMap, sky_map
+from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 ZERO_POINT_CARDS = ("FLUXMAG0", "MAGZERO", "PHOTZP")
 
@@ -35,8 +34,8 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
     Returns
     -------
     float or None
-        2.5 log10(FLUXMAG0), or MAGZERO, or PHOTZP, in mag: the first of these that stands in the image's
-        header or the primary one. None where none does.
+        2.5 log10(FLUXMAG0), MAGZERO or PHOTZP, in mag: the first of these cards that the image's header or the
+        primary one has. None where neither has any.
 
     Raises
     ------
@@ -50,40 +49,40 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
                 continue
             is_flux = keyword == "FLUXMAG0"
             if not math.isfinite(value) or (is_flux and value <= 0) or (not is_flux and abs(value) > 60):
-                raise UnusableFileError(Code.UNREADABLE_FILE, f"{keyword} = {value} is not a zero point")
+                raise unreadable(f"{keyword} = {value} is not a zero point")
             return 2.5 * math.log10(value) if is_flux else value
     return None
 
 
 def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float32:
-    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 for None."""
+    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 if it states none."""
     if zero_point_mag is None:
         return np.float32(1.0)
     return np.float32(10.0 ** (0.4 * (survey.zero_point_mag - zero_point_mag)))
 
 
-def first_pixel(position: Float64Array | float, size_px: int) -> npt.NDArray[np.int64]:
-    """First pixel of the cutout of ``size_px`` pixels that centres a position best along one axis.
+def first_pixel(position: DoubleArray | float, size_px: int) -> IntArray:
+    """First pixel, along one axis, of the cutout of ``size_px`` pixels whose centre is nearest to a position.
 
     The centre of the cutout is first + (size_px - 1) / 2: 31.5 for 64 px. The integer that brings it nearest to
-    the position is ceil(position - size_px / 2); of two as near, the lower is taken.
+    the position is ceil(position - size_px / 2); the lower one of two that are equally near.
     """
-    # A millionth of a pixel: bands that share their pixel grid must not part over rounding at a tie.
-    first: npt.NDArray[np.int64] = np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64)
+    # To a millionth of a pixel, so that rounding does not split bands of one pixel grid at a tie.
+    first: IntArray = np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64)
     return first
 
 
 def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size_px: int) -> tuple[slice, slice]:
     """Region (y, x) of an image that is the cutout of the object.
 
-    An axis of just ``size_px`` pixels is taken as it is. A longer one is cut around the pixel nearest to the
-    object where the image has a WCS, and around its middle where not. The archive cuts at whole pixels, so a
-    cutout may miss one pixel on one side: then the object lies up to 1.5 px from the centre.
+    An axis of exactly ``size_px`` pixels is taken as it is. A longer one is cut around the pixel nearest to the
+    object if the image has a WCS, else around its middle. The archive cuts at whole pixels, so a cutout may lack
+    one pixel on one side: then the object lies up to 1.5 px from the centre.
 
     Raises
     ------
     UnusableFileError
-        WRONG_SHAPE where the image or what surrounds the object in it is too small, POSITION_OUTSIDE where the
+        WRONG_SHAPE where the image, or the part of it around the object, is too small; POSITION_OUTSIDE where the
         object is not in the image.
     """
     n_y, n_x = shape
@@ -118,7 +117,7 @@ def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size
     return region[0], region[1]
 
 
-def check_finite(pixels: npt.NDArray[Any]) -> None:
+def check_finite(pixels: AnyArray) -> None:
     """Refuse NaN and infinity.
 
     Raises
@@ -126,7 +125,7 @@ def check_finite(pixels: npt.NDArray[Any]) -> None:
     UnusableFileError
         NOT_FINITE_PIXELS, with their number and the first of them.
     """
-    # A sum is finite only if every term is; it costs less than isfinite over all pixels.
+    # If the sum is finite, so is every pixel; that costs less than isfinite over all of them.
     with np.errstate(over="ignore", invalid="ignore"):
         if math.isfinite(float(pixels.sum())):
             return
@@ -141,12 +140,12 @@ def check_finite(pixels: npt.NDArray[Any]) -> None:
 
 
 def unpack(data: bytes) -> bytes:
-    """Bytes of a FITS file that may be gzipped.
+    """Bytes of a FITS file, unpacked if they are gzipped.
 
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE where the gzip stream is damaged or holds more than 512 MiB.
+        UNREADABLE_FILE where the gzip stream is damaged or unpacks to more than 512 MiB.
     """
     if data[:2] != b"\x1f\x8b":
         return data
@@ -154,34 +153,34 @@ def unpack(data: bytes) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
             unpacked = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UnusableFileError(Code.UNREADABLE_FILE, f"damaged gzip: {error}") from None
+        raise unreadable(f"damaged gzip: {error}") from None
     if len(unpacked) > MAX_FILE_BYTES:
-        raise UnusableFileError(Code.UNREADABLE_FILE, f"unpacks to more than {MAX_FILE_BYTES} bytes")
+        raise unreadable(f"unpacks to more than {MAX_FILE_BYTES} bytes")
     return unpacked
 
 
 def read_cutout(
     data: bytes, ra: float, dec: float, survey: Survey, out: FloatArray, patterns: HeaderPatterns | None = None
 ) -> bool:
-    """Bring one file's bytes into one plane of the cube.
+    """Read one file's bytes into one plane of the cube.
 
     Parameters
     ----------
     data : bytes
         A FITS file, gzipped or not. The image HDU is chosen by `find_image`.
     ra, dec : float
-        ICRS position of the object, degrees; used where the image is larger than a cutout, and to check that the
-        object is in the image. NaN for unknown: then the middle is taken.
+        ICRS position of the object, degrees, to cut a larger image and to check that the object is in it. NaN where
+        unknown: then the middle is cut out.
     survey : Survey
     out : ndarray of float32, shape (cutout_size_px, cutout_size_px), axes (y, x)
-        Receives counts at the survey's zero point. Its content is undefined when a fault is raised.
+        Receives counts at the survey's zero point. Its content is undefined after an error.
     patterns : HeaderPatterns, optional
-        Headers of the files before this one, which learn from it. They change what it costs and nothing else.
+        Headers of earlier files, which learn from this one. They save time and change nothing else.
 
     Returns
     -------
     bool
-        Whether the file states its own zero point. Where it does not, the survey's is assumed.
+        Whether the file states its own zero point. If not, the survey's is assumed.
 
     Raises
     ------
@@ -206,14 +205,12 @@ def read_cutout(
         patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point))
     pixels = read_pixels(read, hdu)
     if pixels.shape != hdu.image_shape:
-        raise UnusableFileError(
-            Code.UNREADABLE_FILE, f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}"
-        )
+        raise unreadable(f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}")
     scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out)
     return own_zero_point is not None
 
 
-def scale_into(pixels: npt.NDArray[Any], scale: np.float32, out: FloatArray) -> None:
+def scale_into(pixels: AnyArray, scale: np.float32, out: FloatArray) -> None:
     """``out`` = pixels * scale in float32, finite.
 
     Raises

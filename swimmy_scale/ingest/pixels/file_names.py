@@ -1,27 +1,23 @@
-"""What file names say, and the catalogue rows that it stands for."""
+"""What the names of cutouts say: band, and line, id or position of the object; and the catalogue rows these mean."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.sphere import CatalogueRows, chord_length, unit_vectors
-from swimmy_scale.method.survey import IntArray, Survey
-
-if TYPE_CHECKING:
-    pass
+from swimmy_scale.ingest.sphere import CatalogueRows
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray, Survey
 
 NameArray = npt.NDArray[np.bytes_]
 
 _SUFFIX = re.compile(r"\.(fits|fit|fts)(\.gz|\.fz)?$", re.IGNORECASE)
 _BAND = r"(?P<band>(?:HSC-)?[A-Za-z][A-Za-z0-9]{0,15})"
 _DEGREES = r"[+-]?\d{1,3}(?:\.\d+)?"
-# The archive's two forms: as its tar names a member, and as its download tool saves one.
+# The archive's two forms: the name of a member of its tar, and of a file that its download tool saves.
 _ARCHIVE_NAME = re.compile(rf"(?P<line>\d{{1,19}})-(?:cutout|coadd|coadd-bg|warp)-{_BAND}-\d+-.+")
 _SAVED_NAME = re.compile(rf"(?P<line>\d{{1,19}})_[A-Za-z][A-Za-z-]*_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_\d+_{_BAND}")
 _ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
@@ -41,17 +37,17 @@ def decode_name(name: bytes) -> str:
 
 
 def show_name(name: bytes) -> str:
-    """A file name that every file and terminal can show."""
+    """A file name that can be shown anywhere, whatever its encoding."""
     return name.decode("utf-8", "backslashreplace")
 
 
 def has_fits_suffix(name: str) -> bool:
-    """Whether a name ends as a FITS file's does, compressed or not."""
+    """Whether a name ends like that of a FITS file, compressed or not."""
     return _SUFFIX.search(name) is not None
 
 
 def band_of(token: str, survey: Survey) -> int:
-    """Position of a filter name on the band axis: HSC-G, G, g are g, HSC-R2 and I2 are r and i; -1 for others."""
+    """Position of a filter on the band axis: HSC-G, G and g are g, HSC-R2 and I2 are r and i; -1 for others."""
     name = token.lower().removeprefix("hsc-")
     for candidate in (name, name.removesuffix("2")):
         for position, band in enumerate(survey.bands):
@@ -62,13 +58,13 @@ def band_of(token: str, survey: Survey) -> int:
 
 @dataclass
 class Claims:
-    """What file names say: one value a file. -1 and NaN where a name does not say."""
+    """What file names say, one value a file; -1 or NaN where a name does not say it."""
 
     band: npt.NDArray[np.int16]
     line: IntArray
     object_id: IntArray
-    ra: npt.NDArray[np.float64]
-    dec: npt.NDArray[np.float64]
+    ra: DoubleArray
+    dec: DoubleArray
 
 
 def compile_pattern(name_pattern: str) -> re.Pattern[str]:
@@ -77,17 +73,17 @@ def compile_pattern(name_pattern: str) -> re.Pattern[str]:
     Raises
     ------
     SwimmyError
-        When it is no regular expression, or lacks a group ``band`` or any of ``line``, ``object_id`` and
+        When it is no regular expression, lacks the group ``band``, or has none of ``line``, ``object_id`` and
         ``ra`` with ``dec``.
     """
     try:
         pattern = re.compile(name_pattern)
     except re.error as error:
-        raise SwimmyError(f"name pattern {name_pattern!r} is no regular expression: {error}. Correct it.") from error
+        raise SwimmyError(f"name pattern {name_pattern!r} is not a regular expression: {error}. Correct it.") from error
     groups = set(pattern.groupindex)
     if "band" not in groups or not ({"line", "object_id"} & groups or {"ra", "dec"} <= groups):
         raise SwimmyError(
-            f"name pattern {name_pattern!r} has the groups {sorted(groups)}, it needs band and one of line, object_id, "
+            f"name pattern {name_pattern!r} has the groups {sorted(groups)}; it needs band and one of line, object_id, "
             "or ra with dec. Write for example '(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
         )
     return pattern
@@ -111,7 +107,7 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     Returns
     -------
     Claims
-        Band -1 for a name of no known form, such as a PSF's, and for a band that the survey has not.
+        Band -1 for a name of unknown form, such as that of a PSF, and for a band that the survey lacks.
     """
     n_files = len(names)
     claims = Claims(
@@ -127,7 +123,7 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     for position, raw in enumerate(names.tolist()):
         line, dash, tail = raw.rsplit(b"/", 1)[-1].partition(b"-")
         if pattern is None and dash and line.isdigit() and len(line) < 19:
-            # The archive's names differ in the line alone, but for a few bands and tracts.
+            # Behind the line the archive's names are few: they differ by band and tract only.
             if tail not in tails:
                 tails[tail] = _band_of_archive_name(tail, survey)
             if tails[tail] != _NO_ARCHIVE_NAME:
@@ -149,28 +145,6 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     return claims
 
 
-def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
-    """Band in an archive's name behind its line and the dash."""
-    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
-    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
-    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
-
-
-def _match_form(raw: bytes) -> re.Match[str] | None:
-    name = decode_name(raw.rsplit(b"/", 1)[-1])
-    stem, n_cut = _SUFFIX.subn("", name)
-    if not n_cut:
-        return None
-    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
-
-
-def _degrees(text: str | None) -> float:
-    try:
-        return float(text) if text else float("nan")
-    except ValueError:
-        return float("nan")
-
-
 def assign_rows(
     path: str,
     names: NameArray,
@@ -179,7 +153,7 @@ def assign_rows(
     name_pattern: str | None,
     radius_arcsec: float,
 ) -> tuple[IntArray, npt.NDArray[np.int16], list[str]]:
-    """Row and band of each file of one source, by the rules of `sources.build_index`.
+    """Row and band of each file of one source, by the rules of `index.build_index`.
 
     Returns
     -------
@@ -198,8 +172,8 @@ def assign_rows(
     if (by_number >= 0).any():
         rows = catalogue.by_id(claims.line)
         notes.append(
-            f"{path}: {int((rows >= 0).sum())} names have an object_id where the archive puts the catalogue's line "
-            "number; they are joined by object_id"
+            f"{path}: {int((rows >= 0).sum())} names have an object_id in place of the catalogue's line number; they "
+            "are joined by object_id"
         )
     rows = np.where(rows < 0, catalogue.by_id(claims.object_id), rows)
     has_position = np.isfinite(claims.ra) & np.isfinite(claims.dec)
@@ -209,25 +183,45 @@ def assign_rows(
     if astray.any():
         name = show_name(names[int(np.flatnonzero(astray)[0])])
         notes.append(
-            f"{path}: {int(astray.sum())} names give a position that is not that of their line in the "
-            f"catalogue, the first is {name}; they are joined by position. "
-            "Is this the list that was sent to the archive?"
+            f"{path}: {int(astray.sum())} names give another position than their line in the catalogue, the first is "
+            f"{name}; they are joined by position. Is this the list that was sent to the archive?"
         )
     return rows, claims.band, notes
+
+
+def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
+    """Band in what follows line and dash in a name; ``_NO_ARCHIVE_NAME`` where the archive writes no such names."""
+    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
+    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
+    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
+
+
+def _match_form(raw: bytes) -> re.Match[str] | None:
+    """Match of a name, without its folders and suffix, with the first of the known forms that it has."""
+    name = decode_name(raw.rsplit(b"/", 1)[-1])
+    stem, n_cut = _SUFFIX.subn("", name)
+    if not n_cut:
+        return None
+    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
+
+
+def _degrees(text: str | None) -> float:
+    """NaN for what is no number."""
+    try:
+        return float(text) if text else float("nan")
+    except ValueError:
+        return float("nan")
 
 
 def _astray(
     rows: IntArray,
     claims: Claims,
-    has_position: npt.NDArray[np.bool_],
+    has_position: BoolArray,
     catalogue: CatalogueRows,
     radius_arcsec: float,
-) -> npt.NDArray[np.bool_]:
-    """Files whose name gives a line and a position that lies elsewhere than the line's object."""
+) -> BoolArray:
+    """Whether the position in a file's name, shape (n_files,), is not that of the line in it."""
     astray = np.zeros(len(rows), np.bool_)
     check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
-    here = unit_vectors(claims.ra[check], claims.dec[check])
-    # NaN, a row without a position, compares false: the line stands.
-    distance = np.linalg.norm(here - catalogue.points[rows[check]], axis=1)
-    astray[check] = distance > chord_length(radius_arcsec)
+    astray[check] = catalogue.lie_elsewhere(rows[check], claims.ra[check], claims.dec[check], radius_arcsec)
     return astray

@@ -1,9 +1,8 @@
-"""Bytes of a FITS file -> its HDUs, checked against the bytes that are really there, and the pixels of one of them.
+"""The layout of a FITS file: its HDUs, checked against the bytes that are really there, and which one is the image.
 
-Cutouts come by the million and some of them are damaged, so headers are not believed: every size a header states
-is compared with the file before anything is allocated. Plain float images are decoded here, since opening a small
-file with astropy costs more than all of the rest; everything else (integers, scaled, tile-compressed) is decoded
-by astropy after the same checks.
+Cutouts come by the million and some of them are damaged, so headers are not believed: every size that a header states
+is compared with the file before anything is allocated. astropy is not used here, since opening a small file with it
+costs more than all the rest. Pixels are read in `fits_pixels`.
 """
 
 from __future__ import annotations
@@ -20,11 +19,15 @@ import numpy as np
 
 from swimmy_scale.method.quarantine import Code
 
+# Bytes of a file: read(offset, length), fewer at its end.
 Reader = Callable[[int, int], bytes]
+# 8-byte keyword -> the 70 bytes after "= ".
 Cards = dict[bytes, bytes]
 
 BLOCK_BYTES = 2880
 CARD_BYTES = 80
+# Where the value of a card begins, after keyword and "= ".
+VALUE_AT = 10
 MAX_FILE_BYTES = 512 * 2**20
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
@@ -40,7 +43,7 @@ class UnusableFileError(Exception):
     Attributes
     ----------
     code : Code
-        What ``quarantine.csv`` shows. ``str(fault)`` is the reason.
+        What ``quarantine.csv`` shows. ``str(error)`` is the reason.
     """
 
     def __init__(self, code: Code, reason: str) -> None:
@@ -48,8 +51,195 @@ class UnusableFileError(Exception):
         self.code = code
 
 
-def _unreadable(reason: str) -> UnusableFileError:
+def unreadable(reason: str) -> UnusableFileError:
+    """The error for a file whose bytes are missing, damaged or not FITS."""
     return UnusableFileError(Code.UNREADABLE_FILE, reason)
+
+
+@dataclass(slots=True)
+class Hdu:
+    """One header and where its data lies.
+
+    Attributes
+    ----------
+    index : int
+    start, data_start : int
+        Offsets in the file, in bytes.
+    data_bytes : int
+        Size of the data without padding.
+    end : int
+        Offset of the next HDU.
+    extension : bytes
+        ``b"PRIMARY"``, ``b"IMAGE"``, ``b"BINTABLE"``, ...
+    bitpix : int
+    shape : tuple of int
+        NAXISn in NumPy's order, the last axis first.
+    header : bytes
+        The header's cards, without END.
+    """
+
+    index: int
+    start: int
+    data_start: int
+    data_bytes: int
+    end: int
+    extension: bytes
+    bitpix: int
+    shape: tuple[int, ...]
+    header: bytes
+    _cards: Cards | None = field(default=None, repr=False)
+
+    @property
+    def cards(self) -> Cards:
+        """Keyword cards, parsed when first asked for."""
+        if self._cards is None:
+            self._cards = parse_cards(self.header)
+        return self._cards
+
+    @property
+    def compressed(self) -> bool:
+        """Whether this is a tile-compressed image."""
+        return self.extension == b"BINTABLE" and self.cards.get(b"ZIMAGE  ", b"").split(b"/")[0].strip() == b"T"
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Axes (y, x) of the image, also of a compressed one; empty where there is no image."""
+        if self.compressed:
+            n_axes = positive_int(self.cards, "ZNAXIS")
+            return tuple(positive_int(self.cards, f"ZNAXIS{axis}") for axis in range(min(n_axes, 9), 0, -1))
+        return self.shape if self.extension in (b"PRIMARY", b"IMAGE") else ()
+
+
+@contextmanager
+def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
+    """Random access to the bytes of a file, and its status. Not by mmap: a file that shrinks would crash the process.
+
+    Raises
+    ------
+    UnusableFileError
+        UNREADABLE_FILE where it cannot be opened or is no plain file.
+    """
+    try:
+        # Without O_NONBLOCK a named pipe would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise unreadable(f"cannot be opened: {error}") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise unreadable("is not a plain file")
+
+        def read(offset: int, length: int) -> bytes:
+            try:
+                return os.pread(descriptor, min(length, max(status.st_size - offset, 0)), offset)
+            except OSError as error:
+                raise unreadable(f"cannot be read: {error}") from None
+
+        yield read, status
+    finally:
+        os.close(descriptor)
+
+
+def scan(read: Reader, n_bytes: int) -> list[Hdu]:
+    """Find the HDUs of a FITS file.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(offset, length)`` returns those bytes, fewer at the end of the file.
+    n_bytes : int
+        Size of the file.
+
+    Returns
+    -------
+    list of Hdu
+        All of them, each with its data within the file. Padding after the last one may be absent.
+
+    Raises
+    ------
+    UnusableFileError
+        UNREADABLE_FILE where the bytes are not FITS, a header has no end or impossible sizes, or data are cut off.
+    """
+    if n_bytes == 0:
+        raise unreadable("the file is empty")
+    if read(0, 9) != b"SIMPLE  =":
+        raise unreadable("not a FITS file: it does not begin with SIMPLE")
+    hdus: list[Hdu] = []
+    offset = 0
+    while offset < n_bytes:
+        if offset and read(offset, 9) != b"XTENSION=":
+            # Some writers pad a file beyond its last block; anything else is damage.
+            if read(offset, BLOCK_BYTES).strip(b"\0 "):
+                raise unreadable(f"no header where HDU {len(hdus)} should begin, at byte {offset}")
+            break
+        if len(hdus) == MAX_HDUS:
+            raise unreadable(f"more than {MAX_HDUS} HDUs")
+        hdus.append(_read_header(read, n_bytes, offset, len(hdus)))
+        offset = hdus[-1].end
+    return hdus
+
+
+def find_image(hdus: list[Hdu]) -> Hdu:
+    """Choose the HDU with the image.
+
+    Returns
+    -------
+    Hdu
+        The first 2-D image whose EXTTYPE is IMAGE or whose EXTNAME is IMAGE or SCI; without one the first 2-D
+        image that is not named as a mask, variance, weight or PSF.
+
+    Raises
+    ------
+    UnusableFileError
+        NO_IMAGE_HDU where there is none.
+    """
+    second_choice = None
+    for hdu in hdus:
+        if len(hdu.image_shape) != 2 or 0 in hdu.image_shape:
+            continue
+        names = {(card_text(hdu.cards, keyword) or b"").upper() for keyword in ("EXTTYPE", "EXTNAME")}
+        if names & _IMAGE_NAMES:
+            return hdu
+        if second_choice is None and not names & _NOT_IMAGES:
+            second_choice = hdu
+    if second_choice is None:
+        found = ", ".join(f"HDU {hdu.index} {hdu.extension.decode('ascii', 'replace')} {hdu.shape}" for hdu in hdus[:6])
+        raise UnusableFileError(Code.NO_IMAGE_HDU, f"no 2-D image among {len(hdus)} HDUs ({found})")
+    return second_choice
+
+
+def is_plain(hdu: Hdu) -> bool:
+    """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
+    if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
+        return False
+    # By PCOUNT and GCOUNT there may be more than the image, or less.
+    if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
+        return False
+    return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)
+
+
+def verify_checksum(read: Reader, hdu: Hdu) -> None:
+    """Compare an HDU with its CHECKSUM and DATASUM cards, where it has them.
+
+    Raises
+    ------
+    UnusableFileError
+        UNREADABLE_FILE where they differ.
+    """
+    if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
+        return
+    step = 4096 * BLOCK_BYTES
+    data_sum = 0
+    for offset in range(hdu.data_start, hdu.end, step):
+        data_sum = _ones_complement_sum(read(offset, min(step, hdu.end - offset)), data_sum)
+    stated = (card_text(hdu.cards, "DATASUM") or b"").strip()
+    # Zero has two forms in ones' complement.
+    if stated and not (stated.isdigit() and int(stated) % 0xFFFFFFFF == data_sum % 0xFFFFFFFF):
+        raise unreadable(f"the checksum of HDU {hdu.index} fails: DATASUM is {stated!r}, the data sum is {data_sum}")
+    if (card_text(hdu.cards, "CHECKSUM") or b"").strip():
+        total = _ones_complement_sum(read(hdu.start, hdu.data_start - hdu.start), data_sum)
+        if total % 0xFFFFFFFF:
+            raise unreadable(f"the checksum of HDU {hdu.index} fails: CHECKSUM does not match header and data")
 
 
 def parse_cards(header: bytes) -> Cards:
@@ -85,105 +275,14 @@ def card_text(cards: Cards, keyword: str) -> bytes | None:
     return raw[1 : end if end > 0 else None].replace(b"''", b"'").rstrip()
 
 
-@dataclass(slots=True)
-class Hdu:
-    """One header and where its data lies.
-
-    Attributes
-    ----------
-    index : int
-    start, data_start : int
-        Offsets in the file, in bytes.
-    data_bytes : int
-        Size of the data without padding.
-    end : int
-        Offset of the next HDU.
-    extension : bytes
-        ``b"PRIMARY"``, ``b"IMAGE"``, ``b"BINTABLE"``, ...
-    bitpix : int
-    shape : tuple of int
-        NAXISn, last first, as numpy counts axes.
-    header : bytes
-        The header's cards, without END.
-    """
-
-    index: int
-    start: int
-    data_start: int
-    data_bytes: int
-    end: int
-    extension: bytes
-    bitpix: int
-    shape: tuple[int, ...]
-    header: bytes
-    _cards: Cards | None = field(default=None, repr=False)
-
-    @property
-    def cards(self) -> Cards:
-        """Keyword cards, parsed when first asked for."""
-        if self._cards is None:
-            self._cards = parse_cards(self.header)
-        return self._cards
-
-    @property
-    def compressed(self) -> bool:
-        """Whether this is a tile-compressed image."""
-        return self.extension == b"BINTABLE" and self.cards.get(b"ZIMAGE  ", b"").split(b"/")[0].strip() == b"T"
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """Axes (y, x) of the image, also of a compressed one; empty where there is no image."""
-        if self.compressed:
-            n_axes = _positive_int(self.cards, "ZNAXIS")
-            return tuple(_positive_int(self.cards, f"ZNAXIS{axis}") for axis in range(min(n_axes, 9), 0, -1))
-        return self.shape if self.extension in (b"PRIMARY", b"IMAGE") else ()
-
-
-def _positive_int(cards: Cards, keyword: str) -> int:
+def positive_int(cards: Cards, keyword: str) -> int:
+    """Whole number above 0 of a card; 0 where there is none."""
     value = card_number(cards, keyword)
     return int(value) if value is not None and isfinite(value) and value > 0 else 0
 
 
-def scan(read: Reader, n_bytes: int) -> list[Hdu]:
-    """Find the HDUs of a FITS file.
-
-    Parameters
-    ----------
-    read : callable
-        ``read(offset, length)`` returns those bytes, fewer at the end of the file.
-    n_bytes : int
-        Size of the file.
-
-    Returns
-    -------
-    list of Hdu
-        All of them; each one's data lies within the file. Padding after the last one may be absent.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where the bytes are not FITS, a header has no end or impossible sizes, or data is cut off.
-    """
-    if n_bytes == 0:
-        raise _unreadable("the file is empty")
-    if read(0, 9) != b"SIMPLE  =":
-        raise _unreadable("not a FITS file: it does not begin with SIMPLE")
-    hdus: list[Hdu] = []
-    offset = 0
-    while offset < n_bytes:
-        if offset and read(offset, 9) != b"XTENSION=":
-            # Some writers pad a file beyond its last block; anything else is damage.
-            if read(offset, BLOCK_BYTES).strip(b"\0 "):
-                raise _unreadable(f"no header where HDU {len(hdus)} should begin, at byte {offset}")
-            break
-        if len(hdus) == MAX_HDUS:
-            raise _unreadable(f"more than {MAX_HDUS} HDUs")
-        hdus.append(_read_header(read, n_bytes, offset, len(hdus)))
-        offset = hdus[-1].end
-    return hdus
-
-
 def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
+    """The HDU that begins at ``start``, its sizes checked against a file of ``n_bytes``."""
     length = 2 * BLOCK_BYTES
     while True:
         text = read(start, length)
@@ -193,16 +292,16 @@ def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
         if end >= 0:
             break
         if start + length >= n_bytes or length >= MAX_HEADER_BYTES:
-            raise _unreadable(f"the header of HDU {index} has no END within {min(length, n_bytes - start)} bytes")
+            raise unreadable(f"the header of HDU {index} has no END within {min(length, n_bytes - start)} bytes")
         length *= 4
     header = text[:end]
     data_start = start + -(-(end + CARD_BYTES) // BLOCK_BYTES) * BLOCK_BYTES
     extension = b"PRIMARY" if index == 0 else _extension_name(header)
     bitpix, shape, data_bytes = _sizes(header, extension, index)
     if data_start > n_bytes:
-        raise _unreadable(f"cut off in the header of HDU {index}: it ends at byte {data_start}, the file at {n_bytes}")
+        raise unreadable(f"cut off in the header of HDU {index}: it ends at byte {data_start}, the file at {n_bytes}")
     if data_bytes and data_start + data_bytes > n_bytes:
-        raise _unreadable(
+        raise unreadable(
             f"cut off: HDU {index} needs {data_bytes} bytes of data from byte {data_start}, the file has {n_bytes}"
         )
     stop = data_start + -(-data_bytes // BLOCK_BYTES) * BLOCK_BYTES
@@ -210,7 +309,9 @@ def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
 
 
 def _extension_name(header: bytes) -> bytes:
-    return header[10:80].split(b"'")[1].strip() if header[10:80].count(b"'") > 1 else b""
+    """Text of XTENSION, the first card; empty where it has no two quotes."""
+    parts = header[VALUE_AT:CARD_BYTES].split(b"'")
+    return parts[1].strip() if len(parts) > 2 else b""
 
 
 def _sizes(header: bytes, extension: bytes, index: int) -> tuple[int, tuple[int, ...], int]:
@@ -218,127 +319,34 @@ def _sizes(header: bytes, extension: bytes, index: int) -> tuple[int, tuple[int,
     bitpix = _mandatory(header, 1, b"BITPIX", index)
     n_axes = _mandatory(header, 2, b"NAXIS", index)
     if bitpix not in (8, 16, 32, 64, -32, -64) or not 0 <= n_axes <= 999:
-        raise _unreadable(f"HDU {index} has BITPIX {bitpix} and NAXIS {n_axes}")
+        raise unreadable(f"HDU {index} has BITPIX {bitpix} and NAXIS {n_axes}")
     axes = [_mandatory(header, 3 + axis, b"NAXIS%d" % (axis + 1), index) for axis in range(n_axes)]
     n_parameters, n_groups = 0, 1
     if extension != b"PRIMARY":
         n_parameters = _mandatory(header, 3 + n_axes, b"PCOUNT", index)
         n_groups = _mandatory(header, 4 + n_axes, b"GCOUNT", index)
     if min([*axes, n_parameters, n_groups], default=0) < 0:
-        raise _unreadable(f"HDU {index} has a negative size: NAXISn {axes}, PCOUNT {n_parameters}, GCOUNT {n_groups}")
+        raise unreadable(f"HDU {index} has a negative size: NAXISn {axes}, PCOUNT {n_parameters}, GCOUNT {n_groups}")
     data_bytes = abs(bitpix) // 8 * n_groups * (n_parameters + prod(axes)) if n_axes else 0
     return bitpix, tuple(reversed(axes)), data_bytes
 
 
 def _mandatory(header: bytes, position: int, keyword: bytes, index: int) -> int:
-    """Whole number of a mandatory card, which the standard puts at a fixed position."""
+    """Whole number of a mandatory card, which should be at this position of the header."""
     card = header[position * CARD_BYTES : (position + 1) * CARD_BYTES]
-    raw: bytes | None = card[10:]
-    if card[:10] != keyword.ljust(8) + b"= ":
+    raw: bytes | None = card[VALUE_AT:]
+    if card[:VALUE_AT] != keyword.ljust(8) + b"= ":
         raw = parse_cards(header).get(keyword.ljust(8))
     try:
         return int((raw or b"").split(b"/", 1)[0])
     except ValueError:
-        raise _unreadable(f"HDU {index} has no usable {keyword.decode()} card") from None
+        raise unreadable(f"HDU {index} has no usable {keyword.decode()} card") from None
 
 
-def find_image(hdus: list[Hdu]) -> Hdu:
-    """Choose the HDU with the image.
-
-    Returns
-    -------
-    Hdu
-        The first 2-D image whose EXTTYPE is IMAGE or whose EXTNAME is IMAGE or SCI; without one the first 2-D
-        image that is not named as a mask, variance, weight or PSF.
-
-    Raises
-    ------
-    UnusableFileError
-        NO_IMAGE_HDU where there is none.
-    """
-    second_choice = None
-    for hdu in hdus:
-        if len(hdu.image_shape) != 2 or 0 in hdu.image_shape:
-            continue
-        names = {(card_text(hdu.cards, keyword) or b"").upper() for keyword in ("EXTTYPE", "EXTNAME")}
-        if names & _IMAGE_NAMES:
-            return hdu
-        if second_choice is None and not names & _NOT_IMAGES:
-            second_choice = hdu
-    if second_choice is None:
-        found = ", ".join(f"HDU {hdu.index} {hdu.extension.decode('ascii', 'replace')} {hdu.shape}" for hdu in hdus[:6])
-        raise UnusableFileError(Code.NO_IMAGE_HDU, f"no 2-D image among {len(hdus)} HDUs ({found})")
-    return second_choice
-
-
-def ones_complement_sum(data: bytes, total: int = 0) -> int:
+def _ones_complement_sum(data: bytes, total: int = 0) -> int:
     """32-bit ones' complement sum of big-endian words (FITS 4.0, appendix J)."""
     words = np.frombuffer(data + b"\0" * (-len(data) % 4), ">u4")
     total += int(words.sum(dtype=np.uint64))
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total
-
-
-def verify_checksum(read: Reader, hdu: Hdu) -> None:
-    """Compare an HDU with its CHECKSUM and DATASUM cards, where it has them.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where they differ.
-    """
-    if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
-        return
-    step = 2880 * 4096
-    data_sum = 0
-    for offset in range(hdu.data_start, hdu.end, step):
-        data_sum = ones_complement_sum(read(offset, min(step, hdu.end - offset)), data_sum)
-    stated = (card_text(hdu.cards, "DATASUM") or b"").strip()
-    # Zero has two forms in ones' complement.
-    if stated and not (stated.isdigit() and int(stated) % 0xFFFFFFFF == data_sum % 0xFFFFFFFF):
-        raise _unreadable(f"the checksum of HDU {hdu.index} fails: DATASUM is {stated!r}, the data sum is {data_sum}")
-    if (card_text(hdu.cards, "CHECKSUM") or b"").strip():
-        total = ones_complement_sum(read(hdu.start, hdu.data_start - hdu.start), data_sum)
-        if total % 0xFFFFFFFF:
-            raise _unreadable(f"the checksum of HDU {hdu.index} fails: CHECKSUM does not match header and data")
-
-
-def is_plain(hdu: Hdu) -> bool:
-    """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
-    if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
-        return False
-    # PCOUNT and GCOUNT may say that there is more than the image, or less.
-    if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
-        return False
-    return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)
-
-
-@contextmanager
-def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
-    """Random access to a file's bytes: nothing is mapped, so a file cut short under us is no crash.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where it cannot be opened, or is no plain file.
-    """
-    try:
-        # Opening a named pipe would otherwise wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise UnusableFileError(Code.UNREADABLE_FILE, f"cannot be opened: {error}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UnusableFileError(Code.UNREADABLE_FILE, "is not a plain file")
-
-        def read(offset: int, length: int) -> bytes:
-            try:
-                return os.pread(descriptor, min(length, max(status.st_size - offset, 0)), offset)
-            except OSError as error:
-                raise UnusableFileError(Code.UNREADABLE_FILE, f"cannot be read: {error}") from None
-
-        yield read, status
-    finally:
-        os.close(descriptor)

@@ -1,9 +1,25 @@
-"""Headers that are like those of a file before them: compared with it rather than parsed.
+"""Headers that are like those of an earlier file: compared with it instead of parsed.
 
-An archive writes the same cards in the same order into millions of files; only the values of some differ, and few of
-those matter. What the parsers concluded from one file's headers holds for every file whose headers agree with it in
-all that the parsers looked at, so such a file costs one comparison and the four numbers that place it on the sky.
-A file that differs in anything else goes through the parsers, which alone tell what is wrong with a file.
+An archive writes the same cards in the same order into millions of files; only some values differ, and few of those
+matter. What the parsers found in one file's headers holds for every file that agrees with it in each byte that they
+look at. Such a file costs one comparison and the four numbers that place it on the sky. A file that differs anywhere
+else goes through the parsers, which alone say what is wrong with a file.
+
+For example, `HeaderPatterns.learn` is given a file with the image header below, and asks of the next file that it has
+the same bytes wherever there is a ^::
+
+    XTENSION= 'IMAGE   '        the structure of the file: keyword and value
+    ^^^^^^^^^^^^^^^^^^^^
+    CTYPE1  = 'RA---TAN'        a value that the parsers use
+    ^^^^^^^^^^^^^^^^^^^^
+    CRPIX1  =       32.5        a value that places the image: its keyword only
+    ^^^^^^^^^^
+    OBJECT  = 'a       '        a value that no parser looks at
+    ^^^^^^^^^^
+
+A second file with CRPIX1 = 33.0 and OBJECT = 'b' agrees, and `HeaderPatterns.find` returns the headers of the first
+one, but with CRPIX1 = 33.0. A file with CTYPE1 = 'RA---SIN', with one more card, or of another length does not agree:
+`find` returns None, the caller parses the file, and `learn` is given it as well.
 """
 
 from __future__ import annotations
@@ -16,24 +32,30 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, Hdu, is_plain, parse_number
+from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, VALUE_AT, Hdu, is_plain, parse_number
 from swimmy_scale.ingest.pixels.sky_map import WCS_NUMBERS, WCS_ORDERS, WCS_TEXTS, SkyMap
 
 MAX_PATTERNS = 16
-# Where every file is unlike all others, looking for likeness is given up.
-MAX_FAILURES = 256
+# Where every file is unlike all others, nothing more is learnt.
+MAX_PUSHED_OUT = 256
 
-_PLACE = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
-_STRUCTURE = {
+_VALUE_BYTES = CARD_BYTES - VALUE_AT
+_PLACING = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
+# Keywords whose values the parsers look at: in all HDUs, and in those that are used, the primary one and the image's.
+_LOOKED_AT = {
     *("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "ZIMAGE", "EXTTYPE", "EXTNAME", "END"),
     *(f"{prefix}NAXIS{number}" for prefix in ("", "Z") for number in ("", *range(1, 1000))),
 }
-_VALUES = {*WCS_NUMBERS, *WCS_ORDERS, *WCS_TEXTS, "BSCALE", "BZERO", "BLANK", "FLUXMAG0", "MAGZERO", "PHOTZP"}
+_LOOKED_AT_IF_USED = {
+    *_LOOKED_AT,
+    *(*WCS_NUMBERS, *WCS_ORDERS, *WCS_TEXTS),
+    *("BSCALE", "BZERO", "BLANK", "FLUXMAG0", "MAGZERO", "PHOTZP"),
+}
 _CHECKSUMS = {b"CHECKSUM", b"DATASUM "}
 
 
 class Headers(NamedTuple):
-    """What the headers of one file say.
+    """What the parsers found in the headers of one file.
 
     Attributes
     ----------
@@ -48,41 +70,125 @@ class Headers(NamedTuple):
     zero_point_mag: float | None
 
 
+class HeaderPatterns:
+    """The headers of earlier files: the last `MAX_PATTERNS` kinds that were met."""
+
+    def __init__(self) -> None:
+        self._patterns: list[_Pattern] = []
+        self._n_pushed_out = 0
+
+    def find(self, data: bytes) -> Headers | None:
+        """Headers of a file that is like an earlier one.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole file, unpacked.
+
+        Returns
+        -------
+        Headers or None
+            What `scan`, `find_image`, `sky_map` and `zero_point` return for it; None if only they can tell.
+        """
+        for position, pattern in enumerate(self._patterns):
+            if pattern.agrees(data):
+                if position:
+                    self._patterns.insert(0, self._patterns.pop(position))
+                return pattern.headers_of(data)
+        return None
+
+    def learn(self, data: bytes, hdus: list[Hdu], headers: Headers) -> None:
+        """Take a file as a pattern for later ones, if it has a plain image and a simple sky map or none.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole file, unpacked.
+        hdus : list of Hdu
+            All of them, from `scan`.
+        headers : Headers
+            What the parsers found in it.
+        """
+        image, sky = headers.image, headers.sky
+        if self._n_pushed_out >= MAX_PUSHED_OUT or not is_plain(image) or not (sky is None or sky.simple):
+            return
+        if hdus[-1].end < len(data):
+            return  # the parsers also looked at what lies behind the last HDU
+        self._n_pushed_out += len(self._patterns) == MAX_PATTERNS
+        placing = {} if sky is None else {key: at for key, at in _value_offsets(image) if key in _PLACING}
+        masked: list[_Masked] = []
+        for hdu in hdus:
+            part = _masked_header(data, hdu, headers, placing)
+            # Headers with no data between them are compared in one go.
+            follows = bool(masked) and masked[-1].start + masked[-1].mask.nbytes == part.start
+            masked.append(masked.pop().joined(part) if follows else part)
+        pattern = _Pattern(
+            n_bytes=len(data),
+            masked=tuple(masked),
+            headers=headers,
+            placing=placing,
+            has_checksums=any(not _CHECKSUMS.isdisjoint(hdu.cards) for hdu in (headers.primary, image)),
+        )
+        self._patterns = [pattern, *self._patterns[: MAX_PATTERNS - 1]]
+
+
+class _Masked(NamedTuple):
+    """What a header must agree in, eight bytes at a time: headers are whole blocks of 2880 bytes.
+
+    Attributes
+    ----------
+    start : int
+        Where the header begins in the file.
+    mask : ndarray of uint64
+        Ones in the bits that must agree.
+    wanted : bytes
+        The header under that mask.
+    """
+
+    start: int
+    mask: npt.NDArray[np.uint64]
+    wanted: bytes
+
+    def joined(self, following: _Masked) -> _Masked:
+        """This header and the one right behind it."""
+        return _Masked(self.start, np.concatenate([self.mask, following.mask]), self.wanted + following.wanted)
+
+
 @dataclass(frozen=True)
 class _Pattern:
-    """Headers of one file, and which bytes of another file must agree with them.
+    """What the parsers found in one file, and what another file must agree in to get the same from them.
 
     Attributes
     ----------
     n_bytes : int
-        Of the whole file.
-    blocks : tuple of (int, ndarray of uint64, bytes)
-        Where a header begins, a mask with ones in the bits that must agree, and the header under that mask.
+        Size of the file.
+    masked : tuple of _Masked
+        Of all HDUs.
     headers : Headers
-    place : tuple of (str, int)
-        Keyword and position in the file of each card's value that places the image on the sky.
+    placing : dict of str to int
+        Where in the file the values stand that place the image on the sky, by keyword.
     has_checksums : bool
-        Whether the two HDUs that are used carry checksums, which differ from file to file.
+        Whether an HDU that is used carries checksums, which differ from file to file.
     """
 
     n_bytes: int
-    blocks: tuple[tuple[int, npt.NDArray[np.uint64], bytes], ...]
+    masked: tuple[_Masked, ...]
     headers: Headers
-    place: tuple[tuple[str, int], ...]
+    placing: dict[str, int]
     has_checksums: bool
 
-    def fits(self, data: bytes) -> bool:
-        """Whether the parsers would conclude from a file what they concluded from this one, up to its place."""
+    def agrees(self, data: bytes) -> bool:
+        """Whether the parsers would find the same in a file, but for its place on the sky."""
         return len(data) == self.n_bytes and all(
             (np.frombuffer(data, np.uint64, len(mask), start) & mask).tobytes() == wanted
-            for start, mask, wanted in self.blocks
+            for start, mask, wanted in self.masked
         )
 
     def headers_of(self, data: bytes) -> Headers | None:
-        """Headers of a file that fits; None where its place is none that `sky_map` takes."""
+        """Headers of a file that agrees; None where `sky_map` would refuse its place on the sky."""
         headers = self.headers
         if headers.sky is not None:
-            values = {keyword: parse_number(data[at : at + CARD_BYTES - 10]) for keyword, at in self.place}
+            values = {keyword: parse_number(data[at : at + _VALUE_BYTES]) for keyword, at in self.placing.items()}
             if not all(map(math.isfinite, values.values())) or abs(values.get("CRVAL2", 0.0)) >= 90.0:
                 return None
             headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}, simple=True))
@@ -95,92 +201,27 @@ class _Pattern:
         return headers
 
 
-class HeaderPatterns:
-    """Headers of the files that were met, of late."""
-
-    def __init__(self) -> None:
-        self._patterns: list[_Pattern] = []
-        self._n_failures = 0
-
-    def find(self, data: bytes) -> Headers | None:
-        """Headers of a file that is like one before it.
-
-        Parameters
-        ----------
-        data : bytes
-            The whole file, unpacked.
-
-        Returns
-        -------
-        Headers or None
-            What `scan`, `find_image`, `sky_map` and `zero_point` return for it. None where only they can tell.
-        """
-        for position, pattern in enumerate(self._patterns):
-            if pattern.fits(data):
-                if position:
-                    self._patterns.insert(0, self._patterns.pop(position))
-                return pattern.headers_of(data)
-        return None
-
-    def learn(self, data: bytes, hdus: list[Hdu], headers: Headers) -> None:
-        """Take a file as a pattern for those to come, if it has a plain image and a simple sky map or none.
-
-        Parameters
-        ----------
-        data : bytes
-            The whole file, unpacked.
-        hdus : list of Hdu
-            All of them, from `scan`.
-        headers : Headers
-            What the parsers said.
-        """
-        image, sky = headers.image, headers.sky
-        if self._n_failures >= MAX_FAILURES or not is_plain(image) or not (sky is None or sky.simple):
-            return
-        if hdus[-1].end < len(data):
-            return  # what lies behind the last HDU was looked at as well
-        self._n_failures += len(self._patterns) == MAX_PATTERNS
-        place = {} if sky is None else {k: at for k, at in _first_values(image) if k in _PLACE}
-        blocks = tuple(_blocks(data, hdus, image, set(place.values())))
-        has_checksums = any(not _CHECKSUMS.isdisjoint(hdu.cards) for hdu in (headers.primary, image))
-        pattern = _Pattern(len(data), blocks, headers, tuple(place.items()), has_checksums)
-        self._patterns = [pattern, *self._patterns[: MAX_PATTERNS - 1]]
+def _masked_header(data: bytes, hdu: Hdu, headers: Headers, placing: dict[str, int]) -> _Masked:
+    """All keywords and END of a header, and the values that the parsers look at, but for those of ``placing``."""
+    is_image = hdu.index == headers.image.index
+    looked_at = _LOOKED_AT_IF_USED if hdu.index == 0 or is_image else _LOOKED_AT
+    must_agree = np.zeros(hdu.data_start - hdu.start, np.uint8)
+    must_agree[: len(hdu.header) + CARD_BYTES] = 0xFF
+    for at in range(0, len(hdu.header), CARD_BYTES):
+        keyword = hdu.header[at : at + 8].decode("ascii", "replace").rstrip()
+        if keyword not in looked_at:
+            must_agree[at + VALUE_AT : at + CARD_BYTES] = 0
+    for at in placing.values() if is_image else ():
+        must_agree[at - hdu.start : at - hdu.start + _VALUE_BYTES] = 0
+    mask = must_agree.view(np.uint64)
+    return _Masked(hdu.start, mask, (np.frombuffer(data, np.uint64, len(mask), hdu.start) & mask).tobytes())
 
 
-def _first_values(hdu: Hdu) -> Iterator[tuple[str, int]]:
-    """Keyword and position in the file of the value of each card that counts."""
+def _value_offsets(hdu: Hdu) -> Iterator[tuple[str, int]]:
+    """Keyword, and where in the file its value stands, of each card with a value; the first of equals counts."""
     seen = set()
     for at in range(0, len(hdu.header), CARD_BYTES):
         keyword = hdu.header[at : at + 8]
-        if keyword not in seen and hdu.header[at + 8 : at + 10] == b"= ":
+        if keyword not in seen and hdu.header[at + 8 : at + VALUE_AT] == b"= ":
             seen.add(keyword)
-            yield keyword.decode("ascii", "replace").rstrip(), hdu.start + at + 10
-
-
-def _blocks(
-    data: bytes, hdus: list[Hdu], image: Hdu, free: set[int]
-) -> Iterator[tuple[int, npt.NDArray[np.uint64], bytes]]:
-    """Blocks of a pattern; ``free`` are the positions of values that may differ."""
-    masks: dict[int, list[npt.NDArray[np.uint8]]] = {}
-    start = end = 0
-    for hdu in hdus:
-        mask = _mask(hdu, hdu.index in (0, image.index))
-        for at in free if hdu is image else ():
-            mask[at - hdu.start : at - hdu.start + CARD_BYTES - 10] = 0
-        # A header that follows one without data is compared together with it.
-        start, end = (start if hdu.start == end else hdu.start), hdu.data_start
-        masks.setdefault(start, []).append(mask)
-    for start, parts in masks.items():
-        words = np.concatenate(parts).view(np.uint64)
-        yield start, words, (np.frombuffer(data, np.uint64, len(words), start) & words).tobytes()
-
-
-def _mask(hdu: Hdu, is_used: bool) -> npt.NDArray[np.uint8]:
-    """Bytes of a header that the parsers look at: all keywords, END, and the values of those that mean something."""
-    mask = np.zeros(hdu.data_start - hdu.start, np.uint8)
-    mask[: len(hdu.header) + CARD_BYTES] = 0xFF
-    for at in range(0, len(hdu.header), CARD_BYTES):
-        keyword = hdu.header[at : at + 8].decode("ascii", "replace").rstrip()
-        if keyword not in _STRUCTURE and not (is_used and keyword in _VALUES):
-            mask[at + 10 : at + CARD_BYTES] = 0
-    return mask
+            yield keyword.decode("ascii", "replace").rstrip(), hdu.start + at + VALUE_AT

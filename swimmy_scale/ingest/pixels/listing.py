@@ -1,22 +1,20 @@
-"""Folders and tars: an index of where the bytes of each object and band lie.
+"""What lies in a folder or tar: the name, place and size of each file.
 
-Nothing is opened here but tar headers, and nothing is unpacked to disk.
+Of tars only the headers are read, and nothing is unpacked to disk.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import stat
 import tarfile
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.coadd import Coadd
@@ -26,7 +24,7 @@ from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
 from swimmy_scale.method.survey import IntArray
 
-# Names lie in a fixed-width array, whose width is that of the longest.
+# Names are kept in an array as wide as the longest.
 MAX_NAME_BYTES = 512
 
 
@@ -46,11 +44,11 @@ class Listing:
     offset, size, mtime_ns : ndarray of int64, shape (n_files,)
         Offset in the (unpacked) tar, 0 in a folder; bytes; time of the file's or tar's last change.
     notes : tuple of str
-        What was found wrong with the source: one sentence each.
+        What is wrong with the source, one sentence each.
     coadds : tuple of Coadd
-        One for each file, kind ``coadd`` only.
+        One for each file, for kind ``coadd`` only.
     cube : Cube or None
-        Kind ``cube`` only.
+        For kind ``cube`` only.
     """
 
     kind: str
@@ -65,146 +63,41 @@ class Listing:
     cube: Cube | None = None
 
 
-@dataclass(frozen=True)
-class Index:
-    """Where each object's bands lie.
-
-    Attributes
-    ----------
-    kind : str
-        As in `Listing`.
-    first_row : int
-        Catalogue row of the first object.
-    sources, packed : tuple of str
-        ``path`` and ``packed`` of the listings.
-    member : ndarray of int32, shape (n_objects, n_bands)
-        Position in the four arrays below; -1 where no file holds the object, -2 where there is no coadd of the
-        band at all.
-    source : ndarray of int32, shape (n_files,)
-        Position in ``sources``.
-    names, offset, size, mtime_ns : ndarray, shape (n_files,)
-        As in `Listing`.
-    coadds : tuple of Coadd
-    cube : Cube or None
-    unmatched : tuple of str
-        Files that belong to no object. Empty in a slice.
-    warnings : tuple of str
-        What the user should know. Empty in a slice.
-    """
-
-    kind: str
-    first_row: int
-    sources: tuple[str, ...]
-    packed: tuple[str, ...]
-    member: npt.NDArray[np.int32]
-    source: npt.NDArray[np.int32]
-    names: NameArray
-    offset: IntArray
-    size: IntArray
-    mtime_ns: IntArray
-    coadds: tuple[Coadd, ...] = ()
-    cube: Cube | None = None
-    unmatched: tuple[str, ...] = field(default=(), repr=False)
-    warnings: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.member)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of the input of these rows, in bytes: what must be read to ingest them."""
-        if self.cube is not None:
-            return self.cube.row_bytes * len(self)
-        return int(self.size.sum())
-
-    def slice(self, lo: int, hi: int) -> Index:
-        """The index of rows ``lo`` to ``hi`` (exclusive), counted from the catalogue's start."""
-        if not self.first_row <= lo <= hi <= self.first_row + len(self):
-            raise ValueError(
-                f"rows {lo} to {hi} are not within {self.first_row} to {self.first_row + len(self)} of this index"
-            )
-        member = self.member[lo - self.first_row : hi - self.first_row]
-        used, renumbered = np.unique(member, return_inverse=True)
-        n_absent = int(np.count_nonzero(used < 0))
-        used = used[n_absent:]
-        renumbered = np.where(member < 0, member, renumbered.reshape(member.shape) - n_absent)
-        used_sources, source = np.unique(self.source[used], return_inverse=True)
-        return replace(
-            self,
-            first_row=lo,
-            sources=tuple(self.sources[i] for i in used_sources) if self.cube is None else self.sources,
-            packed=tuple(self.packed[i] for i in used_sources) if self.cube is None else self.packed,
-            member=renumbered.astype(np.int32),
-            source=source.astype(np.int32),
-            names=self.names[used],
-            offset=self.offset[used],
-            size=self.size[used],
-            mtime_ns=self.mtime_ns[used],
-            coadds=tuple(self.coadds[i] for i in used) if self.coadds else (),
-            unmatched=(),
-            warnings=(),
-        )
-
-    def fingerprint(self) -> str:
-        """Identity of the input without reading it.
-
-        Returns
-        -------
-        str
-            SHA-256 in hex over kind, first row, and name, offset, size and time of change of the file of each
-            object and band. The folder that a source lies in is not part of it.
-        """
-        digest = hashlib.sha256(f"{self.kind} {self.first_row} {self.member.shape}".encode())
-        if self.cube is not None:
-            digest.update(self.cube.state.encode())
-        step = 4096
-        for lo in range(0, len(self), step):
-            flat = self.member[lo : lo + step].ravel()
-            present = flat[flat >= 0]
-            digest.update((flat >= 0).tobytes())
-            for column in (self.offset, self.size, self.mtime_ns):
-                digest.update(column[present].astype("<i8").tobytes())
-            digest.update(b"\0".join(self.names[present].tolist()))
-        return digest.hexdigest()
-
-    def describe(self, member: int) -> str:
-        """Name of a file with its folder or tar, to show."""
-        path = show_name(encode_name(self.sources[self.source[member]]))
-        name = show_name(self.names[member])
-        return f"{path}:{name}" if self.packed[self.source[member]] else str(Path(path, name))
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Listing
-
-
 def make_listing(
-    kind: str, path: str, packed: str, rows: list[tuple[bytes, int, int, int]], notes: list[str]
+    kind: str, path: str, packed: str, files: list[tuple[bytes, int, int, int]], notes: list[str]
 ) -> Listing:
-    """A listing of (name, offset, size, mtime_ns) rows, in order of name."""
-    too_long = [row for row in rows if len(row[0]) > MAX_NAME_BYTES]
+    """A listing of files, each given by (name, offset, size, mtime_ns), in order of name."""
+    too_long = [file for file in files if len(file[0]) > MAX_NAME_BYTES]
     if too_long:
-        notes = [*notes, f"{path}: {len(too_long)} files have names above {MAX_NAME_BYTES} bytes and are left out"]
-        rows = [row for row in rows if len(row[0]) <= MAX_NAME_BYTES]
-    rows = sorted(rows)
-    numbers = np.array([row[1:] for row in rows], np.int64).reshape(-1, 3).T.copy()
-    names = np.array([row[0] for row in rows], np.bytes_) if rows else np.empty(0, "S1")
+        notes = [
+            *notes,
+            f"{path}: {len(too_long)} files have names longer than {MAX_NAME_BYTES} bytes and are left out",
+        ]
+        files = [file for file in files if len(file[0]) <= MAX_NAME_BYTES]
+    files = sorted(files)
+    numbers = np.array([file[1:] for file in files], np.int64).reshape(-1, 3).T.copy()
+    names = np.array([file[0] for file in files], np.bytes_) if files else np.empty(0, "S1")
     return Listing(kind, path, packed, names, numbers[0], numbers[1], numbers[2], tuple(notes))
 
 
 def list_folder(path: str) -> Listing:
-    """List the files of a folder and of all folders in it, without opening any.
+    """List the files of a folder and of all folders below it, without opening any.
 
-    Tars in it are left out: they are sources of their own (see `sources.expand_sources`).
+    Tars are left out: they are sources of their own (see `sources.expand_sources`).
+
+    Raises
+    ------
+    SwimmyError
+        When a folder cannot be listed.
     """
-    rows: list[tuple[bytes, int, int, int]] = []
+    files: list[tuple[bytes, int, int, int]] = []
     skipped: list[str] = []
 
     def refuse(error: OSError) -> None:
         raise SwimmyError(f"{error.filename}: cannot be listed ({error.strerror}). Check its permissions.") from error
 
     for folder, folder_names, file_names in os.walk(path, onerror=refuse):
-        # A link to a folder could lead round in a circle.
+        # Links to folders could form a circle.
         links = [name for name in folder_names if Path(folder, name).is_symlink()]
         for name in links + file_names:
             full = Path(folder, name)
@@ -216,17 +109,17 @@ def list_folder(path: str) -> Listing:
             if stat.S_ISREG(status.st_mode) and is_tar_name(name):
                 continue
             if stat.S_ISREG(status.st_mode):
-                rows.append((encode_name(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
+                files.append((encode_name(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
             else:
                 skipped.append(str(full))
     notes = []
     if skipped:
         first = show_name(encode_name(min(skipped)))
         notes.append(
-            f"{path}: {len(skipped)} entries are links to folders, no files, or cannot be read; the first is "
-            f"{first}. Give a linked folder as a source of its own."
+            f"{path}: {len(skipped)} entries are links to folders, special files, or unreadable, and are left out; the "
+            f"first is {first}. Give a linked folder as a source of its own."
         )
-    return make_listing("cutouts", path, "", rows, notes)
+    return make_listing("cutouts", path, "", files, notes)
 
 
 def is_fits(path: str) -> bool:
@@ -239,17 +132,23 @@ def is_fits(path: str) -> bool:
                 magic = unpacked.read(9)
         except (OSError, EOFError, zlib.error):
             return False
-    # A damaged cutout keeps its name, and its objects are quarantined rather than the source refused.
+    # A damaged cutout is known by its name: its object is quarantined instead of the source refused.
     return magic == b"SIMPLE  =" or has_fits_suffix(Path(path).name)
 
 
 def is_tar_name(name: str) -> bool:
-    """Whether a file is called a tar that can be read."""
+    """Whether a file has the name of a plain or gzipped tar."""
     return name.lower().endswith((".tar", ".tar.gz", ".tgz"))
 
 
 def tar_form(path: str) -> str:
-    """``tar``, ``tar.gz``, or empty; an empty or damaged file that is called a tar is one."""
+    """``tar``, ``tar.gz``, or empty for another file; an empty or damaged file with the name of a tar is one.
+
+    Raises
+    ------
+    SwimmyError
+        For a tar packed in another way.
+    """
     name = Path(path).name.lower()
     with Path(path).open("rb") as stream:
         head = stream.read(512)
@@ -269,14 +168,6 @@ def tar_form(path: str) -> str:
     return ""
 
 
-def _is_tar_header(head: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
-
-
 def list_tar(path: str, packed: str) -> Listing:
     """List the members of a tar by its headers.
 
@@ -284,15 +175,15 @@ def list_tar(path: str, packed: str) -> Listing:
     ----------
     path : str
     packed : str
-        ``"tar"``, or ``"tar.gz"``, whose stream is unpacked once to find the headers.
+        ``"tar"``, or ``"tar.gz"``, which is unpacked once in memory to find the headers.
 
     Returns
     -------
     Listing
-        Members that are files. Of a tar that is cut off or damaged: what comes before the damage, and a note.
+        Members that are files. For a damaged or cut-off tar: those before the damage, and a note.
     """
     mtime_ns = Path(path).stat().st_mtime_ns
-    rows: list[tuple[bytes, int, int, int]] = []
+    files: list[tuple[bytes, int, int, int]] = []
     notes: list[str] = []
     n_others = 0
     with _open_tar(path, packed) as stream:
@@ -302,16 +193,24 @@ def list_tar(path: str, packed: str) -> Listing:
                     name = decode_name(member.name)
                     raise tarfile.ReadError(f"member {name!r} states {member.size} bytes, too many for a cutout")
                 if member.kind == "file":
-                    rows.append((member.name, member.offset, member.size, mtime_ns))
+                    files.append((member.name, member.offset, member.size, mtime_ns))
                 n_others += member.kind == "other"
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
             notes.append(
-                f"{path}: damaged or cut off after {len(rows)} members ({error}); only those are used. "
+                f"{path}: damaged or cut off after {len(files)} members ({error}); only those are used. "
                 "Fetch the tar again."
             )
     if n_others:
-        notes.append(f"{path}: {n_others} members are links or no plain files and are left out")
-    return make_listing("cutouts", path, packed, rows, notes)
+        notes.append(f"{path}: {n_others} members are links or other special files and are left out")
+    return make_listing("cutouts", path, packed, files, notes)
+
+
+def _is_tar_header(head: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def _open_tar(path: str, packed: str) -> IO[bytes]:

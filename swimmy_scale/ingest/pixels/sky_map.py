@@ -1,4 +1,4 @@
-"""World coordinates of an image header: from a position in the sky to a pixel."""
+"""World coordinates of an image: from a position on the sky to a pixel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
 from swimmy_scale.ingest.pixels.fits_scan import Cards, card_number, card_text
-
-Float64Array = npt.NDArray[np.float64]
+from swimmy_scale.method.survey import DoubleArray
 
 _DEGREES_PER_RADIAN = math.degrees(1.0)
 
@@ -27,7 +25,7 @@ WCS_NUMBERS = (
 )
 WCS_ORDERS = ("A_ORDER", "B_ORDER", "AP_ORDER", "BP_ORDER")
 WCS_TEXTS = ("CTYPE1", "CTYPE2", "CUNIT1", "CUNIT2", "RADESYS", "RADECSYS")
-# Cards that a plain TAN projection in ICRS does without.
+# A plain TAN projection in ICRS has none of these cards.
 _NOT_SIMPLE = {
     name.ljust(8).encode()
     for name in (*WCS_ORDERS, "CROTA1", "CROTA2", "LATPOLE", "PC1_1", "PC1_2", "PC2_1", "PC2_2", "CDELT1", "CDELT2")
@@ -36,12 +34,12 @@ _NOT_SIMPLE = {
 
 @dataclass(frozen=True)
 class SkyMap:
-    """World coordinates of an image: from a position in the sky to a pixel.
+    """World coordinates of one image.
 
     Attributes
     ----------
     values : dict of str to float or str
-        The WCS cards, and none but those: nothing else of a header reaches astropy.
+        The WCS cards and no others: nothing else of a header reaches astropy.
     simple : bool
         Whether this is a plain TAN projection with a CD matrix in ICRS, which needs no astropy.
     """
@@ -52,11 +50,11 @@ class SkyMap:
     @overload
     def to_pixel(self, ra: float, dec: float) -> tuple[float, float]: ...
     @overload
-    def to_pixel(self, ra: Float64Array, dec: Float64Array) -> tuple[Float64Array, Float64Array]: ...
+    def to_pixel(self, ra: DoubleArray, dec: DoubleArray) -> tuple[DoubleArray, DoubleArray]: ...
 
     def to_pixel(
-        self, ra: Float64Array | float, dec: Float64Array | float
-    ) -> tuple[Float64Array | float, Float64Array | float]:
+        self, ra: DoubleArray | float, dec: DoubleArray | float
+    ) -> tuple[DoubleArray | float, DoubleArray | float]:
         """Pixel (x, y) of ICRS positions.
 
         Parameters
@@ -74,7 +72,7 @@ class SkyMap:
         return self._by_astropy(ra, dec)
 
     def footprint(self, shape: tuple[int, int]) -> tuple[float, float, float]:
-        """RA, Dec and radius, in degrees, of a circle on the sky that holds an image of axes (y, x)."""
+        """RA, Dec and radius, in degrees, of a circle on the sky around an image of axes (y, x)."""
         n_y, n_x = shape
         x = np.array([(n_x - 1) / 2, -1.0, n_x, -1.0, n_x, (n_x - 1) / 2, (n_x - 1) / 2, -1.0, n_x])
         y = np.array([(n_y - 1) / 2, -1.0, -1.0, n_y, n_y, -1.0, n_y, (n_y - 1) / 2, (n_y - 1) / 2])
@@ -83,7 +81,7 @@ class SkyMap:
             sky = WCS(fits.Header(self.values)).pixel_to_world(x, y).icrs
             radius_deg = float(sky[0].separation(sky).deg.max())
         if not math.isfinite(radius_deg):
-            # Part of the image is off the sky: nothing is ruled out.
+            # Part of the image is off the sky: take all of the sky.
             return 0.0, 0.0, 180.0
         return float(sky[0].ra.deg), float(sky[0].dec.deg), min(1.01 * radius_deg, 180.0)
 
@@ -95,7 +93,7 @@ class SkyMap:
         pixel - CRPIX = CD^-1 (X, Y) in degrees.
         """
         value: dict[str, Any] = self.values
-        # One position at a time is the way of the cutouts, and there NumPy costs ten times what the sums do.
+        # Cutouts ask for one position at a time, and NumPy would cost ten times as much as the sums.
         one = isinstance(ra, float) and isinstance(dec, float)
         sin, cos, radians = (math.sin, math.cos, math.radians) if one else (np.sin, np.cos, np.radians)
         delta, dec, dec_0 = radians(ra - value["CRVAL1"]), radians(dec), math.radians(value["CRVAL2"])
@@ -103,7 +101,7 @@ class SkyMap:
             return math.nan, math.nan
         sin_dec, cos_dec, cos_delta = sin(dec), cos(dec), cos(delta)
         depth = sin_dec * math.sin(dec_0) + cos_dec * math.cos(dec_0) * cos_delta
-        # The other half of the sky has no image.
+        # Positions on the other half of the sky cannot be projected.
         depth = (depth if depth > 0 else math.nan) if one else np.where(depth > 0, depth, np.nan)
         scale = _DEGREES_PER_RADIAN / depth
         x = cos_dec * sin(delta) * scale
@@ -115,7 +113,7 @@ class SkyMap:
             (a * y - c * x) / determinant + value["CRPIX2"] - 1.0,
         )
 
-    def _by_astropy(self, ra: Float64Array | float, dec: Float64Array | float) -> tuple[Float64Array, Float64Array]:
+    def _by_astropy(self, ra: DoubleArray | float, dec: DoubleArray | float) -> tuple[DoubleArray, DoubleArray]:
         shape = np.shape(ra)
         x = y = np.full(shape, np.nan)
         with warnings.catch_warnings():
@@ -124,7 +122,7 @@ class SkyMap:
                 wcs = WCS(fits.Header(self.values))
                 x, y = wcs.world_to_pixel(SkyCoord(ra, dec, unit="deg", frame="icrs"))
             except Exception:
-                # wcslib and astropy raise many types here; all mean that there is no pixel.
+                # wcslib and astropy raise many types here; all mean that the position has no pixel.
                 return x, y
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
@@ -185,7 +183,7 @@ def _general_sky_map(cards: Cards) -> SkyMap | None:
     if not all(math.isfinite(value) for value in values.values() if not isinstance(value, str)):
         return None
     if "A_ORDER" in values or "B_ORDER" in values:
-        # astropy applies the distortion with or without this suffix, but without it says so for every file.
+        # astropy applies the distortion with or without this suffix, but without it logs a message for every file.
         for keyword in ("CTYPE1", "CTYPE2"):
             values[keyword] = str(values[keyword]).removesuffix("-SIP") + "-SIP"
     try:

@@ -1,4 +1,4 @@
-"""Matches a catalogue with published tables of spectra and says what each object is."""
+"""What published tables of spectra say of the objects of a catalogue: redshifts, lines and classes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from swimmy_scale.storage.counterparts import BANDS, Counterparts
 
 
 class Matcher:
-    """Looks for the counterparts of n objects in one table after the other, and keeps what they say.
+    """Matches n objects with one table after another, and keeps what the tables say of them.
 
     Parameters
     ----------
     ra, dec : ndarray of float64, shape (n,), degrees
-        NaN for objects that are to have no counterpart.
+        NaN for objects that get no counterpart.
     radius_arcsec : float
     """
 
@@ -50,7 +50,7 @@ class Matcher:
         self.milliquas = np.zeros(n, "U9")
 
     def _rows(self, ra: DoubleArray, dec: DoubleArray, simulated: bool) -> tuple[IntArray, IntArray]:
-        """Objects that have a counterpart, and the rows of these."""
+        """Objects that have a counterpart in a table, and its rows, both (m,)."""
         index, _ = match(self.ra, self.dec, ra, dec, self.radius_arcsec)
         objects = np.flatnonzero(index >= 0)
         self.has_any[objects] = True
@@ -58,12 +58,12 @@ class Matcher:
         return objects, index[objects]
 
     def add_spectra(self, spectra: Spectra, source: str) -> tuple[IntArray, IntArray]:
-        """Take redshifts, and names of spectra, where no table before had them.
+        """Take the redshifts, and the names of spectra, that no earlier table had.
 
         Returns
         -------
         objects, rows : ndarray of int64, shape (m,)
-            Objects that have a counterpart, and its row in the table.
+            Objects that have a counterpart, and its rows in the table.
         """
         objects, rows = self._rows(spectra.ra, spectra.dec, spectra.simulated)
         new = np.isnan(self.redshift[objects]) & np.isfinite(spectra.redshift[rows])
@@ -95,8 +95,8 @@ class Matcher:
         objects, rows = self._rows(ra, dec, simulated)
         self.milliquas[objects] = kind[rows]
 
-    def result(self, object_id: npt.NDArray[np.int64]) -> Counterparts:
-        """What all tables say, of the objects that are in any, sorted by id."""
+    def result(self, object_id: IntArray) -> Counterparts:
+        """What the tables say of the objects that are in any of them, sorted by id."""
         groups = {group: group_width(self.widths, group) for group in GROUPS}
         bands = band_widths(self.widths, self.line_redshift, BANDS)
         classes = Classes(self.mpa_jhu, is_xelg(groups), self.quasar, is_agn_candidate(self.bptclass))
@@ -125,7 +125,7 @@ class Matcher:
 
 
 def find_counterparts(
-    object_id: npt.NDArray[np.int64],
+    object_id: IntArray,
     ra: DoubleArray,
     dec: DoubleArray,
     usable: BoolArray,
@@ -134,7 +134,7 @@ def find_counterparts(
 ) -> tuple[Counterparts, bool]:
     """Match a catalogue with all tables of a job (section 2.2).
 
-    A redshift is the first that is known of specObj, where the best of repeated spectra goes before the others,
+    An object's redshift is the first that is known from specObj (the best of repeated spectra before the others),
     MPA-JHU and DR16Q, which are SDSS's own, and GAMA. The lines of MPA-JHU are placed by MPA-JHU's redshift.
 
     Parameters
@@ -143,16 +143,16 @@ def find_counterparts(
         Distinct where ``usable``.
     ra, dec : ndarray of float64, shape (n,), degrees
     usable : ndarray of bool, shape (n,)
-        False for rows whose id or position cannot be relied on: they get no counterpart.
+        False for rows whose id or position cannot be relied on; they get no counterpart.
     section : SpectroscopySection
     files_done : callable, optional
-        Told each time how many more files are done.
+        Called with the number of files that were done since the last call.
 
     Returns
     -------
     counterparts : Counterparts
     simulated : bool
-        Any of the tables says that it is simulated.
+        Whether any of the tables says that it is simulated.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
-from coadd_files import write
+from coadd_files import write_coadd
 from fits_files import wcs_header
 
 from swimmy_scale.errors import SwimmyError
@@ -45,7 +45,7 @@ def cut(paths: list[Path], ra: np.ndarray, dec: np.ndarray, survey: Survey = ONE
 class TestAgainstAstropy:
     @pytest.mark.parametrize("form", ["plain", "scaled", "RICE_1", "GZIP_2"])
     def test_pixels(self, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = write(tmp_path / "g.fits", image(), form)
+        path = write_coadd(tmp_path / "g.fits", image(), form)
         rng = np.random.default_rng(0)
         x, y = rng.uniform(33, 226, 40), rng.uniform(33, 266, 40)
         ra, dec = sky_of(path, x, y)
@@ -57,7 +57,7 @@ class TestAgainstAstropy:
                 position = SkyCoord(ra[row], dec[row], unit="deg")
                 wanted = Cutout2D(hdulist[1].data, position, 64, wcs=wcs, mode="strict").data
                 np.testing.assert_array_equal(found[row - 3, 0], wanted.astype(np.float32))
-        # Boxes so small that each object is a box of its own give the same.
+        # Boxes of one object each give the same.
         monkeypatch.setattr(coadd, "MAX_BOX_BYTES", 1)
         again = cut([path], ra, dec, lo=3, hi=31)
         np.testing.assert_array_equal(again[1], found)
@@ -70,7 +70,7 @@ class TestAgainstAstropy:
             with fits.open(
                 shared_data / "kids_viking_quadrant" / f"{band}.fits.fz", disable_image_compression=True
             ) as file:
-                # Without a WCS there is nothing to cut at.
+                # The real files have no WCS.
                 cards = wcs_header(1300, 1300, CD1_1=-scale, CD2_2=scale, EXTTYPE=None)
                 file[1].header.update(cards)
                 file.writeto(tmp_path / f"{band}.fits.fz")
@@ -105,13 +105,13 @@ class TestAgainstAstropy:
         ],
     )
     def test_zero_points(self, tmp_path: Path, cards: dict[str, object], factor: float) -> None:
-        path = write(tmp_path / "g.fits", image(), **cards)
+        path = write_coadd(tmp_path / "g.fits", image(), **cards)
         ra, dec = sky_of(path, np.array([131.5]), np.array([131.5]))
         _, found, _, _, _ = cut([path], ra, dec)
         np.testing.assert_allclose(found[0, 0], image()[100:164, 100:164] * factor, rtol=1e-6)
 
     def test_absent_zero_point_is_told(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "g.fits", image(), MAGZERO=None)
+        path = write_coadd(tmp_path / "g.fits", image(), MAGZERO=None)
         index, *_ = cut([path], np.array([150.0]), np.array([2.0]))
         assert index.warnings == ("1 coadds state no zero point (FLUXMAG0, MAGZERO, PHOTZP): 27.0 mag is assumed",)
 
@@ -120,14 +120,14 @@ class TestEdges:
     @pytest.mark.parametrize(
         ("x", "y", "reason"),
         [
-            (10.0, 150.0, "misses 22 px beyond the edge"),
-            (130.0, 290.0, "misses 22 px beyond the edge"),
-            (31.0, 150.0, "misses 1 px beyond the edge"),
+            (10.0, 150.0, "extends 22 px beyond the edge"),
+            (130.0, 290.0, "extends 22 px beyond the edge"),
+            (31.0, 150.0, "extends 1 px beyond the edge"),
             (-20.0, 150.0, "is in no coadd of this band"),
         ],
     )
     def test_objects_near_the_edge(self, tmp_path: Path, x: float, y: float, reason: str) -> None:
-        path = write(tmp_path / "g.fits", image())
+        path = write_coadd(tmp_path / "g.fits", image())
         ra, dec = sky_of(path, np.array([x, 130.2]), np.array([y, 150.0]))
         _, found, faults, _, _ = cut([path], ra, dec)
         assert [(fault.row, fault.code, fault.band) for fault in faults] == [(0, Code.POSITION_OUTSIDE, "g")]
@@ -137,28 +137,28 @@ class TestEdges:
 
     def test_the_patch_that_holds_it_whole(self, tmp_path: Path) -> None:
         """Patches overlap: an object at the edge of one lies well within the next."""
-        left = write(tmp_path / "a-g.fits", image())
-        right = write(tmp_path / "b-g.fits", image() + 10, CRPIX1=130.5 - 200)
+        left = write_coadd(tmp_path / "a-g.fits", image())
+        right = write_coadd(tmp_path / "b-g.fits", image() + 10, CRPIX1=130.5 - 200)
         ra, dec = sky_of(left, np.array([245.0, 60.0, 215.0]), np.array([150.0, 150.0, 150.0]))
         _, found, faults, _, _ = cut([right, left], ra, dec)
         assert faults == []
-        # In the first by path where both hold it: at 215 and 60 the left one.
+        # Where both hold it, at 215 and 60, the first in order of path: the left one.
         assert [abs(found[row].mean() - 10) < 1 for row in range(3)] == [True, False, False]
 
     def test_positions_that_are_missing(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "g.fits", image())
+        path = write_coadd(tmp_path / "g.fits", image())
         _, found, faults, _, _ = cut([path], np.array([np.nan, 150.0]), np.array([2.0, 2.0]))
         assert [(fault.row, fault.code) for fault in faults] == [(0, Code.POSITION_MISSING)]
         assert np.isfinite(found[1]).all()
 
     def test_band_without_a_coadd(self, tmp_path: Path) -> None:
-        paths = [write(tmp_path / f"{band}.fits", image()) for band in "gri"]
+        paths = [write_coadd(tmp_path / f"{band}.fits", image()) for band in "gri"]
         _, _, faults, _, _ = cut(paths, np.array([150.0]), np.array([2.0]), HSC)
         assert [(fault.code, fault.reason) for fault in faults] == [(Code.MISSING_BAND, "no coadd for bands z, y")]
 
     def test_bands_in_slices(self, tmp_path: Path) -> None:
-        """Slices keep apart what lies outside and what is not there."""
-        paths = [write(tmp_path / f"{band}.fits", image()) for band in "gri"]
+        """Slices tell an object outside of all coadds from a band without coadds."""
+        paths = [write_coadd(tmp_path / f"{band}.fits", image()) for band in "gri"]
         _, _, faults, _, _ = cut(paths, np.array([150.0, 10.0]), np.array([2.0, 2.0]), HSC, 1, 2)
         assert [(fault.row, fault.code) for fault in faults] == [(1, Code.POSITION_OUTSIDE)]
         assert "no coadd for bands z, y" in faults[0].reason
@@ -166,7 +166,7 @@ class TestEdges:
     def test_not_finite(self, tmp_path: Path) -> None:
         data = image()
         data[150, 130] = np.nan
-        path = write(tmp_path / "g.fits", data)
+        path = write_coadd(tmp_path / "g.fits", data)
         ra, dec = sky_of(path, np.array([131.5, 40.0]), np.array([131.5, 40.0]))
         _, found, faults, _, _ = cut([path], ra, dec)
         assert np.isfinite(found).all(axis=(1, 2, 3)).tolist() == [False, True]
@@ -186,12 +186,12 @@ class TestFiles:
         ],
     )
     def test_band(self, tmp_path: Path, name: str, card: str | None, band: str) -> None:
-        path = write(tmp_path / name, image(), FILTER=card)
+        path = write_coadd(tmp_path / name, image(), FILTER=card)
         assert HSC.bands[list_source(path, HSC).coadds[0].band] == band
 
     @pytest.mark.parametrize("name", ["patch.fits", "g-r.fits"])
     def test_unknown_band(self, tmp_path: Path, name: str) -> None:
-        path = write(tmp_path / name, image())
+        path = write_coadd(tmp_path / name, image())
         with pytest.raises(SwimmyError, match="neither its FILTER card"):
             list_source(path, HSC)
         assert list_source(path, HSC, band="z").coadds[0].band == 3
@@ -200,7 +200,7 @@ class TestFiles:
 
     def test_folder(self, tmp_path: Path) -> None:
         for band in "gr":
-            write(tmp_path / f"{band}.fits", image())
+            write_coadd(tmp_path / f"{band}.fits", image())
         (tmp_path / "notes.txt").write_text("not an image")
         listing = list_source(tmp_path, HSC, kind="coadd")
         assert [image.band for image in listing.coadds] == [0, 1]
@@ -209,7 +209,7 @@ class TestFiles:
             list_source(tmp_path / "empty", HSC, kind="coadd")
 
     def test_damage_is_refused(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "g.fits", image())
+        path = write_coadd(tmp_path / "g.fits", image())
         path.write_bytes(path.read_bytes()[:100_000])
         with pytest.raises(SwimmyError, match=r"g\.fits: cut off: HDU 1"):
             list_source(path, HSC)
@@ -227,7 +227,7 @@ class TestFiles:
     @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
     @pytest.mark.parametrize("form", ["plain", "RICE_1"])
     def test_damage_between_listing_and_reading(self, tmp_path: Path, damage: str, form: str) -> None:
-        path = write(tmp_path / "g.fits", image(), form)
+        path = write_coadd(tmp_path / "g.fits", image(), form)
         ra, dec = sky_of(path, np.array([131.5, 100.0]), np.array([131.5, 100.0]))
         index: Index = build_index([list_source(path, ONE)], np.arange(2), ra, dec, ONE)
         raw = path.read_bytes()
@@ -235,7 +235,7 @@ class TestFiles:
         if damage == "cut":
             path.write_bytes(raw[: len(raw) // 2])
         elif damage == "other":
-            write(path, image((80, 80)))
+            write_coadd(path, image((80, 80)))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             found, faults, _, _ = read_rows(index, 0, np.arange(2), ra, dec, ONE)
@@ -243,9 +243,9 @@ class TestFiles:
         assert np.isnan(found).all()
 
     def test_all_sky_image(self, tmp_path: Path) -> None:
-        """Corners off the sky rule nothing out."""
+        """With corners off the sky, no position is ruled out."""
         cards = {"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT", "CD1_1": -1.5, "CD2_2": 1.5, "CRVAL2": 0.0}
-        path = write(tmp_path / "g.fits", image(), **cards)
+        path = write_coadd(tmp_path / "g.fits", image(), **cards)
         assert list_source(path, ONE).coadds[0].footprint[2] == 180.0
         _, found, faults, _, _ = cut([path], np.array([150.0]), np.array([0.0]))
         assert faults == []

@@ -1,4 +1,4 @@
-"""Headers compared with those of a file before them: the verdict and the pixels are those of the parsers."""
+"""Headers compared with those of an earlier file: the verdict and the pixels are those of the parsers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def changed(data: bytes, at: int, new: bytes) -> bytes:
 
 
 def cards(data: bytes) -> list[int]:
-    """Where each card of each header begins, END among them."""
+    """Where each card of each header begins, including END."""
     return [
         at
         for hdu in scan(reader(data), len(data))
@@ -129,7 +129,7 @@ def test_several_kinds_of_files_in_turn(monkeypatch: pytest.MonkeyPatch) -> None
         result(data, patterns)
     assert all(patterns.find(data) is not None for data in BASES.values())
     # Where no file is like another, they are parsed and nothing grows.
-    monkeypatch.setattr(header_patterns, "MAX_FAILURES", 20)
+    monkeypatch.setattr(header_patterns, "MAX_PUSHED_OUT", 20)
     for number in range(60):
         data = archive_file(pixels(), CD1_1=-4.6e-5 - 1e-8 * number)
         assert result(data, patterns) == result(data, None)

@@ -1,4 +1,4 @@
-"""The entry point: sources of all kinds, rows with their faults, and what stays the same however rows are cut."""
+"""The entry point: sources of all kinds, rows with their faults, and what does not depend on how rows are sliced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.table import Table
 from astropy.wcs import WCS
-from coadd_files import write as write_coadd
+from coadd_files import write_coadd
 from fits_files import DEC, FORMS, RA, archive_file, pixels, primary, to_bytes
 from tar_files import write_tar
 
@@ -312,7 +312,7 @@ class TestRealData:
         stars = Table.read(path / "star_cat_correct.csv", format="ascii.csv")
         ids, ra, dec = (np.asarray(stars[name]) for name in ("# object_id", "ira", "idec"))
         index = build_index([list_source(path, HSC)], ids, ra, dec, HSC)
-        assert (index.member[:, 2] >= 0).all()
+        assert (index.file[:, 2] >= 0).all()
         assert len(index.unmatched) == 5
         _, faults, _, _ = read_rows(index, 0, ids, ra, dec, HSC)
         assert [(fault.row, fault.code) for fault in faults] == [(row, Code.MISSING_BAND) for row in range(10)]
@@ -323,7 +323,7 @@ class TestRealData:
             )
 
     def test_stars_in_a_survey_of_their_size(self, shared_data: Path) -> None:
-        """Each star's own WCS agrees that it is the catalogue's row that its line number says."""
+        """The WCS of each star agrees with the row of its line number."""
         survey = Survey(
             bands=("i",),
             selecting_bands=("i",),
@@ -347,7 +347,7 @@ class TestRealData:
 
 class TestSimulatedSurvey:
     def test_every_file_against_astropy(self, tmp_path: Path) -> None:
-        """Tar, gzipped tar and folder; cutouts of just the size and a pixel larger; with and without planted faults."""
+        """Tar, gzipped tar and folder; cutouts of the exact size and a pixel larger; planted faults."""
         plan = SimulationPlan(n_objects=45, seed=2, n_objects_per_tar=15, faulty_fraction=0.2, oversize_fraction=0.3)
         simulate(str(tmp_path / "survey"), plan)
         catalogue = Table.read(tmp_path / "survey" / "catalogue.fits")
@@ -363,9 +363,9 @@ class TestSimulatedSurvey:
                 np.testing.assert_array_equal(image[row, band], self.by_astropy(index, row, band, ra[row], dec[row]))
 
     def by_astropy(self, index: Index, row: int, band: int, ra: float, dec: float) -> FloatArray:
-        member = index.member[row, band]
-        source = index.source[member]
-        name = index.names[member].decode()
+        file = index.file[row, band]
+        source = index.source[file]
+        name = index.names[file].decode()
         if index.packed[source]:
             with tarfile.open(index.sources[source]) as tar:
                 data = tar.extractfile(name).read()
@@ -374,7 +374,7 @@ class TestSimulatedSurvey:
         with fits.open(io.BytesIO(data)) as hdulist:
             if hdulist[1].shape == (64, 64):
                 return hdulist[1].data
-            # In an image of 65 px the object may sit so that the best cutout misses a pixel: then the nearest is right.
+            # In an image of 65 px the object may lie so that the best cutout lacks a pixel: then the nearest is right.
             x, y = WCS(hdulist[1].header).world_to_pixel(SkyCoord(ra, dec, unit="deg"))
             n_y, n_x = hdulist[1].shape
             first_x = min(range(n_x - 63), key=lambda first: abs(first + 31.5 - float(x)))

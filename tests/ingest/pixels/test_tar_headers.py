@@ -89,7 +89,7 @@ def assert_alike(raw: bytes) -> None:
     found, error = collect(tar_members, io.BytesIO(raw))
     wanted, wanted_error = collect(by_tarfile, io.BytesIO(raw))
     assert found == wanted
-    # Of a header that states a size beyond all reason tarfile would read that much.
+    # tarfile would read as much as a header states, beyond all reason.
     assert error == wanted_error or error.startswith("a header of")
 
 

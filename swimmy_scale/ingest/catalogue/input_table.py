@@ -1,4 +1,4 @@
-"""Columns of a table under our names: renamed, checked, and brought to one type whatever the file was."""
+"""A table that comes in, its columns under our names: found, checked, and of one type whatever the file's format."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from swimmy_scale.ingest.catalogue.table_files import (
     is_float,
     read_table,
 )
-from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray
 
-_MAX_NAMES = 60  # names of columns that an error lists
+_MAX_NAMES = 60  # column names that an error lists
 
 
 @dataclass
-class Columns:
-    """Columns of one table, under our names.
+class InputTable:
+    """A table with its columns under our names.
 
     Attributes
     ----------
@@ -36,11 +36,13 @@ class Columns:
     n_rows : int
         At least 1.
     columns : dict of str to masked array, shape (n_rows,)
-        What was asked for and found. Masked where unknown.
+        The wanted ones that the file has. Masked where unknown.
     kept_columns : dict of str to masked array, shape (n_rows,)
+        Those to hand on as they are.
     simulated : bool
         The file says that its objects are simulated.
     warnings : list of str
+        Empty at first; what its reader should tell the user.
     """
 
     path: Path
@@ -55,27 +57,27 @@ class Columns:
         cls,
         path: Path,
         wanted: Mapping[str, str],
-        renames: Mapping[str, str],
-        required: Sequence[str],
-        kept: Sequence[str],
-    ) -> Columns:
-        """Read what the table has of the wanted columns, and all of the kept ones.
+        renames: Mapping[str, str] | None = None,
+        required: Sequence[str] = (),
+        kept: Sequence[str] = (),
+    ) -> InputTable:
+        """Read those of the wanted columns that the file has, and all of the kept ones.
 
         Parameters
         ----------
         path : Path
         wanted : dict of str to str
-            Our name of a column: the kind it is read as ("float", "flag" or "text") where the file
-            itself has no types.
-        renames : dict of str to str
-            Ours to theirs. Names are compared without case, and without the "# " that HSC's archive
+            Our name of each column, and the kind ("float", "flag" or "text") that it is read as if the file has no
+            types.
+        renames : dict of str to str, optional
+            Ours to theirs. Names are compared without regard to case, and without the "# " that HSC's archive
             writes before the first.
-        required, kept : sequence of str
+        required, kept : sequence of str, optional
             Columns that must be there.
 
         Returns
         -------
-        Columns
+        InputTable
             A column X is masked where the file says so and where its ``X_isnull`` is True.
 
         Raises
@@ -84,11 +86,11 @@ class Columns:
             When the file is missing, unreadable, damaged, of unknown format or without rows, or
             lacks a required, kept or renamed column.
         """
-        selection = _Selection(path, wanted, renames, required, kept)
+        selection = _Selection(path, wanted, renames or {}, required, kept)
         file = read_table(path, selection)
         arrays = file.arrays
-        for place, at in selection.isnull.items():
-            is_null, unknown = flag_values(path, selection.names[at], arrays[at])
+        for place, flag in selection.isnull.items():
+            is_null, unknown = flag_values(path, selection.names[flag], arrays[flag])
             arrays[place] = np.ma.array(arrays[place], mask=np.ma.getmaskarray(arrays[place]) | is_null | unknown)
         n_rows = len(next(iter(arrays.values()))) if arrays else 0
         if not n_rows:
@@ -99,8 +101,14 @@ class Columns:
         columns = {name: arrays[place] for name, place in selection.columns.items()}
         return cls(path, n_rows, columns, kept_columns, file.simulated)
 
-    def floats(self, name: str) -> npt.NDArray[np.float64]:
-        """Return a column as float64, shape (n_rows,): NaN where unknown, infinite or not there."""
+    def floats(self, name: str) -> DoubleArray:
+        """A column as float64, shape (n_rows,); NaN where unknown or infinite, and if there is no such column.
+
+        Raises
+        ------
+        SwimmyError
+            When a text in it is no number.
+        """
         if name not in self.columns:
             return np.full(self.n_rows, np.nan)
         column = self.columns[name]
@@ -120,19 +128,24 @@ class Columns:
         return np.where(unknown | ~np.isfinite(numbers), np.nan, numbers)
 
     def flag(self, name: str) -> tuple[BoolArray, BoolArray]:
-        """Return where a flag is set and where it is unknown, both (n_rows,)."""
+        """Where a flag is set and where it is unknown, both (n_rows,); see `flag_values`."""
         return flag_values(self.path, name, self.columns[name])
 
     def strings(self, name: str) -> npt.NDArray[np.object_]:
-        """Return a column as str in an object array, shape (n_rows,): empty where unknown or not there."""
+        """A column as str, shape (n_rows,), dtype object; empty where unknown, and if there is no such column."""
         if name not in self.columns:
             return np.full(self.n_rows, "", dtype=object)
         return _text(self.columns[name]).astype(object)
 
     def integers(self, name: str) -> npt.NDArray[np.int32]:
-        """Return a column of numbers from 0, shape (n_rows,): -1 where unknown, negative or not there.
+        """A column of whole numbers, shape (n_rows,); -1 where unknown or negative, and if there is no such column.
 
-        Text such as "4,5", a patch by its place on both axes, is the number 405.
+        The text "4,5", a patch by its place on both axes, is the number 405.
+
+        Raises
+        ------
+        SwimmyError
+            When a value is no whole number.
         """
         if name not in self.columns:
             return np.full(self.n_rows, -1, dtype=np.int32)
@@ -147,8 +160,14 @@ class Columns:
             )
         return np.array([numbers[value] for value in values], dtype=np.int32)
 
-    def kept(self, name: str) -> npt.NDArray[Any]:
-        """Return a kept column, shape (n_rows,): its own kind; float64 with NaN where numbers are unknown."""
+    def kept(self, name: str) -> AnyArray:
+        """A kept column, shape (n_rows,), in its own type, or float64 with NaN where some numbers are unknown.
+
+        Raises
+        ------
+        SwimmyError
+            When that would round an integer.
+        """
         column = self.kept_columns[name]
         values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
         if values.dtype.kind not in "biuf":
@@ -166,16 +185,18 @@ class Columns:
         return numbers
 
 
-def object_ids(column: Masked) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
+def object_ids(column: Masked) -> tuple[IntArray, dict[int, str]]:
     """Read object ids without losing a digit.
+
+    Integers, and text that spells one, are exact. Floats are exact only below 2^53 (float32: 2^24): beyond,
+    neighbouring ids have become one.
 
     Returns
     -------
     object_id : ndarray of int64, shape (n,)
-        The nearest integer, or -1, where the id is lost.
+        -1 where the id is lost.
     lost : dict of int to str
-        Row: why its id cannot be trusted. Integers, and text that spells one, are exact. Floats are
-        exact only below 2^53 (float32: 2^24): beyond, neighbouring ids have become one.
+        Rows whose id cannot be trusted, and why.
     """
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     if values.dtype.kind in "iu":
@@ -199,12 +220,12 @@ def object_ids(column: Masked) -> tuple[npt.NDArray[np.int64], dict[int, str]]:
 
 
 def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolArray]:
-    """Return where a flag column is set and where it is unknown, both (n,).
+    """Where a column of flags is set and where it is unknown, both (n,).
 
     Raises
     ------
     SwimmyError
-        When a value is none of True, False, 1, 0, T and F.
+        When a value is none of True, False, 1, 0, T and F, and not unknown.
     """
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     if values.dtype.kind == "f":
@@ -225,7 +246,11 @@ def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolA
 
 
 class _Selection:
-    """Chooses the columns to read once the names in the file are known."""
+    """Chooses the columns to read, once it is called with the names in the file (a `table_files.Pick`).
+
+    It then knows ``names``, those in the file, and positions in it: of ``columns`` and ``kept`` by our names, and of
+    ``isnull`` columns by the position of the column that they belong to.
+    """
 
     def __init__(
         self,
@@ -265,7 +290,7 @@ class _Selection:
             self.kept[name] = place
         places = {*self.columns.values(), *self.kept.values()}
         isnull = {place: self._find(f"{self.names[place]}_isnull") for place in sorted(places)}
-        self.isnull = {place: at for place, at in isnull.items() if at is not None}
+        self.isnull = {place: flag for place, flag in isnull.items() if flag is not None}
         kinds = dict.fromkeys(self.kept.values(), "text") | dict.fromkeys(self.isnull.values(), "flag")
         kinds |= {place: self.wanted[name] for name, place in self.columns.items()}
         return dict(sorted(kinds.items()))
@@ -277,7 +302,8 @@ class _Selection:
         place = self._find(theirs)
         if place is None:
             raise SwimmyError(
-                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}."
+                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}. "
+                "Name one of those."
             )
         return place
 
@@ -290,14 +316,14 @@ class _Selection:
         return alike[0] if alike else None
 
 
-def _text(column: Masked) -> npt.NDArray[Any]:
-    """Return a column as numpy's fixed-width text, empty where unknown."""
+def _text(column: Masked) -> AnyArray:
+    """A column as NumPy's fixed-width text; empty where unknown."""
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
     return np.where(unknown, "", np.strings.strip(values.astype(str)))
 
 
 def _number(value: Any) -> int | None:
-    """Whole number from 0 that a value stands for, -1 where unknown or negative, None where it is neither."""
+    """The whole number that a value spells; -1 for an unknown or negative one, None if it spells none."""
     text = "" if value is None else str(value).strip()
     if text in NULL_WORDS:
         return -1
@@ -310,7 +336,7 @@ def _number(value: Any) -> int | None:
 
 
 def _parse_id(value: Any) -> tuple[int, str]:
-    """Return the id that text spells, and why not where it does not."""
+    """The id that a text spells, or -1 and the reason why it spells none."""
     text = str(value).strip()
     if re.fullmatch(r"[+-]?[0-9]+", text):
         number = int(text) if len(text) < 25 else 2**63
@@ -326,7 +352,7 @@ def _parse_id(value: Any) -> tuple[int, str]:
 
 
 def _lost_float(value: float, kind: np.dtype[Any]) -> str:
-    """Say why a float cannot be an id."""
+    """Why a float cannot be an id."""
     if np.isnan(value):
         return "object_id is unknown"
     if not value.is_integer():
@@ -336,11 +362,11 @@ def _lost_float(value: float, kind: np.dtype[Any]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a column name as names are compared."""
+    """A column name in the form in which names are compared."""
     return name.lstrip("# ").strip().lower()
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names in one line, cut where there are very many."""
+    """Names in one line, at most `_MAX_NAMES` of them."""
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return ", ".join(names[:_MAX_NAMES]) + more
