@@ -72,7 +72,7 @@ def write_report(
     output.parent.mkdir(parents=True, exist_ok=True)
     # A name that `run` sweeps away if this process is killed.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
-        folder = Path(name) / "report"
+        folder = Path(name) / output.name
         (folder / IMAGES).mkdir(parents=True)
         told(0, len(order))
         scoring = scoring_of(run, job, n_threads)
