@@ -22,6 +22,9 @@ from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
 STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 """In the order in which a job goes through them."""
 
+FORMAT_VERSION = 2
+"""Of run directories: what their receipts stand for. A run of another version can be read, and not continued."""
+
 CUTOUTS, RECEIPTS = "cutouts.zarr", "receipts"
 
 
@@ -280,12 +283,18 @@ class RunDirectory:
         Raises
         ------
         SwimmyError
-            When it holds another job, naming the sections that differ.
+            When it holds another job, naming the sections that differ; when another version of the program made it.
         """
         ledger = self.ledger("job")
         receipt = ledger.read(FINISHED)
         if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
             return False
+        version = receipt.details.get("format_version", 1)
+        if version != FORMAT_VERSION:
+            raise SwimmyError(
+                f"{self.path} was made by another version of the program (format_version {version}, this one makes "
+                f"{FORMAT_VERSION}), and cannot be continued. Choose another --output; it can still be read."
+            )
         frozen = self.load_job()
         # As text, because a limit that is NaN does not equal itself.
         differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
@@ -307,7 +316,8 @@ class RunDirectory:
         if not self.holds_job(job):
             text = dump_job(job)
             write_atomically(self.job_file, text.encode())
-            self.ledger("job").finish(digest_json(text), Parts(), [self.job_file])
+            details = {"format_version": FORMAT_VERSION}
+            self.ledger("job").finish(digest_json(text), Parts(), [self.job_file], details)
 
     # ------------------------------------------------------------ what happened
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +421,21 @@ def test_a_worker_lost_after_an_epoch_is_no_fault(copied: Path, job: Path, refer
     assert (copied / "models/run-00/epoch-03.keras").read_bytes() == (
         reference / "models/run-00/epoch-03.keras"
     ).read_bytes()
+
+
+def test_a_run_of_another_version_is_read_and_not_continued(copied: Path, job: Path) -> None:
+    ledger = RunDirectory(copied).ledger("job")
+    receipt = ledger.read(FINISHED)
+    assert receipt is not None
+    ledger.commit(replace(receipt, details={"n_tasks": 0}))
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with pytest.raises(SwimmyError, match=r"another version of the program \(format_version 1, .*another --output"):
+        run_serially(job, copied)
+    assert {path: path.read_bytes() for path in before if path.parent.name != "log"} == {
+        path: data for path, data in before.items() if path.parent.name != "log"
+    }
+    assert verify(copied) == []
+    assert RunDirectory(copied).status()[-1]["finished"]
 
 
 # ---------------------------------------------------------------- the scorer in numba
