@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
+import json
 import re
 import shlex
 import shutil
@@ -58,6 +60,9 @@ STANDS_FOR = {
     "DR16Q_v4.fits": "demo/survey/spectroscopy/DR16Q.fits",
     "milliquas.fits": "demo/survey/spectroscopy/milliquas.fits",
 }
+
+# What a draft leaves behind: capitals count as they stand, other words in any case.
+UNFINISHED = ("COST", "TODO", "FIXME", "XXX", "TBD", "lorem", "to be written", "coming soon", "<placeholder>")
 
 
 @dataclass(frozen=True)
@@ -226,3 +231,64 @@ def test_links_and_pictures(page: Path) -> None:
 
 def test_console_is_what_the_reader_has() -> None:
     assert shutil.which("swimmy-scale", path=str(Path(sys.executable).parent))
+
+
+def unfinished(text: str) -> list[str]:
+    """What a text holds of `UNFINISHED`, and its headings with nothing below them."""
+    line = " ".join(text.split())
+    words = [
+        word
+        for word in UNFINISHED
+        if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", line, 0 if word.isupper() else re.IGNORECASE)
+    ]
+    return words + empty_headings(text)
+
+
+def empty_headings(text: str) -> list[str]:
+    """Headings of Markdown without a text, or followed by no text and no smaller heading."""
+    outside_code = re.sub(r"^```.*?^```", "code", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.rstrip() for line in outside_code.splitlines() if line.strip()]
+    found = []
+    for line, following in zip(lines, [*lines[1:], "#"], strict=True):
+        this, after = (re.match(r"(#{1,6})( .*)?$", each) for each in (line, following))
+        if this and (not this[2] or (after and len(after[1]) <= len(this[1]))):
+            found.append(line)
+    return found
+
+
+def texts_for_users() -> Iterator[tuple[str, str]]:
+    """Where, and what: the pages, the notebooks, the job and site files, docstrings, and the help of every command."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    for path in pages:
+        yield str(path.relative_to(ROOT)), path.read_text()
+    for path in ROOT.glob("docs/**/*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        yield path.name, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for path in [*ROOT.glob("jobs/*"), *ROOT.glob("cluster/*.yaml")]:
+        # A comment is no heading.
+        yield path.name, path.read_text().replace("#", "")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for path in ROOT.glob("swimmy_scale/**/*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)]
+        yield str(path.relative_to(ROOT)), "\n".join(ast.get_docstring(node) or "" for node in nodes)
+    for name, command in main.commands.items():
+        yield f"{name} --help", command.get_help(click.Context(command, info_name=name))
+
+
+def test_nothing_that_users_read_is_unfinished() -> None:
+    texts = dict(texts_for_users())
+    assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/campaign.md", "a-run.ipynb"} <= texts.keys()
+    assert {"campaign.yaml", "slurm-cpu.yaml", "benchmarks/limits.md", "run --help"} <= texts.keys()
+    assert {where: found for where, text in texts.items() if (found := unfinished(text))} == {}
+
+
+@pytest.mark.parametrize("word", UNFINISHED)
+def test_an_unfinished_text_is_found(word: str) -> None:
+    assert unfinished(f"What it takes:\n{word.replace(' ', chr(10))}.\n") == [word]
+    assert unfinished("What it costs, in /tmp/slurm.XXXXXX: todos, Cost and written code.\n") == []
+
+
+def test_an_empty_heading_is_found() -> None:
+    text = "# Title\n\n## One\n\n```text\n# of the code\n```\n\n## Two\n\n### Part\ntext\n\n##\ntext\n\n## Last\n"
+    assert empty_headings(text) == ["##", "## Last"]
+    assert empty_headings("## Two\n\n# Three\ntext\n") == ["## Two"]
