@@ -30,21 +30,21 @@ from swimmy_scale.method.job import Job, Settings, parse_job
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# What is shown and cannot be done in a test; all else is done.
+# Commands that a test cannot run, and why; all others are run.
 NOT_DONE = {
     "git": "needs the place of the repository",
     "make": "the target is looked up in the Makefile; the quick start does what `make demo` does",
     "tail": "follows a log that grows",
     "scancel": "needs the job of the page; the tests of whole runs on Slurm cancel theirs",
 }
-# Commands of the program of which only the words are checked here.
+# Commands of the program whose words alone are checked here.
 ONLY_PARSED = {
-    "run": "the quick start runs; this job is the reader's own, or takes minutes",
-    "submit": "needs a Slurm; `test_slurm_run.py` submits to one",
-    "doctor": "this machine need not be fit; `test_doctor.py` looks at it",
+    "run": "the quick start runs one; this job is the reader's own, or takes minutes",
+    "submit": "needs Slurm; `test_slurm_run.py` submits to one",
+    "doctor": "this machine need not be fit; the tests of the doctor run it",
     "weight-sets": "needs a campaign, which takes minutes; `test_evaluate.py` runs a small one",
 }
-# What a reader would put in the place of what the pages say, after the quick start.
+# What stands, after the quick start, for names that readers replace by their own.
 STANDS_FOR = {
     **dict.fromkeys(("RUN", "runs/my-survey", "/shared/runs/my-survey", "/shared/runs/paper"), "demo/run"),
     "jobs/paper.yaml": "jobs/demo.yaml",
@@ -121,7 +121,7 @@ def commands_of(block: Block) -> Iterator[list[str]]:
     for line in text.splitlines():
         if line.startswith("$ "):
             for part in line[2:].split("&&"):
-                # What the shell does with the output is the shell's.
+                # The program does not see where the shell sends its output.
                 yield shlex.split(re.split(r" >>? ", part)[0], comments=True)
 
 
@@ -132,13 +132,13 @@ def smaller(command: list[str]) -> list[str]:
 
 
 def is_done(words: Sequence[str]) -> bool:
-    """Whether a command is done here, or only its words are checked."""
+    """Whether a command is run here, not only its words checked."""
     return words[0] not in ONLY_PARSED or words[-1] == "--print-job-script"
 
 
 @cache
 def do(words: tuple[str, ...]) -> None:
-    """Do a command where the reader stands; once, though several pages show it."""
+    """Run a command in the reader's folder, once even if several pages show it."""
     done = call(*words)
     assert done.returncode in (0, 3), f"{words}: {done.stderr}"
 
@@ -146,7 +146,7 @@ def do(words: tuple[str, ...]) -> None:
 @of("console")
 def test_commands(block: Block, folder: Path) -> None:
     if block is QUICK_START:
-        return  # done, to make the folder
+        return  # the fixture has run it
     commands = list(commands_of(block))
     assert commands, "a console block has commands, which start with $"
     for command in commands:
@@ -156,7 +156,7 @@ def test_commands(block: Block, folder: Path) -> None:
             makefile = (ROOT / "Makefile").read_text()
             assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in command[1:])
         else:
-            assert command[0] in (*NOT_DONE, "cd"), f"{command}: do it here, or say why not"
+            assert command[0] in (*NOT_DONE, "cd"), f"{command}: run it here, or say why not"
 
 
 def run_or_parse(command: list[str]) -> None:
@@ -175,7 +175,7 @@ PAGES_WITH_PYTHON = [page for page in PAGES if any(b.page == page and b.language
 
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: page.name)
 def test_python(page: Path, folder: Path) -> None:
-    """The blocks of a page follow one another, as in one session."""
+    """The blocks of a page run in order, as in one session."""
     names: dict[str, Any] = {"__name__": "page"}
     for block in BLOCKS:
         if block.page == page and block.language == "python":
@@ -202,7 +202,7 @@ def test_every_block_says_what_it_is() -> None:
 
 
 def test_the_site_builds(tmp_path: Path) -> None:
-    """Strictly: a link to nowhere, or a page that is in no menu, is an error."""
+    """Strictly: a dead link, or a page that is in no menu, is an error."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
