@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
+import json
 import re
 import shlex
 import shutil
@@ -28,21 +30,21 @@ from swimmy_scale.method.job import Job, Settings, parse_job
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-# What is shown and cannot be done in a test; all else is done.
+# Commands that a test cannot run, and why; all others are run.
 NOT_DONE = {
     "git": "needs the place of the repository",
     "make": "the target is looked up in the Makefile; the quick start does what `make demo` does",
     "tail": "follows a log that grows",
     "scancel": "needs the job of the page; the tests of whole runs on Slurm cancel theirs",
 }
-# Commands of the program of which only the words are checked here.
+# Commands of the program whose words alone are checked here.
 ONLY_PARSED = {
-    "run": "the quick start runs; this job is the reader's own, or takes minutes",
-    "submit": "needs a Slurm; `test_slurm_run.py` submits to one",
-    "doctor": "this machine need not be fit; `test_doctor.py` looks at it",
+    "run": "the quick start runs one; this job is the reader's own, or takes minutes",
+    "submit": "needs Slurm; `test_slurm_run.py` submits to one",
+    "doctor": "this machine need not be fit; the tests of the doctor run it",
     "weight-sets": "needs a campaign, which takes minutes; `test_evaluate.py` runs a small one",
 }
-# What a reader would put in the place of what the pages say, after the quick start.
+# What stands, after the quick start, for names that readers replace by their own.
 STANDS_FOR = {
     **dict.fromkeys(("RUN", "runs/my-survey", "/shared/runs/my-survey", "/shared/runs/paper"), "demo/run"),
     "jobs/paper.yaml": "jobs/demo.yaml",
@@ -58,6 +60,9 @@ STANDS_FOR = {
     "DR16Q_v4.fits": "demo/survey/spectroscopy/DR16Q.fits",
     "milliquas.fits": "demo/survey/spectroscopy/milliquas.fits",
 }
+
+# What a draft leaves behind: capitals count as they stand, other words in any case.
+UNFINISHED = ("COST", "TODO", "FIXME", "XXX", "TBD", "lorem", "to be written", "coming soon", "<placeholder>")
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def commands_of(block: Block) -> Iterator[list[str]]:
     for line in text.splitlines():
         if line.startswith("$ "):
             for part in line[2:].split("&&"):
-                # What the shell does with the output is the shell's.
+                # The program does not see where the shell sends its output.
                 yield shlex.split(re.split(r" >>? ", part)[0], comments=True)
 
 
@@ -127,13 +132,13 @@ def smaller(command: list[str]) -> list[str]:
 
 
 def is_done(words: Sequence[str]) -> bool:
-    """Whether a command is done here, or only its words are checked."""
+    """Whether a command is run here, not only its words checked."""
     return words[0] not in ONLY_PARSED or words[-1] == "--print-job-script"
 
 
 @cache
 def do(words: tuple[str, ...]) -> None:
-    """Do a command where the reader stands; once, though several pages show it."""
+    """Run a command in the reader's folder, once even if several pages show it."""
     done = call(*words)
     assert done.returncode in (0, 3), f"{words}: {done.stderr}"
 
@@ -141,7 +146,7 @@ def do(words: tuple[str, ...]) -> None:
 @of("console")
 def test_commands(block: Block, folder: Path) -> None:
     if block is QUICK_START:
-        return  # done, to make the folder
+        return  # the fixture has run it
     commands = list(commands_of(block))
     assert commands, "a console block has commands, which start with $"
     for command in commands:
@@ -151,7 +156,7 @@ def test_commands(block: Block, folder: Path) -> None:
             makefile = (ROOT / "Makefile").read_text()
             assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in command[1:])
         else:
-            assert command[0] in (*NOT_DONE, "cd"), f"{command}: do it here, or say why not"
+            assert command[0] in (*NOT_DONE, "cd"), f"{command}: run it here, or say why not"
 
 
 def run_or_parse(command: list[str]) -> None:
@@ -170,7 +175,7 @@ PAGES_WITH_PYTHON = [page for page in PAGES if any(b.page == page and b.language
 
 @pytest.mark.parametrize("page", PAGES_WITH_PYTHON, ids=lambda page: page.name)
 def test_python(page: Path, folder: Path) -> None:
-    """The blocks of a page follow one another, as in one session."""
+    """The blocks of a page run in order, as in one session."""
     names: dict[str, Any] = {"__name__": "page"}
     for block in BLOCKS:
         if block.page == page and block.language == "python":
@@ -197,7 +202,7 @@ def test_every_block_says_what_it_is() -> None:
 
 
 def test_the_site_builds(tmp_path: Path) -> None:
-    """Strictly: a link to nowhere, or a page that is in no menu, is an error."""
+    """Strictly: a dead link, or a page that is in no menu, is an error."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -226,3 +231,64 @@ def test_links_and_pictures(page: Path) -> None:
 
 def test_console_is_what_the_reader_has() -> None:
     assert shutil.which("swimmy-scale", path=str(Path(sys.executable).parent))
+
+
+def unfinished(text: str) -> list[str]:
+    """What a text holds of `UNFINISHED`, and its headings with nothing below them."""
+    line = " ".join(text.split())
+    words = [
+        word
+        for word in UNFINISHED
+        if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", line, 0 if word.isupper() else re.IGNORECASE)
+    ]
+    return words + empty_headings(text)
+
+
+def empty_headings(text: str) -> list[str]:
+    """Headings of Markdown without a text, or followed by no text and no smaller heading."""
+    outside_code = re.sub(r"^```.*?^```", "code", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.rstrip() for line in outside_code.splitlines() if line.strip()]
+    found = []
+    for line, following in zip(lines, [*lines[1:], "#"], strict=True):
+        this, after = (re.match(r"(#{1,6})( .*)?$", each) for each in (line, following))
+        if this and (not this[2] or (after and len(after[1]) <= len(this[1]))):
+            found.append(line)
+    return found
+
+
+def texts_for_users() -> Iterator[tuple[str, str]]:
+    """Where, and what: the pages, the notebooks, the job and site files, docstrings, and the help of every command."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    for path in pages:
+        yield str(path.relative_to(ROOT)), path.read_text()
+    for path in ROOT.glob("docs/**/*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        yield path.name, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for path in [*ROOT.glob("jobs/*"), *ROOT.glob("cluster/*.yaml")]:
+        # A comment is no heading.
+        yield path.name, path.read_text().replace("#", "")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for path in ROOT.glob("swimmy_scale/**/*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)]
+        yield str(path.relative_to(ROOT)), "\n".join(ast.get_docstring(node) or "" for node in nodes)
+    for name, command in main.commands.items():
+        yield f"{name} --help", command.get_help(click.Context(command, info_name=name))
+
+
+def test_nothing_that_users_read_is_unfinished() -> None:
+    texts = dict(texts_for_users())
+    assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/campaign.md", "a-run.ipynb"} <= texts.keys()
+    assert {"campaign.yaml", "slurm-cpu.yaml", "benchmarks/limits.md", "run --help"} <= texts.keys()
+    assert {where: found for where, text in texts.items() if (found := unfinished(text))} == {}
+
+
+@pytest.mark.parametrize("word", UNFINISHED)
+def test_an_unfinished_text_is_found(word: str) -> None:
+    assert unfinished(f"What it takes:\n{word.replace(' ', chr(10))}.\n") == [word]
+    assert unfinished("What it costs, in /tmp/slurm.XXXXXX: todos, Cost and written code.\n") == []
+
+
+def test_an_empty_heading_is_found() -> None:
+    text = "# Title\n\n## One\n\n```text\n# of the code\n```\n\n## Two\n\n### Part\ntext\n\n##\ntext\n\n## Last\n"
+    assert empty_headings(text) == ["##", "## Last"]
+    assert empty_headings("## Two\n\n# Three\ntext\n") == ["## Two"]

@@ -41,14 +41,14 @@ def outputs(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
     return found
 
 
-# Jupyter's own libraries warn of each other.
+# Jupyter's libraries warn about each other.
 @pytest.mark.filterwarnings("ignore:::jupyter_client", "ignore:::zmq", "ignore:::traitlets", "ignore:::nbclient")
 def test_the_notebook_runs_on_a_run(run: Path, survey: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in {
         "SWIMMY_RUN": str(run),
         "SWIMMY_SURVEY": str(survey),
         "PYTHONPATH": str(ROOT),
-        # What people have set up for themselves does not count here.
+        # Ignore the user's own set-up.
         "IPYTHONDIR": str(tmp_path / "ipython"),
         "JUPYTER_CONFIG_DIR": str(tmp_path / "jupyter"),
         "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
@@ -64,7 +64,7 @@ def test_the_notebook_runs_on_a_run(run: Path, survey: Path, monkeypatch: pytest
     assert [band for band, _, _ in numbers] == list("grizy")
     assert len(outputs(done, "image/png")) == 3
     assert any("xarray.Dataset" in text for text in outputs(done, "text/plain"))
-    # Nothing that a reader would have to wonder about.
+    # Nothing to puzzle a reader.
     assert not re.search("Warning|Error", said)
 
 
@@ -106,5 +106,5 @@ def test_the_page_of_troubles_names_every_check() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     table = page.split("| check |")[1].split("\n\n")[0]
     shown = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE))))
-    source = "".join(path.read_text() for path in (ROOT / "swimmy_scale" / "doctor").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "swimmy_scale" / "cluster" / "doctor").glob("*.py"))
     assert shown == set(re.findall(r"""(?:ok|warning|problem|kind)\(\s*"([^"]+)",""", source))
