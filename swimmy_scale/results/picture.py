@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import matplotlib.style
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,9 +17,11 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.results.composites import composite, symmetric_limit
-from swimmy_scale.results.style import BAND_COLOURS, GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING
+from swimmy_scale.results.histogram import ScoreHistogram, score_histogram
+from swimmy_scale.results.style import GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING, band_colour, shown_level
+from swimmy_scale.results.words import counted
 from swimmy_scale.storage.files import write_atomically
 from swimmy_scale.storage.scores import Scores
 
@@ -32,6 +32,8 @@ _LEFT_IN, _RIGHT_IN = 0.95, 0.85
 _HEAD_IN, _HISTOGRAM_IN, _BETWEEN_IN, _FOOT_IN = 1.4, 2.1, 1.2, 0.2
 _STAMP_IN, _GAP_IN = (_WIDTH_IN - _LEFT_IN - _RIGHT_IN) / MAX_GALLERY, 0.04
 
+# Bins of the histograms, and the part of their range that is left empty at either end.
+N_BINS, _MARGIN_SHARE = 70, 0.03
 _LINE_STYLES = (":", "--", "-.")
 
 
@@ -50,7 +52,7 @@ class Gallery:
         Preprocessed cubes (equations 1 and 2) and the network's output for them; all of the survey's bands.
     """
 
-    object_id: npt.NDArray[np.int64]
+    object_id: IntArray
     label: Sequence[str]
     score: FloatArray
     source: FloatArray
@@ -60,14 +62,12 @@ class Gallery:
 def candidate_page(
     path: Path,
     survey: Survey,
-    score: FloatArray,
-    candidate: BoolArray,
-    threshold: npt.NDArray[np.float64],
+    histogram: ScoreHistogram,
+    threshold: DoubleArray,
     levels: Sequence[str],
     gallery: Gallery,
     *,
     simulated: bool = False,
-    every: int = 1,
 ) -> Path:
     """Draw the page that sums up a run: histograms as in figure 5, below them a gallery as in figures 6 and 14.
 
@@ -86,10 +86,8 @@ def candidate_page(
     path : Path
         PNG file to write, atomically.
     survey : Survey
-    score : ndarray of float32, shape (n, band)
-        Of the sample, one column for each selecting band. Values that are not finite and positive are left out.
-    candidate : ndarray of bool, shape (n, band)
-        Who is a candidate in the band, at the lowest level.
+    histogram : ScoreHistogram
+        Of the sample, a row for each selecting band.
     threshold : ndarray of float64, shape (level, band)
     levels : sequence of str
         Names of the levels, in the order of ``threshold``.
@@ -97,9 +95,6 @@ def candidate_page(
         At most ``MAX_GALLERY`` are shown; none is fine.
     simulated : bool
         Print SIMULATED DATA in the head.
-    every : int
-        ``score`` holds one of every so many objects of the sample. Above 1 the head says so, since the
-        numbers on the page then count what is drawn.
 
     Returns
     -------
@@ -111,9 +106,9 @@ def candidate_page(
     SwimmyError
         When the arrays do not fit the survey or one another.
     """
-    _check(survey, score, candidate, threshold, levels, gallery)
-    drawn = f"{_counted(score.shape[0], 'object')} in the sample, {_counted(candidate.any(axis=1).sum(), 'candidate')}"
-    facts = drawn if every == 1 else f"one of every {every:,} objects is drawn and counted: {drawn}"
+    _check(survey, histogram, threshold, levels, gallery)
+    counts = histogram.counts
+    facts = f"{counted(counts.n_objects, 'object')} in the sample, {counted(counts.n_candidates, 'candidate')}"
     n_shown = min(len(gallery.object_id), MAX_GALLERY)
     gallery_height = (2 + len(survey.selecting_bands)) * _STAMP_IN if n_shown else 0.4
     height = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + gallery_height + _FOOT_IN
@@ -125,7 +120,7 @@ def candidate_page(
         figure = Figure(figsize=(_WIDTH_IN, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         _draw_head(figure, survey.name, facts, simulated)
-        _draw_histograms(figure, survey, score, candidate, threshold, levels)
+        _draw_histograms(figure, survey, histogram, threshold, levels)
         _draw_gallery(figure, survey, gallery, n_shown, _strongest(survey, gallery, threshold))
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
@@ -158,43 +153,31 @@ def _draw_head(figure: Figure, name: str, facts: str, simulated: bool) -> None:
 
 
 def _draw_histograms(
-    figure: Figure,
-    survey: Survey,
-    score: FloatArray,
-    candidate: BoolArray,
-    threshold: npt.NDArray[np.float64],
-    levels: Sequence[str],
+    figure: Figure, survey: Survey, histogram: ScoreHistogram, threshold: DoubleArray, levels: Sequence[str]
 ) -> None:
-    bands = survey.selecting_bands
+    bands, counts = survey.selecting_bands, histogram.counts
     left, gap = 0.8, 0.22
     width = (_WIDTH_IN - left - 0.3 - gap * (len(bands) - 1)) / len(bands)
-    edges = _log_edges(score, threshold)
-    top_count = 1
-    panels = []
+    styles = [_LINE_STYLES[level % len(_LINE_STYLES)] for level in range(len(levels))]
     for position, band in enumerate(bands):
         panel = _axes(figure, left + position * (width + gap), _HEAD_IN, width, _HISTOGRAM_IN)
-        colour = BAND_COLOURS[position % len(BAND_COLOURS)]
-        known = np.isfinite(score[:, position]) & (score[:, position] > 0)
-        # Outliers beyond the axis count in its last bins, so that no object is hidden.
-        log_score = np.clip(np.log10(score[known, position], dtype=np.float64), edges[0], edges[-1])
-        chosen = candidate[known, position]
-        counts = panel.hist(log_score, edges.tolist(), color=GREY, label=_counted(log_score.size, "object"))[0]
-        label = _counted(int(chosen.sum()), "candidate")
-        panel.hist(log_score[chosen], edges.tolist(), color=colour, label=f"{label} in {band}")
-        top_count = max(top_count, int(np.max(counts)))
-        lines = [("median", float(np.median(log_score)), "-")] if log_score.size else []
-        for level, limit, style in zip(levels, threshold[:, position], _styles(len(levels)), strict=True):
+        sample, selected = counts.sample[position], counts.selected[position]
+        bars = {"bins": counts.edges.tolist(), "x": counts.edges[:-1]}
+        panel.hist(**bars, weights=sample, color=GREY, label=counted(int(sample.sum()), "object"))
+        label = f"{counted(int(selected.sum()), 'candidate')} in {band}"
+        panel.hist(**bars, weights=selected, color=band_colour(position), label=label)
+        median = float(histogram.log_median[position])
+        lines = [] if np.isnan(median) else [("median", median, "-")]
+        for level, limit, style in zip(levels, threshold[:, position], styles, strict=True):
             if np.isfinite(limit) and limit > 0:
-                lines.append((_shown(level), float(np.log10(limit)), style))
-        _draw_lines(panel, lines, edges)
+                lines.append((shown_level(level), float(np.log10(limit)), style))
+        _draw_lines(panel, lines, counts.edges)
         _finish_histogram(panel, band, position == 0)
-        panels.append(panel)
-    for panel in panels:
-        panel.set_xlim(edges[0], edges[-1])
-        panel.set_ylim(0.7, top_count * 3)
+        panel.set_xlim(counts.edges[0], counts.edges[-1])
+        panel.set_ylim(0.7, max(int(counts.sample.max(initial=0)), 1) * 3)
 
 
-def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: npt.NDArray[np.float64]) -> None:
+def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: DoubleArray) -> None:
     """Vertical lines with their names above; a name steps up where it would touch the one before."""
     last, step = -np.inf, 0
     for name, place, style in lines:
@@ -269,7 +252,7 @@ def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequ
             _text(figure, center, top - above - lift, text, fontsize=size, color=INK, **style)
 
 
-def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float64]) -> list[str]:
+def _strongest(survey: Survey, gallery: Gallery, threshold: DoubleArray) -> list[str]:
     """Band and score, "i 19.3", where each candidate exceeds the lowest threshold by the largest factor."""
     texts = []
     for label, score in zip(gallery.label, gallery.score.astype(np.float64), strict=True):
@@ -282,7 +265,7 @@ def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float
     return texts
 
 
-def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, survey: Survey) -> AxesImage:
+def _draw_stamp(stamp: Axes, picture: DoubleArray, limit: float, survey: Survey) -> AxesImage:
     """One square; a composite has three colours, a residual has a scale."""
     scale = {} if picture.ndim == 3 else {"cmap": RESIDUAL_COLOURS, "vmin": -limit, "vmax": limit}
     image = stamp.imshow(picture, origin="lower", interpolation="auto", **scale)  # type: ignore[arg-type]
@@ -294,45 +277,14 @@ def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, sur
     return image
 
 
-def _log_edges(score: FloatArray, threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Bin edges in log10 of the score, the same in all bands; they hold all thresholds and all but far outliers."""
-    known = np.log10(score[np.isfinite(score) & (score > 0)], dtype=np.float64)
-    limits = np.log10(threshold[np.isfinite(threshold) & (threshold > 0)])
-    low, high = np.percentile(known, [0.05, 99.95]) if known.size else (0.0, 1.0)
-    high = min(high + 1.0, known.max()) if known.size else high
-    low, high = min([low, *limits]), max([high, *limits])
-    margin = 0.03 * (high - low) + 0.05
-    edges: npt.NDArray[np.float64] = np.linspace(low - margin, high + margin, 71)
-    return edges
-
-
-def _styles(n_levels: int) -> list[str]:
-    return [_LINE_STYLES[level % len(_LINE_STYLES)] for level in range(n_levels)]
-
-
-def _shown(level: str) -> str:
-    """``2sigma`` is printed with the letter; any other name as it is."""
-    return f"{level.removesuffix('sigma')}σ" if level.endswith("sigma") else level
-
-
-def _counted(count: int | np.integer[Any], noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _check(
-    survey: Survey,
-    score: FloatArray,
-    candidate: BoolArray,
-    threshold: npt.NDArray[np.float64],
-    levels: Sequence[str],
-    gallery: Gallery,
+    survey: Survey, histogram: ScoreHistogram, threshold: DoubleArray, levels: Sequence[str], gallery: Gallery
 ) -> None:
     n_selecting, n_gallery = len(survey.selecting_bands), len(gallery.object_id)
     size = survey.cutout_size_px
     cube = (n_gallery, survey.n_bands, size, size)
     for name, found, expected in (
-        ("candidate", candidate.shape, score.shape),
-        ("score", score.shape[1:], (n_selecting,)),
+        ("histogram", histogram.log_median.shape, (n_selecting,)),
         ("threshold", threshold.shape, (len(levels), n_selecting)),
         ("gallery's source", gallery.source.shape, cube),
         ("gallery's reconstruction", gallery.reconstruction.shape, cube),
@@ -343,26 +295,12 @@ def _check(
             raise SwimmyError(f"candidate page: {name} has shape {found}, needs {expected} for survey {survey.name!r}.")
 
 
-MAX_HISTOGRAM_OBJECTS = 1_000_000
-
-
-def shown_step(scores: Scores) -> int:
-    """One of every so many objects is drawn: all of them up to ``MAX_HISTOGRAM_OBJECTS``."""
-    return max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
-
-
-def sample_scores(scores: Scores) -> tuple[FloatArray, BoolArray]:
-    """Scores and first-level flags of the sample, a column for each selecting band.
-
-    Of a survey of more than ``MAX_HISTOGRAM_OBJECTS`` every k-th object of each block, so that memory is
-    bounded; the picture then says so.
-    """
-    step = shown_step(scores)
+def sample_histogram(scores: Scores) -> ScoreHistogram:
+    """The histogram of a selected sample that `candidate_page` draws: a row for each selecting band."""
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
-    score_parts = [np.zeros((0, len(selecting)), np.float32)]
-    flag_parts = [np.zeros((0, len(selecting)), np.bool_)]
-    for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
-        rows = np.flatnonzero(in_sample)[::step]
-        score_parts.append(score[rows][:, selecting])
-        flag_parts.append(candidate[rows, 0][:, selecting])
-    return np.concatenate(score_parts), np.concatenate(flag_parts)
+
+    def blocks() -> Iterator[tuple[FloatArray, BoolArray]]:
+        for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
+            yield score[in_sample][:, selecting], candidate[in_sample, 0][:, selecting]
+
+    return score_histogram(blocks, scores.read("threshold")[:, selecting], N_BINS, _MARGIN_SHARE)

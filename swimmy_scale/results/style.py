@@ -80,9 +80,9 @@ def band_colour(position: int) -> str:
     return BAND_COLOURS[position % len(BAND_COLOURS)]
 
 
-def shown_level(level: str) -> str:
-    """``2sigma`` is printed with the letter; any other name as it is."""
-    return f"{level.removesuffix('sigma')}σ" if level.endswith("sigma") else level
+def shown_level(level: str, space: str = "") -> str:
+    """``2sigma`` is printed with the letter, after ``space``; any other name as it is."""
+    return f"{level.removesuffix('sigma')}{space}σ" if level.endswith("sigma") else level
 
 
 def shown_probability(p: float) -> str:

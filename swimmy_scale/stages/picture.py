@@ -62,20 +62,17 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
 
 def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
-    from swimmy_scale.results.picture import candidate_page, sample_scores, shown_step
+    from swimmy_scale.results.picture import candidate_page, sample_histogram
 
     scores = Scores(task.scores)
-    score, candidate = sample_scores(scores)
     candidate_page(
         task.picture,
         scores.survey,
-        score,
-        candidate,
+        sample_histogram(scores),
         scores.read("threshold")[:, scores.survey.band_index(scores.survey.selecting_bands)],
         [str(level) for level in scores.read("level")],
         _gallery(task, scores),
         simulated=bool(scores.attrs.get("simulated", False)),
-        every=shown_step(scores),
     )
     return task.commit([task.picture])
 

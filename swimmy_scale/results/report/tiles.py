@@ -11,13 +11,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.results.composites import three_colours
+from swimmy_scale.results.style import RESIDUAL_COLOURS
 
 ROWS_PER_SHEET = 8
 QUALITY = 80
 """JPEG's quality. On simulated HSC cutouts it takes 13 kB a candidate and changes colours of composites by 2 of 255
 and those of residual maps by 7, root mean square (`benchmarks/report.py`)."""
-RESIDUAL_COLOURS = "RdBu_r"
-SMALLEST_LIMIT = 0.01
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -54,20 +54,6 @@ def layout(survey: Survey) -> tuple[Tile, ...]:
     return (*tiles, *(Tile("residual", band, (place,)) for place, band in enumerate(survey.bands)))
 
 
-def residual_limit(residual: FloatArray, survey: Survey) -> float:
-    """The scale's end for residual maps: the 99th percentile of \\|residual\\| in the central half of the cutouts.
-
-    Parameters
-    ----------
-    residual : ndarray of float32, shape (n, n_bands, size, size)
-        NaN is left out.
-    """
-    quarter = survey.cutout_size_px // 4
-    middle = np.abs(residual[..., quarter:-quarter, quarter:-quarter])
-    finite = middle[np.isfinite(middle)]
-    return max(float(np.percentile(finite, 99.0)) if finite.size else 0.0, SMALLEST_LIMIT)
-
-
 def residual_colours() -> Pixels:
     """Colours of the residual maps from -limit to limit, uint8 (256, 3): blue is too faint, red too bright."""
     shares = matplotlib.colormaps[RESIDUAL_COLOURS](np.linspace(0, 1, 256))[:, :3]
@@ -98,18 +84,10 @@ def rows_of_tiles(source: FloatArray, reconstruction: FloatArray, limit: float, 
             share = np.nan_to_num((source - reconstruction)[:, tile.bands[0]] / np.float32(limit))
             pictures.append(colours[np.round((np.clip(share, -1, 1) + 1) * 127.5).astype(np.intp)])
         else:
-            pictures.append(_composite(planes[tile.kind], tile.bands))
+            colours_of = three_colours(planes[tile.kind][:, band] for band in tile.bands)
+            pictures.append(np.round(colours_of * 255).astype(np.uint8))
     rows: Pixels = np.concatenate([picture[:, ::-1] for picture in pictures], axis=2)
     return rows
-
-
-def _composite(cube: FloatArray, bands: tuple[int, ...]) -> Pixels:
-    """Uint8 (n, y, x, 3) of three bands, or grey of fewer."""
-    chosen = np.clip(np.nan_to_num(cube[:, list(bands)]), 0.0, 1.0)
-    if len(bands) < 3:
-        chosen = np.repeat(chosen.mean(axis=1, keepdims=True), 3, axis=1)
-    composite: Pixels = np.round(np.moveaxis(chosen, 1, -1) * 255).astype(np.uint8)
-    return composite
 
 
 def sheet(rows: Pixels) -> bytes:
