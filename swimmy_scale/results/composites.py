@@ -1,4 +1,4 @@
-"""Colours of stamps: three bands as one picture, and the scale of residual maps."""
+"""Colours of cutouts: three bands as one picture, and the scale of residual maps."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy.typing as npt
 
 from swimmy_scale.method.survey import DoubleArray, FloatArray, Survey
 
-# Red, green and blue of the composite, where the survey has them.
+# Red, green and blue of the composite, if the survey has them.
 COMPOSITE_BANDS = ("i", "r", "g")
 
 
 def composite(cube: FloatArray, survey: Survey) -> DoubleArray:
     """RGB of one preprocessed cube.
 
-    i, r and g are red, green and blue; a survey without them shows its first three selecting bands, the last of them
-    red; one with fewer is grey.
+    i, r and g are red, green and blue. A survey without them shows its first three selecting bands, the last of them
+    as red; one with fewer than three shows their mean as grey.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What people look at: score histograms and a gallery of candidates, as one picture."""
+"""The picture of a run, ``candidates.png``: score histograms and a gallery of candidates."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Gallery:
     reconstruction: FloatArray
 
 
-def candidate_page(
+def write_picture(
     path: Path,
     survey: Survey,
     histogram: ScoreHistogram,
@@ -69,17 +69,14 @@ def candidate_page(
     *,
     simulated: bool = False,
 ) -> Path:
-    """Draw the page that sums up a run: histograms as in figure 5, below them a gallery as in figures 6 and 14.
+    """Draw the picture that sums up a run: histograms as in figure 5, below them a gallery as in figures 6 and 14.
 
-    The upper row shows log10 of the anomaly score of the sample (grey) and of the candidates (colour) in
-    each selecting band, with the median (solid) and the thresholds (dotted, dashed, ...). The gallery shows
-    the composite of source and reconstruction and source - reconstruction in each selecting band, on one
-    scale for all; the circle is the aperture of the score. Above each candidate stand its object_id, the bands
-    that select it, and its score in the band where it exceeds the lowest threshold by the largest factor. The
+    The upper row shows log10 of the anomaly score of the sample (grey) and of the candidates (colour) in each
+    selecting band, with the median (solid) and the thresholds (dotted, dashed, ...). The gallery shows composites of
+    the source and of the reconstruction (see `composites.composite`), and source - reconstruction in each selecting
+    band, on one scale for all; the circle is the aperture of the score. Above each candidate stand its object_id, the
+    bands that select it, and its score in the band where it exceeds the lowest threshold by the largest factor. The
     same input gives the same bytes.
-
-    Composites show i, r and g as red, green and blue; a survey without them shows its first three selecting
-    bands, the last of them red; one with fewer is grey.
 
     Parameters
     ----------
@@ -92,9 +89,9 @@ def candidate_page(
     levels : sequence of str
         Names of the levels, in the order of ``threshold``.
     gallery : Gallery
-        At most ``MAX_GALLERY`` are shown; none is fine.
+        The first ``MAX_GALLERY`` are shown; there may be none.
     simulated : bool
-        Print SIMULATED DATA in the head.
+        Print SIMULATED DATA at the top.
 
     Returns
     -------
@@ -112,7 +109,7 @@ def candidate_page(
     n_shown = min(len(gallery.object_id), MAX_GALLERY)
     gallery_height = (2 + len(survey.selecting_bands)) * _STAMP_IN if n_shown else 0.4
     height = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + gallery_height + _FOOT_IN
-    # A reader's own matplotlibrc must not change the picture.
+    # The user's own matplotlibrc must not change the picture.
     with (
         matplotlib.style.context("default"),
         matplotlib.rc_context({"font.size": 9, "axes.edgecolor": MUTED}),
@@ -126,6 +123,17 @@ def candidate_page(
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     write_atomically(path, stream.getvalue())
     return path
+
+
+def sample_histogram(scores: Scores) -> ScoreHistogram:
+    """The histogram of a selected sample that `candidate_page` draws: a row for each selecting band."""
+    selecting = scores.survey.band_index(scores.survey.selecting_bands)
+
+    def blocks() -> Iterator[tuple[FloatArray, BoolArray]]:
+        for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
+            yield score[in_sample][:, selecting], candidate[in_sample, 0][:, selecting]
+
+    return score_histogram(blocks, scores.read("threshold")[:, selecting], N_BINS, _MARGIN_SHARE)
 
 
 # ---------------------------------------------------------------- the parts
@@ -178,7 +186,7 @@ def _draw_histograms(
 
 
 def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: DoubleArray) -> None:
-    """Vertical lines with their names above; a name steps up where it would touch the one before."""
+    """Vertical lines with their names above them; a name is raised where it would touch the one before."""
     last, step = -np.inf, 0
     for name, place, style in lines:
         panel.axvline(place, color=INK, linewidth=1, linestyle=style)
@@ -189,7 +197,7 @@ def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: Dou
 
 
 def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
-    panel.set_ylim(0.7, 1)  # an empty histogram has no limits that suit a logarithm
+    panel.set_ylim(0.7, 1)  # the limits of an empty histogram do not suit a logarithmic axis
     panel.set_yscale("log")
     panel.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$", color=INK)
     panel.spines[["top", "right"]].set_visible(False)
@@ -197,7 +205,7 @@ def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
     if is_first:
         panel.set_ylabel("objects", color=INK)
     style = {"fontsize": 8.5, "labelcolor": INK, "frameon": False, "handlelength": 1.0, "handleheight": 0.9}
-    # Above the names of the lines, however many of them are stacked up.
+    # Above the names of the lines, however many are stacked.
     panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.2), ncols=2, columnspacing=1.2, **style)
 
 
@@ -233,7 +241,7 @@ def _draw_scale(figure: Figure, image: AxesImage | None, left: float, top: float
 
 
 def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequence[str]) -> None:
-    """Lines above each candidate, with their meaning on the left. Of long ones every other is a line higher."""
+    """Lines above each candidate, with their meaning on the left. Where texts are long, every other one is raised."""
     identifiers = [str(identifier) for identifier in gallery.object_id[: len(strongest)]]
     lines = (
         (0.43, "object_id", identifiers, 7.0, "normal"),
@@ -292,15 +300,4 @@ def _check(
         ("gallery's label", (len(gallery.label),), (n_gallery,)),
     ):
         if found != expected:
-            raise SwimmyError(f"candidate page: {name} has shape {found}, needs {expected} for survey {survey.name!r}.")
-
-
-def sample_histogram(scores: Scores) -> ScoreHistogram:
-    """The histogram of a selected sample that `candidate_page` draws: a row for each selecting band."""
-    selecting = scores.survey.band_index(scores.survey.selecting_bands)
-
-    def blocks() -> Iterator[tuple[FloatArray, BoolArray]]:
-        for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
-            yield score[in_sample][:, selecting], candidate[in_sample, 0][:, selecting]
-
-    return score_histogram(blocks, scores.read("threshold")[:, selecting], N_BINS, _MARGIN_SHARE)
+            raise SwimmyError(f"picture: {name} has shape {found}, needs {expected} for survey {survey.name!r}.")

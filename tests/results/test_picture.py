@@ -1,4 +1,4 @@
-"""The candidate page: drawn for any sample, the same bytes each time, and showing what it was given."""
+"""The picture of a run: drawn for any sample, the same bytes each time, and showing what it was given."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from swimmy_scale.results.picture import (
     N_BINS,
     Gallery,
     _strongest,
-    candidate_page,
+    write_picture,
 )
 
 LEVELS = ["2sigma", "3sigma", "3.5sigma"]
@@ -59,7 +59,7 @@ def histogram_of(score: np.ndarray, candidate: np.ndarray, threshold: np.ndarray
 
 def drawn(path: Path, n_shown: int = 2, n_objects: int = 500, **change: object) -> np.ndarray:
     histogram = histogram_of(*sample(n_objects))
-    assert candidate_page(path, HSC, histogram, THRESHOLD, LEVELS, gallery_of(n_shown), **change) == path
+    assert write_picture(path, HSC, histogram, THRESHOLD, LEVELS, gallery_of(n_shown), **change) == path
     return imread(path)
 
 
@@ -133,7 +133,7 @@ def test_the_head_counts_the_sample_and_its_candidates(tmp_path: Path, monkeypat
 )
 def test_odd_samples_are_drawn_without_a_warning(tmp_path: Path, score: np.ndarray, threshold: np.ndarray) -> None:
     histogram = histogram_of(score, np.zeros(score.shape, bool), threshold)
-    candidate_page(tmp_path / "p.png", HSC, histogram, threshold, LEVELS, gallery_of(0))
+    write_picture(tmp_path / "p.png", HSC, histogram, threshold, LEVELS, gallery_of(0))
     assert (tmp_path / "p.png").stat().st_size > 1000
 
 
@@ -151,7 +151,7 @@ def test_other_surveys(tmp_path: Path, survey: Survey) -> None:
     n_selecting = len(survey.selecting_bands)
     threshold = THRESHOLD[:1, :1].repeat(n_selecting, axis=1)
     histogram = histogram_of(*sample(100, n_selecting), threshold)
-    path = candidate_page(tmp_path / "p.png", survey, histogram, threshold, ["top"], gallery_of(2, survey))
+    path = write_picture(tmp_path / "p.png", survey, histogram, threshold, ["top"], gallery_of(2, survey))
     assert imread(path).shape[1] == 11 * DPI
 
 
@@ -174,7 +174,7 @@ def test_each_residual_lies_in_its_own_row_and_an_excess_is_red(tmp_path: Path) 
     gallery.source[1, 2, 24:40, 24:40] = 0.1  # i of the second: a lack
     gallery.source[:, 3:] = 1.0  # z and y are not shown
     histogram = histogram_of(*sample(100))
-    picture = imread(candidate_page(tmp_path / "p.png", HSC, histogram, THRESHOLD, LEVELS, gallery))
+    picture = imread(write_picture(tmp_path / "p.png", HSC, histogram, THRESHOLD, LEVELS, gallery))
     for column, planted_row in ((0, 3), (1, 4)):
         for row in (2, 3, 4):
             red, green, blue = stamp_center(picture, row, column)
@@ -237,5 +237,5 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict, text: 
         "gallery": gallery_of(2),
     }
     with pytest.raises(SwimmyError, match=text):
-        candidate_page(tmp_path / "p.png", HSC, **{**given, **change})
+        write_picture(tmp_path / "p.png", HSC, **{**given, **change})
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from swimmy_scale.results.histogram import ScoreCounts
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar, in the drawing's units from its upper left corner."""
+    """One bar; places are in the drawing's units, from its upper left corner."""
 
     x: float
     width: float
@@ -24,7 +24,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Line:
-    """A vertical line with its name at a height where it touches no other name."""
+    """A vertical line, and its name at a height where it touches no other."""
 
     x: float
     name: str
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """One band's histogram, ready to be drawn: counts are on a logarithmic scale."""
+    """One band's histogram, ready to be drawn; counts are on a logarithmic scale."""
 
     band: str
     selects: bool

@@ -1,4 +1,4 @@
-"""The report of a run: what its files say, gathered block by block, and a folder that opens in a browser."""
+"""The report of a run: what its files say is gathered block by block and written as a folder for a browser."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def write_report(
     Raises
     ------
     SwimmyError
-        When selection is not finished, or ``output`` is there and is no report.
+        When selection is not finished, or ``output`` exists and is not a report.
     """
     _check(run, output)
     job, scores = run.load_job(), Scores(run.scores)
@@ -91,12 +91,12 @@ def _check(run: RunDirectory, output: Path) -> None:
     done = run.ledger("select").read(FINISHED)
     if done is None or not run.selection.summary.is_file():
         raise SwimmyError(
-            f"{run.path}: candidates are not selected yet, so there is nothing to report. Finish it with "
+            f"{run.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
             "`swimmy-scale run`."
         )
     is_report = (output / "index.html").is_file()
     if output.exists() and not is_report and not (output.is_dir() and not any(output.iterdir())):
-        raise SwimmyError(f"{output}: is there and is not a report. Choose another --output, or remove it.")
+        raise SwimmyError(f"{output}: exists and is not a report. Choose another --output, or remove it.")
 
 
 # ---------------------------------------------------------------- numbers
@@ -137,7 +137,7 @@ def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, Doubl
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the pixels of the candidates tell.
+    """What is learned while the pixels of the candidates are drawn.
 
     Attributes
     ----------
@@ -187,7 +187,7 @@ def _draw(
 
 
 def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts, seeing and magnitudes of sorted rows; each chunk is read once."""
+    """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
     parts: list[list[FloatArray]] = [[], [], []]
     for chunk in np.unique(rows // store.chunk_objects).tolist():
         inside = rows[rows // store.chunk_objects == chunk]
@@ -276,7 +276,7 @@ def _quarantine(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason
 
 
 def _stage_times(run: RunDirectory, job: Job) -> Iterator[StageTime]:
-    """From the first to the last file of each stage, by the times that its receipts recorded."""
+    """The time from the first to the last file of each stage, as its receipts recorded them."""
     for stage in STAGES:
         ledger = run.stage_ledger(stage, job)
         done = ledger.read(FINISHED)

@@ -1,4 +1,4 @@
-"""The page: facts and candidates become one HTML text that needs no network and runs no code but its own."""
+"""The page: one HTML text of facts and candidates that needs no network and runs no script but its own."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Facts:
     Attributes
     ----------
     name : str
-        Of the job.
+        The job's.
     survey : Survey
     summary, provenance : mapping
         The contents of ``summary.json`` and ``provenance.json``.
@@ -97,18 +97,18 @@ class Facts:
     quarantine : sequence of QuarantineReason
     stage_times : sequence of StageTime
     tiles : sequence of Tile
-        What is in a row of a sheet.
+        A row of a sheet.
     rows_per_sheet : int
     residual_limit : float
         The end of the scale of the residual maps.
     hints : mapping of str to str
         What each hint means.
     n_candidates : int
-        Of the run; as many or fewer are shown.
+        Of the run; the page may show fewer.
     run_digest : str
-        Under which a browser keeps the marks.
+        The browser keeps the marks under this name.
     files : sequence of str
-        Names of the run's files, one folder above the page; empty where the page lies elsewhere.
+        Names of the run's files, which lie one folder above the page; empty if the page is elsewhere.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Facts:
 
 
 def page(facts: Facts, candidates: Candidates) -> str:
-    """The whole page. All text of the run is escaped; a policy in its head allows its own script and images only."""
+    """The whole page. All text of the run is escaped; a policy in the head allows only its own script and images."""
     script, style = _script(), _text("style.css")
     template = _environment().from_string(_text("page.html.j2"))
     return template.render(
@@ -155,7 +155,7 @@ def page(facts: Facts, candidates: Candidates) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand inside of a script element: no text in it can end the element or begin a comment."""
+    """JSON for a script element: no text in it can end the element or begin a comment."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -194,7 +194,7 @@ def as_text(value: Any) -> str:
 
 
 def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
-    """What the script shows: facts of the survey, and the candidates by column."""
+    """What the script shows: facts of the survey, and columns of the candidates."""
     survey, n_bands = facts.survey, facts.survey.n_bands
     weights = 1 << np.arange(n_bands)
     hints = np.zeros(len(candidates.object_id), np.int64)
@@ -213,7 +213,7 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
         "residualLimit": facts.residual_limit,
         "hints": list(facts.hints),
         "candidates": {
-            # 64-bit integers are more than a number of JavaScript holds.
+            # JavaScript's numbers do not hold 64-bit integers.
             "id": [str(value) for value in candidates.object_id.tolist()],
             "ra": _rounded(candidates.ra, 10),
             "dec": _rounded(candidates.dec, 10),
@@ -235,7 +235,7 @@ def _rounded(values: npt.NDArray[Any], digits: int) -> list[float | None]:
 
 
 def _kept(value: Any) -> str:
-    """A value of a catalogue's column as text; empty for NaN."""
+    """A value of the catalogue as text; empty for NaN and infinities."""
     if isinstance(value, float):
         return f"{value:.7g}" if math.isfinite(value) else ""
     return value if isinstance(value, str) else str(value)

@@ -264,7 +264,7 @@ def test_a_run_without_candidates_quarantine_provenance_or_cuts_has_its_page() -
     summary = {name: value for name, value in bare.summary.items() if name != "cuts"}
     text = page(dataclasses.replace(bare, summary=summary), candidates(0))
     assert data_of(text)["candidates"]["id"] == []
-    assert "provenance.json is not there" in text
+    assert "provenance.json is missing" in text
 
 
 def test_every_field_has_a_label_and_every_table_a_caption() -> None:
