@@ -14,8 +14,8 @@ from swimmy_scale.method.thresholds import RadixCount, order_statistics
 
 FINE_EDGES: DoubleArray = np.linspace(-10.0, 10.0, 2001)
 """For counts in one pass, before it is known where the scores lie; `ScoreCounts.widened` picks the bins to show."""
-MAX_WIDE_BINS = 60
-# Beyond the outermost 0.05% the axis goes on by a factor of 10 at most: what lies farther out is an outlier.
+MAX_WIDE_BINS, _LEAST_STEP = 60, 4
+# The axis goes on by a factor of 10 at most beyond the highest 0.05%; what lies farther out is an outlier.
 _FAR, _FAR_DEX = 0.0005, 1.0
 _MARGIN_DEX = 0.05
 
@@ -71,9 +71,10 @@ class ScoreCounts:
         return np.clip(np.searchsorted(self.edges, log_score, side="right") - 1, 0, self.edges.size - 2)
 
     def widened(self, scores: Iterable[float]) -> ScoreCounts:
-        """The same counts in about ``MAX_WIDE_BINS`` wider bins that hold all ``scores`` and all but far outliers.
+        """The same counts in at most some ``MAX_WIDE_BINS`` wider bins, which suit the sample.
 
-        Scores of 0 and below are not on the axis.
+        The bins reach from the 0.05th percentile of all bands to the 99.95th and a factor of 10 beyond, or to the
+        largest score where that is less, and hold those of ``scores`` that are finite and above 0.
         """
         values = np.array([score for score in scores if np.isfinite(score) and score > 0])
         places = self._bins(np.log10(values)).tolist()
@@ -84,7 +85,7 @@ class ScoreCounts:
             places += [low, min(high + far, int(np.flatnonzero(self.sample.any(axis=0))[-1]))]
         n_bins = self.edges.size - 1
         first, last = min(places, default=n_bins // 2), max(places, default=n_bins // 2)
-        step = max(-(-(last - first + 1) // MAX_WIDE_BINS), 4)
+        step = max(-(-(last - first + 1) // MAX_WIDE_BINS), _LEAST_STEP)
         chosen = np.arange(max(first - step, 0), min(last + 2 * step, n_bins) + 1, step)
         wide = ScoreCounts(self.n_bands, self.edges[chosen], self.n_objects, self.n_candidates)
         starts = np.append(0, chosen[1:-1])

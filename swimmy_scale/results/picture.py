@@ -126,7 +126,7 @@ def write_picture(
 
 
 def sample_histogram(scores: Scores) -> ScoreHistogram:
-    """The histogram of a selected sample that `candidate_page` draws: a row for each selecting band."""
+    """The histogram that `write_picture` draws of a selected sample: a row for each selecting band."""
     selecting = scores.survey.band_index(scores.survey.selecting_bands)
 
     def blocks() -> Iterator[tuple[FloatArray, BoolArray]]:
@@ -218,23 +218,22 @@ def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int
     names = ["source", "recon-\nstruction", *(f"residual {band}" for band in survey.selecting_bands)]
     residual = gallery.source[:n_shown, bands].astype(np.float64) - gallery.reconstruction[:n_shown, bands]
     limit = symmetric_limit(residual, survey)
-    image = None
+    stamps = []
     _draw_captions(figure, top, gallery, strongest[:n_shown])
     for column in range(n_shown):
         left = _LEFT_IN + column * _STAMP_IN
         pictures = [composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
         for row, picture in enumerate([*pictures, *residual[column]]):
             stamp = _axes(figure, left, top + row * _STAMP_IN, _STAMP_IN - _GAP_IN, _STAMP_IN - _GAP_IN)
-            image = _draw_stamp(stamp, picture, limit, survey)
+            stamps.append(_draw_stamp(stamp, picture, limit, survey))
     for row, name in enumerate(names):
         style = {"fontsize": 9, "color": INK, "ha": "right", "va": "center"}
         _text(figure, _LEFT_IN - 0.1, top + (row + 0.5) * _STAMP_IN, name, **style)
-    _draw_scale(figure, image, _LEFT_IN + n_shown * _STAMP_IN + 0.06, top + 2 * _STAMP_IN, len(bands) * _STAMP_IN)
+    # The last stamp is a residual, and all residuals have one scale.
+    _draw_scale(figure, stamps[-1], _LEFT_IN + n_shown * _STAMP_IN + 0.06, top + 2 * _STAMP_IN, len(bands) * _STAMP_IN)
 
 
-def _draw_scale(figure: Figure, image: AxesImage | None, left: float, top: float, height: float) -> None:
-    if image is None:
-        return
+def _draw_scale(figure: Figure, image: AxesImage, left: float, top: float, height: float) -> None:
     bar = figure.colorbar(image, cax=_axes(figure, left, top, 0.11, height - _GAP_IN), extend="both", extendfrac=0.02)
     bar.ax.tick_params(labelsize=7.5, colors=MUTED)
     bar.set_label("source − reconstruction", fontsize=8, color=MUTED)
@@ -249,7 +248,7 @@ def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequ
         (0.06, "score in", strongest, 7.5, "normal"),
     )
     for above, meaning, texts, size, weight in lines:
-        # Eleven characters of this size fit a column; longer texts would run into one another, and into the left.
+        # Eleven characters of this size fit a column; longer texts would run into each other and into their meaning.
         raised = 0.13 if max(len(text) for text in texts) > 11 else 0.0
         _text(figure, _LEFT_IN - 0.1, top - above - raised, meaning,
               fontsize=7, color=MUTED, ha="right", va="baseline")  # fmt: skip
@@ -265,7 +264,7 @@ def _strongest(survey: Survey, gallery: Gallery, threshold: DoubleArray) -> list
     texts = []
     for label, score in zip(gallery.label, gallery.score.astype(np.float64), strict=True):
         selects = np.isin(survey.selecting_bands, label.split("&"))
-        # A threshold of 0 is exceeded by an infinite factor; a band that does not select, by none.
+        # A threshold of 0 is exceeded by an infinite factor; a band that does not select comes last.
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.where(selects, np.nan_to_num(score / threshold[0], posinf=np.inf), -1.0)
         best = int(np.argmax(excess))
