@@ -115,9 +115,9 @@ class PictureStage(Stage):
         return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selection, *self.scoring.identity])
 
     def plan(self) -> Sequence[PictureTask]:
-        """One task."""
+        """The one task: it draws the picture."""
         return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.scores, self.picture, self.scoring)]
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
-        """Close the stage; the picture is its task's."""
+        """Close the stage; the only file is that of its task."""
         return self.ledger.finish(self.identity, Parts.of(receipts), [])
