@@ -27,7 +27,8 @@ from PIL import Image
 
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.scoring import reconstructor, scoring_of
-from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
+from swimmy_scale.results.composites import symmetric_limit
+from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, strangest, write_selection
@@ -118,7 +119,7 @@ def jpeg_changes(run: Path) -> dict[str, npt.NDArray[np.int64]]:
     fwhm = cutouts.read("fwhm_arcsec", 0, cutouts.n_objects)[rows]
     source = preprocess(cutouts.images(0, cutouts.n_objects)[rows], fwhm, survey)
     expected = reconstructor(scoring_of(directory, job, n_threads=1))(source)
-    drawn = rows_of_tiles(source, expected, residual_limit(source - expected, survey), survey).astype(np.int64)
+    drawn = rows_of_tiles(source, expected, symmetric_limit(source - expected, survey), survey).astype(np.int64)
     stored = []
     for first in range(0, len(drawn), ROWS_PER_SHEET):
         part = drawn[first : first + ROWS_PER_SHEET].astype(np.uint8)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from swimmy_scale.results.words import duration
 from swimmy_scale.storage.files import write_json
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -25,14 +26,6 @@ SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_UNTIL_STALE = 120.0
 SECONDS_UNTIL_SAID = 5.0
 RECORD_VERSION = 1
-
-
-def duration(seconds: float) -> str:
-    """Hours, minutes and seconds as people write them: ``1 h 02 min``, ``3 min 05 s``, ``12 s``."""
-    whole = max(int(seconds + 0.5), 0)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 class StageProgress:

@@ -1,23 +1,23 @@
-"""Colours of stamps: three bands as one picture, and the scale of residual maps."""
+"""Colours of cutouts: three bands as one picture, and the scale of residual maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import DoubleArray, FloatArray, Survey
 
-# Red, green and blue of the composite, where the survey has them.
+# Red, green and blue of the composite, if the survey has them.
 COMPOSITE_BANDS = ("i", "r", "g")
 
 
-def composite(cube: FloatArray, survey: Survey) -> npt.NDArray[np.float64]:
+def composite(cube: FloatArray, survey: Survey) -> DoubleArray:
     """RGB of one preprocessed cube.
 
-    i, r and g are red, green and blue; a survey without them shows its first three selecting bands, the last of them
-    red; one with fewer is grey.
+    i, r and g are red, green and blue. A survey without them shows its first three selecting bands, the last of them
+    as red; one with fewer than three shows their mean as grey.
 
     Parameters
     ----------
@@ -30,20 +30,33 @@ def composite(cube: FloatArray, survey: Survey) -> npt.NDArray[np.float64]:
     """
     has_gri = set(COMPOSITE_BANDS) <= set(survey.bands)
     bands = COMPOSITE_BANDS if has_gri else survey.selecting_bands[:3][::-1]
-    return three_colours([cube[band] for band in survey.band_index(bands)])
+    return three_colours(cube[survey.band_index(bands)].astype(np.float64))
 
 
-def three_colours(planes: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float64]:
-    """RGB of planes in [0, 1], red first, shape (y, x, 3); their mean as grey where there are fewer than three."""
-    exact = [plane.astype(np.float64) for plane in planes]
-    if len(exact) < 3:
-        exact = [np.mean(exact, axis=0)] * 3
-    picture: npt.NDArray[np.float64] = np.clip(np.nan_to_num(np.stack(exact, axis=-1)), 0.0, 1.0)
+def three_colours[Number: np.floating](planes: Iterable[npt.NDArray[Number]]) -> npt.NDArray[Number]:
+    """RGB of planes (..., y, x) in [0, 1], red first; of one or two planes, their mean as grey.
+
+    Returns
+    -------
+    ndarray, shape (..., y, x, 3), in [0, 1]
+        Of the planes' dtype; NaN is black.
+    """
+    picture: npt.NDArray[Number] = np.clip(np.nan_to_num(np.stack(list(planes), axis=-1)), 0, 1)
+    if picture.shape[-1] < 3:
+        picture = picture.mean(axis=-1, keepdims=True, dtype=picture.dtype).repeat(3, axis=-1)
     return picture
 
 
 def symmetric_limit(residual: npt.NDArray[np.floating], survey: Survey) -> float:
-    """Scale of the residual maps, from the central half of the cutouts: neighbours must not wash the object out."""
+    """The end of the scale of residual maps: the 99th percentile of \\|residual\\|, or 0.01 where that is less.
+
+    Only the central half of the cutouts counts, so that neighbours do not wash the object out.
+
+    Parameters
+    ----------
+    residual : ndarray of float, shape (..., size, size)
+        NaN is left out.
+    """
     quarter = survey.cutout_size_px // 4
     middle = np.abs(residual[..., quarter:-quarter, quarter:-quarter])
     finite = middle[np.isfinite(middle)]

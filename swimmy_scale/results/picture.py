@@ -1,17 +1,15 @@
-"""What people look at: score histograms and a gallery of candidates, as one picture."""
+"""The picture of a run, ``candidates.png``: score histograms and a gallery of candidates."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import matplotlib.style
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,9 +17,11 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.results.composites import composite, symmetric_limit
-from swimmy_scale.results.style import BAND_COLOURS, GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING
+from swimmy_scale.results.histogram import ScoreHistogram, score_histogram
+from swimmy_scale.results.style import GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING, band_colour, shown_level
+from swimmy_scale.results.words import counted
 from swimmy_scale.storage.files import write_atomically
 from swimmy_scale.storage.scores import Scores
 
@@ -32,6 +32,8 @@ _LEFT_IN, _RIGHT_IN = 0.95, 0.85
 _HEAD_IN, _HISTOGRAM_IN, _BETWEEN_IN, _FOOT_IN = 1.4, 2.1, 1.2, 0.2
 _STAMP_IN, _GAP_IN = (_WIDTH_IN - _LEFT_IN - _RIGHT_IN) / MAX_GALLERY, 0.04
 
+# Bins of the histograms, and the part of their range that is left empty at either end.
+N_BINS, _MARGIN_SHARE = 70, 0.03
 _LINE_STYLES = (":", "--", "-.")
 
 
@@ -50,56 +52,46 @@ class Gallery:
         Preprocessed cubes (equations 1 and 2) and the network's output for them; all of the survey's bands.
     """
 
-    object_id: npt.NDArray[np.int64]
+    object_id: IntArray
     label: Sequence[str]
     score: FloatArray
     source: FloatArray
     reconstruction: FloatArray
 
 
-def candidate_page(
+def write_picture(
     path: Path,
     survey: Survey,
-    score: FloatArray,
-    candidate: BoolArray,
-    threshold: npt.NDArray[np.float64],
+    histogram: ScoreHistogram,
+    threshold: DoubleArray,
     levels: Sequence[str],
     gallery: Gallery,
     *,
     simulated: bool = False,
-    every: int = 1,
 ) -> Path:
-    """Draw the page that sums up a run: histograms as in figure 5, below them a gallery as in figures 6 and 14.
+    """Draw the picture that sums up a run: histograms as in figure 5, below them a gallery as in figures 6 and 14.
 
-    The upper row shows log10 of the anomaly score of the sample (grey) and of the candidates (colour) in
-    each selecting band, with the median (solid) and the thresholds (dotted, dashed, ...). The gallery shows
-    the composite of source and reconstruction and source - reconstruction in each selecting band, on one
-    scale for all; the circle is the aperture of the score. Above each candidate stand its object_id, the bands
-    that select it, and its score in the band where it exceeds the lowest threshold by the largest factor. The
+    The upper row shows log10 of the anomaly score of the sample (grey) and of the candidates (colour) in each
+    selecting band, with the median (solid) and the thresholds (dotted, dashed, ...). The gallery shows composites of
+    the source and of the reconstruction (see `composites.composite`), and source - reconstruction in each selecting
+    band, on one scale for all; the circle is the aperture of the score. Above each candidate stand its object_id, the
+    bands that select it, and its score in the band where it exceeds the lowest threshold by the largest factor. The
     same input gives the same bytes.
-
-    Composites show i, r and g as red, green and blue; a survey without them shows its first three selecting
-    bands, the last of them red; one with fewer is grey.
 
     Parameters
     ----------
     path : Path
         PNG file to write, atomically.
     survey : Survey
-    score : ndarray of float32, shape (n, band)
-        Of the sample, one column for each selecting band. Values that are not finite and positive are left out.
-    candidate : ndarray of bool, shape (n, band)
-        Who is a candidate in the band, at the lowest level.
+    histogram : ScoreHistogram
+        Of the sample, a row for each selecting band.
     threshold : ndarray of float64, shape (level, band)
     levels : sequence of str
         Names of the levels, in the order of ``threshold``.
     gallery : Gallery
-        At most ``MAX_GALLERY`` are shown; none is fine.
+        The first ``MAX_GALLERY`` are shown; there may be none.
     simulated : bool
-        Print SIMULATED DATA in the head.
-    every : int
-        ``score`` holds one of every so many objects of the sample. Above 1 the head says so, since the
-        numbers on the page then count what is drawn.
+        Print SIMULATED DATA at the top.
 
     Returns
     -------
@@ -111,13 +103,13 @@ def candidate_page(
     SwimmyError
         When the arrays do not fit the survey or one another.
     """
-    _check(survey, score, candidate, threshold, levels, gallery)
-    drawn = f"{_counted(score.shape[0], 'object')} in the sample, {_counted(candidate.any(axis=1).sum(), 'candidate')}"
-    facts = drawn if every == 1 else f"one of every {every:,} objects is drawn and counted: {drawn}"
+    _check(survey, histogram, threshold, levels, gallery)
+    counts = histogram.counts
+    facts = f"{counted(counts.n_objects, 'object')} in the sample, {counted(counts.n_candidates, 'candidate')}"
     n_shown = min(len(gallery.object_id), MAX_GALLERY)
     gallery_height = (2 + len(survey.selecting_bands)) * _STAMP_IN if n_shown else 0.4
     height = _HEAD_IN + _HISTOGRAM_IN + _BETWEEN_IN + gallery_height + _FOOT_IN
-    # A reader's own matplotlibrc must not change the picture.
+    # The user's own matplotlibrc must not change the picture.
     with (
         matplotlib.style.context("default"),
         matplotlib.rc_context({"font.size": 9, "axes.edgecolor": MUTED}),
@@ -125,12 +117,23 @@ def candidate_page(
         figure = Figure(figsize=(_WIDTH_IN, height), dpi=DPI, facecolor="white")
         FigureCanvasAgg(figure)
         _draw_head(figure, survey.name, facts, simulated)
-        _draw_histograms(figure, survey, score, candidate, threshold, levels)
+        _draw_histograms(figure, survey, histogram, threshold, levels)
         _draw_gallery(figure, survey, gallery, n_shown, _strongest(survey, gallery, threshold))
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
     write_atomically(path, stream.getvalue())
     return path
+
+
+def sample_histogram(scores: Scores) -> ScoreHistogram:
+    """The histogram that `write_picture` draws of a selected sample: a row for each selecting band."""
+    selecting = scores.survey.band_index(scores.survey.selecting_bands)
+
+    def blocks() -> Iterator[tuple[FloatArray, BoolArray]]:
+        for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
+            yield score[in_sample][:, selecting], candidate[in_sample, 0][:, selecting]
+
+    return score_histogram(blocks, scores.read("threshold")[:, selecting], N_BINS, _MARGIN_SHARE)
 
 
 # ---------------------------------------------------------------- the parts
@@ -158,44 +161,32 @@ def _draw_head(figure: Figure, name: str, facts: str, simulated: bool) -> None:
 
 
 def _draw_histograms(
-    figure: Figure,
-    survey: Survey,
-    score: FloatArray,
-    candidate: BoolArray,
-    threshold: npt.NDArray[np.float64],
-    levels: Sequence[str],
+    figure: Figure, survey: Survey, histogram: ScoreHistogram, threshold: DoubleArray, levels: Sequence[str]
 ) -> None:
-    bands = survey.selecting_bands
+    bands, counts = survey.selecting_bands, histogram.counts
     left, gap = 0.8, 0.22
     width = (_WIDTH_IN - left - 0.3 - gap * (len(bands) - 1)) / len(bands)
-    edges = _log_edges(score, threshold)
-    top_count = 1
-    panels = []
+    styles = [_LINE_STYLES[level % len(_LINE_STYLES)] for level in range(len(levels))]
     for position, band in enumerate(bands):
         panel = _axes(figure, left + position * (width + gap), _HEAD_IN, width, _HISTOGRAM_IN)
-        colour = BAND_COLOURS[position % len(BAND_COLOURS)]
-        known = np.isfinite(score[:, position]) & (score[:, position] > 0)
-        # Outliers beyond the axis count in its last bins, so that no object is hidden.
-        log_score = np.clip(np.log10(score[known, position], dtype=np.float64), edges[0], edges[-1])
-        chosen = candidate[known, position]
-        counts = panel.hist(log_score, edges.tolist(), color=GREY, label=_counted(log_score.size, "object"))[0]
-        label = _counted(int(chosen.sum()), "candidate")
-        panel.hist(log_score[chosen], edges.tolist(), color=colour, label=f"{label} in {band}")
-        top_count = max(top_count, int(np.max(counts)))
-        lines = [("median", float(np.median(log_score)), "-")] if log_score.size else []
-        for level, limit, style in zip(levels, threshold[:, position], _styles(len(levels)), strict=True):
+        sample, selected = counts.sample[position], counts.selected[position]
+        bars = {"bins": counts.edges.tolist(), "x": counts.edges[:-1]}
+        panel.hist(**bars, weights=sample, color=GREY, label=counted(int(sample.sum()), "object"))
+        label = f"{counted(int(selected.sum()), 'candidate')} in {band}"
+        panel.hist(**bars, weights=selected, color=band_colour(position), label=label)
+        median = float(histogram.log_median[position])
+        lines = [] if np.isnan(median) else [("median", median, "-")]
+        for level, limit, style in zip(levels, threshold[:, position], styles, strict=True):
             if np.isfinite(limit) and limit > 0:
-                lines.append((_shown(level), float(np.log10(limit)), style))
-        _draw_lines(panel, lines, edges)
+                lines.append((shown_level(level), float(np.log10(limit)), style))
+        _draw_lines(panel, lines, counts.edges)
         _finish_histogram(panel, band, position == 0)
-        panels.append(panel)
-    for panel in panels:
-        panel.set_xlim(edges[0], edges[-1])
-        panel.set_ylim(0.7, top_count * 3)
+        panel.set_xlim(counts.edges[0], counts.edges[-1])
+        panel.set_ylim(0.7, max(int(counts.sample.max(initial=0)), 1) * 3)
 
 
-def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: npt.NDArray[np.float64]) -> None:
-    """Vertical lines with their names above; a name steps up where it would touch the one before."""
+def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: DoubleArray) -> None:
+    """Vertical lines with their names above them; a name is raised where it would touch the one before."""
     last, step = -np.inf, 0
     for name, place, style in lines:
         panel.axvline(place, color=INK, linewidth=1, linestyle=style)
@@ -206,7 +197,7 @@ def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: npt
 
 
 def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
-    panel.set_ylim(0.7, 1)  # an empty histogram has no limits that suit a logarithm
+    panel.set_ylim(0.7, 1)  # the limits of an empty histogram do not suit a logarithmic axis
     panel.set_yscale("log")
     panel.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$", color=INK)
     panel.spines[["top", "right"]].set_visible(False)
@@ -214,7 +205,7 @@ def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
     if is_first:
         panel.set_ylabel("objects", color=INK)
     style = {"fontsize": 8.5, "labelcolor": INK, "frameon": False, "handlelength": 1.0, "handleheight": 0.9}
-    # Above the names of the lines, however many of them are stacked up.
+    # Above the names of the lines, however many are stacked.
     panel.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.2), ncols=2, columnspacing=1.2, **style)
 
 
@@ -227,30 +218,29 @@ def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int
     names = ["source", "recon-\nstruction", *(f"residual {band}" for band in survey.selecting_bands)]
     residual = gallery.source[:n_shown, bands].astype(np.float64) - gallery.reconstruction[:n_shown, bands]
     limit = symmetric_limit(residual, survey)
-    image = None
+    stamps = []
     _draw_captions(figure, top, gallery, strongest[:n_shown])
     for column in range(n_shown):
         left = _LEFT_IN + column * _STAMP_IN
         pictures = [composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
         for row, picture in enumerate([*pictures, *residual[column]]):
             stamp = _axes(figure, left, top + row * _STAMP_IN, _STAMP_IN - _GAP_IN, _STAMP_IN - _GAP_IN)
-            image = _draw_stamp(stamp, picture, limit, survey)
+            stamps.append(_draw_stamp(stamp, picture, limit, survey))
     for row, name in enumerate(names):
         style = {"fontsize": 9, "color": INK, "ha": "right", "va": "center"}
         _text(figure, _LEFT_IN - 0.1, top + (row + 0.5) * _STAMP_IN, name, **style)
-    _draw_scale(figure, image, _LEFT_IN + n_shown * _STAMP_IN + 0.06, top + 2 * _STAMP_IN, len(bands) * _STAMP_IN)
+    # The last stamp is a residual, and all residuals have one scale.
+    _draw_scale(figure, stamps[-1], _LEFT_IN + n_shown * _STAMP_IN + 0.06, top + 2 * _STAMP_IN, len(bands) * _STAMP_IN)
 
 
-def _draw_scale(figure: Figure, image: AxesImage | None, left: float, top: float, height: float) -> None:
-    if image is None:
-        return
+def _draw_scale(figure: Figure, image: AxesImage, left: float, top: float, height: float) -> None:
     bar = figure.colorbar(image, cax=_axes(figure, left, top, 0.11, height - _GAP_IN), extend="both", extendfrac=0.02)
     bar.ax.tick_params(labelsize=7.5, colors=MUTED)
     bar.set_label("source − reconstruction", fontsize=8, color=MUTED)
 
 
 def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequence[str]) -> None:
-    """Lines above each candidate, with their meaning on the left. Of long ones every other is a line higher."""
+    """Lines above each candidate, with their meaning on the left. Where texts are long, every other one is raised."""
     identifiers = [str(identifier) for identifier in gallery.object_id[: len(strongest)]]
     lines = (
         (0.43, "object_id", identifiers, 7.0, "normal"),
@@ -258,7 +248,7 @@ def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequ
         (0.06, "score in", strongest, 7.5, "normal"),
     )
     for above, meaning, texts, size, weight in lines:
-        # Eleven characters of this size fit a column; longer texts would run into one another, and into the left.
+        # Eleven characters of this size fit a column; longer texts would run into each other and into their meaning.
         raised = 0.13 if max(len(text) for text in texts) > 11 else 0.0
         _text(figure, _LEFT_IN - 0.1, top - above - raised, meaning,
               fontsize=7, color=MUTED, ha="right", va="baseline")  # fmt: skip
@@ -269,12 +259,12 @@ def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequ
             _text(figure, center, top - above - lift, text, fontsize=size, color=INK, **style)
 
 
-def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float64]) -> list[str]:
+def _strongest(survey: Survey, gallery: Gallery, threshold: DoubleArray) -> list[str]:
     """Band and score, "i 19.3", where each candidate exceeds the lowest threshold by the largest factor."""
     texts = []
     for label, score in zip(gallery.label, gallery.score.astype(np.float64), strict=True):
         selects = np.isin(survey.selecting_bands, label.split("&"))
-        # A threshold of 0 is exceeded by an infinite factor; a band that does not select, by none.
+        # A threshold of 0 is exceeded by an infinite factor; a band that does not select comes last.
         with np.errstate(divide="ignore", invalid="ignore"):
             excess = np.where(selects, np.nan_to_num(score / threshold[0], posinf=np.inf), -1.0)
         best = int(np.argmax(excess))
@@ -282,7 +272,7 @@ def _strongest(survey: Survey, gallery: Gallery, threshold: npt.NDArray[np.float
     return texts
 
 
-def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, survey: Survey) -> AxesImage:
+def _draw_stamp(stamp: Axes, picture: DoubleArray, limit: float, survey: Survey) -> AxesImage:
     """One square; a composite has three colours, a residual has a scale."""
     scale = {} if picture.ndim == 3 else {"cmap": RESIDUAL_COLOURS, "vmin": -limit, "vmax": limit}
     image = stamp.imshow(picture, origin="lower", interpolation="auto", **scale)  # type: ignore[arg-type]
@@ -294,45 +284,14 @@ def _draw_stamp(stamp: Axes, picture: npt.NDArray[np.float64], limit: float, sur
     return image
 
 
-def _log_edges(score: FloatArray, threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Bin edges in log10 of the score, the same in all bands; they hold all thresholds and all but far outliers."""
-    known = np.log10(score[np.isfinite(score) & (score > 0)], dtype=np.float64)
-    limits = np.log10(threshold[np.isfinite(threshold) & (threshold > 0)])
-    low, high = np.percentile(known, [0.05, 99.95]) if known.size else (0.0, 1.0)
-    high = min(high + 1.0, known.max()) if known.size else high
-    low, high = min([low, *limits]), max([high, *limits])
-    margin = 0.03 * (high - low) + 0.05
-    edges: npt.NDArray[np.float64] = np.linspace(low - margin, high + margin, 71)
-    return edges
-
-
-def _styles(n_levels: int) -> list[str]:
-    return [_LINE_STYLES[level % len(_LINE_STYLES)] for level in range(n_levels)]
-
-
-def _shown(level: str) -> str:
-    """``2sigma`` is printed with the letter; any other name as it is."""
-    return f"{level.removesuffix('sigma')}σ" if level.endswith("sigma") else level
-
-
-def _counted(count: int | np.integer[Any], noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _check(
-    survey: Survey,
-    score: FloatArray,
-    candidate: BoolArray,
-    threshold: npt.NDArray[np.float64],
-    levels: Sequence[str],
-    gallery: Gallery,
+    survey: Survey, histogram: ScoreHistogram, threshold: DoubleArray, levels: Sequence[str], gallery: Gallery
 ) -> None:
     n_selecting, n_gallery = len(survey.selecting_bands), len(gallery.object_id)
     size = survey.cutout_size_px
     cube = (n_gallery, survey.n_bands, size, size)
     for name, found, expected in (
-        ("candidate", candidate.shape, score.shape),
-        ("score", score.shape[1:], (n_selecting,)),
+        ("histogram", histogram.log_median.shape, (n_selecting,)),
         ("threshold", threshold.shape, (len(levels), n_selecting)),
         ("gallery's source", gallery.source.shape, cube),
         ("gallery's reconstruction", gallery.reconstruction.shape, cube),
@@ -340,29 +299,4 @@ def _check(
         ("gallery's label", (len(gallery.label),), (n_gallery,)),
     ):
         if found != expected:
-            raise SwimmyError(f"candidate page: {name} has shape {found}, needs {expected} for survey {survey.name!r}.")
-
-
-MAX_HISTOGRAM_OBJECTS = 1_000_000
-
-
-def shown_step(scores: Scores) -> int:
-    """One of every so many objects is drawn: all of them up to ``MAX_HISTOGRAM_OBJECTS``."""
-    return max(-(-scores.n_objects // MAX_HISTOGRAM_OBJECTS), 1)
-
-
-def sample_scores(scores: Scores) -> tuple[FloatArray, BoolArray]:
-    """Scores and first-level flags of the sample, a column for each selecting band.
-
-    Of a survey of more than ``MAX_HISTOGRAM_OBJECTS`` every k-th object of each block, so that memory is
-    bounded; the picture then says so.
-    """
-    step = shown_step(scores)
-    selecting = scores.survey.band_index(scores.survey.selecting_bands)
-    score_parts = [np.zeros((0, len(selecting)), np.float32)]
-    flag_parts = [np.zeros((0, len(selecting)), np.bool_)]
-    for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
-        rows = np.flatnonzero(in_sample)[::step]
-        score_parts.append(score[rows][:, selecting])
-        flag_parts.append(candidate[rows, 0][:, selecting])
-    return np.concatenate(score_parts), np.concatenate(flag_parts)
+            raise SwimmyError(f"picture: {name} has shape {found}, needs {expected} for survey {survey.name!r}.")

@@ -1,4 +1,4 @@
-"""How the paper's figures look: colours, sizes, the label of simulated data, and files of the same bytes every time."""
+"""How figures look: colours, sizes, the label of simulated data, and files with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, MUTED, GREY, WARNING = "#1c1c1e", "#6b6b70", "#c4c6cb", "#b3261e"
-# From blue to red as the bands go; told apart by readers who do not see all colours.
+# From blue to red, as the bands go; readers who do not see all colours can tell them apart.
 BAND_COLOURS = ("#2a7fb8", "#d98c1f", "#b5332e", "#7b4fa3", "#4a4a4a")
-# Of series that are no bands (Okabe and Ito's palette).
+# For series that are not bands (Okabe and Ito's palette).
 SKY, GREEN, VERMILION, BLUE, YELLOW, PURPLE = "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#f0c400", "#cc79a7"
 RESIDUAL_COLOURS = "RdBu_r"
 LEVEL_STYLES = ("-", "--", "-.", ":")
@@ -43,7 +43,7 @@ _SETTINGS: Any = {
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Settings of the figures; a reader's own matplotlibrc must not change them."""
+    """Settings of the paper's figures, whatever the user's own matplotlibrc says."""
     with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS):
         yield
 
@@ -56,7 +56,7 @@ def new_figure(height_in: float, *, simulated: bool, credit: str = "") -> Figure
     simulated : bool
         Label it SIMULATED DATA.
     credit : str
-        Whose pixels are shown; printed at the top.
+        Whose pixels are shown; printed at the top unless they are simulated.
     """
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -69,7 +69,7 @@ def new_figure(height_in: float, *, simulated: bool, credit: str = "") -> Figure
 
 
 def tidy(axes: Axes, title: str = "") -> None:
-    """No lines where nothing is measured; a title within the column of the axes."""
+    """Remove the lines at the top and on the right; put the title above the left edge of the axes."""
     axes.spines[["top", "right"]].set_visible(False)
     if title:
         axes.set_title(title, fontsize=8, color=INK, loc="left")
@@ -80,13 +80,13 @@ def band_colour(position: int) -> str:
     return BAND_COLOURS[position % len(BAND_COLOURS)]
 
 
-def shown_level(level: str) -> str:
-    """``2sigma`` is printed with the letter; any other name as it is."""
-    return f"{level.removesuffix('sigma')}σ" if level.endswith("sigma") else level
+def shown_level(level: str, space: str = "") -> str:
+    """``2sigma`` is printed with the letter, after ``space``; any other name as it is."""
+    return f"{level.removesuffix('sigma')}{space}σ" if level.endswith("sigma") else level
 
 
 def shown_probability(p: float) -> str:
-    """A p value as the paper prints it: those below 0.01 by their limit."""
+    """A p value as the paper prints it: ``p < 0.01`` below that."""
     if not np.isfinite(p):
         return "p unknown"
     return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"

@@ -1,4 +1,4 @@
-"""One picture of a run: score histograms and the strangest candidates with their reconstructions."""
+"""The stage that draws ``candidates.png``: score histograms and the strangest candidates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PICTURE_VERSION = 2
 
 @dataclass(frozen=True)
 class PictureTask(Task):
-    """The picture of one run."""
+    """What the picture of a run is made of."""
 
     cutouts: Path
     scores: Path
@@ -37,7 +37,7 @@ class PictureTask(Task):
 
 def _gallery(task: PictureTask, scores: Scores) -> Gallery:
     """The strangest candidates with their reconstructions."""
-    # Matplotlib is a fifth of the time that a process takes to start, and only this one draws.
+    # Importing Matplotlib is a fifth of the time that a process takes to start, and only this one draws.
     from swimmy_scale.results.picture import MAX_GALLERY, Gallery
 
     rows = strangest(scores, MAX_GALLERY).tolist()
@@ -62,20 +62,17 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
 
 def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
-    from swimmy_scale.results.picture import candidate_page, sample_scores, shown_step
+    from swimmy_scale.results.picture import sample_histogram, write_picture
 
     scores = Scores(task.scores)
-    score, candidate = sample_scores(scores)
-    candidate_page(
+    write_picture(
         task.picture,
         scores.survey,
-        score,
-        candidate,
+        sample_histogram(scores),
         scores.read("threshold")[:, scores.survey.band_index(scores.survey.selecting_bands)],
         [str(level) for level in scores.read("level")],
         _gallery(task, scores),
         simulated=bool(scores.attrs.get("simulated", False)),
-        every=shown_step(scores),
     )
     return task.commit([task.picture])
 
@@ -88,7 +85,7 @@ class PictureStage(Stage):
     ----------
     cutouts, scores, picture : Path
     scoring : Scoring
-        By which models the gallery's cutouts are reconstructed.
+        The models that reconstruct the gallery's cutouts.
     select : Ledger
         Of the selection.
     """
@@ -118,9 +115,9 @@ class PictureStage(Stage):
         return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selection, *self.scoring.identity])
 
     def plan(self) -> Sequence[PictureTask]:
-        """One task."""
+        """The one task: it draws the picture."""
         return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.scores, self.picture, self.scoring)]
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
-        """Close the stage; the picture is its task's."""
+        """Close the stage; the only file is that of its task."""
         return self.ledger.finish(self.identity, Parts.of(receipts), [])

@@ -11,26 +11,8 @@ import pytest
 from rich.console import Console
 
 from swimmy_scale.cli import progress
-from swimmy_scale.cli.progress import StageProgress, Watch, describe_record, duration, read_record
+from swimmy_scale.cli.progress import StageProgress, Watch, describe_record, read_record
 from swimmy_scale.errors import SwimmyError
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min 00 s"),
-        (185, "3 min 05 s"),
-        (59.5, "1 min 00 s"),
-        (3599.6, "1 h 00 min"),
-        (3720, "1 h 02 min"),
-        (90000, "25 h 00 min"),
-        (-1, "0 s"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_rate_counts_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The candidate page: drawn for any sample, the same bytes each time, and showing what it was given."""
+"""The picture of a run: drawn for any sample, the same bytes each time, and showing what it was given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import HSC, Survey
-from swimmy_scale.results.composites import composite, symmetric_limit
+from swimmy_scale.results.histogram import ScoreHistogram, score_histogram
 from swimmy_scale.results.picture import (
     _BETWEEN_IN,
     _GAP_IN,
@@ -24,10 +24,10 @@ from swimmy_scale.results.picture import (
     _STAMP_IN,
     DPI,
     MAX_GALLERY,
+    N_BINS,
     Gallery,
-    _log_edges,
     _strongest,
-    candidate_page,
+    write_picture,
 )
 
 LEVELS = ["2sigma", "3sigma", "3.5sigma"]
@@ -53,9 +53,13 @@ def sample(n_objects: int, n_bands: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return score, score > 3
 
 
+def histogram_of(score: np.ndarray, candidate: np.ndarray, threshold: np.ndarray = THRESHOLD) -> ScoreHistogram:
+    return score_histogram(lambda: [(score, candidate)], threshold, N_BINS)
+
+
 def drawn(path: Path, n_shown: int = 2, n_objects: int = 500, **change: object) -> np.ndarray:
-    score, candidate = sample(n_objects)
-    assert candidate_page(path, HSC, score, candidate, THRESHOLD, LEVELS, gallery_of(n_shown), **change) == path
+    histogram = histogram_of(*sample(n_objects))
+    assert write_picture(path, HSC, histogram, THRESHOLD, LEVELS, gallery_of(n_shown), **change) == path
     return imread(path)
 
 
@@ -109,12 +113,11 @@ def test_simulated_data_are_labelled_in_the_head(tmp_path: Path, monkeypatch: py
     assert rows.size > 1000
 
 
-def test_a_thinned_sample_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_counts_the_sample_and_its_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = written(monkeypatch)
-    drawn(tmp_path / "all.png", 0)
-    assert not any("one of every" in text for text in texts)
-    drawn(tmp_path / "thinned.png", 0, every=1200)
-    assert any(text.startswith("one of every 1,200 objects is drawn and counted: 500 objects") for text in texts)
+    drawn(tmp_path / "page.png", 0)
+    _, candidate = sample(500)
+    assert f"500 objects in the sample, {candidate.any(axis=1).sum()} candidates" in texts
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,8 @@ def test_a_thinned_sample_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_odd_samples_are_drawn_without_a_warning(tmp_path: Path, score: np.ndarray, threshold: np.ndarray) -> None:
-    candidate_page(tmp_path / "p.png", HSC, score, np.zeros(score.shape, bool), threshold, LEVELS, gallery_of(0))
+    histogram = histogram_of(score, np.zeros(score.shape, bool), threshold)
+    write_picture(tmp_path / "p.png", HSC, histogram, threshold, LEVELS, gallery_of(0))
     assert (tmp_path / "p.png").stat().st_size > 1000
 
 
@@ -145,9 +149,9 @@ def test_odd_samples_are_drawn_without_a_warning(tmp_path: Path, score: np.ndarr
 )  # fmt: skip
 def test_other_surveys(tmp_path: Path, survey: Survey) -> None:
     n_selecting = len(survey.selecting_bands)
-    score, candidate = sample(100, n_selecting)
     threshold = THRESHOLD[:1, :1].repeat(n_selecting, axis=1)
-    path = candidate_page(tmp_path / "p.png", survey, score, candidate, threshold, ["top"], gallery_of(2, survey))
+    histogram = histogram_of(*sample(100, n_selecting), threshold)
+    path = write_picture(tmp_path / "p.png", survey, histogram, threshold, ["top"], gallery_of(2, survey))
     assert imread(path).shape[1] == 11 * DPI
 
 
@@ -169,8 +173,8 @@ def test_each_residual_lies_in_its_own_row_and_an_excess_is_red(tmp_path: Path) 
     gallery.source[0, 1, 24:40, 24:40] = 0.9  # r of the first: an excess
     gallery.source[1, 2, 24:40, 24:40] = 0.1  # i of the second: a lack
     gallery.source[:, 3:] = 1.0  # z and y are not shown
-    score, candidate = sample(100)
-    picture = imread(candidate_page(tmp_path / "p.png", HSC, score, candidate, THRESHOLD, LEVELS, gallery))
+    histogram = histogram_of(*sample(100))
+    picture = imread(write_picture(tmp_path / "p.png", HSC, histogram, THRESHOLD, LEVELS, gallery))
     for column, planted_row in ((0, 3), (1, 4)):
         for row in (2, 3, 4):
             red, green, blue = stamp_center(picture, row, column)
@@ -206,57 +210,16 @@ def test_the_score_shown_is_that_of_the_strongest_selecting_band(
     assert _strongest(HSC, gallery, np.array([lowest, [99.0] * 3])) == [expected]
 
 
-@pytest.mark.parametrize(
-    ("survey", "red_green_blue"),
-    [
-        (replace(HSC, selecting_bands=("i", "r", "g")), [0.3, 0.2, 0.1]),
-        (replace(HSC, selecting_bands=("z",)), [0.3, 0.2, 0.1]),
-        (replace(HSC, bands=("u", "B", "V", "R", "I"), selecting_bands=("B", "R", "I"), magnitude_band="R"),
-         [0.5, 0.4, 0.2]),
-        (replace(HSC, bands=("u", "B", "V", "R", "I"), selecting_bands=("B", "R"), magnitude_band="R"), [0.3] * 3),
-    ],
-)  # fmt: skip
-def test_composites_of_other_surveys(survey: Survey, red_green_blue: list[float]) -> None:
-    cube = np.tile(np.array([0.1, 0.2, 0.3, 0.4, 0.5], np.float32)[:, None, None], (1, 64, 64))
-    assert composite(cube, survey)[0, 0] == pytest.approx(red_green_blue)
-
-
-def test_the_reddest_selecting_band_is_red() -> None:
-    cube = np.zeros((5, 64, 64), np.float32)
-    cube[:, 10, 20] = [0.1, 0.2, 0.3, 0.9, 0.9]
-    cube[0, 0, 0], cube[1, 0, 0], cube[2, 0, 0] = 1.5, np.nan, -0.5
-    picture = composite(cube, HSC)
-    assert picture.shape == (64, 64, 3)
-    assert picture[10, 20] == pytest.approx([0.3, 0.2, 0.1])
-    assert picture[0, 0].tolist() == [0.0, 0.0, 1.0]
-
-
-def test_a_neighbour_at_the_edge_does_not_set_the_residual_scale() -> None:
-    residual = np.zeros((1, 3, 64, 64))
-    residual[..., 16:48, 16:48] = -0.2
-    residual[..., :5, :5] = 0.9
-    assert symmetric_limit(residual, HSC) == pytest.approx(0.2)
-    assert symmetric_limit(residual * 0, HSC) == 0.01
-    assert symmetric_limit(residual * np.nan, HSC) == 0.01
-
-
-def test_the_axis_holds_every_threshold_and_stops_before_far_outliers() -> None:
-    score = np.ones((10_000, 1), np.float32)
-    score[0] = 1e30
-    edges = _log_edges(score, np.array([[0.01], [1000.0]]))
-    assert edges[0] < -2
-    assert 3 < edges[-1] < 4
-    assert (np.diff(edges) > 0).all()
-
-
 # ---------------------------------------------------------------- refused
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"candidate": np.zeros((4, 3), bool)}, r"candidate has shape \(4, 3\), needs \(5, 3\)"),
-        ({"score": np.ones((5, 5), np.float32), "candidate": np.zeros((5, 5), bool)}, r"score has shape \(5,\)"),
+        (
+            {"histogram": histogram_of(np.ones((5, 5), np.float32), np.zeros((5, 5), bool), np.ones((3, 5)))},
+            r"histogram has shape \(5,\), needs \(3,\)",
+        ),
         ({"threshold": THRESHOLD[:2]}, r"threshold has shape \(2, 3\), needs \(3, 3\)"),
         ({"gallery": replace(gallery_of(2), label=["g"])}, r"label has shape \(1,\)"),
         ({"gallery": replace(gallery_of(2), score=np.ones((2, 5), np.float32))}, r"gallery's score has shape"),
@@ -268,12 +231,11 @@ def test_the_axis_holds_every_threshold_and_stops_before_far_outliers() -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict, text: str) -> None:
     given = {
-        "score": np.ones((5, 3), np.float32),
-        "candidate": np.zeros((5, 3), bool),
+        "histogram": histogram_of(*sample(5)),
         "threshold": THRESHOLD,
         "levels": LEVELS,
         "gallery": gallery_of(2),
     }
     with pytest.raises(SwimmyError, match=text):
-        candidate_page(tmp_path / "p.png", HSC, **{**given, **change})
+        write_picture(tmp_path / "p.png", HSC, **{**given, **change})
     assert list(tmp_path.iterdir()) == []

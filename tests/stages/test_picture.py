@@ -12,7 +12,7 @@ from survey_runs import make_scores
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.model.scoring import Model, Scoring
-from swimmy_scale.results import picture
+from swimmy_scale.results.picture import sample_histogram
 from swimmy_scale.stages.picture import PictureTask, draw_picture
 from swimmy_scale.storage import scores as scores_module
 from swimmy_scale.storage.cutouts import cutouts_layout
@@ -68,17 +68,16 @@ def test_no_candidates_and_no_objects(tmp_path: Path) -> None:
     assert strangest(make_scores(tmp_path / "b.zarr", [], [], THRESHOLD), 12).tolist() == []
 
 
-def test_the_sample_is_whole_until_the_survey_is_large(scores: Scores, monkeypatch: pytest.MonkeyPatch) -> None:
-    score, candidate = picture.sample_scores(scores)
-    known = [row for row in range(8) if row != 6]
-    assert np.array_equal(score, np.array(SCORE, np.float32)[known, :3])
-    assert np.array_equal(candidate, np.array([[band in FLAG[row] for band in "gri"] for row in known]))
-    assert picture.shown_step(scores) == 1
-    monkeypatch.setattr(picture, "MAX_HISTOGRAM_OBJECTS", 3)
-    thinned, flags = picture.sample_scores(scores)
-    assert picture.shown_step(scores) == 3
-    assert np.array_equal(thinned, score[::3])
-    assert np.array_equal(flags, candidate[::3])
+@pytest.mark.parametrize("block", [1, 3, 1 << 18])
+def test_the_histogram_counts_the_whole_sample(scores: Scores, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(scores_module, "BLOCK_OBJECTS", block)
+    found = sample_histogram(scores)
+    known = np.array(SCORE)[[row for row in range(8) if row != 6], :3]
+    assert (found.counts.n_objects, found.counts.n_candidates) == (7, 6)
+    assert found.counts.sample.sum(axis=1).tolist() == (known > 0).sum(axis=0).tolist()
+    assert found.counts.selected.sum(axis=1).tolist() == [sum(band in flags for flags in FLAG) for band in "gri"]
+    medians = [np.median(np.log10(column[column > 0])) for column in known.T]
+    assert found.log_median == pytest.approx(medians, rel=1e-15)
 
 
 def task(folder: Path) -> PictureTask:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from swimmy_scale.method.emission_lines import FILTERS, throughput
 from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.survey import DoubleArray
+from swimmy_scale.results.histogram import score_histogram
 from swimmy_scale.results.paper.drawing import distributions
 from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
@@ -25,6 +26,7 @@ from swimmy_scale.results.paper.statistics import (
 REDSHIFT_RANGE = (0.05, 0.2)
 """Of the paper's sample; a job's own redshift cut goes before it."""
 BRIGHT_LINE_ANGSTROM = 100.0
+N_SCORE_BINS = 60
 # Of lines that figure 10 follows: wavelengths in air, the strongest of each group.
 FOLLOWED_LINES = {"Hα": 6562.80, "[OIII]": 5006.84, "[OII]": 3727.42}
 
@@ -73,41 +75,17 @@ def redshift_histogram(run: RunData) -> Drawn:
 
 def score_histograms(run: RunData) -> Drawn:
     """Figure 5."""
-    score, selected = run.score[run.in_sample].astype(np.float64), run.selected[run.in_sample]
-    positive = np.isfinite(score) & (score > 0)
-    log_score = np.log10(score, where=positive, out=np.full(score.shape, np.nan))
-    edges = _score_edges(log_score[positive], run.threshold)
-    n_bands = score.shape[1]
-    sample, chosen = (
-        np.stack([_counted(log_score[flag[:, k], k], edges) for k in range(n_bands)], axis=-1)
-        for flag in (np.ones_like(selected), selected)
-    )
-    median = np.array([np.median(column) if column.size else np.nan for column in score.T])
+    score, selected = run.score[run.in_sample], run.selected[run.in_sample]
+    counts = score_histogram(lambda: [(score, selected)], run.threshold, N_SCORE_BINS).counts
+    median = np.array([np.median(column) if column.size else np.nan for column in score.T.astype(np.float64)])
     bands = run.survey.selecting_bands
-    columns: dict[str, Any] = {"log_score_low": edges[:-1], "log_score_high": edges[1:]}
+    columns: dict[str, Any] = {"log_score_low": counts.edges[:-1], "log_score_high": counts.edges[1:]}
     for k, band in enumerate(bands):
-        columns |= {f"n_sample_{band}": sample[:, k], f"n_candidates_{band}": chosen[:, k]}
+        columns |= {f"n_sample_{band}": counts.sample[k], f"n_candidates_{band}": counts.selected[k]}
     lines: dict[str, Any] = {"line": np.array(["median", *run.levels])}
     lines |= {f"score_{band}": np.append(median[k], run.threshold[:, k]) for k, band in enumerate(bands)}
-    figure = distributions.score_histograms(
-        edges, sample, chosen, median, run.threshold, run.levels, bands, simulated=run.simulated
-    )
+    figure = distributions.score_histograms(counts, median, run.threshold, run.levels, bands, simulated=run.simulated)
     return Drawn(figure, {"": columns, "lines": lines})
-
-
-def _score_edges(log_score: DoubleArray, threshold: DoubleArray) -> DoubleArray:
-    """Bins that hold all thresholds, and all scores but far outliers."""
-    low, high = np.percentile(log_score, [0.05, 99.95]) if log_score.size else (-5.0, 0.0)
-    high = min(high + 1.0, log_score.max()) if log_score.size else high
-    limits = np.log10(threshold[threshold > 0])
-    edges: DoubleArray = np.linspace(min([low, *limits]) - 0.05, max([high, *limits]) + 0.05, 61)
-    return edges
-
-
-def _counted(values: DoubleArray, edges: DoubleArray) -> npt.NDArray[np.int64]:
-    """Known values in bins; outliers count in the first and the last, so that no object is hidden."""
-    known = np.clip(values[np.isfinite(values)], edges[0], edges[-1])
-    return np.histogram(known, edges)[0].astype(np.int64)
 
 
 def ew_cumulative(run: RunData) -> Drawn:

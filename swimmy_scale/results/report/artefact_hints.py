@@ -1,4 +1,4 @@
-"""Signs that a candidate may be an artefact rather than an unusual galaxy: hints for people, never cuts."""
+"""Signs that a candidate may be an artefact and not an unusual galaxy: hints for people, never cuts."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ SATURATED_BAND = "i"
 def artefact_hints(
     counts: FloatArray, source: FloatArray, residual: FloatArray, survey: Survey
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which hints each object shows.
+    """The hints that each object shows.
 
     green_halo: residual_r < 0, the sum over A' of source - reconstruction. Appendix 2 finds that objects selected for
-    it are errors of the r band's zero point or saturation, not nuclei.
+    it are errors of the r band's zero point or saturated, not nuclei.
     saturated: max over A' of source_i >= 1, where equation 2 has clipped.
     edge: any of the four border rows and columns, in any band, is constant or holds a value that is not finite.
 
     Parameters
     ----------
     counts : ndarray of float32, shape (n, n_bands, size, size), counts
-        As delivered.
+        As they were delivered.
     source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
         The same cutouts, preprocessed. NaN counts as not saturated.
     residual : ndarray of float32, shape (n, n_bands)
         NaN counts as not negative.
     survey : Survey
-        Without an r or i band the hints that need it are never shown.
+        Without an r or i band the hint that needs it is never shown.
 
     Returns
     -------
     dict of str to ndarray of bool, shape (n,)
-        One for each of ``HINTS``.
+        By the names of ``HINTS``.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def artefact_hints(
     n_objects = len(counts)
     if len(source) != n_objects or residual.shape != (n_objects, survey.n_bands):
         raise SwimmyError(
-            f"artefact hints: counts {counts.shape}, source {source.shape} and residual {residual.shape} are not of "
-            f"the same objects; the residual needs ({n_objects}, {survey.n_bands})."
+            f"artefact hints: counts {counts.shape}, source {source.shape} and residual {residual.shape} do not belong "
+            f"to the same objects; the residual needs ({n_objects}, {survey.n_bands})."
         )
     none: BoolArray = np.zeros(n_objects, np.bool_)
     green, saturated = none, none
@@ -74,7 +74,7 @@ def artefact_hints(
 
 
 def _has_dead_border(counts: FloatArray) -> BoolArray:
-    """Whether a border line of any band is constant or not finite: bool (n,)."""
+    """Whether a border row or column of any band is constant or not finite: bool (n,)."""
     lines = np.stack([counts[..., 0, :], counts[..., -1, :], counts[..., :, 0], counts[..., :, -1]], axis=-2)
     constant = (lines == lines[..., :1]).all(axis=-1)
     dead: BoolArray = (constant | ~np.isfinite(lines).all(axis=-1)).any(axis=(1, 2))

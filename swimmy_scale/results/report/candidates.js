@@ -1,4 +1,4 @@
-// The candidates of the page: what is shown, in which order. Nothing here touches the document's elements.
+// Which candidates are shown, and in which order. Nothing here touches the document's elements.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const ALL = DATA.candidates;
@@ -15,7 +15,7 @@ function bandsOf(index, level) {
   return DATA.bands.filter((_, band) => ALL.flags[level][index] & (1 << band)).join("&");
 }
 
-// The selecting band of the highest percentile: what a card shows where nothing else is asked for.
+// The selecting band with the highest percentile, whose residual a card shows by default.
 function strongestBand(index) {
   let best = -1;
   DATA.bands.forEach((_, band) => {
@@ -41,7 +41,7 @@ function matches(index, filter, markOf) {
   return filter.text === "" || ALL.id[index].includes(filter.text) || known.toLowerCase().includes(filter.text);
 }
 
-// 64-bit integers as text: by sign, then length, then digits.
+// Compares 64-bit integers that are text: by sign, then length, then digits.
 function compareIds(a, b) {
   const negative = a.startsWith("-");
   if (negative !== b.startsWith("-")) return negative ? -1 : 1;
@@ -55,7 +55,7 @@ function sorter(sort) {
   const column = byScore ? ALL.score[Number(sort.slice(6))] : sort === "magnitude" ? ALL.magnitude : ALL.rank;
   const sign = byScore ? -1 : 1;
   return (a, b) => {
-    // What is unknown comes last, and the stronger first of equal ones.
+    // Unknown values come last; of equal ones the stronger candidate comes first.
     const known = (column[a] === null) - (column[b] === null);
     return known || sign * (column[a] - column[b]) || ALL.rank[a] - ALL.rank[b];
   };

@@ -18,7 +18,7 @@ const short = (value) => (value === null ? "–" : String(Number(value.toPrecisi
 const tileOf = (kind, name) => DATA.tiles.findIndex((tile) => tile[0] === kind && tile[1] === name);
 const COMPOSITES = DATA.tiles.filter((tile) => tile[0] === "source").map((tile) => tile[1]);
 
-// One tile of a sheet, cut out by its frame.
+// One tile of a sheet; its frame hides the others.
 function picture(index, tile, caption) {
   const sheet = Math.floor(index / DATA.rowsPerSheet);
   const rows = Math.min(DATA.rowsPerSheet, N - sheet * DATA.rowsPerSheet);
@@ -112,7 +112,7 @@ function filter() {
   };
 }
 
-// Sort and filter again; the page goes back to the first.
+// Sort and filter again, and go back to the first page.
 function refresh() {
   state.order = chosen(byId("sort").value, filter(), (id) => marks.of(id));
   state.page = 0;
@@ -159,7 +159,7 @@ function setCurrent(index, focus) {
   }
 }
 
-// Go so many candidates on, over pages as well; in the dialog where it is open.
+// Move on by a number of candidates, across pages too; in the dialog if it is open.
 function step(by) {
   if (!state.order.length) return;
   const first = state.page * PAGE_SIZE;
@@ -263,7 +263,7 @@ function showDetails(index) {
   state.shown = index;
   setCurrent(index, false);
   if (!dialog.open) dialog.showModal();
-  byId("details-title").focus(); // a screen reader says which candidate it is
+  byId("details-title").focus(); // a screen reader then says which candidate it is
 }
 
 function exportMarks() {

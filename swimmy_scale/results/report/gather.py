@@ -1,4 +1,4 @@
-"""The report of a run: what its files say, gathered block by block, and a folder that opens in a browser."""
+"""The report of a run: what its files say is gathered block by block and written as a folder for a browser."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import batched
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import numpy.typing as npt
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.preprocess import preprocess
-from swimmy_scale.method.survey import FloatArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.model.scoring import Scoring, reconstructor, scoring_of
+from swimmy_scale.results.composites import symmetric_limit
+from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
-from swimmy_scale.results.report.histogram import ScoreCounts, charts
-from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, Span, page
-from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, residual_limit, rows_of_tiles, sheet
+from swimmy_scale.results.report.charts import charts
+from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
+from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED
@@ -39,8 +41,8 @@ def write_report(
 ) -> tuple[int, int]:
     """Make the report of a finished run: ``index.html`` and a folder of images.
 
-    The same run gives the same bytes. Memory grows with the candidates shown, by some 2 kB each, and not with the
-    survey. What is there already is replaced once the new report is whole.
+    The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
+    A report that is there already is replaced once the new one is complete.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ def write_report(
     output : Path
         The folder to make.
     max_candidates : int
-        The strongest so many are shown (see `scores.strangest`); the page says so where there are more.
+        Show at most this many, the strongest (see `scores.strangest`); the page says so where there are more.
     told : callable
         Told how many candidates are drawn, and of how many.
     n_threads : int
@@ -61,137 +63,131 @@ def write_report(
     Raises
     ------
     SwimmyError
-        When selection is not finished, or ``output`` is there and is no report.
+        When selection is not finished, or ``output`` exists and is not a report.
     """
     _check(run, output)
-    job = run.load_job()
-    scores = Scores(run.scores)
+    job, scores = run.load_job(), Scores(run.scores)
     order = strangest(scores, max_candidates)
-    candidates = _candidates(scores, order)
-    counts = _count_sample(scores, candidates)
+    rows = np.sort(order)
+    columns = _read_rows(scores, rows)
+    counts, percentile = _count_sample(scores, columns["score"])
     output.parent.mkdir(parents=True, exist_ok=True)
     # A name that `run` sweeps away if this process is killed.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
         folder = Path(name) / output.name
         (folder / IMAGES).mkdir(parents=True)
-        told(0, len(order))
+        told(0, len(rows))
         scoring = scoring_of(run, job, n_threads)
-        limit = _draw(Cutouts(run.cutouts(job)), scoring, scores, candidates, folder / IMAGES, told)
-        text = page(_facts(run, job, scores, counts, limit, output), candidates)
+        drawn = _draw(Cutouts(run.cutouts(job)), scoring, rows, columns["residual"], folder / IMAGES, told)
+        candidates = _candidates(scores, order, columns, percentile, drawn)
+        text = page(_facts(run, job, scores, counts, drawn.residual_limit, output), candidates)
         (folder / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
         folder.replace(output)
-    return len(order), int(_n_candidates(scores))
+    return len(rows), counts.n_candidates
 
 
 def _check(run: RunDirectory, output: Path) -> None:
     done = run.ledger("select").read(FINISHED)
     if done is None or not run.selection.summary.is_file():
         raise SwimmyError(
-            f"{run.path}: candidates are not selected yet, so there is nothing to report. Finish it with "
+            f"{run.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
             "`swimmy-scale run`."
         )
-    if output.exists() and not ((output / "index.html").is_file() or (output.is_dir() and not any(output.iterdir()))):
-        raise SwimmyError(f"{output}: is there and is not a report. Choose another --output, or remove it.")
+    is_report = (output / "index.html").is_file()
+    if output.exists() and not is_report and not (output.is_dir() and not any(output.iterdir())):
+        raise SwimmyError(f"{output}: exists and is not a report. Choose another --output, or remove it.")
 
 
 # ---------------------------------------------------------------- numbers
 
 
-def _candidates(scores: Scores, order: npt.NDArray[np.int64]) -> Candidates:
-    """Columns of the candidates to show, in the order of their rows."""
-    rows = np.sort(order)
+def _read_rows(scores: Scores, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
+    """Columns of the candidates to show; ``rows`` are sorted."""
     names = ("object_id", "ra", "dec", "sample_class", "candidate", *scores.kept)
-    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*names, "score", "residual")}
+    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("score", "residual", *names)}
     for lo, arrays in scores.blocks(scores.score_name, scores.residual_name, *names):
-        block = dict(zip(("score", "residual", *names), arrays, strict=True))
-        inside = rows[(rows >= lo) & (rows < lo + len(block["score"]))] - lo
-        for name, values in block.items():
-            parts[name].append(values[inside])
-    columns = {name: np.concatenate(part) for name, part in parts.items() if part}
-    rank = np.empty(len(rows), np.int64)
-    rank[np.searchsorted(rows, order)] = np.arange(len(rows))
-    n_shown, n_bands = len(rows), scores.survey.n_bands
-    return Candidates(
-        rows=rows,
-        rank=rank,
-        object_id=columns["object_id"],
-        ra=columns["ra"],
-        dec=columns["dec"],
-        known_class=[str(name) for name in columns["sample_class"]],
-        score=columns["score"],
-        residual=columns["residual"],
-        candidate=columns["candidate"],
-        percentile=np.full((n_shown, n_bands), np.nan),
-        magnitude=np.full(n_shown, np.nan),
-        hints={name: np.zeros(n_shown, np.bool_) for name in HINTS},
-        kept={name: columns[name].tolist() for name in scores.kept},
-    )
+        inside = rows[(rows >= lo) & (rows < lo + len(arrays[0]))] - lo
+        for part, values in zip(parts.values(), arrays, strict=True):
+            part.append(values[inside])
+    return {name: np.concatenate(part) for name, part in parts.items()}
 
 
-def _n_candidates(scores: Scores) -> int:
-    return sum(int(flags[:, 0].any(axis=1).sum()) for _, (flags,) in scores.blocks("candidate"))
-
-
-def _count_sample(scores: Scores, candidates: Candidates) -> ScoreCounts:
-    """Histograms of the sample, and into ``candidates`` the share of the sample that scores lower than each."""
-    n_shown, n_bands = candidates.score.shape
-    order = np.argsort(candidates.score, axis=0, kind="stable")
-    ranked = np.take_along_axis(candidates.score, order, axis=0)
+def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, DoubleArray]:
+    """The histogram of the sample, and for each score ``shown`` (m, band) how many percent of it are lower."""
+    n_shown, n_bands = shown.shape
+    order = np.argsort(shown, axis=0, kind="stable")
+    ranked = np.take_along_axis(shown, order, axis=0)
     lower = np.zeros((n_shown + 1, n_bands), np.int64)
-    counts, n_sample = ScoreCounts(n_bands), 0
+    counts = ScoreCounts(n_bands)
     for _, (score, flags, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
-        score, flags = score[in_sample], flags[in_sample, 0]
-        counts.add(score, flags)
-        n_sample += len(score)
+        score = score[in_sample]
+        counts.add(score, flags[in_sample, 0])
         for band in range(n_bands):
             places = np.searchsorted(ranked[:, band], score[:, band], side="right")
             lower[:, band] += np.bincount(places, minlength=n_shown + 1)
-    share = 100.0 * np.cumsum(lower, axis=0)[:n_shown] / max(n_sample, 1)
-    np.put_along_axis(candidates.percentile, order, share, axis=0)
-    return counts
+    percentile = np.empty(shown.shape)
+    share = 100.0 * np.cumsum(lower, axis=0)[:n_shown] / max(counts.n_objects, 1)
+    np.put_along_axis(percentile, order, share, axis=0)
+    return counts, percentile
 
 
 # ---------------------------------------------------------------- images
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What is learned while the pixels of the candidates are drawn.
+
+    Attributes
+    ----------
+    magnitude : ndarray of float64, shape (m,), AB
+        In the survey's magnitude band; NaN where unknown.
+    hints : dict of str to ndarray of bool, shape (m,)
+    residual_limit : float
+        End of the scale of the residual maps; 0 without candidates.
+    """
+
+    magnitude: DoubleArray
+    hints: dict[str, BoolArray]
+    residual_limit: float
+
+
 def _draw(
     store: Cutouts,
     scoring: Scoring,
-    scores: Scores,
-    candidates: Candidates,
+    rows: IntArray,
+    residual: FloatArray,
     folder: Path,
     told: Callable[[int, int], None],
-) -> float:
-    """Write the sheets of tiles; fills in magnitudes and hints.
-
-    Returns the end of the residual scale: the first batch sets it for all, so that one pass over the pixels is enough.
-    """
-    survey, limit = scores.survey, 0.0
-    if not len(candidates.rows):
-        return limit
-    magnitude = survey.bands.index(survey.magnitude_band)
+) -> Drawn:
+    """Write the sheets of tiles. The first batch sets the residual scale for all, so that pixels are read once."""
+    survey, limit, n_sheets = store.survey, 0.0, 0
+    magnitude = np.full(len(rows), np.nan)
+    hints = {name: np.zeros(len(rows), np.bool_) for name in HINTS}
+    if not len(rows):
+        return Drawn(magnitude, hints, limit)
     reconstruction = reconstructor(scoring)
-    n_sheets = 0
-    for batch in batched(range(len(candidates.rows)), BATCH_CANDIDATES):
-        chosen = slice(batch[0], batch[-1] + 1)
-        counts, fwhm, mag = _read(store, candidates.rows[chosen])
+    band = survey.bands.index(survey.magnitude_band)
+    for start in range(0, len(rows), BATCH_CANDIDATES):
+        batch = slice(start, min(start + BATCH_CANDIDATES, len(rows)))
+        counts, fwhm, mag = _read_pixels(store, rows[batch])
         source = preprocess(counts, fwhm, survey)
         expected = reconstruction(source)
-        limit = limit or residual_limit(source - expected, survey)
-        candidates.magnitude[chosen] = mag[:, magnitude]
-        for name, flags in artefact_hints(counts, source, candidates.residual[chosen], survey).items():
-            candidates.hints[name][chosen] = flags
-        rows = rows_of_tiles(source, expected, limit, survey)
-        for first in range(0, len(rows), ROWS_PER_SHEET):
-            (folder / f"{n_sheets:05d}.jpg").write_bytes(sheet(rows[first : first + ROWS_PER_SHEET]))
+        limit = limit or symmetric_limit(source - expected, survey)
+        magnitude[batch] = mag[:, band]
+        for name, flags in artefact_hints(counts, source, residual[batch], survey).items():
+            hints[name][batch] = flags
+        tiles = rows_of_tiles(source, expected, limit, survey)
+        for first in range(0, len(tiles), ROWS_PER_SHEET):
+            (folder / f"{n_sheets:05d}.jpg").write_bytes(sheet(tiles[first : first + ROWS_PER_SHEET]))
             n_sheets += 1
-        told(chosen.stop, len(candidates.rows))
-    return limit
+        told(batch.stop, len(rows))
+    return Drawn(magnitude, hints, limit)
 
 
-def _read(store: Cutouts, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts, seeing and magnitudes of sorted rows; each chunk is read once."""
+def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
     parts: list[list[FloatArray]] = [[], [], []]
     for chunk in np.unique(rows // store.chunk_objects).tolist():
         inside = rows[rows // store.chunk_objects == chunk]
@@ -202,7 +198,30 @@ def _read(store: Cutouts, rows: npt.NDArray[np.int64]) -> tuple[FloatArray, Floa
     return image, fwhm, mag
 
 
-# ---------------------------------------------------------------- facts
+# ---------------------------------------------------------------- candidates and facts
+
+
+def _candidates(
+    scores: Scores,
+    order: IntArray,
+    columns: Mapping[str, npt.NDArray[Any]],
+    percentile: DoubleArray,
+    drawn: Drawn,
+) -> Candidates:
+    return Candidates(
+        rank=np.argsort(order),
+        object_id=columns["object_id"],
+        ra=columns["ra"],
+        dec=columns["dec"],
+        known_class=[str(name) for name in columns["sample_class"]],
+        score=columns["score"],
+        residual=columns["residual"],
+        candidate=columns["candidate"],
+        percentile=percentile,
+        magnitude=drawn.magnitude,
+        hints=drawn.hints,
+        kept={name: columns[name].tolist() for name in scores.kept},
+    )
 
 
 def _facts(run: RunDirectory, job: Job, scores: Scores, counts: ScoreCounts, limit: float, output: Path) -> Facts:
@@ -217,13 +236,13 @@ def _facts(run: RunDirectory, job: Job, scores: Scores, counts: ScoreCounts, lim
         provenance=_provenance(run.provenance),
         levels=levels,
         charts=charts(counts, survey.bands, survey.selecting_bands, median, scores.read("threshold"), levels),
-        faults=_faults(run.quarantine, summary["quarantined_by_code"]),
-        spans=list(_spans(run, job)),
+        quarantine=_quarantine(run.quarantine, summary["quarantined_by_code"]),
+        stage_times=list(_stage_times(run, job)),
         tiles=layout(survey),
         rows_per_sheet=ROWS_PER_SHEET,
         residual_limit=limit,
         hints=HINTS,
-        n_candidates=_n_candidates(scores),
+        n_candidates=counts.n_candidates,
         run_digest=digest_json(["report", select.identity if select else ""]),
         files=_files(run, job) if output == run.report else (),
     )
@@ -243,8 +262,8 @@ def _files(run: RunDirectory, job: Job) -> Sequence[str]:
     return [path.name for path in paths if path.is_file()]
 
 
-def _faults(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason]:
-    """How many objects are in quarantine for each reason, the most common first, with the first as an example."""
+def _quarantine(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason]:
+    """How many objects are in quarantine for each reason, the most common first, with the first object of each."""
     examples: dict[str, tuple[str, str]] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as stream:
@@ -256,8 +275,8 @@ def _faults(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason]:
     return [QuarantineReason(code, number, *examples.get(code, ("", ""))) for code, number in ordered]
 
 
-def _spans(run: RunDirectory, job: Job) -> Iterator[Span]:
-    """From the first to the last file of each stage, by the times that its receipts recorded."""
+def _stage_times(run: RunDirectory, job: Job) -> Iterator[StageTime]:
+    """The time from the first to the last file of each stage, as its receipts recorded them."""
     for stage in STAGES:
         ledger = run.stage_ledger(stage, job)
         done = ledger.read(FINISHED)
@@ -268,4 +287,4 @@ def _spans(run: RunDirectory, job: Job) -> Iterator[Span]:
             own = [record.mtime_ns for record in part.files.values()]
             times = [min([*times, *own]), max([*times, *own])] if times or own else []
         seconds = (max(times) - min(times)) / 1e9 if times else 0.0
-        yield Span(stage, int(done.details.get("n_tasks", 0)), done.n_objects, seconds)
+        yield StageTime(stage, int(done.details.get("n_tasks", 0)), done.n_objects, seconds)

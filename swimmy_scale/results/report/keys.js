@@ -7,11 +7,11 @@ function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
   byId("theme").lastElementChild.textContent = theme[0].toUpperCase() + theme.slice(1);
-  byId("theme").setAttribute("aria-label", theme === "auto" ? "Colours: as the system" : `Colours: ${theme}`);
+  byId("theme").setAttribute("aria-label", theme === "auto" ? "Colours: as in the system" : `Colours: ${theme}`);
   try {
     localStorage.setItem(THEME_KEY, theme);
   } catch {
-    // A browser that keeps nothing has the theme until the page is closed.
+    // A browser that stores nothing keeps the theme until the page is closed.
   }
 }
 
@@ -50,7 +50,7 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || !byId("keys-on").checked) return;
   if (event.key === "Enter" && event.target.matches(".card")) {
-    event.preventDefault(); // else the same key would press the button that has the focus next: Close
+    event.preventDefault(); // or the same key would press the button that gets the focus: Close
     showDetails(Number(event.target.dataset.index));
   }
   if (!KEYS[event.key] || (byId("help").open && event.key !== "?")) return;
@@ -87,10 +87,10 @@ byId("theme").addEventListener("click", () => {
 });
 byId("show-help").addEventListener("click", () => byId("help").showModal());
 byId("help").querySelector(".close").addEventListener("click", () => byId("help").close());
-// Where the dialog ends, the candidate that it showed has the focus.
+// When the dialog closes, the candidate that it showed gets the focus.
 byId("details").addEventListener("close", () => setCurrent(state.shown, true));
 
-// On paper nothing can be opened.
+// On paper nothing can be unfolded.
 window.addEventListener("beforeprint", () => {
   for (const element of document.querySelectorAll("details")) element.open = true;
 });

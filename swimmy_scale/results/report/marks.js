@@ -35,7 +35,7 @@ const marks = {
     return this.byId.get(id)?.note || "";
   },
 
-  // The same mark again takes it back.
+  // The same mark again removes it.
   toggle(id, mark) {
     this.set(id, this.of(id) === mark ? "" : mark, this.note(id));
   },
@@ -52,14 +52,14 @@ const marks = {
     return number;
   },
 
-  // In the order of object_id, so that the same marks give the same file. A note without a mark has no line.
+  // In the order of object_id, so that the same marks give the same file. A note without a mark is left out.
   toCsv() {
     const ids = [...this.byId.keys()].filter((id) => this.of(id)).sort(compareIds);
     const lines = ids.map((id) => [CSV_VERSION, id, this.of(id), this.note(id)].map(csvCell).join(","));
     return [CSV_COLUMNS.join(","), ...lines, ""].join("\r\n");
   },
 
-  // Reads what toCsv wrote; all of it or nothing. Returns how many, or throws an Error that names the line.
+  // Reads what toCsv wrote, all of it or nothing. Returns the number of marks, or throws an Error that names the line.
   addCsv(text) {
     const rows = parseCsv(text.replace(/^\ufeff/, ""));
     const header = (rows.shift() || { cells: [] }).cells.map((name) => name.trim());

@@ -1,4 +1,4 @@
-"""What a person said of candidates, as the report exports it: marks in a CSV file."""
+"""Marks that people gave to candidates: the CSV file that the report exports."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from swimmy_scale.errors import SwimmyError
 FORMAT_VERSION = 1
 MARKS = ("interesting", "artefact", "known")
 COLUMNS = ("format_version", "object_id", "mark", "note")
-# A spreadsheet takes a cell that begins with one of these for a formula; the report puts a "'" before it.
+# A spreadsheet takes a cell that begins with one of these as a formula; the report puts a "'" before it.
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Mark(NamedTuple):
-    """What was said of one candidate.
+    """The mark of one candidate.
 
     Attributes
     ----------
     mark : str
-        Of ``MARKS``.
+        One of ``MARKS``.
     note : str
         A remark, often empty.
     line : int
-        Where it stands in the file, from 1.
+        Its line in the file, from 1.
     """
 
     mark: str
@@ -39,20 +39,20 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
     Parameters
     ----------
     lines : iterable of str
-        Of the CSV file.
+        Lines of the CSV file.
     source : str
         The file's name, for messages.
 
     Returns
     -------
     dict of int to Mark
-        By object_id, in the order of the file. No marks are fine.
+        By object_id, in the order of the file; there may be none.
 
     Raises
     ------
     SwimmyError
-        With the line number: when columns are missing, the format version is another, an object_id is not a whole
-        number or comes twice, or a mark is unknown.
+        With the line number: for a missing column, another format version, an object_id that is not a whole number
+        or comes twice, or an unknown mark.
     """
     reader = csv.DictReader(lines, strict=True)
     found: dict[int, Mark] = {}

@@ -1,4 +1,4 @@
-"""The page: facts and candidates become one HTML text that needs no network and runs no code but its own."""
+"""The page: one HTML text of facts and candidates that needs no network and runs no script but its own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
-from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
-from swimmy_scale.results.report.histogram import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.results.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
 from swimmy_scale.results.report.tiles import Tile, residual_colours
+from swimmy_scale.results.style import shown_level
+from swimmy_scale.results.words import duration, number
 
 SCRIPTS = ("candidates.js", "marks.js", "gallery.js", "keys.js")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Candidates:
-    """The candidates that the report shows, in the order of their rows.
+    """The candidates that the report shows, in the order of the survey.
 
     Attributes
     ----------
-    rows : ndarray of int64, shape (m,)
-        In ``scores.zarr``.
     rank : ndarray of int64, shape (m,)
         0 for the one that exceeds a threshold by the largest factor.
     object_id : ndarray of int64, shape (m,)
@@ -47,17 +47,16 @@ class Candidates:
         Columns of the catalogue.
     """
 
-    rows: npt.NDArray[np.int64]
-    rank: npt.NDArray[np.int64]
-    object_id: npt.NDArray[np.int64]
-    ra: npt.NDArray[np.float64]
-    dec: npt.NDArray[np.float64]
+    rank: IntArray
+    object_id: IntArray
+    ra: DoubleArray
+    dec: DoubleArray
     known_class: Sequence[str]
     score: FloatArray
     residual: FloatArray
     candidate: BoolArray
-    percentile: npt.NDArray[np.float64]
-    magnitude: npt.NDArray[np.float64]
+    percentile: DoubleArray
+    magnitude: DoubleArray
     hints: Mapping[str, BoolArray]
     kept: Mapping[str, Sequence[Any]]
 
@@ -73,7 +72,7 @@ class QuarantineReason:
 
 
 @dataclass(frozen=True)
-class Span:
+class StageTime:
     """How long a stage took, from the first of its files to the last."""
 
     stage: str
@@ -84,32 +83,32 @@ class Span:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the page says beside the candidates.
+    """All that the page says besides the candidates.
 
     Attributes
     ----------
     name : str
-        Of the job.
+        The job's.
     survey : Survey
     summary, provenance : mapping
         The contents of ``summary.json`` and ``provenance.json``.
     levels : sequence of str
     charts : sequence of Chart
-    faults : sequence of QuarantineReason
-    spans : sequence of Span
+    quarantine : sequence of QuarantineReason
+    stage_times : sequence of StageTime
     tiles : sequence of Tile
-        What is in a row of a sheet.
+        A row of a sheet.
     rows_per_sheet : int
     residual_limit : float
         The end of the scale of the residual maps.
     hints : mapping of str to str
         What each hint means.
     n_candidates : int
-        Of the run; as many or fewer are shown.
+        Of the run; the page may show fewer.
     run_digest : str
-        Under which a browser keeps the marks.
+        The browser keeps the marks under this name.
     files : sequence of str
-        Names of the run's files, one folder above the page; empty where the page lies elsewhere.
+        Names of the run's files, which lie one folder above the page; empty if the page is elsewhere.
     """
 
     name: str
@@ -118,8 +117,8 @@ class Facts:
     provenance: Mapping[str, Any]
     levels: Sequence[str]
     charts: Sequence[Chart]
-    faults: Sequence[QuarantineReason]
-    spans: Sequence[Span]
+    quarantine: Sequence[QuarantineReason]
+    stage_times: Sequence[StageTime]
     tiles: Sequence[Tile]
     rows_per_sheet: int
     residual_limit: float
@@ -130,13 +129,13 @@ class Facts:
 
 
 def page(facts: Facts, candidates: Candidates) -> str:
-    """The whole page. All text of the run is escaped; a policy in its head allows its own script and images only."""
+    """The whole page. All text of the run is escaped; a policy in the head allows only its own script and images."""
     script, style = _script(), _text("style.css")
     template = _environment().from_string(_text("page.html.j2"))
     return template.render(
         facts=facts,
         summary=facts.summary,
-        n_shown=len(candidates.rows),
+        n_shown=len(candidates.object_id),
         box={
             "width": WIDTH,
             "height": HEIGHT,
@@ -156,7 +155,7 @@ def page(facts: Facts, candidates: Candidates) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand inside of a script element: no text in it can end the element or begin a comment."""
+    """JSON for a script element: no text in it can end the element or begin a comment."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -181,42 +180,24 @@ def _digest(text: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"level": shown_level, "number": number, "duration": duration, "plain": plain}
+    environment.filters |= {"level": _level, "number": number, "duration": duration, "as_text": as_text}
     return environment
 
 
-def shown_level(level: str) -> str:
-    """``2sigma`` with the letter; any other name as it is."""
-    return f"{level.removesuffix('sigma')} σ" if level.endswith("sigma") else level
+def _level(level: str) -> str:
+    return shown_level(level, space=" ")
 
 
-def number(value: float | None) -> str:
-    """Whole numbers with separators, others with five digits, a dash for none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
-
-
-def plain(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Text of a value of ``provenance.json``."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def duration(seconds: float) -> str:
-    """``1 h 02 min``, ``3 min 05 s``, ``12.3 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
-    """What the script shows: facts of the survey, and the candidates by column."""
+    """What the script shows: facts of the survey, and columns of the candidates."""
     survey, n_bands = facts.survey, facts.survey.n_bands
     weights = 1 << np.arange(n_bands)
-    hints = np.zeros(len(candidates.rows), np.int64)
+    hints = np.zeros(len(candidates.object_id), np.int64)
     for place, name in enumerate(facts.hints):
         hints |= candidates.hints[name].astype(np.int64) << place
     return {
@@ -224,7 +205,7 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
         "bands": survey.bands,
         "selecting": survey.selecting_bands,
         "magnitudeBand": survey.magnitude_band,
-        "levels": [shown_level(level) for level in facts.levels],
+        "levels": [_level(level) for level in facts.levels],
         "tiles": [[tile.kind, tile.name] for tile in facts.tiles],
         "rowsPerSheet": facts.rows_per_sheet,
         "apertureShare": survey.aperture_diameter_px / survey.cutout_size_px,
@@ -232,7 +213,7 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
         "residualLimit": facts.residual_limit,
         "hints": list(facts.hints),
         "candidates": {
-            # 64-bit integers are more than a number of JavaScript holds.
+            # JavaScript's numbers do not hold 64-bit integers.
             "id": [str(value) for value in candidates.object_id.tolist()],
             "ra": _rounded(candidates.ra, 10),
             "dec": _rounded(candidates.dec, 10),
@@ -254,7 +235,7 @@ def _rounded(values: npt.NDArray[Any], digits: int) -> list[float | None]:
 
 
 def _kept(value: Any) -> str:
-    """A value of a catalogue's column as text; empty for NaN."""
+    """A value of the catalogue as text; empty for NaN and infinities."""
     if isinstance(value, float):
         return f"{value:.7g}" if math.isfinite(value) else ""
     return value if isinstance(value, str) else str(value)

@@ -1,4 +1,4 @@
-"""Pictures of candidates: rows of tiles in one image, so that a page needs few files."""
+"""Pictures of candidates: rows of tiles, several rows in one image, so that the report needs few files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.results.composites import three_colours
+from swimmy_scale.results.style import RESIDUAL_COLOURS
 
 ROWS_PER_SHEET = 8
 QUALITY = 80
-"""JPEG's quality. On simulated HSC cutouts it takes 13 kB a candidate and changes colours of composites by 2 of 255
-and those of residual maps by 7, root mean square (`benchmarks/report.py`)."""
-RESIDUAL_COLOURS = "RdBu_r"
-SMALLEST_LIMIT = 0.01
+"""Of the JPEG files. On simulated HSC cutouts a candidate takes 13 kB, and colours change by 2 of 255 in composites and
+by 7 in residual maps, root mean square (`benchmarks/report.py`)."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one place in every row shows.
+    """What one column of the rows shows.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Tile:
     name : str
         Bands of a composite, the bluest first ("gri"), or the band of a map.
     bands : tuple of int
-        Places on the band axis: red, green and blue of a composite.
+        Positions on the band axis; of a composite red, green and blue.
     """
 
     kind: str
@@ -42,30 +42,16 @@ class Tile:
 
 
 def layout(survey: Survey) -> tuple[Tile, ...]:
-    """The tiles of a row: composites of the source, the same of the reconstruction, a residual map for each band.
+    """The tiles of a row: composites of the source, the same of the reconstruction, a residual map of each band.
 
-    A composite shows three bands that follow each other, the reddest as red: gri, riz, izy. A survey of one or two
-    bands has a grey one of their mean.
+    A composite shows three neighbouring bands, the reddest as red: gri, riz, izy. A survey of one or two bands has one
+    composite, their mean as grey.
     """
     n_bands = survey.n_bands
     windows = [tuple(range(start, start + 3)) for start in range(n_bands - 2)] or [tuple(range(n_bands))]
     composites = [("".join(survey.bands[band] for band in window), window[::-1]) for window in windows]
     tiles = [Tile(kind, name, bands) for kind in ("source", "reconstruction") for name, bands in composites]
     return (*tiles, *(Tile("residual", band, (place,)) for place, band in enumerate(survey.bands)))
-
-
-def residual_limit(residual: FloatArray, survey: Survey) -> float:
-    """The scale's end for residual maps: the 99th percentile of \\|residual\\| in the central half of the cutouts.
-
-    Parameters
-    ----------
-    residual : ndarray of float32, shape (n, n_bands, size, size)
-        NaN is left out.
-    """
-    quarter = survey.cutout_size_px // 4
-    middle = np.abs(residual[..., quarter:-quarter, quarter:-quarter])
-    finite = middle[np.isfinite(middle)]
-    return max(float(np.percentile(finite, 99.0)) if finite.size else 0.0, SMALLEST_LIMIT)
 
 
 def residual_colours() -> Pixels:
@@ -83,7 +69,7 @@ def rows_of_tiles(source: FloatArray, reconstruction: FloatArray, limit: float, 
     source, reconstruction : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
         Preprocessed cutouts (equations 1 and 2) and the network's output. NaN is black in composites, white in maps.
     limit : float
-        Residuals of -limit to limit have the colours from one end of the scale to the other.
+        The colours go from a residual of -limit to one of limit.
 
     Returns
     -------
@@ -98,24 +84,17 @@ def rows_of_tiles(source: FloatArray, reconstruction: FloatArray, limit: float, 
             share = np.nan_to_num((source - reconstruction)[:, tile.bands[0]] / np.float32(limit))
             pictures.append(colours[np.round((np.clip(share, -1, 1) + 1) * 127.5).astype(np.intp)])
         else:
-            pictures.append(_composite(planes[tile.kind], tile.bands))
+            composite = three_colours(planes[tile.kind][:, band] for band in tile.bands)
+            pictures.append(np.round(composite * 255).astype(np.uint8))
     rows: Pixels = np.concatenate([picture[:, ::-1] for picture in pictures], axis=2)
     return rows
-
-
-def _composite(cube: FloatArray, bands: tuple[int, ...]) -> Pixels:
-    """Uint8 (n, y, x, 3) of three bands, or grey of fewer."""
-    chosen = np.clip(np.nan_to_num(cube[:, list(bands)]), 0.0, 1.0)
-    if len(bands) < 3:
-        chosen = np.repeat(chosen.mean(axis=1, keepdims=True), 3, axis=1)
-    composite: Pixels = np.round(np.moveaxis(chosen, 1, -1) * 255).astype(np.uint8)
-    return composite
 
 
 def sheet(rows: Pixels) -> bytes:
     """A JPEG of rows of tiles, one below the other; the same rows give the same bytes.
 
-    Colours are not subsampled, and a block of 8 px never crosses a tile: tiles do not bleed into each other.
+    Colours are not subsampled, and cutouts measure a multiple of 8 px: no block of the JPEG crosses a tile, so tiles do
+    not bleed into each other.
     """
     picture = Image.fromarray(rows.reshape(-1, *rows.shape[2:]))
     stream = io.BytesIO()

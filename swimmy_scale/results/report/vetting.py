@@ -1,4 +1,4 @@
-"""The vetted catalogue: candidates with the marks that people gave them in the report, without artefacts."""
+"""The vetted catalogue: candidates with the marks that people gave them in the report, artefacts left out."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from swimmy_scale.storage.scores import SELECTED, Scores, candidate_rows
 
 ARTEFACT = "artefact"
 ADDED = ("mark", "mark_note")
-# So many wrong object_ids are named in a message.
+# How many wrong object_ids a message names.
 NAMED_IDS = 5
 
 
 def write_vetted(
     path: Path, marks_path: Path, output: Path, formats: Sequence[str], told: Callable[[int, int], None]
 ) -> tuple[dict[str, int], list[Path]]:
-    """Write ``vetted.*``: the candidates of a selection with columns ``mark`` and ``mark_note``, no artefacts.
+    """Write ``vetted.*``: the candidates with columns ``mark`` and ``mark_note``, without artefacts.
 
     Parameters
     ----------
     path : Path
-        ``scores.zarr``, selected before.
+        ``scores.zarr``, after selection.
     marks_path : Path
-        CSV that the report exported (see `swimmy_scale.results.report.marks`).
+        CSV that the report exported (see `marks.parse_marks`).
     output : Path
         Folder for the files.
     formats : sequence of str
@@ -40,16 +40,16 @@ def write_vetted(
     Returns
     -------
     dict of str to int
-        ``candidates``, ``vetted``, and how many have each mark.
+        ``candidates``, ``vetted``, and how many candidates have each mark.
     list of Path
         The files.
 
     Raises
     ------
     SwimmyError
-        When nothing is selected yet, the marks cannot be read, or one is of an object that is no candidate.
+        When nothing is selected yet, when the marks cannot be read, or when a marked object is not a candidate.
     """
-    scores, n_read = Scores(path), 0
+    n_read = 0
 
     def count(n_rows: int) -> None:
         nonlocal n_read
@@ -59,26 +59,21 @@ def write_vetted(
     scores = Scores(path, count)
     missing = [name for name in SELECTED if name not in scores.group]
     if missing:
-        raise SwimmyError(f"{path}: no candidates are selected yet. Give `swimmy-scale select` without --marks first.")
+        raise SwimmyError(f"{path}: no candidates are selected yet. Run `swimmy-scale select` without --marks first.")
     marks = read_marks(marks_path)
     levels = [str(level) for level in scores.read("level")]
     columns = candidate_rows(scores, levels)
     clashes = sorted(set(ADDED) & set(columns))
     if clashes:
         raise SwimmyError(
-            f"{path}: the catalogue's own column {clashes[0]!r} has the name of a column of the marks. Rename it in "
+            f"{path}: the catalogue has a column {clashes[0]!r} of its own, and the marks need that name. Rename it in "
             "the catalogue, then run again."
         )
     candidates = columns["object_id"].tolist()
     _check_known(marks, set(candidates), marks_path)
     found = [marks.get(object_id, Mark("", "", 0)) for object_id in candidates]
-    kept = np.array([mark.mark != ARTEFACT for mark in found], dtype=np.bool_)
-    vetted: Columns = {name: values[kept] for name, values in columns.items()}
-    for place, name in enumerate(ADDED):
-        texts = [mark[place] for mark in found if mark.mark != ARTEFACT]
-        vetted[name] = np.array(texts, dtype=np.str_) if texts else np.zeros(0, "<U1")
     counts = {name: sum(mark.mark == name for mark in found) for name in MARKS}
-    counts = {"candidates": len(found), "vetted": int(kept.sum()), **counts}
+    counts = {"candidates": len(found), "vetted": len(found) - counts[ARTEFACT], **counts}
     meta = {
         "survey": scores.survey.name,
         "simulated": bool(scores.attrs.get("simulated", False)),
@@ -86,7 +81,16 @@ def write_vetted(
         "marks": counts,
         "thresholds": thresholds_to_json(scores.read("threshold"), scores.survey.bands, levels),
     }
+    vetted = _without_artefacts(columns, found)
     return counts, list(write_candidates(vetted, output, meta=meta, formats=formats, stem="vetted").values())
+
+
+def _without_artefacts(columns: Columns, found: Sequence[Mark]) -> Columns:
+    """Columns of the candidates that are kept, and of their marks; ``found`` has an empty mark for those without."""
+    is_kept = np.array([mark.mark != ARTEFACT for mark in found], dtype=np.bool_)
+    kept = [mark for mark in found if mark.mark != ARTEFACT]
+    marked = {name: np.array([mark[place] for mark in kept], dtype=np.str_) for place, name in enumerate(ADDED)}
+    return {name: values[is_kept] for name, values in columns.items()} | marked
 
 
 def read_marks(path: Path) -> dict[int, Mark]:
@@ -95,7 +99,7 @@ def read_marks(path: Path) -> dict[int, Mark]:
     Raises
     ------
     SwimmyError
-        When it cannot be read (see `marks.parse_marks`).
+        When the file cannot be read, or holds no marks (see `marks.parse_marks`).
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -107,11 +111,11 @@ def read_marks(path: Path) -> dict[int, Mark]:
 
 
 def _check_known(marks: dict[int, Mark], candidates: set[int], path: Path) -> None:
-    strange = [(mark.line, object_id) for object_id, mark in marks.items() if object_id not in candidates]
-    if strange:
-        named = ", ".join(f"{object_id} (line {line})" for line, object_id in strange[:NAMED_IDS])
-        more = f" and {len(strange) - NAMED_IDS} more" if len(strange) > NAMED_IDS else ""
+    unknown = [(mark.line, object_id) for object_id, mark in marks.items() if object_id not in candidates]
+    if unknown:
+        named = ", ".join(f"{object_id} (line {line})" for line, object_id in unknown[:NAMED_IDS])
+        more = f" and {len(unknown) - NAMED_IDS} more" if len(unknown) > NAMED_IDS else ""
         raise SwimmyError(
             f"{path}: {named}{more} of {len(marks)} marked objects are not among the {len(candidates)} candidates. "
-            "Give the scores.zarr of the run whose report was marked; a spreadsheet may also have rounded long numbers."
+            "Give the scores.zarr of the run whose report was marked. A spreadsheet may also have rounded long numbers."
         )

@@ -16,6 +16,7 @@ from matplotlib.image import imread
 from matplotlib.patches import StepPatch
 
 from swimmy_scale.method.survey import HSC
+from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.paper.drawing import distributions, relations, stacks, stamps
 from swimmy_scale.results.paper.drawing.relations import ScoredPoints
 from swimmy_scale.results.paper.stacking import rest_grid, stack
@@ -52,9 +53,11 @@ def colour_cut(n: int, **style: bool) -> Figure:
 
 
 def score_histograms(n: int, **style: bool) -> Figure:
-    count = rng().integers(1, 50, (10, 3)) * min(n, 1)
+    counts = ScoreCounts(3, EDGES - 2)
+    counts.sample += rng().integers(1, 50, (3, 10)) * min(n, 1)
+    counts.selected += counts.sample // 3
     median = np.full(3, 0.01) if n else np.full(3, np.nan)
-    return distributions.score_histograms(EDGES - 2, count, count // 3, median, THRESHOLD, LEVELS, BANDS, **style)
+    return distributions.score_histograms(counts, median, THRESHOLD, LEVELS, BANDS, **style)
 
 
 def ew_cumulative(n: int, **style: bool) -> Figure:

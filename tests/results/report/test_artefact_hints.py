@@ -95,7 +95,7 @@ def test_a_survey_without_the_bands_never_shows_what_needs_them() -> None:
 def test_arrays_of_other_objects_are_refused() -> None:
     counts, source, residual = ordinary(3)
     with pytest.raises(
-        SwimmyError, match=r"residual \(2, 5\) are not of the same objects; the residual needs \(3, 5\)"
+        SwimmyError, match=r"residual \(2, 5\) do not belong to the same objects; the residual needs \(3, 5\)"
     ):
         artefact_hints(counts, source, residual[:2], SMALL)
     with pytest.raises(SwimmyError, match="Check the survey's bands and cutout_size_px"):

@@ -507,7 +507,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_cap_is_said(run: Path, tmp_path
 
 @pytest.mark.parametrize(("words", "message"), [
     (["report", "{folder}"], "no receipts folder, so this is not a run directory"),
-    (["report", "{run}", "--output", "{folder}"], "is there and is not a report. Choose another --output"),
+    (["report", "{run}", "--output", "{folder}"], "exists and is not a report. Choose another --output"),
 ])  # fmt: skip
 def test_what_is_no_run_and_what_is_no_report_is_left_alone(
     run: Path, tmp_path: Path, words: list[str], message: str

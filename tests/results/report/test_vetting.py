@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from survey_runs import LEVELS, make_scores
 
 from swimmy_scale.cli import main
-from swimmy_scale.cli.progress import Watch
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.results.report.vetting import write_vetted
@@ -26,6 +25,10 @@ from swimmy_scale.storage.store import create
 FIRST = 39582418599936000  # a spreadsheet's numbers would round it
 HEADER = "format_version,object_id,mark,note\n"
 THRESHOLD = np.ones((len(LEVELS), 5))
+
+
+def silent(n_done: int, n_rows: int) -> None:
+    """For those who do not watch."""
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,12 @@ def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, 
 
 
 def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> None:
-    counts, paths = write_vetted(scores, marks(tmp_path), tmp_path / "a", ("ecsv",), Watch())
+    told: list[tuple[int, ...]] = []
+    counts, paths = write_vetted(scores, marks(tmp_path), tmp_path / "a", ("ecsv",), lambda *rows: told.append(rows))
     assert (counts["vetted"], len(Table.read(paths[0]))) == (6, 6)
+    assert told == [(8, 8)]
     every = [f"{FIRST + row},artefact," for row in (0, 2, 3, 5, 6, 7)]
-    counts, paths = write_vetted(scores, marks(tmp_path, *every), tmp_path / "b", FORMATS, Watch())
+    counts, paths = write_vetted(scores, marks(tmp_path, *every), tmp_path / "b", FORMATS, silent)
     assert counts["vetted"] == 0
     assert all(path.is_file() for path in paths)
     assert "mark_note" in pq.read_table(tmp_path / "b" / "vetted.parquet").column_names
@@ -80,7 +85,7 @@ def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> Non
 ])  # fmt: skip
 def test_marks_of_other_objects_are_refused(scores: Path, tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(SwimmyError) as caught:
-        write_vetted(scores, marks(tmp_path, *lines), tmp_path / "v", FORMATS, Watch())
+        write_vetted(scores, marks(tmp_path, *lines), tmp_path / "v", FORMATS, silent)
     assert message in str(caught.value)
     assert not (tmp_path / "v").exists()
 
@@ -89,14 +94,14 @@ def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, 
     with pytest.raises(
         SwimmyError, match=r"absent.csv: cannot read the marks .* Give the file that the report exported"
     ):
-        write_vetted(scores, tmp_path / "absent.csv", tmp_path, FORMATS, Watch())
+        write_vetted(scores, tmp_path / "absent.csv", tmp_path, FORMATS, silent)
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SwimmyError, match=r"bytes.csv: cannot read the marks"):
-        write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS, Watch())
+        write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS, silent)
     survey = cutouts_layout(8, HSC, {}, 8, 4, {}).attrs["survey"]
     create(tmp_path / "new.zarr", scores_layout(8, survey, HSC, {}, 8, 4, {}))
-    with pytest.raises(SwimmyError, match=r"new.zarr: no candidates are selected yet. Give `swimmy-scale select`"):
-        write_vetted(tmp_path / "new.zarr", marks(tmp_path), tmp_path, FORMATS, Watch())
+    with pytest.raises(SwimmyError, match=r"new.zarr: no candidates are selected yet. Run `swimmy-scale select`"):
+        write_vetted(tmp_path / "new.zarr", marks(tmp_path), tmp_path, FORMATS, silent)
 
 
 def test_marks_and_new_thresholds_exclude_each_other(scores: Path, tmp_path: Path) -> None:

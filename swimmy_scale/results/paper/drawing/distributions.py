@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from swimmy_scale.method.survey import DoubleArray
+from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.paper.statistics import BinnedRates, CumulativeRates
 from swimmy_scale.results.style import (
     BLUE,
@@ -86,9 +87,7 @@ def _redshifts(edges: DoubleArray, counts: Mapping[str, CountArray], colours: Se
 
 
 def score_histograms(
-    edges: DoubleArray,
-    n_sample: CountArray,
-    n_candidates: CountArray,
+    counts: ScoreCounts,
     median: DoubleArray,
     threshold: DoubleArray,
     levels: Sequence[str],
@@ -100,9 +99,8 @@ def score_histograms(
 
     Parameters
     ----------
-    edges : ndarray of float64, shape (bin + 1,)
-        In log10 of the score.
-    n_sample, n_candidates : ndarray of int64, shape (bin, band)
+    counts : ScoreCounts
+        A row for each of ``bands``.
     median : ndarray of float64, shape (band,)
         Of the scores; solid line.
     threshold : ndarray of float64, shape (level, band)
@@ -111,10 +109,10 @@ def score_histograms(
     with paper_style():
         figure = new_figure(2.6, simulated=simulated)
         panels = figure.subplots(1, len(bands), sharey=True, squeeze=False)[0]
-        top = max(int(n_sample.max(initial=0)), 1)
+        edges, top = counts.edges, max(int(counts.sample.max(initial=0)), 1)
         for k, (axes, band) in enumerate(zip(panels, bands, strict=True)):
-            axes.stairs(n_sample[:, k], edges, fill=True, color=GREY, baseline=0.5)
-            axes.stairs(n_candidates[:, k], edges, fill=True, color=band_colour(k), baseline=0.5)
+            axes.stairs(counts.sample[k], edges, fill=True, color=GREY, baseline=0.5)
+            axes.stairs(counts.selected[k], edges, fill=True, color=band_colour(k), baseline=0.5)
             lines = [("median", float(median[k]), "-")]
             styles = (":", "--", "-.")
             lines += [(shown_level(name), float(threshold[at, k]), styles[at % 3]) for at, name in enumerate(levels)]

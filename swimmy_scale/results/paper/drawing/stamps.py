@@ -142,7 +142,7 @@ def stretch(linear: DoubleArray, stretched: FloatArray, survey: Survey, *, simul
         first.append(np.repeat(np.clip(plane / max(top, np.finfo(np.float64).tiny), 0, 1)[..., None], 3, axis=-1))
     second = [np.repeat(plane.astype(np.float64)[..., None], 3, axis=-1) for plane in stretched]
     starts = range(max(n_bands - 2, 1))
-    third = [three_colours(list(stretched[start : start + 3])[::-1]) for start in starts]
+    third = [three_colours(stretched[start : start + 3][::-1].astype(np.float64)) for start in starts]
     with paper_style():
         scale = min((WIDTH_IN - 0.9) / n_bands, 1.3)
         figure = new_figure(3 * scale + 0.9, simulated=simulated, credit=credit)
