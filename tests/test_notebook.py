@@ -106,5 +106,5 @@ def test_the_page_of_troubles_names_every_check() -> None:
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
     table = page.split("| check |")[1].split("\n\n")[0]
     shown = set(re.findall(r"`([^`]+)`", "".join(re.findall(r"^\|([^|]+)\|", table, re.MULTILINE))))
-    source = "".join(path.read_text() for path in (ROOT / "swimmy_scale" / "doctor").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "swimmy_scale" / "cluster" / "doctor").glob("*.py"))
     assert shown == set(re.findall(r"""(?:ok|warning|problem|kind)\(\s*"([^"]+)",""", source))

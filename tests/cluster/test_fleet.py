@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
-from swimmy_scale.cluster import fleet as module
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.fleet import MAX_DEAD_ON_ARRIVAL, Fleet
+from swimmy_scale.cluster.fleet import MAX_DEAD_ON_ARRIVAL, Fleet, SlurmExecutor
 from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places
 from swimmy_scale.cluster.site import Site, parse_site
 from swimmy_scale.errors import SwimmyError
@@ -51,8 +50,8 @@ class FakeSlurm:
             raise slurm.SlurmBusyError("squeue: no answer")
         return dict(self.jobs)
 
-    def cancel(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
+    def cancel(self, job_ids: Iterable[str]) -> None:
+        for job_id in [*job_ids]:
             self.cancelled.append(job_id)
             self.jobs.pop(job_id, None)
 
@@ -73,23 +72,18 @@ class Clock:
 
     now = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    fake = FakeSlurm()
-    for name in ("submit", "queued", "cancel"):
-        monkeypatch.setattr(slurm, name, getattr(fake, name))
-    return fake
+def fake() -> FakeSlurm:
+    return FakeSlurm()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -98,9 +92,9 @@ def site() -> Site:
 
 
 @pytest.fixture
-def fleet(fake: FakeSlurm, site: Site, tmp_path: Path) -> Fleet:
+def fleet(fake: FakeSlurm, clock: Clock, site: Site, tmp_path: Path) -> Fleet:
     """A fleet that looks only when it is told to."""
-    return Fleet(site, Places(tmp_path), lambda: fake.workers)
+    return Fleet(site, Places(tmp_path), lambda: fake.workers, fake, clock)
 
 
 def look(fleet: Fleet) -> None:
@@ -285,11 +279,13 @@ def test_jobs_whose_number_got_lost_are_adopted_and_cancelled(
     assert fake.jobs == {}
 
 
-def test_a_watch_that_breaks_is_told(fleet: Fleet, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(prefix: str) -> dict[str, slurm.QueuedJob]:
+class BrokenSlurm(FakeSlurm):
+    def queued(self, prefix: str) -> dict[str, slurm.QueuedJob]:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(slurm, "queued", broken)
+
+def test_a_watch_that_breaks_is_told(site: Site, tmp_path: Path) -> None:
+    fleet = Fleet(site, Places(tmp_path), set, BrokenSlurm())
     fleet._thread.start()
     until(lambda: fleet._error is not None)
     with pytest.raises(SwimmyError, match="the watch over worker jobs failed with ValueError: a defect"):
@@ -299,3 +295,14 @@ def test_a_watch_that_breaks_is_told(fleet: Fleet, fake: FakeSlurm, monkeypatch:
 def test_waiting_in_a_queue_is_no_failure_for_dask() -> None:
     assert CLUSTER_SETTINGS["distributed.scheduler.no-workers-timeout"] is None
     assert CLUSTER_SETTINGS["distributed.comm.require-encryption"] is True
+
+
+def test_an_interface_that_the_node_has_not(tmp_path: Path) -> None:
+    site = parse_site(TEXT + "  scheduler-interface: ib99\n", Path("site.yaml"))
+    executor = SlurmExecutor(site, tmp_path)
+    with pytest.raises(SwimmyError, match=r"^site.yaml: scheduler-interface ib99: not on .*\. Name one that"):
+        executor.open().__enter__()
+    assert not Places(tmp_path).log.tls.exists()
+    assert not Places(tmp_path).log.scheduler.exists()
+    with pytest.raises(RuntimeError, match="not open"):
+        next(executor.map(NotImplemented, []))
