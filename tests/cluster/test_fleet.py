@@ -1,4 +1,4 @@
-"""The fleet against a Slurm that does what a test says: what a real one takes minutes for."""
+"""The fleet against a Slurm that does what a test says, in no time; a real one would take minutes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ swimmy-scale:
 
 
 class FakeSlurm:
-    """Jobs that a test starts, ends and connects by hand."""
+    """Its jobs start, end and connect when a test says so."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, slurm.QueuedJob] = {}
@@ -93,7 +93,7 @@ def site() -> Site:
 
 @pytest.fixture
 def fleet(fake: FakeSlurm, clock: Clock, site: Site, tmp_path: Path) -> Fleet:
-    """A fleet that looks only when it is told to."""
+    """A fleet that looks at its jobs only when told to."""
     return Fleet(site, Places(tmp_path), lambda: fake.workers, fake, clock)
 
 
@@ -121,7 +121,7 @@ def test_as_many_jobs_as_the_tasks_need(fleet: Fleet, fake: FakeSlurm, site: Sit
     assert fake.cancelled == ["1", "2", "3"]
 
 
-def test_what_it_says(fleet: Fleet, fake: FakeSlurm, site: Site) -> None:
+def test_what_it_describes(fleet: Fleet, fake: FakeSlurm, site: Site) -> None:
     fleet.want(site.groups[:1], 6)
     fake.connect("1")
     look(fleet)
@@ -152,13 +152,13 @@ def test_dead_on_arrival(fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Pa
     for _ in range(2 * MAX_DEAD_ON_ARRIVAL):
         fake.lose(next(iter(fake.jobs)))
         look(fleet)
-    fleet.check()  # cancelled while they were pending: nothing wrong with the group
+    fleet.check()  # they were cancelled while pending: nothing is wrong with the group
     for _ in range(MAX_DEAD_ON_ARRIVAL - 1):
         fake.set(next(iter(fake.jobs)), "RUNNING")
         look(fleet)
         fake.lose(next(iter(fake.jobs)))
         look(fleet)
-    # One that came and went between two looks has left its log.
+    # A job that came and went between two looks has left its log.
     last = next(iter(fake.jobs))
     (places.log.workers / f"gpu-{last}.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
     fake.lose(last)

@@ -1,4 +1,4 @@
-"""Dask workers: failures, deaths and strangers."""
+"""Dask workers: failures, deaths, strangers, and a scheduler that is gone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def workers() -> Iterator[DaskWorkers]:
 
 @dataclass
 class Work:
-    """As much of a stage as workers look at."""
+    """As much of a stage as workers need."""
 
     perform: Callable[[Any], Receipt]
     probe: Callable[[Any, int, int], None] | None = None
@@ -42,7 +42,7 @@ def tasks_in(folder: Path, n_tasks: int) -> list[Task]:
 
 
 def attempts(task: Task) -> int:
-    """How often the task was tried before; this try is noted on disk, which outlives the worker."""
+    """How often the task was tried before. This try is noted on disk, which outlives the worker."""
     task.ledger.root.mkdir(exist_ok=True)
     seen = sorted(task.ledger.root.glob(f"try-{task.index}-*"))
     (task.ledger.root / f"try-{task.index}-{len(seen)}").touch()
@@ -148,11 +148,11 @@ def test_long_tasks_are_sent_one_at_a_time(workers: DaskWorkers, tmp_path: Path)
     assert counting.sizes == [1] * 7
 
 
-def test_one_who_stops_early_leaves_no_task_at_the_workers(workers: DaskWorkers, tmp_path: Path) -> None:
+def test_a_consumer_that_stops_early_leaves_no_task_at_the_workers(workers: DaskWorkers, tmp_path: Path) -> None:
     receipts = workers.map(Work(linger), tasks_in(tmp_path, 50))
     next(receipts)
     receipts.close()
-    # Two may run to their end, those that waited behind them do not.
+    # Those that run may come to their end; those that wait behind them are taken back.
     deadline = time.monotonic() + 60
     while any(workers._client.processing().values()):
         assert time.monotonic() < deadline
@@ -171,7 +171,7 @@ def test_a_lost_scheduler_is_told(workers: DaskWorkers, tmp_path: Path) -> None:
 
 
 def die_in_the_middle(task: Task) -> Receipt:
-    """Commits its receipt, as tasks do, so that what was done before a death is seen."""
+    """Commits its receipt, as tasks do, so that what a worker did before its death is known."""
     if task.index == 500 and attempts(task) == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     with (task.ledger.root / f"done-{task.index}").open("a") as stream:
@@ -225,7 +225,7 @@ BAD_ROWS = {3: {5, 6}, 4: {0}, 5: {15}}
 
 
 def _touch(task: Task, lo: int, hi: int) -> None:
-    """Dies at an object that makes a library crash."""
+    """Dies at some objects, as if they made a library crash."""
     if BAD_ROWS.get(task.index, set()) & {*range(lo, hi)} - {*left_out(task.ledger, task.name)}:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -283,7 +283,7 @@ def test_workers_share_the_cores_evenly_or_not_at_all(
 
 
 def cores_of_worker(task: Task) -> Receipt:
-    """Both workers take part: the one that comes first waits for a try of the other task."""
+    """Both workers take part, because the first to come waits for a try of the other task."""
     attempts(task)
     while not list(task.ledger.root.glob(f"try-{1 - task.index}-*")):
         time.sleep(0.01)

@@ -97,7 +97,7 @@ def test_a_container_starts_as_many_workers_as_fit(
     assert executor.threads_each == threads_each
 
 
-def test_who_says_how_many_workers_is_obeyed() -> None:
+def test_a_given_number_of_workers_is_obeyed() -> None:
     executor = LocalExecutor(3, n_cores=8, memory_bytes=4 * GIB)
     assert (executor.limits.reader_bytes, executor.threads_each) == (4 * GIB // 3, 2)
     train = TrainSection(n_threads=5)
