@@ -19,18 +19,7 @@ def table_of(
     n_left: int | None = None,
     **style: Any,
 ) -> Table:
-    """A table for a `rich.console.Console`.
-
-    Parameters
-    ----------
-    head : sequence of str
-    rows : iterable of iterable of str
-    title : str, optional
-    n_left : int, optional
-        Columns that are flush left; those after them are flush right. By default all are flush left.
-    **style
-        More arguments of `rich.table.Table`.
-    """
+    """A table in rich's style; columns after the first ``n_left``, if it is given, are flush right."""
     table = Table(title=title, **style)
     for index, name in enumerate(head):
         table.add_column(name, justify="left" if n_left is None or index < n_left else "right")

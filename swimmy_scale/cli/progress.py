@@ -26,26 +26,12 @@ RECORD_VERSION = 1
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a `Watch` does what it does.
+    """The times that a `Watch` keeps: how often it does things, and by which clock."""
 
-    Attributes
-    ----------
-    lines_s : float
-        Seconds between two lines of a log.
-    looks_s : float
-        Seconds between two looks at a stage whose progress is read from files.
-    records_s : float
-        Seconds between two records of a run.
-    said_after_s : float
-        Seconds after which the planning of a stage is told.
-    clock : callable
-        Seconds that never go back.
-    """
-
-    lines_s: float = 60.0
-    looks_s: float = 1.0
-    records_s: float = 5.0
-    said_after_s: float = 5.0
+    lines_s: float = 60.0  # between lines of a log
+    looks_s: float = 1.0  # between looks at files that show how far a stage is
+    records_s: float = 5.0  # between records for `status`
+    said_after_s: float = 5.0  # until a stage that is still planning is told
     clock: Callable[[], float] = time.monotonic
 
 
