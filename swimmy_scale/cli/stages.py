@@ -293,7 +293,7 @@ def classify_command(
     from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
 
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
-        raise click.UsageError("give at least one table: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
+        raise click.UsageError("give one table at least: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
     mpa_section = None
     if mpa_jhu:
         mpa_section = MpaJhuSection(**dict(zip(("info", "line", "extra"), mpa_jhu, strict=True)), widths=mpa_jhu_widths)
