@@ -53,18 +53,17 @@ def measure(n_tasks: int, n_workers: int, most_bundled: int | None = None) -> di
     """Seconds for so many tasks, at most ``most_bundled`` sent together, and this process's memory before and after."""
     import psutil
 
-    from swimmy_scale.cluster import mapping
     from swimmy_scale.cluster.local import local_workers
+    from swimmy_scale.cluster.mapping import MOST_BUNDLED
     from swimmy_scale.stages.engine import Task, Tasks
     from swimmy_scale.storage.receipts import Ledger
 
-    mapping.MOST_BUNDLED = most_bundled or mapping.MOST_BUNDLED
     me = psutil.Process()
     # Marks of attempts are the workers' work, on the file system of a cluster; here they lie in memory.
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as name:
         ledger = Ledger(Path(name) / "receipts", Path(name), "score")
         tasks = Tasks(range(n_tasks), lambda index: Task(ledger, index, f"{index:064x}", PARTITION_OBJECTS))
-        with local_workers(n_workers) as pool:
+        with local_workers(n_workers, most_bundled=most_bundled or MOST_BUNDLED) as pool:
             for _ in pool.map(EmptyWork(), tasks[:100]):
                 pass
             before, cpu = me.memory_info().rss, me.cpu_times()

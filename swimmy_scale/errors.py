@@ -1,4 +1,4 @@
-"""Exceptions that end the program in a way that the user is told of."""
+"""Exceptions that end the program with a message for the user."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from __future__ import annotations
 class SwimmyError(Exception):
     """A failure whose message is for the user.
 
-    The message names the file, object, value and limit, and ends with the remedy. The command line
-    prints it as one line; anything else that escapes is a defect and shows its traceback.
+    The message names the file, object, value and limit, and ends with the remedy. The command line prints it as one
+    line; any other exception that escapes is a defect and shows its traceback.
     """
 
 
@@ -15,8 +15,8 @@ EXIT_TIME_IS_UP = 75
 
 
 class TimeIsUpError(BaseException):
-    """The walltime of the driver's job is about to end. Like KeyboardInterrupt it passes through handlers."""
+    """The walltime of the driver's job is about to end. ``except Exception`` lets it pass, as KeyboardInterrupt."""
 
     def __str__(self) -> str:
-        """What to tell of it."""
+        """The message for the user."""
         return "the walltime ends; the next job goes on"

@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print.
 
-Every module here that has commands adds them to `program.main` when it is imported.
+The modules `stages`, `runs`, `results` and `setup` add their commands to `program.main` when they are imported.
 """
 
 from swimmy_scale.cli import results, runs, setup, stages

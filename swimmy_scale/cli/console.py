@@ -1,8 +1,8 @@
-"""What a finished run prints."""
+"""Tables on the terminal, and what a finished run prints. It holds no command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -12,8 +12,24 @@ from rich.table import Table
 from swimmy_scale.storage.run_directory import RunDirectory
 
 
+def table_of(
+    head: Sequence[str],
+    rows: Iterable[Iterable[str]],
+    title: str | None = None,
+    n_left: int | None = None,
+    **style: Any,
+) -> Table:
+    """A table in rich's style; columns after the first ``n_left``, if it is given, are flush right."""
+    table = Table(title=title, **style)
+    for index, name in enumerate(head):
+        table.add_column(name, justify="left" if n_left is None or index < n_left else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def print_summary(summary: dict[str, Any]) -> None:
-    """The short table of a run."""
+    """Print what a run found: its counts, thresholds, and candidates by class."""
     console = Console(highlight=False)
     if summary["simulated"]:
         console.print("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
@@ -22,29 +38,28 @@ def print_summary(summary: dict[str, Any]) -> None:
     for code, number in summary["quarantined_by_code"].items():
         console.print(f"  {number:,} {code}")
     console.print(f"{summary['in_sample']:,} in the sample after the cuts")
-    bands = list(next(iter(summary["thresholds"].values())))
-    table = Table("level", "top", *bands, title="Thresholds", title_justify="left")
-    for level, by_band in summary["thresholds"].items():
-        table.add_row(level, f"{summary['levels'][level]:.4%}", *(f"{value:.5g}" for value in by_band.values()))
-    console.print(table)
-    first = next(iter(summary["selected"]))
-    rows = summary["selected"][first]["rows"]
-    sizes = {group: count["n_objects"] for group, count in rows["any"].items()}
-    table = Table("in band", title=f"Candidates at {first}, of all objects in each class", title_justify="left")
-    for group, size in sizes.items():
-        table.add_column(f"{group}\n{size:,}", justify="right")
-    for name, counts in rows.items():
-        table.add_row(name, *(selected_cell(counts[group]) for group in sizes))
-    console.print(table)
+    thresholds, levels = summary["thresholds"], summary["levels"]
+    head = ["level", "top", *next(iter(thresholds.values()))]
+    cells = (
+        [level, f"{levels[level]:.4%}", *(f"{value:.5g}" for value in by_band.values())]
+        for level, by_band in thresholds.items()
+    )
+    console.print(table_of(head, cells, "Thresholds", title_justify="left"))
+    first, selected = next(iter(summary["selected"].items()))
+    groups = selected["rows"]["any"]
+    head = ["in band", *(f"{group}\n{count['n_objects']:,}" for group, count in groups.items())]
+    cells = ([name, *(_selected_cell(counts[group]) for group in groups)] for name, counts in selected["rows"].items())
+    title = f"Candidates at {first}, of all objects in each class"
+    console.print(table_of(head, cells, title, n_left=1, title_justify="left"))
 
 
-def selected_cell(count: dict[str, Any]) -> str:
-    """One cell of the table of candidates: how many, and how much of the class."""
+def _selected_cell(count: dict[str, Any]) -> str:
+    """How many objects of a class are candidates, and how much of the class they are."""
     return f"{count['n_selected']:,} " + ("-" if count["percent"] is None else f"{count['percent']:.1f}%")
 
 
 def print_paths(run: RunDirectory, formats: Sequence[str]) -> None:
-    """Where the results are and how to open them."""
+    """Print where a run's results are, and how to open them."""
     first, *others = formats
     also = f" (also {', '.join('.' + name for name in others)})" if others else ""
     click.echo(f"candidates  {run.selection.candidates(first)}{also}")

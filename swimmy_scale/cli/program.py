@@ -1,6 +1,6 @@
-"""The program, and the options and answers that its commands share.
+"""The program itself, and the options and exit statuses that its commands share. It holds no command.
 
-Modules of this folder import what computes inside their functions: help and completion answer at once.
+Modules of this folder import what computes only inside their functions, so that help and completion answer at once.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ PATH = click.Path(path_type=Path)
 
 
 class Program(click.Group):
-    """Commands whose expected failures are one line on stderr and exit status 1."""
+    """Commands whose expected failures are one line on stderr, with exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; only defects show a traceback."""
+        """Run a command; only a defect shows a traceback."""
         try:
             return super().invoke(ctx)
         except SwimmyError as error:
@@ -61,7 +61,7 @@ def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "n_workers",
         type=click.IntRange(min=0),
         default=None,
-        help="Worker processes on this machine; 0 does all in this process. Default: one a core, if memory allows.",
+        help="Worker processes on this machine; 0 does all in this process. Default: one per core, if memory allows.",
     )(function)
 
 
@@ -84,8 +84,8 @@ def main(debug: bool) -> None:
         format="%(message)s",
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
     )
-    # Dask's scheduler tells of every step, and is silenced by the level of its own handler. It would take the one above
-    # for its own, as that is there before Dask is loaded.
+    # Dask's scheduler logs every step, and silences itself by the level of its own handler. Without one of its own it
+    # would take the handler above, which is there before Dask is loaded.
     distributed = logging.getLogger("distributed")
     if not distributed.handlers:
         handler = logging.StreamHandler(sys.__stderr__)
@@ -101,17 +101,17 @@ def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "settings_path",
         type=PATH,
         default=None,
-        help="YAML with any of the sections survey, sample, train, score, select, storage of a job file.",
+        help="YAML with any of a job file's sections survey, sample, train, score, select, storage.",
     )(function)
 
 
 def load_settings(path: Path | None) -> Settings:
-    """The settings in a file, or the defaults."""
+    """The settings of a file, or the defaults."""
     from swimmy_scale.method.job import Settings, load_job
 
     return Settings() if path is None else load_job(path, Settings)
 
 
 def exit_with(n_quarantined: int) -> None:
-    """Leave with the status that says whether objects are in quarantine."""
+    """End the program with the status that says whether objects are in quarantine."""
     sys.exit(EXIT_QUARANTINED if n_quarantined else 0)

@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -20,30 +21,44 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from swimmy_scale.results.words import duration
 from swimmy_scale.storage.files import write_json
 
-SECONDS_BETWEEN_LINES = 60.0
-SECONDS_BETWEEN_LOOKS = 1.0
-SECONDS_BETWEEN_RECORDS = 5.0
 SECONDS_UNTIL_STALE = 120.0
-SECONDS_UNTIL_SAID = 5.0
 RECORD_VERSION = 1
 
 
-class StageProgress:
-    """Counts one stage: what was there before, what came since, how fast."""
+@dataclass(frozen=True)
+class Pace:
+    """The times that a `Watch` keeps: how often it does things, and by which clock."""
 
-    def __init__(self, stage: str, unit: str, total: int, n_done: int) -> None:
+    lines_s: float = 60.0  # between lines of a log
+    looks_s: float = 1.0  # between looks at files that show how far a stage is
+    records_s: float = 5.0  # between records for `status`
+    said_after_s: float = 5.0  # until a stage that is still planning is told
+    clock: Callable[[], float] = time.monotonic
+
+
+class StageProgress:
+    """Counts one stage: what was done before, what has been done since, and how fast."""
+
+    def __init__(
+        self, stage: str, unit: str, total: int, n_done: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.stage, self.unit, self.total = stage, unit, total
         self.n_before = self.n_done = n_done
         self.n_quarantined = 0
-        self.started = time.monotonic()
+        self._clock, self._started = clock, clock()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return self._clock() - self._started
 
     @property
     def rate(self) -> float:
-        """Objects (or epochs) a second since the start; what was there before does not count."""
-        return (self.n_done - self.n_before) / max(time.monotonic() - self.started, 1e-9)
+        """Objects (or epochs) a second since the start; what was done before does not count."""
+        return (self.n_done - self.n_before) / max(self.seconds, 1e-9)
 
     def describe(self) -> str:
-        """Rate, remaining time and quarantined objects."""
+        """The rate, remaining time and quarantined objects in words."""
         if self.n_done <= self.n_before:
             return "starting" if self.n_done < self.total else ""
         left = (self.total - self.n_done) / self.rate
@@ -53,7 +68,7 @@ class StageProgress:
 
 
 def describe_workers(groups: Mapping[str, Mapping[str, int]]) -> str:
-    """Connected workers by group, and jobs that wait: ``; cpu 16 workers, 1 of 2 jobs pending``."""
+    """The connected workers of each group, and its waiting jobs: ``; cpu 16 workers, 1 of 2 jobs pending``."""
     texts = []
     for name, group in groups.items():
         pending = f", {group['pending']} of {group['wanted']} jobs pending" if group["pending"] else ""
@@ -62,12 +77,7 @@ def describe_workers(groups: Mapping[str, Mapping[str, int]]) -> str:
 
 
 class Record:
-    """``progress.json`` of a run directory: what `status` reads, written while a driver works.
-
-    Attributes
-    ----------
-    path : Path
-    """
+    """``progress.json`` of a run directory, which a driver writes while it works and `status` reads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,13 +106,13 @@ class Record:
                 "rate_per_second": round(stage.rate, 3),
                 "seconds_left": round((stage.total - stage.n_done) / stage.rate) if stage.rate > 0 else None,
             }
-        # What people look at must not end what they look at: a full disk is told by what needs the disk.
+        # A record must not end the run that it is of: if the disk is full, what needs the disk will say so.
         with contextlib.suppress(OSError):
             write_json(self.path, content)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """What the last driver of a run wrote; None where there is nothing readable."""
+    """The record that the last driver of a run wrote, or None if none can be read."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -111,7 +121,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
-    """A record in lines for people."""
+    """A record in lines that people can read."""
     if record is None:
         yield "no driver has written its progress here"
         return
@@ -134,10 +144,17 @@ def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
 
 
 class Watch:
-    """Shows stages as they run; a bar on a terminal, lines elsewhere."""
+    """Shows stages as they run: by a bar on a terminal, by lines elsewhere.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+    Parameters
+    ----------
+    console : Console, optional
+        By default stderr.
+    pace : Pace, optional
+    """
+
+    def __init__(self, console: Console | None = None, pace: Pace = Pace()) -> None:
+        self._console, self._pace = console or Console(stderr=True), pace
         self._record: Record | None = None
         self._workers: Callable[[], Mapping[str, Mapping[str, int]]] = dict
         self._bars: Progress | None = None
@@ -152,8 +169,9 @@ class Watch:
         self._preparing: threading.Timer | None = None
 
     def prepare(self, stage: str) -> None:
-        """Say after some seconds that a stage is looking at what there is to do."""
-        self._preparing = threading.Timer(SECONDS_UNTIL_SAID, self._line, [f"{stage}: looking at what there is to do"])
+        """Say after some seconds that a stage is reading what is already done."""
+        text = f"{stage}: planning, reading what is already done"
+        self._preparing = threading.Timer(self._pace.said_after_s, self._line, [text])
         self._preparing.daemon = True
         self._preparing.start()
 
@@ -161,10 +179,11 @@ class Watch:
         self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
     ) -> None:
         """A stage starts; ``n_done`` of ``total`` are done already. ``seen`` returns how many are done later."""
+        clock = self._pace.clock
         self._end_preparing()
         n_done = n_done if seen is None else seen()
-        self._seen, self._stage = seen, StageProgress(stage, unit, total, n_done)
-        self._last_line = time.monotonic()
+        self._seen, self._stage = seen, StageProgress(stage, unit, total, n_done, clock)
+        self._last_line = clock()
         if self._console.is_terminal and (n_done < total):
             self._bars = Progress(
                 TextColumn("{task.description:<8}"),
@@ -192,9 +211,15 @@ class Watch:
             self._stage.n_quarantined += n_quarantined
             self._show()
 
+    def count[T](self, results: Iterable[T], size: Callable[[T], int] = lambda result: 1) -> Iterator[T]:
+        """Pass results on, and add the size of each as it comes."""
+        for result in results:
+            self.add(size(result))
+            yield result
+
     @contextlib.contextmanager
     def counting(self, what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-        """Show work that has no receipts: it tells what this yields how many are done, and of how many."""
+        """Show work without receipts; it tells what this yields how many are done, and of how many."""
 
         def told(n_done: int, total: int) -> None:
             if self._stage is None:
@@ -209,7 +234,7 @@ class Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Leave the terminal as it was, also after a failure inside a stage."""
+        """Leave the terminal as it was, even after a failure inside a stage."""
         self._close()
         self._over.set()
         if self._recorder is not None:
@@ -220,7 +245,7 @@ class Watch:
             self._record.write(self._stage, self._workers(), state, "" if error is None else reason)
 
     def keep_record(self, path: Path) -> None:
-        """From now on write what `status` reads; only a driver that holds the run's lock may."""
+        """Write what `status` reads, from now on; only the driver that holds the run's lock may."""
         self._record = Record(path)
         self._recorder = threading.Thread(target=self._write_records, daemon=True)
         self._recorder.start()
@@ -228,11 +253,11 @@ class Watch:
     def _write_records(self) -> None:
         while self._record is not None:
             self._record.write(self._stage, self._workers(), "running")
-            if self._over.wait(SECONDS_BETWEEN_RECORDS):
+            if self._over.wait(self._pace.records_s):
                 return
 
     def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
-        """Show what there is of each group of workers."""
+        """Show the workers of each group beside the progress."""
         self._workers = describe
 
     def _end_preparing(self) -> None:
@@ -251,7 +276,7 @@ class Watch:
             self._bars = None
 
     def stop(self, stage: str, note: str = "") -> None:
-        """The stage is finished; ``note`` is what to know of one that was finished before."""
+        """A stage is finished; ``note`` says what to know of one that was finished before."""
         self._close()
         progress, self._stage = self._stage, None
         if progress is None:
@@ -261,11 +286,11 @@ class Watch:
         if progress.n_done == progress.n_before:
             self._line(f"{stage}: done" + (f" ({note})" if note else ""))
         else:
-            took = duration(time.monotonic() - progress.started)
+            took = duration(progress.seconds)
             self._line(f"{stage}: done, {progress.total:,} {progress.unit} in {took} ({progress.describe()})")
 
     def _look(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._ended.wait(self._pace.looks_s):
             if self._seen is not None and self._stage is not None:
                 self._stage.n_done = self._seen()
             self._show()
@@ -278,8 +303,8 @@ class Watch:
             self._bars.update(
                 self._bar, completed=stage.n_done, note=stage.describe() + describe_workers(self._workers())
             )
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+        elif self._pace.clock() - self._last_line >= self._pace.lines_s:
+            self._last_line = self._pace.clock()
             self._line(
                 f"{stage.stage}: {stage.n_done:,} of {stage.total:,} {stage.unit}, {stage.describe()}"
                 + describe_workers(self._workers())

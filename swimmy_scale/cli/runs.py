@@ -1,4 +1,4 @@
-"""Commands of whole runs: run, submit, status, verify."""
+"""Commands for whole runs: run, submit, status, verify."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ site_option = click.option("--site", "site_path", type=PATH, help="Where to comp
 
 
 def site_from(path: Path | None, n_workers: int | None) -> Site | None:
-    """The site of a file; None where there is no file."""
+    """The site that a file describes, or None without a file."""
     if path is not None and n_workers is not None:
-        raise click.UsageError("--workers is for this machine without a site file; the site file says how many")
+        raise click.UsageError("--workers is for this machine without a site file; a site file says how many itself")
     from swimmy_scale.cluster.site import load_site
 
     return None if path is None else load_site(path)
@@ -63,7 +63,7 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
 
 
 def say(line: str) -> None:
-    """Tell people, not programs."""
+    """Tell the user, on stderr."""
     click.echo(line, err=True)
 
 
@@ -77,11 +77,11 @@ def say(line: str) -> None:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Submit so many drivers that follow each other, where jobs may not submit jobs.",
+    help="Submit this many drivers that follow each other, for sites where jobs may not submit jobs.",
 )
 @click.option("--print-job-script", is_flag=True, help="Print what would be submitted, and submit nothing.")
 def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool) -> None:
-    """Do everything that the job file JOB says as SLURM jobs; prints the driver's job id and returns at once.
+    """Do everything that the job file JOB says in SLURM jobs; prints the driver's job id and returns at once.
 
     The driver's job submits the workers' jobs, replaces those that are lost, and submits itself again before its
     walltime ends. Give the command again to resume after a failure.
@@ -108,15 +108,15 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
 @click.argument("run", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status_command(run: Path, as_json: bool) -> None:
-    """Say how far the run directory RUN is; reads files only, so it works wherever they can be seen.
+    """Say how far the run directory RUN is; it only reads files, so it works wherever they can be seen.
 
     \b
     Example:
       swimmy-scale status demo/run
     """
     from rich.console import Console
-    from rich.table import Table
 
+    from swimmy_scale.cli.console import table_of
     from swimmy_scale.cli.progress import describe_record, read_record
     from swimmy_scale.storage.run_directory import RunDirectory
 
@@ -125,12 +125,12 @@ def status_command(run: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"stages": rows, "driver": record}))
         return
-    table = Table("stage", "finished", "tasks", "objects", "quarantined")
-    for row in rows:
-        values = (row["n_tasks"], row["n_objects"], row["n_quarantined"])
-        table.add_row(row["stage"], "yes" if row["finished"] else "no", *(f"{value:,}" for value in values))
+    numbers = ("n_tasks", "n_objects", "n_quarantined")
+    cells = (
+        (row["stage"], "yes" if row["finished"] else "no", *(f"{row[name]:,}" for name in numbers)) for row in rows
+    )
     console = Console()
-    console.print(table)
+    console.print(table_of(("stage", "finished", "tasks", "objects", "quarantined"), cells))
     for line in describe_record(record):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -142,7 +142,7 @@ def status_command(run: Path, as_json: bool) -> None:
 def verify_command(output: Path, site_path: Path | None, n_workers: int | None) -> None:
     """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train` or `score` made.
 
-    What is damaged or missing is listed, one line a file; the command that made it then repairs just that.
+    Damaged or missing files are listed, one a line; the command that made them then repairs just these.
 
     \b
     Example:

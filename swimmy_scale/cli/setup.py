@@ -1,4 +1,4 @@
-"""Commands around the first run: doctor, completion."""
+"""Commands to set up a machine: doctor, completion."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ PROGRAM = "swimmy-scale"
 
 
 @main.command("doctor")
-@click.option("--site", "site_path", type=PATH, help="Look at this site's queues and limits, too (see cluster/).")
+@click.option("--site", "site_path", type=PATH, help="Also check this site's queues and limits (see cluster/).")
 @click.option(
     "--scratch",
     type=PATH,
     default=Path(),
     show_default="the current folder",
-    help="Where runs would write; it need not be there yet.",
+    help="Where runs would write; it need not exist yet.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None:
     """Say in plain words whether this machine, or a site, is fit; exit status 0 if it is, 1 if not.
 
-    One line a check: ok, warning (it works less well, or perhaps not) or problem (it will not work), each with its
-    remedy. Nothing is left behind; batch jobs are not submitted.
+    One line for each check: ok, warning (it works less well, or perhaps not) or problem (it will not work), with its
+    remedy. It leaves nothing behind and submits no job.
 
     \b
     Example:
@@ -53,7 +53,7 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
 @main.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
-    """Print the lines that make SHELL complete commands, options and files after TAB.
+    """Print the lines that make SHELL complete commands, options and files with TAB.
 
     \b
     Example:

@@ -1,18 +1,15 @@
-"""Commands of single stages: simulate, ingest, train, score, select."""
+"""Commands for one step each: simulate, ingest, train, score, select, classify."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from swimmy_scale.cli.program import PATH, exit_with, load_settings, main, settings_option, worker_option
-
-if TYPE_CHECKING:
-    pass
 
 
 @main.command("simulate")
@@ -23,12 +20,12 @@ if TYPE_CHECKING:
     "--faulty-fraction",
     type=click.FloatRange(0, 1),
     show_default="0.01, like the paper 0.002",
-    help="Objects with missing, broken or wrong files.",
+    help="Share of objects with missing, broken or wrong files.",
 )
 @click.option(
     "--like",
     type=click.Choice(["paper"]),
-    help="Classes, magnitudes and depths as the paper's text has them, in place of the demonstration's.",
+    help="Classes, magnitudes and depths as in the paper's text, not those of the demonstration.",
 )
 @worker_option
 def simulate_command(
@@ -42,28 +39,21 @@ def simulate_command(
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.executors import local_executor
+    from swimmy_scale.cluster.local import LocalExecutor
     from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
 
     given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     plan = (paper_plan if like == "paper" else SimulationPlan)(n_objects=n_objects, seed=seed, **given)
-    executor = local_executor(n_workers)
-    with Watch() as watch, watch.counting("simulate", "objects") as told:
-
-        def counted(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-            n_done = 0
-            for part in executor.map_values(function, items):
-                n_done += part.n_objects
-                told(n_done, n_objects)
-                yield part
-
-        told(0, n_objects)
-        summary = simulate(str(output), plan, counted)
+    map_values, n_of = LocalExecutor(n_workers).map_values, attrgetter("n_objects")
+    with Watch() as watch:
+        watch.start("simulate", n_objects, 0)
+        summary = simulate(str(output), plan, lambda write, parts: watch.count(map_values(write, parts), n_of))
+        watch.stop("simulate")
     click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
 
 
 def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
-    """``OURS=THEIRS`` options as a mapping."""
+    """The ``OURS=THEIRS`` options as a mapping."""
     renames = {}
     for pair in pairs:
         ours, separator, theirs = pair.partition("=")
@@ -79,7 +69,7 @@ def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
 @click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
-@click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column that travels along.")
+@click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
 @click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
               help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option
@@ -97,14 +87,14 @@ def ingest_command(
 ) -> None:
     """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
 
-    Objects that cannot be used go to NAME.quarantine.csv beside the output, with the reason.
+    Objects that cannot be used are listed in NAME.quarantine.csv beside the output, each with its reason.
 
     \b
     Example:
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.executors import local_executor
+    from swimmy_scale.cluster.local import LocalExecutor
     from swimmy_scale.method.sections import CatalogueSource, IngestSection
     from swimmy_scale.stages import standalone
 
@@ -112,7 +102,7 @@ def ingest_command(
     source = CatalogueSource(
         catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
     )
-    executor, settings = local_executor(n_workers), load_settings(settings_path)
+    executor, settings = LocalExecutor(n_workers), load_settings(settings_path)
     with Watch() as watch:
         done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
@@ -133,10 +123,10 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
       swimmy-scale train cutouts.zarr --output models/
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.executors import local_executor
+    from swimmy_scale.cluster.local import LocalExecutor
     from swimmy_scale.stages import standalone
 
-    executor, settings = local_executor(n_workers), load_settings(settings_path)
+    executor, settings = LocalExecutor(n_workers), load_settings(settings_path)
     with Watch() as watch:
         done = standalone.train(
             cutouts.absolute(), output.absolute(), settings, executor, watch, executor.limits, executor.threads_each
@@ -151,13 +141,13 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @main.command("score")
 @click.argument("cutouts", type=PATH)
 @click.option(
-    "--model", "models", type=PATH, multiple=True, required=True, help="A .keras file of `train`; again for more."
+    "--model", "models", type=PATH, multiple=True, required=True, help="A .keras file of `train`; repeat it for more."
 )
 @click.option(
     "--model-sha256",
     "sha256s",
     multiple=True,
-    help="Digest of the file, where no manifest.json beside it records one; of every --model in the same order.",
+    help="Digest of a model file, if no manifest.json beside it records one; for every --model, in the same order.",
 )
 @click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
 @click.option("--scorer", type=click.Choice(["keras", "numba"]), default="keras", show_default=True,
@@ -181,13 +171,13 @@ def score_command(
       swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.executors import local_executor
+    from swimmy_scale.cluster.local import LocalExecutor
     from swimmy_scale.stages import standalone
 
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
     cutouts, settings = cutouts.absolute(), load_settings(settings_path)
-    executor = local_executor(n_workers)
+    executor = LocalExecutor(n_workers)
     paths = [model.absolute() for model in models]
     scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, executor.threads_each)
     scoring = replace(scoring, scorer=scorer)
@@ -201,16 +191,18 @@ def score_command(
 @main.command("select")
 @click.argument("scores", type=PATH)
 @click.option("--output", type=PATH, required=True, help="Folder for candidates.* and summary.json.")
-@click.option("--thresholds-from", type=PATH, help="summary.json of another run whose thresholds are carried over.")
-@click.option("--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that is there already.")
+@click.option("--thresholds-from", type=PATH, help="summary.json of another run, to take its thresholds.")
+@click.option(
+    "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
+)
 @settings_option
 def select_command(
     scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
 ) -> None:
     """Cut the sample of SCORES at its percentiles and write the candidates.
 
-    With --marks nothing is cut: the candidates that SCORES holds go to vetted.*, each with its mark, without those that
-    are marked as artefacts.
+    With --marks nothing is cut: the candidates that SCORES holds go to vetted.*, each with its mark, but for those
+    marked as artefacts.
 
     \b
     Example:
@@ -258,12 +250,12 @@ def select_command(
     type=click.Choice(["observed", "rest"]),
     default="observed",
     show_default=True,
-    help="What the equivalent widths of galSpecLine are.",
+    help="Frame of the equivalent widths in galSpecLine.",
 )
 @click.option("--dr16q", type=PATH, help="The quasars of SDSS's DR16Q.")
 @click.option("--milliquas", type=PATH, help="Milliquas.")
 @click.option("--match-radius", type=click.FloatRange(0, 3600, min_open=True), default=1.0, show_default=True,
-              help="Of a counterpart, arcsec.")  # fmt: skip
+              help="Largest distance of a counterpart, arcsec.")  # fmt: skip
 @click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
 @click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
@@ -282,10 +274,10 @@ def classify_command(
     output: Path,
     settings_path: Path | None,
 ) -> None:
-    """Match CATALOGUE with tables of spectra, write the counterparts, and print how many objects there are of each
-    class (table 1).
+    """Match CATALOGUE with tables of spectra, write the counterparts, and print how many objects each class has
+    (table 1).
 
-    The table counts objects that pass the cuts: those of the settings, or the paper's of its test data.
+    The table counts the objects that pass the cuts: those of the settings, by default the paper's for its test data.
 
     \b
     Example:
@@ -294,20 +286,21 @@ def classify_command(
         --dr16q DR16Q.fits --milliquas milliquas.fits --output counterparts.fits
     """
     from rich.console import Console
-    from rich.table import Table
 
+    from swimmy_scale.cli.console import table_of
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.method.sections import CatalogueSource, MpaJhuSection, SpectroscopySection
     from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
 
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
         raise click.UsageError("give one table at least: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
+    mpa_section = None
+    if mpa_jhu:
+        mpa_section = MpaJhuSection(**dict(zip(("info", "line", "extra"), mpa_jhu, strict=True)), widths=mpa_jhu_widths)
     section = SpectroscopySection(
         sdss=sdss,
         gama=gama,
-        mpa_jhu=None
-        if not mpa_jhu
-        else MpaJhuSection(info=mpa_jhu[0], line=mpa_jhu[1], extra=mpa_jhu[2], widths=mpa_jhu_widths),
+        mpa_jhu=mpa_section,
         dr16q=dr16q,
         milliquas=milliquas,
         match_radius_arcsec=match_radius,
@@ -317,12 +310,8 @@ def classify_command(
     source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
     with Watch() as watch, watch.counting("classify", "files") as told:
         rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), told)
-    console = Console()
     for cut in cut_counts:
         note = f" ({cut.note})" if cut.note else ""
         click.echo(f"{cut.rule}: {cut.after:,} of {cut.before:,}{note}", err=True)
-    table = Table("Data", "N", title="Table 1")
-    table.columns[1].justify = "right"
-    for label, number in rows:
-        table.add_row(label, f"{number:,}")
-    console.print(table)
+    cells = ((label, f"{number:,}") for label, number in rows)
+    Console().print(table_of(("Data", "N"), cells, "Table 1", n_left=1))

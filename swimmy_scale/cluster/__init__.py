@@ -1,1 +1,1 @@
-"""Where tasks are performed: worker processes of this machine, or batch jobs of a SLURM cluster."""
+"""Where tasks are performed: in worker processes on this machine, or in batch jobs of a SLURM cluster."""

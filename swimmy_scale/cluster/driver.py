@@ -1,4 +1,4 @@
-"""The driver of a run as a batch job: submitted, told when its time ends, never two at once."""
+"""The driver of a run as a batch job: submitted, warned before its time ends, never two at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from swimmy_scale.storage.files import write_atomically
 
 @contextlib.contextmanager
 def driver_signals() -> Iterator[None]:
-    """Turn signals into exceptions, so that workers are taken along and locks are released."""
+    """Turn signals into exceptions, so that workers are ended and locks released."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         # A second signal must not break into the cleaning up after the first.
@@ -41,7 +41,7 @@ def driver_signals() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Submission:
-    """A job for a site.
+    """A job that is to be submitted at a site.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Submission:
     run : Path
         The run directory, absolute.
     n_chained : int
-        Drivers to submit; more than one follow each other.
+        Drivers to submit, which run one after the other.
     """
 
     job: Job
@@ -70,7 +70,7 @@ class Submission:
         return Places(self.run)
 
     def scripts(self) -> dict[Path, str]:
-        """The texts of all job scripts, by the path that they are submitted from."""
+        """The texts of all job scripts, by the paths that they are submitted from."""
         places = self._places
         command = [
             self.site.driver.python or sys.executable,
@@ -92,8 +92,8 @@ class Submission:
         Raises
         ------
         SwimmyError
-            When a driver of this run is in the queue or works already, when an input is missing, when Slurm refuses
-            a job of the site.
+            When a driver of this run is in the queue or runs, when an input is missing, when Slurm refuses a job of
+            the site.
         """
         places = self._places
         present = [job for job in slurm.queued(places.tag).values() if job.name == places.tag]

@@ -1,4 +1,4 @@
-"""Worker jobs on a SLURM cluster: as many as each group is to have, replaced when they are lost."""
+"""Worker jobs on a SLURM cluster: as many as each group needs, replaced when they are lost."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import dask
 import distributed
@@ -33,13 +33,14 @@ from swimmy_scale.storage.receipts import Receipt
 
 log = logging.getLogger("swimmy_scale")
 
-# So many jobs of a group in a row that end before any worker of the group connects stop the run.
+# The run stops after this many jobs of a group in a row that ended before a worker of the group connected.
 MAX_DEAD_ON_ARRIVAL = 3
-# A worker that Dask has lost while Slurm says that its job runs: a hung node. Its job is given up.
+# A job that Slurm says runs, but whose workers Dask has lost for this long, is on a hung node: it is given up.
 SECONDS_UNTIL_LOST = 60.0
-# So long Slurm may be silent, and so long a refused job is not asked for again.
+# How long Slurm may be silent, and how long no more jobs are submitted after one was refused.
 SECONDS_OF_PATIENCE = 900.0
 SECONDS_AFTER_REFUSAL = 60.0
+# How long the end of a run waits for the watch. Slurm kills a cancelled driver soon after it has asked it to go.
 JOIN_SECONDS = 5.0
 TAIL_LINES = 15
 
@@ -62,7 +63,7 @@ class WorkerJob:
 
 @dataclass
 class GroupState:
-    """What there is of a group."""
+    """A group of workers and the state of its jobs."""
 
     group: Group
     wanted: int = 0
@@ -74,6 +75,16 @@ class GroupState:
     refused_at: float | None = None
 
 
+class Commands(Protocol):
+    """Slurm's commands, as the module `slurm` has them."""
+
+    def submit(self, script: Path, options: Sequence[str] = ()) -> str: ...
+
+    def queued(self, prefix: str) -> dict[str, slurm.QueuedJob]: ...
+
+    def cancel(self, job_ids: Iterable[str]) -> None: ...
+
+
 class Fleet:
     """Keeps the worker jobs of a site alive; use as a context manager.
 
@@ -82,11 +93,22 @@ class Fleet:
     site : Site
     places : Places
     connected : callable
-        Names of the workers that the scheduler knows.
+        Returns the names of the workers that the scheduler knows.
+    commands : Commands, optional
+    clock : callable, optional
+        Seconds that never go back.
     """
 
-    def __init__(self, site: Site, places: Places, connected: Callable[[], set[str]]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        places: Places,
+        connected: Callable[[], set[str]],
+        commands: Commands = slurm,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._site, self._places, self._connected = site, places, connected
+        self._slurm, self._clock = commands, clock
         self._groups = {group.name: GroupState(group) for group in site.groups}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -96,24 +118,24 @@ class Fleet:
     def __enter__(self) -> Self:
         """Remove what an earlier driver left in the queue, then watch."""
         with contextlib.suppress(slurm.SlurmError):
-            slurm.cancel(slurm.queued(f"{self._places.tag}-"))
+            self._slurm.cancel(self._slurm.queued(f"{self._places.tag}-"))
         self._thread.start()
         return self
 
     def __exit__(self, *failure: object) -> None:
         """Cancel all worker jobs."""
         self._ended.set()
-        # Not for long: Slurm kills a cancelled driver soon after it has asked it to go.
         self._thread.join(JOIN_SECONDS)
-        known = {job for state in self._groups.values() for job in state.jobs}
+        # A watch that still waits for Slurm may change these meanwhile: each is copied in one step.
+        known = {job for state in self._groups.values() for job in list(state.jobs)}
         try:
-            # Those in the queue too: a job whose number got lost on the way is ours as well.
-            slurm.cancel(known | set(slurm.queued(f"{self._places.tag}-")))
+            # And those in the queue: a job whose number got lost on the way is ours as well.
+            self._slurm.cancel(known | set(self._slurm.queued(f"{self._places.tag}-")))
         except slurm.SlurmError as error:
             log.warning(f"worker jobs could not be cancelled: {error}. They leave by themselves within minutes.")
 
     def want(self, groups: tuple[Group, ...], n_tasks: int) -> None:
-        """Have workers of these groups for so many tasks, and none of the others.
+        """Have workers of these groups for ``n_tasks`` tasks, and none of other groups.
 
         Raises
         ------
@@ -125,7 +147,7 @@ class Fleet:
                 jobs = math.ceil(n_tasks / state.group.spec.processes)
                 state.wanted = min(state.group.jobs, jobs) if state.group in groups else 0
             try:
-                # Here, and not in the thread, so that the first refusal is told at once.
+                # Here, and not in the thread, so that the user hears of the first refusal at once.
                 self._reconcile()
             except slurm.SlurmBusyError as error:
                 log.warning(f"{error}; worker jobs are submitted when it answers")
@@ -135,7 +157,7 @@ class Fleet:
         return sum(self._groups[group.name].wanted * group.spec.processes for group in groups)
 
     def check(self) -> None:
-        """Raise what the watch found: there is no use in waiting."""
+        """Raise the error that ended the watch: nothing would replace lost jobs any more."""
         if self._error is not None:
             raise self._error
 
@@ -154,16 +176,16 @@ class Fleet:
         }
 
     def _watch(self) -> None:
-        answered = time.monotonic()
+        answered = self._clock()
         while not self._ended.wait(self._site.section.poll_seconds):
             try:
                 with self._lock:
                     self._reconcile()
-                answered = time.monotonic()
+                answered = self._clock()
             except slurm.SlurmBusyError as error:
                 # A busy slurmctld is no reason to give up; the next look comes soon.
                 log.warning(str(error))
-                if time.monotonic() - answered > SECONDS_OF_PATIENCE:
+                if self._clock() - answered > SECONDS_OF_PATIENCE:
                     self._error = error
                     return
             except SwimmyError as error:
@@ -178,7 +200,7 @@ class Fleet:
                 return
 
     def _reconcile(self) -> None:
-        queue = slurm.queued(f"{self._places.tag}-")
+        queue = self._slurm.queued(f"{self._places.tag}-")
         connected = self._connected()
         for state in self._groups.values():
             for job_id, job in queue.items():
@@ -188,23 +210,23 @@ class Fleet:
             self._look(state, queue, connected)
             self._fill(state)
             if not state.wanted and state.jobs:
-                slurm.cancel(state.jobs)
+                self._slurm.cancel(state.jobs)
                 state.jobs.clear()
 
     def _fill(self, state: GroupState) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if state.refused_at is not None and now - state.refused_at < SECONDS_AFTER_REFUSAL and state.jobs:
             return
         for _ in range(state.wanted - len(state.jobs)):
             if self._ended.is_set():
                 return
             try:
-                state.jobs[slurm.submit(self._places.log.script(state.group.name))] = WorkerJob()
+                state.jobs[self._slurm.submit(self._places.log.script(state.group.name))] = WorkerJob()
                 state.refused_at = None
             except slurm.SlurmBusyError:
                 raise
             except slurm.SlurmError as error:
-                # With fewer jobs than wanted, as by a limit for each user, the work gets done all the same.
+                # With fewer jobs than wanted, as under a limit for each user, the work still gets done.
                 if not state.jobs:
                     raise
                 if state.refused_at is None:
@@ -213,8 +235,8 @@ class Fleet:
                 return
 
     def _look(self, state: GroupState, queue: dict[str, slurm.QueuedJob], connected: set[str]) -> None:
-        """Forget jobs that ended, give up those that hang, stop when the group is dead on arrival."""
-        now = time.monotonic()
+        """Forget jobs that ended, give up those that hang, stop when the group's jobs are dead on arrival."""
+        now = self._clock()
         state.n_pending = state.n_connected = 0
         for job_id, job in list(state.jobs.items()):
             pattern = re.compile(rf"{re.escape(state.group.name)}-{job_id}(-\d+)?")
@@ -241,7 +263,7 @@ class Fleet:
                         f"group {state.group.name}: job {job_id} runs, and no worker of it was connected for "
                         f"{limit:.0f} s; it is replaced. Raise death-timeout where nodes start slowly."
                     )
-                    slurm.cancel([job_id])
+                    self._slurm.cancel([job_id])
                     self._lose(state, job_id, job)
         if state.n_dead_on_arrival >= MAX_DEAD_ON_ARRIVAL and state.n_connected == 0:
             raise SwimmyError(
@@ -254,7 +276,7 @@ class Fleet:
         del state.jobs[job_id]
         if state.wanted:
             state.n_replaced += 1
-            # A job that was cancelled while it was pending has no log; one that ended between two looks has.
+            # A job that was cancelled while pending has no log; one that came and went between two looks has.
             if job.seen is None and (job.started or self._log(state.group.name, job_id).exists()):
                 state.n_dead_on_arrival += 1
 
@@ -271,12 +293,12 @@ class Fleet:
 
 
 def _names(workers: dict[str, Any]) -> set[str]:
-    # The scheduler changes it in another thread, and its own iterators do not survive that; a plain copy does.
+    # The scheduler changes the mapping in another thread; its own iterators do not survive that, a plain copy does.
     return {str(worker.name) for worker in dict.copy(workers).values()}
 
 
 class SlurmExecutor:
-    """Performs tasks in batch jobs: a scheduler in this process, and worker jobs around it while it is open.
+    """Performs tasks in batch jobs: while it is open, this process has a scheduler, and worker jobs around it.
 
     Scheduler, workers and client speak TLS with keys that only this user can read and that end with the driver.
 
@@ -305,40 +327,48 @@ class SlurmExecutor:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Scheduler and watch over the worker jobs, all gone at the end.
+        """A scheduler and the watch over worker jobs; at the end all of them are gone.
 
         Raises
         ------
         SwimmyError
-            When Slurm refuses a job, now or later; when a group's jobs end before they connect.
+            When this node has no network interface of the site's name.
         """
+        log = self._places.log
         write_scripts(self._site, self._places)
-        interface, log = self._site.section.scheduler_interface, self._places.log
-        host = get_ip_interface(interface) if interface else get_ip()
         with (
             dask.config.set(CLUSTER_SETTINGS),
             tls_files(log.tls) as security,
             distributed.LocalCluster(
                 n_workers=0,
-                host=host,
+                host=_address(self._site),
                 protocol="tls://",
                 security=security,
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             ) as cluster,
-            distributed.Client(cluster) as self._client,
+            distributed.Client(cluster) as client,
         ):
             scheduler = cluster.scheduler
             write_atomically(log.scheduler, json.dumps({"address": cluster.scheduler_address}).encode())
             try:
                 with Fleet(self._site, self._places, lambda: _names(scheduler.workers)) as self._fleet:
+                    self._client = client
                     self._say(f"dashboard: {dashboard_help(cluster.dashboard_link)}")
                     yield
             finally:
+                # The fleet stays: what became of its jobs belongs to the last record of progress.
+                self._client = None
                 log.scheduler.unlink(missing_ok=True)
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
-        """Perform tasks on GPU workers if they run the network and there are such, and yield receipts as they come."""
+        """Perform tasks and yield receipts as they come: those that run the network on GPU workers, if there are any.
+
+        Raises
+        ------
+        SwimmyError
+            When Slurm refuses a job, when a group's jobs end before they connect, and see `DaskWorkers.map`.
+        """
         if self._fleet is None or self._client is None:
             raise RuntimeError("the executor is not open")
         fleet, groups = self._fleet, self._site.groups_for(work.wants_gpu)
@@ -347,12 +377,24 @@ class SlurmExecutor:
         yield from workers.map(work, tasks)
 
     def describe(self) -> Mapping[str, Mapping[str, int]]:
-        """Jobs and workers of each group (see `Fleet.describe`)."""
+        """Jobs and workers of each group in use (see `Fleet.describe`)."""
         return {} if self._fleet is None else self._fleet.describe()
 
 
+def _address(site: Site) -> str:
+    """This node's address for its workers."""
+    interface = site.section.scheduler_interface
+    try:
+        return str(get_ip_interface(interface) if interface else get_ip())
+    except ValueError as error:
+        raise SwimmyError(
+            f"{site.path}: scheduler-interface {interface}: not on {socket.gethostname()} ({error}). Name one that the "
+            "driver's node has."
+        ) from error
+
+
 def dashboard_help(link: str) -> str:
-    """How to see the dashboard, which listens on this node's own address alone."""
+    """How to see the dashboard, which listens on this node's loopback address alone."""
     port = match.group(1) if (match := re.search(r":(\d+)/", link)) else "8787"
     host = socket.gethostname()
     return f"ssh -L 8787:127.0.0.1:{port} {host}, then open http://127.0.0.1:8787/status"

@@ -1,4 +1,4 @@
-"""Workers on this machine."""
+"""Worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import dask
 import distributed
 from distributed.security import Security
 
-from swimmy_scale.cluster.mapping import DaskWorkers
+from swimmy_scale.cluster.mapping import MOST_BUNDLED, DaskWorkers
 from swimmy_scale.cluster.resources import usable_cores, usable_memory_bytes
 from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
@@ -23,23 +23,23 @@ from swimmy_scale.stages.memory import MemoryLimits, default_worker_bytes
 from swimmy_scale.storage.receipts import Receipt
 
 SETTINGS = {
-    # A task is not blamed for its worker's death: marks on disk are the ledger that counts.
+    # Dask does not blame a task for its worker's death: marks on disk count that.
     "distributed.scheduler.allowed-failures": 100,
-    # Without it a cluster that lost all its workers waits for ever.
+    # Without it a cluster that has lost all its workers would wait for ever.
     "distributed.scheduler.no-workers-timeout": "120s",
-    # A nanny brings its worker back. So long after any loss the cluster would look whether a worker of that name
-    # is there, and close the nanny of one that was just being brought back again.
+    # A nanny brings its worker back. This long after a loss the cluster looks for a worker of that name, and would
+    # close the nanny of one that is just coming back.
     "distributed.deploy.lost-worker-timeout": "365 days",
-    # Workers hold receipts, nothing that could be spilled; one that is paused would wait for ever.
+    # Workers hold receipts, nothing that could be spilled; one that Dask pauses would wait for ever.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.98,
-    # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time. Of the
-    # second, glibc takes nothing above 32 MiB: it would then go by its own.
+    # Both thresholds keep NumPy's and TensorFlow's large buffers from being mapped and zeroed anew each time. glibc
+    # ignores a second one above 32 MiB.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
-    # What the scheduler remembers of transitions and events is for debugging; it would grow to hundreds of MB.
+    # The scheduler remembers transitions and events for debugging: hundreds of MB if it may.
     "distributed.admin.log-length": 1000,
     # Nothing but the TLS port answers: no web server, which would have no password.
     "distributed.worker.http.routes": [],
@@ -47,15 +47,15 @@ SETTINGS = {
 
 
 def share_of_cores(cores: Sequence[int], index: int, n_workers: int) -> list[int]:
-    """The cores of one worker among ``n_workers`` that share all evenly; every core where that cannot be."""
+    """The cores of worker ``index`` where ``n_workers`` share them evenly; all cores where they cannot."""
     return list(cores) if len(cores) % n_workers else list(cores[index::n_workers])
 
 
 class OwnCores(distributed.WorkerPlugin):
     """Keeps the threads of a worker on cores of its own.
 
-    A worker reads, decompresses and scores in several threads. Left alone the system moves them about, and pixels that
-    one core has decompressed are scored by another, out of a cold cache: a tenth of the speed.
+    A worker reads, decompresses and scores in several threads. The system would move them about, so that one core
+    scores, from a cold cache, the pixels that another has decompressed; this costs a tenth of the speed.
     """
 
     name = "own-cores"
@@ -64,44 +64,57 @@ class OwnCores(distributed.WorkerPlugin):
         self.n_workers = n_workers
 
     def setup(self, worker: distributed.Worker) -> None:
-        """Called in each worker as it starts, whose name is its number."""
+        """Called in each worker as it starts; a worker's name is its number."""
         if not hasattr(os, "sched_setaffinity"):
             return
         share = share_of_cores(sorted(os.sched_getaffinity(0)), int(worker.name), self.n_workers)
         for thread in Path("/proc/self/task").iterdir():
-            # One that has ended meanwhile needs no core.
+            # A thread that has ended meanwhile needs no core.
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(int(thread.name), share)
 
 
-def default_workers() -> int:
-    """Worker processes on this machine where nobody says how many: one a core, as far as the memory goes."""
-    return max(min(usable_cores(), usable_memory_bytes() // max(default_worker_bytes().values())), 1)
+def default_workers(n_cores: int, memory_bytes: int) -> int:
+    """Worker processes for so many cores and so much memory: one per core, as far as the memory goes."""
+    return max(min(n_cores, memory_bytes // max(default_worker_bytes().values())), 1)
 
 
 @contextlib.contextmanager
-def local_workers(n_workers: int) -> Iterator[DaskWorkers]:
-    """Worker processes on this machine, of one task each.
+def local_workers(
+    n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED
+) -> Iterator[DaskWorkers]:
+    """Worker processes on this machine, which do one task at a time each.
 
     Scheduler and workers speak TLS with a key that lives as long as they do: other users of the machine cannot reach
     them.
+
+    Parameters
+    ----------
+    n_workers : int
+    memory_bytes : int, optional
+        Of all workers together, by default what this machine grants. One that takes more than its share is replaced.
+    most_bundled : int
+        The most tasks that are sent to a worker together (see `DaskWorkers`).
     """
+    total_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
     with (
         dask.config.set({**SETTINGS, "distributed.scheduler.http.routes": []}),
         distributed.LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
+            # Dask itself would not see the limits of all control groups.
+            memory_limit=total_bytes // n_workers,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             security=Security.temporary(),
-            # Failures come back to the driver, which says what is to be done; workers need not print them too.
+            # Failures come back to the driver, which says what to do; workers need not print them too.
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
         client.register_plugin(OwnCores(n_workers))
-        yield DaskWorkers(client, lambda: n_workers)
+        yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
 
 
 class LocalExecutor:
@@ -109,8 +122,11 @@ class LocalExecutor:
 
     Parameters
     ----------
-    n_workers : int
-        Processes of one task each; 0 performs all tasks in this process.
+    n_workers : int, optional
+        Processes, which do one task at a time each; 0 performs all tasks in this process. By default one per core, as
+        far as the memory goes.
+    n_cores, memory_bytes : int, optional
+        What all of them may use, by default what this machine grants (see `resources`).
 
     Attributes
     ----------
@@ -120,12 +136,16 @@ class LocalExecutor:
         Threads of each process.
     """
 
-    def __init__(self, n_workers: int) -> None:
-        self._n_workers = n_workers
-        each = usable_memory_bytes() // max(n_workers, 1)
-        where = f"this machine, with {n_workers} worker processes,"
+    def __init__(
+        self, n_workers: int | None = None, n_cores: int | None = None, memory_bytes: int | None = None
+    ) -> None:
+        n_cores = usable_cores() if n_cores is None else n_cores
+        self._memory_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
+        self._n_workers = default_workers(n_cores, self._memory_bytes) if n_workers is None else n_workers
+        each = self._memory_bytes // max(self._n_workers, 1)
+        where = f"this machine, with {self._n_workers} worker processes,"
         self.limits = MemoryLimits(each, each, where, "start fewer with --workers")
-        self.threads_each = max(usable_cores() // max(n_workers, 1), 1)
+        self.threads_each = max(n_cores // max(self._n_workers, 1), 1)
 
     def scoring_threads(self, train: TrainSection | None) -> int:
         """Threads of a scoring process. One process for all has trained with its own number, and keeps it."""
@@ -145,11 +165,11 @@ class LocalExecutor:
         if n_workers == 0:
             yield from SerialExecutor().map(work, tasks)
             return
-        with local_workers(n_workers) as workers:
+        with local_workers(n_workers, self._memory_bytes) as workers:
             yield from workers.map(work, tasks)
 
     def map_values(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Apply a function that needs no receipts; results in the order of ``items``."""
+        """Apply a function that needs no receipts; results come in the order of ``items``."""
         if self._n_workers == 0:
             yield from map(function, items)
             return

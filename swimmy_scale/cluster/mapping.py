@@ -1,4 +1,4 @@
-"""Tasks of a stage over the workers of a Dask client: receipts come back, pixels stay where they are read."""
+"""The tasks of a stage on Dask workers: receipts come back, pixels stay where they are read."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ log = logging.getLogger("swimmy_scale")
 
 Future = Any  # distributed.Future, which is generic in stubs alone
 
-# Tasks that wait at a worker beside the running one: enough that it never idles, few enough that a
-# lost worker takes little with it.
+# Bundles at a worker, running and waiting: enough that it never idles, few enough that little is lost with it.
 WINDOW_PER_WORKER = 2
 MAX_FAILURES = 3
 SECONDS_BETWEEN_CHECKS = 0.5
-# Short tasks go to a worker several at a time: the scheduler takes milliseconds for each sending.
+# Short tasks go to a worker in bundles: each sending takes the scheduler milliseconds.
 SECONDS_OF_BUNDLE, MOST_BUNDLED = 1.0, 256
 
 
 @dataclass
 class Search:
-    """The search for the objects of one task that end workers.
+    """The search for the objects that end workers, among those of one task.
 
     Attributes
     ----------
     n_open : int
-        Pieces that are not decided.
+        Pieces that are not yet tried.
     found : list of int
         Rows, counted from the task's first.
     """
@@ -53,12 +52,12 @@ class Search:
 class Outcome:
     """What came of an attempt, in plain values.
 
-    Exceptions do not travel: one that cannot be unpickled at the other end would take the client down.
+    Exceptions are not sent: one that cannot be unpickled at the other end would take the client down.
 
     Attributes
     ----------
     kind : str
-        ``done``, ``lost`` (it has ended too many workers), ``refused`` (a message for the user) or ``failed``.
+        ``done``, ``lost`` (it has ended too many workers), ``refused`` (with a message for the user) or ``failed``.
     receipt : Receipt, optional
     reason : str
     """
@@ -72,7 +71,7 @@ def _attempt(function: Callable[..., Any], item: Task | Piece) -> Outcome:
     """Perform a task or a piece in a worker."""
     try:
         if isinstance(item, Task):
-            # Dask asks again for what a worker had done and then died with: its receipt is on disk.
+            # Dask asks again for what a worker did before it died: the receipt is on disk.
             done = item.ledger.valid(item.name, item.identity)
             return Outcome("done", done or attempt(function, item))
         attempt_piece(function, item)
@@ -87,7 +86,7 @@ def _attempt(function: Callable[..., Any], item: Task | Piece) -> Outcome:
 
 
 def _attempt_all(function: Callable[..., Any], items: Sequence[Task | Piece]) -> tuple[list[Outcome], float]:
-    """Perform items one after the other in a worker; their outcomes, up to one that is refused, and the seconds."""
+    """Perform items in turn in a worker, up to one that is refused; their outcomes, and the seconds they took."""
     started = time.perf_counter()
     outcomes = []
     for item in items:
@@ -103,7 +102,7 @@ def _halves(piece: Piece) -> list[Piece]:
 
 
 def _outcomes(future: Future, n_items: int) -> tuple[list[Outcome], float]:
-    """The outcomes and seconds that a worker sent, or for every item what Dask says where none came."""
+    """The outcomes and seconds that a worker sent, or where none came, Dask's error for every item."""
     error = future.exception()
     if error is not None:
         return [Outcome("failed", reason=f"{type(error).__name__}: {error}")] * n_items, 0.0
@@ -120,9 +119,11 @@ class DaskWorkers:
     n_workers : callable
         How many worker processes there are, or will be soon.
     resource : str, optional
-        Dask resource that a task takes one of; workers offer one each.
+        Dask resource that a task takes one of; each worker offers one.
     check : callable
-        Called all the while; raises when there is no use in waiting.
+        Called while tasks are out; raises when there is no use in waiting.
+    most_bundled : int
+        The most tasks that are sent to a worker together.
     """
 
     def __init__(
@@ -131,15 +132,17 @@ class DaskWorkers:
         n_workers: Callable[[], int],
         resource: str | None = None,
         check: Callable[[], None] = lambda: None,
+        most_bundled: int = MOST_BUNDLED,
     ) -> None:
         self._client, self.n_workers, self._check = client, n_workers, check
+        self.most_bundled = most_bundled
         self._resources = {resource: 1} if resource else None
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
         """Perform every task and yield receipts as they come.
 
-        A task whose worker is lost is done by another one. One that has ended `MAX_LOST_WORKERS` of them is cut
-        into pieces until the objects at fault are found; they go to quarantine, the others are done.
+        A task whose worker is lost is done by another. One that has ended `MAX_LOST_WORKERS` of them is cut into pieces
+        until the objects at fault are found; they go to quarantine, the others are done.
 
         Raises
         ------
@@ -153,20 +156,29 @@ class DaskWorkers:
         clear_attempts(tasks[0].ledger)
 
     def check(self) -> None:
-        """Raise where there is no use in waiting."""
+        """Raise when there is no use in waiting."""
         self._check()
+        self._check_connection()
+
+    def _check_connection(self) -> None:
         if self._client.status not in ("running", "connecting"):
             raise SwimmyError(
                 "the connection to Dask's scheduler is lost. What is done is kept: run the same command again."
             )
 
     def submit(self, function: Callable[..., Any] | None, items: Sequence[Task | Piece]) -> Future:
-        """Send items to a worker, which performs them one after the other."""
+        """Send items to a worker, which performs them in turn."""
+        self._check_connection()
         first = items[0]
         ledger = first.ledger if isinstance(first, Task) else first.task.ledger
-        # A key is never used twice: the scheduler would answer with what it knows of the first.
+        # A key is never used twice: the scheduler would answer with the first one's outcome.
         key = f"{ledger.stage}-{first.name}-{uuid.uuid4().hex}"
         return self._client.submit(_attempt_all, function, items, key=key, pure=False, resources=self._resources)
+
+    def cancel(self, futures: Sequence[Future]) -> None:
+        """Take back what was sent, unless the connection that it was sent by is gone."""
+        if futures and self._client.status == "running":
+            self._client.cancel(futures)
 
 
 class _Mapping:
@@ -176,7 +188,7 @@ class _Mapping:
         self._workers, self._work = workers, work
         self._new, self._n_new = iter(tasks), len(tasks)
         self._seconds, self._n_timed = 0.0, 0
-        # What comes before new tasks: pieces of a search, and tasks that failed.
+        # These come before new tasks: pieces of a search, and tasks that failed.
         self._waiting: deque[Task | Piece] = deque()
         self._flying: dict[Future, Sequence[Task | Piece]] = {}
         self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
@@ -185,7 +197,7 @@ class _Mapping:
 
     @property
     def _window(self) -> int:
-        """Bundles that may be at workers together."""
+        """The most bundles that may be at workers."""
         return max(self._workers.n_workers(), 1) * WINDOW_PER_WORKER
 
     def receipts(self) -> Iterator[Receipt]:
@@ -213,8 +225,7 @@ class _Mapping:
                 future.release()
                 self._fill()
         finally:
-            for future in self._flying:
-                future.cancel()
+            self._workers.cancel([*self._flying])
 
     def _fill(self) -> None:
         while len(self._flying) < self._window:
@@ -233,7 +244,7 @@ class _Mapping:
         else:
             in_time = int(SECONDS_OF_BUNDLE * self._n_timed / max(self._seconds, 1e-9))
             in_turn = self._n_new // (self._window * 2)
-            size = max(min(in_time, in_turn, MOST_BUNDLED), 1)
+            size = max(min(in_time, in_turn, self._workers.most_bundled), 1)
         bundle: list[Task | Piece] = list(itertools.islice(self._new, size))
         self._n_new -= len(bundle)
         return bundle

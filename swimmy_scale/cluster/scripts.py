@@ -1,4 +1,4 @@
-"""Texts of the batch jobs: worker jobs by dask-jobqueue's writer, the driver's job around this program."""
+"""The scripts of batch jobs: dask-jobqueue writes those of workers, a template here that of the driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG_NAME = "swimmy-scale"
 CLUSTER_SETTINGS = {
     **SETTINGS,
     "distributed.comm.require-encryption": True,
-    # Workers may wait in the queue for hours; the fleet says when there is no hope for them.
+    # Workers may wait in the queue for hours; the fleet notices when they will never come.
     "distributed.scheduler.no-workers-timeout": None,
 }
 
@@ -36,13 +36,14 @@ DRIVER_TEMPLATE = Template(
 
 $header
 $prologue
-# What there is before and after tells whether this driver got anywhere.
+# Counted before and after, this tells whether the driver has got anywhere.
 count() { find $receipts $models -type f ! -path '*/attempts/*' 2>/dev/null | wc -l; }
 before=$$(count)
 cancelled=no
-# Traps come first: a signal may be there as soon as the driver is. The end of the walltime is near: stop, hand over.
+# Traps come first, because a signal may come as soon as the driver starts.
+# The end of the walltime is near: stop, and hand over.
 trap 'kill -USR1 "$$!" 2>/dev/null' USR1
-# Somebody cancelled the job, or it is preempted: take the workers along.
+# The job is cancelled or preempted: end the workers, too.
 trap 'cancelled=yes; kill -TERM "$$!" 2>/dev/null' TERM
 $command &
 driver=$$!
@@ -66,7 +67,7 @@ AGAIN = Template(
     echo "it died without getting anywhere, so it is not submitted again"
     exit "$$status"
 fi
-# Slurm may be busy, or count the cancelled workers for some moments yet.
+# Slurm may be busy, or still count the cancelled workers.
 for pause in 2 5 10 20 30 0; do
     if next=$$(env -u SLURM_MEM_PER_NODE -u SLURM_MEM_PER_CPU sbatch --parsable $script); then
         echo "submitted again as job $$next"
@@ -89,7 +90,7 @@ class Places:
     Attributes
     ----------
     run : Path
-        Absolute; all of it is on the file system that nodes share.
+        Absolute, and on the file system that nodes share.
     """
 
     run: Path
@@ -103,21 +104,21 @@ class Places:
 
     @property
     def tag(self) -> str:
-        """What names of all jobs of this run start with."""
+        """What the names of all jobs of this run start with."""
         return f"swimmy-{hashlib.sha256(str(self.run).encode()).hexdigest()[:8]}"
 
     @property
     def directory(self) -> RunDirectory:
-        """What lies where in it."""
+        """Where files lie in the run directory."""
         return RunDirectory(self.run)
 
     @property
     def log(self) -> LogFolder:
-        """Its logs, and what belongs to batch jobs."""
+        """The folder of logs, and of what belongs to batch jobs."""
         return self.directory.log
 
     def job_name(self, name: str) -> str:
-        """Name of a group's jobs."""
+        """The name of a group's jobs."""
         return f"{self.tag}-{name}"
 
 
@@ -130,10 +131,10 @@ def _job(
     directives: Sequence[str],
     worker_args: Sequence[str] = (),
 ) -> SLURMJob:
-    """The writer of dask-jobqueue, set from a site file alone: a user's own Dask configuration does not count."""
+    """The writer of dask-jobqueue, set up by the site file alone: a user's own Dask configuration does not count."""
     settings = {
         "name": job_name,
-        # One thread for Dask in each process: it does one task at a time, and TensorFlow has threads of its own.
+        # One Dask thread per process, which does one task at a time; TensorFlow has threads of its own.
         "cores": spec.processes,
         "processes": spec.processes,
         "memory": f"{int(spec.memory)}B",
@@ -162,7 +163,7 @@ def _job(
             *spec.job_extra_directives,
         ],
         "job-directives-skip": list(spec.job_directives_skip),
-        # Its own log option makes the folder at once, also when a script is only printed.
+        # This option would make the folder at once, even when a script is only printed.
         "log-directory": None,
     }
     with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
@@ -175,12 +176,12 @@ def _prologue(spec: JobSpec) -> list[str]:
 
 
 def resource(group: Group) -> str:
-    """Dask resource that each worker of a group offers one of."""
+    """The Dask resource of which each worker of a group offers one."""
     return "GPU" if group.gpus else "CPU"
 
 
 def worker_script(group: Group, places: Places) -> str:
-    """The job script of a group's workers; the same text for each of its jobs."""
+    """The job script of a group's workers, the same for each of its jobs."""
     spec = group.spec
     directives = ["--no-requeue"]
     asks = any(re.match(r"--(gres|gpus)", line) for line in spec.job_extra_directives)
@@ -194,7 +195,7 @@ def worker_script(group: Group, places: Places) -> str:
         "tls://",
         *(f"--tls-{name.replace('_', '-')} {places.log.tls / file}" for name, file in TLS_FILES.items()),
     ]
-    # The shell puts the job's number into the worker's name: a name is never used twice.
+    # The shell puts the job's number into the worker's name, so that no name is used twice.
     name = f"{group.name}-${{SLURM_JOB_ID}}"
     output = f"{places.log.workers}/{group.name}-%j.log"
     script: str = _job(spec, places, places.job_name(group.name), output, name, directives, args).job_script()
@@ -202,7 +203,7 @@ def worker_script(group: Group, places: Places) -> str:
 
 
 def worker_scripts(site: Site, places: Places) -> dict[Path, str]:
-    """The job scripts of all groups, by the path that they are submitted from."""
+    """The job scripts of all groups, by the paths that they are submitted from."""
     return {places.log.script(group.name): worker_script(group, places) for group in site.groups}
 
 
@@ -212,13 +213,13 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
     Parameters
     ----------
     command : sequence of str
-        What it runs.
+        The program that it runs, and its arguments.
     chained : bool
-        Whether the next job is in the queue already, so that this one does not submit itself again.
+        Whether the next driver is already in the queue, so that this one does not submit itself again.
     """
     directives = [
         f"--signal=B:USR1@{site.section.signal_seconds}",
-        # One driver of a run at a time; after a failed node it starts again by itself.
+        # One driver of a run at a time. Slurm starts it again when its node has failed.
         "--dependency=singleton",
         "--requeue",
         "--open-mode=append",
@@ -239,7 +240,7 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
 
 
 def write_scripts(site: Site, places: Places) -> None:
-    """Write the job scripts of all groups, and the configuration of their workers."""
+    """Write the job scripts of all groups, and the Dask configuration of their workers."""
     for path, text in worker_scripts(site, places).items():
         write_atomically(path, text.encode())
     nested: dict[str, Any] = {}

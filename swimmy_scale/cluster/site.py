@@ -1,7 +1,7 @@
 """The site description: where to compute, in the schema of dask-jobqueue's own YAML files.
 
-A site file is Dask configuration: its section ``jobqueue`` has dask-jobqueue's keys under names of one's own,
-one for each group of workers and one called ``driver``; its section ``swimmy-scale`` says how many jobs each
+A site file is Dask configuration. Its section ``jobqueue`` describes jobs with dask-jobqueue's keys: one for each group
+of workers, under a name of your choice, and one called ``driver``. Its section ``swimmy-scale`` says how many jobs each
 group has.
 """
 
@@ -50,7 +50,7 @@ def walltime_seconds(text: str) -> int:
 
 
 class Section(BaseModel):
-    """A part of a site file: unknown keys are errors; names may be written with ``-`` or ``_``."""
+    """A part of a site file: unknown keys are errors; keys may be written with ``-`` or ``_``."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -61,12 +61,12 @@ class Section(BaseModel):
 
 
 Walltime = Annotated[str, StringConstraints(pattern=r"^(\d+-\d{1,2}(:\d\d){0,2}|\d+(:\d\d){0,2})$")]
-# What ends up unquoted in a line of the job script.
+# What stands unquoted in a line of the job script.
 Word = Annotated[str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$")]
 
 
 class JobSpec(Section):
-    """One kind of batch job: dask-jobqueue's keys, as far as a site has to choose them.
+    """One kind of batch job, by those of dask-jobqueue's keys that a site has to choose.
 
     Attributes
     ----------
@@ -85,13 +85,13 @@ class JobSpec(Section):
     interface : str, optional
         Network interface of the workers, such as ``ib0``.
     local_directory : str, optional
-        Fast scratch of a node; may hold variables of the job, such as ``$TMPDIR``.
+        Fast scratch of a node; may contain variables of the job, such as ``$TMPDIR``.
     job_script_prologue : tuple of str
         Lines before the worker starts, such as ``module load``.
     job_extra_directives : tuple of str
-        More ``#SBATCH`` options.
+        ``#SBATCH`` options to add.
     job_directives_skip : tuple of str
-        Options to leave out, by a part of their line.
+        ``#SBATCH`` options to leave out, each by a part of its line.
     death_timeout : float
         Seconds after which a worker that finds no scheduler leaves.
     """
@@ -146,7 +146,7 @@ class GroupSection(Section):
     ----------
     jobs : int
     gpus : int
-        Of a job: 0, or 1, since one job is then one process on one GPU.
+        Of a job: 0 or 1, because a job with a GPU is one process.
     """
 
     jobs: int = Field(ge=1)
@@ -161,16 +161,16 @@ class SiteSection(Section):
     kind : str
         ``local`` (this machine) or ``slurm``.
     workers : int, optional
-        Processes on this machine; only for ``local``. Default: one a core, as far as memory goes.
+        Processes on this machine; only for ``local``. Default: one per core, as far as the memory goes.
     groups : dict of str to GroupSection
         Only for ``slurm``; each is described under its name in ``jobqueue``.
     scheduler_interface : str, optional
-        Network interface of the driver's node that workers reach.
+        Network interface of the driver's node that the workers reach.
     poll_seconds : float
-        How often Slurm is asked about the worker jobs.
+        Between two questions to Slurm about the worker jobs.
     scorer : str
-        What scores: ``keras`` (TensorFlow, JAX or PyTorch, on a GPU where there is one) or ``numba`` (CPUs only,
-        1.3 to 1.7 times as fast there; scores differ in the last digits).
+        What scores: ``keras`` (TensorFlow, JAX or PyTorch, on a GPU if there is one) or ``numba`` (CPUs only, 1.3 to
+        1.7 times as fast there; scores differ in the last digits).
     signal_seconds : float
         How long before the end of its walltime the driver stops and submits itself again.
     """
@@ -188,7 +188,7 @@ class SiteSection(Section):
 
 
 class SiteFile(Section):
-    """A whole site file. ``jobqueue.slurm`` holds what all the jobs have in common."""
+    """A whole site file. ``jobqueue.slurm`` holds what all jobs have in common."""
 
     swimmy_scale: SiteSection
     jobqueue: dict[str, JobSpec] = Field(default_factory=dict)
@@ -210,7 +210,7 @@ class SiteFile(Section):
 
 @dataclass(frozen=True)
 class Group:
-    """One group of workers: how many jobs, of what kind."""
+    """One group of workers: its number of jobs, and what each is like."""
 
     name: str
     jobs: int
@@ -245,23 +245,22 @@ class Site:
 
     @property
     def is_slurm(self) -> bool:
-        """Whether workers are Slurm jobs."""
+        """Whether workers are batch jobs of Slurm."""
         return self.section.kind == "slurm"
 
     def groups_for(self, wants_gpu: bool) -> tuple[Group, ...]:
-        """The groups that do a stage: those with GPUs for one that wants them, else those without; all of them
-        where there is but one kind."""
+        """The groups that do a stage: with GPUs if it wants them, else without; all groups if they are of one kind."""
         chosen = tuple(group for group in self.groups if bool(group.gpus) == wants_gpu)
         return chosen or self.groups
 
     @property
     def scoring_threads(self) -> int:
-        """Threads of a scoring process: of the leanest group that scores."""
+        """Threads of a scoring process, in the group with the fewest that scores."""
         return min(group.n_threads for group in self.groups_for(self.section.scorer == "keras"))
 
     @property
     def memory_limits(self) -> MemoryLimits:
-        """Memory of a worker process of the leanest group that does each kind of stage."""
+        """Memory of a worker process, for each kind of stage in the group with the least that does it."""
 
         def least(wants_gpu: bool) -> int:
             return min(int(group.spec.memory) // group.spec.processes for group in self.groups_for(wants_gpu))
@@ -273,7 +272,7 @@ class Site:
 
 
 def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What does not fit between sections: where it stands, and what to do."""
+    """Where sections contradict each other: the key, and what to do."""
     site, where = file.swimmy_scale, "swimmy-scale"
     if site.kind == "local":
         for key, there in (((where, "groups"), site.groups), (("jobqueue",), file.jobqueue)):
@@ -307,7 +306,7 @@ def parse_site(text: str, path: Path) -> Site:
     Raises
     ------
     SwimmyError
-        For every fault, with its line, key, value and what is allowed.
+        With every fault: its line, key and value, and what is allowed.
     """
     file = parse(text, path, SiteFile, "site")
     if misfits := list(_misfits(file)):

@@ -1,4 +1,4 @@
-"""Slurm's own commands: submit, look, cancel."""
+"""Slurm's own commands: to submit jobs, look at them and cancel them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from pathlib import Path
 from swimmy_scale.errors import SwimmyError
 
 TIMEOUT_SECONDS = 60.0
-# Why a pending job will never start, as squeue puts it.
+# Reasons of squeue for which a pending job will never start.
 HOPELESS = re.compile(
     "BadConstraints|InvalidAccount|InvalidQOS|PartitionNodeLimit|PartitionTimeLimit"
     "|.*MaxWallDurationPerJobLimit|.*MaxCpuPerJobLimit|.*MaxMemoryPerJob|.*MaxGRESPerJob|DependencyNeverSatisfied"
 )
-
 # What Slurm's commands say when the fault is not the caller's.
 BUSY = re.compile(
     "Unable to contact slurm controller|Socket timed out|Transport endpoint|Zero Bytes|[Tt]ry again"
     "|Resource temporarily unavailable|Slurm temporarily unable|Connection (refused|reset|timed out)"
 )
-
-
 UNLIMITED = ("infinite", "UNLIMITED", "n/a")
 
 
@@ -33,12 +30,12 @@ class SlurmError(SwimmyError):
 
 
 class SlurmBusyError(SlurmError):
-    """Slurm did not answer; it may in a moment."""
+    """Slurm did not answer, but may in a moment."""
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job that is in the queue or runs.
+    """A job that waits in the queue or runs.
 
     Attributes
     ----------
@@ -74,14 +71,14 @@ class Partition:
     ----------
     name : str
     is_default : bool
-        Whether jobs that name no partition go there.
+        Whether it takes the jobs that name no partition.
     is_up : bool
     walltime : str or None
-        The longest that it allows; None for no limit.
+        The longest that it allows, or None without a limit.
     n_cores, memory_bytes : int
         Of each node.
     resources : str
-        Generic resources of each node, such as ``gpu:a100:4``; empty for none.
+        Generic resources of each node, such as ``gpu:a100:4``; may be empty.
     """
 
     name: str
@@ -94,7 +91,7 @@ class Partition:
 
 
 def _call(*command: str) -> str:
-    # A job's own settings must not rule the jobs that are submitted from inside of it.
+    # A job's own settings must not apply to the jobs that are submitted from inside it.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -120,12 +117,12 @@ def _call(*command: str) -> str:
 
 
 def submit(script: Path, options: Sequence[str] = ()) -> str:
-    """Submit a job script; its job id.
+    """Submit a job script and return its job id.
 
     Raises
     ------
     SlurmError
-        When Slurm refuses it, with what it said.
+        When Slurm refuses it, with what Slurm said.
     """
     try:
         return _call("sbatch", "--parsable", *options, str(script)).strip().split(";")[0]
@@ -134,26 +131,26 @@ def submit(script: Path, options: Sequence[str] = ()) -> str:
 
 
 def queued(prefix: str) -> dict[str, QueuedJob]:
-    """Jobs of this user that wait or run and whose name starts with ``prefix``, by job id."""
+    """This user's jobs that wait or run and whose names start with ``prefix``, by job id."""
     lines = _call("squeue", "--noheader", "--user", str(os.getuid()), "--format", "%A|%j|%T|%r").splitlines()
     jobs = (QueuedJob(*(part.strip() for part in line.split("|", 3))) for line in lines if line.count("|") >= 3)
     return {job.job_id: job for job in jobs if job.name.startswith(prefix)}
 
 
 def cancel(job_ids: Iterable[str]) -> None:
-    """Cancel jobs; those that ended by themselves are no error."""
+    """Cancel jobs; it is no error if some have already ended."""
     ids = sorted(set(job_ids))
     if ids:
         _call("scancel", "--quiet", *ids)
 
 
 def partitions() -> list[Partition]:
-    """What Slurm has, one row for each kind of node in each partition.
+    """Slurm's partitions, one item for each kind of node in each.
 
     Raises
     ------
     SlurmError
-        When Slurm refuses to say, or says it in another form than asked.
+        When Slurm does not answer, or not in the form that it is asked for.
     """
     found = []
     for line in _call("sinfo", "--noheader", "--exact", "--format=%P|%a|%l|%c|%m|%G").splitlines():
@@ -176,7 +173,7 @@ def partitions() -> list[Partition]:
 
 
 def ping() -> str:
-    """What Slurm's controllers say of themselves, one line each.
+    """The state of Slurm's controllers, one line each.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Keys that live as long as one driver: whoever cannot read them cannot speak with its scheduler."""
+"""Keys that live as long as one driver: only who can read them can speak with its scheduler."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 
 from distributed.security import Security
 
-# Dask's names of the parts, and their files.
+# Dask's names for the parts of a key, and the files that hold them.
 TLS_FILES = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 
 
 @contextlib.contextmanager
 def tls_files(folder: Path) -> Iterator[Security]:
-    """A fresh certificate authority, certificate and key as files, removed at the end.
+    """A new certificate authority, certificate and key as files, which are removed at the end.
 
     Parameters
     ----------
     folder : Path
-        On the file system that driver and workers share; made with mode 0700, the files with 0600.
+        On the file system that driver and workers share; it is made with mode 0700, its files with 0600.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -94,8 +94,8 @@ BAD_INPUT = [
     ("missing file", ["weight-sets", "absent"], "no readable table of weight sets"),
     ("not a run", ["weight-sets", "folder"], "no readable table of weight sets"),
 ]
-# A sentence of its own that begins with what to do, or the one that all failures of the system end with.
 PROGRESS = re.compile(r"\w+: [\d,]+ (objects|files)")
+# A sentence that begins with what to do, or the one that ends all failures of the operating system.
 REMEDY = re.compile(
     r"[.)] (Check|Give|Correct|Choose|Use|Run|Make|See|Say|Name|Score|Ingest|What is done is kept: mend)\b"
 )
@@ -129,7 +129,7 @@ def test_bad_input_is_told_in_one_line_with_a_remedy(
 
 
 def test_every_command_is_in_the_table() -> None:
-    # What takes no file cannot be given a bad one.
+    # A command that takes no file cannot be given a bad one.
     assert {words[0] for _, words, _ in BAD_INPUT} == set(COMMANDS) - {"completion"}
 
 
@@ -150,7 +150,7 @@ def test_a_traceback_is_there_for_those_who_ask(bad_folder: Path) -> None:
 def test_a_refused_permission_is_told_in_one_line(
     bad_folder: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root may do all, so the system's answer is put in its mouth."""
+    """Root may write anywhere, so the system's refusal is a stand-in."""
 
     def refuse(self: Path, *args: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied", str(self))
@@ -217,7 +217,7 @@ def test_tab_completes_in_bash(tmp_path: Path) -> None:
 
 
 def read_until(terminal: int, wanted: str) -> str:
-    """What a terminal shows until it shows the wanted."""
+    """What a terminal shows, up to what is wanted."""
     seen, deadline = "", time.monotonic() + 120
     while wanted not in seen:
         ready, _, _ = select.select([terminal], [], [], max(deadline - time.monotonic(), 0))

@@ -19,7 +19,7 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
-    *("verify", "doctor", "fidelity", "completion"),
+    *("verify", "doctor", "figures", "tables", "fidelity", "completion"),
 )
 
 
@@ -31,6 +31,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 
 def test_program_lists_its_commands() -> None:
+    assert set(COMMANDS) == set(main.commands)
     result = CliRunner().invoke(main, ["--help"])
     assert all(name in result.output for name in COMMANDS)
 
@@ -105,7 +106,7 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
 
     for output in (cutouts, models, scores):
         assert CliRunner().invoke(main, ["verify", str(output)]).stdout == "every file is as its receipt says\n"
-    # Without the manifest the digest is to be given, and the network comes from the settings.
+    # Without a manifest the digest has to be given, and the network comes from the settings.
     other = tmp_path / "other.keras"
     shutil.copy(models / "selected.keras", other)
     digest = hashlib.sha256(other.read_bytes()).hexdigest()

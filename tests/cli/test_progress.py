@@ -6,38 +6,37 @@ import contextlib
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from swimmy_scale.cli import progress
-from swimmy_scale.cli.progress import StageProgress, Watch, describe_record, read_record
+from swimmy_scale.cli.progress import Pace, StageProgress, Watch, describe_record, read_record
 from swimmy_scale.errors import SwimmyError
 
 
-def test_rate_counts_only_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_counts_only_what_is_new() -> None:
     clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    stage = StageProgress("score", "objects", 1000, 400)
+    stage = StageProgress("score", "objects", 1000, 400, lambda: clock[0])
     clock[0] = 110.0
     stage.n_done = 600
     assert stage.rate == 20.0
     assert stage.describe() == "20 objects/s, 20 s left"
     stage.n_quarantined = 3
     assert stage.describe() == "20 objects/s, 20 s left, 3 quarantined"
-    slow = StageProgress("train", "epochs", 25, 0)
+    slow = StageProgress("train", "epochs", 25, 0, lambda: clock[0])
     clock[0] = 130.0
     slow.n_done = 2
     assert slow.describe() == "10.0 s each, 3 min 50 s left"
 
 
-def watched(terminal: bool) -> tuple[Watch, io.StringIO]:
+def watched(terminal: bool = False, **pace: Any) -> tuple[Watch, io.StringIO]:
     text = io.StringIO()
-    return Watch(Console(file=text, force_terminal=terminal, width=100)), text
+    return Watch(Console(file=text, force_terminal=terminal, width=100), Pace(**pace)), text
 
 
 def test_log_has_a_line_at_the_start_and_the_end() -> None:
-    watch, text = watched(terminal=False)
+    watch, text = watched()
     with watch:
         watch.start("score", 100, 0)
         watch.add(100, 2)
@@ -51,23 +50,21 @@ def test_log_has_a_line_at_the_start_and_the_end() -> None:
     assert lines[2:] == ["select: done"]
 
 
-def test_a_long_look_at_what_there_is_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, text = watched(terminal=False)
+def test_planning_is_told_when_it_takes_long() -> None:
+    watch, text = watched()
     with watch:
-        watch.prepare("train")  # a short one is not
+        watch.prepare("train")
         watch.start("train", 0, 0)
         watch.stop("train")
-        monkeypatch.setattr(progress, "SECONDS_UNTIL_SAID", 0.0)
+    assert text.getvalue() == "train: done\n"
+    watch, text = watched(said_after_s=0.0)
+    with watch:
         watch.prepare("ingest")
         deadline = time.monotonic() + 60
-        while "looking" not in text.getvalue() and time.monotonic() < deadline:
+        while "planning" not in text.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
         watch.start("ingest", 10, 0)
-    assert text.getvalue().splitlines() == [
-        "train: done",
-        "ingest: looking at what there is to do",
-        "ingest: 10 objects",
-    ]
+    assert text.getvalue().splitlines() == ["ingest: planning, reading what is already done", "ingest: 10 objects"]
 
 
 def test_terminal_shows_a_bar_and_leaves_after_a_failure() -> None:
@@ -87,7 +84,7 @@ def test_terminal_shows_a_bar_and_leaves_after_a_failure() -> None:
 
 
 def test_polled_progress_is_what_is_on_disk() -> None:
-    watch, text = watched(terminal=False)
+    watch, text = watched()
     done = [5]
     with watch:
         watch.start("train", 25, 0, "epochs", lambda: done[0])
@@ -96,11 +93,10 @@ def test_polled_progress_is_what_is_on_disk() -> None:
     assert text.getvalue().splitlines()[0] == "train: 5 of 25 epochs done before"
 
 
-def test_a_log_gets_a_line_a_minute_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_a_line_a_minute_and_no_more() -> None:
     clock = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 3600.0)  # the looking thread stays out of it
-    watch, text = watched(terminal=False)
+    # The thread that looks stays out of it.
+    watch, text = watched(looks_s=3600.0, clock=lambda: clock[0])
     with watch:
         watch.start("score", 3000, 1000)
         for _ in range(20):
@@ -126,14 +122,14 @@ def test_a_stage_that_is_done_shows_no_bar(terminal: bool) -> None:
 
 
 def test_names_are_not_taken_for_markup() -> None:
-    watch, text = watched(terminal=False)
+    watch, text = watched()
     with watch:
         watch.start("[red]score[/red]", 5, 0)
     assert text.getvalue() == "[red]score[/red]: 5 objects\n"
 
 
 def test_nothing_to_report_is_no_failure() -> None:
-    watch, text = watched(terminal=False)
+    watch, text = watched()
     with watch:
         watch.stop("score")
         watch.add(0)
@@ -144,9 +140,24 @@ def test_nothing_to_report_is_no_failure() -> None:
 GROUPS = {"cpu": {"wanted": 2, "pending": 1, "running": 1, "connected": 4, "replaced": 0}}
 
 
-def test_workers_are_shown_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-    watch, stream = watched(terminal=False)
+def test_results_are_counted_as_they_pass() -> None:
+    watch, text = watched(lines_s=0.0)
+    with watch:
+        watch.start("simulate", 60, 0)
+        assert list(watch.count(iter([10, 20, 30]), lambda size: size)) == [10, 20, 30]
+        watch.stop("simulate")
+        watch.start("tables", 2, 0, "tables")
+        assert list(watch.count("ab")) == ["a", "b"]
+        watch.stop("tables")
+    lines = text.getvalue().splitlines()
+    assert [line.partition(",")[0] for line in lines if " of 60 objects" in line] == [
+        f"simulate: {n_done} of 60 objects" for n_done in (10, 30, 60)
+    ]
+    assert lines[-1].startswith("tables: done, 2 tables in ")
+
+
+def test_workers_are_shown_beside_the_rate() -> None:
+    watch, stream = watched(lines_s=0.0)
     watch.see_workers(lambda: GROUPS)
     with watch:
         watch.start("ingest", 100, 0)
@@ -157,11 +168,10 @@ def test_workers_are_shown_beside_the_rate(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_record_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "123")
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_RECORDS", 0.05)
     path = tmp_path / "progress.json"
     assert read_record(path) is None
     assert list(describe_record(None)) == ["no driver has written its progress here"]
-    watch = Watch(Console(file=io.StringIO()))
+    watch, _ = watched(records_s=0.05)
     watch.see_workers(lambda: GROUPS)
     running = None
     with contextlib.suppress(SwimmyError), watch:
@@ -198,10 +208,10 @@ def test_a_record_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_between_stages_the_record_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_RECORDS", 0.05)
+def test_between_stages_the_record_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
-    with Watch(Console(file=io.StringIO())) as watch:
+    watch, _ = watched(records_s=0.05)
+    with watch:
         watch.keep_record(path)
         for _ in range(3):
             path.unlink(missing_ok=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import os
 import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -72,9 +72,8 @@ def test_packages(requirements: list[str], state: str, words: str) -> None:
     expect(machine.check_packages(requirements), state, words)
 
 
-def test_a_program_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "DISTRIBUTION", "no-such-package-at-all")
-    found = list(machine.check_machine())
+def test_a_program_that_is_not_installed() -> None:
+    found = list(machine.check_machine("no-such-package-at-all"))
     expect(found[0], "warning", "is not installed", "make setup")
     assert [finding.name for finding in found] == ["packages", "processor", "cores", "memory", "open files"]
 
@@ -185,9 +184,8 @@ class Space:
         (Space(100 * GIB, f_files=0, f_favail=0), "ok", "GiB free"),
     ],
 )
-def test_space(space: Space, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders.os, "statvfs", lambda place: space)
-    expect(folders.check_space(tmp_path), state, words)
+def test_space(space: Any, state: str, words: str, tmp_path: Path) -> None:
+    expect(folders.check_space(tmp_path, space), state, words)
 
 
 def test_a_folder_that_is_fine_stays_as_it_was(tmp_path: Path) -> None:
@@ -207,37 +205,34 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.Mo
     expect(finding, "problem", f"{tmp_path}: Permission denied", "--scratch")
 
 
-def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails(tmp_path: Path) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folders, "write_atomically", full)
-    expect(folders.check_writing(tmp_path), "problem", "No space left on device", "--scratch")
-    monkeypatch.setattr(folders, "write_atomically", lambda path, data: path.write_bytes(data[:-1]))
-    expect(folders.check_writing(tmp_path), "problem", "does not read back")
+    def forgetful(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:-1])
+
+    expect(folders.check_writing(tmp_path, full), "problem", "No space left on device", "--scratch")
+    expect(folders.check_writing(tmp_path, forgetful), "problem", "does not read back")
 
 
 @pytest.mark.parametrize(("answers", "words"), [([False, False], "keeps nobody out"), ([True, True], "does not end")])
-def test_locks_that_do_not_work(
-    answers: list[bool], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(folders, "_is_locked", lambda path: answers.pop(0))
-    expect(folders.check_lock(tmp_path), "problem", words, "Two drivers")
+def test_locks_that_do_not_work(answers: list[bool], words: str, tmp_path: Path) -> None:
+    expect(folders.check_lock(tmp_path, lambda path: answers.pop(0)), "problem", words, "Two drivers")
 
 
-def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "TRY_LOCK", "raise OSError(37, 'No locks available')")
-    expect(folders.check_lock(tmp_path), "problem", "No locks available")
+def test_a_file_system_without_locks(tmp_path: Path) -> None:
+    def locked(path: Path) -> bool:
+        return folders.is_locked(path, "raise OSError(37, 'No locks available')")
+
+    expect(folders.check_lock(tmp_path, locked), "problem", "No locks available")
 
 
 @pytest.mark.parametrize(
     ("ahead", "state", "words"), [(0, "ok", "agree"), (90, "warning", "90 s ahead"), (-90, "warning", "90 s behind")]
 )
-def test_clock(ahead: float, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.time()
-    monkeypatch.setattr(folders.time, "time", lambda: now - ahead)
-    monkeypatch.setattr(Path, "write_bytes", lambda path, data: (path.touch(), os.utime(path, (now, now)))[0])
-    expect(folders.check_clock(tmp_path), state, words)
+def test_clock(ahead: float, state: str, words: str, tmp_path: Path) -> None:
+    expect(folders.check_clock(tmp_path, lambda: time.time() - ahead), state, words)
 
 
 def test_file_systems(tmp_path: Path) -> None:

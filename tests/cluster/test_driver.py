@@ -1,4 +1,4 @@
-"""The driver: signals, keys, Slurm's commands, what a submission refuses."""
+"""The driver: its signals and keys, Slurm's commands, and what a submission refuses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_signals_become_exceptions_once(number: signal.Signals, error: type[Base
     with driver_signals():
         with pytest.raises(error):
             os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)  # while the first is being dealt with
+        os.kill(os.getpid(), number)  # while the program deals with the first
     assert signal.getsignal(number) == before
 
 
@@ -45,7 +45,7 @@ def test_keys_are_private_and_gone_at_the_end(tmp_path: Path) -> None:
     (folder / "key.pem").write_bytes(first)
     with tls_files(folder):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert (folder / "key.pem").read_bytes() != first, "left by a driver that was killed; never used again"
+        assert (folder / "key.pem").read_bytes() != first, "keys that a killed driver left are never used again"
 
 
 def test_how_to_see_the_dashboard() -> None:

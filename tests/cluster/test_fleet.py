@@ -1,16 +1,15 @@
-"""The fleet against a Slurm that does what a test says: what a real one takes minutes for."""
+"""The fleet against a Slurm that does what a test says, in no time; a real one would take minutes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
-from swimmy_scale.cluster import fleet as module
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.fleet import MAX_DEAD_ON_ARRIVAL, Fleet
+from swimmy_scale.cluster.fleet import MAX_DEAD_ON_ARRIVAL, Fleet, SlurmExecutor
 from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places
 from swimmy_scale.cluster.site import Site, parse_site
 from swimmy_scale.errors import SwimmyError
@@ -28,7 +27,7 @@ swimmy-scale:
 
 
 class FakeSlurm:
-    """Jobs that a test starts, ends and connects by hand."""
+    """Its jobs start, end and connect when a test says so."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, slurm.QueuedJob] = {}
@@ -51,8 +50,8 @@ class FakeSlurm:
             raise slurm.SlurmBusyError("squeue: no answer")
         return dict(self.jobs)
 
-    def cancel(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
+    def cancel(self, job_ids: Iterable[str]) -> None:
+        for job_id in [*job_ids]:
             self.cancelled.append(job_id)
             self.jobs.pop(job_id, None)
 
@@ -73,23 +72,18 @@ class Clock:
 
     now = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    fake = FakeSlurm()
-    for name in ("submit", "queued", "cancel"):
-        monkeypatch.setattr(slurm, name, getattr(fake, name))
-    return fake
+def fake() -> FakeSlurm:
+    return FakeSlurm()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(module, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -98,9 +92,9 @@ def site() -> Site:
 
 
 @pytest.fixture
-def fleet(fake: FakeSlurm, site: Site, tmp_path: Path) -> Fleet:
-    """A fleet that looks only when it is told to."""
-    return Fleet(site, Places(tmp_path), lambda: fake.workers)
+def fleet(fake: FakeSlurm, clock: Clock, site: Site, tmp_path: Path) -> Fleet:
+    """A fleet that looks at its jobs only when told to."""
+    return Fleet(site, Places(tmp_path), lambda: fake.workers, fake, clock)
 
 
 def look(fleet: Fleet) -> None:
@@ -127,7 +121,7 @@ def test_as_many_jobs_as_the_tasks_need(fleet: Fleet, fake: FakeSlurm, site: Sit
     assert fake.cancelled == ["1", "2", "3"]
 
 
-def test_what_it_says(fleet: Fleet, fake: FakeSlurm, site: Site) -> None:
+def test_what_it_describes(fleet: Fleet, fake: FakeSlurm, site: Site) -> None:
     fleet.want(site.groups[:1], 6)
     fake.connect("1")
     look(fleet)
@@ -158,13 +152,13 @@ def test_dead_on_arrival(fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Pa
     for _ in range(2 * MAX_DEAD_ON_ARRIVAL):
         fake.lose(next(iter(fake.jobs)))
         look(fleet)
-    fleet.check()  # cancelled while they were pending: nothing wrong with the group
+    fleet.check()  # they were cancelled while pending: nothing is wrong with the group
     for _ in range(MAX_DEAD_ON_ARRIVAL - 1):
         fake.set(next(iter(fake.jobs)), "RUNNING")
         look(fleet)
         fake.lose(next(iter(fake.jobs)))
         look(fleet)
-    # One that came and went between two looks has left its log.
+    # A job that came and went between two looks has left its log.
     last = next(iter(fake.jobs))
     (places.log.workers / f"gpu-{last}.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
     fake.lose(last)
@@ -285,11 +279,13 @@ def test_jobs_whose_number_got_lost_are_adopted_and_cancelled(
     assert fake.jobs == {}
 
 
-def test_a_watch_that_breaks_is_told(fleet: Fleet, fake: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(prefix: str) -> dict[str, slurm.QueuedJob]:
+class BrokenSlurm(FakeSlurm):
+    def queued(self, prefix: str) -> dict[str, slurm.QueuedJob]:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(slurm, "queued", broken)
+
+def test_a_watch_that_breaks_is_told(site: Site, tmp_path: Path) -> None:
+    fleet = Fleet(site, Places(tmp_path), set, BrokenSlurm())
     fleet._thread.start()
     until(lambda: fleet._error is not None)
     with pytest.raises(SwimmyError, match="the watch over worker jobs failed with ValueError: a defect"):
@@ -299,3 +295,14 @@ def test_a_watch_that_breaks_is_told(fleet: Fleet, fake: FakeSlurm, monkeypatch:
 def test_waiting_in_a_queue_is_no_failure_for_dask() -> None:
     assert CLUSTER_SETTINGS["distributed.scheduler.no-workers-timeout"] is None
     assert CLUSTER_SETTINGS["distributed.comm.require-encryption"] is True
+
+
+def test_an_interface_that_the_node_has_not(tmp_path: Path) -> None:
+    site = parse_site(TEXT + "  scheduler-interface: ib99\n", Path("site.yaml"))
+    executor = SlurmExecutor(site, tmp_path)
+    with pytest.raises(SwimmyError, match=r"^site.yaml: scheduler-interface ib99: not on .*\. Name one that"):
+        executor.open().__enter__()
+    assert not Places(tmp_path).log.tls.exists()
+    assert not Places(tmp_path).log.scheduler.exists()
+    with pytest.raises(RuntimeError, match="not open"):
+        next(executor.map(NotImplemented, []))

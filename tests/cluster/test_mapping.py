@@ -1,11 +1,11 @@
-"""Dask workers: failures, deaths and strangers."""
+"""Dask workers: failures, deaths, strangers, and a scheduler that is gone."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def workers() -> Iterator[DaskWorkers]:
 
 @dataclass
 class Work:
-    """As much of a stage as workers look at."""
+    """As much of a stage as workers need."""
 
     perform: Callable[[Any], Receipt]
     probe: Callable[[Any, int, int], None] | None = None
@@ -42,7 +42,7 @@ def tasks_in(folder: Path, n_tasks: int) -> list[Task]:
 
 
 def attempts(task: Task) -> int:
-    """How often the task was tried before; this try is noted on disk, which outlives the worker."""
+    """How often the task was tried before. This try is noted on disk, which outlives the worker."""
     task.ledger.root.mkdir(exist_ok=True)
     seen = sorted(task.ledger.root.glob(f"try-{task.index}-*"))
     (task.ledger.root / f"try-{task.index}-{len(seen)}").touch()
@@ -108,22 +108,22 @@ def test_a_dead_worker_is_replaced_and_its_task_done(workers: DaskWorkers, tmp_p
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(6)]
 
 
-def counted(workers: DaskWorkers, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of what is sent from now on."""
-    sizes: list[int] = []
-    submit = workers.submit
+class CountingWorkers(DaskWorkers):
+    """Notes the sizes of bundles."""
 
-    def count(function: Any, items: Any) -> Any:
-        sizes.append(len(items))
-        return submit(function, items)
+    def __init__(self, workers: DaskWorkers, **more: Any) -> None:
+        super().__init__(workers._client, workers.n_workers, **more)
+        self.sizes: list[int] = []
 
-    monkeypatch.setattr(workers, "submit", count)
-    return sizes
+    def submit(self, function: Callable[..., Any] | None, items: Sequence[Any]) -> Any:
+        self.sizes.append(len(items))
+        return super().submit(function, items)
 
 
-def test_short_tasks_are_sent_together(workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = counted(workers, monkeypatch)
-    receipts = list(workers.map(Work(succeed), tasks_in(tmp_path, 1000)))
+def test_short_tasks_are_sent_together(workers: DaskWorkers, tmp_path: Path) -> None:
+    counting = CountingWorkers(workers)
+    sizes = counting.sizes
+    receipts = list(counting.map(Work(succeed), tasks_in(tmp_path, 1000)))
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(1000)]
     assert sum(sizes) == 1000
     assert len(sizes) < 200
@@ -131,21 +131,47 @@ def test_short_tasks_are_sent_together(workers: DaskWorkers, tmp_path: Path, mon
     assert sizes[-1] == 1
 
 
+def test_bundles_have_a_largest_size(workers: DaskWorkers, tmp_path: Path) -> None:
+    alone = CountingWorkers(workers, most_bundled=1)
+    assert len(list(alone.map(Work(succeed), tasks_in(tmp_path, 100)))) == 100
+    assert alone.sizes == [1] * 100
+
+
 def linger(task: Task) -> Receipt:
     time.sleep(0.6)
     return succeed(task)
 
 
-def test_long_tasks_are_sent_one_at_a_time(
-    workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = counted(workers, monkeypatch)
-    assert len(list(workers.map(Work(linger), tasks_in(tmp_path, 7)))) == 7
-    assert sizes == [1] * 7
+def test_long_tasks_are_sent_one_at_a_time(workers: DaskWorkers, tmp_path: Path) -> None:
+    counting = CountingWorkers(workers)
+    assert len(list(counting.map(Work(linger), tasks_in(tmp_path, 7)))) == 7
+    assert counting.sizes == [1] * 7
+
+
+def test_a_consumer_that_stops_early_leaves_no_task_at_the_workers(workers: DaskWorkers, tmp_path: Path) -> None:
+    receipts = workers.map(Work(linger), tasks_in(tmp_path, 50))
+    next(receipts)
+    receipts.close()
+    # Those that run may come to their end; those that wait behind them are taken back.
+    deadline = time.monotonic() + 60
+    while any(workers._client.processing().values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert len(list(workers.map(Work(succeed), tasks_in(tmp_path, 5)))) == 5
+
+
+def test_a_lost_scheduler_is_told(workers: DaskWorkers, tmp_path: Path) -> None:
+    client = workers._client
+    with distributed.Client(client.scheduler.address, security=client.security) as other:
+        receipts = DaskWorkers(other, workers.n_workers).map(Work(linger), tasks_in(tmp_path, 20))
+        next(receipts)
+        other.close()
+        with pytest.raises(SwimmyError, match=r"connection to Dask's scheduler is lost. .* run the same command again"):
+            list(receipts)
 
 
 def die_in_the_middle(task: Task) -> Receipt:
-    """Commits its receipt, as tasks do, so that what was done before a death is seen."""
+    """Commits its receipt, as tasks do, so that what a worker did before its death is known."""
     if task.index == 500 and attempts(task) == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     with (task.ledger.root / f"done-{task.index}").open("a") as stream:
@@ -155,13 +181,11 @@ def die_in_the_middle(task: Task) -> Receipt:
     return receipt
 
 
-def test_a_death_among_tasks_that_were_sent_together(
-    workers: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = counted(workers, monkeypatch)
-    receipts = list(workers.map(Work(die_in_the_middle), tasks_in(tmp_path, 1000)))
+def test_a_death_among_tasks_that_were_sent_together(workers: DaskWorkers, tmp_path: Path) -> None:
+    counting = CountingWorkers(workers)
+    receipts = list(counting.map(Work(die_in_the_middle), tasks_in(tmp_path, 1000)))
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(1000)]
-    assert max(sizes) > 1
+    assert max(counting.sizes) > 1
     assert {path.read_text() for path in tmp_path.glob("done-*")} == {"x"}, "none is done twice"
 
 
@@ -201,7 +225,7 @@ BAD_ROWS = {3: {5, 6}, 4: {0}, 5: {15}}
 
 
 def _touch(task: Task, lo: int, hi: int) -> None:
-    """Dies at an object that makes a library crash."""
+    """Dies at some objects, as if they made a library crash."""
     if BAD_ROWS.get(task.index, set()) & {*range(lo, hi)} - {*left_out(task.ledger, task.name)}:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -259,7 +283,7 @@ def test_workers_share_the_cores_evenly_or_not_at_all(
 
 
 def cores_of_worker(task: Task) -> Receipt:
-    """Both workers take part: the one that comes first waits for a try of the other task."""
+    """Both workers take part, because the first to come waits for a try of the other task."""
     attempts(task)
     while not list(task.ledger.root.glob(f"try-{1 - task.index}-*")):
         time.sleep(0.01)

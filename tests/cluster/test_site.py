@@ -1,4 +1,4 @@
-"""Site files: dask-jobqueue's schema, and faults that are told with their line."""
+"""Site files: dask-jobqueue's keys, and faults that are told with their line."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
-# Loaded into workers by Dask: makes stages last, so that something can happen in their middle.
+# Dask loads this into workers. It makes stages last, so that something can happen while they run.
 SLOW = """
 import time
 import swimmy_scale.stages.ingest as ingest
@@ -61,14 +61,14 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def serial(survey: Path) -> Path:
-    """The run that every other one has to equal: one process, no Dask, no Slurm."""
+    """The run that all others must equal: one process, no Dask, no Slurm."""
     run_serially(write_job(survey / "job.yaml", survey), survey / "serial")
     return survey / "serial"
 
 
 @pytest.fixture(scope="module")
 def job(survey: Path, serial: Path) -> Path:
-    """A job that takes the serial run's weights, so that what is tested comes sooner."""
+    """A job that takes the serial run's weights, so that tests reach scoring sooner."""
     manifest = json.loads((serial / "models/manifest.json").read_text())
     model = {
         "path": str(serial / "models/selected.keras"),
@@ -79,7 +79,7 @@ def job(survey: Path, serial: Path) -> Path:
 
 
 def write_site(folder: Path, seconds: float = 0.0, **sections: dict[str, Any]) -> Path:
-    """A site file; ``sections`` extend the jobs of that name, ``seconds`` slow each task down."""
+    """A site file; ``sections`` extend the jobs of their names, ``seconds`` slow each task down."""
     jobs: dict[str, dict[str, Any]] = {
         "slurm": {"memory": "3GiB", "walltime": "00:20:00", "death-timeout": 30},
         "driver": {"queue": "cpu"},
@@ -146,7 +146,7 @@ class Submitted:
             raise AssertionError(f"{error}\n{self.log()}") from None
 
     def assert_complete(self, serial: Path) -> None:
-        """Everything is there, it is what the serial run gave, and nothing is left over."""
+        """Everything is there and equals the serial run, and nothing is left over."""
         self.wait()
         assert (self.run / "summary.json").is_file(), self.log()
         summary = json.loads((self.run / "summary.json").read_text())
@@ -176,7 +176,7 @@ def submit(slurm: Slurm, job: Path, tmp_path: Path) -> Iterator[Callable[..., Su
 
 @pytest.fixture(scope="module", autouse=True)
 def short_walltime(slurm: Slurm, job: Path, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
-    """A run whose one CPU worker reaches its walltime; it mostly waits, so it does so beside the other tests."""
+    """A run whose one CPU worker reaches its walltime. It mostly waits, so it runs beside the other tests."""
     folder = tmp_path_factory.mktemp("walltime")
     site = write_site(folder, 15.0, cpu={"walltime": "1"}, driver={"walltime": "01:00:00"})
     content = yaml.safe_load(site.read_text())
@@ -211,7 +211,7 @@ def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callab
     assert [key.name for key in keys] == ["ca.pem", "cert.pem", "key.pem"]
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
 
-    # The dashboard: there for whoever comes through ssh, and not on the network.
+    # The dashboard can be reached through ssh, but not over the network.
     (port,) = re.findall(r"dashboard: ssh -L 8787:127.0.0.1:(\d+) \S+, then open http://127.0.0.1:8787/", run.log())
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=20) as page:
         assert b"Dask" in page.read()
@@ -272,7 +272,7 @@ def test_a_node_crashes_and_its_zombies_work_on(slurm: Slurm, serial: Path, subm
     run = submit(cpu={"job-extra-directives": ["--exclude=c1"]}, driver={"job-extra-directives": ["--nodelist=c1"]})
     run.wait_for_receipts("ingest", 1)
     node = run.jobs("cpu")[0].node
-    # Slurm's daemon dies and nobody ends the workers: they go on to write beside those that replace them.
+    # Slurm's daemon dies and nobody ends the workers: they go on writing beside those that replace them.
     daemon = slurm.node_processes(node)[0]
     os.kill(daemon, signal.SIGKILL)
     slurm.set_node(node, "down")

@@ -1,1 +1,1 @@
-"""Whether a machine or a site is fit, in plain words."""
+"""Checks whether a machine or a site is fit, told in plain words."""

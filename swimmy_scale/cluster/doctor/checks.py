@@ -1,4 +1,4 @@
-"""All checks, in the order in which they are told."""
+"""All checks, in the order in which users see them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from swimmy_scale.cluster.site import Site
 
 
 def examine(folder: Path, site: Site | None = None) -> Iterator[Finding]:
-    """Look whether this machine, or a site, is fit.
+    """Check whether this machine, or a site, is fit.
 
     Parameters
     ----------
     folder : Path
         Where a run would write.
     site : Site, optional
-        With one of kind slurm its queues and limits are looked at as well.
+        If it is of kind slurm, its queues and limits are checked as well.
 
     Yields
     ------
     Finding
-        One after the other, as they are found.
+        As soon as its check is done.
     """
-    on_slurm = site is not None and site.is_slurm
+    on_slurm = site if site is not None and site.is_slurm else None
     yield from check_machine()
     yield check_tensorflow(gpu_files())
-    yield from check_folder(folder, must_be_shared=on_slurm)
+    yield from check_folder(folder, must_be_shared=on_slurm is not None)
     yield from check_connections()
-    if site is not None and site.is_slurm:
-        yield from check_site(site)
-    else:
+    if on_slurm is None:
         yield check_commands(needed=False)
+    else:
+        yield from check_site(on_slurm)

@@ -1,4 +1,4 @@
-"""Checks of what driver and workers need to speak with each other, and that nothing else is asked over a network."""
+"""Checks that driver and workers can speak with each other, and that nothing else needs a network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _answer(server: socket.socket, security: Security) -> None:
 
 
 def check_tls() -> Finding:
-    """Make keys as a driver does, and speak through them."""
+    """Make keys as a driver does, and speak TLS with them."""
     try:
         security = Security.temporary()
         with socket.create_server((LOOPBACK, 0)) as server:
@@ -63,24 +63,24 @@ def check_tls() -> Finding:
 
 
 def check_interface(name: str, whose: str) -> Finding:
-    """A network interface that the site file names; the job's node may have others than this machine."""
+    """Look for a network interface that the site file names; a job's node may have others than this machine."""
     try:
         return ok("network", f"{name} of {whose} has the address {get_ip_interface(name)} here")
     except ValueError as error:
         return warning(
             "network",
             f"{name} of {whose} is not on this machine ({error})",
-            "See that the nodes have it",
+            "Check that the nodes have it",
         )
 
 
 def check_no_downloads() -> Finding:
-    """Match positions with astropy's downloads forbidden: compute nodes often have no way out."""
+    """Match positions with astropy's downloads forbidden: compute nodes often cannot reach the internet."""
     positions = SkyCoord([10.0, 20.0] * units.deg, [1.0, 2.0] * units.deg)
     try:
         with data.conf.set_temp("allow_internet", False):
             row, _, _ = positions.match_to_catalog_sky(positions)
-    except Exception as error:  # whatever astropy fails with, it is told
+    except Exception as error:  # whatever it is, the user is told
         return problem("downloads", f"astropy wants to download something ({error})", "Install from the lock file")
     if row.tolist() != [0, 1]:
         return problem("downloads", "astropy matches positions wrongly", "Install from the lock file: make setup")
@@ -88,7 +88,7 @@ def check_no_downloads() -> Finding:
 
 
 def check_connections() -> Iterator[Finding]:
-    """All checks of this machine alone."""
+    """All checks that need no site."""
     yield check_ports()
     yield check_tls()
     yield check_no_downloads()

@@ -1,4 +1,4 @@
-"""What a check found: ok, a warning or a problem, and what to do about it."""
+"""What a check finds: ok, a warning or a problem, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Finding:
     Attributes
     ----------
     name : str
-        What was looked at.
+        What was checked.
     state : str
-        ``ok``; ``warning``: it works, or may work, less well; ``problem``: it will not work.
+        ``ok``, ``warning`` (it works less well, or perhaps not) or ``problem`` (it will not work).
     text : str
         What was found, with the numbers.
     remedy : str
-        What to do about it; empty where all is well.
+        What to do about it; empty for ``ok``.
     """
 
     name: str
@@ -37,22 +37,22 @@ class Finding:
 
 
 def ok(name: str, text: str) -> Finding:
-    """All is well."""
+    """A finding that needs no remedy."""
     return Finding(name, "ok", text)
 
 
 def warning(name: str, text: str, remedy: str) -> Finding:
-    """It works less well, or perhaps not."""
+    """A finding of something that works less well, or perhaps not."""
     return Finding(name, "warning", text, remedy)
 
 
 def problem(name: str, text: str, remedy: str) -> Finding:
-    """It will not work."""
+    """A finding of something that will not work."""
     return Finding(name, "problem", text, remedy)
 
 
 def is_fit(findings: Iterable[Finding]) -> bool:
-    """Whether none is a problem."""
+    """Whether no finding is a problem."""
     return all(finding.state != "problem" for finding in findings)
 
 

@@ -1,4 +1,4 @@
-"""Checks of a folder that a run would write to: space, what files survive, locks, the clock."""
+"""Checks of a folder that a run would write to: its space, whether files survive, locks, the clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
@@ -21,7 +21,7 @@ LEAST_BYTES, ENOUGH_BYTES = GIB, 20 * GIB
 ENOUGH_FILES = 10_000
 SKEW_SECONDS = 5.0
 ANOTHER = "Choose another folder with --scratch"
-# Tries the lock of the driver as another driver would: status 1 where it is held.
+# Tries the driver's lock as another driver would; status 1 says that it is held.
 TRY_LOCK = """
 import fcntl, sys
 with open(sys.argv[1], "a") as stream:
@@ -38,13 +38,18 @@ SHARED_SYSTEMS = {
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or the nearest above it that there is."""
+    """The folder, or if it does not exist, the nearest above it that does."""
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
-def check_space(place: Path) -> Finding:
-    """Free bytes and free names of the file system."""
-    status = os.statvfs(place)
+def check_space(place: Path, status: os.statvfs_result) -> Finding:
+    """How many bytes and files the file system has left.
+
+    Parameters
+    ----------
+    status : os.statvfs_result
+        Of ``place``.
+    """
     free_bytes = status.f_bavail * status.f_frsize
     n_objects = free_bytes // cutout_bytes(HSC)
     text = f"{free_bytes / GIB:,.1f} GiB free in {place}, room for the pixels of about {n_objects:,} objects"
@@ -58,13 +63,13 @@ def check_space(place: Path) -> Finding:
     return ok("space", text)
 
 
-def check_writing(folder: Path) -> Finding:
-    """Write, flush, rename over an older file and read back, as a run does it."""
+def check_writing(folder: Path, write: Callable[[Path, bytes], None] = write_atomically) -> Finding:
+    """Write, flush, rename over an older file and read back, as a run does."""
     path, data = folder / "file", os.urandom(MIB)
     try:
-        write_atomically(path, b"older")
+        write(path, b"older")
         began = time.monotonic()
-        write_atomically(path, data)
+        write(path, data)
         took = time.monotonic() - began
         same = path.read_bytes() == data
     except OSError as error:
@@ -74,22 +79,29 @@ def check_writing(folder: Path) -> Finding:
     return ok("writing", f"files are written, flushed and renamed in {folder.parent} ({took * 1000:.0f} ms for 1 MiB)")
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path, program: str = TRY_LOCK) -> bool:
+    """Whether another process, which runs ``program``, finds a lock held.
+
+    Raises
+    ------
+    OSError
+        When that process fails in another way.
+    """
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-I", "-S", "-c", TRY_LOCK, str(path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-S", "-c", program, str(path)], capture_output=True, text=True, timeout=60, check=False
     )
     if done.returncode not in (0, 1) or done.stderr:
         raise OSError(None, (done.stderr.strip().splitlines() or ["no message"])[-1])
     return done.returncode == 1
 
 
-def check_lock(folder: Path) -> Finding:
-    """The driver's lock: it must keep another process out, and end with its holder."""
+def check_lock(folder: Path, locked: Callable[[Path], bool] = is_locked) -> Finding:
+    """The driver's lock, which must keep other processes out, and end with its holder."""
     remedy = f"Two drivers could write to one run at a time. {ANOTHER}, or mount this one with locks"
     try:
         with driver_lock(folder):
-            held = _is_locked(folder / "driver.lock")
-        left = _is_locked(folder / "driver.lock")
+            held = locked(folder / "driver.lock")
+        left = locked(folder / "driver.lock")
     except (OSError, NotImplementedError) as error:
         return problem("lock", f"locks do not work in {folder.parent}: {error}", remedy)
     if not held or left:
@@ -97,36 +109,36 @@ def check_lock(folder: Path) -> Finding:
     return ok("lock", f"a lock in {folder.parent} keeps other processes out, and ends")
 
 
-def check_clock(folder: Path) -> Finding:
-    """The clock of the file system against this machine's."""
-    before = time.time()
+def check_clock(folder: Path, clock: Callable[[], float] = time.time) -> Finding:
+    """The file system's clock against this machine's."""
+    before = clock()
     (folder / "clock").write_bytes(b"now")
-    after, there = time.time(), (folder / "clock").stat().st_mtime
+    after, there = clock(), (folder / "clock").stat().st_mtime
     skew = there - min(max(there, before), after)
     if abs(skew) > SKEW_SECONDS:
         return warning(
             "clock",
             f"the file system of {folder.parent} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this "
-            "machine: keys of a driver may not be valid yet on a node, and ages in status are wrong",
+            "machine: a driver's keys may not be valid yet on a node, and ages in status are wrong",
             "Ask who runs them to set their clocks (NTP)",
         )
     return ok("clock", f"file system and machine agree to {SKEW_SECONDS:.0f} s")
 
 
 def file_system(place: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """Type of the file system of a folder, as the kernel names it."""
+    """The type of a folder's file system, as the kernel names it."""
     best, kind = Path("/"), ""
     for line in mounts.read_text().splitlines():
         _, where, this, *_ = line.split(" ")
         mounted = Path(where.encode().decode("unicode_escape"))
-        # Of two mounts on one place, the later hides the earlier.
+        # A later mount on the same place hides an earlier one.
         if place.resolve().is_relative_to(mounted) and len(mounted.parts) >= len(best.parts):
             best, kind = mounted, this
     return kind
 
 
 def check_shared(kind: str, place: Path) -> Finding:
-    """Whether nodes are likely to see the folder, by the type of its file system."""
+    """Whether other nodes are likely to see the folder, judged by the type of its file system."""
     if kind in SHARED_SYSTEMS:
         return ok("shared", f"{place} is on {kind}, which machines share")
     return warning(
@@ -137,9 +149,9 @@ def check_shared(kind: str, place: Path) -> Finding:
 
 
 def check_folder(folder: Path, must_be_shared: bool) -> Iterator[Finding]:
-    """All checks of a folder; it need not be there yet. What they write is removed."""
+    """All checks of a folder, which need not exist yet. What they write is removed."""
     place = nearest(folder.absolute())
-    yield check_space(place)
+    yield check_space(place, os.statvfs(place))
     try:
         with tempfile.TemporaryDirectory(prefix=".swimmy-doctor-", dir=place) as name:
             for check in (check_writing, check_lock, check_clock):

@@ -1,4 +1,4 @@
-"""Run as a program of its own: what TensorFlow sees, as JSON. A broken driver may end or hang it."""
+"""What TensorFlow sees, as JSON. This runs as a program of its own, which a broken GPU driver may end or hang."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SIDE = 64
 
 
 def seen() -> dict[str, Any]:
-    """TensorFlow's version and its devices, each of which has multiplied two matrices rightly."""
+    """TensorFlow's version, and its devices, each with whether it multiplies two matrices rightly."""
     with held_stderr():
         import tensorflow as tf
 
         for gpu in tf.config.list_physical_devices("GPU"):
-            # Others may compute on it.
+            # Others may use it, too.
             tf.config.experimental.set_memory_growth(gpu, True)
         devices = []
         for physical, logical in zip(tf.config.list_physical_devices(), tf.config.list_logical_devices(), strict=False):

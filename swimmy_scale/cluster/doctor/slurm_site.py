@@ -1,4 +1,4 @@
-"""Checks of SLURM: its commands, its controller, and what a site file asks of its queues."""
+"""Checks of SLURM: its commands, its controller, and what a site file asks of the queues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = ("sbatch", "squeue", "scancel", "sinfo", "scontrol")
 
 
 def check_commands(needed: bool) -> Finding:
-    """Slurm's commands on this machine; without a site file they are not needed."""
+    """Slurm's commands on this machine, which only a site of kind slurm needs."""
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if not missing:
         return ok("slurm", f"{', '.join(COMMANDS)} are there")
@@ -47,7 +47,7 @@ def _rows(spec: JobSpec, partitions: Sequence[slurm.Partition]) -> list[slurm.Pa
 
 
 def check_queue(name: str, spec: JobSpec, gpus: int, partitions: Sequence[slurm.Partition]) -> Finding:
-    """What one kind of job asks for, against the limits of its queue and its nodes."""
+    """What one kind of job asks for, against the limits of its queue and nodes."""
     rows, what, where = _rows(spec, partitions), f"jobs {name}", f"jobqueue.{name} of the site file"
     if not rows:
         known = ", ".join(sorted({row.name for row in partitions}))
@@ -77,7 +77,7 @@ def check_queue(name: str, spec: JobSpec, gpus: int, partitions: Sequence[slurm.
 
 
 def check_task_memory(site: Site) -> Finding:
-    """Memory of a worker process against what stages need with the default sizes."""
+    """The memory of a worker process against what stages need with the default sizes."""
     limits = site.memory_limits
     given = {"ingest": limits.reader_bytes, "scoring": limits.network_bytes}
     for stage, needed in default_worker_bytes().items():
@@ -92,7 +92,7 @@ def check_interpreter(path: str) -> Finding:
     """The interpreter that the site file names for the nodes."""
     if os.access(path, os.X_OK) and not Path(path).is_dir():
         return ok("interpreter", f"{path} is there")
-    return warning("interpreter", f"{path} is not on this machine", "See that it is on the nodes")
+    return warning("interpreter", f"{path} is not on this machine", "Check that the nodes have it")
 
 
 def check_site(site: Site) -> Iterator[Finding]:

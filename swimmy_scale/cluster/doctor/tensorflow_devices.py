@@ -1,4 +1,4 @@
-"""What TensorFlow sees, asked in a process of its own: a broken GPU driver cannot take this one along."""
+"""What TensorFlow sees, asked in another process, so that a broken GPU driver cannot end this one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
 
 TIMEOUT_SECONDS = 120.0
 ASK = (sys.executable, "-m", "swimmy_scale.cluster.doctor.seen_devices")
-CHECK_DRIVER = "See that nvidia-smi answers; to do without the GPU set CUDA_VISIBLE_DEVICES=-1"
+CHECK_DRIVER = "Check that nvidia-smi answers; to do without the GPU set CUDA_VISIBLE_DEVICES=-1"
 
 
 def gpu_files(devices: Path = Path("/dev")) -> list[str]:
-    """Device files of NVIDIA GPUs."""
+    """The names of the device files of NVIDIA GPUs."""
     return sorted(path.name for path in devices.glob("nvidia[0-9]*"))
 
 
@@ -31,7 +31,7 @@ def check_tensorflow(
     Parameters
     ----------
     gpus : sequence of str
-        GPUs that the machine has.
+        The GPUs that the machine has (see `gpu_files`).
     """
     process = subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -41,7 +41,7 @@ def check_tensorflow(
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # A process that waits for a driver does not die before the driver answers.
+        # A process that waits for a driver may not die until the driver answers.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=5)
         return problem("tensorflow", f"does not start within {timeout_seconds:.0f} s", CHECK_DRIVER)
