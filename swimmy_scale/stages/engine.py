@@ -263,7 +263,7 @@ def finished(stage: Stage) -> Receipt | None:
     if done is None:
         return None
     n_objects = 0
-    for index in range(int(done.details.get("n_tasks", 0))):
+    for index in range(done.details["n_tasks"]):
         part = stage.ledger.read(task_name(index))
         if part is None or not stage.ledger.intact(part):
             return None

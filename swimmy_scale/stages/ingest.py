@@ -174,7 +174,7 @@ class IngestStage(Stage):
     @property
     def _tables(self) -> Path:
         """What the tables of spectra were when they were matched."""
-        return self.ledger.beside("tables")
+        return self.ledger.note_path("tables")
 
     @property
     def _counterparts(self) -> Path:
@@ -183,7 +183,7 @@ class IngestStage(Stage):
     @property
     def _notes(self) -> Path:
         """What was noticed before the first partition: warnings, and files that belong to no object."""
-        return self.ledger.beside("notes")
+        return self.ledger.note_path("notes")
 
     def _index(self, objects: Objects) -> Index:
         section = self.sources

@@ -95,8 +95,10 @@ class Scores:
     path : Path
     attrs : dict
     survey : Survey
+    partition_objects : int
+        Rows of a partition.
     kept : dict of str to str
-        Columns of the catalogue that travel along, with their types.
+        Catalogue columns that travel along, with their types.
     n_objects, n_models : int
     kind : ScoreKind
     score_name, residual_name : str
@@ -111,6 +113,7 @@ class Scores:
         self.attrs: dict[str, Any] = dict(self.group.attrs)
         self.survey = survey_from_attrs(self.attrs, path)
         try:
+            self.partition_objects = int(self.attrs["partition_objects"])
             self.kept: dict[str, str] = dict(self.attrs["kept_columns"])
             self.kind = ScoreKind.of(self.attrs)
         except (KeyError, ValueError, TypeError) as error:
