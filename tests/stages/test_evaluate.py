@@ -28,9 +28,8 @@ from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.model import scoring as scoring_module
 from swimmy_scale.model.scoring import Model
 from swimmy_scale.stages import standalone
-from swimmy_scale.stages.campaign import campaign
 from swimmy_scale.stages.engine import run_stage
-from swimmy_scale.stages.evaluate import EvaluateStage, evaluate_training, known_sample
+from swimmy_scale.stages.evaluate import EvaluateStage, campaign_stages, evaluate_training, known_sample
 from swimmy_scale.stages.memory import MIB, MemoryLimits, score_memory_bytes
 from swimmy_scale.stages.run import Run
 from swimmy_scale.stages.score import ScoreStage
@@ -427,7 +426,9 @@ def test_every_run_has_its_network_and_seed(reference: Path, tmp_path: Path) -> 
     train = {**TRAIN, "n_runs": 2, "choose": "validation_loss", "grid": {"latent_filters": [4, 8], "noise": [0, 0.1]}}
     settings = Settings.model_validate({"train": train})
     models = ModelsFolder(tmp_path)
-    (stage,) = campaign(settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1)
+    (stage,) = campaign_stages(
+        settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1
+    )
     found = [(t.folder.name, t.network.latent_filters, t.network.noise, t.schedule.seed) for t in stage.plan()]
     combinations = [(4, 0.0), (4, 0.0), (4, 0.1), (4, 0.1), (8, 0.0), (8, 0.0), (8, 0.1), (8, 0.1)]
     assert found == [(f"run-{run:02d}", *values, 5 + run) for run, values in enumerate(combinations)]
@@ -449,7 +450,9 @@ def test_too_few_weight_sets_by_default_are_refused_before_training(
 ) -> None:
     settings = Settings.model_validate({"score": score})
     models = ModelsFolder(tmp_path)
-    stages = campaign(settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1)
+    stages = campaign_stages(
+        settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1
+    )
     with pytest.raises(SwimmyError, match=message):
         list(stages)
 
