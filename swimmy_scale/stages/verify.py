@@ -28,10 +28,15 @@ class VerifyTask(Task):
 
 
 def verify_files(task: VerifyTask) -> Receipt:
-    """Read the files of a task and write nothing; the details of the receipt list what is damaged."""
-    found = [file.damage(task.ledger.root) or _other_ids(task.ledger, file) for file in task.files]
-    damage = [asdict(item) for item in found if item is not None]
-    return Receipt("verify", task.name, "", len(task.files), details={"damage": damage})
+    """Read the files of a task and write nothing; the details of the receipt list what is wrong."""
+    damage, other_ids = [], []
+    for file in task.files:
+        if found := file.damage(task.ledger.root):
+            damage.append(asdict(found))
+        elif found := _other_ids(task.ledger, file):
+            other_ids.append(asdict(found))
+    details = {"damage": damage, "other_ids": other_ids}
+    return Receipt("verify", task.name, "", len(task.files), details=details)
 
 
 def _other_ids(ledger: Ledger, file: OwnedFile) -> Damage | None:
@@ -44,15 +49,14 @@ def _other_ids(ledger: Ledger, file: OwnedFile) -> Damage | None:
         stored = (Cutouts if file.stage == "ingest" else Scores)(ledger.root / store)
         first = int(file.name) * stored.partition_objects
         ids = stored.read("object_id", first, first + receipt.n_objects)
-    except SwimmyError:
-        return None  # the store's metadata are damaged, and listed as such
+    except Exception:  # damaged metadata can fail in any way; they are listed themselves
+        return None
     said = [receipt.first_object_id, receipt.last_object_id]
     there = ids[[0, -1]].tolist() if ids.size else []
     if there == said:
         return None
     words = " to ".join(map(str, there)) or "none"
-    reason = f"object_id {words}, its receipt says {said[0]} to {said[1]}"
-    return Damage(file.stage, file.name, file.path, reason)
+    return Damage(file.stage, file.name, file.path, f"object_id {words}, its receipt says {said[0]} to {said[1]}")
 
 
 class VerifyWork:
@@ -74,6 +78,11 @@ def _tasks(ledger: Ledger, files: Sequence[OwnedFile]) -> list[VerifyTask]:
         parts[-1].append(file)
         size_bytes += file.record.size_bytes
     return [VerifyTask(ledger, k, "", len(part), tuple(part)) for k, part in enumerate(parts)]
+
+
+def _store(item: Damage) -> str:
+    """The first part of the path, which is the store if there is one."""
+    return item.path.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ class Verifier:
             return self._folder(ledger.folder, ledger.root, ("ingest",))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...]) -> list[Damage]:
-        files, damage = owned_files(folder, root, stages)
+        (files, damage), other_ids = owned_files(folder, root, stages), list[Damage]()
         tasks = _tasks(Ledger(folder, root, "verify"), files)
         executor = self.executor if len(tasks) > 1 else SerialExecutor()
         self.progress.start("verify", len(files), 0, "files")
@@ -154,8 +163,12 @@ class Verifier:
             self.progress.see_workers(executor.describe)
             for receipt in receipts:
                 damage += [Damage(**item) for item in receipt.details["damage"]]
+                other_ids += [Damage(**item) for item in receipt.details["other_ids"]]
                 self.progress.add(receipt.n_objects)
         self.progress.stop("verify")
+        # With damaged metadata a store gives the wrong rows: that is no fault of its partitions.
+        unsound = {_store(item) for item in damage if item.path.endswith("zarr.json")}
+        damage += [item for item in other_ids if _store(item) not in unsound]
         for item in damage:
             Ledger(folder, root, item.stage).remove(item.name)
         return sorted(damage, key=lambda item: (stages.index(item.stage), item.name, item.path))

@@ -122,6 +122,16 @@ def test_a_receipt_must_say_which_objects_its_partition_holds(survey: Path, tmp_
     assert verify(store) == []
 
 
+def test_damaged_metadata_are_no_fault_of_the_partitions(survey: Path, tmp_path: Path) -> None:
+    store = tmp_path / "cutouts.zarr"
+    ingest(survey, store)
+    metadata = store / "zarr.json"
+    whole = metadata.read_text()
+    assert whole.count('"partition_objects": 32') == 1
+    metadata.write_text(whole.replace('"partition_objects": 32', '"partition_objects": 16'))
+    assert [(item.name, item.path) for item in verify(store)] == [("finished", "cutouts.zarr/zarr.json")]
+
+
 def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, tmp_path: Path) -> None:
     store = tmp_path / "elsewhere" / "cutouts.zarr"
     store.parent.mkdir()
