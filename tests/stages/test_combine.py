@@ -40,7 +40,7 @@ from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores
 
-# Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
+# NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 N_MODELS = 3

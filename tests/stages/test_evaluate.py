@@ -39,13 +39,13 @@ from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
 from swimmy_scale.storage.scores import Scores
 
-# Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
+# NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 KNOWN = ("quasar", "xelg")
 FRACTION = 0.3
 ROOMY = MemoryLimits(1 << 40, 1 << 40, "this test", "ask for more")
-# Many are selected, so that a network of two epochs does not select the same few always.
+# Large fractions, so that networks of two epochs do not all select the same few objects.
 LEVELS = {"1sigma": FRACTION, "2sigma": 0.05}
 TRAIN = {
     "network": NETWORK,
@@ -139,7 +139,7 @@ def changed(stage: EvaluateStage, **changes: Any) -> EvaluateStage:
 
 
 def perform(stage: EvaluateStage) -> int:
-    """Bring a stage to its end in this process; the number of tasks that were done for it."""
+    """Run a stage in this process; return the number of tasks that it did."""
     workers = Serial()
     with Watch() as watch:
         run_stage(stage, workers, watch)
@@ -246,7 +246,7 @@ def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
     kind, in_sample = scores.read("sample_class").astype(str), scores.read("in_sample")
     assert in_sample[sample.rows].all()
     assert set(np.flatnonzero(in_sample & np.isin(kind, KNOWN))) <= set(sample.rows.tolist())
-    assert len(sample.rows) < 0.5 * scores.n_objects, "few enough to be brought together into batches"
+    assert len(sample.rows) < 0.5 * scores.n_objects, "few enough to be packed into batches"
     chosen = json.loads((reference / "models/manifest.json").read_text())["selected"]["sha256"]
     for found, whole in zip(details, alone[2:], strict=True):
         assert found["n_threshold_objects"] == 40
@@ -466,7 +466,7 @@ def test_the_network_of_the_best_scores(reference: Path) -> None:
     for run, network in enumerate(NETWORKS):
         history = json.loads((reference / f"models/run-0{run}/history.json").read_text())
         assert Network.from_json(history["network"]) == network
-    # Whoever gives a file to `score` gives its network with it.
+    # A file that is given to `score` brings its network along.
     for name, run in (("run-00/epoch-01.keras", 0), ("run-01/epoch-02.keras", 1), ("selected.keras", best["run"])):
         path = reference / "models" / name
         assert standalone.recorded_model(path, reference / "cutouts.zarr", Settings(), None) == (
@@ -484,7 +484,7 @@ def test_the_largest_network_of_a_grid_must_fit(reference: Path, tmp_path: Path)
 
 def test_training_alone_chooses_by_the_same_rules(copied: Path) -> None:
     before, cutouts, models = evaluation_files(copied), copied / "cutouts.zarr", copied / "models"
-    # What `train` leaves is what a run directory holds, but for the place of the receipts.
+    # `train` writes what a run directory has, except for the place of the receipts.
     for stage in ("train", "evaluate"):
         shutil.copytree(copied / "receipts" / stage, copied / "models.receipts" / stage)
     Ledger(copied / "models.receipts", copied, "evaluate").remove("000000")
@@ -494,7 +494,7 @@ def test_training_alone_chooses_by_the_same_rules(copied: Path) -> None:
     assert verify(models) == []
     done, n_tasks = train_alone(cutouts, models, choose="validation_loss")
     assert (done.details["selected"]["rule"], n_tasks) == ("lowest validation loss", 0)
-    assert verify(models) == [], "the evaluation no longer answers for files that are written anew"
+    assert verify(models) == [], "the earlier evaluation no longer vouches for files that were written again"
     table = table_of(copied)
     assert "chosen_by_known_classes" not in table.colnames
     shown = CliRunner().invoke(main, ["weight-sets", str(models)])
