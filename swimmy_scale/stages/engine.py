@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -16,8 +15,6 @@ from typing import Any, Protocol, overload
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
-
-log = logging.getLogger("swimmy_scale")
 
 SECONDS_UNTIL_SEEN = 90.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +25,7 @@ from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Stage, Task, Tasks, log
+from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
@@ -32,6 +33,8 @@ from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import counterparts_beside
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
+
+log = logging.getLogger("swimmy_scale")
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,7 @@ class IngestStage(Stage):
         def task(partition: int) -> IngestTask:
             rows = layout.rows(partition)
             part, sources = objects.slice(rows.start, rows.stop), index.slice(rows.start, rows.stop)
-            inputs = [layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
+            inputs = [layout.attrs["simulated"], part.digest(), sources.fingerprint()]
             return IngestTask(
                 ledger=self.ledger,
                 index=partition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,13 +17,15 @@ from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Stage, Task, Tasks, log
+from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import partition_digest, store_digest
 from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
+
+log = logging.getLogger("swimmy_scale")
 
 
 @dataclass(frozen=True)
