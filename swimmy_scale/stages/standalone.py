@@ -9,7 +9,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, TrainSection
-from swimmy_scale.model.scoring import Model, Scoring, choice, network_for
+from swimmy_scale.model.scoring import Model, Scoring, network_for
 from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
@@ -74,9 +74,7 @@ def train(
             # The files are about to change: an evaluation by earlier settings no longer vouches for them.
             for name in ledger("evaluate").names():
                 ledger("evaluate").remove(name)
-        for stage in stages:
-            run_stage(stage, executor, progress)
-        return choice(ledger, settings.train or TrainSection(), models)
+        return [run_stage(stage, executor, progress) for stage in stages][-1]
 
 
 def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
