@@ -41,9 +41,9 @@ def verify_files(task: VerifyTask) -> Receipt:
 
 def _other_ids(ledger: Ledger, file: OwnedFile) -> Damage | None:
     """A partition whose first and last object_id are not those of its receipt; None for all other files."""
-    store, found, _ = file.path.rpartition("/object_id/c/")
-    receipt = replace(ledger, stage=file.stage).read(file.name)
-    if not found or receipt is None:
+    store, separator, _ = file.path.rpartition("/object_id/c/")
+    receipt = replace(ledger, stage=file.stage).read(file.name) if separator else None
+    if receipt is None:
         return None
     try:
         stored = (Cutouts if file.stage == "ingest" else Scores)(ledger.root / store)
@@ -166,7 +166,7 @@ class Verifier:
                 other_ids += [Damage(**item) for item in receipt.details["other_ids"]]
                 self.progress.add(receipt.n_objects)
         self.progress.stop("verify")
-        # With damaged metadata a store gives the wrong rows: that is no fault of its partitions.
+        # Damaged metadata give the wrong rows: that is no fault of the partitions.
         unsound = {_store(item) for item in damage if item.path.endswith("zarr.json")}
         damage += [item for item in other_ids if _store(item) not in unsound]
         for item in damage:
