@@ -44,12 +44,12 @@ def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None
         )
 
 
-def combine_scores(path: Path, rule: Rule, count: Callable[[int], None] | None = None) -> list[Path]:
+def combine_scores(path: Path, rule: Rule, add: Callable[[int], None] = lambda n_rows: None) -> list[Path]:
     """Add ``combined_score`` and ``combined_residual`` to a ``scores.zarr`` of several models.
 
     Parameters
     ----------
-    count : callable, optional
+    add : callable, optional
         Told of rows that are done: all of them once, for ranks twice.
 
     Returns
@@ -62,7 +62,7 @@ def combine_scores(path: Path, rule: Rule, count: Callable[[int], None] | None =
     SwimmyError
         When ranks are asked for and do not fit in memory.
     """
-    scores = Scores(path, count)
+    scores = Scores(path, add)
     if scores.n_models == 1:
         return []
     check_combine(rule, scores.n_models, scores.n_objects, path)

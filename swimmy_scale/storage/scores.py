@@ -98,7 +98,7 @@ class Scores:
     Parameters
     ----------
     path : Path
-    count : callable, optional
+    add : callable, optional
         Told of the rows of each block of `blocks` once the caller asks for the next one.
 
     Attributes
@@ -117,9 +117,9 @@ class Scores:
         which exist after `write_combined`.
     """
 
-    def __init__(self, path: Path, count: Callable[[int], None] | None = None) -> None:
+    def __init__(self, path: Path, add: Callable[[int], None] = lambda n_rows: None) -> None:
         self.path = path
-        self._count = count
+        self._add = add
         self.group: zarr.Group = open_group(path, FORMAT_VERSION)
         self.attrs: dict[str, Any] = dict(self.group.attrs)
         self.survey = survey_from_attrs(self.attrs, path)
@@ -144,8 +144,7 @@ class Scores:
         for lo in range(0, self.n_objects, step):
             hi = min(lo + step, self.n_objects)
             yield lo, tuple(self.read(name, lo, hi) for name in names)
-            if self._count is not None:
-                self._count(hi - lo)
+            self._add(hi - lo)
 
     def sample_scores(self) -> Iterator[FloatArray]:
         """The scores of the sample that selection cuts, float32 (m, band), block by block."""
