@@ -22,8 +22,8 @@ from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.method.sections import NetworkSection, ScorerName, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory
+from swimmy_scale.storage.receipts import FINISHED
+from swimmy_scale.storage.run_directory import RunDirectory
 
 BLOCKS_AHEAD = 2
 """Blocks that are read or being read beside those that are computed: one on a CPU, two with a GPU.
@@ -297,26 +297,6 @@ def network_for(cutouts: Path, section: NetworkSection) -> Network:
     return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
 
 
-def choice(ledger: Callable[[str], Ledger], train: TrainSection, models: ModelsFolder) -> Receipt:
-    """The receipt of the stage that chose the weights: ``selected`` of its details says what and why.
-
-    Parameters
-    ----------
-    ledger : callable
-        Gives the receipts of a stage by its name.
-
-    Raises
-    ------
-    SwimmyError
-        When that stage is not finished.
-    """
-    stage = "evaluate" if train.evaluates else "train"
-    done = ledger(stage).read(FINISHED)
-    if done is None:
-        raise SwimmyError(f"{models.path.parent}: {stage} is not finished. Run the job again.")
-    return done
-
-
 def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName = "keras") -> Scoring:
     """By which models a run scores, and how.
 
@@ -335,7 +315,11 @@ def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName =
 
 def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Model, ...], Network]:
     """The weights that training or evaluation chose, and their network."""
-    details = choice(run.ledger, train, run.models).details
+    stage = "evaluate" if train.evaluates else "train"
+    done = run.ledger(stage).read(FINISHED)
+    if done is None:
+        raise SwimmyError(f"{run.path}: {stage} is not finished. Run the job again.")
+    details = done.details
     network = details.get("network")
     found = Network.from_json(network) if network else network_for(run.cutouts(job), train.networks[0])
     if job.score.n_models == 1:

@@ -1,8 +1,8 @@
-"""Tasks that end the process which performs them: counted on disk, and which objects are left out for it.
+"""Tasks that end the process which performs them: their attempts, and the objects that are left out for it.
 
-A worker can die of anything: its job is cancelled, its node fails, or an object makes a library crash. Dask
-cannot tell these apart, so each attempt leaves a mark while it lasts; a mark that is left tells that a process
-ended in the middle. After some of them the driver looks for the object at fault, piece by piece.
+A worker can die of anything: its job is cancelled, its node fails, or an object makes a library crash. Dask cannot
+tell these apart. So each attempt has a mark on disk while it lasts; a mark that stays means that a process ended in
+the middle. After some of them the driver searches for the object at fault, piece by piece.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_LOST_WORKERS = 3
 
 
 class WorkersLostError(Exception):
-    """So many processes ended in the middle of a task that it is not tried on another one."""
+    """Too many processes ended in the middle of a task, so that it is not tried on another one."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Piece:
 
     @property
     def name(self) -> str:
-        """Name of its attempts."""
+        """Name of the folder of its marks."""
         return f"{self.task.name}.{self.lo}-{self.hi}"
 
     @property
     def max_lost_workers(self) -> int:
-        """A single object is blamed only after several workers; a larger piece is just cut again."""
+        """A single object is blamed only after several lost workers; a larger piece is cut again after one."""
         return MAX_LOST_WORKERS if self.hi - self.lo == 1 else 1
 
 
@@ -53,7 +53,7 @@ def _folder(ledger: Ledger) -> Path:
 
 
 def clear_attempts(ledger: Ledger, name: str = "") -> None:
-    """Forget the attempts of one task, or of the whole stage."""
+    """Remove the marks of one task, or of the whole stage."""
     shutil.rmtree(_folder(ledger) / name, ignore_errors=True)
 
 
@@ -80,7 +80,7 @@ def attempt[T](perform: Callable[[Any], T], task: Task) -> T:
     Raises
     ------
     WorkersLostError
-        In place of performing it, when `MAX_LOST_WORKERS` processes ended in the middle of it.
+        Instead of performing it, when `MAX_LOST_WORKERS` processes ended in the middle of it.
     """
     return _marked(task.ledger, task.name, MAX_LOST_WORKERS, lambda: perform(task))
 
@@ -91,7 +91,7 @@ def attempt_piece(probe: Callable[[Any, int, int], None], piece: Piece) -> None:
     Raises
     ------
     WorkersLostError
-        In place of it, when it has ended `Piece.max_lost_workers` processes.
+        Instead of processing it, when it ended `Piece.max_lost_workers` processes.
     """
     _marked(
         piece.task.ledger,
@@ -115,7 +115,7 @@ def left_out(ledger: Ledger, name: str) -> list[int]:
 
 
 def leave_out(ledger: Ledger, name: str, rows: Iterable[int]) -> None:
-    """Leave more rows of a task out, from now on and in every later run."""
+    """Leave out more rows of a task, from now on and whenever the command is given again."""
     content = {"format_version": FORMAT_VERSION, "rows": sorted({*left_out(ledger, name), *rows})}
     write_json(_left_out_path(ledger, name), with_checksum(content))
 

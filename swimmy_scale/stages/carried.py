@@ -1,4 +1,4 @@
-"""Thresholds of another run that a selection takes over (section 3.2), and the copy that a run keeps of them."""
+"""Thresholds that a selection takes over from another run (section 3.2), and the copy of them that a run keeps."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Carried:
-    """Thresholds as ``summary.json`` holds them, and the file that they come from.
+    """Thresholds as ``summary.json`` holds them, and the scores that they cut.
 
     Attributes
     ----------
     thresholds_from : str
+        The file that they come from.
     summary : mapping
         ``summary["thresholds"][level][band]`` is a number.
     n_models : int
-        Whose scores they cut.
+        The number of models that gave the scores.
     combine : str or None
-        How scores of several models became the one that they cut; None for one model.
+        How the scores of several models became one; None for one model.
     kind : ScoreKind
-        Of these scores.
     """
 
     thresholds_from: str
@@ -41,12 +41,12 @@ class Carried:
     kind: ScoreKind = EQUATION_6
 
     def check(self, n_models: int, combine: Rule, kind: ScoreKind) -> None:
-        """Check that they cut scores that are made like those at hand.
+        """Check that they were made for scores like those at hand.
 
         Raises
         ------
         SwimmyError
-            When they are of another kind of score or number of models, or combined by another rule.
+            When the kind of score, the number of models or the rule of combination is another.
         """
         if kind != self.kind:
             raise SwimmyError(
@@ -61,10 +61,10 @@ class Carried:
                 "select.combine, or leave thresholds_from out."
             )
 
-    @property
-    def _made_of(self) -> dict[str, Any]:
-        ensemble = {"n_models": self.n_models, "combine": self.combine} if self.n_models > 1 else {}
-        return ensemble | self.kind.described
+
+def scores_made_of(n_models: int, combine: str | None, kind: ScoreKind) -> dict[str, Any]:
+    """What scores are made of, for ``summary.json``: nothing for equation 6 and one model."""
+    return ({"n_models": n_models, "combine": combine} if n_models > 1 else {}) | kind.described
 
 
 def _described(n_models: int, combine: str | None) -> str:
@@ -95,13 +95,15 @@ def read_carried(path: Path) -> Carried:
     try:
         return _carried(str(path), content)
     except (KeyError, ValueError, TypeError) as error:
-        raise SwimmyError(f"{path}: what its scores are is damaged ({error}). Select that run again.") from error
+        raise SwimmyError(
+            f"{path}: the description of its scores is damaged ({error}). Select that run again."
+        ) from error
 
 
 def keep_carried(original: Path, copy: Path) -> Carried:
-    """Thresholds from a run's own copy; made from the other run's summary where there is none or it is damaged.
+    """Thresholds from the run's own copy; if there is none or it is damaged, it is made from the other run's summary.
 
-    A run is finished and repaired from its own directory: the other run may change or go away.
+    So a run is finished and repaired from its own directory, even if the other run changes or goes away.
 
     Raises
     ------
@@ -116,7 +118,7 @@ def keep_carried(original: Path, copy: Path) -> Carried:
     content = {
         "format_version": FORMAT_VERSION,
         "thresholds_from": carried.thresholds_from,
-        **carried._made_of,
+        **scores_made_of(carried.n_models, carried.combine, carried.kind),
         **carried.summary,
     }
     write_json(copy, with_checksum(content))

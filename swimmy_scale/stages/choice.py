@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +21,14 @@ MANIFEST_VERSION = 1
 
 
 def kept_weight_sets(models: ModelsFolder, receipts: Iterable[Receipt], networks: Sequence[Network]) -> list[WeightSet]:
-    """Every weight set that is on disk, in order of training and epoch.
+    """Every weight set that training kept, in order of training and epoch.
 
     Parameters
     ----------
     receipts : iterable of Receipt
         Of all trainings.
     networks : sequence of Network
-        One for each training.
+        That of each training.
     """
     return [
         WeightSet(
@@ -47,15 +48,15 @@ def kept_weight_sets(models: ModelsFolder, receipts: Iterable[Receipt], networks
 
 @dataclass(frozen=True)
 class Choice:
-    """Where the chosen weights go, and how many score.
+    """How many weight sets score, and where their files go.
 
     Attributes
     ----------
     models : ModelsFolder
     score : ScoreSection
-        Says how many weight sets score, and whether they are of different trainings.
+        Its ``n_models`` and ``one_a_run`` say how many weight sets score, and whether each is of another training.
     is_grid : bool
-        Whether there are several networks.
+        Whether several networks were trained.
     """
 
     models: ModelsFolder
@@ -70,16 +71,16 @@ class Choice:
         Parameters
         ----------
         order : sequence of int
-            Positions, best first.
+            Positions in ``weight_sets``, best first.
         rule : mapping
-            ``rule`` in words, and why the best one is it.
+            ``rule`` in words, and the values by which the best one is the best.
 
         Returns
         -------
         list of Path
             The files written.
         dict
-            ``selected``, ``model_sha256``; where several score ``ensemble``, where there is a grid ``network``.
+            ``selected`` and ``model_sha256``; ``ensemble`` if several score, ``network`` if there is a grid.
 
         Raises
         ------
@@ -131,3 +132,22 @@ class Choice:
 
 def _listed(weight_set: WeightSet) -> dict[str, Any]:
     return {name: getattr(weight_set, name) for name in ("file", "sha256", "run", "epoch", "val_loss")}
+
+
+def recorded(model: Path) -> tuple[Network, str] | None:
+    """Network and digest of a weight file, from the ``manifest.json`` of its training; None if none records it.
+
+    The manifest lies in the folder of the file or in the one above.
+    """
+    for folder in ModelsFolder.holding(model):
+        try:
+            manifest = json.loads(folder.manifest.read_text())
+            if manifest["format_version"] != MANIFEST_VERSION:
+                continue
+            sha256: str = manifest["files"][model.relative_to(folder.path).as_posix()]
+            # With a grid the network is that of the file's training; ``selected.keras`` is of the chosen one.
+            network = manifest.get("networks", {}).get(model.parent.name, manifest["network"])
+            return Network.from_json(network), sha256
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None

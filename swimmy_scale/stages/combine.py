@@ -1,4 +1,4 @@
-"""One score of several models' scores, written block by block beside them in ``scores.zarr``."""
+"""One score from the scores of several models, written block by block beside them in ``scores.zarr``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swimmy_scale.method.ensemble import Rule, mean, mean_rank, median, ordered
 from swimmy_scale.method.survey import FloatArray
 from swimmy_scale.storage.scores import COMBINED, RANKED_OBJECTS, Scores, model_block_objects, write_combined
 
-# What combined_score and combined_residual are, for people who open the store.
+# The long_name of combined_score and of combined_residual.
 LONG_NAMES: dict[Rule, tuple[str, str]] = {
     "mean": ("mean of the anomaly score over {} models", "mean of the residual over {} models"),
     "median": ("median of the anomaly score over {} models", "median of the residual over {} models"),
@@ -24,42 +24,45 @@ LONG_NAMES: dict[Rule, tuple[str, str]] = {
 
 
 def describe(rule: Rule, n_models: int) -> dict[str, str]:
-    """What the combined score and residual of so many models are, by the names of their variables."""
+    """What the combined score and residual of ``n_models`` are, by the names of their variables."""
     return {name: text.format(n_models) for name, text in zip(COMBINED, LONG_NAMES[rule], strict=True)}
 
 
 def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None:
-    """Check that scores can be combined by a rule in the memory that there is.
+    """Check that the memory suffices to combine scores by a rule.
 
     Raises
     ------
     SwimmyError
-        When ranks of so many objects do not fit, naming the store ``path``.
+        When the ranks of ``n_objects`` do not fit, naming the store ``path``.
     """
     limit = RANKED_OBJECTS // n_models
     if rule == "rank" and n_models > 1 and n_objects > limit:
         raise SwimmyError(
             f"{path}: ranks of {n_objects:,} objects and {n_models} models need all scores of the sample in memory, "
-            f"and {limit:,} objects is the limit for so many models. Set select.combine to mean or median."
+            f"and {limit:,} objects is the limit for {n_models} models. Set select.combine to mean or median."
         )
 
 
-def combine_scores(path: Path, rule: Rule, count: Callable[[int], None] | None = None) -> list[Path]:
-    """Write ``combined_score`` and ``combined_residual`` of a ``scores.zarr`` of several models.
+def combine_scores(path: Path, rule: Rule, add: Callable[[int], None] = lambda n_rows: None) -> list[Path]:
+    """Add ``combined_score`` and ``combined_residual`` to a ``scores.zarr`` of several models.
 
-    ``count`` is told of rows that are done: all of them once, and before that once more where ranks are taken.
+    Parameters
+    ----------
+    add : callable, optional
+        Told of rows that are done: all of them once, for ranks twice.
 
     Returns
     -------
     list of Path
-        The files written; none where there is one model only.
+        The files written; none for a single model.
 
     Raises
     ------
     SwimmyError
         When ranks are asked for and do not fit in memory.
     """
-    scores = Scores(path, count)
+    scores = Scores(path, add)
     if scores.n_models == 1:
         return []
     check_combine(rule, scores.n_models, scores.n_objects, path)
@@ -80,7 +83,7 @@ def _combined(scores: Scores, rule: Rule) -> Iterator[tuple[int, FloatArray, Flo
 
 
 def _sample(scores: Scores) -> FloatArray:
-    """Scores of the sample by every model, float32 (n_sample, model, band)."""
+    """The scores of the sample by every model, float32 (n_sample, model, band)."""
     in_sample = scores.read("in_sample")
     sample = np.empty((int(in_sample.sum()), scores.n_models, scores.survey.n_bands), np.float32)
     filled, rows = 0, model_block_objects(scores.n_models)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from abc import ABC, abstractmethod
@@ -17,8 +16,6 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
 
-log = logging.getLogger("swimmy_scale")
-
 SECONDS_UNTIL_SEEN = 90.0
 
 
@@ -31,10 +28,11 @@ class Task:
     ledger : Ledger
         Where the receipt goes.
     index : int
-        Partition, or training.
+        Of the partition or training.
     identity : str
         Digest of everything that determines the output.
     n_objects : int
+        Rows of the partition; 0 for other tasks.
     """
 
     ledger: Ledger
@@ -63,7 +61,7 @@ class Task:
         details : mapping, optional
             Small facts that the finish of the stage adds up.
         object_id : ndarray of int64, shape (n_objects,), optional
-            Of a partition.
+            Of the partition's rows; the receipt keeps the first and the last.
         """
         first, last = (0, 0) if object_id is None else (int(object_id[0]), int(object_id[-1]))
         receipt = Receipt(
@@ -82,13 +80,13 @@ class Task:
 
 
 class Tasks[T: Task](Sequence[T]):
-    """Tasks that are made when they are asked for, so that memory does not grow with their number.
+    """Tasks that are made on demand, so that memory does not grow with their number.
 
     Parameters
     ----------
     indices : sequence of int
     make : callable
-        Gives the task of an index, the same each time.
+        Returns the task of an index, the same each time.
     """
 
     def __init__(self, indices: Sequence[int], make: Callable[[int], T]) -> None:
@@ -104,7 +102,7 @@ class Tasks[T: Task](Sequence[T]):
     def __getitem__(self, position: slice) -> Tasks[T]: ...
 
     def __getitem__(self, position: int | slice) -> T | Tasks[T]:
-        """The task at a position, or some of the tasks."""
+        """The task at a position, or the tasks of a slice."""
         if isinstance(position, slice):
             return Tasks(self._indices[position], self._make)
         return self._make(self._indices[position])
@@ -112,7 +110,7 @@ class Tasks[T: Task](Sequence[T]):
 
 @dataclass(frozen=True)
 class Count:
-    """How the progress of a stage is counted where the receipts of its tasks tell too little.
+    """How the progress of a stage is counted if the receipts of its tasks tell too little.
 
     Attributes
     ----------
@@ -120,7 +118,7 @@ class Count:
         What is counted, such as ``epochs``.
     total : int
     seen : callable, optional
-        Returns how many are done, as files show it. Without it the stage's finish tells as it goes.
+        Returns how many are done, as seen in files. Without it the stage's finish tells of them.
     """
 
     unit: str
@@ -129,7 +127,7 @@ class Count:
 
 
 class Work(Protocol):
-    """What workers need to know of a stage."""
+    """The part of a stage that workers need."""
 
     @property
     def perform(self) -> Callable[[Any], Receipt]:
@@ -139,7 +137,7 @@ class Work(Protocol):
     def probe(self) -> Callable[[Any, int, int], None] | None:
         """A module-level function that processes rows of a task, counted from its first, and writes nothing.
 
-        None where a task cannot be cut.
+        None if a task cannot be cut.
         """
 
     @property
@@ -148,7 +146,7 @@ class Work(Protocol):
 
 
 class Stage(ABC):
-    """A stage of a job: it plans tasks, which workers perform, and closes from their receipts.
+    """A stage of a job: it plans tasks, workers perform them, and it finishes from their receipts.
 
     Attributes
     ----------
@@ -165,7 +163,7 @@ class Stage(ABC):
 
     @property
     def probe(self) -> Callable[[Any, int, int], None] | None:
-        """The function that processes rows of a task (see `Work`), or None where a task cannot be cut."""
+        """The function that processes rows of a task (see `Work`); None if a task cannot be cut."""
         return None
 
     @property
@@ -180,22 +178,22 @@ class Stage(ABC):
 
     @property
     def when_finished(self) -> str:
-        """What to say where the stage was finished before."""
+        """What to say if the stage was finished before."""
         return ""
 
     def count(self) -> Count | None:
-        """How progress is counted, or None where receipts tell enough."""
+        """How progress is counted; None if receipts tell enough."""
         return None
 
     @abstractmethod
     def plan(self) -> Sequence[Task]:
-        """All tasks, in order of their index; makes the stores that they write to."""
+        """All tasks, in order of their index; creates the stores that they write to."""
 
     @abstractmethod
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Close the stage from the receipts of all tasks, which come one at a time and once.
 
-        ``add`` is told of progress where `count` leaves that to the finish.
+        ``add`` is told of progress if `count` gives no ``seen``.
         """
 
 
@@ -203,17 +201,17 @@ class Executor(Protocol):
     """Where tasks are performed: in this process, on this machine, or on a cluster."""
 
     def open(self) -> AbstractContextManager[object]:
-        """Enter when the driver's lock is held, leave before it is released: two drivers never have workers at once."""
+        """Workers live within this context, which lies within the driver's lock: never do two drivers have workers."""
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
         """Perform tasks and yield receipts as they come, in any order; close it to stop."""
 
     def describe(self) -> Mapping[str, Mapping[str, int]]:
-        """How many workers each group has; empty where there are no groups."""
+        """How many workers each group has; empty if there are no groups."""
 
 
 class SerialExecutor:
-    """Performs tasks one after the other in this process: the specification of every other way."""
+    """Performs tasks one after the other in this process: the specification of every other executor."""
 
     def open(self) -> AbstractContextManager[object]:
         """There is nothing to start."""
@@ -239,31 +237,30 @@ class Progress(Protocol):
         """Show how many workers there are (see `Executor.describe`)."""
 
     def prepare(self, stage: str) -> None:
-        """A stage reads what is already done; with a large survey this takes a while."""
+        """A stage plans: it reads what is already done, which takes a while for a large survey."""
 
     def start(
         self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
     ) -> None:
-        """A stage starts; ``n_done`` of ``total`` are done already. ``seen`` returns how many are done later."""
+        """A stage starts, with ``n_done`` of ``total`` done before. ``seen`` returns how many are done later on."""
 
     def add(self, n_done: int, n_quarantined: int = 0) -> None:
         """More is done."""
 
     def stop(self, stage: str, note: str = "") -> None:
-        """A stage is finished; ``note`` says what to know of one that was finished before."""
+        """A stage is finished; ``note`` is what to know if it was finished before."""
 
 
 def finished(stage: Stage) -> Receipt | None:
     """The receipt that closes a stage, if the stage is whole on disk; else None.
 
-    A finished stage is judged by its configuration and its own files; the inputs of the first stage may
-    have been removed since.
+    It is judged by its configuration and its own files: the inputs of the first stage may have been removed since.
     """
     done = stage.ledger.valid(FINISHED, stage.identity)
     if done is None:
         return None
     n_objects = 0
-    for index in range(int(done.details.get("n_tasks", 0))):
+    for index in range(done.details["n_tasks"]):
         part = stage.ledger.read(task_name(index))
         if part is None or not stage.ledger.intact(part):
             return None
@@ -272,7 +269,7 @@ def finished(stage: Stage) -> Receipt | None:
 
 
 def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
-    """Bring a stage to its end, doing only what is not on disk.
+    """Bring a stage to its end, doing only what is not on disk yet.
 
     Returns
     -------
@@ -303,7 +300,7 @@ def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
             pending.append(index)
         else:
             n_done += task.n_objects
-    # A stage without tasks does all of it in its finish.
+    # A stage without tasks does all its work in its finish.
     count = stage.count() if pending or not tasks else None
     if count is None:
         progress.start(name, n_objects, n_done, "objects")
@@ -329,7 +326,7 @@ def _committed(ledger: Ledger, task: Task) -> Receipt:
     receipt = ledger.read(task.name)
     deadline = time.monotonic() + SECONDS_UNTIL_SEEN
     while receipt is None and os.environ.get("SLURM_JOB_ID") and time.monotonic() < deadline:
-        # Another node has written it; a shared file system may show it here only after a while.
+        # Another node wrote it; a shared file system may show it here only after a while.
         for _ in ledger.every_name():
             pass
         time.sleep(1.0)

@@ -1,9 +1,9 @@
-"""Evaluation: every weight set of a training run scores the sample, and is judged by the known classes (appendix 1)."""
+"""Evaluation: every weight set that training kept scores the sample and is judged by the known classes (appendix 1)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName, ScoreSection, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray
@@ -25,16 +26,16 @@ from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import store_digest
+from swimmy_scale.storage.run_directory import ModelsFolder, store_digest
 
 EVALUATION_VERSION = 1
-# Where fewer of the rows than this are scored, they are brought together into whole batches.
+# If less than this fraction of the rows is scored, they are packed into whole batches.
 FEW = 0.5
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What weight sets are judged by: the same for all of them.
+    """What all weight sets are judged by.
 
     Attributes
     ----------
@@ -47,9 +48,9 @@ class Judged:
     fraction : float
         The top fraction of the sample that each band selects.
     threshold_objects : int or None
-        At most so many objects set the thresholds.
+        The most objects that set the thresholds; None for the whole sample.
     seed : int
-        Chooses them.
+        Chooses them at random.
     """
 
     rule: SampleRule
@@ -67,7 +68,7 @@ class KnownSample:
     Attributes
     ----------
     rows : ndarray of int64, shape (n,)
-        Of ``cutouts.zarr``, ascending: those that set the thresholds, and all of the known classes.
+        Rows of ``cutouts.zarr``, ascending: those that set the thresholds, and all objects of the known classes.
     sets_thresholds : ndarray of bool, shape (n,)
     members : dict of str to ndarray of bool, shape (n,)
         By known class.
@@ -85,7 +86,7 @@ class EvaluateTask(Task):
     Attributes
     ----------
     passes : tuple of Scoring
-        Each is a pass over the pixels, by as many of the weight sets as there is memory for; one if it suffices.
+        One pass over the pixels each, by as many weight sets as the memory holds.
     """
 
     cutouts: Path
@@ -95,7 +96,7 @@ class EvaluateTask(Task):
 
 
 def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
-    """The objects that set the thresholds, and those of the known classes.
+    """The objects of the sample that set the thresholds, and those of the known classes.
 
     Raises
     ------
@@ -151,14 +152,14 @@ def evaluate_training(task: EvaluateTask) -> Receipt:
 def scores_of_rows(store: Cutouts, scoring: Scoring, rows: IntArray) -> tuple[FloatArray, FloatArray]:
     """Score and residual of some rows in the selecting bands, float32 (model, n, band).
 
-    The score is NaN where any band's score or residual is not finite: such an object is quarantined when it is scored.
+    The score is NaN if the score or residual of any band is not finite: scoring would quarantine such an object.
     """
     bands = store.survey.band_index(store.survey.selecting_bands)
     score = np.full((len(scoring.models), len(rows), len(bands)), np.nan, np.float32)
     residual = score.copy()
     wanted = np.zeros(store.n_objects, np.bool_)
     wanted[rows] = True
-    # Where in ``rows`` a row of the store stands.
+    # The position in ``rows`` of each row of the store.
     place = np.cumsum(wanted) - 1
     pack = bool(wanted.mean() < FEW)
     for block, block_score, block_residual in scored_blocks(store, scoring, 0, store.n_objects, wanted, pack):
@@ -177,7 +178,7 @@ class EvaluateStage(Stage):
     Attributes
     ----------
     train : TrainStage
-        The training that is finished.
+        The training that comes before.
     n_threads : int
     scorer : str
         See `Scoring`.
@@ -237,7 +238,7 @@ class EvaluateStage(Stage):
         done = self.train.ledger.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
         score = self._score
-        # A single weight set is of one training anyway.
+        # A single weight set is of one training anyway, so that one_a_run makes no difference.
         choice = [self._section.choose, score.n_models, score.one_a_run and score.n_models > 1]
         return digest_json([*self._settings, *trained, *choice])
 
@@ -247,7 +248,7 @@ class EvaluateStage(Stage):
         return Judged(rule, section.known_classes, *self._level, section.threshold_objects, section.schedule.seed)
 
     def check(self) -> None:
-        """Check that weights can be judged at all, before hours go into their training.
+        """Check that weights can be judged, before hours go into their training.
 
         Raises
         ------
@@ -261,7 +262,7 @@ class EvaluateStage(Stage):
             self._models_at_once(network, n_objects)
 
     def _models_at_once(self, network: Network, n_objects: int) -> int:
-        """Weight sets of a training that are scored in one pass; all of them where the memory suffices."""
+        """Weight sets of a training that are scored in one pass: as many as the memory holds."""
         if self.limits is None:
             return self._section.n_kept_epochs
         store = Cutouts(self.train.cutouts)
@@ -300,7 +301,7 @@ class EvaluateStage(Stage):
         n_objects = known_sample(Cutouts(self.train.cutouts), judged).rows.size
 
         def task(training: int, network: Network) -> EvaluateTask:
-            # Memory decides on the passes, and no score depends on them: they are no part of the identity.
+            # The passes depend on the memory, and no score depends on them: they are not part of the identity.
             digests = [model.sha256 for model in models[training]]
             return EvaluateTask(
                 ledger=self.ledger,
@@ -316,7 +317,7 @@ class EvaluateStage(Stage):
         return [task(training, network) for training, network in enumerate(self.train.network_of_training)]
 
     def _passes(self, models: Sequence[Model], network: Network, n_objects: int) -> tuple[Scoring, ...]:
-        """The models in as few groups as there is memory for, of about equal size."""
+        """The models in as few passes as the memory allows, of about equal size."""
         n_passes = -(-len(models) // self._models_at_once(network, n_objects))
         size = -(-len(models) // n_passes)
         groups = [tuple(models[lo : lo + size]) for lo in range(0, len(models), size)]
@@ -365,3 +366,39 @@ class EvaluateStage(Stage):
             **self._score.score_kind.described,
             "n_threshold_objects": max(item.n_threshold_objects for item in judgements),
         }
+
+
+def campaign_stages(
+    settings: Settings,
+    cutouts: Path,
+    models: ModelsFolder,
+    ledger: Callable[[str], Ledger],
+    n_threads: int,
+    limits: MemoryLimits | None = None,
+    scorer: ScorerName = "keras",
+) -> Iterator[Stage]:
+    """Training, then the evaluation if the settings ask for it.
+
+    Parameters
+    ----------
+    ledger : callable
+        Gives the receipts of a stage by its name.
+    n_threads : int
+        Threads of an evaluating process; they change the speed only.
+
+    Raises
+    ------
+    SwimmyError
+        When fewer weight sets would be kept than are to score, or no object can judge them.
+    """
+    train = TrainStage(ledger("train"), cutouts, models, settings, limits)
+    # A job was checked when it was read; settings of a single stage may leave all of training to the defaults.
+    if problem := train.section.too_few(settings.score):
+        raise SwimmyError(f"{models.path}: {problem}.")
+    if not train.section.evaluates:
+        yield train
+        return
+    evaluate = EvaluateStage(ledger("evaluate"), train, n_threads, scorer, limits)
+    evaluate.check()
+    yield train
+    yield evaluate

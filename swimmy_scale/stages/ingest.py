@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +25,7 @@ from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Stage, Task, Tasks, log
+from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
@@ -33,10 +34,12 @@ from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import counterparts_beside
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
+log = logging.getLogger("swimmy_scale")
+
 
 @dataclass(frozen=True)
 class IngestTask(Task):
-    """One partition to ingest: its catalogue rows and where their pixels lie."""
+    """One partition to ingest: its catalogue rows, and where their pixels lie."""
 
     cutouts: Path
     layout: Layout
@@ -49,10 +52,10 @@ class IngestTask(Task):
 def ingest_partition(task: IngestTask) -> Receipt:
     """Read one partition's pixels, check them, write the partition, commit its receipt.
 
-    Every catalogue row has its row in the store; a quarantined one holds NaN pixels and its code.
+    Every catalogue row has its row in the store; a quarantined one has NaN pixels and its code.
     """
     objects, rows = task.objects, task.layout.rows(task.index)
-    image, faults, notes, input_sha256 = _read(task, 0, len(rows))
+    image, faults, notes, input_sha256 = _read_pixels(task, 0, len(rows))
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(len(rows), np.uint8)
     for fault in merged:
@@ -80,14 +83,25 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "n_ingested": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
         "warnings": dict(Counter(notes)),
-        "quarantined": [_record(fault, int(objects.object_id[fault.row - rows.start])) for fault in merged],
+        "quarantined": [_quarantine_record(fault, int(objects.object_id[fault.row - rows.start])) for fault in merged],
     }
     files = write_partition(task.cutouts, task.layout, task.index, values)
     return task.commit(files, digest_columns(values), details, objects.object_id)
 
 
-def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
-    """Pixels of rows ``lo`` to ``hi`` of a task (see `sources.read_rows`), but of those that are left out."""
+def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
+    """Pixels of rows ``lo`` to ``hi`` of a task, NaN for those that are left out.
+
+    Returns
+    -------
+    image : ndarray of float32, shape (hi - lo, band, y, x)
+    faults : list of Fault
+        Also of the rows that are left out.
+    notes : list of str
+        Warnings.
+    input_sha256 : str
+        Digest of what was read (see `sources.read_rows`).
+    """
     objects, first = task.objects, task.layout.rows(task.index).start
     size = task.survey.cutout_size_px
     image = np.empty((hi - lo, task.survey.n_bands, size, size), np.float32)
@@ -116,15 +130,15 @@ def _read(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], 
 
 def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
     """Read rows ``lo`` to ``hi`` of a task and write nothing."""
-    _read(task, lo, hi)
+    _read_pixels(task, lo, hi)
 
 
-def _record(fault: Fault, object_id: int) -> list[Any]:
+def _quarantine_record(fault: Fault, object_id: int) -> list[Any]:
     return [fault.row, object_id, int(fault.code), fault.band, fault.source, fault.reason]
 
 
 def column_type(values: np.ndarray[Any, Any]) -> str:
-    """Type under which a kept catalogue column is stored."""
+    """The type in which a kept catalogue column is stored."""
     return "string" if values.dtype.kind in "TOUS" else values.dtype.name
 
 
@@ -165,7 +179,7 @@ class IngestStage(Stage):
 
     @property
     def _spectroscopy_identity(self) -> list[Any]:
-        """Nothing where there are no tables of spectra."""
+        """The settings and digests of the tables of spectra, if there are any."""
         if self.spectroscopy is None:
             return []
         records = table_records(self.spectroscopy.paths, self._tables)
@@ -173,8 +187,8 @@ class IngestStage(Stage):
 
     @property
     def _tables(self) -> Path:
-        """What the tables of spectra were when they were matched."""
-        return self.ledger.beside("tables")
+        """The digests of the tables of spectra when they were matched."""
+        return self.ledger.note_path("tables")
 
     @property
     def _counterparts(self) -> Path:
@@ -182,17 +196,18 @@ class IngestStage(Stage):
 
     @property
     def _notes(self) -> Path:
-        """What was noticed before the first partition: warnings, and files that belong to no object."""
-        return self.ledger.beside("notes")
+        """What was noticed before the first partition: warnings, and files of no object."""
+        return self.ledger.note_path("notes")
 
-    def _index(self, objects: Objects) -> Index:
+    def _find_pixels(self, objects: Objects) -> Index:
+        """Where every object's pixels lie."""
         section = self.sources
         if section.coadd:
             listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
         else:
             kind = section.kind
-            # Threads wait for disks, and unpack gzip, at once. What one of them hides of warnings, and the others then
-            # restore in another order, ends with them.
+            # Threads wait for disks, and unpack gzip, at the same time. Each sets and restores Python's warning filters
+            # as it goes, in any order: this context puts them back as they were.
             with warnings.catch_warnings(), ThreadPoolExecutor() as threads:
                 listings = list(
                     threads.map(lambda path: list_source(path, self.survey, kind), expand_sources(section.sources))
@@ -223,13 +238,13 @@ class IngestStage(Stage):
 
     @property
     def when_finished(self) -> str:
-        """That new files are not looked for."""
+        """A finished ingest does not look for new files."""
         return f"sources were not looked at again; for new files remove {self.ledger.path(FINISHED)} first"
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
         objects = self._matched(read_catalogue(self.catalogue, self.survey))
-        index = self._index(objects)
+        index = self._find_pixels(objects)
         layout = self._layout(objects)
         create(self.cutouts, layout)
         stage_identity = self.identity
@@ -237,7 +252,7 @@ class IngestStage(Stage):
         def task(partition: int) -> IngestTask:
             rows = layout.rows(partition)
             part, sources = objects.slice(rows.start, rows.stop), index.slice(rows.start, rows.stop)
-            inputs = [layout.attrs.get("simulated"), part.digest(), sources.fingerprint()]
+            inputs = [layout.attrs["simulated"], part.digest(), sources.fingerprint()]
             return IngestTask(
                 ledger=self.ledger,
                 index=partition,
@@ -255,7 +270,7 @@ class IngestStage(Stage):
         return Tasks(range(layout.n_partitions), task)
 
     def _matched(self, objects: Objects) -> Objects:
-        """The catalogue with what tables of spectra say of it, if any are given; writes ``counterparts.fits``."""
+        """The catalogue with redshifts and classes from tables of spectra, if any; writes ``counterparts.fits``."""
         if self.spectroscopy is None:
             return objects
         keep_records(table_records(self.spectroscopy.paths, self._tables), self._tables)

@@ -1,7 +1,7 @@
-"""What a process needs: bounds on its resident memory, computed from a job before anything runs.
+"""Upper bounds of the resident memory of a process, computed from a job before anything runs.
 
 The constants are measured peaks of worker processes, rounded up; ``benchmarks/memory.py`` measures them again and says
-how near each bound is.
+how close each bound is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ KERAS_BYTES = 1536 * MIB
 """The same with TensorFlow and a model, before the first batch."""
 
 INGEST_COPIES = 2.25
-"""Arrays as large as a partition that ingest holds at its peak. A coadd that is compressed comes on top: it is read
-whole."""
+"""Arrays as large as a partition that ingest holds at its peak. A compressed coadd comes on top: it is read whole."""
 
 NUMBA_BYTES = 192 * MIB
 """numba and its compiler."""
@@ -34,7 +33,7 @@ BLOCKS_IN_FLIGHT = 5
 """Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
 
 MODEL_BYTES = 64 * MIB
-"""What each more model takes in a scoring process."""
+"""What every model after the first takes in a scoring process."""
 
 GRADIENT_COPIES = 4
 """Arrays as large as a batch's activations that training holds: activations, their gradients, and workspace."""
@@ -46,7 +45,7 @@ def cutout_bytes(survey: Survey) -> int:
 
 
 def activation_bytes(network: Network) -> int:
-    """Bytes of everything that the layers put out for one object, over whole cutouts: an upper bound for windows."""
+    """Bytes of the output of all layers for one object; over whole cutouts, an upper bound for windows."""
     return FLOAT32_BYTES * sum(filters * side**2 for filters, side in _outputs(network))
 
 
@@ -79,26 +78,26 @@ def score_memory_bytes(
     Beside a GPU the activations lie in the GPU's own memory, which is not counted here.
     """
     block_objects = max(batch_size, chunk_objects)
-    # Models follow one another, so that the activations of one are there at a time.
+    # One model follows the other, so that only one has activations at a time.
     batch = 0 if on_gpu else batch_size * activation_bytes(network) + (n_models - 1) * MODEL_BYTES
     return KERAS_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
 def judge_memory_bytes(survey: Survey, n_models: int, n_objects: int) -> int:
-    """Bound for the scores of ``n_objects`` by ``n_models``, all held at once, and what judging one model takes."""
+    """Bound for the scores of ``n_objects`` by ``n_models``, all held at once, and for judging one of the models."""
     # Score and residual of every model; the quantile of one of them in float64.
     return FLOAT32_BYTES * n_objects * len(survey.selecting_bands) * (2 * n_models + 10)
 
 
 def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_objects: int, n_threads: int) -> int:
-    """Bound for a process that scores with the numba scorer; models follow one another in the same memory."""
+    """Bound for a process that scores with the numba scorer; one model follows the other in the same memory."""
     block_objects = max(batch_size, chunk_objects)
     batch = n_threads * CACHE_BATCH_OBJECTS * activation_bytes(network)
     return READER_BYTES + NUMBA_BYTES + BLOCKS_IN_FLIGHT * block_objects * cutout_bytes(survey) + batch
 
 
 def default_worker_bytes() -> dict[str, int]:
-    """Bounds for a process of the stages that read pixels, with the default sizes: by stage."""
+    """Bounds for a process that ingests and for one that scores, with the default sizes."""
     storage = StorageSection()
     return {
         "ingest": ingest_memory_bytes(HSC, storage.partition_objects),
@@ -108,14 +107,14 @@ def default_worker_bytes() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class MemoryLimits:
-    """What a worker process may take.
+    """The memory of a worker process.
 
     Attributes
     ----------
     reader_bytes, network_bytes : int
         Of a process that reads files, and of one that runs the network.
     where : str
-        Who says so: a site file, or this machine.
+        What sets the limit: a site file, or this machine.
     remedy : str
         How to get more of it.
     on_gpu : bool
@@ -159,7 +158,7 @@ def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -
 
 @dataclass(frozen=True)
 class ScoringNeeds:
-    """What the memory of a scoring process depends on, but for the number of models.
+    """What the memory of a scoring process depends on, except the number of models.
 
     Attributes
     ----------
@@ -185,7 +184,7 @@ class ScoringNeeds:
         return self.scorer == "keras"
 
     def _bytes(self, limits: MemoryLimits, n_models: int) -> tuple[int, int]:
-        """Objects of a batch, and the bound for a process that scores them by so many models."""
+        """Objects of a batch, and the bound for a process that scores them by ``n_models``."""
         on_gpu = limits.on_gpu and self._on_keras
         batch_size = self.batch_size or (GPU_BATCH_OBJECTS if on_gpu else BATCH_OBJECTS)
         sizes = (batch_size, self.chunk_objects)
@@ -210,7 +209,7 @@ class ScoringNeeds:
         Raises
         ------
         SwimmyError
-            When it has not the memory for one, with both numbers.
+            When the memory is too small for one, with both numbers.
         """
 
         def needed(n_together: int) -> int:

@@ -16,10 +16,10 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
-from swimmy_scale.stages.campaign import campaign
 from swimmy_scale.stages.carried import keep_carried
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
+from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
@@ -67,11 +67,11 @@ class Run:
 
     @property
     def scoring(self) -> Scoring:
-        """By which models the run scores, and how; after its training."""
+        """The models that score, and how; known after training."""
         return scoring_of(self.directory, self.job, self.n_threads, self.scorer)
 
     def stages(self) -> Iterator[Stage]:
-        """The stages of the job in order; each is made when those before it are finished."""
+        """The stages of the job in order; ask for the next one when those before it are finished."""
         job, run = self.job, self.directory
         if job.ingest is not None and job.catalogue is not None:
             yield IngestStage(
@@ -85,7 +85,9 @@ class Run:
             )
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
-            yield from campaign(job, self.cutouts, run.models, self.ledger, self.n_threads, self.limits, self.scorer)
+            yield from campaign_stages(
+                job, self.cutouts, run.models, self.ledger, self.n_threads, self.limits, self.scorer
+            )
         score = ScoreStage(self.ledger("score"), self.cutouts, run.scores, self.scoring, job.sample)
         yield score
         score.renew_metadata()
@@ -120,12 +122,14 @@ def write_provenance(run: Run) -> None:
 
 
 def check_inputs(run: Run) -> None:
-    """Check that what a job names is there, before anything is started for it.
+    """Check that all that a job names is there, and that it fits in memory, before anything is started.
+
+    Sources of an ingest that is finished may be gone.
 
     Raises
     ------
     SwimmyError
-        Naming every path that is missing. Sources of an ingest that is finished may be gone.
+        When paths are missing, naming all of them; when a model file does not have its digest; see `check_memory`.
     """
     job = run.job
     named = [model.path for model in job.weights]
@@ -144,7 +148,7 @@ def check_inputs(run: Run) -> None:
 
 
 def freeze_inputs(run: Run) -> None:
-    """Freeze the job, and keep a copy of the thresholds that it carries over, once all that it names is there.
+    """Freeze the job and the thresholds that it carries over, once all that it names is there.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def freeze_inputs(run: Run) -> None:
         When the directory belongs to another job, or something that the job names is missing or does not fit.
     """
     run.directory.holds_job(run.job)
-    # A job that cannot be done is not frozen: else its mended form would be another job.
+    # A job that cannot be done is not frozen: its corrected form would be another job.
     check_inputs(run)
     run.directory.freeze_job(run.job)
     job = run.job
@@ -162,9 +166,9 @@ def freeze_inputs(run: Run) -> None:
 
 
 def check_memory(run: Run) -> None:
-    """Check that worker processes have the memory that their tasks will need, but for stages that are finished.
+    """Check that worker processes have the memory for the stages that are not finished.
 
-    Training is checked once its size is known, when its stage begins.
+    Training is checked when its stage begins: only then its size is known.
 
     Raises
     ------
@@ -190,7 +194,7 @@ def check_memory(run: Run) -> None:
 
 
 def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
-    """Do everything that the job asks for, resuming where an earlier call stopped.
+    """Do all that the job asks for, from where an earlier call stopped.
 
     Returns
     -------
@@ -204,7 +208,7 @@ def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
     """
     directory = run.directory
     with directory.lock():
-        # Before anything of ours writes: it must not take a file that is being written for one that was left.
+        # First of all: what we write ourselves later on must not be swept away.
         directory.sweep()
         freeze_inputs(run)
         progress.keep_record(directory.log.progress)
@@ -213,7 +217,7 @@ def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
             for stage in run.stages():
                 run_stage(stage, executor, progress)
                 if stage.ledger.stage == "ingest" and not directory.quarantine.exists():
-                    # A survey that is quarantined whole ends here, and its reasons must be seen.
+                    # If all objects are in quarantine the run ends here, and people must see why.
                     write_quarantine(directory.quarantine, [stage.ledger])
         write_provenance(run)
     return directory.read_summary()

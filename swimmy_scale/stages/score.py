@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,13 +17,15 @@ from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
-from swimmy_scale.stages.engine import Stage, Task, Tasks, log
+from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import partition_digest, store_digest
 from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
+
+log = logging.getLogger("swimmy_scale")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class ScoreTask(Task):
 
 
 def probe_score(task: ScoreTask, lo: int, hi: int) -> None:
-    """Score rows ``lo`` to ``hi`` of a task and write nothing."""
+    """Score rows ``lo`` to ``hi`` of a task, counted from its first, and write nothing."""
     store, first = Cutouts(task.cutouts), task.layout.rows(task.index).start
     usable = store.read("quarantine_code", first + lo, first + hi) == 0
     skipped = [row - lo for row in left_out(task.ledger, task.name) if lo <= row < hi]
@@ -97,9 +100,9 @@ class ScoreStage(Stage):
     ledger : Ledger
     cutouts, scores : Path
     scoring : Scoring
-        By which models, and how.
+        The models, and how they score.
     cuts : SampleCuts
-        Decide ``in_sample``.
+        They decide ``in_sample``.
     """
 
     ledger: Ledger
@@ -146,13 +149,13 @@ class ScoreStage(Stage):
                 **self.scoring.kind.described,
                 "simulated": bool(store.attrs.get("simulated", False)),
             },
-            # Numbers, in the order of model_sha256: digests change when a training is repeated on another machine.
+            # Models are called by their position in model_sha256: their digests change with every training.
             tuple(str(k) for k in range(len(self.scoring.models))) if len(self.scoring.models) > 1 else (),
             self.scoring.kind,
         )
 
     def renew_metadata(self) -> None:
-        """Make the store's metadata whole again where they were damaged; changes nothing else."""
+        """Repair the store's metadata if they are damaged; changes nothing else."""
         create(self.scores, self._layout(Cutouts(self.cutouts)))
 
     def plan(self) -> Sequence[ScoreTask]:
@@ -161,7 +164,7 @@ class ScoreStage(Stage):
         Raises
         ------
         SwimmyError
-            When the model file is not the one whose digest is known: here, before any worker is started.
+            When a model file does not have its digest: here, before any worker is started.
         """
         for model in self.scoring.models:
             read_model_file(model.path, model.sha256)
@@ -169,7 +172,7 @@ class ScoreStage(Stage):
         layout = self._layout(store)
         create(self.scores, layout)
         rule = SampleRule.of(store, self.cuts)
-        # Each partition answers for its own data: when one changes, the others are not scored again.
+        # The identity holds the data of this partition alone: when another one changes, this is not scored again.
         settings = digest_json([*self._settings, asdict(rule)])
 
         def task(index: int) -> ScoreTask:
@@ -201,13 +204,13 @@ class ScoreStage(Stage):
         if len(kinds) > 1:
             said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
             log.warning(
-                f"{self.scores}: scored {said}; scores of unlike kinds differ in their last digits. For scores of one "
-                f"kind remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
+                f"{self.scores}: scored {said}; such scores differ in their last digits. For scores of one kind "
+                f"remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
             )
         return self.ledger.finish(
             self.identity,
             parts,
-            # The root's metadata are extended, and vouched for, by the selection.
+            # The selection extends the root's metadata and vouches for them.
             [file for file in files if file != self.scores / "zarr.json"],
             {
                 "n_scored": n_scored,

@@ -22,7 +22,7 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
-from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried
+from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.storage.candidate_files import write_candidates
@@ -38,12 +38,12 @@ from swimmy_scale.storage.scores import (
 )
 
 QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
-# Passes over all rows that every selection makes.
+# What every selection reads all rows for.
 PASSES = ("in_sample and quarantine_code", "candidate flags", "known classes", "counts", "candidates")
 
 
 def selection_count(path: Path, carried: bool, combine: Rule) -> Count:
-    """How the progress of a selection is counted: in rows, of all its passes over the scores."""
+    """How the progress of a selection is counted: in rows, over all its passes."""
     scores, n_passes = Scores(path), len(PASSES)
     if scores.n_models > 1:
         n_passes += 2 if combine == "rank" else 1
@@ -59,7 +59,7 @@ def _flags(scores: Scores, threshold: DoubleArray) -> Iterator[tuple[int, BoolAr
 
 
 def _selected(scores: Scores, levels: Sequence[str], threshold: DoubleArray) -> dict[str, Any]:
-    """Table 2's rows for each level, added up block by block so that memory does not grow with the survey."""
+    """The rows of table 2 for each level, added up block by block so that memory does not grow with the survey."""
     selecting = list(scores.survey.selecting_bands)
     picks = scores.survey.band_index(selecting)
     classes = sorted({str(name) for _, (known,) in scores.blocks("sample_class") for name in np.unique(known)} - {""})
@@ -98,23 +98,23 @@ def select(
     details: Mapping[str, Any] | None = None,
     add: Callable[[int], None] = lambda n_rows: None,
 ) -> tuple[dict[str, Any], list[Path]]:
-    """Apply the cuts to ``scores.zarr`` and write candidates and summary.
+    """Cut the sample of a ``scores.zarr`` at its thresholds; write candidates and summary.
 
     Parameters
     ----------
     path : Path
-        ``scores.zarr``; gets ``level``, ``threshold`` and ``candidate``, and where it holds several models
-        ``combined_score`` and ``combined_residual``, from which all else is made.
+        ``scores.zarr``, to which ``level``, ``threshold`` and ``candidate`` are added. With several models
+        ``combined_score`` and ``combined_residual`` are added first, and all else is made from them.
     output : SelectionFolder
-        Gets ``candidates.*`` and ``summary.json``.
+        Where ``candidates.*`` and ``summary.json`` go.
     section : SelectSection
         Levels, formats, and how the scores of several models become one.
     carried : Carried, optional
-        Thresholds of another run; else they come from this sample.
+        Thresholds of another run; by default they come from this sample.
     details : mapping, optional
-        More for the summary, such as the counts of the sample cuts.
+        More entries of the summary, such as the counts of the sample cuts.
     add : callable
-        Told of rows that are done, of those that `selection_count` counts.
+        Told of rows that are done, out of those of `selection_count`.
 
     Returns
     -------
@@ -133,21 +133,16 @@ def select(
     if carried is not None:
         carried.check(scores.n_models, section.combine, scores.kind)
     files = combine_scores(path, section.combine, add)
-    if carried is None:
-        threshold = sample_thresholds(scores, list(section.levels.values()))
-    else:
-        threshold = load_thresholds(carried.summary, list(scores.survey.bands), names)
+    threshold = _thresholds(scores, section.levels, carried)
     files += write_selection(path, names, threshold, _flags(scores, threshold))
     scores = Scores(path, add)
-    ensemble = {"n_models": scores.n_models, "combine": section.combine} if scores.n_models > 1 else {}
-    kind = scores.kind.described
+    made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
     summary = {
         "format_version": SUMMARY_VERSION,
         "simulated": bool(scores.attrs.get("simulated", False)),
         "survey": scores.survey.name,
         "model_sha256": scores.attrs.get("model_sha256"),
-        **ensemble,
-        **kind,
+        **made_of,
         "given": scores.n_objects,
         "scored": scores.n_objects - quarantined.total(),
         "quarantined": quarantined.total(),
@@ -159,16 +154,24 @@ def select(
         "selected": _selected(scores, names, threshold),
         **(details or {}),
     }
-    meta = {key: summary[key] for key in ("survey", "simulated", *ensemble, *kind, "thresholds")}
-    # The catalogue calls them score and residual, whatever they are made of.
-    meta |= describe(section.combine, scores.n_models) if ensemble else {}
+    meta = {key: summary[key] for key in ("survey", "simulated", *made_of, "thresholds")}
+    if scores.n_models > 1:
+        # The columns are called score and residual, whatever they are made of: their meaning stands here.
+        meta |= describe(section.combine, scores.n_models)
     written = write_candidates(candidate_rows(scores, names), output.path, meta=meta, formats=section.formats)
     write_json(output.summary, summary)
     return summary, [*files, *written.values(), output.summary]
 
 
+def _thresholds(scores: Scores, levels: Mapping[str, float], carried: Carried | None) -> DoubleArray:
+    """Thresholds of this sample or of another run, float64 (level, band)."""
+    if carried is None:
+        return sample_thresholds(scores, list(levels.values()))
+    return load_thresholds(carried.summary, list(scores.survey.bands), tuple(levels))
+
+
 def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
-    """How many objects are in the sample, and how many in quarantine for each reason.
+    """The number of objects in the sample, and in quarantine for each reason.
 
     Raises
     ------
@@ -193,20 +196,20 @@ def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
 
 
 def quarantine_records(ledgers: Iterable[Ledger]) -> Iterator[list[Any]]:
-    """Every quarantined object of finished stages, in catalogue order: rows of `QUARANTINE_COLUMNS`."""
+    """Every quarantined object of finished stages, in the order of the catalogue: values of `QUARANTINE_COLUMNS`."""
     merged = heapq.merge(*(_records(ledger) for ledger in ledgers), key=lambda item: item[0])
     return (record for _, record in merged)
 
 
 def _records(ledger: Ledger) -> Iterator[tuple[int, list[Any]]]:
     for receipt in ledger.parts():
-        found = sorted(receipt.details.get("quarantined", []), key=lambda item: int(item[0]))
+        found = sorted(receipt.details["quarantined"], key=lambda item: int(item[0]))
         for row, object_id, code, band, source, reason in found:
             yield row, [object_id, source, band, ledger.stage, Code(code).label, reason]
 
 
 def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
-    """Write ``quarantine.csv``, atomically; only its header where nothing is quarantined."""
+    """Write ``quarantine.csv``, atomically; if nothing is quarantined, only its header."""
     write_atomically(path, map(_csv_line, itertools.chain([QUARANTINE_COLUMNS], quarantine_records(ledgers))))
 
 
@@ -218,13 +221,13 @@ def _csv_line(values: Sequence[Any]) -> bytes:
 
 @dataclass(frozen=True)
 class SelectStage(Stage):
-    """Selection in a run directory: it has no tasks, all of it is the finish.
+    """Selection in a run directory: it has no tasks, the finish does all the work.
 
     Attributes
     ----------
     run : RunDirectory
     ingest : Ledger
-        Of the ingest that made the run's cutouts.
+        The receipts of the ingest that made the run's cutouts.
     section : SelectSection
     n_models : int
         Weight sets that score.
@@ -259,7 +262,7 @@ class SelectStage(Stage):
         )
 
     def count(self) -> Count:
-        """Rows that the finish has gone through."""
+        """Rows that the finish goes through."""
         return selection_count(self.run.scores, self.section.thresholds_from is not None, self.section.combine)
 
     def plan(self) -> Sequence[Task]:
@@ -273,8 +276,8 @@ class SelectStage(Stage):
             raise SwimmyError(f"{run.scores}: scoring is not finished. Run the job again.")
         details = {
             "cuts": score.details["cuts"],
-            "unmatched_files": int(ingest.details.get("n_unmatched_files", 0)) if ingest else 0,
-            "warnings": dict(ingest.details.get("warnings", {})) if ingest else {},
+            "unmatched_files": ingest.details["n_unmatched_files"] if ingest else 0,
+            "warnings": ingest.details["warnings"] if ingest else {},
         }
         carried = self._carried()
         summary, files = select(run.scores, run.selection, self.section, carried, details, add)

@@ -1,4 +1,4 @@
-"""Counterparts in tables of spectra: as a part of ingest, and alone."""
+"""Counterparts in tables of spectra, for ingest and for `classify`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from swimmy_scale.method.classes import Classes, table_1
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
-from swimmy_scale.method.survey import BoolArray, Survey
+from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 from swimmy_scale.storage.files import digest_file, write_json
 from swimmy_scale.storage.receipts import FileRecord
 
-# Faults of a catalogue's row that leave nothing to match.
+# A row of a catalogue with one of these faults cannot be matched.
 _UNMATCHED = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
 
 PAPER_CUTS = SampleCuts(redshift=(0.05, 0.2), colours=())
@@ -31,16 +31,16 @@ PAPER_CUTS = SampleCuts(redshift=(0.05, 0.2), colours=())
 def with_counterparts(
     objects: Objects, section: SpectroscopySection, files_done: Callable[[int], None] = lambda n_files: None
 ) -> tuple[Objects, Counterparts, bool]:
-    """A catalogue with redshifts and classes of its counterparts in place of its own.
+    """A catalogue with the redshifts and classes of its counterparts in place of its own.
 
-    An object without a counterpart has no redshift and no class.
+    An object without a counterpart has no redshift and no class then.
 
     Returns
     -------
     objects : Objects
     counterparts : Counterparts
     simulated : bool
-        Any of the tables says that it is simulated.
+        Whether any of the tables says that it is simulated.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def with_counterparts(
 
 
 def matched_rows(objects: Objects) -> BoolArray:
-    """Rows of a catalogue that can have a counterpart: the first with their id, at a known position; shape (n,)."""
+    """Which rows of a catalogue can have a counterpart: the first with its id, at a known position; shape (n,)."""
     usable = np.ones(len(objects), np.bool_)
     usable[[fault.row for fault in objects.faults if fault.code in _UNMATCHED]] = False
     return usable
@@ -78,13 +78,13 @@ def matched_rows(objects: Objects) -> BoolArray:
 def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
     """Size, time and digest of tables, by path.
 
-    A table is not read again where ``known``, which `keep_records` has written, has its size and time; what is said
-    there counts, too, for one that is gone, so that a finished ingest does not need its tables any more.
+    A table is not read again if ``known``, written by `keep_records`, has its size and time. For a table that is gone
+    the record of ``known`` counts, so that a finished ingest does not need its tables any more.
 
     Raises
     ------
     SwimmyError
-        When a table is gone of which nothing is known.
+        When a table is gone and ``known`` has no record of it.
     """
     try:
         recorded = {path: FileRecord(**record) for path, record in json.loads(known.read_text()).items()}
@@ -107,7 +107,7 @@ def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
 
 
 def keep_records(records: dict[str, FileRecord], known: Path) -> None:
-    """Write what `table_records` has found."""
+    """Write what `table_records` returned."""
     write_json(known, {path: asdict(record) for path, record in records.items()})
 
 
@@ -121,14 +121,21 @@ def classify(
 ) -> tuple[list[tuple[str, int]], list[CutCount]]:
     """Match a catalogue, write ``counterparts.fits`` and count the classes of the objects that pass the cuts.
 
-    ``told`` is told how many files are read, and of how many.
+    Parameters
+    ----------
+    catalogue, section, survey, cuts
+        As in a job.
+    output : Path
+        Where the counterparts go.
+    told : callable
+        Told the number of files read, and that of all files.
 
     Returns
     -------
     table : list of (str, int)
         Rows of table 1 (see `classes.table_1`).
     cut_counts : list of CutCount
-        What each cut met and let through.
+        The objects before and after each cut.
 
     Raises
     ------
@@ -162,8 +169,8 @@ def classify(
     return table_1(_classes_of(counterparts, row), in_sample), cut_counts
 
 
-def _classes_of(counterparts: Counterparts, row: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Classes:
-    """Classes of objects whose counterparts are in these rows; none of them where there is none, -1."""
+def _classes_of(counterparts: Counterparts, row: IntArray) -> Classes:
+    """Classes of objects, given the rows of their counterparts; -1 is no counterpart and no class."""
     known, classes = row >= 0, counterparts.classes
 
     def held(values: BoolArray) -> BoolArray:

@@ -1,8 +1,7 @@
-"""One stage alone, outside of a run directory: its receipts lie beside its output."""
+"""A single stage outside of a run directory: its receipts lie beside its output."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, TrainSection
-from swimmy_scale.model.scoring import Model, Scoring, choice, network_for
-from swimmy_scale.stages.campaign import campaign
-from swimmy_scale.stages.choice import MANIFEST_VERSION
+from swimmy_scale.model.scoring import Model, Scoring, network_for
+from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, run_stage
+from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
@@ -57,7 +56,7 @@ def train(
     Parameters
     ----------
     n_threads : int
-        Of an evaluating process, where the settings evaluate; they change the speed only.
+        Threads of an evaluating process, if the settings evaluate; they change the speed only.
 
     Returns
     -------
@@ -70,38 +69,28 @@ def train(
 
     models = ModelsFolder(output)
     with driver_lock(ledger("train").folder, output):
-        stages = list(campaign(settings, cutouts, models, ledger, n_threads, limits))
+        stages = list(campaign_stages(settings, cutouts, models, ledger, n_threads, limits))
         if len(stages) == 1:
-            # An evaluation of earlier settings no longer answers for the files that are about to change.
+            # The files are about to change: an evaluation by earlier settings no longer vouches for them.
             for name in ledger("evaluate").names():
                 ledger("evaluate").remove(name)
-        for stage in stages:
-            run_stage(stage, executor, progress)
-        return choice(ledger, settings.train or TrainSection(), models)
+        return [run_stage(stage, executor, progress) for stage in stages][-1]
 
 
 def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
-    """Network and digest of a model file, from the ``manifest.json`` of its training.
+    """Network and digest of a model file, as its training recorded them (see `choice.recorded`).
 
-    Where there is none and the caller gives the digest, the network is that of the settings' ``train``
-    section for the bands and the size of ``cutouts``.
+    A given digest counts in place of the recorded one. If nothing is recorded and the digest is given, the network is
+    that of the settings' ``train`` section, for the bands and the size of ``cutouts``.
 
     Raises
     ------
     SwimmyError
-        When no manifest in its folder or the one above records the file and no digest is given.
+        When no manifest records the file and no digest is given.
     """
-    for folder in ModelsFolder.holding(model):
-        try:
-            manifest = json.loads(folder.manifest.read_text())
-            if manifest["format_version"] != MANIFEST_VERSION:
-                continue
-            recorded = manifest["files"][model.relative_to(folder.path).as_posix()]
-            # With a grid the network is that of the file's training; ``selected.keras`` is of the chosen one.
-            network = manifest.get("networks", {}).get(model.parent.name, manifest["network"])
-            return Network.from_json(network), sha256 or recorded
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    known = recorded(model)
+    if known is not None:
+        return known[0], sha256 or known[1]
     if sha256 is None:
         raise SwimmyError(
             f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
@@ -113,17 +102,18 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
 def recorded_scoring(
     models: Sequence[Path], cutouts: Path, settings: Settings, sha256s: Sequence[str], n_threads: int
 ) -> Scoring:
-    """How models from files score together (see `recorded_model`).
+    """How models given as files score together.
 
     Parameters
     ----------
     sha256s : sequence of str
-        Digests of the models in their order, or none where manifests record them.
+        Digests of the models in their order, or none of them: then manifests must record them.
 
     Raises
     ------
     SwimmyError
-        When a model is not recorded, comes twice or is of another network, or the settings ask for another number.
+        When a model is not recorded, is given twice or is of another network than the first, or when the settings ask
+        for another number of models.
     """
     digests: Sequence[str | None] = sha256s or [None] * len(models)
     chosen: list[Model] = []

@@ -1,4 +1,4 @@
-"""Training: the sample's training class becomes weights; the best of them are selected."""
+"""Training: weights from the training class of the sample, and the choice of the best of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TrainTask(Task):
 
 
 def training_rows(store: Cutouts, cuts: SampleCuts, section: TrainSection, seed: int) -> IntArray:
-    """Rows to train on: in the sample, of the given classes; all of the sample when none is given.
+    """Rows of the sample to train on: those of the given classes, or all if no class is given.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def training_rows(store: Cutouts, cuts: SampleCuts, section: TrainSection, seed:
 
 
 def _trainable_rows(store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...]) -> Iterator[tuple[IntArray, int]]:
-    """Of each partition the rows that may be trained on, and how many can be used at all."""
+    """The rows of each partition that can be trained on, and the number of its objects that are not in quarantine."""
     rule = SampleRule.of(store, cuts)
     for lo, hi in store.partitions():
         usable = store.read("quarantine_code", lo, hi) == 0
@@ -86,8 +86,8 @@ def _trainable_rows(store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...]) 
         yield lo + np.flatnonzero(wanted), int(usable.sum())
 
 
-def train_run(task: TrainTask) -> Receipt:
-    """Train one run, going on after its last finished epoch, and commit its receipt."""
+def perform_training(task: TrainTask) -> Receipt:
+    """Perform one training, from its last finished epoch on, and commit its receipt."""
     from swimmy_scale.model.devices import configure_threads
     from swimmy_scale.model.training import train
 
@@ -97,7 +97,7 @@ def train_run(task: TrainTask) -> Receipt:
     rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
     started = task.folder / "identity.txt"
     if not started.is_file() or started.read_text() != task.identity:
-        # What is there belongs to other data or settings: it must not be continued.
+        # The files belong to other data or settings: they must not be continued.
         shutil.rmtree(task.folder, ignore_errors=True)
         write_atomically(started, task.identity.encode())
     result = train(
@@ -106,7 +106,7 @@ def train_run(task: TrainTask) -> Receipt:
         task.schedule,
         task.folder,
         n_threads,
-        # A worker that is lost after an epoch is no sign of a fault: the next one goes on from there.
+        # Losing a worker after an epoch is no sign of a fault: the next worker goes on from there.
         on_epoch=lambda _: clear_attempts(task.ledger, task.name),
     )
     return task.commit(
@@ -118,10 +118,10 @@ def train_run(task: TrainTask) -> Receipt:
 
 @dataclass(frozen=True)
 class TrainStage(Stage):
-    """All trainings of a job, and the choice of the weight sets that score, if no evaluation follows.
+    """All trainings of a job; and the choice of the weight sets that score, unless an evaluation follows.
 
-    Those of the lowest validation losses over all trainings and kept epochs are chosen; of equal losses the one of the
-    lower training, then epoch. With a grid they are all of the network of the lowest one.
+    The weight sets with the lowest validation losses over all trainings and kept epochs are chosen; of equal losses
+    the one of the lower training, then of the lower epoch. With a grid all are of the network of the best one.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class TrainStage(Stage):
     @property
     def perform(self) -> Callable[[TrainTask], Receipt]:
         """See `Work`."""
-        return train_run
+        return perform_training
 
     @property
     def wants_gpu(self) -> bool:
@@ -149,12 +149,12 @@ class TrainStage(Stage):
 
     @property
     def section(self) -> TrainSection:
-        """The settings of training; those of a single stage may leave all of them to the defaults."""
+        """The settings of training; settings of a single stage may leave all of it to the defaults."""
         return self.settings.train or TrainSection()
 
     @cached_property
     def networks(self) -> tuple[Network, ...]:
-        """Each is trained ``n_runs`` times; one where there is no grid."""
+        """The networks, of which each is trained ``n_runs`` times; one network without a grid."""
         return tuple(network_for(self.cutouts, network) for network in self.section.networks)
 
     @property
@@ -169,14 +169,14 @@ class TrainStage(Stage):
 
     @property
     def identity(self) -> str:
-        """Digest of what the weights depend on, and of the choice that is made of them."""
+        """Digest of what the weights depend on, and of how they are chosen."""
         score = self.settings.score
         choice = "chosen later" if self.section.evaluates else [score.n_models, score.one_a_run and score.n_models > 1]
         return digest_json([self._training, choice])
 
     @property
     def _training(self) -> str:
-        """Digest of training data, networks, schedule, cuts and code version: another choice trains nothing again."""
+        """Digest of what the weights depend on alone, so that another choice does not train again."""
         section = self.section
         return digest_json(
             [
@@ -222,7 +222,7 @@ class TrainStage(Stage):
         Raises
         ------
         SwimmyError
-            When there is more to train on than a process has memory for.
+            When the training objects need more memory than a process has.
         """
         self._check_memory()
         identity = self._training
@@ -243,9 +243,9 @@ class TrainStage(Stage):
         ]
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
-        """Copy the kept weights of the lowest validation loss to ``selected.keras``; write the manifest.
+        """Copy the weights of the lowest validation loss to ``selected.keras``; write the manifest.
 
-        With a grid the table of weight sets is written, too.
+        With a grid the table of weight sets is written as well.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Verification: every byte of a run directory, or of one stage's output, against its receipts."""
+"""Verification: every byte of a run directory, or of the output of a single stage, against its receipts."""
 
 from __future__ import annotations
 
@@ -11,29 +11,56 @@ from typing import ClassVar
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.receipts import Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, cutouts_ledger, ledger_beside
+from swimmy_scale.storage.scores import Scores
 
 TASK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class VerifyTask(Task):
-    """Some files to read and compare; ``n_objects`` is how many."""
+    """Some files to read and compare; ``n_objects`` is their number."""
 
-    root: Path
     files: tuple[OwnedFile, ...]
 
 
 def verify_files(task: VerifyTask) -> Receipt:
-    """Read the files of a task; what is damaged is in the details. Nothing is written."""
-    found = [damage for file in task.files if (damage := file.damage(task.root)) is not None]
-    return Receipt("verify", task.name, "", len(task.files), details={"damage": [asdict(item) for item in found]})
+    """Read the files of a task and write nothing; the details of the receipt list what is wrong."""
+    damage, other_ids = [], []
+    for file in task.files:
+        if found := file.damage(task.ledger.root):
+            damage.append(asdict(found))
+        elif found := _other_ids(task.ledger, file):
+            other_ids.append(asdict(found))
+    details = {"damage": damage, "other_ids": other_ids}
+    return Receipt("verify", task.name, "", len(task.files), details=details)
+
+
+def _other_ids(ledger: Ledger, file: OwnedFile) -> Damage | None:
+    """A partition whose first and last object_id are not those of its receipt; None for all other files."""
+    store, separator, _ = file.path.rpartition("/object_id/c/")
+    receipt = replace(ledger, stage=file.stage).read(file.name) if separator else None
+    if receipt is None:
+        return None
+    try:
+        stored = (Cutouts if file.stage == "ingest" else Scores)(ledger.root / store)
+        first = int(file.name) * stored.partition_objects
+        ids = stored.read("object_id", first, first + receipt.n_objects)
+    except Exception:  # damaged metadata can fail in any way; they are listed themselves
+        return None
+    said = [receipt.first_object_id, receipt.last_object_id]
+    there = ids[[0, -1]].tolist() if ids.size else []
+    if there == said:
+        return None
+    words = " to ".join(map(str, there)) or "none"
+    return Damage(file.stage, file.name, file.path, f"object_id {words}, its receipt says {said[0]} to {said[1]}")
 
 
 class VerifyWork:
-    """As much of a stage as workers need to know."""
+    """What workers need to know of the verification (see `Work`)."""
 
     perform = staticmethod(verify_files)
     probe: ClassVar[None] = None
@@ -50,12 +77,17 @@ def _tasks(ledger: Ledger, files: Sequence[OwnedFile]) -> list[VerifyTask]:
             size_bytes = 0
         parts[-1].append(file)
         size_bytes += file.record.size_bytes
-    return [VerifyTask(ledger, k, "", len(part), ledger.root, tuple(part)) for k, part in enumerate(parts)]
+    return [VerifyTask(ledger, k, "", len(part), tuple(part)) for k, part in enumerate(parts)]
+
+
+def _store(item: Damage) -> str:
+    """The first part of the path, which is the store if there is one."""
+    return item.path.partition("/")[0]
 
 
 @dataclass(frozen=True)
 class Verifier:
-    """Compares bytes with receipts, on many workers where there is much to read.
+    """Compares bytes with receipts, on many workers if there is more than one task.
 
     Attributes
     ----------
@@ -67,19 +99,19 @@ class Verifier:
     progress: Progress
 
     def output(self, path: Path) -> list[Damage]:
-        """Compare every byte with its receipt; take back the receipts of what is damaged.
+        """Compare every byte with its receipt; remove the receipts of what is damaged.
 
         Parameters
         ----------
         path : Path
-            A run directory, with the store that its job names by ``cutouts``; or what a stage made alone
+            A run directory, and with it the store that its job names by ``cutouts``; or what a single stage made
             (``cutouts.zarr``, ``models/``, ``scores.zarr``), with its receipts beside it.
 
         Returns
         -------
         list of Damage
-            Empty when all is well. The command that made it repairs what is listed. Paths outside of ``path`` are
-            absolute.
+            Empty when all is well; the command that made ``path`` repairs what is listed. Paths outside of ``path``
+            are absolute.
 
         Raises
         ------
@@ -111,7 +143,7 @@ class Verifier:
             return damage
 
     def _cutouts(self, cutouts: Path, run: RunDirectory) -> list[Damage]:
-        """The same of a store that the job of a run names."""
+        """Damage of the store that the job of a run names."""
         ledger = cutouts_ledger(cutouts)
         if not ledger.folder.is_dir():
             raise SwimmyError(
@@ -123,7 +155,7 @@ class Verifier:
             return self._folder(ledger.folder, ledger.root, ("ingest",))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...]) -> list[Damage]:
-        files, damage = owned_files(folder, root, stages)
+        (files, damage), other_ids = owned_files(folder, root, stages), list[Damage]()
         tasks = _tasks(Ledger(folder, root, "verify"), files)
         executor = self.executor if len(tasks) > 1 else SerialExecutor()
         self.progress.start("verify", len(files), 0, "files")
@@ -131,8 +163,12 @@ class Verifier:
             self.progress.see_workers(executor.describe)
             for receipt in receipts:
                 damage += [Damage(**item) for item in receipt.details["damage"]]
+                other_ids += [Damage(**item) for item in receipt.details["other_ids"]]
                 self.progress.add(receipt.n_objects)
         self.progress.stop("verify")
+        # Damaged metadata give the wrong rows: that is no fault of the partitions.
+        unsound = {_store(item) for item in damage if item.path.endswith("zarr.json")}
+        damage += [item for item in other_ids if _store(item) not in unsound]
         for item in damage:
             Ledger(folder, root, item.stage).remove(item.name)
         return sorted(damage, key=lambda item: (stages.index(item.stage), item.name, item.path))

@@ -1,4 +1,4 @@
-"""The candidate catalogue: its columns, and FITS, ECSV, VOTable and Parquet files of the same bytes every time."""
+"""The candidate catalogue as FITS, ECSV, VOTable and Parquet; equal candidates give equal bytes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ FORMATS = ("fits", "ecsv", "vot", "parquet")
 METADATA_KEY = "METADATA"
 """FITS keyword and Parquet metadata key of the whole ``meta`` as JSON; every number in it is exact."""
 
-_CHECKSUM_COMMENT = "HDU checksum"  # astropy would write the time here, and no two files were alike
+_CHECKSUM_COMMENT = "HDU checksum"  # by default astropy writes the time here, and no two files would be alike
 
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """What a reader is told about a column: unit (empty: none), UCD1+ word (empty: none) and description."""
+    """Unit, UCD1+ word and description of a column; empty if it has none."""
 
     unit: str
     ucd: str
     description: str
 
 
-# The first pattern that matches the whole name counts; {0} is what its group matched.
+# The first pattern that matches the whole name counts; {0} stands for what its group matched.
 _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
     (r"object_id", ColumnInfo("", "meta.id;meta.main", "Identifier in the survey's catalogue")),
     (r"ra", ColumnInfo("deg", "pos.eq.ra;meta.main", "Right ascension (ICRS)")),
@@ -67,8 +67,7 @@ _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
 def column_info(name: str, meta: Mapping[str, Any] | None = None) -> ColumnInfo:
     """Unit, UCD and description of a column of the candidate catalogue, by its name.
 
-    ``meta`` is the catalogue's: where it has ``score`` (see `swimmy_scale.storage.scores.score_kind`), scores are not
-    equation 6.
+    ``meta`` is that of the catalogue: if it has ``score`` (see `ScoreKind.described`), scores are not equation 6.
     """
     info, match = next((info, found) for pattern, info in _COLUMN_INFO if (found := re.fullmatch(pattern, name)))
     words = [re.sub(r"(\d)p(\d)", r"\1.\2", word) for word in match.groups()]
@@ -88,22 +87,21 @@ def write_candidates(
 ) -> dict[str, Path]:
     """Write ``candidates.fits``, ``.ecsv``, ``.vot`` and ``.parquet``, each atomically.
 
-    The same columns and metadata give the same bytes. object_id is exact in every format; NaN stays NaN.
-    Units and descriptions stand in every file, UCDs in the VOTable and Parquet files. FITS text is ASCII:
-    other characters are written as ``\\xNN`` there, and as "_" in column names. ECSV has no
-    empty strings: readers may mask them.
+    Equal columns and metadata give equal bytes. object_id is exact in every format; NaN stays NaN. Every file has
+    units and descriptions, VOTable and Parquet have UCDs. FITS text is ASCII: other characters become ``\\xNN`` there,
+    and "_" in column names. ECSV has no empty strings: readers may mask them.
 
     Parameters
     ----------
     columns : mapping of str to ndarray, shape (n_candidates,)
-        As `candidate_columns` gives them; no rows are fine.
+        As `candidate_columns` gives them; there may be no rows.
     directory : Path
     meta : mapping
-        What was done: survey, simulated, thresholds ...; plain JSON values, nested mappings are fine. It
-        stands in the FITS table's header (readable cards, and all of it in METADATA), the ECSV header, the
-        VOTable's INFO elements and Parquet's METADATA.
+        What was done: survey, simulated, thresholds and so on, as JSON values, nested if needed. It goes to the
+        header of the FITS table (as readable cards, and whole in METADATA), the ECSV header, the INFO elements of the
+        VOTable and METADATA of Parquet.
     formats : iterable of str
-        Of ``FORMATS``.
+        Some of ``FORMATS``.
     stem : str
         The files' name without its suffix.
 
@@ -154,7 +152,7 @@ def _fits_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
 
 
 def _fits_in_a_card(key: str, value: Any) -> bool:
-    # A card has 80 characters and 20 for a number: what does not fit would be cut, METADATA has it all.
+    # A card has 80 characters, and 20 for a number. What does not fit would be cut; METADATA has it whole.
     shown = value if isinstance(value, str) else repr(value)
     legal = key.isascii() and "=" not in key and f"{key}{shown}".isprintable()
     return legal and len(f"HIERARCH {key} = {shown}") <= 70 and (isinstance(value, str) or len(shown) <= 20)
@@ -182,7 +180,7 @@ def _votable_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
         field.ucd = info.ucd or None
         field.ref = "icrs" if field.name in ("ra", "dec") else None
         if field.datatype == "bit":
-            # astropy's choice for truth values; TOPCAT reads a single bit wrongly, and boolean as it is meant.
+            # astropy writes truth values as bits, which TOPCAT reads wrongly.
             field.datatype = "boolean"
             field.converter = get_converter(field)
     stream = io.BytesIO()
@@ -198,7 +196,7 @@ def _parquet_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
         facts = {key: value for key, value in vars(info).items() if value}
         arrays.append(array)
         schema_fields.append(pa.field(name, array.type, nullable=False, metadata=facts))
-    # astropy wants the width of every text column beside the data; other readers leave it alone.
+    # astropy wants the width of every text column in the metadata; other readers ignore it.
     widths = {f"table::len::{name}": str(v.dtype.itemsize // 4) for name, v in columns.items() if v.dtype.kind == "U"}
     schema = pa.schema(schema_fields, metadata={METADATA_KEY: json.dumps(meta), **widths})
     stream = io.BytesIO()
@@ -218,7 +216,7 @@ _WRITERS: Mapping[str, Callable[[Columns, dict[str, Any]], bytes]] = {
 
 
 def _table(columns: Columns, meta: Mapping[str, Any], names: Sequence[str] | None = None) -> Table:
-    """The columns with their units and descriptions, under other names where a format needs them."""
+    """The columns with units and descriptions, under the given ``names`` or their own."""
     table = Table(list(columns.values()), names=names or list(columns), copy=False)
     for name, column in zip(columns, table.itercols(), strict=True):
         info = column_info(name, meta)
@@ -228,11 +226,11 @@ def _table(columns: Columns, meta: Mapping[str, Any], names: Sequence[str] | Non
 
 
 def _safe_names(names: Iterable[str]) -> list[str]:
-    """Names that FITS columns and XML identifiers may have; distinct, and unchanged where they may stay."""
+    """Distinct names that are allowed for FITS columns and XML identifiers; unchanged if they are allowed already."""
     safe: list[str] = []
     for position, name in enumerate(names):
         simple = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        # FITS readers do not tell upper from lower case.
+        # FITS readers do not tell upper case from lower case.
         taken = simple.lower() in [other.lower() for other in safe]
         safe.append(f"column_{position}_{simple}" if taken or not simple[0].isalpha() else simple)
     return safe
@@ -243,19 +241,19 @@ def _ascii_text(text: str) -> str:
 
 
 def _ascii(values: npt.NDArray[Any], errors: str) -> npt.NDArray[Any]:
-    """Strings as bytes, which FITS and old VOTable readers know; unchanged where "strict" meets other characters."""
+    """Strings as ASCII bytes, for FITS and old VOTable readers; unchanged if "strict" meets other characters."""
     if values.dtype.kind != "U":
         return values
     try:
         encoded = np.char.encode(values, "ascii", errors)
     except UnicodeEncodeError:
         return values
-    # The width comes from the type, not from the strings at hand: an empty table has the same columns.
+    # The width is that of the type, not of the strings at hand, so that an empty table has the same columns.
     return encoded.astype(f"S{max(encoded.dtype.itemsize, values.dtype.itemsize // 4)}")
 
 
 def _plain_columns(columns: Mapping[str, npt.NDArray[Any]]) -> Columns:
-    """Columns in types that all four formats hold, in native byte order."""
+    """Columns in types that all four formats have, in native byte order."""
     identifier = columns.get("object_id")
     if identifier is None or identifier.dtype != np.int64:
         found = "is missing" if identifier is None else f"is {identifier.dtype}"
@@ -279,7 +277,7 @@ def _plain_values(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if kind == "S":
         return np.char.decode(values, "utf-8")
     if kind == "u" and size > 1:
-        # VOTable has no unsigned integers but bytes.
+        # The only unsigned integers of VOTable are bytes.
         if size == 8 and values.size and values.max() > np.iinfo(np.int64).max:
             raise SwimmyError(f"column {name!r} holds {values.max()}, more than a signed 64-bit integer. Leave it out.")
         return values.astype({2: np.int32, 4: np.int64, 8: np.int64}[size])
@@ -305,7 +303,7 @@ def _plain_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flattened(meta: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Scalars of nested mappings with their path: ``thresholds 2sigma g``. Lists are given as JSON text."""
+    """Scalars of nested mappings by their path, such as ``thresholds 2sigma g``; lists as JSON text."""
     for key, value in meta.items():
         path = f"{prefix} {key}".strip()
         if isinstance(value, Mapping):

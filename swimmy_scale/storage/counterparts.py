@@ -1,4 +1,4 @@
-"""``counterparts.fits``: what tables of spectra say of a catalogue's objects, one row an object that has any."""
+"""``counterparts.fits``: redshifts, classes and lines that tables of spectra give for objects of a catalogue."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _COLUMNS: dict[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True, eq=False)
 class Counterparts:
-    """Spectroscopic facts of n objects, each with a counterpart in one table at least; sorted by ``object_id``.
+    """Spectroscopic facts of n objects, each with a counterpart in at least one table; sorted by ``object_id``.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Counterparts:
     redshift_source : ndarray of str, shape (n,)
         ``SDSS``, ``GAMA`` or empty.
     plate, mjd, fiberid : ndarray of int32, shape (n,)
-        SDSS's spectrum, -1 where unknown.
+        Of the SDSS spectrum, -1 where unknown.
     sample_class : ndarray of str, shape (n,)
         One of `classes.SAMPLE_CLASSES`.
     is_mpa_jhu, is_xelg, is_quasar, is_agn_candidate : ndarray of bool, shape (n,)
@@ -72,7 +72,7 @@ class Counterparts:
     bptclass : ndarray of int16, shape (n,)
         -1 where unknown.
     milliquas_type : ndarray of str, shape (n,)
-        One of ``MILLIQUAS_TYPES``; empty for objects that are not in Milliquas.
+        One of ``MILLIQUAS_TYPES``; empty for objects not in Milliquas.
     ew_oii, ew_neiii, ew_hb_oiii, ew_ha_nii, ew_sii : ndarray of float32, shape (n,), Angstrom
         Observed widths of `emission_lines.GROUPS`, emission positive, NaN where unknown.
     ew_band_g, ew_band_r, ew_band_i, ew_band_z, ew_band_y : ndarray of float32, shape (n,), Angstrom
@@ -117,11 +117,11 @@ class Counterparts:
         return Classes(self.is_mpa_jhu, self.is_xelg, self.is_quasar, self.is_agn_candidate)
 
     def take(self, rows: npt.NDArray[Any]) -> Counterparts:
-        """Some of the objects: ``rows`` are their numbers, or a mask."""
+        """Some of the objects: ``rows`` are indices or a mask."""
         return Counterparts(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def rows_of(self, object_id: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Row of each of some objects, int64, shape of ``object_id``; -1 for one that is not here."""
+        """The row of each object, int64, in the shape of ``object_id``; -1 for one that is not here."""
         if not len(self):
             return np.full(len(object_id), -1, np.int64)
         row = np.searchsorted(self.object_id, object_id).clip(max=len(self) - 1)
@@ -136,7 +136,7 @@ def write_counterparts(path: Path, counterparts: Counterparts, simulated: bool =
     path : Path
     counterparts : Counterparts
     simulated : bool
-        Say in the header, by SIMULATE = T, that none of it was observed.
+        Whether to say in the header, by SIMULATE = T, that none of it was observed.
     """
     columns = [
         fits.Column(name, form, unit or None, array=getattr(counterparts, name), ascii=False)
@@ -150,7 +150,7 @@ def write_counterparts(path: Path, counterparts: Counterparts, simulated: bool =
     for hdu in hdus:
         if simulated:
             hdu.header["SIMULATE"] = (True, "simulated")
-        # astropy would write the time into the comment, and no two files were alike.
+        # By default astropy writes the time here, and no two files would be alike.
         hdu.add_checksum(when="HDU checksum")
     stream = io.BytesIO()
     hdus.writeto(stream)
@@ -158,7 +158,7 @@ def write_counterparts(path: Path, counterparts: Counterparts, simulated: bool =
 
 
 def read_counterparts(path: Path) -> Counterparts:
-    """Read what `write_counterparts` has written.
+    """Read a table of `write_counterparts`.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def read_counterparts(path: Path) -> Counterparts:
     """
     again = "Make it again, by `swimmy-scale classify` or the run's ingest."
     try:
-        # What astropy only warns of here is damage: a checksum that does not fit, a file that ends too early.
+        # Warnings of astropy mean damage here: a checksum that does not fit, a file that ends too early.
         stream = io.BytesIO(path.read_bytes())
         with warnings.catch_warnings(action="error"), fits.open(stream, checksum=True) as hdus:
             table = hdus["COUNTERPARTS"]

@@ -1,4 +1,4 @@
-"""``cutouts.zarr``: the survey's cutouts in counts, with ids, positions, seeing and magnitudes beside them."""
+"""``cutouts.zarr``: the survey's cutouts in counts, with the catalogue beside them; and who is in the sample."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.core import codec_pipeline
 
@@ -16,11 +15,11 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import FLAG_NAMES, CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile
-from swimmy_scale.method.survey import HSC, AnyArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import HSC, AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
 
 FORMAT_VERSION = 1
-# Names that the coordinates need, and ``scores.zarr`` and the candidate catalogue, to which kept columns go on.
+# Names that coordinates have, or that kept columns would meet in ``scores.zarr`` and in the candidate catalogue.
 RESERVED = {
     *("band", "y", "x", "level", "model", "score", "residual", "combined_score", "combined_residual"),
     *("in_sample", "threshold", "candidate", "bands"),
@@ -60,7 +59,7 @@ def _variables(
         "pixel_scale_arcsec": survey.pixel_scale_arcsec,
     }
     if keep_mantissa_bits is not None:
-        image["_QuantizeBitRoundNumberOfSignificantBits"] = keep_mantissa_bits  # the name that netCDF has for it
+        image["_QuantizeBitRoundNumberOfSignificantBits"] = keep_mantissa_bits  # netCDF's name for it
     by_band = ("object", "band")
     return (
         Variable("image", (*by_band, "y", "x"), "float32", image),
@@ -93,15 +92,15 @@ def cutouts_layout(
     kept : mapping of str to str
         Catalogue columns that travel along, with their types.
     attrs : mapping
-        More group attributes, such as which catalogue columns were there.
+        More group attributes, such as the columns that the catalogue has.
     keep_mantissa_bits : int, optional
-        To how many mantissa bits the pixels are rounded before they are written.
+        Mantissa bits to which pixels are rounded before they are written.
 
     Raises
     ------
     SwimmyError
-        When a kept column has the name of one of the program's own variables or columns, or one that no
-        Zarr array can have.
+        When a kept column has the name of one of the program's own variables or columns, or one that no Zarr array
+        can have.
     """
     by_band = {f"{name}_{band}" for name in ("score", "residual") for band in survey.bands}
     clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
@@ -159,13 +158,13 @@ def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
 
 
 def decode_in_own_threads() -> None:
-    """Have Zarr decode what each reader asks for in a thread of its own, in all of this process from now on.
+    """Make Zarr decode in the threads of the readers, in all of this process from now on.
 
-    By default one thread of Zarr's checks and copies the pixels for all readers of the process. Measured on Zarr 3.4 in
-    seconds of that thread, it takes 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there
-    are. A single reader is not faster this way.
+    By default a single thread of Zarr's checks and copies the pixels for all readers of the process. With Zarr 3.4 this
+    thread was measured to take 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there are. A
+    single reader does not gain.
     """
-    if hasattr(codec_pipeline, "FusedCodecPipeline"):  # an older Zarr has no choice
+    if hasattr(codec_pipeline, "FusedCodecPipeline"):  # older versions of Zarr do not have it
         zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"})
 
 
@@ -177,8 +176,8 @@ class Cutouts:
     path : Path
     survey : Survey
     n_objects : int
-    partition_objects : int
-        Rows of a partition.
+    partition_objects, chunk_objects : int
+        Rows of a partition, and of a chunk of its pixels.
     kept : dict of str to str
         Catalogue columns that travel along, with their types.
     """
@@ -238,13 +237,13 @@ class Cutouts:
 
 @dataclass(frozen=True)
 class SampleRule:
-    """What decides which objects are in the sample, for every partition alike.
+    """What decides which objects are in the sample, the same for every partition.
 
     Attributes
     ----------
     cuts : SampleCuts
     available : tuple of str
-        Columns that the catalogue has, as `sample.column_names` names them.
+        Columns that the catalogue has, as `sample.column_names` calls them.
     min_depth_mag : tuple of float, optional
         Depth limits, one a band, in place of the survey's.
     """
@@ -255,9 +254,9 @@ class SampleRule:
 
     @classmethod
     def of(cls, store: Cutouts, cuts: SampleCuts) -> SampleRule:
-        """The rule for a store; reads all depths where the limits are a percentile of them.
+        """The rule for a store; reads all depths if the limits are a percentile of them.
 
-        Patches are told apart by their depths, so each counts once however many objects it holds.
+        Patches are told apart by their depths: each counts once, however many objects it has.
         """
         available = store.attrs["available_columns"]
         limits = None
@@ -270,10 +269,8 @@ class SampleRule:
             limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
         return cls(cuts, tuple(str(name) for name in available), limits)
 
-    def apply(
-        self, store: Cutouts, lo: int, hi: int, usable: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.bool_], list[CutCount]]:
-        """Which of rows ``lo`` to ``hi`` are in the sample (see `sample.apply_cuts`)."""
+    def apply(self, store: Cutouts, lo: int, hi: int, usable: BoolArray) -> tuple[BoolArray, list[CutCount]]:
+        """Which of the rows ``lo`` to ``hi`` are in the sample, and the counts of the cuts (see `apply_cuts`)."""
         names = ("mag", "psf_mag", "fwhm_arcsec", "depth_mag", "flags", "redshift")
         columns = SampleColumns(usable=usable, **{name: store.read(name, lo, hi) for name in names})
         return apply_cuts(columns, self.cuts, store.survey, self.available, self.min_depth_mag)

@@ -26,7 +26,7 @@ def digest_json(value: Any) -> str:
 
 
 class ListDigest:
-    """`digest_json` of a list whose items come one by one."""
+    """`digest_json` of a list whose items come one at a time."""
 
     def __init__(self) -> None:
         self._digest, self._separator = hashlib.sha256(b"["), ""
@@ -60,7 +60,7 @@ def sync_path(path: Path) -> None:
 
 
 def sync_files(paths: Iterable[Path], root: Path) -> None:
-    """Flush files, then every folder between them and ``root``, so that the names survive as well."""
+    """Flush files, then every folder from theirs up to ``root``, so that the names survive as well."""
     folders: set[Path] = {root}
     for path in paths:
         sync_path(path)
@@ -75,8 +75,7 @@ def sync_files(paths: Iterable[Path], root: Path) -> None:
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write ``data``, or its pieces one after the other, under a temporary name, fsync, rename, fsync the folder.
 
-    A reader sees the old file or the new one, never a part of one. The file is the same for everybody
-    who writes the same data.
+    A reader sees the old file or the new one, never a part of one. Equal data give equal files, permissions included.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
@@ -100,12 +99,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` with a checksum over all of it; it holds its ``format_version``."""
+    """``body``, which has a ``format_version``, with a checksum over all of it."""
     return {**body, "checksum": digest_json(body)}
 
 
 def parse_checked(text: str, format_version: int) -> dict[str, Any]:
-    """What `with_checksum` was given, without its ``format_version``.
+    """What `with_checksum` was given, without the ``format_version``.
 
     Raises
     ------
@@ -122,11 +121,16 @@ def parse_checked(text: str, format_version: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
-    """Hold ``what``, a run directory or a stage's output, for one driver; the lock file lies in ``folder``.
-
-    ``what`` is the folder above ``folder`` where it is not given.
+    """Hold a run directory or a stage's output for one driver.
 
     The lock is the operating system's: it ends with the process that holds it, however that ends.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the lock file lies.
+    what : Path, optional
+        What is held, for the message; by default the parent of ``folder``.
 
     Raises
     ------
@@ -137,7 +141,7 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     lock = filelock.FileLock(folder / "driver.lock")
     owner = folder / "driver.json"
     try:
-        # A driver that Slurm has started again may come before the lock of its lost node is free.
+        # Slurm may start a driver again before the lock of its lost node is free.
         lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0)
     except filelock.Timeout:
         try:

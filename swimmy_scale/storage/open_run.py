@@ -1,4 +1,4 @@
-"""A finished run as one xarray Dataset: pixels, catalogue, scores and selection, joined on the object."""
+"""A run as one xarray Dataset: pixels, catalogue, scores and selection, joined on the object."""
 
 from __future__ import annotations
 
@@ -16,39 +16,38 @@ from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores
 
-# What coordinates are, which have no room for it in the stores.
+# long_name of the coordinates, which have none in the stores.
 LABEL_NAMES = {"band": "photometric band", "level": "selection level", "model": "weight set"}
-# Attributes that both stores have, of one value for both, or that say how one of them is stored.
+# Attributes that are about one of the stores, not about the run.
 OF_ONE_STORE = ("title", "units", "format_version", "layout_sha256", "partition_objects", "chunk_objects")
 READ_AGAIN = "Run `swimmy-scale run` again: it finishes what is missing"
 
 
 def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Dataset:
-    """Open a run directory as one Dataset; pixels and scores are read when they are asked for.
+    """Open a run directory as one Dataset; pixels and scores are read on demand.
 
     Parameters
     ----------
     run : Path or str
         The run directory.
     cutouts : Path or str, optional
-        Where ``cutouts.zarr`` is now, if it was moved since; by default the run's own, or the one that its
-        ``job.yaml`` names.
+        Where ``cutouts.zarr`` is now, if it was moved; by default the run's own, or the one that its ``job.yaml``
+        names.
 
     Returns
     -------
     xarray.Dataset
-        Dask-backed, in chunks that are those of the stores. Indexed by ``object_id`` (int64), ``band``, and
-        ``level`` and ``model`` where there are any: ``ds.sel(object_id=..., band="g")``. All of ``scores.zarr``
-        (``score``, ``residual``, ``in_sample``, after selection ``threshold`` and ``candidate``), and of
-        ``cutouts.zarr`` what is not there as well: ``image`` (object, band, y, x) in counts, ``fwhm_arcsec``, ``mag``
-        and so on. NaN as in the stores: pixels and scores of quarantined objects, magnitudes that are not known.
-        ``ds.swimmy`` has `Selections`.
+        Dask-backed, in the chunks of the stores. Indexed by ``object_id`` (int64), ``band``, and by ``level`` and
+        ``model`` if there are any: ``ds.sel(object_id=..., band="g")``. It has all variables of ``scores.zarr``
+        (``score``, ``residual``, ``in_sample``; after selection ``threshold`` and ``candidate``) and the other ones of
+        ``cutouts.zarr``: ``image`` (object, band, y, x) in counts, ``fwhm_arcsec``, ``mag`` and so on. NaN as in the
+        stores: pixels and scores of quarantined objects, unknown magnitudes. ``ds.swimmy`` has `Selections`.
 
     Raises
     ------
     SwimmyError
-        When ``run`` is not a run directory, a store is missing or of another format version, or the two stores are
-        not of the same objects and bands. A chunk that is missing or damaged raises when it is read.
+        When ``run`` is not a run directory, a store is missing or of another format version, or the two stores have
+        other objects or bands. A chunk that is missing or damaged raises when it is read.
     """
     directory = RunDirectory(Path(run))
     if not directory.job_file.is_file():
@@ -67,7 +66,7 @@ def open_stores(scores: Path, cutouts: Path) -> xarray.Dataset:
     """Join ``scores.zarr`` and ``cutouts.zarr`` of the same objects (see `open_run`)."""
     scored, pixels = Scores(scores), Cutouts(cutouts)
     object_id = _shared_ids(scored, pixels)
-    # A chunk that is not there is an error, not a fill value; arrays keep what holds while they are opened.
+    # A missing chunk is an error, not a fill value; arrays keep the setting that holds when they are opened.
     with zarr.config.set({"array.read_missing_chunks": False}):
         right = xarray.open_zarr(scores)
         left = xarray.open_zarr(cutouts)
@@ -107,7 +106,7 @@ def _shared_ids(scored: Scores, pixels: Cutouts) -> AnyArray:
 
 @xarray.register_dataset_accessor("swimmy")  # type: ignore[no-untyped-call]
 class Selections:
-    """Selections of objects, as ``ds.swimmy`` of what `open_run` returns. Nothing but the columns that decide is read.
+    """Selections of objects: ``ds.swimmy`` of what `open_run` returns. Only the columns that decide are read.
 
     Parameters
     ----------
@@ -123,8 +122,8 @@ class Selections:
     def objects(self, object_ids: Sequence[int] | AnyArray) -> xarray.Dataset:
         """Objects by their ids, in the order of the ids.
 
-        A catalogue may give an id twice; all but one of its rows are in quarantine then, and the one that is not is
-        taken. (``ds.sel(object_id=...)`` gives all rows of an id, and takes a list only where no id comes twice.)
+        A catalogue may have an id twice. Then all but one of its rows are in quarantine, and the other one is taken.
+        (``ds.sel(object_id=...)`` gives all rows of an id, and takes a list only if no id comes twice.)
 
         Parameters
         ----------
@@ -138,10 +137,10 @@ class Selections:
         Raises
         ------
         SwimmyError
-            When an id is not there, with the first that is not.
+            When ids are missing, with the first of them.
         """
         wanted = np.asarray(object_ids, np.int64).reshape(-1)
-        # By id, those in quarantine behind; a search from the left then finds the best row of each.
+        # Sorted by id, quarantined rows last: a search from the left finds the best row of each id.
         here = self._dataset["object_id"].values
         order = np.lexsort((self._dataset["quarantine_code"].values != 0, here))
         at = np.searchsorted(here[order], wanted)
@@ -155,7 +154,7 @@ class Selections:
         return self._dataset.isel(object=found)
 
     def candidates(self, level: str, band: str | None = None) -> xarray.Dataset:
-        """Objects that are candidates at a level, in any band or in one.
+        """Objects that are candidates at a level, in any band or in a given one.
 
         Parameters
         ----------
@@ -171,7 +170,7 @@ class Selections:
         Raises
         ------
         SwimmyError
-            When nothing is selected yet, or there is no such level or band; with those that there are.
+            When there is no selection yet; when there is no such level or band, with those that there are.
         """
         if "candidate" not in self._dataset:
             raise SwimmyError(f"{self._dataset.attrs.get('scores')}: no selection was made yet. {READ_AGAIN}.")
@@ -189,9 +188,9 @@ class Selections:
         Parameters
         ----------
         ra : (float, float)
-            From west to east: the way goes over 0 where the first is larger, as in (359, 1). Degrees, any turn.
+            From west to east, in degrees; (359, 1) goes across 0. Any multiple of 360 may be added.
         dec : (float, float)
-            From south to north, degrees.
+            From south to north, in degrees.
 
         Returns
         -------
@@ -210,11 +209,11 @@ class Selections:
 
 
 def _between(angle: AnyArray, edges: tuple[float, float]) -> npt.NDArray[np.bool_]:
-    """Whether angles in degrees lie on the way east from the first edge to the second."""
+    """Whether angles lie on the way east from the first edge to the second, all in degrees."""
     if abs(edges[1] - edges[0]) >= 360:
         return np.isfinite(angle)
     with np.errstate(invalid="ignore"):  # a position that is not finite is in no box
-        # Twice, because a tiny negative angle becomes 360 itself by the first.
+        # Twice, because the first turns a tiny negative angle into 360 itself.
         turned = np.mod(np.mod(angle, 360), 360)
     west, east = edges[0] % 360, edges[1] % 360
     inside: npt.NDArray[np.bool_] = (

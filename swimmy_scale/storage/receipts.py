@@ -1,9 +1,9 @@
-"""The commit protocol of a run directory: receipts, atomic writes, the driver's lock.
+"""The commit protocol of a run directory: receipts of what is on disk, and what is damaged since.
 
-Work is committed in four steps: write the region, read it back and compare, fsync files and
-folders, then write the receipt to a temporary name, fsync it and rename it. A receipt that is there and
-carries the identity that the plan asks for means that the work is on disk; everything else is done again,
-whole. No step needs the others to have survived a power cut.
+Work is committed in four steps: write the region; read it back and compare; fsync files and folders; write the
+receipt to a temporary name, fsync it and rename it. A receipt that is there and has the identity that the plan asks
+for means that the work is on disk. All other work is done again, whole. No step needs another one to have survived a
+power cut.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from swimmy_scale.storage.files import (
 
 FORMAT_VERSION = 1
 FINISHED = "finished"
+# What `Receipt.from_json` raises for a file that is missing or damaged.
+UNREADABLE = (FileNotFoundError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ class Receipt:
     ----------
     stage : str
     name : str
-        Six digits for a partition or training run, ``finished`` for the end of a stage.
+        Six digits for a partition or a training, ``finished`` for the end of a stage.
     identity : str
         Digest of everything that determines the output: inputs, configuration, code version, model.
     n_objects : int
         Rows of the partition.
     first_object_id, last_object_id : int
-        Of the partition's rows; 0 where a task has none.
+        Of the partition's rows; both 0 where a task has no rows of a store.
     data_digest : str
         SHA-256 of the values written, independent of how they are compressed.
     files : mapping of str to FileRecord
@@ -90,12 +92,12 @@ class Receipt:
 
 
 def task_name(index: int) -> str:
-    """Name of the receipt of partition or run ``index``."""
+    """Name of the receipt of partition or training ``index``."""
     return f"{index:06d}"
 
 
 class Parts:
-    """The receipts of a stage's tasks, added up one by one so that none is held.
+    """The receipts of a stage's tasks, added up one at a time, so that memory does not grow with their number.
 
     Attributes
     ----------
@@ -130,6 +132,16 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """A file or receipt that is not what it was when it was committed."""
+
+    stage: str
+    name: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Ledger:
     """The receipts of one stage.
 
@@ -150,12 +162,12 @@ class Ledger:
         """Where the receipt called ``name`` lies."""
         return self.folder / self.stage / f"{name}.json"
 
-    def beside(self, what: str) -> Path:
-        """Where the stage keeps a note of its own, which is no receipt."""
+    def note_path(self, what: str) -> Path:
+        """Where the stage keeps a note of its own, which is not a receipt."""
         return self.folder / f"{self.stage}.{what}.json"
 
     def record_files(self, paths: Iterable[Path]) -> dict[str, FileRecord]:
-        """Flush files to disk and take down their sizes, times and digests."""
+        """Flush files to disk; return their sizes, times and digests by path."""
         paths = list(paths)
         sync_files(paths, self.root)
         records = {}
@@ -166,23 +178,24 @@ class Ledger:
         return records
 
     def commit(self, receipt: Receipt) -> None:
-        """Write a receipt. Its files must be on disk already (``record_files`` sees to it)."""
+        """Write a receipt. Its files must be on disk already, as after `record_files`."""
         if receipt.stage != self.stage:
             raise ValueError(f"receipt of stage {receipt.stage!r} given to the ledger of {self.stage!r}")
         write_json(self.path(receipt.name), receipt.to_json())
 
     def read(self, name: str) -> Receipt | None:
-        """The receipt called ``name``, or None where it is missing or damaged."""
+        """The receipt called ``name``, or None if it is missing, damaged, or that of another task."""
         try:
-            return Receipt.from_json(self.path(name).read_text())
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            receipt = Receipt.from_json(self.path(name).read_text())
+        except UNREADABLE:
             return None
+        return receipt if (receipt.stage, receipt.name) == (self.stage, name) else None
 
     def valid(self, name: str, identity: str) -> Receipt | None:
-        """The receipt, if it stands for this identity and its files are unchanged; else None.
+        """The receipt, if it has this identity and its files are unchanged; else None.
 
-        A file whose size and time are as recorded is taken as unchanged; one whose time differs (a
-        copied run, a touched file) is read and compared by digest. ``verify`` reads every byte.
+        A file with the recorded size and time counts as unchanged. One whose time differs (a copied run, a touched
+        file) is read and compared by digest. ``verify`` reads every byte.
         """
         receipt = self.read(name)
         return receipt if receipt is not None and receipt.identity == identity and self.intact(receipt) else None
@@ -215,18 +228,22 @@ class Ledger:
     def parts(self) -> Iterator[Receipt]:
         """The readable receipts of all tasks of a finished stage, in order, one at a time."""
         done = self.read(FINISHED)
-        for index in range(int(done.details.get("n_tasks", 0)) if done else 0):
+        for index in range(done.details["n_tasks"] if done else 0):
             receipt = self.read(task_name(index))
             if receipt is not None:
                 yield receipt
 
     def remove(self, name: str) -> None:
-        """Take a receipt back, so that its work is done again."""
+        """Remove a receipt, so that its work is done again."""
         try:
             self.path(name).unlink()
         except FileNotFoundError:
             return
         sync_path(self.path(name).parent)
+
+    def damage(self, name: str, reason: str) -> Damage:
+        """What is wrong with the receipt called ``name``."""
+        return Damage(self.stage, name, self.path(name).relative_to(self.root).as_posix(), reason)
 
     def finish(
         self,
@@ -247,16 +264,6 @@ class Ledger:
         )
         self.commit(receipt)
         return receipt
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One file or receipt that is not what it was when it was committed."""
-
-    stage: str
-    name: str
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -294,9 +301,15 @@ class OwnedFile:
 def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[OwnedFile], list[Damage]]:
     """Every committed file, and what is wrong with the receipts themselves.
 
-    A finished stage must have the receipts of all its tasks, as many as ``n_tasks`` of its details.
-    Where several receipts name one file (the finish of a later stage may renew a store's metadata), the
-    last stage's record counts, so ``stages`` must be in order.
+    A finished stage must have the receipts of all its tasks, as many as its ``n_tasks`` says. Where several receipts
+    name one file (a later stage may renew a store's metadata), the record of the last stage counts.
+
+    Parameters
+    ----------
+    folder, root : Path
+        See `Ledger`.
+    stages : iterable of str
+        In the order of the job.
     """
     damage: list[Damage] = []
     owned: dict[str, OwnedFile] = {}
@@ -304,15 +317,16 @@ def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[O
         ledger = Ledger(folder, root, stage)
         names = ledger.names()
         done = ledger.read(FINISHED)
-        needed = range(int(done.details.get("n_tasks", 0))) if done else ()
-        for name in sorted({task_name(index) for index in needed} - set(names)):
-            where = ledger.path(name).relative_to(root).as_posix()
-            damage.append(Damage(stage, name, where, "the receipt is missing"))
+        needed = {task_name(index) for index in range(done.details["n_tasks"] if done else 0)}
+        damage += [ledger.damage(name, "the receipt is missing") for name in sorted(needed - set(names))]
         for name in names:
-            receipt = ledger.read(name)
-            if receipt is None:
-                where = ledger.path(name).relative_to(root).as_posix()
-                damage.append(Damage(stage, name, where, "the receipt is damaged"))
+            try:
+                receipt = Receipt.from_json(ledger.path(name).read_text())
+            except UNREADABLE:
+                damage.append(ledger.damage(name, "the receipt is damaged"))
+                continue
+            if (receipt.stage, receipt.name) != (stage, name):
+                damage.append(ledger.damage(name, f"the receipt is that of {receipt.stage} {receipt.name}"))
                 continue
             owned |= {key: OwnedFile(stage, name, key, record) for key, record in receipt.files.items()}
     return list(owned.values()), damage

@@ -1,6 +1,6 @@
-"""What lies where: in a run directory, in a folder of weights, and beside what a stage made alone.
+"""Where everything lies: in a run directory, in a folder of weights, and beside the output of a single stage.
 
-No other module spells these names.
+No other module spells these file names.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class LogFolder:
 
     @property
     def jobs(self) -> Path:
-        """Job scripts, the site file and Dask's configuration, as they were submitted."""
+        """Job scripts, the site file and Dask's configuration, as submitted."""
         return self.path / "jobs"
 
     @property
     def site(self) -> Path:
-        """The site file, as it was submitted."""
+        """The site file, as submitted."""
         return self.jobs / "site.yaml"
 
     @property
@@ -76,7 +76,7 @@ class LogFolder:
 
 @dataclass(frozen=True)
 class ModelsFolder:
-    """A folder of weights: ``models`` of a run directory, or what `train` made alone."""
+    """A folder of weights: ``models`` of a run directory, or the output of `train`."""
 
     path: Path
 
@@ -87,7 +87,7 @@ class ModelsFolder:
 
     @property
     def manifest(self) -> Path:
-        """Digests and networks of all weight sets, and which were chosen."""
+        """Digests and networks of all weight sets, and which ones were chosen."""
         return self.path / "manifest.json"
 
     @property
@@ -100,7 +100,7 @@ class ModelsFolder:
         return self.path / f"run-{index:02d}"
 
     def histories(self) -> Iterator[Path]:
-        """The histories of all trainings that have one."""
+        """The histories of all trainings that have finished an epoch."""
         return self.path.glob("run-*/history.csv")
 
     def evaluation(self, index: int) -> Path:
@@ -109,13 +109,13 @@ class ModelsFolder:
 
     @classmethod
     def holding(cls, model: Path) -> Iterator[ModelsFolder]:
-        """The folders of weights that a model file may belong to: its own folder, and the one above."""
+        """The folders of weights that a model file may belong to: its own folder and the one above."""
         return map(cls, (model.parent, model.parent.parent))
 
 
 @dataclass(frozen=True)
 class SelectionFolder:
-    """Where a selection lies: in the run directory itself, or in a folder that `select` made alone."""
+    """Where a selection lies: the run directory itself, or the output of `select`."""
 
     path: Path
 
@@ -126,7 +126,7 @@ class SelectionFolder:
 
     @property
     def carried_thresholds(self) -> Path:
-        """The copy of thresholds that were carried over from another run."""
+        """The run's copy of the thresholds that it takes over from another run."""
         return self.path / "carried_thresholds.json"
 
     def candidates(self, kind: str) -> Path:
@@ -136,7 +136,7 @@ class SelectionFolder:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory: what a job made, and what happened.
+    """A run directory: all that a job made, its receipts and its logs.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: Path) -> RunDirectory:
-        """A run directory that is there.
+        """The run directory at ``path``.
 
         Raises
         ------
@@ -159,14 +159,14 @@ class RunDirectory:
         return cls(path)
 
     def exists(self) -> bool:
-        """Whether there is a run directory at this path."""
+        """Whether a run directory is there."""
         return self.receipts.is_dir()
 
     # ------------------------------------------------------------ what lies where
 
     @property
     def job_file(self) -> Path:
-        """The job, resolved and frozen."""
+        """The job, complete with defaults and absolute paths, and frozen."""
         return self.path / "job.yaml"
 
     @property
@@ -245,7 +245,7 @@ class RunDirectory:
         return Ledger(self.receipts, self.path, stage)
 
     def stage_ledger(self, stage: str, job: Job) -> Ledger:
-        """The receipts of a stage of the job: those of ingest lie with the cutouts, which may be another run's."""
+        """The receipts of a stage of the job; those of ingest lie with the cutouts, which may be another run's."""
         return cutouts_ledger(self.cutouts(job)) if stage == "ingest" else self.ledger(stage)
 
     def lock(self) -> AbstractContextManager[None]:
@@ -253,7 +253,7 @@ class RunDirectory:
         return driver_lock(self.log.path, self.path)
 
     def sweep(self) -> None:
-        """Remove what interrupted writes left under our temporary names; the driver's lock must be held."""
+        """Remove temporary files that interrupted writes left; the driver's lock must be held."""
         left = list(self.path.glob(".*.partial"))
         for folder in (self.receipts, self.models.path, self.log.path):
             left += folder.rglob(".*.partial")
@@ -278,7 +278,7 @@ class RunDirectory:
         return load_job(self.job_file, Job)
 
     def holds_job(self, job: Job) -> bool:
-        """Whether the directory holds this job already; a run directory belongs to one job.
+        """Whether the directory holds this job already. A run directory belongs to one job.
 
         Raises
         ------
@@ -296,7 +296,7 @@ class RunDirectory:
                 f"{FORMAT_VERSION}), and cannot be continued. Choose another --output; it can still be read."
             )
         frozen = self.load_job()
-        # As text, because a limit that is NaN does not equal itself.
+        # Compared as text, because a limit that is NaN does not equal itself.
         differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
         if differ:
             raise SwimmyError(
@@ -322,12 +322,12 @@ class RunDirectory:
     # ------------------------------------------------------------ what happened
 
     def status(self) -> list[dict[str, Any]]:
-        """How far each stage is, from its receipts alone.
+        """How far each stage is, by its receipts alone.
 
         Returns
         -------
         list of dict
-            For each stage (``evaluate`` only where the job asks for it): ``stage``, ``finished``, ``n_tasks`` with a
+            For each stage (``evaluate`` only if the job asks for it): ``stage``, ``finished``, ``n_tasks`` that have a
             receipt, ``n_objects`` in them, ``n_quarantined``.
         """
         rows = []
@@ -348,7 +348,7 @@ class RunDirectory:
         return rows
 
     def _evaluates(self) -> bool:
-        """Whether the job evaluates its weights; False where it cannot be read."""
+        """Whether the job evaluates its weights; False if it cannot be read."""
         try:
             train = parse_job(self.job_file.read_text(), self.job_file, Job).train
         except (OSError, ValueError, SwimmyError):
@@ -361,16 +361,16 @@ class RunDirectory:
         return content
 
 
-# ---------------------------------------------------------------- outputs of a stage that was run alone
+# ---------------------------------------------------------------- beside the output of a single stage
 
 
 def ledger_beside(output: Path, stage: str) -> Ledger:
-    """Receipts of a stage that was run alone: ``NAME.receipts`` beside its output ``NAME``."""
+    """Receipts of a stage outside of a run directory: ``NAME.receipts`` beside its output ``NAME``."""
     return Ledger(output.parent / f"{output.name}.receipts", output.parent, stage)
 
 
 def quarantine_beside(cutouts: Path) -> Path:
-    """Quarantined objects of an ingest that was run alone."""
+    """Quarantined objects of an ingest outside of a run directory."""
     return cutouts.with_name(cutouts.name.removesuffix(".zarr") + ".quarantine.csv")
 
 
@@ -378,12 +378,12 @@ def quarantine_beside(cutouts: Path) -> Path:
 
 
 def counterparts_beside(cutouts: Path) -> Path:
-    """The table of spectroscopic counterparts that the ingest of a store made."""
+    """The table of spectroscopic counterparts that the ingest of a store wrote."""
     return cutouts.parent / "counterparts.fits"
 
 
 def cutouts_ledger(cutouts: Path) -> Ledger:
-    """The receipts of the ingest that made a store: beside it, or in the run directory that it belongs to."""
+    """The receipts of the ingest that made a store: beside it, or in the run directory around it."""
     beside = ledger_beside(cutouts, "ingest")
     run = RunDirectory(cutouts.parent)
     if cutouts == run.own_cutouts and (run.receipts / "ingest").is_dir() and not beside.folder.is_dir():
@@ -397,7 +397,7 @@ def partition_digest(cutouts: Path, index: int) -> str:
     Raises
     ------
     SwimmyError
-        When the partition has no receipt, so that nothing vouches for its pixels.
+        When the partition has no receipt, and nothing vouches for its pixels.
     """
     ledger = cutouts_ledger(cutouts)
     receipt = ledger.read(task_name(index))

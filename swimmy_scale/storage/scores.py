@@ -1,4 +1,4 @@
-"""``scores.zarr``: score and residual of every object, and what selection adds: thresholds, candidates, one score."""
+"""``scores.zarr``: score and residual of every object, and the thresholds, flags and scores that selection adds."""
 
 from __future__ import annotations
 
@@ -8,24 +8,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import candidate_columns
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
-from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
 from swimmy_scale.storage.files import sync_files
-from swimmy_scale.storage.store import Layout, Variable, add_labels, consolidate, n_rows, open_group, read_rows
+from swimmy_scale.storage.store import (
+    EVERY_CHUNK,
+    Layout,
+    Variable,
+    add_labels,
+    consolidate,
+    n_rows,
+    open_group,
+    read_rows,
+)
 
 FORMAT_VERSION = 1
-# Rows that are read or written at once where a whole column would grow with the survey.
+# Rows that are read or written at once, so that memory does not grow with the survey.
 BLOCK_OBJECTS = 1 << 18
-# Objects times models of which ranks can be taken: all scores of the sample lie in memory for it, 20 bytes each.
+# Objects times models for which ranks can be taken: all scores of the sample lie in memory, at 20 bytes each.
 RANKED_OBJECTS = 20_000_000
+# Up to this number NumPy gives the thresholds, at 130 bytes an object. Above it two passes count the scores, in the
+# same memory for any survey. The thresholds are the same.
+IN_MEMORY_OBJECTS = 200_000
 SELECTED = ("level", "threshold", "candidate")
 COMBINED = ("combined_score", "combined_residual")
 
@@ -48,7 +59,7 @@ def scores_layout(
     notes : mapping
         More attributes of the store.
     models : tuple of str
-        Names of the models where there are several: ``score`` and ``residual`` then have a dimension ``model``.
+        Names of the models if there are several: ``score`` and ``residual`` then have a dimension ``model``.
     """
     by_band = ("object", "model", "band") if models else ("object", "band")
     return Layout(
@@ -87,30 +98,33 @@ class Scores:
     Parameters
     ----------
     path : Path
-    count : callable, optional
-        Told of the rows of each block that `blocks` gave and that was worked through.
+    add : callable, optional
+        Told of the rows of each block of `blocks` once the caller asks for the next one.
 
     Attributes
     ----------
     path : Path
     attrs : dict
     survey : Survey
+    partition_objects : int
+        Rows of a partition.
     kept : dict of str to str
-        Columns of the catalogue that travel along, with their types.
+        Catalogue columns that travel along, with their types.
     n_objects, n_models : int
     kind : ScoreKind
     score_name, residual_name : str
-        The variables (object, band) that selection looks at: the model's own, or those combined of several models,
-        which are there once `write_combined` has written them.
+        The variables (object, band) that selection cuts: those of the one model, or those combined of several models,
+        which exist after `write_combined`.
     """
 
-    def __init__(self, path: Path, count: Callable[[int], None] | None = None) -> None:
+    def __init__(self, path: Path, add: Callable[[int], None] = lambda n_rows: None) -> None:
         self.path = path
-        self._count = count
+        self._add = add
         self.group: zarr.Group = open_group(path, FORMAT_VERSION)
         self.attrs: dict[str, Any] = dict(self.group.attrs)
         self.survey = survey_from_attrs(self.attrs, path)
         try:
+            self.partition_objects = int(self.attrs["partition_objects"])
             self.kept: dict[str, str] = dict(self.attrs["kept_columns"])
             self.kind = ScoreKind.of(self.attrs)
         except (KeyError, ValueError, TypeError) as error:
@@ -125,22 +139,24 @@ class Scores:
         return read_rows(self.group, name, lo, hi)
 
     def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
-        """The named variables block by block, of ``BLOCK_OBJECTS`` rows if not said otherwise: (first row, arrays)."""
+        """The named variables block by block, by default of ``BLOCK_OBJECTS`` rows: (first row, arrays)."""
         step = block_objects or BLOCK_OBJECTS
         for lo in range(0, self.n_objects, step):
             hi = min(lo + step, self.n_objects)
             yield lo, tuple(self.read(name, lo, hi) for name in names)
-            if self._count is not None:
-                self._count(hi - lo)
+            self._add(hi - lo)
 
     def sample_scores(self) -> Iterator[FloatArray]:
-        """Scores of the sample that selection looks at, float32 (m, band), block by block."""
+        """The scores of the sample that selection cuts, float32 (m, band), block by block."""
         for _, (score, in_sample) in self.blocks(self.score_name, "in_sample"):
             yield score[in_sample]
 
 
+# ---------------------------------------------------------------- what selection adds
+
+
 def model_block_objects(n_models: int) -> int:
-    """Rows to read at once of variables (object, model, band), so that a block is no larger than one model's."""
+    """Rows to read at once of variables (object, model, band): a block is as large as one of a single model."""
     return max(BLOCK_OBJECTS // n_models, 1)
 
 
@@ -153,7 +169,7 @@ def _add_by_object(
     block_objects: int,
     **attrs: Any,
 ) -> zarr.Array[Any]:
-    """An array that is written in blocks of so many rows: no block shares a chunk with another."""
+    """An array that is written in blocks of ``block_objects`` rows, which are its chunks."""
     return group.create_array(
         name,
         shape=shape,
@@ -161,7 +177,7 @@ def _add_by_object(
         dtype=dtype,
         compressors=[ZstdCodec(level=3), Crc32cCodec()],
         fill_value=float("nan") if dtype.startswith("float") else False,
-        config={"write_empty_chunks": True},
+        config=EVERY_CHUNK,
         attributes=attrs,
         dimension_names=dims,
     )
@@ -179,21 +195,21 @@ def write_combined(
 ) -> list[Path]:
     """Add ``combined_score`` and ``combined_residual`` (object, band) to a ``scores.zarr`` of several models.
 
-    What an earlier selection added is removed before: it was cut at other scores.
+    What an earlier selection added is removed first: it cut other scores.
 
     Parameters
     ----------
     long_names : mapping of str to str
         What each of the two is, by its name.
     blocks : iterator
-        First row, score and residual, float32 (m, band), in blocks of ``model_block_objects`` rows.
+        First row, score and residual, float32 (m, band), in blocks of `model_block_objects` rows.
     attrs : mapping
         More attributes of both.
 
     Returns
     -------
     list of Path
-        The files written, on disk. `write_selection` renews the root's metadata, and must follow.
+        The files written, flushed to disk. `write_selection` must follow: it renews the root's metadata.
     """
     scores = Scores(path)
     for name in (*SELECTED, *COMBINED):
@@ -217,21 +233,21 @@ def write_combined(
 def write_selection(
     path: Path,
     levels: tuple[str, ...],
-    threshold: npt.NDArray[np.float64],
+    threshold: DoubleArray,
     candidate_blocks: Iterator[tuple[int, BoolArray]],
 ) -> list[Path]:
     """Add ``level``, ``threshold`` (level, band) and ``candidate`` (object, level, band) to ``scores.zarr``.
 
-    Writing the same selection again gives the same files; another one replaces what was there.
+    The same selection gives the same files; another one replaces what was there.
 
     Returns
     -------
     list of Path
-        The files written, the root's metadata among them, on disk.
+        The files written and the root's metadata, flushed to disk.
     """
     n_objects, n_bands = Scores(path).n_objects, threshold.shape[1]
     for name in SELECTED:
-        # By the file system, because what is there may be too damaged to be opened.
+        # By the file system, because the arrays may be too damaged to be opened.
         shutil.rmtree(path / name, ignore_errors=True)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     add_labels(group, "level", levels)
@@ -242,7 +258,7 @@ def write_selection(
         dtype="float64",
         compressors=[Crc32cCodec()],
         fill_value=float("nan"),
-        config={"write_empty_chunks": True},
+        config=EVERY_CHUNK,
         attributes={"units": "1", "long_name": "a score above it is selected where the residual is positive"},
         dimension_names=("level", "band"),
     )[:] = threshold
@@ -265,15 +281,13 @@ def write_selection(
     return files
 
 
-# Below this the thresholds come from NumPy, in 130 bytes an object; above it scores are counted in two passes, in as
-# much memory for any survey. The numbers are the same.
-IN_MEMORY_OBJECTS = 200_000
+# ---------------------------------------------------------------- what selection reads
 
 
 def sample_thresholds(
     scores: Scores, fractions: Sequence[float], in_memory_objects: int = IN_MEMORY_OBJECTS
-) -> npt.NDArray[np.float64]:
-    """Thresholds of this sample: float64 (level, band), the same number in memory and streamed."""
+) -> DoubleArray:
+    """Thresholds of this sample, float64 (level, band); the same numbers in memory and streamed."""
     if scores.n_objects <= in_memory_objects:
         blocks = list(scores.sample_scores())
         return thresholds(np.concatenate(blocks), fractions)
@@ -281,7 +295,7 @@ def sample_thresholds(
 
 
 def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
-    """Columns of the candidate catalogue, from the flags on disk."""
+    """Columns of the candidate catalogue (see `candidate_columns`), of the objects that are flagged on disk."""
     parts = []
     names = ("object_id", "ra", "dec", scores.score_name, scores.residual_name, "candidate", *scores.kept)
     for _, arrays in scores.blocks(*names):
@@ -313,7 +327,7 @@ def strangest(scores: Scores, n_objects: int) -> IntArray:
     Returns
     -------
     ndarray of int64, shape (m,), m at most ``n_objects``
-        Strangest first; of equal ones, the lower row first.
+        Strangest first; of equal ones the lower row first.
     """
     threshold = scores.read("threshold", 0, 1)[0]
     rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)

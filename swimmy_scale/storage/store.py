@@ -1,8 +1,7 @@
-"""A labelled Zarr store written partition by partition: metadata once, then aligned regions only.
+"""A labelled Zarr store that is written partition by partition: metadata once, then aligned regions only.
 
-A partition is a run of whole shards, so two tasks never share a file. Every chunk carries a CRC-32C, every
-chunk is written (an absent one is an error, not a fill value), and the store opens with
-``xarray.open_zarr``.
+A partition is made of whole shards, so two tasks never share a file. Every chunk has a CRC-32C. Every chunk is
+written: an absent one is an error, not a fill value. The store opens with ``xarray.open_zarr``.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.files import digest_json, sync_files, sync_path, write_atomically
 
 PIXEL_DIMS = ("y", "x")
-# A chunk of fill values is written as well: an absent one must mean that something is lost.
+# Chunks of fill values are written as well, so that an absent chunk means a loss.
 EVERY_CHUNK: Any = {"write_empty_chunks": True}
-# Arrays that come into ``scores.zarr`` after its layout was made.
+# Arrays that are added to ``scores.zarr`` after scoring.
 ADDED_BY_SELECTION = ("level", "threshold", "candidate", "combined_score", "combined_residual")
 
 
@@ -66,7 +65,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything about a store that is fixed when it is created.
+    """All that is fixed when a store is created.
 
     Attributes
     ----------
@@ -76,15 +75,15 @@ class Layout:
     chunk_objects : int
         Rows of a chunk inside a shard; divides ``partition_objects``.
     sizes : mapping of str to int
-        Length of every dimension but ``object``.
+        Length of every dimension except ``object``.
     variables : tuple of Variable
         What tasks write.
     labels : mapping of str to tuple of str
-        Coordinates that name positions along a dimension, such as the bands.
+        Names of the positions along a dimension, such as the bands.
     attrs : mapping
-        Group attributes; ``format_version`` among them.
+        Group attributes, among them ``format_version``.
     notes : mapping
-        Group attributes that may change when the store is filled again, such as the model's digest.
+        More group attributes, which may change when the store is filled again: the model's digest, for example.
     """
 
     n_objects: int
@@ -129,7 +128,7 @@ def _add_array(group: zarr.Group, layout: Layout, variable: Variable) -> None:
     has_pixels = variable.dims[-2:] == PIXEL_DIMS
     by_object = variable.dims[0] == "object"
     outer = (layout.partition_objects if has_pixels else rows, *shape[1:]) if by_object else shape
-    # Noise hardly compresses: a fast bit shuffle takes what there is. The checksum is what matters.
+    # Noise hardly compresses: a fast bit shuffle gains the little there is.
     compressor = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle") if has_pixels else ZstdCodec(level=3)
     group.create_array(
         variable.name,
@@ -159,20 +158,20 @@ def add_labels(group: zarr.Group, dim: str, labels: tuple[str, ...]) -> None:
 
 
 def consolidate(path: Path) -> None:
-    """Gather the metadata of all arrays in the root, which is what ``xarray.open_zarr`` looks for."""
+    """Gather the metadata of all arrays in the root, where ``xarray.open_zarr`` looks for them."""
     with warnings.catch_warnings():
-        # The Zarr v3 specification does not have consolidated metadata yet; readers without it ignore them.
+        # Consolidated metadata are not in the Zarr v3 specification yet; other readers ignore them.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(str(path))
 
 
 def create(path: Path, layout: Layout) -> list[Path]:
-    """Create a store, or confirm that it is there; metadata that were damaged are renewed.
+    """Create a store; if it exists, renew metadata that are damaged.
 
     Returns
     -------
     list of Path
-        The files that hold metadata and labels, on disk.
+        The files of metadata and labels, flushed to disk.
 
     Raises
     ------
@@ -219,9 +218,9 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
     wanted_attrs = dict(zarr.open_group(str(fresh), mode="r", use_consolidated=False).attrs)
     try:
         attrs = dict(zarr.open_group(str(path), mode="r", use_consolidated=False).attrs)
-    except Exception:  # a damaged root can fail in any way; it is then renewed below
+    except Exception:  # a damaged root can fail in any way; it is renewed below
         attrs = {"layout_sha256": identity if (path / root).exists() else None}
-    # A flipped bit may have hit the digest itself: then all else is as it should be.
+    # If a flipped bit hit the digest itself, all else is as it should be.
     arrays = {item.parent.name for item in path.glob("*/zarr.json")} - set(ADDED_BY_SELECTION)
     same_but_digest = (
         {**attrs, "layout_sha256": identity} == wanted_attrs
@@ -239,7 +238,7 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
         )
     for name in names:
         if name == root and attrs == wanted_attrs and (path / "candidate").exists():
-            continue  # extended by the selection, which renews it
+            continue  # the selection extended it, and renews it
         wanted = (fresh / name).read_bytes()
         current = (path / name).read_bytes() if (path / name).exists() else None
         if current != wanted:
@@ -275,7 +274,7 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
     Parameters
     ----------
     columns : mapping of str to ndarray
-        Every variable of the layout, over exactly the partition's rows.
+        Every variable of the layout, over the partition's rows.
 
     Returns
     -------
@@ -285,7 +284,7 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
     Raises
     ------
     SwimmyError
-        When a column is missing, or has another shape or type, or does not read back as it was written.
+        When a column is missing, has another shape or type, or does not read back as it was written.
     """
     rows = layout.rows(partition)
     region = slice(rows.start, rows.stop)
@@ -303,7 +302,7 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
                 array.with_config(EVERY_CHUNK)[region] = values
             else:
                 _write_shard(file, array, values)
-                # The disk takes a large file while it is read back; the caller's own flush then waits for nothing.
+                # Flushed while it is read back, so that the caller's own flush has nothing to wait for.
                 flushed.append(thread.submit(sync_path, file))
             if not _reads_back(array, rows, values):
                 raise SwimmyError(
@@ -317,12 +316,12 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
 
 
 def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
-    """Write a shard chunk by chunk, as Zarr would write it in one.
+    """Write a shard chunk by chunk, with the bytes that Zarr would write at once.
 
-    Zarr keeps all chunks of a shard until it has put them together in memory: twice the shard. The file is the
-    chunks one after the other, then for each of them offset and length, two uint64 with all bits set for a chunk
-    beyond the array's end, and a CRC-32C of that index (Zarr's extension "sharding_indexed", section "Binary shard
-    format").
+    Zarr needs twice the shard's memory: it keeps all chunks until it has put them together. The file has the chunks
+    one after the other, then an index, then a CRC-32C of the index (Zarr's extension "sharding_indexed", section
+    "Binary shard format"). The index has two uint64 for each chunk, offset and length, with all bits set for a chunk
+    beyond the array's end.
     """
     n_chunks = (array.shards or array.chunks)[0] // array.chunks[0]
     index = np.full((n_chunks, 2), 2**64 - 1, np.uint64)
@@ -345,7 +344,7 @@ def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
 
 
 class _TakenAtOnce(MemoryStore):
-    """Keeps what it is given, not a copy of it: each chunk is taken out before the next one is made."""
+    """Keeps what it is given without a copy: each chunk is taken out before the next one is made."""
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Keep the bytes of a key."""
@@ -355,7 +354,7 @@ class _TakenAtOnce(MemoryStore):
 def _encoder(
     name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, codecs: Any, fill_value: Any
 ) -> Callable[[int, AnyArray], AnyArray]:
-    """Function of first row and rows that returns a chunk's bytes as an array of that form stores them."""
+    """A function that returns a chunk's bytes as such an array stores them, given its first row and its rows."""
     kept: dict[str, Buffer] = {}
     array = zarr.create_array(
         _TakenAtOnce(kept),
@@ -391,7 +390,7 @@ def _checked(variable: Variable, shape: tuple[int, ...], columns: Mapping[str, A
 
 
 def _reads_back(array: zarr.Array[Any], rows: range, wanted: AnyArray) -> bool:
-    """Whether rows of an array are what was written, chunk by chunk: memory never holds a second partition."""
+    """Whether rows read back as written; read by the chunk, so that memory never holds a second partition."""
     step = array.chunks[0]
     return all(
         _same(np.asarray(array[lo : min(lo + step, rows.stop)]), wanted[lo - rows.start : lo - rows.start + step])
@@ -402,7 +401,7 @@ def _reads_back(array: zarr.Array[Any], rows: range, wanted: AnyArray) -> bool:
 def _same(found: AnyArray, wanted: AnyArray) -> bool:
     if wanted.dtype.kind in "TO":
         return bool(np.array_equal(found.astype(wanted.dtype), wanted))
-    # Compare bytes, so that NaN equals NaN and -0.0 differs from 0.0.
+    # By bytes, so that NaN equals NaN and -0.0 differs from 0.0.
     return found.dtype == wanted.dtype and np.array_equal(_bytes_of(found), _bytes_of(wanted))
 
 
@@ -429,7 +428,7 @@ def n_rows(group: zarr.Group, name: str) -> int:
 
 
 def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
-    """Rows ``lo`` to ``hi`` (None: the end) of a variable, as an array of its own.
+    """Rows ``lo`` to ``hi`` (None: the end) of a variable, as an array that the caller owns.
 
     Raises
     ------
@@ -438,11 +437,11 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     """
     where = str(group.store_path).removeprefix("file://")
     try:
-        # On the array, not in Zarr's settings: those are shared by all threads that read.
+        # Set on the array, not in Zarr's settings, which all reading threads share.
         array = group[name].with_config({"read_missing_chunks": False})  # type: ignore[union-attr]
-        # Zarr decodes into a new array: it is nobody else's, and holds no more than these rows.
+        # Zarr decodes into a new array of just these rows.
         values = np.asarray(array[lo:hi])
-        # Fixed-width strings are what NumPy's set operations and the table writers take.
+        # NumPy's set operations and the table writers take fixed-width strings only.
         return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
         raise SwimmyError(f"{where}: no variable {name}. Make the store again.") from error
@@ -460,7 +459,7 @@ def digest_columns(columns: Mapping[str, AnyArray]) -> str:
         values = columns[name]
         payload: bytes | AnyArray
         if values.dtype.kind in "TOU":
-            # JSON, because any separator may stand in a string itself.
+            # As JSON, because a string may contain any separator.
             kind, payload = "string", json.dumps([str(value) for value in values.ravel()]).encode()
         else:
             kind, payload = values.dtype.str, np.ascontiguousarray(values)

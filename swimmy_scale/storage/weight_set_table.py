@@ -1,4 +1,4 @@
-"""``weight_sets.ecsv``: one row a weight set of a training campaign, what it selects, and how it ranks (figure 16)."""
+"""``weight_sets.ecsv``: what each weight set of a training campaign selects, and how it ranks (figure 16)."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def weight_set_table(
     ----------
     weight_sets : sequence of WeightSet
     judgements : sequence of Judgement
-        One a weight set; or none, and the columns of the known classes are left out.
+        One for each weight set; or none, which leaves out the columns of the known classes.
     known_classes : sequence of str
     n_models : int
-        How many are chosen, all of one network.
+        The number of weight sets that are chosen, all of one network.
     meta : mapping
         What was done, as JSON values; ``format_version`` is added.
     one_a_run : bool
-        Whether only the best of every run is among the chosen ones.
+        Whether only the best of each training is among the chosen ones.
 
     Returns
     -------
     astropy.table.Table
-        Columns as in `DESCRIPTIONS`, and ``n_CLASS``, ``n_selected_CLASS``, ``r_sel_CLASS`` of each known class.
+        Columns as in `DESCRIPTIONS`, and ``n_CLASS``, ``n_selected_CLASS``, ``r_sel_CLASS`` for each known class.
 
     Raises
     ------
@@ -147,19 +147,19 @@ def read_table(path: Path) -> Table:
 
 
 def best_first(table: Table) -> Table:
-    """The rows in the order of the rule by which the run chose."""
+    """The rows by rank, according to the rule that chose the weights."""
     return table[np.argsort(table[f"rank_by_{table.meta['choose']}"])]
 
 
 def csv_text(table: Table) -> str:
-    """All columns as comma-separated values, the first line with their names."""
+    """All columns as comma-separated values below their names."""
     stream = io.StringIO(newline="")
     table.write(stream, format="ascii.csv")
     return stream.getvalue()
 
 
 def tried_values(table: Table) -> dict[str, list[Any]]:
-    """What was tried, in the form of table 5: the values of each parameter, ascending."""
+    """The values of each parameter that were tried, ascending, in the form of table 5."""
     names = {
         "latent space dimension d": table["latent_filters"],
         "GaussianNoise rate r_gauss": table["noise"],
@@ -170,26 +170,26 @@ def tried_values(table: Table) -> dict[str, list[Any]]:
 
 
 def _iterations(table: Table) -> list[int]:
-    """Of each row, the how-manieth run of its network it belongs to, from 1."""
-    runs: dict[tuple[int, float], list[int]] = {}
+    """The index of each row's training among those of its network, from 1."""
+    trainings: dict[tuple[int, float], list[int]] = {}
     found = []
-    for d, noise, run in table.iterrows("latent_filters", "noise", "run"):
-        known = runs.setdefault((int(d), float(noise)), [])
-        if run not in known:
-            known.append(int(run))
-        found.append(known.index(run) + 1)
+    for d, noise, training in table.iterrows("latent_filters", "noise", "run"):
+        known = trainings.setdefault((int(d), float(noise)), [])
+        if training not in known:
+            known.append(int(training))
+        found.append(known.index(training) + 1)
     return found
 
 
 def by_network(table: Table) -> Table:
-    """One row a network of a grid, the lowest mean validation loss first (appendix 1).
+    """One row for each network of a grid, the lowest mean validation loss first (appendix 1).
 
     Returns
     -------
     astropy.table.Table
         ``latent_filters``, ``noise``, ``n_runs``, ``n_weight_sets``, ``val_loss_mean`` over all weight sets,
-        ``val_loss_run_std``: the sample standard deviation among the runs of their means, NaN for one run; and where
-        known classes were judged by ``r_sel_sum_mean`` and ``r_sel_sum_max``.
+        ``val_loss_run_std``: the sample standard deviation of the means of its trainings, NaN for a single one; and
+        ``r_sel_sum_mean`` and ``r_sel_sum_max`` if known classes judged.
     """
     rows = []
     for d, noise in sorted({(int(d), float(noise)) for d, noise in table.iterrows("latent_filters", "noise")}):

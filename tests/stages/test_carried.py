@@ -78,7 +78,9 @@ def test_the_copy_knows_which_score_is_cut(tmp_path: Path, floor: float | None) 
 @pytest.mark.parametrize("score", [3, {}, {"kind": "noise"}, {"kind": "other", "floor": 1}])
 def test_a_score_that_is_not_understood_is_refused(tmp_path: Path, score: Any) -> None:
     path = summary(tmp_path / "summary.json", score=score)
-    with pytest.raises(SwimmyError, match=r"summary.json: what its scores are is damaged .*Select that run again"):
+    with pytest.raises(
+        SwimmyError, match=r"summary.json: the description of its scores is damaged .*Select that run again"
+    ):
         read_carried(path)
 
 

@@ -27,6 +27,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import LEVELS
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.job import Job, Settings, load_job
+from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.stages import combine, picture, standalone
 from swimmy_scale.stages.carried import read_carried
 from swimmy_scale.stages.combine import combine_scores
@@ -37,10 +38,10 @@ from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage import scores as scores_module
 from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import FINISHED, Ledger
-from swimmy_scale.storage.run_directory import RunDirectory
+from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
 
-# Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
+# NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 N_MODELS = 3
@@ -111,6 +112,11 @@ def combined(rule: Rule, score: Values, residual: Values, in_sample: npt.NDArray
             ranks[known, model, band] = percentileofscore(sample, values, kind="weak") / 100
         double = ranks
     return double.mean(axis=1).astype(np.float32), difference.mean(axis=1).astype(np.float32)
+
+
+def selecting(rule: Rule) -> SelectSection:
+    """The default selection, with one format and a rule of combination."""
+    return SelectSection(formats=("fits",), combine=rule)
 
 
 # ---------------------------------------------------------------- which weight sets
@@ -209,7 +215,7 @@ def test_each_model_scores_as_it_does_alone(reference: Path, tmp_path: Path) -> 
 def test_the_combined_score_is_cut(copied: Path, rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores_module, "BLOCK_OBJECTS", 100)
     path, output = copied / "scores.zarr", copied / "selection"
-    summary, files = select(path, output, LEVELS, ("fits",), combine=rule)
+    summary, files = select(path, SelectionFolder(output), selecting(rule))
     assert (summary["combine"], summary["n_models"]) == (rule, N_MODELS)
     assert summary["model_sha256"] == [item["sha256"] for item in manifest_of(copied)["ensemble"]]
     with xarray.open_zarr(path) as ds:
@@ -244,7 +250,7 @@ def test_the_combined_score_is_cut(copied: Path, rule: Rule, monkeypatch: pytest
 def test_streamed_thresholds_cut_the_combined_score(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Scores(copied / "scores.zarr").read("threshold")
     monkeypatch.setattr("swimmy_scale.stages.select.sample_thresholds.__defaults__", (0,))
-    select(copied / "scores.zarr", copied / "selection", LEVELS, ("fits",))
+    select(copied / "scores.zarr", SelectionFolder(copied / "selection"), selecting("mean"))
     assert Scores(copied / "scores.zarr").read("threshold").tobytes() == before.tobytes()
 
 
@@ -345,7 +351,7 @@ def test_ranks_that_do_not_fit_in_memory(
         r"ranks of 240 objects and 3 models .* and 239 objects is the limit .* Set select.combine to mean or median"
     )
     with pytest.raises(SwimmyError, match=r"scores.zarr: " + message):
-        select(copied / "scores.zarr", copied / "selection", LEVELS, ("fits",), combine="rank")
+        select(copied / "scores.zarr", SelectionFolder(copied / "selection"), selecting("rank"))
     assert (copied / "scores.zarr/candidate").exists()
     job = write_job(
         tmp_path / "job.yaml", survey, train=TRAIN, score={"n_models": N_MODELS}, select={"combine": "rank"}
@@ -354,7 +360,7 @@ def test_ranks_that_do_not_fit_in_memory(
         run_serially(job, tmp_path / "refused")
     assert not (tmp_path / "refused/models").exists(), "before anything is trained"
     monkeypatch.setattr(combine, "RANKED_OBJECTS", 3 * 240)
-    select(copied / "scores.zarr", copied / "selection", LEVELS, ("fits",), combine="rank")
+    select(copied / "scores.zarr", SelectionFolder(copied / "selection"), selecting("rank"))
 
 
 @pytest.mark.parametrize(
@@ -386,7 +392,7 @@ def test_thresholds_of_the_same_ensemble_are_carried(reference: Path, copied: Pa
     assert run_serially(job, tmp_path / "other")[0] == summary
     carried = read_carried(tmp_path / "other/summary.json")
     with pytest.raises(SwimmyError, match="would cut the rank of 3 models"):
-        select(tmp_path / "other/scores.zarr", tmp_path / "x", LEVELS, ("fits",), carried, combine="rank")
+        select(tmp_path / "other/scores.zarr", SelectionFolder(tmp_path / "x"), selecting("rank"), carried)
 
 
 # ---------------------------------------------------------------- the picture, the command line

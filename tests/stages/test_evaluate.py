@@ -28,9 +28,8 @@ from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.model import scoring as scoring_module
 from swimmy_scale.model.scoring import Model
 from swimmy_scale.stages import standalone
-from swimmy_scale.stages.campaign import campaign
 from swimmy_scale.stages.engine import run_stage
-from swimmy_scale.stages.evaluate import EvaluateStage, evaluate_training, known_sample
+from swimmy_scale.stages.evaluate import EvaluateStage, campaign_stages, evaluate_training, known_sample
 from swimmy_scale.stages.memory import MIB, MemoryLimits, score_memory_bytes
 from swimmy_scale.stages.run import Run
 from swimmy_scale.stages.score import ScoreStage
@@ -40,13 +39,13 @@ from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
 from swimmy_scale.storage.scores import Scores
 
-# Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
+# NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 KNOWN = ("quasar", "xelg")
 FRACTION = 0.3
 ROOMY = MemoryLimits(1 << 40, 1 << 40, "this test", "ask for more")
-# Many are selected, so that a network of two epochs does not select the same few always.
+# Large fractions, so that networks of two epochs do not all select the same few objects.
 LEVELS = {"1sigma": FRACTION, "2sigma": 0.05}
 TRAIN = {
     "network": NETWORK,
@@ -140,7 +139,7 @@ def changed(stage: EvaluateStage, **changes: Any) -> EvaluateStage:
 
 
 def perform(stage: EvaluateStage) -> int:
-    """Bring a stage to its end in this process; the number of tasks that were done for it."""
+    """Run a stage in this process; return the number of tasks that it did."""
     workers = Serial()
     with Watch() as watch:
         run_stage(stage, workers, watch)
@@ -247,7 +246,7 @@ def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
     kind, in_sample = scores.read("sample_class").astype(str), scores.read("in_sample")
     assert in_sample[sample.rows].all()
     assert set(np.flatnonzero(in_sample & np.isin(kind, KNOWN))) <= set(sample.rows.tolist())
-    assert len(sample.rows) < 0.5 * scores.n_objects, "few enough to be brought together into batches"
+    assert len(sample.rows) < 0.5 * scores.n_objects, "few enough to be packed into batches"
     chosen = json.loads((reference / "models/manifest.json").read_text())["selected"]["sha256"]
     for found, whole in zip(details, alone[2:], strict=True):
         assert found["n_threshold_objects"] == 40
@@ -427,7 +426,9 @@ def test_every_run_has_its_network_and_seed(reference: Path, tmp_path: Path) -> 
     train = {**TRAIN, "n_runs": 2, "choose": "validation_loss", "grid": {"latent_filters": [4, 8], "noise": [0, 0.1]}}
     settings = Settings.model_validate({"train": train})
     models = ModelsFolder(tmp_path)
-    (stage,) = campaign(settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1)
+    (stage,) = campaign_stages(
+        settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1
+    )
     found = [(t.folder.name, t.network.latent_filters, t.network.noise, t.schedule.seed) for t in stage.plan()]
     combinations = [(4, 0.0), (4, 0.0), (4, 0.1), (4, 0.1), (8, 0.0), (8, 0.0), (8, 0.1), (8, 0.1)]
     assert found == [(f"run-{run:02d}", *values, 5 + run) for run, values in enumerate(combinations)]
@@ -449,7 +450,9 @@ def test_too_few_weight_sets_by_default_are_refused_before_training(
 ) -> None:
     settings = Settings.model_validate({"score": score})
     models = ModelsFolder(tmp_path)
-    stages = campaign(settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1)
+    stages = campaign_stages(
+        settings, reference / "cutouts.zarr", models, lambda name: Ledger(tmp_path, tmp_path, name), 1
+    )
     with pytest.raises(SwimmyError, match=message):
         list(stages)
 
@@ -463,7 +466,7 @@ def test_the_network_of_the_best_scores(reference: Path) -> None:
     for run, network in enumerate(NETWORKS):
         history = json.loads((reference / f"models/run-0{run}/history.json").read_text())
         assert Network.from_json(history["network"]) == network
-    # Whoever gives a file to `score` gives its network with it.
+    # A file that is given to `score` brings its network along.
     for name, run in (("run-00/epoch-01.keras", 0), ("run-01/epoch-02.keras", 1), ("selected.keras", best["run"])):
         path = reference / "models" / name
         assert standalone.recorded_model(path, reference / "cutouts.zarr", Settings(), None) == (
@@ -481,7 +484,7 @@ def test_the_largest_network_of_a_grid_must_fit(reference: Path, tmp_path: Path)
 
 def test_training_alone_chooses_by_the_same_rules(copied: Path) -> None:
     before, cutouts, models = evaluation_files(copied), copied / "cutouts.zarr", copied / "models"
-    # What `train` leaves is what a run directory holds, but for the place of the receipts.
+    # `train` writes what a run directory has, except for the place of the receipts.
     for stage in ("train", "evaluate"):
         shutil.copytree(copied / "receipts" / stage, copied / "models.receipts" / stage)
     Ledger(copied / "models.receipts", copied, "evaluate").remove("000000")
@@ -491,7 +494,7 @@ def test_training_alone_chooses_by_the_same_rules(copied: Path) -> None:
     assert verify(models) == []
     done, n_tasks = train_alone(cutouts, models, choose="validation_loss")
     assert (done.details["selected"]["rule"], n_tasks) == ("lowest validation loss", 0)
-    assert verify(models) == [], "the evaluation no longer answers for files that are written anew"
+    assert verify(models) == [], "the earlier evaluation no longer vouches for files that were written again"
     table = table_of(copied)
     assert "chosen_by_known_classes" not in table.colnames
     shown = CliRunner().invoke(main, ["weight-sets", str(models)])

@@ -123,7 +123,7 @@ def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path
 
 
 def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> None:
-    """Its remedy would else be refused as another job."""
+    """Otherwise the corrected job would be refused as another job."""
     small = MemoryLimits(1 << 40, 1 << 40, "site.yaml", "buy more")
     for batch_size, fits in ((10**9, False), (64, True)):
         job = load_job(write_job(tmp_path / "job.yaml", survey, score={"batch_size": batch_size}), Job)

@@ -22,7 +22,7 @@ from swimmy_scale.method.score_kind import EQUATION_6
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.scores import Scores
 
-# Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
+# NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 TRAIN = {

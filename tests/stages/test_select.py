@@ -1,4 +1,4 @@
-"""How far a selection is: it goes through as many rows as were foreseen, whatever it has to do."""
+"""The progress of a selection: it goes through as many rows as it announces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECTION = SelectSection(levels={"2sigma": 0.2, "3sigma": 0.1}, formats=("fits",)
     ("models", "rule", "streamed", "n_passes"),
     [((), "mean", False, 6), ((), "mean", True, 7), (("a", "b"), "mean", False, 7), (("a", "b"), "rank", True, 9)],
 )
-def test_the_rows_are_those_that_were_foreseen(
+def test_as_many_rows_are_done_as_were_announced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, models: tuple, rule: str, streamed: bool, n_passes: int
 ) -> None:
     monkeypatch.setattr(scores_module, "BLOCK_OBJECTS", 8)

@@ -63,7 +63,7 @@ def stage_of(folder: Path, run: Path, section: dict[str, Any] | None = SECTION) 
 
 
 def ingest(stage: IngestStage) -> int:
-    """Bring the stage to its end; the number of tasks that were done for it."""
+    """Run the stage; return the number of tasks that it did."""
     workers = Serial()
     with Watch() as watch:
         run_stage(stage, workers, watch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,36 @@ def test_rounded_pixels_are_what_receipts_stand_for(tmp_path: Path) -> None:
     flip(damaged)
     ingest(survey, rounded, ROUNDED)
     assert damaged.read_bytes() == before
+
+
+def test_a_receipt_must_say_which_objects_its_partition_holds(survey: Path, tmp_path: Path) -> None:
+    store = tmp_path / "cutouts.zarr"
+    ingest(survey, store)
+    ledger = cutouts_ledger(store)
+    receipt = ledger.read(task_name(1))
+    assert receipt is not None
+    first, last = Cutouts(store).read("object_id", 32, 64)[[0, -1]].tolist()
+    assert (receipt.first_object_id, receipt.last_object_id) == (first, last)
+    for change in ({"first_object_id": last}, {"last_object_id": first}, {"n_objects": 31}):
+        wrong = replace(receipt, **change)
+        ledger.commit(wrong)
+        (found,) = verify(store)
+        assert (found.name, found.path) == ("000001", "cutouts.zarr/object_id/c/1")
+        assert re.fullmatch(r"object_id \d+ to \d+, its receipt says \d+ to \d+", found.reason)
+        assert found.reason.endswith(f"its receipt says {wrong.first_object_id} to {wrong.last_object_id}")
+        assert ledger.read(task_name(1)) is None
+    ingest(survey, store)
+    assert verify(store) == []
+
+
+def test_damaged_metadata_are_no_fault_of_the_partitions(survey: Path, tmp_path: Path) -> None:
+    store = tmp_path / "cutouts.zarr"
+    ingest(survey, store)
+    metadata = store / "zarr.json"
+    whole = metadata.read_text()
+    assert whole.count('"partition_objects": 32') == 1
+    metadata.write_text(whole.replace('"partition_objects": 32', '"partition_objects": 16'))
+    assert [(item.name, item.path) for item in verify(store)] == [("finished", "cutouts.zarr/zarr.json")]
 
 
 def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def paths(columns: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def stilts_program() -> str:
-    """STILTS, installed if it has to be and this process may."""
+    """STILTS; installed if it is missing and this process may install it."""
     if shutil.which("stilts") is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             pytest.skip("stilts is not installed, and only root on a Debian-like system can install it")

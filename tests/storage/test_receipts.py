@@ -338,6 +338,16 @@ def test_verify_misses_no_receipt_of_a_finished_stage(tmp_path: Path) -> None:
     assert found == Damage("score", "000001", "receipts/score/000001.json", "the receipt is missing")
 
 
+@pytest.mark.parametrize(("stage", "name"), [("score", "000001"), ("ingest", "000000"), ("score", "finished")])
+def test_a_receipt_under_the_name_of_another_is_damage(tmp_path: Path, stage: str, name: str) -> None:
+    ledger, other = commit_one(tmp_path), Ledger(tmp_path / "receipts", tmp_path, stage)
+    commit_one(tmp_path, stage)
+    other.path(name).write_bytes(ledger.path("000000").read_bytes())
+    assert other.read(name) is None
+    (found,) = verify(tmp_path / "receipts", tmp_path, ["ingest", "score"])
+    assert found == Damage(stage, name, f"receipts/{stage}/{name}.json", "the receipt is that of score 000000")
+
+
 def test_a_later_stage_vouches_for_a_file_that_it_renewed(tmp_path: Path) -> None:
     shared = tmp_path / "zarr.json"
     for stage, content in (("score", b"one"), ("select", b"other")):
