@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from swimmy_scale.storage.run_directory import LogFolder, ModelsFolder, RunDirectory, SelectionFolder
+from swimmy_scale.storage.run_directory import At, LogFolder, ModelsFolder, RunDirectory, SelectionFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "swimmy_scale"
@@ -183,9 +183,10 @@ def _file_names() -> set[str]:
     found = set()
     for folder in folders:
         for name, attribute in vars(type(folder)).items():
-            if isinstance(attribute, property):
-                value = getattr(folder, name)
-                found.add(value.name if isinstance(value, Path) else value.path.name)
+            if isinstance(attribute, At):
+                found |= set(attribute.name.split("/"))
+            elif isinstance(attribute, property):
+                found.add(getattr(folder, name).path.name)
     found.add(ModelsFolder(Path("r")).evaluation(0).parent.name)
     return found - {"r"}
 

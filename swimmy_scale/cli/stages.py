@@ -125,6 +125,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.local import LocalExecutor
     from swimmy_scale.stages import standalone
+    from swimmy_scale.storage.run_directory import ModelsFolder
 
     executor, settings = LocalExecutor(n_workers), load_settings(settings_path)
     with Watch() as watch:
@@ -133,7 +134,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
         )
     choice = done.details["selected"]
     click.echo(
-        f"{output / 'selected.keras'}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f} "
+        f"{ModelsFolder(output).selected}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f} "
         f"(run {choice['run']}, {choice['rule']})"
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, overload
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
@@ -25,7 +25,30 @@ STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 FORMAT_VERSION = 2
 """Of run directories: what their receipts stand for. A run of another version can be read, and not continued."""
 
-CUTOUTS, RECEIPTS = "cutouts.zarr", "receipts"
+
+class At:
+    """A file or folder of a known name in a folder that has a ``path``."""
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self.name, self.__doc__ = name, meaning
+
+    @overload
+    def __get__(self, folder: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, folder: HasPath, owner: type) -> Path: ...
+
+    def __get__(self, folder: HasPath | None, owner: type) -> Self | Path:
+        """The path in a folder."""
+        return self if folder is None else folder.path / self.name
+
+
+class HasPath(Protocol):
+    """A folder."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
 
 
 @dataclass(frozen=True)
@@ -34,44 +57,18 @@ class LogFolder:
 
     path: Path
 
-    @property
-    def progress(self) -> Path:
-        """What `status` reads, written while a driver works."""
-        return self.path / "progress.json"
-
-    @property
-    def jobs(self) -> Path:
-        """Job scripts, the site file and Dask's configuration, as submitted."""
-        return self.path / "jobs"
-
-    @property
-    def site(self) -> Path:
-        """The site file, as submitted."""
-        return self.jobs / "site.yaml"
-
-    @property
-    def dask_config(self) -> Path:
-        """Dask's configuration for workers."""
-        return self.jobs / "dask.yaml"
+    progress = At("progress.json", "What `status` reads, written while a driver works.")
+    jobs = At("jobs", "Job scripts, the site file and Dask's configuration, as submitted.")
+    site = At("jobs/site.yaml", "The site file, as submitted.")
+    dask_config = At("jobs/dask.yaml", "Dask's configuration for workers.")
 
     def script(self, name: str) -> Path:
         """The job script of the driver or of a group of workers."""
         return self.jobs / f"{name}.sh"
 
-    @property
-    def workers(self) -> Path:
-        """Logs of worker jobs."""
-        return self.path / "workers"
-
-    @property
-    def tls(self) -> Path:
-        """Keys of the running driver."""
-        return self.path / "tls"
-
-    @property
-    def scheduler(self) -> Path:
-        """Where workers read the address of the running driver."""
-        return self.path / "scheduler.json"
+    workers = At("workers", "Logs of worker jobs.")
+    tls = At("tls", "Keys of the running driver.")
+    scheduler = At("scheduler.json", "Where workers read the address of the running driver.")
 
 
 @dataclass(frozen=True)
@@ -80,20 +77,9 @@ class ModelsFolder:
 
     path: Path
 
-    @property
-    def selected(self) -> Path:
-        """The weights that were chosen."""
-        return self.path / "selected.keras"
-
-    @property
-    def manifest(self) -> Path:
-        """Digests and networks of all weight sets, and which ones were chosen."""
-        return self.path / "manifest.json"
-
-    @property
-    def table(self) -> Path:
-        """How the weight sets were judged."""
-        return self.path / "weight_sets.ecsv"
+    selected = At("selected.keras", "The weights that were chosen.")
+    manifest = At("manifest.json", "Digests and networks of all weight sets, and which ones were chosen.")
+    table = At("weight_sets.ecsv", "How the weight sets were judged.")
 
     def training(self, index: int) -> Path:
         """The folder of one training."""
@@ -119,15 +105,8 @@ class SelectionFolder:
 
     path: Path
 
-    @property
-    def summary(self) -> Path:
-        """Counts, thresholds, and what they select."""
-        return self.path / "summary.json"
-
-    @property
-    def carried_thresholds(self) -> Path:
-        """The run's copy of the thresholds that it takes over from another run."""
-        return self.path / "carried_thresholds.json"
+    summary = At("summary.json", "Counts, thresholds, and what they select.")
+    carried_thresholds = At("carried_thresholds.json", "A copy of the thresholds that the run takes from another run.")
 
     def candidates(self, kind: str) -> Path:
         """The candidate catalogue in one format: ``fits``, ``ecsv``, ``vot`` or ``parquet``."""
@@ -145,6 +124,37 @@ class RunDirectory:
 
     path: Path
 
+    job_file = At("job.yaml", "The job, complete with defaults and absolute paths, and frozen.")
+    provenance = At("provenance.json", "Versions, and digests of inputs, configuration and models.")
+    receipts = At("receipts", "Receipts of all stages.")
+    own_cutouts = At("cutouts.zarr", "The cutouts that the run ingests; a job may name others (see `cutouts`).")
+    scores = At("scores.zarr", "Scores of all objects.")
+    quarantine = At("quarantine.csv", "Every quarantined object, with the reason.")
+    picture = At("candidates.png", "Histograms and the strangest candidates.")
+    report = At("report", "The report, a folder.")
+    figures = At("figures", "The paper's figures of this run, a folder.")
+    tables = At("tables", "The paper's tables of this run, a folder.")
+    fidelity_page = At("fidelity.md", "The paper's numbers beside the run's.")
+
+    @property
+    def log(self) -> LogFolder:
+        """Logs, locks and what belongs to batch jobs."""
+        return LogFolder(self.path / "log")
+
+    @property
+    def models(self) -> ModelsFolder:
+        """The weights that the run trained."""
+        return ModelsFolder(self.path / "models")
+
+    @property
+    def selection(self) -> SelectionFolder:
+        """Candidates, thresholds and their summary."""
+        return SelectionFolder(self.path)
+
+    def cutouts(self, job: Job) -> Path:
+        """The cutouts that the job names, or the run's own."""
+        return job.cutouts or self.own_cutouts
+
     @classmethod
     def existing(cls, path: Path) -> RunDirectory:
         """The run directory at ``path``.
@@ -161,82 +171,6 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether a run directory is there."""
         return self.receipts.is_dir()
-
-    # ------------------------------------------------------------ what lies where
-
-    @property
-    def job_file(self) -> Path:
-        """The job, complete with defaults and absolute paths, and frozen."""
-        return self.path / "job.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        """Versions, and digests of inputs, configuration and models."""
-        return self.path / "provenance.json"
-
-    @property
-    def receipts(self) -> Path:
-        """Receipts of all stages."""
-        return self.path / RECEIPTS
-
-    @property
-    def log(self) -> LogFolder:
-        """Logs, locks and what belongs to batch jobs."""
-        return LogFolder(self.path / "log")
-
-    @property
-    def own_cutouts(self) -> Path:
-        """The cutouts that the run ingests; a job may name others (see `cutouts`)."""
-        return self.path / CUTOUTS
-
-    @property
-    def models(self) -> ModelsFolder:
-        """The weights that the run trained."""
-        return ModelsFolder(self.path / "models")
-
-    @property
-    def scores(self) -> Path:
-        """Scores of all objects."""
-        return self.path / "scores.zarr"
-
-    @property
-    def selection(self) -> SelectionFolder:
-        """Candidates, thresholds and their summary."""
-        return SelectionFolder(self.path)
-
-    @property
-    def quarantine(self) -> Path:
-        """Every quarantined object, with the reason."""
-        return self.path / "quarantine.csv"
-
-    @property
-    def picture(self) -> Path:
-        """Histograms and the strangest candidates."""
-        return self.path / "candidates.png"
-
-    @property
-    def report(self) -> Path:
-        """The report, a folder."""
-        return self.path / "report"
-
-    @property
-    def figures(self) -> Path:
-        """The paper's figures of this run, a folder."""
-        return self.path / "figures"
-
-    @property
-    def tables(self) -> Path:
-        """The paper's tables of this run, a folder."""
-        return self.path / "tables"
-
-    @property
-    def fidelity_page(self) -> Path:
-        """The paper's numbers beside the run's."""
-        return self.path / "fidelity.md"
-
-    def cutouts(self, job: Job) -> Path:
-        """The cutouts that the job names, or the run's own."""
-        return job.cutouts or self.own_cutouts
 
     # ------------------------------------------------------------ receipts and the driver's lock
 
