@@ -1,7 +1,7 @@
 """Other ways than the paper's to train, to score and to choose, at the same 5% a band, on simulated surveys.
 
-    python benchmarks/better.py better --json benchmarks/results/better.json     # better/ is kept: run again to resume
-    python benchmarks/better.py --page                                          # docs/better.md, from the results alone
+    python studies/better.py better --json studies/results/better.json     # better/ is kept: run again to resume
+    python studies/better.py --page                                          # docs/better.md, from the results alone
 
 One survey has the paper's shares of classes: it trains, and sets the thresholds. The other one is made of rare classes
 alone, by the same laws, and says how many of them the thresholds select. Half of it lets the known classes choose
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from better_page import ROOT, page
 from better_runs import SURVEYS, TRAININGS, Sizes, Survey, look, make_surveys, scored, train
-from measure import processor
+from machine import processor
 
 RARE = ("quasar", "xelg", "type1_agn", "type2_agn")
 COMMON = ("sample", "training")

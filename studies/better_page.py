@@ -1,4 +1,4 @@
-"""``docs/better.md`` from ``benchmarks/results/better.json`` alone."""
+"""``docs/better.md`` from ``studies/results/better.json`` alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "better.json"
+RESULT = ROOT / "studies" / "results" / "better.json"
 
 CLASSES = {"quasar": "quasars", "xelg": "XELGs", "type1_agn": "type-I AGN"}
 CONTROL = {"type2_agn": "type-II AGN", "training": "ordinary, bright", "sample": "sample"}
@@ -35,7 +35,7 @@ ENOUGH = 2.0
 HEAD = """\
 # Better than the paper's way?
 
-Made by `make better` (`benchmarks/better.py`) from `benchmarks/results/better.json`; do not edit it by hand.
+Made by `make better` (`studies/better.py`) from `studies/results/better.json`; do not edit it by hand.
 
 **SIMULATED DATA.** Nothing here was observed. The numbers compare ways to train, to score and to choose on objects that
 `swimmy-scale simulate` draws, by networks that are trained on few of them. They say which way is worth a try on real

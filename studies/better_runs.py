@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from measure import swimmy
+from machine import swimmy
 
 TRAININGS = {"clean": "training", "blind": ""}
 SURVEYS = ("common", "rare")
