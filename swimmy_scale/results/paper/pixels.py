@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import band_label
-from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.method.survey import BoolArray, IntArray
 from swimmy_scale.results.paper.drawing import stamps as drawing
 from swimmy_scale.results.paper.drawing.stamps import StampGroup
 from swimmy_scale.results.paper.profiles import radial_profiles as profiles_of
 from swimmy_scale.results.paper.profiles import ring_radius
-from swimmy_scale.results.paper.run_data import MissingError, Rows, RunData
+from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
 from swimmy_scale.results.paper.statistics import sigma_excess
 from swimmy_scale.results.paper.tables import negative_flags
@@ -34,15 +34,15 @@ def credit(run: RunData) -> str:
     return "HSC-SSP / NAOJ" if run.survey.name.startswith("HSC") and not run.simulated else ""
 
 
-def drawn_by_lot(members: BoolArray, n_objects: int) -> Rows:
-    """Rows of some members at random, ascending; the same ones each time."""
+def drawn_by_lot(members: BoolArray, n_objects: int) -> IntArray:
+    """IntArray of some members at random, ascending; the same ones each time."""
     rows = np.flatnonzero(members)
     if rows.size > n_objects:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, n_objects, replace=False))
     return rows
 
 
-def _object_columns(run: RunData, rows: Rows) -> dict[str, Any]:
+def _object_columns(run: RunData, rows: IntArray) -> dict[str, Any]:
     bands = run.survey.selecting_bands
     columns: dict[str, Any] = {"object_id": run.object_id[rows]}
     columns["bands"] = band_label(run.selected[rows], bands)
@@ -52,7 +52,7 @@ def _object_columns(run: RunData, rows: Rows) -> dict[str, Any]:
 
 
 def _stamp_figure(
-    run: RunData, groups: dict[str, Rows], bands: tuple[str, ...], n_columns: int, with_sigma: bool = False
+    run: RunData, groups: dict[str, IntArray], bands: tuple[str, ...], n_columns: int, with_sigma: bool = False
 ) -> Drawn:
     """Groups of objects with their reconstructions, one pass through the network for all."""
     rows = np.concatenate([np.zeros(0, np.int64), *groups.values()])
@@ -72,7 +72,7 @@ def _stamp_figure(
     return Drawn(figure, {"": columns}, {}, pixels)
 
 
-def _sigma(run: RunData, rows: Rows) -> npt.NDArray[np.float64]:
+def _sigma(run: RunData, rows: IntArray) -> npt.NDArray[np.float64]:
     """Excess of each object's score over those of the training data (the whole sample where there are none)."""
     training = run.in_sample & (run.sample_class == "training")
     members = training if training.any() else run.in_sample
@@ -130,7 +130,7 @@ def stamps_negative(run: RunData) -> Drawn:
     return _stamp_figure(run, {title: rows}, run.survey.bands, N_CANDIDATES)
 
 
-def _strangest(run: RunData, members: BoolArray, k: int, n_objects: int) -> Rows:
+def _strangest(run: RunData, members: BoolArray, k: int, n_objects: int) -> IntArray:
     """Members with the highest scores in a selecting band; of equal ones, the first in the catalogue."""
     rows = np.flatnonzero(members)
     order = np.argsort(-run.score[rows, k].astype(np.float64), kind="stable")

@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import Table
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.sample import SampleCuts
-from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.model.scoring import reconstructor, scoring_of
+from swimmy_scale.storage.counterparts import Counterparts, read_counterparts
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.run_directory import RunDirectory, counterparts_beside
 from swimmy_scale.storage.scores import Scores
 
-Rows = npt.NDArray[np.int64]
-
 # What a column of counterparts.fits says of an object that has no counterpart, by the kind of its type.
-_UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": "", "S": ""}
+_UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": ""}
 ACTIVE_TYPES = ("quasar", "type1_agn", "type2_agn")
 """Types of Milliquas that count as active nuclei; its others are candidates, and blazars."""
 PIXEL_OBJECTS = 256
@@ -75,7 +73,7 @@ class RunData:
     # ------------------------------------------------------------ columns
 
     @functools.cached_property
-    def object_id(self) -> npt.NDArray[np.int64]:
+    def object_id(self) -> IntArray:
         """int64 (object,)."""
         return self.scores.read("object_id")
 
@@ -109,7 +107,7 @@ class RunData:
         return [str(name) for name in self.scores.read("level")]
 
     @functools.cached_property
-    def threshold(self) -> npt.NDArray[np.float64]:
+    def threshold(self) -> DoubleArray:
         """float64 (level, selecting band)."""
         return self.scores.read("threshold")[:, self.selecting]
 
@@ -161,9 +159,9 @@ class RunData:
         return self.mag[:, self.survey.bands.index(self.survey.magnitude_band)]
 
     @functools.cached_property
-    def redshift(self) -> npt.NDArray[np.float64]:
+    def redshift(self) -> DoubleArray:
         """Spectroscopic redshift, float64 (object,): of the counterpart where there is one, else of the catalogue."""
-        found: npt.NDArray[np.float64] = self._cutout_column("redshift").astype(np.float64)
+        found: DoubleArray = self._cutout_column("redshift").astype(np.float64)
         if self.has_counterparts:
             matched = self.counterpart("redshift")
             found = np.where(np.isfinite(matched), matched, found)
@@ -186,25 +184,15 @@ class RunData:
         return self.counterparts_path.is_file()
 
     @functools.cached_property
-    def _counterparts(self) -> tuple[Table, Rows, BoolArray]:
-        """The table, the row of it for each object, and whether there is one."""
-        path = self.counterparts_path
+    def _counterparts(self) -> tuple[Counterparts, IntArray]:
+        """The table, and the row of it for each object, -1 for objects that are not in it."""
         if not self.has_counterparts:
             raise MissingError(
-                f"{path}: not there, and this needs it. A job with a section `spectroscopy:` makes it: add one and run "
-                "the job in another run directory."
+                f"{self.counterparts_path}: not there, and this needs it. A job with a section `spectroscopy:` makes "
+                "it: add one and run the job in another run directory."
             )
-        try:
-            # Masks would hide NaN and the empty string, which mean something here.
-            table = Table.read(path, format="fits", mask_invalid=False)
-            identifier = np.asarray(table["object_id"], np.int64)
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise SwimmyError(f"{path}: no readable table of counterparts ({error}). Run the job again.") from error
-        if not (np.diff(identifier) > 0).all():
-            raise SwimmyError(f"{path}: object_id is not ascending. Run the job again.")
-        rows = np.minimum(np.searchsorted(identifier, self.object_id), max(identifier.size - 1, 0))
-        matched = identifier[rows] == self.object_id if identifier.size else np.zeros(rows.size, np.bool_)
-        return table, rows, matched
+        table = read_counterparts(self.counterparts_path)
+        return table, table.rows_of(self.object_id)
 
     def counterpart(self, name: str) -> AnyArray:
         """A column of ``counterparts.fits`` for every object of the run.
@@ -218,16 +206,15 @@ class RunData:
         ------
         MissingError
             When the run has no such file, or the file no such column.
+        SwimmyError
+            When the file is damaged, or of another format version.
         """
-        table, rows, matched = self._counterparts
-        if name not in table.colnames:
+        table, rows = self._counterparts
+        values: AnyArray | None = getattr(table, name, None)
+        if values is None:
             raise MissingError(f"{self.counterparts_path}: it has no column {name}, and this needs it.")
-        column = np.ma.asarray(table[name])
-        unknown = _UNKNOWN["i" if column.dtype.kind == "u" else column.dtype.kind]
-        values = np.ma.filled(column, unknown)
-        values = values.astype(np.str_) if values.dtype.kind == "S" else values.astype(values.dtype.newbyteorder("="))
-        result = np.full(rows.size, unknown, values.dtype)
-        result[matched] = values[rows[matched]]
+        result = np.full(rows.size, _UNKNOWN[values.dtype.kind], values.dtype)
+        result[rows >= 0] = values[rows[rows >= 0]]
         return result
 
     def members(self, group: str) -> BoolArray:
@@ -273,7 +260,7 @@ class RunData:
 
     # ------------------------------------------------------------ pixels
 
-    def source(self, rows: Rows) -> FloatArray:
+    def source(self, rows: IntArray) -> FloatArray:
         """Preprocessed cutouts of some rows in their order: float32 (m, band, y, x) in [0, 1]."""
         order = np.argsort(rows, kind="stable")
         cubes = self.cutouts.sources(rows[order])
@@ -289,7 +276,7 @@ class RunData:
     def _reconstruct(self) -> Callable[[FloatArray], FloatArray]:
         return reconstructor(scoring_of(self.files, self.job, n_threads=1))
 
-    def pixels(self, rows: Rows) -> Iterator[tuple[Rows, FloatArray, FloatArray]]:
+    def pixels(self, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
         """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at once."""
         for lo in range(0, rows.size, PIXEL_OBJECTS):
             part = rows[lo : lo + PIXEL_OBJECTS]

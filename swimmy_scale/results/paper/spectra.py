@@ -9,10 +9,10 @@ import numpy as np
 from astropy.io import fits
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import DoubleArray
+from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.results.paper.drawing.stacks import MAX_EXAMPLES, BandSpectra, stacked_spectra
 from swimmy_scale.results.paper.relations import MOST_ANOMALOUS
-from swimmy_scale.results.paper.run_data import MissingError, Rows, RunData
+from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
 from swimmy_scale.results.paper.stacking import (
     CONTINUUM_WINDOW,
@@ -109,7 +109,7 @@ def _stack_columns(name: str, item: Stack) -> dict[str, Any]:
     }
 
 
-def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
+def _files(run: RunData, folder: Path | None) -> tuple[list[Path], IntArray]:
     """Files that are there of the objects that are stacked, and their rows."""
     plate, mjd, fiber = (run.counterpart(name).astype(np.int64) for name in ("plate", "mjd", "fiberid"))
     if folder is None:
@@ -137,7 +137,7 @@ def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
 
 
 def _rest_frames(
-    run: RunData, files: list[Path], rows: Rows, grid: DoubleArray
+    run: RunData, files: list[Path], rows: IntArray, grid: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray, dict[str, str]]:
     """Normalised spectra on the grid, float64 (file, pixel); those that cannot be used, by name with the reason."""
     flux, ivar = np.full((len(files), grid.size), np.nan), np.zeros((len(files), grid.size))

@@ -430,19 +430,34 @@ def test_damaged_tables_are_told(full: Path, tmp_path: Path) -> None:
     (run / "models" / "weight_sets.ecsv").write_text("nonsense")
     with pytest.raises(SwimmyError, match="no readable table of weight sets"):
         made(RunData(run), "weight-sets")
-    table = Table.read(run / "counterparts.fits")
-    table["object_id", "redshift"].write(run / "counterparts.fits", overwrite=True)
-    with pytest.raises(MissingError, match="has no column is_mpa_jhu"):
-        made(RunData(run), "score-ew")
-    table[::-1].write(run / "counterparts.fits", overwrite=True)
-    with pytest.raises(SwimmyError, match="object_id is not ascending"):
-        made(RunData(run), "score-ew")
-    (run / "counterparts.fits").write_text("nonsense")
-    with pytest.raises(SwimmyError, match="no readable table of counterparts"):
-        made(RunData(run), "score-ew")
+    path = run / "counterparts.fits"
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"SDSS", b"SDST", 1), whole[:-2880], b"nonsense"):
+        path.write_bytes(damaged)
+        with pytest.raises(SwimmyError, match=r"counterparts.fits: not a readable table of counterparts"):
+            made(RunData(run), "score-ew")
     (run / "summary.json").unlink()
     with pytest.raises(SwimmyError, match="its selection is not finished"):
         RunData(run)
+
+
+def test_tables_of_another_format_version_are_refused(full: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(full, run)
+    sets = run / "models" / "weight_sets.ecsv"
+    sets.write_text(sets.read_text().replace("format_version: 1", "format_version: 2"))
+    with pytest.raises(SwimmyError, match=r"weight_sets.ecsv: format_version 2, this program reads 1"):
+        made(RunData(run), "weight-sets")
+    with fits.open(run / "counterparts.fits", mode="update", checksum=True) as hdus:
+        hdus[1].header["format_version"] = 2
+        hdus[1].add_checksum()
+    with pytest.raises(SwimmyError, match=r"counterparts.fits: its format_version is 2, this program reads 1"):
+        made(RunData(run), "score-ew")
+
+
+def test_a_column_that_the_counterparts_do_not_have_is_told(data: RunData) -> None:
+    with pytest.raises(MissingError, match=r"counterparts.fits: it has no column ew_band_u"):
+        data.counterpart("ew_band_u")
 
 
 def test_a_level_that_the_job_does_not_have_is_told(data: RunData) -> None:
