@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from astropy.stats import binom_conf_interval
+import numpy as np
+
+from swimmy_scale.results.paper.statistics import wilson_interval
 
 RELATIVE_TOLERANCE = 0.10
 CORRELATION_TOLERANCE = 0.05
@@ -69,7 +71,7 @@ def share(n_selected: int, n_objects: int) -> Found | None:
     """A share in percent with Wilson's 68.3% interval; None of no objects."""
     if not n_objects:
         return None
-    low, high = binom_conf_interval(n_selected, n_objects, interval="wilson")
+    low, high = wilson_interval(np.array(n_selected), np.array(n_objects))
     percent = 100.0 * n_selected / n_objects
     text = f"{n_selected:,}/{n_objects:,} = {percent:.{3 if percent < 10 else 1}f}%"
     return Found(percent, 100.0 * float(low), 100.0 * float(high), text)

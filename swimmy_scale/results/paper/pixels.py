@@ -124,7 +124,7 @@ def stamps_negative(run: RunData) -> Drawn:
     """Figure 17: the highest scores with a negative residual."""
     band = negative_band(run)
     k = run.survey.selecting_bands.index(band)
-    negative = negative_flags(run.score, run.residual, run.threshold[0], run.in_sample)[:, k]
+    negative = negative_flags(run)[:, k]
     rows = _strangest(run, negative, k, N_CANDIDATES)
     title = f"high score in {band}, but fainter than expected there"
     return _stamp_figure(run, {title: rows}, run.survey.bands, N_CANDIDATES)

@@ -1,7 +1,8 @@
-"""The paper's tests and significances: Spearman's rank, Kolmogorov and Smirnov's distance, the sigma of a score."""
+"""The paper's statistics: rank correlation, two-sample test, the sigma of a score, and selection rates."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
+from astropy.stats import binom_conf_interval
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import BoolArray, DoubleArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 
 AnyFloats = npt.NDArray[np.floating[Any]]
+
+ONE_SIGMA = math.erf(1.0 / math.sqrt(2.0))
+"""Confidence of the intervals: 68.3%, what a Gaussian has within one sigma."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,8 @@ class BinnedRates:
         ``n_selected / n_objects`` and its 68.3% interval; NaN in an empty bin.
     """
 
-    n_objects: npt.NDArray[np.int64]
-    n_selected: npt.NDArray[np.int64]
+    n_objects: IntArray
+    n_selected: IntArray
     rate: DoubleArray
     low: DoubleArray
     high: DoubleArray
@@ -154,24 +159,19 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
     return BinnedRates(n_objects, n_selected, rate, low, high)
 
 
-def wilson_interval(
-    n_selected: npt.NDArray[np.int64], n_objects: npt.NDArray[np.int64], sigma: float = 1.0
-) -> tuple[DoubleArray, DoubleArray]:
-    """Wilson's interval of a fraction k / n, which holds for small n and for k = 0 and k = n, too.
-
-    (k / n + s^2 / 2n -+ s sqrt(k (n - k) / n^3 + s^2 / 4n^2)) / (1 + s^2 / n)
+def wilson_interval(n_selected: IntArray, n_objects: IntArray) -> tuple[DoubleArray, DoubleArray]:
+    """Wilson's 68.3% interval of a fraction, which holds for few objects, and for none or all selected, too.
 
     Returns
     -------
     low, high : ndarray of float64, shape of the arguments
-        NaN where n is 0.
+        NaN where there are no objects.
     """
-    k, n = n_selected.astype(np.float64), n_objects.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = k / n + sigma**2 / (2 * n)
-        half = sigma * np.sqrt(k * (n - k) / n**3 + sigma**2 / (4 * n**2))
-        scale = 1 + sigma**2 / n
-        return np.clip((middle - half) / scale, 0, 1), np.clip((middle + half) / scale, 0, 1)
+    known = n_objects > 0
+    low, high = np.full(n_objects.shape, np.nan), np.full(n_objects.shape, np.nan)
+    if known.any():
+        low[known], high[known] = binom_conf_interval(n_selected[known], n_objects[known], ONE_SIGMA, interval="wilson")
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ class CumulativeRates:
     """
 
     value: DoubleArray
-    n_selected: npt.NDArray[np.int64]
-    n_unselected: npt.NDArray[np.int64]
+    n_selected: IntArray
+    n_unselected: IntArray
     selected: DoubleArray
     unselected: DoubleArray
     rate: DoubleArray
@@ -228,7 +228,7 @@ def cumulative_rates(value: AnyFloats, selected: BoolArray) -> CumulativeRates:
         )
 
 
-def _n_at_least(steps: DoubleArray, value: DoubleArray) -> npt.NDArray[np.int64]:
+def _n_at_least(steps: DoubleArray, value: DoubleArray) -> IntArray:
     ordered = np.sort(value)
     return (ordered.size - np.searchsorted(ordered, steps, side="left")).astype(np.int64)
 

@@ -25,6 +25,7 @@ from swimmy_scale.results.paper.registry import FIGURES, Options, draw_figures, 
 from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn, csv_bytes, ecsv_bytes
 from swimmy_scale.results.paper.tables import TABLES
+from swimmy_scale.storage.run_directory import RunDirectory
 
 BANDS = ["g", "r", "i"]
 NEED_COUNTERPARTS = {"ew-cumulative", "score-ew", "sfr-mass", "stacked-spectra"}
@@ -342,7 +343,7 @@ def test_weight_sets_are_drawn_as_they_are(data: RunData) -> None:
 
 def test_weight_sets_without_known_classes_have_losses_alone(data: RunData, tmp_path: Path) -> None:
     other = RunData(data.directory)
-    other.directory = tmp_path
+    other.files = RunDirectory(tmp_path)
     (tmp_path / "models").mkdir()
     table = paper_run.weight_sets()["run", "epoch", "loss", "val_loss"]
     table.write(tmp_path / "models" / "weight_sets.ecsv", format="ascii.ecsv")
