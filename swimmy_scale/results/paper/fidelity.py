@@ -116,7 +116,7 @@ def found_numbers(run: RunData) -> Numbers:
 
 
 def _read(run: RunData, path: Path) -> Table:
-    """One of the run's tables, made of the scores that it has now."""
+    """One of the run's tables; it must be made of the scores that the run has now."""
     remedy = f"Run `swimmy-scale tables {run.directory}` and `swimmy-scale figures {run.directory}` first."
     if not path.is_file():
         raise SwimmyError(f"{path}: not there, and the comparison needs it. {remedy}")
@@ -165,12 +165,12 @@ def _loss(run: RunData) -> Found | None:
 
 
 def claims(found: Numbers) -> list[tuple[str, str, str, bool]]:
-    """What the paper finds: in words, its number, the run's, and whether it came out there.
+    """The paper's findings: in words, its number, the run's, and whether the run bears it out.
 
     Returns
     -------
     list of (str, str, str, bool)
-        Only of what could be measured.
+        Only those that could be measured.
     """
     rows = []
     everybody, quasars = found["table-2/any/sample"], found["table-2/any/quasar"]

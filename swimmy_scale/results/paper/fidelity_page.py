@@ -1,6 +1,6 @@
 """The page of a run's numbers beside the paper's: what `fidelity.measure` found, as Markdown.
 
-It says what was measured, and what a column means; why a number differs it does not say, for that no run tells.
+It says what was measured, and what a column means. It does not say why a number differs: the run does not tell.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ def sizes(facts: Facts) -> str:
     train = facts["training"]
     trained = "The weights were given."
     if train is not None:
-        runs = f"{train['n_runs']} run{'s' if train['n_runs'] > 1 else ''} of {train['epochs']} epochs"
+        trainings = f"{train['n_runs']} training{'s' if train['n_runs'] > 1 else ''} of {train['epochs']} epochs"
         galaxies = (
             f" on {train['max_objects']:,} galaxies, one in five of which validate" if train["max_objects"] else ""
         )
-        trained = f"Training: {runs}{galaxies}, seed {train['seed']}."
+        trained = f"{trainings}{galaxies}, seed {train['seed']}."
     return (
         f"{facts['n_objects']:,} objects in the catalogue, {facts['n_in_sample']:,} in the sample. {trained} "
         f"The digest of the weights that score begins with `{facts['model_sha256'][:16]}`."

@@ -1,8 +1,8 @@
-"""The paper's numbers that a run can be held against, as data, and the verdict on ours.
+"""The paper's numbers that a run can be compared with, as data, and the verdict on the run's.
 
-A number of the paper has a band of tolerance: its own 68% interval where the paper gives counts, and in any case not
-less than 10% of the number to each side, since networks that are trained again differ by more than counting does
-(appendix 1). Ours has the 68% interval of its counts. Where the two overlap, the number is reproduced.
+A number of the paper has a band of tolerance: the 68% interval of its counts where the paper gives them, but at least
+10% of the number to each side, since networks that are trained again differ by more than counting does (appendix 1).
+The run's number has the 68% interval of its counts. Where the two overlap, the number is reproduced.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class PaperNumber:
     Attributes
     ----------
     key : str
-        Its name for programs, also of our value.
+        Its name for programs, also that of the run's number.
     what : str
         Its name for readers.
     section : str
         Where the paper has it.
     how : str
-        How ours is computed: the file of the run, and what of it.
+        How the run's number is computed: which file, and what of it.
     paper : Found
         The number and its band of tolerance.
     by_construction : bool
-        Whether the method fixes it.
+        Whether the method makes it what it is.
     """
 
     key: str
@@ -68,7 +68,7 @@ class PaperNumber:
 
 
 def share(n_selected: int, n_objects: int) -> Found | None:
-    """A share in percent with Wilson's 68.3% interval; None of no objects."""
+    """A share in percent with Wilson's 68.3% interval; None if there are no objects."""
     if not n_objects:
         return None
     low, high = wilson_interval(np.array(n_selected), np.array(n_objects))
@@ -94,7 +94,7 @@ def tolerated_percent(percent: float) -> Found:
 def verdict(number: PaperNumber, found: Found | None) -> str:
     """``same by construction``, ``reproduced``, ``differs``, or ``no objects`` where there is nothing to measure.
 
-    What should be the same by construction and is not, differs.
+    A number that should be the same by construction and is not, differs.
     """
     if found is None:
         return NONE
@@ -125,7 +125,7 @@ TABLE_4: Mapping[str, tuple[int, int]] = MappingProxyType(
 )
 """Selected and all, by type of Milliquas, without DR16Q's."""
 NEGATIVE = MappingProxyType({"g": 8, "r": 322, "i": 14})
-"""Above the threshold with a residual that is not positive."""
+"""Objects above the threshold with a residual that is not positive."""
 ABOVE_THRESHOLD = 2469
 EW_RATES = MappingProxyType({"g": 90.7, "r": 84.4, "i": 64.4})
 """Percent selected of XELGs with EW_band above 100 Angstrom."""

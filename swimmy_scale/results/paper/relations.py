@@ -1,4 +1,4 @@
-"""Objects of a run in the plane of two quantities, and its weight sets: figures 11, 12, 13 and 16."""
+"""Two quantities of a run's objects against each other, and its weight sets: figures 11, 12, 13 and 16."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from swimmy_scale.results.paper.statistics import kolmogorov_smirnov, spearman
 from swimmy_scale.storage.weight_set_table import read_table
 
 MAX_POINTS = 50_000
-"""So many objects of no class that no band selects are drawn; all others are, and tests look at all."""
+"""Most objects that are drawn of those without a class that no band selects. All others are drawn; tests use all."""
 MOST_ANOMALOUS = "3sigma"
 
 
 def thinned(plain: BoolArray, max_points: int = MAX_POINTS) -> BoolArray:
-    """Who is drawn: everybody but, of the plain ones, every k-th only, so that at most ``max_points`` are left."""
+    """Objects that are drawn: of the plain ones every k-th, so that at most ``max_points`` are left; and all others."""
     rows = np.flatnonzero(plain)
     drawn = np.ones(plain.size, np.bool_)
     drawn[rows] = False
@@ -59,7 +59,7 @@ def score_ew(run: RunData) -> Drawn:
 
 
 def _xelg_shares(run: RunData, members: BoolArray) -> dict[str, Any]:
-    """How many of the selected are XELGs, by level and band (section 4.4: at 3 sigma 71%, 48% and 65%)."""
+    """How many of the selected are XELGs, by level and band (section 4.4)."""
     is_xelg, shares = run.members("xelg")[members], {}
     for level in run.levels:
         flags = run.candidate(level)[members]

@@ -1,4 +1,4 @@
-"""What figures and tables take from a run directory: columns of all objects, and pixels of the few that are shown."""
+"""What figures and tables read from a run directory: columns of all objects, and pixels of the few that are shown."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ from swimmy_scale.storage.scores import Scores
 # What a column of counterparts.fits says of an object that has no counterpart, by the kind of its type.
 _UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": ""}
 ACTIVE_TYPES = ("quasar", "type1_agn", "type2_agn")
-"""Types of Milliquas that count as active nuclei; its others are candidates, and blazars."""
+"""Types of Milliquas that count as active nuclei; its other objects are candidates and blazars."""
 PIXEL_OBJECTS = 256
+"""Objects whose pixels are in memory at once."""
 
 
 class MissingError(SwimmyError):
-    """The run has not got what a figure or table needs; others can still be made."""
+    """The run lacks what one figure or table needs; the others can still be made."""
 
 
 class RunData:
-    """A finished run directory, read only. Columns have one value an object of the run, in catalogue order.
+    """A finished run directory, read only. Columns have one value for each object of the run, in catalogue order.
 
     Attributes
     ----------
     directory : Path
     files : RunDirectory
-        What lies where in it.
+        The places of its files.
     scores : Scores
     survey : Survey
     simulated : bool
@@ -112,7 +113,7 @@ class RunData:
         return self.scores.read("threshold")[:, self.selecting]
 
     def candidate(self, level: str) -> BoolArray:
-        """bool (object, selecting band): who is selected at a level.
+        """Objects that are selected at a level, bool (object, selecting band).
 
         Raises
         ------
@@ -122,6 +123,10 @@ class RunData:
         at = self.level_index(level)
         parts = [block[:, at][:, self.selecting] for _, (block,) in self.scores.blocks("candidate")]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.bool_)
+
+    def order_by_score(self, rows: IntArray, k: int) -> IntArray:
+        """The order in which rows have falling scores in the k-th selecting band; the first of equal ones first."""
+        return np.argsort(-self.score[rows, k].astype(np.float64), kind="stable")
 
     def level_index(self, level: str) -> int:
         """Place of a level.
@@ -160,7 +165,7 @@ class RunData:
 
     @functools.cached_property
     def redshift(self) -> DoubleArray:
-        """Spectroscopic redshift, float64 (object,): of the counterpart where there is one, else of the catalogue."""
+        """Spectroscopic redshift, float64 (object,): the counterpart's, or the catalogue's where that is unknown."""
         found: DoubleArray = self._cutout_column("redshift").astype(np.float64)
         if self.has_counterparts:
             matched = self.counterpart("redshift")
@@ -174,7 +179,7 @@ class RunData:
 
     @functools.cached_property
     def counterparts_path(self) -> Path:
-        """Table of spectroscopic counterparts: the run's own, or beside the cutouts that it took from another run."""
+        """Table of spectroscopic counterparts: the run's own, or the one beside another run's cutouts that it uses."""
         own, other = counterparts_beside(self.files.own_cutouts), counterparts_beside(self.cutouts.path)
         return other if other.is_file() and not own.is_file() else own
 
@@ -220,8 +225,8 @@ class RunData:
     def members(self, group: str) -> BoolArray:
         """Members of a known class, bool (object,).
 
-        ``quasar``, ``xelg`` and ``agn_candidate`` are the columns ``is_...`` of the counterparts where those are there,
-        so that an XELG may be a quasar as well; else, and for all other classes, ``sample_class``.
+        With counterparts their columns ``is_quasar``, ``is_xelg`` and ``is_agn_candidate`` tell, so that an XELG may be
+        a quasar as well; without them, and for all other classes, ``sample_class`` does.
         """
         if self.has_counterparts and group in ("quasar", "xelg", "agn_candidate"):
             return self.counterpart(f"is_{group}").astype(np.bool_)
@@ -244,7 +249,7 @@ class RunData:
         return self.job.sample
 
     def passes(self, cuts: SampleCuts) -> BoolArray:
-        """Who passes other cuts than the job's, bool (object,)."""
+        """Objects that pass some cuts, which need not be the job's; bool (object,)."""
         store = self.cutouts
         rule = SampleRule.of(store, cuts)
         parts = [np.zeros(0, np.bool_)]
@@ -255,7 +260,7 @@ class RunData:
 
     @functools.cached_property
     def bright(self) -> BoolArray:
-        """Who passes all of the job's cuts but those in redshift and colour, bool (object,)."""
+        """Objects that pass all of the job's cuts but those in redshift and colour, bool (object,)."""
         return self.passes(replace(self.cuts, redshift=None, colours=()))
 
     # ------------------------------------------------------------ pixels
@@ -269,7 +274,7 @@ class RunData:
         return result
 
     def reconstruction(self, source: FloatArray) -> FloatArray:
-        """What the network makes of them; of several models the mean."""
+        """What the network makes of source cutouts; with several models their mean."""
         return self._reconstruct(source) if len(source) else source
 
     @functools.cached_property
@@ -277,7 +282,7 @@ class RunData:
         return reconstructor(scoring_of(self.files, self.job, n_threads=1))
 
     def pixels(self, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at once."""
+        """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at a time."""
         for lo in range(0, rows.size, PIXEL_OBJECTS):
             part = rows[lo : lo + PIXEL_OBJECTS]
             source = self.source(part)

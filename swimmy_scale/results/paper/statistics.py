@@ -78,10 +78,10 @@ def kolmogorov_smirnov(first: AnyFloats, second: AnyFloats) -> Difference:
     x, y = (values[np.isfinite(values)].astype(np.float64) for values in (first, second))
     if x.size == 0 or y.size == 0:
         return Difference(float("nan"), float("nan"), x.size, y.size)
-    # The exact distribution takes minutes for large samples; scipy's own choice for those is the asymptotic one.
+    # The exact distribution takes minutes for large samples; SciPy, too, takes the asymptotic one for those.
     method = "exact" if max(x.size, y.size) <= 1000 else "asymp"
     with warnings.catch_warnings():
-        # Where samples have ties the exact one may fail; scipy then takes the asymptotic one, and warns.
+        # With ties the exact one may fail; SciPy then takes the asymptotic one, and warns.
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
         result = scipy.stats.ks_2samp(x, y, method=method)
     return Difference(float(result.statistic), float(result.pvalue), x.size, y.size)
@@ -93,7 +93,7 @@ def sigma_excess(score: AnyFloats, reference: AnyFloats) -> DoubleArray:
     p = (1 + number of reference scores >= score) / (1 + number of reference scores)
     sigma = the width at which a Gaussian has the fraction p outside of +-sigma: 5% is 1.96, 0.27% is 3
 
-    The ones keep it finite where no reference score is as high.
+    The added ones keep sigma finite where no reference score is as high.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def _n_at_least(steps: DoubleArray, value: DoubleArray) -> IntArray:
 
 
 def rate_above(value: AnyFloats, selected: BoolArray, limit: float) -> tuple[int, int]:
-    """Number selected and number of all with a value above a limit (section 4.1: EW_band > 100 Angstrom)."""
+    """Numbers of selected and of all objects with a value above a limit (section 4.1: EW_band > 100 Angstrom)."""
     _check(value, selected[:, None])
     high = value > limit
     return int((high & selected).sum()), int(high.sum())
@@ -247,7 +247,7 @@ class ColourCutQuality:
     Attributes
     ----------
     n_objects, n_inside, n_kept, n_inside_kept : int
-        All with a redshift; those within the range; those that pass the cut; those that do both.
+        All objects with a redshift; those within the range; those that pass the cut; those that are both.
     """
 
     n_objects: int
@@ -303,5 +303,5 @@ def _fraction(part: int, whole: int) -> float:
 def _check(value: AnyFloats, selected: BoolArray) -> None:
     if value.ndim != 1 or selected.ndim != 2 or selected.shape[0] != value.shape[0]:
         raise SwimmyError(
-            f"values have shape {value.shape} and selection flags {selected.shape}; they need one row an object each."
+            f"values have shape {value.shape} and selection flags {selected.shape}; need one row for every object."
         )

@@ -402,7 +402,7 @@ def test_a_spectrum_that_cannot_be_used_is_left_out_and_named(data: RunData, tmp
 @pytest.mark.parametrize(
     ("folder", "error", "text"),
     [(None, MissingError, "Give --spectra FOLDER"), ("absent", SwimmyError, "Correct --spectra"),
-     (".", MissingError, "of 0 spectra none is of an object")],
+     (".", MissingError, "none of its 0 spectra is of an object")],
 )  # fmt: skip
 def test_missing_spectra_are_told(
     data: RunData, tmp_path: Path, folder: str | None, error: type[Exception], text: str
