@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,14 @@ def test_a_reason_that_was_not_measured_or_does_not_hold_is_not_given(results) -
     for key in ("negative/r", "negative/i", "spearman/i", "table-2/any/quasar", "xelg-at-3-sigma/i"):
         assert why(text, by_key[key]) == NOT_EXPLAINED, key
     assert why(text, by_key["ew-above-100/g"]) != NOT_EXPLAINED
+
+
+@pytest.mark.parametrize("name", ["better", "fidelity_page", "reasons"])
+def test_every_study_says_how_it_is_run(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(STUDIES / f"{name}.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"python studies/{name}.py" in done.stdout
 
 
 def test_numbers_and_reasons_are_of_one_run(results) -> None:

@@ -15,12 +15,13 @@ from astropy.table import Table
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray
 from swimmy_scale.results.paper import paper_numbers as paper
+from swimmy_scale.results.paper import saving
 from swimmy_scale.results.paper.paper_numbers import NUMBERS, Found, share, verdict
 from swimmy_scale.results.paper.run_data import RunData
-from swimmy_scale.results.paper.saving import FORMAT_VERSION
 from swimmy_scale.results.paper.statistics import spearman
 from swimmy_scale.storage.weight_set_table import read_table
 
+FORMAT_VERSION = 1
 FIGURES_NEEDED = ("ew-cumulative", "score-ew", "score-magnitude")
 TABLES_NEEDED = ("table-2", "table-4", "high-but-negative")
 # A training galaxy in a hundred may be fainter than the end of the training class: a wrong magnitude, say.
@@ -125,8 +126,10 @@ def _read(run: RunData, path: Path) -> Table:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SwimmyError(f"{path}: no readable table ({error}). {remedy}") from error
     version = table.meta.get("format_version")
-    if version != FORMAT_VERSION:
-        raise SwimmyError(f"{path}: its format_version is {version}, this program reads {FORMAT_VERSION}. {remedy}")
+    if version != saving.FORMAT_VERSION:
+        raise SwimmyError(
+            f"{path}: its format_version is {version}, this program reads {saving.FORMAT_VERSION}. {remedy}"
+        )
     if table.meta.get("model_sha256") != run.scores.attrs.get("model_sha256"):
         raise SwimmyError(f"{path}: it was made of another model's scores than the run has now. {remedy}")
     return table

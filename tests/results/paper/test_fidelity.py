@@ -246,17 +246,23 @@ def test_the_page_of_observed_data_has_no_word_of_a_simulation(facts: dict[str, 
     assert f"| - | - | {paper.NONE} |" in bare
 
 
-@pytest.mark.parametrize("spoil", ["missing", "other model", "no table"])
+@pytest.mark.parametrize("spoil", ["missing", "other model", "other format", "no table"])
 def test_refuses_a_run_without_its_tables(data: RunData, folder: Path, tmp_path: Path, spoil: str) -> None:
     shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("cutouts.zarr"))
     path = tmp_path / "run" / "tables" / "table-4.ecsv"
     text = path.read_text()
     changed = {"other model": re.sub("model_sha256: .{8}", "model_sha256: 00000000", text), "no table": "nothing"}
+    changed["other format"] = text.replace("format_version: 1", "format_version: 2")
     if spoil == "missing":
         path.unlink()
     else:
         path.write_text(changed[spoil])
-    words = {"missing": "not there", "other model": "another model's scores", "no table": "no readable table"}
+    words = {
+        "missing": "not there",
+        "other format": "its format_version is 2, this program reads 1",
+        "other model": "another model's scores",
+        "no table": "no readable table",
+    }
     with pytest.raises(SwimmyError, match=f"table-4.ecsv.*{words[spoil]}.*swimmy-scale tables"):
         found_numbers(RunData(tmp_path / "run"))
 
