@@ -89,11 +89,6 @@ def high_but_negative(
     -------
     ndarray of bool, shape (n, level, band)
         Where score > threshold and residual <= 0. A NaN is nowhere.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit together.
     """
     _check_scored(score, residual, threshold, in_sample)
     eligible = in_sample[:, None] & (residual <= 0)
