@@ -54,8 +54,6 @@ UNMEASURED = {
     "gpu": ("score stage on one H200, objects a second", "50,000"),
     "tasks_many": ("time and memory of 10,000,000 empty partitions, run and not extrapolated", "linear"),
 }
-# Results that are no speeds: `better_page.py` shows them.
-OWN_PAGE = {"better"}
 SERIES = {
     "workers": ("worker processes", "workers.png"),
     "batch": ("objects a model call", "batch.png"),
@@ -68,8 +66,6 @@ def load() -> dict[str, Any]:
     """All results of speeds, by the name of their benchmark."""
     found = {}
     for path in RESULTS.glob("*.json"):
-        if path.stem in OWN_PAGE:
-            continue
         content = json.loads(path.read_text())
         found[content["benchmark"]] = content
     return found

@@ -12,6 +12,7 @@ from swimmy_scale.method.emission_lines import throughput
 from swimmy_scale.method.network import Network
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
+from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 
 # Spectra that the tests may have: plate, MJD, fibre, and their redshifts.
 SPECTRA = ((266, 51602, 107, 0.12314858), (332, 52367, 639, 0.10060976))
@@ -64,7 +65,8 @@ def weight_sets(n_runs: int = 4, epochs: range = range(10, 26)) -> Table:
     quasar, xelg = (base + 0.1 * rng.normal(size=run.size) for base in (0.5, 0.6))
     names = [f"run-{a:02d}/epoch-{b:02d}.keras" for a, b in zip(run, epoch, strict=True)]
     return Table({"run": run, "epoch": epoch, "file": names, "loss": loss, "val_loss": 1.1 * loss,
-                  "r_sel_quasar": quasar, "r_sel_xelg": xelg, "r_sel_sum": quasar + xelg})  # fmt: skip
+                  "r_sel_quasar": quasar, "r_sel_xelg": xelg, "r_sel_sum": quasar + xelg},
+                 meta={"format_version": 1})  # fmt: skip
 
 
 def add_counterparts(run: Path, survey: Path, spectra_of: tuple[int, ...] = ()) -> None:
@@ -74,7 +76,8 @@ def add_counterparts(run: Path, survey: Path, spectra_of: tuple[int, ...] = ()) 
         row = int(np.flatnonzero(table["object_id"] == object_id)[0])
         table["plate"][row], table["mjd"][row], table["fiberid"][row] = plate, mjd, fiber
         table["redshift"][row] = redshift
-    table.write(run / "counterparts.fits", overwrite=True)
+    columns = {name: np.asarray(table[name]) for name in table.colnames}
+    write_counterparts(run / "counterparts.fits", Counterparts(**columns))
     (run / "models").mkdir(exist_ok=True)
     weight_sets().write(run / "models" / "weight_sets.ecsv", format="ascii.ecsv", overwrite=True)
 

@@ -12,9 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-SCRIPTS = sorted(
-    path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "measure", "better_page", "better_runs"}
-)
+SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "measure"})
 
 
 @pytest.fixture(autouse=True)

@@ -160,25 +160,32 @@ def _exit_for_missing(names: tuple[str, ...], n_missing: int) -> None:
 @main.command("fidelity")
 @click.argument("run", metavar="RUN", type=PATH)
 @click.option("--output", type=PATH, help="The page to make. Default: RUN/fidelity.md.")
-def fidelity_command(run: Path, output: Path | None) -> None:
+@click.option("--json", "json_path", type=PATH, help="Write what the page says as JSON, too.")
+def fidelity_command(run: Path, output: Path | None, json_path: Path | None) -> None:
     """Write a page of the paper's numbers beside those of the run directory RUN, with a verdict on each.
 
     It reads what `tables` and `figures` have made of the run.
 
     \b
     Example:
-      swimmy-scale fidelity fidelity/run --output docs/fidelity.md
+      swimmy-scale fidelity demo/run --json numbers.json
     """
-    from swimmy_scale.results.paper.fidelity import claims, found_numbers, page
+    from swimmy_scale.results.paper.fidelity import claims, measure
+    from swimmy_scale.results.paper.fidelity_page import numbers_of, page
     from swimmy_scale.results.paper.run_data import RunData
-    from swimmy_scale.storage.files import write_atomically
+    from swimmy_scale.storage.files import write_atomically, write_json
 
     data = RunData(run)
     path = output or data.files.fidelity_page
-    write_atomically(path, page(data, __version__).encode())
-    for words, theirs, ours, came_out in claims(found_numbers(data)):
+    facts = measure(data, __version__)
+    write_atomically(path, page(facts).encode())
+    if json_path is not None:
+        write_json(json_path, facts)
+    for words, theirs, ours, came_out in claims(numbers_of(facts)):
         click.echo(f"{'yes' if came_out else 'no ':3} {words}: {ours} (the paper: {theirs})")
-    click.echo(str(path))
+    for made in (path, json_path):
+        if made is not None:
+            click.echo(str(made))
 
 
 @main.command("weight-sets")

@@ -68,21 +68,18 @@ def candidates(
 
 def high_but_negative(
     score: FloatArray, residual: FloatArray, threshold: DoubleArray, in_sample: BoolArray
-) -> IntArray:
-    """Objects of the sample above the threshold that the residual's sign keeps out (section 3.2).
+) -> BoolArray:
+    """Objects of the sample above a threshold that the residual's sign keeps out (section 3.2, appendix 2).
 
     Returns
     -------
-    ndarray of int64, shape (level, band)
-        Number of objects with score > threshold and residual <= 0. A NaN counts nowhere.
+    ndarray of bool, shape (n, level, band)
+        Where score > threshold and residual <= 0. A NaN is nowhere.
     """
     _check_scored(score, residual, threshold, in_sample)
-    count = np.zeros(threshold.shape, dtype=np.int64)
-    exact = score.astype(np.float64)
-    for level, band in np.ndindex(threshold.shape):
-        high = exact[:, band] > threshold[level, band]
-        count[level, band] = np.count_nonzero(in_sample & high & (residual[:, band] <= 0))
-    return count
+    eligible = in_sample[:, None] & (residual <= 0)
+    flags: BoolArray = eligible[:, None, :] & (score.astype(np.float64)[:, None, :] > threshold)
+    return flags
 
 
 def selection_counts(

@@ -67,7 +67,7 @@ def _selected(scores: Scores, levels: Sequence[str], threshold: DoubleArray) -> 
     rows: list[dict[str, dict[str, Any]]] = [{} for _ in levels]
     names = (scores.score_name, scores.residual_name, "in_sample", "sample_class", "candidate")
     for _, (score, residual, in_sample, known, candidate) in scores.blocks(*names):
-        negative += high_but_negative(score, residual, threshold, in_sample)[:, picks]
+        negative += high_but_negative(score, residual, threshold, in_sample)[:, :, picks].sum(axis=0)
         groups = {name: known == name for name in classes}
         for k in range(len(levels)):
             _add_counts(rows[k], selection_counts(candidate[:, k, picks], selecting, groups, in_sample))

@@ -40,7 +40,7 @@ def test_candidates_and_the_rejected(seed: int) -> None:
     assert np.array_equal(flags, naive_candidates(score, residual, threshold, in_sample, (0, 1, 2)))
     rejected = candidates.high_but_negative(score, residual, threshold, in_sample)
     kept = naive_candidates(score, (residual <= 0).astype(float), threshold, in_sample, range(5))
-    assert np.array_equal(rejected, kept.sum(axis=0))
+    assert np.array_equal(rejected, kept)
 
 
 @pytest.mark.parametrize(("offset", "selected"), [(-1e-12, True), (0.0, False), (1e-12, False)])
@@ -66,6 +66,20 @@ def test_candidates_refuse_shapes_that_do_not_fit(residual, threshold, in_sample
         candidates.candidates(*args, [0])
     with pytest.raises(SwimmyError, match="do not fit"):
         candidates.high_but_negative(*args)
+
+
+def test_high_but_negative_at_the_threshold() -> None:
+    threshold = np.array([[0.1]])
+    just = np.float32(0.1)  # a little more than 0.1
+    score = np.array([just, np.float32(0.09), np.float32(0.2), np.float32(0.2), np.nan, 0.3, 0.3], np.float32)[:, None]
+    residual = np.array([-1, -1, 0, 1, -1, np.nan, -1], np.float32)[:, None]
+    in_sample = np.array([1, 1, 1, 1, 1, 1, 0], bool)
+    found = candidates.high_but_negative(score, residual, threshold, in_sample)
+    assert found[:, 0, 0].tolist() == [True, False, True, *[False] * 4]
+    exact = candidates.high_but_negative(
+        np.full((1, 1), 0.5, np.float32), np.zeros((1, 1), np.float32), np.array([[0.5]]), np.ones(1, bool)
+    )
+    assert not exact.any()  # a tie is not above
 
 
 # ---------------------------------------------------------------- table 2

@@ -1,8 +1,8 @@
-"""The paper's numbers that a run can be held against, as data, and the verdict on ours.
+"""The paper's numbers that a run can be compared with, as data, and the verdict on the run's.
 
-A number of the paper has a band of tolerance: its own 68% interval where the paper gives counts, and in any case not
-less than 10% of the number to each side, since networks that are trained again differ by more than counting does
-(appendix 1). Ours has the 68% interval of its counts. Where the two overlap, the number is reproduced.
+A number of the paper has a band of tolerance: the 68% interval of its counts where the paper gives them, but at least
+10% of the number to each side, since networks that are trained again differ by more than counting does (appendix 1).
+The run's number has the 68% interval of its counts. Where the two overlap, the number is reproduced.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from astropy.stats import binom_conf_interval
+import numpy as np
+
+from swimmy_scale.results.paper.statistics import wilson_interval
 
 RELATIVE_TOLERANCE = 0.10
 CORRELATION_TOLERANCE = 0.05
 CONSTRUCTION_TOLERANCE_PERCENT = 0.1
 
 SAME, REPRODUCED, DIFFERS, NONE = "same by construction", "reproduced", "differs", "no objects"
-NOT_EXPLAINED = "not explained yet"
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,17 @@ class PaperNumber:
     Attributes
     ----------
     key : str
-        Its name for programs, also of our value.
+        Its name for programs, also that of the run's number.
     what : str
         Its name for readers.
     section : str
         Where the paper has it.
     how : str
-        How ours is computed: the file of the run, and what of it.
+        How the run's number is computed: which file, and what of it.
     paper : Found
         The number and its band of tolerance.
     by_construction : bool
-        Whether the method fixes it.
+        Whether the method makes it what it is.
     """
 
     key: str
@@ -67,10 +68,10 @@ class PaperNumber:
 
 
 def share(n_selected: int, n_objects: int) -> Found | None:
-    """A share in percent with Wilson's 68.3% interval; None of no objects."""
+    """A share in percent with Wilson's 68.3% interval; None if there are no objects."""
     if not n_objects:
         return None
-    low, high = binom_conf_interval(n_selected, n_objects, interval="wilson")
+    low, high = wilson_interval(np.array(n_selected), np.array(n_objects))
     percent = 100.0 * n_selected / n_objects
     text = f"{n_selected:,}/{n_objects:,} = {percent:.{3 if percent < 10 else 1}f}%"
     return Found(percent, 100.0 * float(low), 100.0 * float(high), text)
@@ -93,18 +94,13 @@ def tolerated_percent(percent: float) -> Found:
 def verdict(number: PaperNumber, found: Found | None) -> str:
     """``same by construction``, ``reproduced``, ``differs``, or ``no objects`` where there is nothing to measure.
 
-    What should be the same by construction and is not, differs.
+    A number that should be the same by construction and is not, differs.
     """
     if found is None:
         return NONE
     if found.high < number.paper.low or found.low > number.paper.high:
         return DIFFERS
     return SAME if number.by_construction else REPRODUCED
-
-
-def reason(key: str) -> str:
-    """Why a number differs, as far as it is known."""
-    return REASONS.get(key, NOT_EXPLAINED)
 
 
 # ---------------------------------------------------------------- the paper's tables
@@ -129,7 +125,7 @@ TABLE_4: Mapping[str, tuple[int, int]] = MappingProxyType(
 )
 """Selected and all, by type of Milliquas, without DR16Q's."""
 NEGATIVE = MappingProxyType({"g": 8, "r": 322, "i": 14})
-"""Above the threshold with a residual that is not positive."""
+"""Objects above the threshold with a residual that is not positive."""
 ABOVE_THRESHOLD = 2469
 EW_RATES = MappingProxyType({"g": 90.7, "r": 84.4, "i": 64.4})
 """Percent selected of XELGs with EW_band above 100 Angstrom."""
@@ -240,95 +236,3 @@ def _other_numbers() -> list[PaperNumber]:
 
 
 NUMBERS = (*_selection_numbers(), *_threshold_numbers(), *_class_numbers(), *_other_numbers())
-
-# Measured by benchmarks/reasons.py on the survey of 50,000 objects that docs/fidelity.md shows, with its truth; on
-# 5,000 of its objects where it says so.
-_QUASAR = (
-    "The nuclei of ours give 40 to 75% of the light in i, and dust leaves them any colour between a quasar's and their "
-    "host's. Of 600 more of ours 98% are selected: all that keep 40% or more of their excess in g over the host, and "
-    "still 92% of those that keep less than a fifth, so the network does not make the core itself. The paper's missed "
-    "quasars have clear nuclei in i and no excess in g, and are reconstructed well (4.1); how bright the nuclei are, "
-    "or how many had faded since their spectra, its text does not say"
-)
-_QUASAR_BANDS = (
-    "See any band. Of the 600 more 87% are selected in g, 69% in r and 81% in i; of those that keep less than a "
-    "twentieth of the excess it is 71, 20 and 63%: without a colour of the nucleus r is the least, as in the paper"
-)
-_TYPE1 = (
-    "By the luminosities that are assumed, half of the nuclei give over 4% of the light, and no dust is before them. "
-    "Selected are 66% of those between 1 and 2%, 92% between 2 and 5%, and all above; the paper does not say how much "
-    "its own give"
-)
-_TYPE2 = (
-    "Lines of at most 20 Å add at most 1.4% to a band, and the threshold is a deviation of 8 to 13%. All of ours are "
-    "in MPA-JHU, where 4.9% of the normal galaxies are selected; 10.6% of the others are"
-)
-_OTHERS = (
-    "Simulated others are normal galaxies, and are selected as often; the paper's are BL Lac objects or quasar "
-    "candidates"
-)
-_ANY = (
-    "In each band as many are selected as in the paper, but more of them in two bands; see g&r. The 32 weight sets "
-    "select 6.7 to 12.1% of 5,000 objects"
-)
-_XELG = (
-    "Weight sets are chosen by this rate: the 32 of this run select 23 to 92%, and the one with 92% was chosen. All of "
-    "them select 20 to 22 of 22 quasars, so the XELGs choose; the paper's choice has both to weigh"
-)
-_XELG_BANDS = (
-    "As for any band: the weights were chosen by the XELGs. At z > 0.1, where [OIII] is in r and Hα in i, 39 to 46% "
-    "are selected in both, at lower redshifts 11%; [OIII] + Hβ is 0.2 to 1.9 times Hα + [NII] here, a range of ours"
-)
-_XELG_G = (
-    "Selected are 50% of EW_g from 100 to 150 Å, 70% to 250 Å and 88% above: 100 Å add 7% to the band, and the "
-    "threshold is a deviation of 13%"
-)
-_NEGATIVE_G = (
-    "Of 80 objects 53 are simulated errors of the zero point of r, which change the mean of the bands and so all of "
-    "them: 0.3% of the objects have one, by assumption. Among the weight sets it is 0 to 92% of 5,000 objects"
-)
-_NEGATIVE_R = (
-    "The paper takes these for errors of the zero point. 76 of 78 are such here: 0.15% of the objects are too faint "
-    "in r, by assumption. The paper's number needs 0.65%"
-)
-_NEGATIVE_I = (
-    "All 149 are simulated saturated cores, which are 0.3% of the objects by assumption; the paper gives no number"
-)
-_TOP_G = "Of 126 objects 120 are type-I AGN and 3 quasars, whose blue nuclei add more to g than lines do"
-_TOP_R = "Of 92 objects 71 are simulated artefacts (wrong zero points, saturated cores) and 19 AGN or quasars"
-_TOP_I = "9 objects, as saturated cores fill the top 0.3%, and their residual is negative: all 9 are XELGs"
-_SPEARMAN_G = (
-    "Weight sets differ by more than this: over the 32 it is -0.65 to 0.50 on 5,000 objects. As bright as the "
-    "training class, brighter objects have higher scores here (-0.27), and among the fainter ones there is no trend "
-    "(0.02)"
-)
-_SPEARMAN_I = (
-    "Weight sets differ by more than this: over the 32 it is 0.30 to 0.73 on 5,000 objects. From set to set it falls "
-    "with the rate of the XELGs, which are bright (rank correlation -0.76), and the chosen set has the highest rate; "
-    "the paper chooses from 480. What is fainter than the training class is reconstructed worse: of the objects at i > "
-    "18.4 12% are selected in i. Half of these have 80% of their light from young stars or more, of all at that "
-    "magnitude 30%"
-)
-_OVERLAP = (
-    "By what they were simulated as, {} of these objects are normal galaxies, {} quasars or type-I AGN, {} XELGs and "
-    "{} artefacts. Most of the normal ones are fainter and bluer than nearly all of the training class (i = 19 in the "
-    "median; young stars give 80% or more of the light of {} of them, and of 6% of that class): their centres are "
-    "reconstructed too faint in all bands at once"
-)
-
-REASONS: Mapping[str, str] = MappingProxyType(
-    {f"table-2/{band}/quasar": _QUASAR_BANDS for band in TABLE_2}
-    | {"table-2/any/quasar": _QUASAR, "table-4/quasar": _QUASAR, "table-4/type1_agn": _TYPE1}
-    | {"table-4/type2_agn": _TYPE2, "table-4/other": _OTHERS}
-    | {"table-2/any/sample": _ANY}
-    | {"table-2/g&r/sample": _OVERLAP.format("47%", "25%", "9%", "15%", "85%")}
-    | {"table-2/r&i/sample": _OVERLAP.format("72%", "9%", "17%", "no", "75%")}
-    | {"table-2/g&i/sample": _OVERLAP.format("48%", "21%", "25%", "5%", "91%")}
-    | {"table-2/g&r&i/sample": _OVERLAP.format("60%", "27%", "12%", "no", "92%")}
-    | {f"table-2/{band}/xelg": _XELG if "&" not in band else _XELG_BANDS for band in TABLE_2}
-    | {"ew-above-100/g": _XELG_G}
-    | {"negative/g": _NEGATIVE_G, "negative/r": _NEGATIVE_R, "negative/i": _NEGATIVE_I}
-    | {"xelg-at-3-sigma/g": _TOP_G, "xelg-at-3-sigma/r": _TOP_R, "xelg-at-3-sigma/i": _TOP_I}
-    | {"spearman/g": _SPEARMAN_G, "spearman/i": _SPEARMAN_I}
-)
-"""Why a number differs, by its key. What is not here is not explained yet, and the page says so."""

@@ -9,40 +9,40 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import band_label
-from swimmy_scale.method.survey import BoolArray
+from swimmy_scale.method.survey import BoolArray, IntArray
 from swimmy_scale.results.paper.drawing import stamps as drawing
 from swimmy_scale.results.paper.drawing.stamps import StampGroup
 from swimmy_scale.results.paper.profiles import radial_profiles as profiles_of
 from swimmy_scale.results.paper.profiles import ring_radius
-from swimmy_scale.results.paper.run_data import MissingError, Rows, RunData
+from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
 from swimmy_scale.results.paper.statistics import sigma_excess
 from swimmy_scale.results.paper.tables import negative_flags
 
 N_KNOWN, N_CANDIDATES = 15, 25
-"""Objects a group that figures 6 and 7 show."""
+"""Objects that figures 6 and 7 show of each group."""
 MAX_PROFILES = 500
-"""Members of a class that are drawn and averaged in figure 8; of more, a random part."""
+"""Most members of a class that figure 8 draws and averages: a random part of a larger class."""
 MAX_GALLERY = 225
-"""Objects a band that figures 14 and 19 show; the paper's extension has so many."""
+"""Most objects that figures 14 and 19 show of each band, as many as the paper's extension has."""
 SEED = 0
 NEGATIVE_BAND = "r"
 
 
 def credit(run: RunData) -> str:
-    """Whose pixels they are, where they are real ones of HSC."""
+    """Whom real pixels of HSC are credited to; empty for others."""
     return "HSC-SSP / NAOJ" if run.survey.name.startswith("HSC") and not run.simulated else ""
 
 
-def drawn_by_lot(members: BoolArray, n_objects: int) -> Rows:
-    """Rows of some members at random, ascending; the same ones each time."""
+def drawn_by_lot(members: BoolArray, n_objects: int) -> IntArray:
+    """Rows of some members, drawn at random and ascending; the same ones each time."""
     rows = np.flatnonzero(members)
     if rows.size > n_objects:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, n_objects, replace=False))
     return rows
 
 
-def _object_columns(run: RunData, rows: Rows) -> dict[str, Any]:
+def _object_columns(run: RunData, rows: IntArray) -> dict[str, Any]:
     bands = run.survey.selecting_bands
     columns: dict[str, Any] = {"object_id": run.object_id[rows]}
     columns["bands"] = band_label(run.selected[rows], bands)
@@ -52,9 +52,9 @@ def _object_columns(run: RunData, rows: Rows) -> dict[str, Any]:
 
 
 def _stamp_figure(
-    run: RunData, groups: dict[str, Rows], bands: tuple[str, ...], n_columns: int, with_sigma: bool = False
+    run: RunData, groups: dict[str, IntArray], bands: tuple[str, ...], n_columns: int, with_sigma: bool = False
 ) -> Drawn:
-    """Groups of objects with their reconstructions, one pass through the network for all."""
+    """Groups of objects with their reconstructions, which one pass through the network makes."""
     rows = np.concatenate([np.zeros(0, np.int64), *groups.values()])
     source = run.source(rows)
     reconstruction = run.reconstruction(source)
@@ -72,8 +72,8 @@ def _stamp_figure(
     return Drawn(figure, {"": columns}, {}, pixels)
 
 
-def _sigma(run: RunData, rows: Rows) -> npt.NDArray[np.float64]:
-    """Excess of each object's score over those of the training data (the whole sample where there are none)."""
+def _sigma(run: RunData, rows: IntArray) -> npt.NDArray[np.float64]:
+    """Excess of each object's score over those of the training data, or of the whole sample if there are none."""
     training = run.in_sample & (run.sample_class == "training")
     members = training if training.any() else run.in_sample
     blocks = run.scores.blocks(run.scores.score_name)
@@ -115,7 +115,7 @@ def stamps_candidates(run: RunData) -> Drawn:
 
 
 def negative_band(run: RunData) -> str:
-    """r, where appendix 2 found most objects of this kind; the second selecting band of a survey without it."""
+    """r, in which appendix 2 found most of these objects; in a survey without r the second selecting band."""
     bands = run.survey.selecting_bands
     return NEGATIVE_BAND if NEGATIVE_BAND in bands else bands[min(1, len(bands) - 1)]
 
@@ -124,17 +124,16 @@ def stamps_negative(run: RunData) -> Drawn:
     """Figure 17: the highest scores with a negative residual."""
     band = negative_band(run)
     k = run.survey.selecting_bands.index(band)
-    negative = negative_flags(run.score, run.residual, run.threshold[0], run.in_sample)[:, k]
-    rows = _strangest(run, negative, k, N_CANDIDATES)
+    negative = negative_flags(run)[:, k]
+    rows = _highest(run, negative, k, N_CANDIDATES)
     title = f"high score in {band}, but fainter than expected there"
     return _stamp_figure(run, {title: rows}, run.survey.bands, N_CANDIDATES)
 
 
-def _strangest(run: RunData, members: BoolArray, k: int, n_objects: int) -> Rows:
-    """Members with the highest scores in a selecting band; of equal ones, the first in the catalogue."""
+def _highest(run: RunData, members: BoolArray, k: int, n_objects: int) -> IntArray:
+    """Rows of the members with the highest scores in a selecting band, the highest first."""
     rows = np.flatnonzero(members)
-    order = np.argsort(-run.score[rows, k].astype(np.float64), kind="stable")
-    return rows[order][:n_objects]
+    return rows[run.order_by_score(rows, k)][:n_objects]
 
 
 def _gallery(run: RunData, level: str) -> Drawn:
@@ -142,7 +141,7 @@ def _gallery(run: RunData, level: str) -> Drawn:
     bands = run.survey.selecting_bands
     titles, sources, parts = [], [], []
     for k, band in enumerate(bands):
-        rows = _strangest(run, chosen[:, k], k, MAX_GALLERY)
+        rows = _highest(run, chosen[:, k], k, MAX_GALLERY)
         n_all = int(chosen[:, k].sum())
         titles.append(f"{band}: {n_all:,}" + (f", the first {rows.size} shown" if n_all > rows.size else ""))
         sources.append(run.source(rows))
@@ -163,7 +162,7 @@ def gallery_extension(run: RunData) -> Drawn:
 
 
 def radial_profiles(run: RunData) -> Drawn:
-    """Figure 8: quasars that the first selecting band selects, and those that it does not."""
+    """Figure 8: quasars that the first selecting band selects, and the others."""
     band, bands = run.survey.selecting_bands[0], run.survey.bands
     members = run.in_sample & run.members("quasar")
     if not members.any():
@@ -218,5 +217,5 @@ def _example(run: RunData, object_id: int | None) -> int:
     if plain.size == 0:
         raise MissingError(f"{run.directory}: every object of the sample is selected. Name one by --object.")
     mag = run.reference_mag[plain]
-    # The very brightest fill their cutouts.
+    # Not the very brightest: they fill their cutouts.
     return int(plain[np.argsort(mag, kind="stable")[plain.size // 50]])

@@ -1,4 +1,4 @@
-"""Which figures and tables there are, by name, and how they are made and saved."""
+"""The figures and tables by name; how they are made and saved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from swimmy_scale.results.paper.tables import TABLES, TITLES, Printed
 
 @dataclass(frozen=True)
 class Options:
-    """What a reader may choose.
+    """What a user may choose.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ FIGURES: Mapping[str, Kind] = MappingProxyType(
 
 
 def check_names(names: Iterable[str], known: Mapping[str, Any], noun: str) -> None:
-    """Refuse names that are not in the registry.
+    """Refuse names that are not in a registry.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def draw_figures(
     Raises
     ------
     SwimmyError
-        When something is damaged or a name is unknown.
+        When a file of the run is damaged, or a name is unknown.
     """
     chosen = list(names)
     check_names(chosen, FIGURES, "figure")

@@ -1,4 +1,4 @@
-"""Objects of a run in the plane of two quantities, and its weight sets: figures 11, 12, 13 and 16."""
+"""Two quantities of a run's objects against each other, and its weight sets: figures 11, 12, 13 and 16."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from astropy.table import Table
 
-from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.results.paper.drawing import relations
 from swimmy_scale.results.paper.drawing.relations import ScoredPoints
 from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
 from swimmy_scale.results.paper.statistics import kolmogorov_smirnov, spearman
+from swimmy_scale.storage.weight_set_table import read_table
 
 MAX_POINTS = 50_000
-"""So many objects of no class that no band selects are drawn; all others are, and tests look at all."""
+"""Most objects that are drawn of those without a class that no band selects. All others are drawn; tests use all."""
 MOST_ANOMALOUS = "3sigma"
 
 
 def thinned(plain: BoolArray, max_points: int = MAX_POINTS) -> BoolArray:
-    """Who is drawn: everybody but, of the plain ones, every k-th only, so that at most ``max_points`` are left."""
+    """Objects that are drawn: of the plain ones every k-th, so that at most ``max_points`` are left; and all others."""
     rows = np.flatnonzero(plain)
     drawn = np.ones(plain.size, np.bool_)
     drawn[rows] = False
@@ -60,7 +59,7 @@ def score_ew(run: RunData) -> Drawn:
 
 
 def _xelg_shares(run: RunData, members: BoolArray) -> dict[str, Any]:
-    """How many of the selected are XELGs, by level and band (section 4.4: at 3 sigma 71%, 48% and 65%)."""
+    """How many of the selected are XELGs, by level and band (section 4.4)."""
     is_xelg, shares = run.members("xelg")[members], {}
     for level in run.levels:
         flags = run.candidate(level)[members]
@@ -126,18 +125,15 @@ def weight_sets(run: RunData) -> Drawn:
             "its weight sets, in another run directory."
         )
     names = ("loss", "val_loss", "r_sel_quasar", "r_sel_xelg")
-    try:
-        table = Table.read(path, format="ascii.ecsv")
-        number, at = (np.asarray(table[name], np.int64) for name in ("run", "epoch"))
-        # Without known classes there are no rates.
-        columns: dict[str, Any] = {
-            name: np.ma.filled(np.ma.asarray(table[name], np.float64), np.nan)
-            if name in table.colnames or name in names[:2]
-            else np.full(number.size, np.nan)
-            for name in names
-        }
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise SwimmyError(f"{path}: no readable table of weight sets ({error}). Rate the weight sets again.") from error
+    table = read_table(path)
+    number, at = (np.asarray(table[name], np.int64) for name in ("run", "epoch"))
+    # Without known classes there are no rates.
+    columns: dict[str, Any] = {
+        name: np.ma.filled(np.ma.asarray(table[name], np.float64), np.nan)
+        if name in table.colnames
+        else np.full(number.size, np.nan)
+        for name in names
+    }
     means: dict[str, Any] = {}
     for name in names:
         means["epoch"], means[f"mean_{name}"], means[f"std_{name}"] = relations.by_epoch(at, columns[name])

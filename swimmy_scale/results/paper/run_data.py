@@ -1,4 +1,4 @@
-"""What figures and tables take from a run directory: columns of all objects, and pixels of the few that are shown."""
+"""What figures and tables read from a run directory: columns of all objects, and pixels of the few that are shown."""
 
 from __future__ import annotations
 
@@ -10,38 +10,37 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.table import Table
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.sample import SampleCuts
-from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.model.scoring import reconstructor, scoring_of
+from swimmy_scale.storage.counterparts import Counterparts, read_counterparts
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.run_directory import RunDirectory, counterparts_beside
 from swimmy_scale.storage.scores import Scores
 
-Rows = npt.NDArray[np.int64]
-
 # What a column of counterparts.fits says of an object that has no counterpart, by the kind of its type.
-_UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": "", "S": ""}
+_UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": ""}
 ACTIVE_TYPES = ("quasar", "type1_agn", "type2_agn")
-"""Types of Milliquas that count as active nuclei; its others are candidates, and blazars."""
+"""Types of Milliquas that count as active nuclei; its other objects are candidates and blazars."""
 PIXEL_OBJECTS = 256
+"""Objects whose pixels are in memory at once."""
 
 
 class MissingError(SwimmyError):
-    """The run has not got what a figure or table needs; others can still be made."""
+    """The run lacks what one figure or table needs; the others can still be made."""
 
 
 class RunData:
-    """A finished run directory, read only. Columns have one value an object of the run, in catalogue order.
+    """A finished run directory, read only. Columns have one value for each object of the run, in catalogue order.
 
     Attributes
     ----------
     directory : Path
     files : RunDirectory
-        What lies where in it.
+        The places of its files.
     scores : Scores
     survey : Survey
     simulated : bool
@@ -75,7 +74,7 @@ class RunData:
     # ------------------------------------------------------------ columns
 
     @functools.cached_property
-    def object_id(self) -> npt.NDArray[np.int64]:
+    def object_id(self) -> IntArray:
         """int64 (object,)."""
         return self.scores.read("object_id")
 
@@ -109,12 +108,12 @@ class RunData:
         return [str(name) for name in self.scores.read("level")]
 
     @functools.cached_property
-    def threshold(self) -> npt.NDArray[np.float64]:
+    def threshold(self) -> DoubleArray:
         """float64 (level, selecting band)."""
         return self.scores.read("threshold")[:, self.selecting]
 
     def candidate(self, level: str) -> BoolArray:
-        """bool (object, selecting band): who is selected at a level.
+        """Objects that are selected at a level, bool (object, selecting band).
 
         Raises
         ------
@@ -124,6 +123,10 @@ class RunData:
         at = self.level_index(level)
         parts = [block[:, at][:, self.selecting] for _, (block,) in self.scores.blocks("candidate")]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.bool_)
+
+    def order_by_score(self, rows: IntArray, k: int) -> IntArray:
+        """The order in which rows have falling scores in the k-th selecting band; the first of equal ones first."""
+        return np.argsort(-self.score[rows, k].astype(np.float64), kind="stable")
 
     def level_index(self, level: str) -> int:
         """Place of a level.
@@ -161,9 +164,9 @@ class RunData:
         return self.mag[:, self.survey.bands.index(self.survey.magnitude_band)]
 
     @functools.cached_property
-    def redshift(self) -> npt.NDArray[np.float64]:
-        """Spectroscopic redshift, float64 (object,): of the counterpart where there is one, else of the catalogue."""
-        found: npt.NDArray[np.float64] = self._cutout_column("redshift").astype(np.float64)
+    def redshift(self) -> DoubleArray:
+        """Spectroscopic redshift, float64 (object,): the counterpart's, or the catalogue's where that is unknown."""
+        found: DoubleArray = self._cutout_column("redshift").astype(np.float64)
         if self.has_counterparts:
             matched = self.counterpart("redshift")
             found = np.where(np.isfinite(matched), matched, found)
@@ -176,7 +179,7 @@ class RunData:
 
     @functools.cached_property
     def counterparts_path(self) -> Path:
-        """Table of spectroscopic counterparts: the run's own, or beside the cutouts that it took from another run."""
+        """Table of spectroscopic counterparts: the run's own, or the one beside another run's cutouts that it uses."""
         own, other = counterparts_beside(self.files.own_cutouts), counterparts_beside(self.cutouts.path)
         return other if other.is_file() and not own.is_file() else own
 
@@ -186,25 +189,15 @@ class RunData:
         return self.counterparts_path.is_file()
 
     @functools.cached_property
-    def _counterparts(self) -> tuple[Table, Rows, BoolArray]:
-        """The table, the row of it for each object, and whether there is one."""
-        path = self.counterparts_path
+    def _counterparts(self) -> tuple[Counterparts, IntArray]:
+        """The table, and the row of it for each object, -1 for objects that are not in it."""
         if not self.has_counterparts:
             raise MissingError(
-                f"{path}: not there, and this needs it. A job with a section `spectroscopy:` makes it: add one and run "
-                "the job in another run directory."
+                f"{self.counterparts_path}: not there, and this needs it. A job with a section `spectroscopy:` makes "
+                "it: add one and run the job in another run directory."
             )
-        try:
-            # Masks would hide NaN and the empty string, which mean something here.
-            table = Table.read(path, format="fits", mask_invalid=False)
-            identifier = np.asarray(table["object_id"], np.int64)
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise SwimmyError(f"{path}: no readable table of counterparts ({error}). Run the job again.") from error
-        if not (np.diff(identifier) > 0).all():
-            raise SwimmyError(f"{path}: object_id is not ascending. Run the job again.")
-        rows = np.minimum(np.searchsorted(identifier, self.object_id), max(identifier.size - 1, 0))
-        matched = identifier[rows] == self.object_id if identifier.size else np.zeros(rows.size, np.bool_)
-        return table, rows, matched
+        table = read_counterparts(self.counterparts_path)
+        return table, table.rows_of(self.object_id)
 
     def counterpart(self, name: str) -> AnyArray:
         """A column of ``counterparts.fits`` for every object of the run.
@@ -218,23 +211,22 @@ class RunData:
         ------
         MissingError
             When the run has no such file, or the file no such column.
+        SwimmyError
+            When the file is damaged, or of another format version.
         """
-        table, rows, matched = self._counterparts
-        if name not in table.colnames:
+        table, rows = self._counterparts
+        values: AnyArray | None = getattr(table, name, None)
+        if values is None:
             raise MissingError(f"{self.counterparts_path}: it has no column {name}, and this needs it.")
-        column = np.ma.asarray(table[name])
-        unknown = _UNKNOWN["i" if column.dtype.kind == "u" else column.dtype.kind]
-        values = np.ma.filled(column, unknown)
-        values = values.astype(np.str_) if values.dtype.kind == "S" else values.astype(values.dtype.newbyteorder("="))
-        result = np.full(rows.size, unknown, values.dtype)
-        result[matched] = values[rows[matched]]
+        result = np.full(rows.size, _UNKNOWN[values.dtype.kind], values.dtype)
+        result[rows >= 0] = values[rows[rows >= 0]]
         return result
 
     def members(self, group: str) -> BoolArray:
         """Members of a known class, bool (object,).
 
-        ``quasar``, ``xelg`` and ``agn_candidate`` are the columns ``is_...`` of the counterparts where those are there,
-        so that an XELG may be a quasar as well; else, and for all other classes, ``sample_class``.
+        With counterparts their columns ``is_quasar``, ``is_xelg`` and ``is_agn_candidate`` tell, so that an XELG may be
+        a quasar as well; without them, and for all other classes, ``sample_class`` does.
         """
         if self.has_counterparts and group in ("quasar", "xelg", "agn_candidate"):
             return self.counterpart(f"is_{group}").astype(np.bool_)
@@ -257,7 +249,7 @@ class RunData:
         return self.job.sample
 
     def passes(self, cuts: SampleCuts) -> BoolArray:
-        """Who passes other cuts than the job's, bool (object,)."""
+        """Objects that pass some cuts, which need not be the job's; bool (object,)."""
         store = self.cutouts
         rule = SampleRule.of(store, cuts)
         parts = [np.zeros(0, np.bool_)]
@@ -268,12 +260,12 @@ class RunData:
 
     @functools.cached_property
     def bright(self) -> BoolArray:
-        """Who passes all of the job's cuts but those in redshift and colour, bool (object,)."""
+        """Objects that pass all of the job's cuts but those in redshift and colour, bool (object,)."""
         return self.passes(replace(self.cuts, redshift=None, colours=()))
 
     # ------------------------------------------------------------ pixels
 
-    def source(self, rows: Rows) -> FloatArray:
+    def source(self, rows: IntArray) -> FloatArray:
         """Preprocessed cutouts of some rows in their order: float32 (m, band, y, x) in [0, 1]."""
         order = np.argsort(rows, kind="stable")
         cubes = self.cutouts.sources(rows[order])
@@ -282,15 +274,15 @@ class RunData:
         return result
 
     def reconstruction(self, source: FloatArray) -> FloatArray:
-        """What the network makes of them; of several models the mean."""
+        """What the network makes of source cutouts; with several models their mean."""
         return self._reconstruct(source) if len(source) else source
 
     @functools.cached_property
     def _reconstruct(self) -> Callable[[FloatArray], FloatArray]:
         return reconstructor(scoring_of(self.files, self.job, n_threads=1))
 
-    def pixels(self, rows: Rows) -> Iterator[tuple[Rows, FloatArray, FloatArray]]:
-        """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at once."""
+    def pixels(self, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+        """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at a time."""
         for lo in range(0, rows.size, PIXEL_OBJECTS):
             part = rows[lo : lo + PIXEL_OBJECTS]
             source = self.source(part)

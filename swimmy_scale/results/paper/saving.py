@@ -1,4 +1,4 @@
-"""Files of a figure or a table: the same input gives the same bytes."""
+"""The files of a figure or a table; the same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Drawn:
     ----------
     figure : Figure
     tables : mapping of str to columns
-        By suffix of the file's name; the main one has none.
+        By suffix of the file's name, which is empty for the main one.
     meta : mapping
-        Facts about them: plain JSON values.
+        Facts about them, as JSON values.
     pixels : mapping of str to ndarray
-        Images that stand nowhere else, by the name of their HDU.
+        Images that no other file of the run has, by the name of their HDU.
     """
 
     figure: Figure
@@ -93,7 +93,7 @@ def fits_bytes(pixels: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) 
 
 
 def plain(value: Any) -> Any:
-    """The same in Python's own types; NaN becomes None."""
+    """A value in Python's own types; NaN becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | list | tuple):

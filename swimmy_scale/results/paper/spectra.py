@@ -9,10 +9,10 @@ import numpy as np
 from astropy.io import fits
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import DoubleArray
+from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.results.paper.drawing.stacks import MAX_EXAMPLES, BandSpectra, stacked_spectra
 from swimmy_scale.results.paper.relations import MOST_ANOMALOUS
-from swimmy_scale.results.paper.run_data import MissingError, Rows, RunData
+from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn
 from swimmy_scale.results.paper.stacking import (
     CONTINUUM_WINDOW,
@@ -28,7 +28,7 @@ from swimmy_scale.results.paper.stacking import (
 )
 
 MAX_UNSELECTED = 1_000
-"""Spectra of unselected objects that are stacked; of more, every k-th."""
+"""About as many spectra of unselected objects are stacked: of a larger number every k-th."""
 
 
 def spectrum_name(plate: int, mjd: int, fiber: int) -> str:
@@ -37,14 +37,14 @@ def spectrum_name(plate: int, mjd: int, fiber: int) -> str:
 
 
 def read_spectrum(path: Path, redshift: float | None = None) -> Spectrum:
-    """An SDSS spectrum from its COADD table; its redshift from SPECOBJ where none is given.
+    """An SDSS spectrum from its COADD table; if no redshift is given, it is that of SPECOBJ.
 
     The pipeline's line fits (SPZLINE) are not read: in broad-line quasars they are differences of huge numbers.
 
     Raises
     ------
     SwimmyError
-        When the file is no such spectrum.
+        When the file is not such a spectrum.
     """
     try:
         with fits.open(path, memmap=False) as hdus:
@@ -53,7 +53,7 @@ def read_spectrum(path: Path, redshift: float | None = None) -> Spectrum:
             wavelength = 10.0 ** np.asarray(coadd["loglam"], np.float64)
             z = float(hdus["SPECOBJ"].data["Z"][0]) if redshift is None else redshift
     except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise SwimmyError(f"{path}: no readable SDSS spectrum ({error}). Remove it, or fetch it again.") from error
+        raise SwimmyError(f"{path}: not a readable SDSS spectrum ({error}). Remove it, or fetch it again.") from error
     if wavelength.size < 2 or not (np.diff(wavelength) > 0).all():
         raise SwimmyError(f"{path}: its wavelengths are not ascending. Remove it, or fetch it again.")
     good = good_pixels(flux, ivar, mask)
@@ -74,11 +74,11 @@ def stacked(run: RunData, folder: Path | None, how: How = "median") -> Drawn:
     parts = []
     for k in range(len(bands)):
         chosen = top[:, k]
-        strongest = np.flatnonzero(chosen)[np.argsort(-run.score[rows[chosen], k], kind="stable")][:MAX_EXAMPLES]
+        highest = np.flatnonzero(chosen)[run.order_by_score(rows[chosen], k)][:MAX_EXAMPLES]
         parts.append(
             BandSpectra(
                 stack(flux[chosen], ivar[chosen], how), unselected, int(chosen.sum()), int((~selected).sum()),
-                flux[strongest],
+                flux[highest],
             )
         )  # fmt: skip
     columns: dict[str, Any] = {"wavelength": grid}
@@ -109,8 +109,8 @@ def _stack_columns(name: str, item: Stack) -> dict[str, Any]:
     }
 
 
-def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
-    """Files that are there of the objects that are stacked, and their rows."""
+def _files(run: RunData, folder: Path | None) -> tuple[list[Path], IntArray]:
+    """The spectra that were found of the objects to stack, and the rows of these objects."""
     plate, mjd, fiber = (run.counterpart(name).astype(np.int64) for name in ("plate", "mjd", "fiberid"))
     if folder is None:
         raise MissingError(
@@ -129,7 +129,7 @@ def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
         found += files[:: max(-(-len(files) // limit), 1)]
     if not found:
         raise MissingError(
-            f"{folder}: of {len(there)} spectra none is of an object of the sample that is selected at "
+            f"{folder}: none of its {len(there)} spectra is of an object of the sample that is selected at "
             f"{MOST_ANOMALOUS} or not at all. Fetch those that plate, mjd and fiberid in "
             f"{run.counterparts_path} name."
         )
@@ -137,9 +137,9 @@ def _files(run: RunData, folder: Path | None) -> tuple[list[Path], Rows]:
 
 
 def _rest_frames(
-    run: RunData, files: list[Path], rows: Rows, grid: DoubleArray
+    run: RunData, files: list[Path], rows: IntArray, grid: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray, dict[str, str]]:
-    """Normalised spectra on the grid, float64 (file, pixel); those that cannot be used, by name with the reason."""
+    """Normalised spectra on the grid and their ivar, float64 (file, pixel), and why others cannot be used, by name."""
     flux, ivar = np.full((len(files), grid.size), np.nan), np.zeros((len(files), grid.size))
     skipped: dict[str, str] = {}
     for number, (path, row) in enumerate(zip(files, rows.tolist(), strict=True)):

@@ -15,15 +15,13 @@ from swimmy_scale.method.survey import BoolArray, DoubleArray
 How = Literal["median", "mean"]
 
 BAD_BITS = (18, 22, 23, 24, 27, 28)
-"""Bits of SDSS's and_mask that make a pixel useless: FULLREJECT, NOSKY, BRIGHTSKY, NODATA, BADSKYCHI, REDMONSTER.
-
-Others describe a whole fibre (MANYBADCOLUMNS may be set in every pixel of its blue arm) or its neighbourhood, and leave
-the flux usable. The bits are those of SDSS's SPPIXMASK.
-"""
+"""Bits of SDSS's SPPIXMASK in and_mask that make a pixel useless: FULLREJECT, NOSKY, BRIGHTSKY, NODATA, BADSKYCHI and
+REDMONSTER. Others describe a whole fibre (MANYBADCOLUMNS may be set in every pixel of its blue arm) or its
+neighbourhood, and leave the flux usable."""
 CONTINUUM_WINDOW = (5400.0, 5600.0)
-"""Rest-frame Angstrom without strong lines, where spectra are normalised; the paper does not say where it does so."""
+"""Where spectra are normalised: rest-frame Angstrom without strong lines. The paper does not say where it does so."""
 STEP_DEX = 1e-4
-"""Pixels of SDSS's spectra, and of the stack, are so wide in log10 of the wavelength."""
+"""Width of the pixels of SDSS's spectra, and of the stack, in log10 of the wavelength."""
 LINES = {
     "[OII]": (3727.09, 3729.88),
     "Hβ": (4862.68,),
@@ -63,7 +61,7 @@ class Spectrum:
     flux : ndarray of float64, shape (pixel,)
         Per wavelength, any unit.
     ivar : ndarray of float64, shape (pixel,)
-        Inverse variance; 0 where nothing is known.
+        Inverse variance; 0 where the flux is unknown.
     good : ndarray of bool, shape (pixel,)
         Pixels that can be used.
     redshift : float
@@ -87,7 +85,7 @@ class Stack:
     low, high : ndarray of float64, shape (pixel,)
         16th and 84th percentile of the spectra.
     n_spectra : ndarray of int64, shape (pixel,)
-        That reach the pixel.
+        Number of spectra that reach the pixel.
     """
 
     flux: DoubleArray
@@ -106,7 +104,7 @@ def good_pixels(flux: npt.NDArray[Any], ivar: npt.NDArray[Any], and_mask: npt.ND
 def rest_grid(low: float = 3300.0, high: float = 8600.0) -> DoubleArray:
     """Rest-frame wavelengths of stacks, equally spaced in log10; float64 (pixel,), Angstrom.
 
-    The default is what SDSS sees of objects at z = 0.05 to 0.2.
+    The default is the range that SDSS observes of objects at z = 0.05 to 0.2.
     """
     first, last = np.ceil(np.log10(low) / STEP_DEX), np.floor(np.log10(high) / STEP_DEX)
     grid: DoubleArray = 10.0 ** (np.arange(first, last + 1) * STEP_DEX)
@@ -151,13 +149,13 @@ def to_rest_frame(
 def stack(flux: DoubleArray, ivar: DoubleArray, how: How = "median") -> Stack:
     """Stack normalised rest-frame spectra pixel by pixel.
 
-    The paper does not say how it stacks. The median is the default, because one bright quasar would rule a mean that is
-    weighted by inverse variance.
+    The paper does not say how it stacks. The median is the default, because one bright quasar would dominate a mean
+    that is weighted by inverse variance.
 
     Parameters
     ----------
     flux : ndarray of float64, shape (n, pixel)
-        NaN where a spectrum has nothing to say.
+        NaN where a spectrum has no data.
     ivar : ndarray of float64, shape (n, pixel)
         Weights of the mean, 0 where flux is NaN.
     how : str

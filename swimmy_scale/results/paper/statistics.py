@@ -1,7 +1,8 @@
-"""The paper's tests and significances: Spearman's rank, Kolmogorov and Smirnov's distance, the sigma of a score."""
+"""The paper's statistics: rank correlation, two-sample test, the sigma of a score, and selection rates."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
+from astropy.stats import binom_conf_interval
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import BoolArray, DoubleArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 
 AnyFloats = npt.NDArray[np.floating[Any]]
+
+ONE_SIGMA = math.erf(1.0 / math.sqrt(2.0))
+"""Confidence of the intervals: 68.3%, what a Gaussian has within one sigma."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,10 @@ def kolmogorov_smirnov(first: AnyFloats, second: AnyFloats) -> Difference:
     x, y = (values[np.isfinite(values)].astype(np.float64) for values in (first, second))
     if x.size == 0 or y.size == 0:
         return Difference(float("nan"), float("nan"), x.size, y.size)
-    # The exact distribution takes minutes for large samples; scipy's own choice for those is the asymptotic one.
+    # The exact distribution takes minutes for large samples; SciPy, too, takes the asymptotic one for those.
     method = "exact" if max(x.size, y.size) <= 1000 else "asymp"
     with warnings.catch_warnings():
-        # Where samples have ties the exact one may fail; scipy then takes the asymptotic one, and warns.
+        # With ties the exact one may fail; SciPy then takes the asymptotic one, and warns.
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
         result = scipy.stats.ks_2samp(x, y, method=method)
     return Difference(float(result.statistic), float(result.pvalue), x.size, y.size)
@@ -88,7 +93,7 @@ def sigma_excess(score: AnyFloats, reference: AnyFloats) -> DoubleArray:
     p = (1 + number of reference scores >= score) / (1 + number of reference scores)
     sigma = the width at which a Gaussian has the fraction p outside of +-sigma: 5% is 1.96, 0.27% is 3
 
-    The ones keep it finite where no reference score is as high.
+    The added ones keep sigma finite where no reference score is as high.
 
     Parameters
     ----------
@@ -120,8 +125,8 @@ class BinnedRates:
         ``n_selected / n_objects`` and its 68.3% interval; NaN in an empty bin.
     """
 
-    n_objects: npt.NDArray[np.int64]
-    n_selected: npt.NDArray[np.int64]
+    n_objects: IntArray
+    n_selected: IntArray
     rate: DoubleArray
     low: DoubleArray
     high: DoubleArray
@@ -154,24 +159,19 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
     return BinnedRates(n_objects, n_selected, rate, low, high)
 
 
-def wilson_interval(
-    n_selected: npt.NDArray[np.int64], n_objects: npt.NDArray[np.int64], sigma: float = 1.0
-) -> tuple[DoubleArray, DoubleArray]:
-    """Wilson's interval of a fraction k / n, which holds for small n and for k = 0 and k = n, too.
-
-    (k / n + s^2 / 2n -+ s sqrt(k (n - k) / n^3 + s^2 / 4n^2)) / (1 + s^2 / n)
+def wilson_interval(n_selected: IntArray, n_objects: IntArray) -> tuple[DoubleArray, DoubleArray]:
+    """Wilson's 68.3% interval of a fraction, which holds for few objects, and for none or all selected, too.
 
     Returns
     -------
     low, high : ndarray of float64, shape of the arguments
-        NaN where n is 0.
+        NaN where there are no objects.
     """
-    k, n = n_selected.astype(np.float64), n_objects.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle = k / n + sigma**2 / (2 * n)
-        half = sigma * np.sqrt(k * (n - k) / n**3 + sigma**2 / (4 * n**2))
-        scale = 1 + sigma**2 / n
-        return np.clip((middle - half) / scale, 0, 1), np.clip((middle + half) / scale, 0, 1)
+    known = n_objects > 0
+    low, high = np.full(n_objects.shape, np.nan), np.full(n_objects.shape, np.nan)
+    if known.any():
+        low[known], high[known] = binom_conf_interval(n_selected[known], n_objects[known], ONE_SIGMA, interval="wilson")
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ class CumulativeRates:
     """
 
     value: DoubleArray
-    n_selected: npt.NDArray[np.int64]
-    n_unselected: npt.NDArray[np.int64]
+    n_selected: IntArray
+    n_unselected: IntArray
     selected: DoubleArray
     unselected: DoubleArray
     rate: DoubleArray
@@ -228,13 +228,13 @@ def cumulative_rates(value: AnyFloats, selected: BoolArray) -> CumulativeRates:
         )
 
 
-def _n_at_least(steps: DoubleArray, value: DoubleArray) -> npt.NDArray[np.int64]:
+def _n_at_least(steps: DoubleArray, value: DoubleArray) -> IntArray:
     ordered = np.sort(value)
     return (ordered.size - np.searchsorted(ordered, steps, side="left")).astype(np.int64)
 
 
 def rate_above(value: AnyFloats, selected: BoolArray, limit: float) -> tuple[int, int]:
-    """Number selected and number of all with a value above a limit (section 4.1: EW_band > 100 Angstrom)."""
+    """Numbers of selected and of all objects with a value above a limit (section 4.1: EW_band > 100 Angstrom)."""
     _check(value, selected[:, None])
     high = value > limit
     return int((high & selected).sum()), int(high.sum())
@@ -247,7 +247,7 @@ class ColourCutQuality:
     Attributes
     ----------
     n_objects, n_inside, n_kept, n_inside_kept : int
-        All with a redshift; those within the range; those that pass the cut; those that do both.
+        All objects with a redshift; those within the range; those that pass the cut; those that are both.
     """
 
     n_objects: int
@@ -303,5 +303,5 @@ def _fraction(part: int, whole: int) -> float:
 def _check(value: AnyFloats, selected: BoolArray) -> None:
     if value.ndim != 1 or selected.ndim != 2 or selected.shape[0] != value.shape[0]:
         raise SwimmyError(
-            f"values have shape {value.shape} and selection flags {selected.shape}; they need one row an object each."
+            f"values have shape {value.shape} and selection flags {selected.shape}; need one row for every object."
         )

@@ -1,4 +1,4 @@
-"""The paper's tables 2, 3, 4 and 6, and the objects of appendix 2: as columns, and as printed rows."""
+"""The paper's tables 1 to 4 and 6, and the objects of appendix 2: as columns, and as printed rows."""
 
 from __future__ import annotations
 
@@ -10,17 +10,48 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method import classes
+from swimmy_scale.method import candidates, classes
 from swimmy_scale.method.candidates import ANY_BAND, WHOLE_SAMPLE, band_label, selection_counts
-from swimmy_scale.method.survey import BoolArray, FloatArray
-from swimmy_scale.results.paper import tables as columns_of
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.results.paper.run_data import RunData
 
 Columns = dict[str, npt.NDArray[Any]]
 Printed = tuple[list[str], list[list[str]]]
 """Heads of the columns, and rows of cells."""
 
+N_PRINTED = 5
+"""Rows that the paper prints of a list; the files hold all."""
+EXTENSION_LEVEL = "3.5sigma"
 MILLIQUAS_ROWS = {"quasar": "quasar", "type1_agn": "Type-I AGN", "type2_agn": "Type-II AGN", "other": "Others"}
+_CLASSES = ("quasar", "xelg")
+
+
+def table_1(run: RunData) -> tuple[Columns, Printed]:
+    """What the sample consists of, by its counterparts."""
+    held = (run.counterpart(f"is_{name}") for name in ("mpa_jhu", "xelg", "quasar", "agn_candidate"))
+    rows = classes.table_1(classes.Classes(*held), run.in_sample)
+    columns: Columns = {
+        "data": np.array([label for label, _ in rows]),
+        "n_objects": np.array([number for _, number in rows], np.int64),
+    }
+    return columns, (["data", "N"], [[label, f"{number:,}"] for label, number in rows])
+
+
+# ---------------------------------------------------------------- table 2
+
+
+def table_2(run: RunData) -> tuple[Columns, Printed]:
+    """Selected galaxies by band, of the sample and of the known classes."""
+    columns = selection_table(run.selected, run.survey.selecting_bands, dict(known_classes(run)), run.in_sample)
+    return columns, printed_selection_table(columns)
+
+
+def known_classes(run: RunData) -> Mapping[str, Any]:
+    """Members of the classes that table 2 counts, by name; with counterparts an object may be in several."""
+    names = list(_CLASSES)
+    if not run.has_counterparts:
+        names += sorted({str(name) for name in np.unique(run.sample_class)} - {"", *_CLASSES})
+    return {name: run.members(name) for name in names}
 
 
 def selection_table(
@@ -74,10 +105,40 @@ def _counted(number: int, percent: float) -> str:
     return f"{number:,} (-)" if np.isnan(percent) else f"{number:,} ({percent:.{3 if percent < 10 else 2}f}%)"
 
 
+# ---------------------------------------------------------------- tables 3 and 6, appendix 2
+
+
+def table_3(run: RunData) -> tuple[Columns, Printed]:
+    """Candidates at the lowest level."""
+    return _candidates(run, run.selected)
+
+
+def table_6(run: RunData) -> tuple[Columns, Printed]:
+    """Candidates of the extension's level."""
+    return _candidates(run, run.candidate(EXTENSION_LEVEL))
+
+
+def high_but_negative(run: RunData) -> tuple[Columns, Printed]:
+    """Objects above a threshold of the lowest level, but fainter in that band than expected."""
+    return _candidates(run, negative_flags(run), run.residual)
+
+
+def negative_flags(run: RunData) -> BoolArray:
+    """Objects that `high_but_negative` lists: bool (object, selecting band)."""
+    flags: BoolArray = candidates.high_but_negative(run.score, run.residual, run.threshold[:1], run.in_sample)[:, 0]
+    return flags
+
+
+def _candidates(run: RunData, flags: BoolArray, residual: FloatArray | None = None) -> tuple[Columns, Printed]:
+    ra, dec = run.scores.read("ra"), run.scores.read("dec")
+    columns = candidate_table(run.object_id, ra, dec, run.score, flags, run.survey.selecting_bands, residual)
+    return columns, printed_candidate_table(columns, N_PRINTED)
+
+
 def candidate_table(
-    object_id: npt.NDArray[np.int64],
-    ra: npt.NDArray[np.float64],
-    dec: npt.NDArray[np.float64],
+    object_id: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
     score: FloatArray,
     flags: BoolArray,
     bands: Sequence[str],
@@ -91,7 +152,7 @@ def candidate_table(
         Positions in degrees.
     score : ndarray of float32, shape (n, band)
     flags : ndarray of bool, shape (n, band)
-        Candidates of one level, or those that `negative_flags` finds.
+        Candidates of one level, or those of `negative_flags`.
     bands : sequence of str
         Of the columns of ``score`` and ``flags``.
     residual : ndarray of float32, shape (n, band), optional
@@ -134,6 +195,21 @@ def printed_candidate_table(columns: Columns, n_rows: int | None = None) -> Prin
     if shown < n_objects:
         rows.append(["..."] * 5)
     return ["ID", "R.A. [deg]", "Dec. [deg]", "Band", ", ".join(f"S({band})" for band in bands)], rows
+
+
+# ---------------------------------------------------------------- table 4
+
+
+def table_4(run: RunData) -> tuple[Columns, Printed]:
+    """Counterparts in Milliquas."""
+    columns = milliquas_table(
+        run.counterpart("milliquas_type"),
+        run.members("quasar"),
+        run.selected,
+        run.survey.selecting_bands,
+        run.in_sample,
+    )
+    return columns, printed_milliquas_table(columns)
 
 
 def milliquas_table(
@@ -193,110 +269,7 @@ def printed_milliquas_table(columns: Columns) -> Printed:
     return head, printed
 
 
-def negative_flags(
-    score: FloatArray, residual: FloatArray, threshold: npt.NDArray[np.float64], in_sample: BoolArray
-) -> BoolArray:
-    """Appendix 2: who scores above the threshold of a band, but is fainter there than expected.
-
-    Parameters
-    ----------
-    score, residual : ndarray of float32, shape (n, band)
-    threshold : ndarray of float64, shape (band,)
-    in_sample : ndarray of bool, shape (n,)
-
-    Returns
-    -------
-    ndarray of bool, shape (n, band)
-        score > threshold and residual <= 0; False where either is NaN.
-    """
-    high = score.astype(np.float64) > threshold[None, :]
-    flags: BoolArray = high & (residual <= 0) & in_sample[:, None]
-    return flags
-
-
-N_PRINTED = 5
-"""Rows that the paper prints of a list; the files hold all."""
-
-
-EXTENSION_LEVEL = "3.5sigma"
-
-
-_CLASSES = ("quasar", "xelg")
-
-
-def known_classes(run: RunData) -> Mapping[str, Any]:
-    """Members of the classes that table 2 counts, by name; with counterparts an object may be in several."""
-    names = list(_CLASSES)
-    if not run.has_counterparts:
-        names += sorted({str(name) for name in np.unique(run.sample_class)} - {"", *_CLASSES})
-    return {name: run.members(name) for name in names}
-
-
-def table_1(run: RunData) -> tuple[Columns, Printed]:
-    """What the sample consists of, by its counterparts."""
-    held = (run.counterpart(f"is_{name}") for name in ("mpa_jhu", "xelg", "quasar", "agn_candidate"))
-    rows = classes.table_1(classes.Classes(*held), run.in_sample)
-    columns: Columns = {
-        "data": np.array([label for label, _ in rows]),
-        "n_objects": np.array([number for _, number in rows], np.int64),
-    }
-    return columns, (["data", "N"], [[label, f"{number:,}"] for label, number in rows])
-
-
-def table_2(run: RunData) -> tuple[Columns, Printed]:
-    """Selected galaxies by band, of the sample and of the known classes."""
-    columns = columns_of.selection_table(
-        run.selected, run.survey.selecting_bands, dict(known_classes(run)), run.in_sample
-    )
-    return columns, columns_of.printed_selection_table(columns)
-
-
-def _candidates(run: RunData, level: str) -> tuple[Columns, Printed]:
-    columns = columns_of.candidate_table(
-        run.object_id,
-        run.scores.read("ra"),
-        run.scores.read("dec"),
-        run.score,
-        run.candidate(level),
-        run.survey.selecting_bands,
-    )
-    return columns, columns_of.printed_candidate_table(columns, N_PRINTED)
-
-
-def table_3(run: RunData) -> tuple[Columns, Printed]:
-    """Candidates at the lowest level."""
-    return _candidates(run, run.levels[0])
-
-
-def table_4(run: RunData) -> tuple[Columns, Printed]:
-    """Counterparts in Milliquas."""
-    columns = columns_of.milliquas_table(
-        run.counterpart("milliquas_type"),
-        run.members("quasar"),
-        run.selected,
-        run.survey.selecting_bands,
-        run.in_sample,
-    )
-    return columns, columns_of.printed_milliquas_table(columns)
-
-
-def table_6(run: RunData) -> tuple[Columns, Printed]:
-    """Candidates of the extension's level."""
-    return _candidates(run, EXTENSION_LEVEL)
-
-
-def high_but_negative(run: RunData) -> tuple[Columns, Printed]:
-    """Objects above a threshold of the lowest level, but fainter in that band than expected."""
-    columns = columns_of.candidate_table(
-        run.object_id,
-        run.scores.read("ra"),
-        run.scores.read("dec"),
-        run.score,
-        columns_of.negative_flags(run.score, run.residual, run.threshold[0], run.in_sample),
-        run.survey.selecting_bands,
-        run.residual,
-    )
-    return columns, columns_of.printed_candidate_table(columns, N_PRINTED)
+# ---------------------------------------------------------------- by name
 
 
 TABLES = MappingProxyType(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +20,9 @@ from survey_runs import NETWORK, run_serially
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.results.paper import fidelity as causes
 from swimmy_scale.results.paper import paper_numbers as paper
-from swimmy_scale.results.paper.fidelity import claims, found_numbers, page
+from swimmy_scale.results.paper.fidelity import AS_BRIGHT, claims, found_numbers, measure
+from swimmy_scale.results.paper.fidelity_page import numbers_of, page
 from swimmy_scale.results.paper.paper_numbers import Found, PaperNumber, share, verdict
 from swimmy_scale.results.paper.registry import FIGURES, Options, draw_figures, write_tables
 from swimmy_scale.results.paper.run_data import MissingError, RunData
@@ -29,7 +31,7 @@ from swimmy_scale.simulate import KINDS, paper_plan, simulate, sky
 from swimmy_scale.simulate import paper as preset
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMITTED = ROOT / "docs" / "fidelity.md"
+STUDIES = ROOT / "studies"
 BANDS = ["g", "r", "i"]
 
 
@@ -63,6 +65,12 @@ def drawn(folder: Path) -> dict[str, object]:
 def data(folder: Path, drawn: dict[str, object]) -> RunData:
     assert "score-ew" in drawn
     return RunData(folder)
+
+
+@pytest.fixture(scope="module")
+def facts(data: RunData) -> dict[str, Any]:
+    """What the page says of the run, as its JSON has it."""
+    return json.loads(json.dumps(measure(data, "0.1.0")))
 
 
 @pytest.fixture(scope="module")
@@ -154,64 +162,107 @@ def test_correlations_and_losses(data: RunData, folder: Path) -> None:
     assert (ours.low, ours.high) == (min(loss), max(loss))
 
 
-def test_what_the_run_shows_of_causes_is_what_independent_counting_gives(folder: Path, data: RunData) -> None:
+def test_deviations_and_magnitudes_are_what_independent_counting_gives(
+    folder: Path, data: RunData, facts: dict[str, Any]
+) -> None:
     with xarray.open_zarr(folder / "scores.zarr") as opened:
         stored = opened.load()
     inside, score = stored.in_sample.values, stored.score.sel(band=BANDS).values
     flags = stored.candidate.sel(level="2sigma", band=BANDS).values
     with xarray.open_zarr(folder / "cutouts.zarr") as opened:
         mag = opened.mag.sel(band=BANDS).values
-    for k, row in enumerate(causes.reconstruction_rows(data)):
-        median = float(np.median(score[inside, k]))
-        assert float(row[1]) == pytest.approx(median, rel=0.06)
-        assert float(row[2].rstrip("%")) == pytest.approx(100 * np.sqrt(median / 32), rel=0.06)
-        limit = float(stored.threshold.sel(level="2sigma", band=BANDS[k]))
-        assert float(row[3]) == pytest.approx(limit, rel=0.06)
-    end = causes.training_end(data)
-    assert end is not None
+    assert facts["reconstruction"]["n_pixels"] == 32
+    for k, band in enumerate(BANDS):
+        row = facts["reconstruction"]["bands"][band]
+        median = float(np.median(score[inside, k].astype(np.float64)))
+        limit = float(stored.threshold.sel(level="2sigma", band=band))
+        assert (row["median"], row["threshold"]) == pytest.approx((median, limit))
+        assert row["median_deviation_percent"] == pytest.approx(100 * np.sqrt(median / 32))
+        assert row["threshold_deviation_percent"] == pytest.approx(100 * np.sqrt(limit / 32))
+    found = facts["magnitudes"]
+    end = found["training_end"]
     assert end == pytest.approx(17.4, abs=0.1)
     faint = inside & (mag[:, 2] > end + 1)
-    *_, last = causes.magnitude_rows(data)
-    assert last[1] == f"{faint.sum():,}"
-    assert last[-1] == f"{100 * flags[faint].any(axis=1).mean():.1f}%"
+    last = found["steps"][-1]
+    assert (last["above"], last["up_to"], last["n_objects"]) == (pytest.approx(end + 1), None, faint.sum())
+    assert last["selected_percent"]["any"] == pytest.approx(100 * flags[faint].any(axis=1).mean())
+    assert last["selected_percent"]["i"] == pytest.approx(100 * flags[faint, 2].mean())
     bright = inside & (mag[:, 2] <= end)
     rho = scipy.stats.spearmanr(score[bright, 1], mag[bright, 1]).statistic
-    assert float(causes.correlation_rows(data)[1][2]) == pytest.approx(rho, abs=6e-4)
+    assert found["spearman"][AS_BRIGHT]["r"] == pytest.approx(rho)
 
 
-def test_command_writes_the_same_page_again_and_says_simulated(data: RunData, folder: Path, tmp_path: Path) -> None:
-    pages = []
+def test_command_writes_the_same_page_again_and_its_numbers(
+    data: RunData, facts: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    pages, numbers = [], tmp_path / "numbers.json"
     for name in ("one.md", "other.md"):
-        result = CliRunner().invoke(main, ["fidelity", str(folder), "--output", str(tmp_path / name)])
+        words = ["fidelity", str(folder), "--output", str(tmp_path / name), "--json", str(numbers)]
+        result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, result.output
         pages.append((tmp_path / name).read_text())
-    assert pages[0] == pages[1] == page(data, "0.1.0")
+    assert json.loads(numbers.read_text()) == facts
+    assert pages[0] == pages[1] == page(facts)
     assert "**SIMULATED DATA.**" in pages[0]
     assert "job `fidelity`" in pages[0]
     assert str(folder) not in pages[0]
     differing = pages[0].count(f"| {paper.DIFFERS} |")
     assert re.search(rf"\b{differing} (is|are) different\b", pages[0])
-    assert len(claims(found_numbers(data))) >= 4
+    found = found_numbers(data)
+    assert numbers_of(facts) == {number.key: found[number.key] for number in paper.NUMBERS}
+    assert len(claims(numbers_of(facts))) >= 4
     assert "the paper: 0.159" in result.output
     for number in paper.NUMBERS:
-        found = found_numbers(data)[number.key]
         assert f"| {number.what} | {number.paper.text} |" in pages[0]
-        if verdict(number, found) == paper.DIFFERS:
-            why = pages[0].split("## What differs, and why")[1]
-            assert f"| {number.what} | {number.section} | {paper.reason(number.key)} |" in why
 
 
-@pytest.mark.parametrize("spoil", ["missing", "other model", "no table"])
+def _without_numbers(text: str) -> set[str]:
+    """The lines of a page without numbers, verdicts and digests."""
+    words = "|".join((paper.SAME, paper.REPRODUCED, paper.DIFFERS, paper.NONE, "yes", "no"))
+    lines = [line for line in text.splitlines() if not line.startswith("Of the paper's")]
+    masked = (re.sub(r"begins with `\w+`", "begins with", line) for line in lines)
+    masked = (re.sub(rf"\| ({words}) \|", "| verdict |", line) for line in masked)
+    return {re.sub(r"-?[\d,]*\d(\.\d+)?(e-\d+)?%?", "#", line) for line in masked}
+
+
+def test_a_page_says_nothing_but_what_was_measured_on_its_run(facts: dict[str, Any]) -> None:
+    """Pages of runs of other sizes, networks and findings differ in numbers, verdicts and digests alone."""
+    other = json.loads((STUDIES / "results" / "fidelity_run.json").read_text())
+    assert other["n_objects"] != facts["n_objects"]
+    assert other["model_sha256"] != facts["model_sha256"]
+    assert _without_numbers(page(other)) == _without_numbers(page(facts))
+
+
+def test_the_page_of_observed_data_has_no_word_of_a_simulation(facts: dict[str, Any]) -> None:
+    observed = page(facts | {"simulated": False})
+    assert "observed data" in observed
+    assert "simulat" not in observed.lower()
+    given = facts | {"simulated": False, "training": None, "weight_sets": None, "magnitudes": None}
+    given["numbers"] = given["numbers"] | {"loss": None}
+    bare = page(given)
+    assert "The weights were given." in bare
+    assert "no weight sets were judged" in bare
+    assert "training class" not in bare
+    assert f"| - | - | {paper.NONE} |" in bare
+
+
+@pytest.mark.parametrize("spoil", ["missing", "other model", "other format", "no table"])
 def test_refuses_a_run_without_its_tables(data: RunData, folder: Path, tmp_path: Path, spoil: str) -> None:
     shutil.copytree(folder, tmp_path / "run", ignore=shutil.ignore_patterns("cutouts.zarr"))
     path = tmp_path / "run" / "tables" / "table-4.ecsv"
     text = path.read_text()
     changed = {"other model": re.sub("model_sha256: .{8}", "model_sha256: 00000000", text), "no table": "nothing"}
+    changed["other format"] = text.replace("format_version: 1", "format_version: 2")
     if spoil == "missing":
         path.unlink()
     else:
         path.write_text(changed[spoil])
-    words = {"missing": "not there", "other model": "another model's scores", "no table": "no readable table"}
+    words = {
+        "missing": "not there",
+        "other format": "its format_version is 2, this program reads 1",
+        "other model": "another model's scores",
+        "no table": "no readable table",
+    }
     with pytest.raises(SwimmyError, match=f"table-4.ecsv.*{words[spoil]}.*swimmy-scale tables"):
         found_numbers(RunData(tmp_path / "run"))
 
@@ -228,7 +279,6 @@ def test_numbers_are_consistent_among_themselves() -> None:
     for band, negative in paper.NEGATIVE.items():
         assert paper.TABLE_2[band][0] + negative == paper.ABOVE_THRESHOLD
     assert len({number.key for number in paper.NUMBERS}) == len(paper.NUMBERS) == 24 + 6 + 3 + 4 + 3 + 3 + 1
-    assert set(paper.REASONS) <= {number.key for number in paper.NUMBERS}
 
 
 def test_interval_of_a_share_is_wilsons() -> None:
@@ -255,54 +305,46 @@ def test_verdicts(low: float, high: float, by_construction: bool, expected: str)
     assert verdict(number, None) == "no objects"
 
 
-def test_a_difference_without_a_reason_says_so() -> None:
-    assert paper.reason("no such key") == "not explained yet"
+# ---------------------------------------------------------------- the page of the documentation
 
 
-def test_committed_page_has_the_papers_numbers() -> None:
-    text = COMMITTED.read_text()
-    for number in paper.NUMBERS:
-        (line,) = re.findall(rf"^\| {re.escape(f'{number.what} | {number.paper.text}')} \| .*$", text, re.MULTILINE)
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells[5] in (paper.SAME, paper.REPRODUCED, paper.DIFFERS, paper.NONE)
-        if cells[5] == paper.DIFFERS:
-            assert f"| {number.what} | {number.section} | {paper.reason(number.key)} |" in text
-    assert "**SIMULATED DATA.**" in text
-
-
-def test_measurements_behind_the_reasons(
-    folder: Path, counted: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_reasons_are_measured_and_the_documentations_page_is_made_of_them(
+    folder: Path, facts: dict[str, Any], counted: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(STUDIES))
+    import fidelity_page
     import reasons
 
-    truth = folder.parent / "fidelity" / "survey" / "truth.fits"
-    monkeypatch.setattr("sys.argv", ["reasons.py", str(folder), str(truth), "--weight-sets", "--quasars", "12"])
+    truth, path = folder.parent / "fidelity" / "survey" / "truth.fits", tmp_path / "fidelity_reasons.json"
+    words = ["reasons.py", str(folder), str(truth), "--weight-sets", "--quasars", "12", "--json", str(path)]
+    monkeypatch.setattr("sys.argv", words)
     reasons.main()
-    facts = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    found = json.loads(path.read_text())
 
     def of(key: str) -> tuple[int, int]:
         selected, members = counted[key].split("/")
         return int(selected), int(members)
 
     selected, members = of("table-2/any/quasar")
-    assert facts["DR16Q quasars"].startswith(f"{members}: any band {100 * selected / members:.1f}%")
-    wide = [facts[f"XELGs, EW_g {label}"].split(", ")[0] for label in ("100 to 150", "150 to 250", "250 to 1000")]
-    assert sum(map(int, wide)) == of("ew-above-100/g")[1]
+    assert found["nuclei"]["dr16q"]["n"] == members
+    assert found["nuclei"]["dr16q"]["any"] == pytest.approx(100 * selected / members, abs=1e-3)
+    widths = found["lines"]["by_width"]["g"]
+    wide = [widths[name]["n"] for name in ("100 to 150", "150 to 250", "250 to 1000")]
+    assert sum(wide) == of("ew-above-100/g")[1]
     for band in BANDS:
-        assert facts[f"{band}, negative"].startswith(f"{of(f'negative/{band}')[0]}: ")
-        assert facts[f"{band}, MPA-JHU above 3 sigma"].startswith(f"{of(f'xelg-at-3-sigma/{band}')[1]}: ")
-    assert "more quasars, 12" in facts
-    left = [
-        facts[key].split(": ")[0]
-        for key in facts
-        if key.startswith("more quasars, excess left") and "," not in key[13:]
-    ]
-    assert sum(map(int, left)) == 12
+        assert found["negative"][band]["n"] == of(f"negative/{band}")[0]
+        assert found["most_anomalous"][band]["n"] == of(f"xelg-at-3-sigma/{band}")[1]
+    assert found["more_quasars"]["n"] == 12
+    assert sum(part["n"] for part in found["more_quasars"]["by_excess_left"].values()) == 12
     # All of a small sample is drawn, so the weight sets' ranks hold that of the one that scores.
-    for shown, found in zip(facts["Spearman, all"].split(", "), facts["rank"].split(", "), strict=True):
-        low, high = found.split(" to ")
-        assert float(low) <= float(shown.split(" ")[1]) <= float(high)
+    for band, rank in facts["magnitudes"]["spearman"]["all"].items():
+        low, high = found["weight_sets"]["spearman"][band]
+        assert low - 1e-4 <= rank <= high + 1e-4
+    (tmp_path / "fidelity_run.json").write_text(json.dumps(facts))
+    output = tmp_path / "page.md"
+    monkeypatch.setattr("sys.argv", ["fidelity_page.py", "--results", str(tmp_path), "--output", str(output)])
+    fidelity_page.main()
+    assert "5,000 objects in the catalogue" in output.read_text()
 
 
 # ---------------------------------------------------------------- the survey

@@ -25,6 +25,7 @@ from swimmy_scale.results.paper.registry import FIGURES, Options, draw_figures, 
 from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn, csv_bytes, ecsv_bytes
 from swimmy_scale.results.paper.tables import TABLES
+from swimmy_scale.storage.run_directory import RunDirectory
 
 BANDS = ["g", "r", "i"]
 NEED_COUNTERPARTS = {"ew-cumulative", "score-ew", "sfr-mass", "stacked-spectra"}
@@ -342,7 +343,7 @@ def test_weight_sets_are_drawn_as_they_are(data: RunData) -> None:
 
 def test_weight_sets_without_known_classes_have_losses_alone(data: RunData, tmp_path: Path) -> None:
     other = RunData(data.directory)
-    other.directory = tmp_path
+    other.files = RunDirectory(tmp_path)
     (tmp_path / "models").mkdir()
     table = paper_run.weight_sets()["run", "epoch", "loss", "val_loss"]
     table.write(tmp_path / "models" / "weight_sets.ecsv", format="ascii.ecsv")
@@ -401,7 +402,7 @@ def test_a_spectrum_that_cannot_be_used_is_left_out_and_named(data: RunData, tmp
 @pytest.mark.parametrize(
     ("folder", "error", "text"),
     [(None, MissingError, "Give --spectra FOLDER"), ("absent", SwimmyError, "Correct --spectra"),
-     (".", MissingError, "of 0 spectra none is of an object")],
+     (".", MissingError, "none of its 0 spectra is of an object")],
 )  # fmt: skip
 def test_missing_spectra_are_told(
     data: RunData, tmp_path: Path, folder: str | None, error: type[Exception], text: str
@@ -430,19 +431,34 @@ def test_damaged_tables_are_told(full: Path, tmp_path: Path) -> None:
     (run / "models" / "weight_sets.ecsv").write_text("nonsense")
     with pytest.raises(SwimmyError, match="no readable table of weight sets"):
         made(RunData(run), "weight-sets")
-    table = Table.read(run / "counterparts.fits")
-    table["object_id", "redshift"].write(run / "counterparts.fits", overwrite=True)
-    with pytest.raises(MissingError, match="has no column is_mpa_jhu"):
-        made(RunData(run), "score-ew")
-    table[::-1].write(run / "counterparts.fits", overwrite=True)
-    with pytest.raises(SwimmyError, match="object_id is not ascending"):
-        made(RunData(run), "score-ew")
-    (run / "counterparts.fits").write_text("nonsense")
-    with pytest.raises(SwimmyError, match="no readable table of counterparts"):
-        made(RunData(run), "score-ew")
+    path = run / "counterparts.fits"
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"SDSS", b"SDST", 1), whole[:-2880], b"nonsense"):
+        path.write_bytes(damaged)
+        with pytest.raises(SwimmyError, match=r"counterparts.fits: not a readable table of counterparts"):
+            made(RunData(run), "score-ew")
     (run / "summary.json").unlink()
     with pytest.raises(SwimmyError, match="its selection is not finished"):
         RunData(run)
+
+
+def test_tables_of_another_format_version_are_refused(full: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(full, run)
+    sets = run / "models" / "weight_sets.ecsv"
+    sets.write_text(sets.read_text().replace("format_version: 1", "format_version: 2"))
+    with pytest.raises(SwimmyError, match=r"weight_sets.ecsv: format_version 2, this program reads 1"):
+        made(RunData(run), "weight-sets")
+    with fits.open(run / "counterparts.fits", mode="update", checksum=True) as hdus:
+        hdus[1].header["format_version"] = 2
+        hdus[1].add_checksum()
+    with pytest.raises(SwimmyError, match=r"counterparts.fits: its format_version is 2, this program reads 1"):
+        made(RunData(run), "score-ew")
+
+
+def test_a_column_that_the_counterparts_do_not_have_is_told(data: RunData) -> None:
+    with pytest.raises(MissingError, match=r"counterparts.fits: it has no column ew_band_u"):
+        data.counterpart("ew_band_u")
 
 
 def test_a_level_that_the_job_does_not_have_is_told(data: RunData) -> None:

@@ -102,5 +102,5 @@ def test_the_papers_three_numbers_belong_together() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SwimmyError, match=r"shape \(3,\) and selection flags \(2, 1\)"):
         binned_rates(np.zeros(3), np.zeros((2, 1), bool), EDGES)
-    with pytest.raises(SwimmyError, match="one row an object"):
+    with pytest.raises(SwimmyError, match="one row for every object"):
         cumulative_rates(np.zeros(3), np.zeros(2, bool))

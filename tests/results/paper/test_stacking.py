@@ -165,5 +165,5 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
         path.write_text("no FITS")
     else:
         fits.PrimaryHDU(np.zeros((2, 2))).writeto(path)
-    with pytest.raises(SwimmyError, match="no readable SDSS spectrum"):
+    with pytest.raises(SwimmyError, match="not a readable SDSS spectrum"):
         read_spectrum(path)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.results.paper.statistics import kolmogorov_smirnov, sigma_excess, spearman
@@ -51,6 +51,7 @@ def test_spearman_of_too_few_is_nan(values: list[float]) -> None:
 
 
 @given(small, small)
+@settings(deadline=None)
 def test_ks_distance_is_the_largest_gap_of_the_distributions(first: list[float], second: list[float]) -> None:
     found = kolmogorov_smirnov(np.array(first), np.array(second))
     gaps = [

@@ -9,7 +9,6 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.results.paper.tables import (
     candidate_table,
     milliquas_table,
-    negative_flags,
     printed_candidate_table,
     printed_milliquas_table,
     printed_selection_table,
@@ -120,16 +119,3 @@ def test_table_4_of_nobody_has_no_percentages() -> None:
     table = milliquas_table(np.zeros(0, "U9"), np.zeros(0, bool), np.zeros((0, 3), bool), BANDS, np.zeros(0, bool))
     assert np.isnan(table["percent"]).all()
     assert table["n_objects"].tolist() == [0] * 6
-
-
-def test_high_but_negative_at_the_threshold() -> None:
-    threshold = np.array([0.1])
-    just = np.float32(0.1)  # a little more than 0.1
-    score = np.array([just, np.float32(0.09), np.float32(0.2), np.float32(0.2), np.nan, 0.3, 0.3], np.float32)[:, None]
-    residual = np.array([-1, -1, 0, 1, -1, np.nan, -1], np.float32)[:, None]
-    in_sample = np.array([1, 1, 1, 1, 1, 1, 0], bool)
-    assert negative_flags(score, residual, threshold, in_sample)[:, 0].tolist() == [True, False, True, *[False] * 4]
-    exact = negative_flags(
-        np.full((1, 1), 0.5, np.float32), np.zeros((1, 1), np.float32), np.array([0.5]), np.ones(1, bool)
-    )
-    assert not exact.any()  # a tie is not above

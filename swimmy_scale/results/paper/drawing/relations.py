@@ -1,4 +1,4 @@
-"""Objects in the plane of two quantities, and weight sets by epoch: figures 11, 12, 13 and 16 of the paper."""
+"""Two quantities of objects against each other, and weight sets by epoch: figures 11, 12, 13 and 16 of the paper."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 
-from swimmy_scale.method.survey import BoolArray, DoubleArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.results.paper.statistics import Correlation, Difference
 from swimmy_scale.results.style import (
     BLUE,
@@ -34,7 +33,7 @@ _LEVELS: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 
 @dataclass(frozen=True)
 class ScoredPoints:
-    """Objects to draw, and who is who among them.
+    """Objects to draw, and what they are.
 
     Attributes
     ----------
@@ -256,8 +255,8 @@ def _marginal(
 
 
 def weight_sets(
-    run: npt.NDArray[np.int64],
-    epoch: npt.NDArray[np.int64],
+    training: IntArray,
+    epoch: IntArray,
     loss: DoubleArray,
     val_loss: DoubleArray,
     rate_quasar: DoubleArray,
@@ -267,11 +266,11 @@ def weight_sets(
 ) -> Figure:
     """Figure 16: losses, and selection rates of known quasars and XELGs, of all weight sets by epoch.
 
-    Thin lines are runs; thick lines with error bars are means and standard deviations over the runs.
+    Thin lines are trainings; thick lines with error bars are means and standard deviations over the trainings.
 
     Parameters
     ----------
-    run, epoch : ndarray of int64, shape (n,)
+    training, epoch : ndarray of int64, shape (n,)
     loss, val_loss, rate_quasar, rate_xelg : ndarray of float64, shape (n,)
     """
     with paper_style():
@@ -283,7 +282,7 @@ def weight_sets(
         ):
             for values, colour, name in series:
                 if np.isfinite(values).any():
-                    _draw_runs(axes, run, epoch, values, colour, name)
+                    _draw_trainings(axes, training, epoch, values, colour, name)
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True)
             if axes.has_data():
@@ -296,25 +295,23 @@ def weight_sets(
     return figure
 
 
-def _draw_runs(
+def _draw_trainings(
     axes: Axes,
-    run: npt.NDArray[np.int64],
-    epoch: npt.NDArray[np.int64],
+    training: IntArray,
+    epoch: IntArray,
     values: DoubleArray,
     colour: str,
     name: str,
 ) -> None:
-    for number in np.unique(run):
-        rows = np.flatnonzero(run == number)
+    for number in np.unique(training):
+        rows = np.flatnonzero(training == number)
         rows = rows[np.argsort(epoch[rows], kind="stable")]
         axes.plot(epoch[rows], values[rows], color=colour, linewidth=0.6, linestyle="--", alpha=0.3)
     epochs, mean, deviation = by_epoch(epoch, values)
     axes.errorbar(epochs, mean, deviation, color=colour, linewidth=1.4, elinewidth=0.9, capsize=1.5, label=name)
 
 
-def by_epoch(
-    epoch: npt.NDArray[np.int64], values: DoubleArray
-) -> tuple[npt.NDArray[np.int64], DoubleArray, DoubleArray]:
+def by_epoch(epoch: IntArray, values: DoubleArray) -> tuple[IntArray, DoubleArray, DoubleArray]:
     """Distinct epochs, and mean and standard deviation of the known values of each; NaN where none is known."""
     epochs = np.unique(epoch)
     known = [values[(epoch == number) & np.isfinite(values)] for number in epochs]

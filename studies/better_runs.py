@@ -1,4 +1,4 @@
-"""The runs that `better.py` compares: simulated surveys, trainings of both ways, and scores of every weight set."""
+"""What `better.py` compares: simulated surveys, trainings of both ways, and scores of every weight set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from measure import swimmy
+from machine import swimmy
+
+from swimmy_scale.method.survey import BoolArray, DoubleArray
 
 TRAININGS = {"clean": "training", "blind": ""}
 SURVEYS = ("common", "rare")
@@ -26,9 +28,9 @@ class Sizes:
     n_common, n_rare : int
         Objects of the survey with the paper's shares of classes, and of the one of rare classes alone.
     n_seeds : int
-        Training runs of each way to train, in batches of ``n_batch``.
+        Trainings of each way to train, in batches of ``n_batch``.
     n_training : int
-        Objects of one run, of which one in five validates.
+        Objects of one training, of which one in five validates.
     epochs, decay_after_epoch, keep_from_epoch, batch_size : int
         See `swimmy_scale.method.network.Schedule`.
     filters : tuple of int
@@ -86,7 +88,7 @@ def settings(classes: str, sizes: Sizes, batch: int) -> str:
 
 
 def batches(sizes: Sizes) -> range:
-    """Batches of training runs."""
+    """Batches of trainings."""
     return range(-(-sizes.n_seeds // sizes.n_batch))
 
 
@@ -134,13 +136,13 @@ class Survey:
     """
 
     kind: npt.NDArray[np.str_]
-    source_sum: npt.NDArray[np.float64]
-    noise: npt.NDArray[np.float64]
-    training: npt.NDArray[np.bool_]
+    source_sum: DoubleArray
+    noise: DoubleArray
+    training: BoolArray
 
 
-def sample_rows(folder: Path, name: str) -> npt.NDArray[np.bool_]:
-    """Rows of a survey's store that are in the sample."""
+def sample_rows(folder: Path, name: str) -> BoolArray:
+    """Which rows of a survey's store are in the sample."""
     from swimmy_scale.method.sample import SampleCuts
     from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 
@@ -184,7 +186,7 @@ def _save(path: Path, **arrays: npt.NDArray[Any]) -> None:
 
 
 def scored(folder: Path, training: str, seed: int, sizes: Sizes) -> dict[str, npt.NDArray[Any]]:
-    """Score (equation 6) and residual by all kept epochs of one run, float32 (n, epoch, band), kept in a file.
+    """Score (equation 6) and residual by all kept epochs of one training, float32 (n, epoch, band), kept in a file.
 
     ``score-common`` and so on, and ``val_loss`` of the epochs; objects of the samples and selecting bands alone.
     """

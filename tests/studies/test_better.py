@@ -10,13 +10,13 @@ import pytest
 
 from swimmy_scale.method.job import Settings, parse_job
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 N_SEEDS, N_EPOCHS, N_BANDS = 6, 3, 3
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "studies"))
 
 
 @pytest.fixture
@@ -192,5 +192,5 @@ def test_what_the_page_says_in_short_is_in_the_results() -> None:
 def test_the_page_is_made_of_the_results() -> None:
     import better_page
 
-    assert (ROOT / "docs" / "better.md").read_text() == better_page.page(), "run python benchmarks/better.py --page"
+    assert (ROOT / "docs" / "better.md").read_text() == better_page.page(), "run python studies/better.py --page"
     assert better_page.page().count("SIMULATED DATA") == 1

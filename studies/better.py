@@ -1,10 +1,10 @@
 """Other ways than the paper's to train, to score and to choose, at the same 5% a band, on simulated surveys.
 
-    python benchmarks/better.py better --json benchmarks/results/better.json     # better/ is kept: run again to resume
-    python benchmarks/better.py --page                                          # docs/better.md, from the results alone
+    python studies/better.py better --json studies/results/better.json     # better/ is kept: run it again to resume
+    python studies/better.py --page                                          # docs/better.md, from the results alone
 
-One survey has the paper's shares of classes: it trains, and sets the thresholds. The other one is made of rare classes
-alone, by the same laws, and says how many of them the thresholds select. Half of it lets the known classes choose
+One survey has the paper's shares of classes: it trains, and sets the thresholds. The other one is of rare classes
+alone, drawn by the same laws, and says how many of them the thresholds select. Half of it lets the known classes choose
 weights; all rates are those of the other half.
 """
 
@@ -25,7 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from better_page import ROOT, page
 from better_runs import SURVEYS, TRAININGS, Sizes, Survey, look, make_surveys, scored, train
-from measure import processor
+from machine import processor
+
+from swimmy_scale.method.survey import BoolArray, DoubleArray
 
 RARE = ("quasar", "xelg", "type1_agn", "type2_agn")
 COMMON = ("sample", "training")
@@ -42,9 +44,7 @@ CHOICE_SEED = 0
 Scores = dict[str, npt.NDArray[np.float32]]
 
 
-def rates(
-    scores: Scores, rare: Sequence[npt.NDArray[np.bool_]], common: Sequence[npt.NDArray[np.bool_]] = ()
-) -> npt.NDArray[np.float64]:
+def rates(scores: Scores, rare: Sequence[BoolArray], common: Sequence[BoolArray] = ()) -> DoubleArray:
     """Shares that are selected: float64 (level, group, band), of groups of the rare survey and then of the common one.
 
     Bands are the selecting ones, then any of them. ``scores`` has score and residual (n, band) of both surveys; the
@@ -81,9 +81,9 @@ def combined(members: Sequence[Scores], rule: str) -> Scores:
 
 
 def groups_of(n_seeds: int, n: int) -> list[list[int]]:
-    """Groups of ``n`` runs that follow each other in a circle: as many as runs, each run in ``n`` of them; or all runs.
+    """Groups of ``n`` trainings: those that follow each other in a circle, so that each training is in ``n`` groups.
 
-    They overlap, so that their spread is smaller than that of independent groups.
+    They overlap, so their spread is smaller than that of independent groups. All trainings are one group.
     """
     if n >= n_seeds:
         return [list(range(n))] if n == n_seeds else []
@@ -91,21 +91,21 @@ def groups_of(n_seeds: int, n: int) -> list[list[int]]:
 
 
 class Comparison:
-    """All runs of one way to train, by one kind of score, and what ways to choose and combine make of them.
+    """All trainings of one way to train, by one kind of score, and what ways to choose and combine make of them.
 
     Parameters
     ----------
-    runs : sequence of dict
+    trainings : sequence of dict
         Of `scored`.
     surveys : dict of str to Survey
     floor : float or None
         Of the noise-aware score; None for equation 6.
     """
 
-    def __init__(self, runs: Sequence[dict[str, npt.NDArray[Any]]], surveys: dict[str, Survey],
+    def __init__(self, trainings: Sequence[dict[str, npt.NDArray[Any]]], surveys: dict[str, Survey],
                  floor: float | None) -> None:  # fmt: skip
-        self._runs = [self._of_kind(run, surveys, floor) for run in runs]
-        self._losses = [run["val_loss"] for run in runs]
+        self._trainings = [self._of_kind(found, surveys, floor) for found in trainings]
+        self._losses = [found["val_loss"] for found in trainings]
         kind = surveys["rare"].kind
         half = np.random.default_rng(CHOICE_SEED).permutation(len(kind)) % 2 == 0
         self.chooses = {name: half & (kind == name) for name in KNOWN}
@@ -115,19 +115,19 @@ class Comparison:
         self._known: dict[tuple[int, int], float] = {}
 
     @staticmethod
-    def _of_kind(run: dict[str, npt.NDArray[Any]], surveys: dict[str, Survey], floor: float | None) -> Scores:
+    def _of_kind(found: dict[str, npt.NDArray[Any]], surveys: dict[str, Survey], floor: float | None) -> Scores:
         from swimmy_scale.method.noise import noise_score
 
         if floor is None:
-            return run
+            return found
         changed = {
-            f"score-{name}": noise_score(run[f"residual-{name}"], of.source_sum, of.noise, floor)
+            f"score-{name}": noise_score(found[f"residual-{name}"], of.source_sum, of.noise, floor)
             for name, of in surveys.items()
         }
-        return run | changed
+        return found | changed
 
     def _set(self, seed: int, epoch: int) -> Scores:
-        return {key: values[:, epoch] for key, values in self._runs[seed].items() if key != "val_loss"}
+        return {key: values[:, epoch] for key, values in self._trainings[seed].items() if key != "val_loss"}
 
     def _by_known(self, seed: int, epoch: int) -> float:
         """Sum over the known classes of what the choosing half has selected of them in any band (appendix 1)."""
@@ -137,14 +137,14 @@ class Comparison:
         return self._known[key]
 
     def _order(self, seeds: Sequence[int], choose: str) -> list[tuple[int, int]]:
-        """Weight sets of these runs, best first."""
+        """Weight sets of these trainings, best first."""
         sets = [(seed, epoch) for seed in seeds for epoch in range(len(self._losses[seed]))]
         if choose == "known classes":
             return sorted(sets, key=lambda item: (-self._by_known(*item), self._losses[item[0]][item[1]]))
         return sorted(sets, key=lambda item: self._losses[item[0]][item[1]])
 
-    def of_group(self, seeds: Sequence[int], choose: str, rule: str) -> npt.NDArray[np.float64]:
-        """Rates of one group of runs; the rule ``best`` takes the best weight set of all, else one of each run."""
+    def of_group(self, seeds: Sequence[int], choose: str, rule: str) -> DoubleArray:
+        """Rates of one group of trainings: of the best weight set by ``best``, else of one of each training."""
         if rule == "best":
             members = self._order(seeds, choose)[:1]
         elif rule == "best sets":
@@ -154,9 +154,9 @@ class Comparison:
         scores = combined([self._set(*item) for item in members], rule)
         return rates(scores, list(self.reports.values()), self._common)
 
-    def ways(self) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.float64]]]:
+    def ways(self) -> Iterator[tuple[dict[str, Any], DoubleArray]]:
         """Every way to choose and combine, with the rates of each of its groups: (group, level, class, band)."""
-        n_seeds = len(self._runs)
+        n_seeds = len(self._trainings)
         for n, choose, rule in [
             (1, "validation loss", "best"),
             (1, "known classes", "best"),
@@ -179,15 +179,17 @@ def compare(folder: Path, sizes: Sizes, floors: Sequence[float]) -> dict[str, An
     surveys = {name: look(folder, name) for name in SURVEYS}
     ways, of_floors = [], []
     for training in TRAININGS:
-        runs = [scored(folder, training, seed, sizes) for seed in range(sizes.n_seeds)]
+        trainings = [scored(folder, training, seed, sizes) for seed in range(sizes.n_seeds)]
         for kind, floor in (("paper", None), ("noise", floors[0])):
-            for way, values in Comparison(runs, surveys, floor).ways():
+            for way, values in Comparison(trainings, surveys, floor).ways():
                 ways.append({"training": training, "score": kind, **way, "rates": _listed(values)})
         for floor in floors:
-            comparison = Comparison(runs, surveys, floor)
-            values = np.stack([comparison.of_group([seed], "validation loss", "best") for seed in range(len(runs))])
+            comparison = Comparison(trainings, surveys, floor)
+            values = np.stack(
+                [comparison.of_group([seed], "validation loss", "best") for seed in range(len(trainings))]
+            )
             of_floors.append({"training": training, "floor": floor, "rates": _listed(values)})
-    reports = Comparison(runs, surveys, None).reports
+    reports = Comparison(trainings, surveys, None).reports
     counts = {
         "sample": len(surveys["common"].kind),
         "chooses_and_tests": {name: int((surveys["rare"].kind == name).sum()) for name in RARE},
@@ -205,14 +207,14 @@ def misses(folder: Path, training: str, common: Survey, sizes: Sizes) -> dict[st
     normal = common.kind == "normal"
     found = []
     for seed in range(sizes.n_seeds):
-        run = scored(folder, training, seed, sizes)
-        residual = run["residual-common"][:, int(np.argmin(run["val_loss"]))].astype(np.float64)
+        of = scored(folder, training, seed, sizes)
+        residual = of["residual-common"][:, int(np.argmin(of["val_loss"]))].astype(np.float64)
         found.append(np.median(np.abs(residual / (common.source_sum - residual))[normal], axis=0))
     return dict(zip("gri", np.mean(found, axis=0).tolist(), strict=True))
 
 
-def _listed(values: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Rates by level, class and band: one number a group of runs."""
+def _listed(values: DoubleArray) -> dict[str, Any]:
+    """Rates by level, class and band: one number a group of trainings."""
     return {
         level: {
             name: {

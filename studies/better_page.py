@@ -1,4 +1,4 @@
-"""``docs/better.md`` from ``benchmarks/results/better.json`` alone."""
+"""``docs/better.md`` from ``studies/results/better.json`` alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "better.json"
+RESULT = ROOT / "studies" / "results" / "better.json"
 
 CLASSES = {"quasar": "quasars", "xelg": "XELGs", "type1_agn": "type-I AGN"}
 CONTROL = {"type2_agn": "type-II AGN", "training": "ordinary, bright", "sample": "sample"}
-# Ways that the page shows, as (score, choose, combine); for one run, a best weight set is one of its epochs.
+# Ways that the page shows, as (score, choose, combine); of one training, the best weight set is one of its epochs.
 SHOWN = (
     ("paper", "known classes", "best"),
     ("paper", "validation loss", "best"),
@@ -30,12 +30,12 @@ SHOWN = (
     ("noise", "validation loss", "best sets"),
 )
 ENOUGH = 2.0
-"""A difference of so many errors counts."""
+"""Differences of more than this many errors count."""
 
 HEAD = """\
 # Better than the paper's way?
 
-Made by `make better` (`benchmarks/better.py`) from `benchmarks/results/better.json`; do not edit it by hand.
+Made by `make better` (`studies/better.py`) from `studies/results/better.json`; do not edit it by hand.
 
 **SIMULATED DATA.** Nothing here was observed. The numbers compare ways to train, to score and to choose on objects that
 `swimmy-scale simulate` draws, by networks that are trained on few of them. They say which way is worth a try on real
@@ -45,10 +45,10 @@ The paper's way stays the default. All others are options of a job. In short:
 
 - With known objects to choose weights by, nothing here is better than the paper's way by more than two errors at 5% a
   band, and blind training with the same choice is not worse by as much.
-- Without them, the lowest validation loss of clean runs is a poor choice. Several runs together find more of the
-  quasars and, trained blind, most of the XELGs that labels would have found, and chance has less of a part.
-- Blind training loses nothing at 5% that could be measured, and one run of it finds more XELGs than one of clean
-  training, however its epoch is chosen.
+- Without them, the lowest validation loss of clean trainings is a poor choice. Several trainings together find
+  more of the quasars and, if they are blind, most of the XELGs that labels would have found, and vary less by chance.
+- Blind training loses nothing at 5% that could be measured, and one blind training finds more XELGs than a clean
+  one, however its epoch is chosen.
 - The noise score gains a little for the same weights.
 """
 
@@ -61,9 +61,10 @@ WAYS = """\
 - **Score**: *paper*, equation 6. *Noise*, the residual in units of its expected noise (`score: {kind: noise}`, below).
 - **Choice**: by the *known classes*, as in the paper: the weight set that selects most of the quasars and XELGs of the
   choosing half. By the *validation loss*, without labels.
-- **Combination**: the *best* weight set of all runs; the *mean* score or the mean *rank* of one weight set of each run,
-  the one of its lowest loss (`score: {n_models: 5, one_a_run: true}`); or the mean of as many of *the lowest losses* of
-  all runs, several of one run among them, which is what `score.n_models` takes without `one_a_run`.
+- **Combination**: the *best* weight set of all trainings; the *mean* score or the mean *rank* of one weight set of each
+  training, the one of its lowest loss (`score: {n_models: 5, one_a_run: true}`); or the mean of as many of *the lowest
+  losses* of all trainings, several of one training among them, which is what `score.n_models` takes without
+  `one_a_run`.
 """
 
 HOW = """\
@@ -73,13 +74,13 @@ HOW = """\
   of {n_sample:,} sets the thresholds: the top 5% in each band, and a positive residual, as `select` cuts.
 - A second survey of {n_rare:,} objects is of rare classes alone, drawn by the same laws, since the sample of the first
   one has {n_quasars} quasars. Half of it lets known classes choose; all rates are of the other half: {tested}.
-- {n_seeds} training runs of each way to train, with seeds of their own: {n_training:,} galaxies, drawn anew for each,
-  of which one in five validates, {epochs} epochs, batches of {batch_size}, the paper's network. The last {n_kept}
+- {n_seeds} trainings of each way to train, with seeds of their own: {n_training:,} galaxies, drawn anew for each, of
+  which one in five validates, {epochs} epochs, batches of {batch_size}, the paper's network. The last {n_kept}
   epochs are kept.
-- A number is a mean over runs ± their standard deviation, in percent that is selected in any of g, r and i. With
-  several runs it is over groups that overlap, so the spread is smaller than that of independent groups; errors of
-  differences allow for it. They do so for means of runs; of the best of a group, which is one and the same run in many
-  groups, both are rather too small. Differences are between the same runs.
+- A number is a mean over trainings ± their standard deviation, in percent that is selected in any of g, r and i. With
+  several trainings it is over groups that overlap, so the spread is smaller than that of independent groups. The errors
+  of differences allow for this overlap, but only for means of trainings: the best of a group is the same training in
+  many groups, and there the spread and the errors are too small. Differences are between the same trainings.
 - {machine}; {versions}.
 """
 
@@ -108,7 +109,7 @@ train:
 score:
   kind: noise            # default: paper
   n_models: 5            # several weight sets, in one pass over the pixels
-  one_a_run: true        # the best one of each run
+  one_a_run: true        # the best one of each training
 select:
   combine: rank          # default: mean
 ```
@@ -129,7 +130,7 @@ the variance of a linear kernel is the sum of its squared weights, and through t
 bands included (`method/noise.py` has the formula). A test compares it with the scatter of simulated cutouts: they
 agree within 5%.
 
-The floor is needed, because noise is not all that parts a source from its reconstruction: the network's own error grows
+The floor is needed because a source and its reconstruction differ by more than noise: the network's own error grows
 with the source, and without a floor the brightest galaxies would be the most anomalous. The residual must be positive
 to select, as before.
 """
@@ -137,7 +138,7 @@ to select, as before.
 LIMITS = """\
 ## Limits
 
-- Simulated galaxies, few for training, and few runs. Nothing here was tried on observed cutouts.
+- Simulated galaxies, few for training, and few trainings. Nothing here was tried on observed cutouts.
 - The training is short: 12 epochs on 800 galaxies. The networks miss the sum over the aperture of an ordinary galaxy by
   12 to 22%, most of them alike, which is far more than the noise. With longer training all ways may come closer.
 - Most simulated quasars are easy, although dust leaves their nuclei any colour from a quasar's own to that of the
@@ -170,12 +171,12 @@ def find(content: Mapping[str, Any], training: str, score: str, n_runs: int, cho
 
 
 def values_of(way: Mapping[str, Any], level: str, group: str, band: str = "any") -> npt.NDArray[np.float64]:
-    """Percent of a group, one number a group of runs."""
+    """Percent of a group, one number a group of trainings."""
     return 100.0 * np.asarray(way["rates"][level][group][band])
 
 
 def spread(values: npt.NDArray[np.float64]) -> str:
-    """Mean and standard deviation over the groups of runs."""
+    """Mean and standard deviation over the groups of trainings."""
     if len(values) == 1:
         return f"{values[0]:.1f}"
     return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
@@ -184,9 +185,9 @@ def spread(values: npt.NDArray[np.float64]) -> str:
 def difference(
     values: npt.NDArray[np.float64], others: npt.NDArray[np.float64], n_runs: int, n_seeds: int
 ) -> tuple[float, float]:
-    """Mean of the differences between two ways on the same runs, and its error; NaN where there is one group.
+    """Mean of the differences between two ways with the same trainings, and its error; NaN where there is one group.
 
-    Groups of several runs overlap: n of N runs each. Of a mean over the runs of a group the variance among groups is
+    Groups of several trainings overlap: n of N each. The variance among groups of a mean over their trainings is
     that of independent ones times (1 - n / N) N / (N - 1); there are N / n independent ones.
     """
     moved = values - others
@@ -199,13 +200,13 @@ def difference(
 def name_of(way: Mapping[str, Any]) -> str:
     """A way in words."""
     if way["n_runs"] == 1:
-        how = f"1 run, its epoch by {way['choose']}"
+        how = f"1 training, its epoch by {way['choose']}"
     elif way["combine"] == "best":
-        how = f"best of {way['n_runs']} runs by {way['choose']}"
+        how = f"best of {way['n_runs']} trainings by {way['choose']}"
     elif way["combine"] == "best sets":
-        how = f"mean of the {way['n_runs']} lowest losses of {way['n_runs']} runs"
+        how = f"mean of the {way['n_runs']} lowest losses of {way['n_runs']} trainings"
     else:
-        how = f"{way['combine']} of {way['n_runs']} runs"
+        how = f"{way['combine']} of {way['n_runs']} trainings"
     return f"{way['training']}, {way['score']}, {how}"
 
 
@@ -239,7 +240,7 @@ Pair = tuple[float, float]
 
 
 def against(content: Mapping[str, Any], level: str, way: Any, base: Any) -> dict[str, Pair]:
-    """A way less another one with as many runs: by group, percentage points and their error.
+    """A way less another one with as many trainings: by group, percentage points and their error.
 
     Runs of one training are the same ones in both. Those of different trainings are independent, and the seed that
     they share changes nothing.
@@ -298,7 +299,7 @@ def bands_table(content: Mapping[str, Any], level: str, n_runs: int) -> list[str
 
 
 def floors_table(content: Mapping[str, Any], level: str) -> list[str]:
-    """Rates of single runs by floor."""
+    """Rates of single trainings by floor."""
     rows = [
         [
             line["training"],
@@ -321,7 +322,7 @@ def verdicts(content: Mapping[str, Any], level: str, n_runs: int) -> list[str]:
         lines += [f"**{words}**, against: {name_of(base)}.", ""]
         lines += [_verdict(content, level, ways, base, group, named) for group, named in CLASSES.items()]
         lines.append("")
-    lines += ["**The noise score against equation 6**, by the same weights, those of each run's lowest loss:", ""]
+    lines += ["**The noise score against equation 6**, by the same weights, those of each training's lowest loss:", ""]
     for training in ("clean", "blind"):
         pair = [find(content, training, score, 1, "validation loss", "best") for score in ("noise", "paper")]
         moved = against(content, level, *pair)
@@ -385,7 +386,7 @@ def page(content: Mapping[str, Any] | None = None) -> str:
     lines += ["### By band", "", *bands_table(content, first, most)]
     lines += [f"## Completeness at {second} a band", "", *rates_table(content, second, [most])]
     lines += ["Against the paper's way:", "", *against_table(content, second, most, "known classes")]
-    lines += ["## Other floors", "", f"One run, its epoch by the validation loss, {first} a band:", ""]
+    lines += ["## Other floors", "", f"One training, its epoch by the validation loss, {first} a band:", ""]
     limits = LIMITS.format(n_quasars=content["counts"]["in_common"]["quasar"])
     lines += [*floors_table(content, first), *costs(content), SWITCH, limits]
     return "\n".join(lines).rstrip("\n") + "\n"
