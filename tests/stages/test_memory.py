@@ -13,7 +13,7 @@ import pytest
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.cli.progress import Watch
-from swimmy_scale.cluster import local
+from swimmy_scale.cluster.local import default_workers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
@@ -189,12 +189,8 @@ def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
 
 
 @pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (15, 8, 6), (5, 8, 2), (1, 4, 1)])
-def test_no_more_workers_than_memory_by_default(
-    monkeypatch: pytest.MonkeyPatch, gib: int, n_cores: int, expected: int
-) -> None:
-    monkeypatch.setattr(local, "usable_memory_bytes", lambda: gib << 30)
-    monkeypatch.setattr(local, "usable_cores", lambda: n_cores)
-    assert local.default_workers() == expected
+def test_no_more_workers_than_memory_by_default(gib: int, n_cores: int, expected: int) -> None:
+    assert default_workers(n_cores, gib << 30) == expected
 
 
 def test_a_gpus_activations_are_not_the_hosts() -> None:
