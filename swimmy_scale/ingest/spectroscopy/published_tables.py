@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +58,6 @@ class MpaJhu:
 
     Attributes
     ----------
-    spectra : Spectra
     widths : dict of str to ndarray of float64, shape (m,), Angstrom
         Observed equivalent width of each of `emission_lines.LINES`, emission positive, NaN where unknown.
     bptclass : ndarray of int16, shape (m,)
@@ -73,24 +71,6 @@ class MpaJhu:
     bptclass: npt.NDArray[np.int16]
     log_stellar_mass: DoubleArray
     log_sfr: DoubleArray
-
-
-@dataclass(frozen=True, eq=False)
-class Milliquas:
-    """The m quasars and active nuclei of the Milliquas catalogue.
-
-    Attributes
-    ----------
-    ra, dec : ndarray of float64, shape (m,), degrees
-    kind : ndarray of str, shape (m,)
-        One of `counterparts.MILLIQUAS_TYPES`.
-    simulated : bool
-    """
-
-    ra: DoubleArray
-    dec: DoubleArray
-    kind: npt.NDArray[np.str_]
-    simulated: bool
 
 
 def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
@@ -140,11 +120,17 @@ def read_dr16q(path: Path) -> Spectra:
     return _spectra(table, np.ones(table.n_rows, np.bool_))
 
 
-def read_milliquas(path: Path) -> Milliquas:
-    """Milliquas: RA, DEC and TYPE, in some versions DESCRIP.
+def read_milliquas(path: Path) -> tuple[Spectra, npt.NDArray[np.str_]]:
+    """Milliquas: RA, DEC and TYPE, in some versions DESCRIP. All count; redshifts are not read.
 
     The first letter of the type tells the kind (table 4): Q is a quasar, A a type-I AGN, N and K (narrow lines) a
     type-II AGN; all others (B for BL Lac objects, q for candidates, associations without a class) are ``other``.
+
+    Returns
+    -------
+    spectra : Spectra
+    kind : ndarray of str, shape (m,)
+        One of `counterparts.MILLIQUAS_TYPES`.
 
     Raises
     ------
@@ -155,7 +141,7 @@ def read_milliquas(path: Path) -> Milliquas:
     letters = table.strings(_name(table, ("type", "descrip"))).astype(np.str_).astype("U1")
     kinds = [letters == "Q", letters == "A", np.isin(letters, ["N", "K"])]
     kind = np.select(kinds, ["quasar", "type1_agn", "type2_agn"], "other")
-    return Milliquas(*_positions(table), kind, table.simulated)
+    return _spectra(table, np.ones(table.n_rows, np.bool_), is_sdss=False), kind
 
 
 def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = False) -> MpaJhu:
@@ -167,7 +153,6 @@ def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = Fal
 
     Parameters
     ----------
-    info, line, extra : Path
     widths_at_rest : bool
         Whether the equivalent widths are at rest, to be multiplied by 1 + z.
 
@@ -187,15 +172,13 @@ def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = Fal
     redshift = np.where(measured, table.floats("z"), np.nan)
     factor = 1.0 + redshift if widths_at_rest else 1.0
     widths = {name: observed_widths(line_value(f"{name}_eqw"), line_value(f"{name}_eqw_err"), factor) for name in LINES}
-    bptclass = np.nan_to_num(extra_value("bptclass"), nan=-1.0).clip(min=-1.0)
     mass, rate = extra_value("lgm_tot_p50"), extra_value("sfr_tot_p50")
     has_plate = _found(table, _PLATE) is not None
     counts = _integers(table, _PLATE) > 0 if has_plate else np.ones(table.n_rows, np.bool_)
-    spectra = _spectra(table, counts, redshift=redshift)
     return MpaJhu(
-        spectra=spectra,
+        spectra=_spectra(table, counts, redshift=redshift),
         widths=widths,
-        bptclass=bptclass.astype(np.int16),
+        bptclass=np.nan_to_num(extra_value("bptclass"), nan=-1.0).clip(min=-1.0).astype(np.int16),
         log_stellar_mass=np.where(mass > 0.0, mass, np.nan),
         log_sfr=np.where(rate > _MISSING_LOG, rate, np.nan),
     )
@@ -282,7 +265,7 @@ def _spectra(
 def _joined(info: InputTable, other: InputTable) -> IntArray:
     """Row of ``other`` that belongs to each row of ``info``, -1 for none."""
     if "specobjid" in info.columns and "specobjid" in other.columns:
-        ids, theirs = (_spectrum_ids(table.columns["specobjid"]) for table in (info, other))
+        ids, theirs = (object_ids(table.columns["specobjid"])[0] for table in (info, other))
         if np.array_equal(ids, theirs):
             return np.arange(info.n_rows)
         order = np.argsort(theirs, kind="stable")
@@ -294,7 +277,3 @@ def _joined(info: InputTable, other: InputTable) -> IntArray:
             "nothing says which rows belong together. Give the three files of one release."
         )
     return np.arange(info.n_rows)
-
-
-def _spectrum_ids(column: Any) -> IntArray:
-    return object_ids(column)[0]
