@@ -124,8 +124,7 @@ class CatalogueRows:
         """Whether each row lies farther than the radius from its position here; False for a row without a position."""
         chord = np.linalg.norm(_unit_vectors(ra, dec) - self._points[rows], axis=1)
         # NaN, a row without a position, compares false.
-        elsewhere: BoolArray = chord > _chord(radius_arcsec)
-        return elsewhere
+        return np.asarray(chord > _chord(radius_arcsec))
 
     def near(self, ra: float, dec: float, radius_deg: float) -> IntArray:
         """Rows within a circle on the sky, ascending."""
@@ -162,8 +161,7 @@ def _chord(arcsec: float) -> float:
 
 def _arcsec(chord: DoubleArray) -> DoubleArray:
     """Angle between two points of the unit sphere, from the chord between them; the inverse of `_chord`."""
-    angle: DoubleArray = 2.0 * np.arcsin(chord / 2.0) * ARCSEC_PER_RADIAN
-    return angle
+    return np.asarray(2.0 * np.arcsin(chord / 2.0) * ARCSEC_PER_RADIAN)
 
 
 def _search_tree(points: DoubleArray) -> Any:

@@ -70,7 +70,6 @@ def read_table(path: Path, pick: Pick) -> TableFile:
 
     Parameters
     ----------
-    path : Path
     pick : callable
         Gets the column names in the file and returns the position of each wanted column and the kind ("float", "flag"
         or "text") that it is read as if the file has no types.

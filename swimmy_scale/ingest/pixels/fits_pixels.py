@@ -30,13 +30,6 @@ _DECODED_BY_ASTROPY = (b"RICE_1", b"RICE_ONE", b"GZIP_1", b"GZIP_2")
 def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
     """Pixels of an image HDU, with BSCALE, BZERO and BLANK applied.
 
-    Parameters
-    ----------
-    read : callable
-        As for `scan`.
-    hdu : Hdu
-        From `find_image`.
-
     Returns
     -------
     ndarray, axes (y, x)
@@ -61,26 +54,18 @@ def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
 def decode_with_astropy(
     read: Reader, hdu: Hdu, region: tuple[slice, slice], max_bytes: int = MAX_FILE_BYTES
 ) -> AnyArray:
-    """Pixels of a region (y, x) of any image HDU, by astropy, from a copy of this one HDU in memory.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where astropy fails, or `check_decodable` refuses the HDU.
-    """
+    """Pixels of a region (y, x) of any image HDU, by astropy, from a copy of this one HDU in memory."""
     check_decodable(read, hdu, max_bytes)
     raw = read(hdu.start, hdu.end - hdu.start)
     raw += b"\0" * (-len(raw) % BLOCK_BYTES)
     if hdu.index:
         raw = fits.PrimaryHDU().header.tostring().encode("ascii") + raw
     try:
-        with warnings.catch_warnings():
-            # astropy warns of unusual cards, which are harmless here or were checked before.
-            warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(raw), memmap=False) as hdulist:
-                image = hdulist[1 if hdu.index else 0]
-                whole = region == (slice(None), slice(None))
-                pixels = np.array(image.data if whole else image.section[region])
+        # astropy warns of unusual cards, which are harmless here or were checked before.
+        with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(raw), memmap=False) as hdulist:
+            image = hdulist[1 if hdu.index else 0]
+            whole = region == (slice(None), slice(None))
+            pixels = np.array(image.data if whole else image.section[region])
     except Exception as error:  # on a damaged file astropy raises nearly any type
         raise unreadable(f"astropy cannot decode HDU {hdu.index}: {type(error).__name__}: {error}") from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiu":
@@ -122,12 +107,11 @@ def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> 
         if (spans < 0).any() or (spans[:, 0] + spans[:, 1] > len(table)).any():
             raise unreadable(f"HDU {hdu.index} has compressed tiles that lie outside of its data")
         _check_tiles(table, spans, name, algorithm, tile_bytes, hdu.index)
-    _check_rice(cards, algorithm, hdu.index)
+    if algorithm.startswith(b"RICE"):
+        _check_rice(cards, hdu.index)
 
 
-def _check_rice(cards: Cards, algorithm: bytes, index: int) -> None:
-    if not algorithm.startswith(b"RICE"):
-        return
+def _check_rice(cards: Cards, index: int) -> None:
     for number in range(1, 10):
         name, value = card_text(cards, f"ZNAME{number}"), card_number(cards, f"ZVAL{number}")
         if (name or b"").upper() == b"BLOCKSIZE" and value not in (16, 32, 64, 128, 256):

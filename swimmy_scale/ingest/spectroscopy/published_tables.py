@@ -1,6 +1,7 @@
 """Published tables of spectra, read by their own column names: SDSS, GAMA, MPA-JHU, DR16Q and Milliquas.
 
 Each function says which spectra count. The others have no position here (NaN), so that no object is matched with them.
+All raise `SwimmyError` where a table cannot be read (see `InputTable.read`) or lacks a column.
 """
 
 from __future__ import annotations
@@ -82,11 +83,6 @@ def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
     -------
     best, repeated : Spectra
         Those with SPECPRIMARY of 1, or all if the table has no such column; and the others.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
     """
     table = _read_spectra(path, {"z": "float", "specprimary": "float"})
     counts = np.isfinite(table.floats("z")) & _no_warning(table)
@@ -95,13 +91,7 @@ def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
 
 
 def read_gama(path: Path) -> Spectra:
-    """GAMA's SpecObj: RA, DEC, Z and NQ. A spectrum counts if NQ is 3 or more.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
-    """
+    """GAMA's SpecObj: RA, DEC, Z and NQ. A spectrum counts if NQ is 3 or more."""
     table = _read_spectra(path, {"z": "float", "nq": "float"}, ("z", "nq"))
     # Where there is no redshift GAMA writes Z of -2 and below. Its plates are not SDSS's.
     counts = (table.floats("nq") >= LEAST_GAMA_QUALITY) & (table.floats("z") > -1.0)
@@ -109,13 +99,7 @@ def read_gama(path: Path) -> Spectra:
 
 
 def read_dr16q(path: Path) -> Spectra:
-    """The quasars of SDSS's DR16Q: RA, DEC, Z, PLATE, MJD, FIBERID. All count.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
-    """
+    """The quasars of SDSS's DR16Q: RA, DEC, Z, PLATE, MJD, FIBERID. All count."""
     table = _read_spectra(path, {"z": "float"})
     return _spectra(table, np.ones(table.n_rows, np.bool_))
 
@@ -131,11 +115,6 @@ def read_milliquas(path: Path) -> tuple[Spectra, npt.NDArray[np.str_]]:
     spectra : Spectra
     kind : ndarray of str, shape (m,)
         One of `counterparts.MILLIQUAS_TYPES`.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
     """
     table = _read_spectra(path, {"type": "text", "descrip": "text"}, ())
     letters = table.strings(_name(table, ("type", "descrip"))).astype(np.str_).astype("U1")
@@ -159,7 +138,7 @@ def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = Fal
     Raises
     ------
     SwimmyError
-        As `InputTable.read`; when a column is missing; when rows can be joined in neither way.
+        Also when rows can be joined in neither way.
     """
     table = _read_spectra(info, {"z": "float", "specobjid": "text", "reliable": "float"})
     lines = _read_measured(line, [f"{name}_eqw{error}" for name in LINES for error in ("", "_err")])
@@ -232,13 +211,6 @@ def _integers(table: InputTable, alternatives: Sequence[str]) -> npt.NDArray[np.
     return np.nan_to_num(values, nan=-1.0).clip(-1, 2**31 - 1).astype(np.int32)
 
 
-def _positions(table: InputTable) -> tuple[DoubleArray, DoubleArray]:
-    """RA and Dec, NaN where they are not on the sphere."""
-    ra, dec = table.floats(_name(table, _RA)), table.floats(_name(table, _DEC))
-    sound = (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)
-    return np.where(sound, ra, np.nan), np.where(sound, dec, np.nan)
-
-
 def _no_warning(table: InputTable) -> BoolArray:
     """Where the redshift has no warning; everywhere if there is no column of warnings."""
     name = _found(table, _ZWARNING)
@@ -248,12 +220,13 @@ def _no_warning(table: InputTable) -> BoolArray:
 def _spectra(
     table: InputTable, counts: BoolArray, is_sdss: bool = True, redshift: DoubleArray | None = None
 ) -> Spectra:
-    """Spectra of a table; those that do not count lose their position."""
-    ra, dec = _positions(table)
+    """Spectra of a table; those that do not count, or are not on the sphere, lose their position."""
+    ra, dec = table.floats(_name(table, _RA)), table.floats(_name(table, _DEC))
+    placed = counts & (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)
     unknown = np.full(table.n_rows, -1, np.int32)
     return Spectra(
-        ra=np.where(counts, ra, np.nan),
-        dec=np.where(counts, dec, np.nan),
+        ra=np.where(placed, ra, np.nan),
+        dec=np.where(placed, dec, np.nan),
         redshift=table.floats("z") if redshift is None else redshift,
         plate=_integers(table, _PLATE) if is_sdss else unknown,
         mjd=_integers(table, _MJD) if is_sdss else unknown,
