@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,15 @@ class Objects:
     def __len__(self) -> int:
         return len(self.object_id)
 
+    @property
+    def _arrays(self) -> dict[str, AnyArray]:
+        return {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
+
     def slice(self, lo: int, hi: int) -> Objects:
         """A copy of rows ``lo`` to ``hi`` (exclusive); the rows of its faults count from the catalogue's start."""
         rows = range(len(self))[lo:hi]
         lo, hi = rows.start, rows.stop
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {n: a[lo:hi].copy() for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        changed: dict[str, Any] = {name: values[lo:hi].copy() for name, values in self._arrays.items()}
         changed["kept"] = {name: values[lo:hi].copy() for name, values in self.kept.items()}
         changed["faults"] = [fault for fault in self.faults if lo <= fault.row < hi]
         return replace(self, **changed, warnings=list(self.warnings))
@@ -91,8 +94,7 @@ class Objects:
     def digest(self) -> str:
         """SHA-256 in hex over the rows, their kept columns and their faults."""
         digest = hashlib.sha256()
-        arrays = {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
-        for name, values in [*arrays.items(), *self.kept.items()]:
+        for name, values in [*self._arrays.items(), *self.kept.items()]:
             # The width of text depends on the other rows of the catalogue, so it does not count.
             is_text = values.dtype.kind in "OU"
             content = json.dumps(values.tolist()).encode() if is_text else values.tobytes()

@@ -37,7 +37,7 @@ MAX_BOX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Coadd:
-    """What one must know of a coadd image to find objects in it.
+    """A coadd image, as far as it must be known to find objects in it.
 
     Attributes
     ----------

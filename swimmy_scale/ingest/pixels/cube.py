@@ -27,7 +27,7 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 @dataclass(frozen=True)
 class Cube:
-    """What one must know of a cube to read its rows.
+    """A cube, as far as it must be known to read its rows.
 
     Attributes
     ----------
@@ -99,13 +99,7 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
 
 
 def check_rows(cube: Cube, object_id: IntArray) -> None:
-    """Check that the rows of a cube are those of the catalogue.
-
-    Raises
-    ------
-    SwimmyError
-        When the numbers of rows differ, or the cube has object_id and they differ.
-    """
+    """Check that a cube has as many rows as the catalogue, and its object_ids if it has any."""
     if cube.shape[0] != len(object_id):
         raise SwimmyError(
             f"cube {cube.path}: {cube.shape[0]} objects for {len(object_id)} rows of the catalogue; row i of one must "

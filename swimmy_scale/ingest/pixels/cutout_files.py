@@ -59,7 +59,7 @@ def first_pixel(position: DoubleArray | float, size_px: int) -> IntArray:
     The centre of the cutout is first + (size_px - 1) / 2: 31.5 for 64 px. The integer that brings it nearest to
     the position is ceil(position - size_px / 2); the lower one of two that are equally near.
     """
-    # To a millionth of a pixel, so that rounding does not split bands of one pixel grid at a tie.
+    # Rounded to a millionth of a pixel, so that bands of one pixel grid are not cut differently at a tie.
     return np.asarray(np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64))
 
 

@@ -105,7 +105,7 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     for position, raw in enumerate(names.tolist()):
         line, dash, tail = raw.rsplit(b"/", 1)[-1].partition(b"-")
         if pattern is None and dash and line.isdigit() and len(line) < 19:
-            # Behind the line the archive's names are few: they differ by band and tract only.
+            # After the line number the archive's names are few: they differ by band and tract only.
             if tail not in tails:
                 tails[tail] = _band_of_archive_name(tail, survey)
             if tails[tail] != _NO_ARCHIVE_NAME:

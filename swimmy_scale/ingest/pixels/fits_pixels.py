@@ -76,11 +76,8 @@ def decode_with_astropy(
 def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> None:
     """Refuse a compressed image whose header and table contradict each other, before a decompressor sees it.
 
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE for an algorithm that is not read, more than ``max_bytes`` of pixels, tiles that do not add up
-        to the image, tiles that lie outside of the data, or a tile that unpacks to more than its pixels.
+    Refused are an algorithm that is not read, more than ``max_bytes`` of pixels, tiles that do not add up to the image
+    or lie outside of the data, and a tile that unpacks to more than its pixels.
     """
     if not hdu.compressed:
         return
@@ -121,7 +118,7 @@ def _check_rice(cards: Cards, index: int) -> None:
 
 
 def _tile_columns(cards: Cards, row_bytes: int, index: int) -> list[tuple[bytes, int, bool, int]]:
-    """Variable-length columns of a compressed image: name, offset in a row, if its descriptor is 64-bit, item bytes."""
+    """Columns of tiles: name, offset in a row in bytes, whether the descriptor is 64-bit, and bytes of an item."""
     widths = {b"L": 1, b"B": 1, b"A": 1, b"I": 2, b"J": 4, b"K": 8, b"E": 4, b"D": 8, b"P": 8, b"Q": 16}
     columns = []
     offset = 0

@@ -193,7 +193,7 @@ def is_plain(hdu: Hdu) -> bool:
     """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
     if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
         return False
-    # By PCOUNT and GCOUNT there may be more than the image, or less.
+    # PCOUNT and GCOUNT may state more data than the image, or less.
     if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
         return False
     return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)

@@ -132,9 +132,9 @@ def build_index(
     A file belongs to a row (1) by line number, row = LINENO - 2, in the archive's two name forms; (2) by object_id;
     (3) by position, nearest within the radius; in this order. If a source has, in place of a line number, any number
     that is no line of the catalogue but one of its object_ids, all such numbers of the source are taken as object_ids.
-    Where a name has a line and a position and the line's row lies elsewhere, the position decides, with a warning. Of
-    several files for one row and band the first in order of path is taken, with a warning. Files of no row or band
-    are kept in ``unmatched``, with a warning.
+    Where a name has a line and a position and the line's row lies elsewhere, the position decides, with a warning.
+    Where several files hold one row and band, the first in order of path is taken, with a warning. Files of no row or
+    band are kept in ``unmatched``, with a warning.
 
     In each band a row gets the first coadd, in order of path, that holds its whole cutout. A row near the edge of
     every coadd gets the one that misses least of its cutout, and a fault when it is cut out.

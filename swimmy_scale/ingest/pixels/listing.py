@@ -77,11 +77,6 @@ def list_folder(path: str) -> Listing:
     """List the files of a folder and of all folders below it, without opening any.
 
     Tars are left out: they are sources of their own (see `sources.expand_sources`).
-
-    Raises
-    ------
-    SwimmyError
-        When a folder cannot be listed.
     """
     files: list[tuple[bytes, int, int, int]] = []
     skipped: list[str] = []
@@ -133,12 +128,9 @@ def is_tar_name(name: str) -> bool:
 
 
 def tar_form(path: str) -> str:
-    """``tar``, ``tar.gz``, or empty for another file; an empty or damaged file with the name of a tar is one.
+    """``tar``, ``tar.gz``, or empty for another file; one packed in another way is refused.
 
-    Raises
-    ------
-    SwimmyError
-        For a tar packed in another way.
+    An empty or damaged file counts as a tar if it has the name of one.
     """
     name = Path(path).name.lower()
     with Path(path).open("rb") as stream:

@@ -1,4 +1,4 @@
-"""The members of a tar by their headers: alike ones are compared, many at once, all others are read by `tarfile`."""
+"""The members of a tar by their headers: alike ones are compared, many at once; `tarfile` reads all others."""
 
 from __future__ import annotations
 
