@@ -240,6 +240,6 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
 
 def _row(array: Any, row: int) -> AnyArray | Exception:
     try:
-        return np.asarray(array[row : row + 1])[0]
+        return np.asarray(array[row])
     except Exception as error:  # as above
         return error

@@ -99,6 +99,8 @@ class Matcher:
         """What the tables say of the objects that are in any of them, sorted by id."""
         groups = {group: group_width(self.widths, group) for group in GROUPS}
         bands = band_widths(self.widths, self.line_redshift, BANDS)
+        widths: dict[str, AnyArray] = {f"ew_{group}": values.astype(np.float32) for group, values in groups.items()}
+        widths |= {f"ew_band_{band}": values.astype(np.float32) for band, values in bands.items()}
         columns = self.columns
         classes = Classes(
             columns["is_mpa_jhu"], is_xelg(groups), columns["is_quasar"], is_agn_candidate(columns["bptclass"])
@@ -109,8 +111,7 @@ class Matcher:
             is_xelg=classes.is_xelg,
             is_agn_candidate=classes.is_agn_candidate,
             **columns,
-            **{f"ew_{group}": values.astype(np.float32) for group, values in groups.items()},
-            **{f"ew_band_{band}": values.astype(np.float32) for band, values in bands.items()},
+            **widths,
         )
         rows = np.flatnonzero(self.has_any)
         return all_objects.take(rows[np.argsort(object_id[rows], kind="stable")])
