@@ -29,7 +29,7 @@ def match(
 
     An object asks for its nearest counterpart within the radius. Where several objects ask for the same one, the
     nearest of them gets it, or the first of those that are equally near; the others get none, because their next best
-    would be another source. Of counterparts at the same position the first in the table counts.
+    would be another source. Where counterparts share a position, the first in the table counts.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class CatalogueRows:
 
     @cached_property
     def _tree(self) -> cKDTree:
-        """Search tree over the rows of ``_placed``."""
+        """Over the rows of ``_placed``."""
         return _search_tree(self._points[self._placed])
 
     def by_id(self, numbers: IntArray) -> IntArray:
@@ -124,8 +124,7 @@ class CatalogueRows:
         """Whether each row lies farther than the radius from its position here; False for a row without a position."""
         chord = np.linalg.norm(_unit_vectors(ra, dec) - self._points[rows], axis=1)
         # NaN, a row without a position, compares false.
-        elsewhere: BoolArray = chord > _chord(radius_arcsec)
-        return elsewhere
+        return np.asarray(chord > _chord(radius_arcsec))
 
     def near(self, ra: float, dec: float, radius_deg: float) -> IntArray:
         """Rows within a circle on the sky, ascending."""
@@ -141,7 +140,7 @@ def _known(ra: DoubleArray, dec: DoubleArray) -> IntArray:
 
 
 def _first_of_each(ra: DoubleArray, dec: DoubleArray) -> IntArray:
-    """First row of each known position: of equals a tree would return any."""
+    """First row of each known position; of equal ones a tree would return any."""
     rows = _known(ra, dec)
     rows = rows[np.lexsort((rows, dec[rows], ra[rows]))]
     new = (np.diff(ra[rows], prepend=np.nan) != 0) | (np.diff(dec[rows], prepend=np.nan) != 0)
@@ -162,8 +161,7 @@ def _chord(arcsec: float) -> float:
 
 def _arcsec(chord: DoubleArray) -> DoubleArray:
     """Angle between two points of the unit sphere, from the chord between them; the inverse of `_chord`."""
-    angle: DoubleArray = 2.0 * np.arcsin(chord / 2.0) * ARCSEC_PER_RADIAN
-    return angle
+    return np.asarray(2.0 * np.arcsin(chord / 2.0) * ARCSEC_PER_RADIAN)
 
 
 def _search_tree(points: DoubleArray) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.input_table import InputTable, object_ids
+from swimmy_scale.ingest.catalogue.input_table import InputTable, flag_values, object_ids
 from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES
@@ -78,12 +78,15 @@ class Objects:
     def __len__(self) -> int:
         return len(self.object_id)
 
+    @property
+    def _arrays(self) -> dict[str, AnyArray]:
+        return {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
+
     def slice(self, lo: int, hi: int) -> Objects:
         """A copy of rows ``lo`` to ``hi`` (exclusive); the rows of its faults count from the catalogue's start."""
         rows = range(len(self))[lo:hi]
         lo, hi = rows.start, rows.stop
-        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {n: a[lo:hi].copy() for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        changed: dict[str, Any] = {name: values[lo:hi].copy() for name, values in self._arrays.items()}
         changed["kept"] = {name: values[lo:hi].copy() for name, values in self.kept.items()}
         changed["faults"] = [fault for fault in self.faults if lo <= fault.row < hi]
         return replace(self, **changed, warnings=list(self.warnings))
@@ -91,8 +94,7 @@ class Objects:
     def digest(self) -> str:
         """SHA-256 in hex over the rows, their kept columns and their faults."""
         digest = hashlib.sha256()
-        arrays = {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
-        for name, values in [*arrays.items(), *self.kept.items()]:
+        for name, values in [*self._arrays.items(), *self.kept.items()]:
             # The width of text depends on the other rows of the catalogue, so it does not count.
             is_text = values.dtype.kind in "OU"
             content = json.dumps(values.tolist()).encode() if is_text else values.tobytes()
@@ -122,20 +124,14 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         column is missing or holds values of the wrong kind; when ``patch_qa`` gives a patch twice or cannot be joined;
         when a class is called ``sample``.
     """
-    path = Path(source.path)
-    name = str(source.path)
+    path, name = Path(source.path), str(source.path)
     wanted = _wanted_columns(survey)
     table = InputTable.read(path, wanted, source.columns, ("object_id", "ra", "dec"), source.keep_columns)
     object_id, lost = object_ids(table.columns["object_id"])
     ra, dec = table.floats("ra"), table.floats("dec")
-    tract, patch = tract_and_patch(table)
     mag, psf_mag = _magnitudes(table, survey)
-    fwhm, depth = _seeing_and_depth(table, source, survey, tract, patch)
-    faults = [
-        *_id_faults(object_id, lost, name),
-        *_position_faults(ra, dec, name),
-        *_fwhm_faults(fwhm, survey, name),
-    ]
+    fwhm, depth = _seeing_and_depth(table, source, survey)
+    faults = _id_faults(object_id, lost, name) + _position_faults(ra, dec, name) + _fwhm_faults(fwhm, survey, name)
     if lost:
         table.warnings.append(
             f"{path}: {len(lost)} of {table.n_rows} object_id are lost; write them as 64-bit integers"
@@ -183,11 +179,8 @@ def tract_and_patch(table: InputTable) -> tuple[npt.NDArray[np.int32], npt.NDArr
     """Tract and patch of each row, int32 (n,), -1 where unknown; skymap_id is tract * 10000 + patch."""
     if "skymap_id" in table.columns and not {"tract", "patch"} <= table.columns.keys():
         skymap_id = table.integers("skymap_id")
-        known = skymap_id >= 0
-        return (
-            np.where(known, skymap_id // 10000, -1).astype(np.int32),
-            np.where(known, skymap_id % 10000, -1).astype(np.int32),
-        )
+        tract, patch = np.where(skymap_id >= 0, np.divmod(skymap_id, 10000), -1).astype(np.int32)
+        return tract, patch
     return table.integers("tract"), table.integers("patch")
 
 
@@ -206,12 +199,10 @@ def _wanted_columns(survey: Survey) -> dict[str, str]:
 
 
 def _per_band(table: InputTable, pattern: str, survey: Survey) -> DoubleArray:
-    """One column for each band, (n, band)."""
     return np.stack([table.floats(pattern.format(band)) for band in survey.bands], axis=1)
 
 
 def _classes(table: InputTable) -> npt.NDArray[np.object_]:
-    """The column sample_class, (n,)."""
     classes = table.strings("sample_class")
     reserved = np.flatnonzero(classes == WHOLE_SAMPLE)
     if len(reserved):
@@ -268,7 +259,7 @@ def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
         if not names:
             absent.append(flag)
         for name in names:
-            is_set, unknown = table.flag(name)
+            is_set, unknown = flag_values(table.path, name, table.columns[name])
             bits |= np.where(is_set | unknown, np.uint32(1 << bit), np.uint32(0))
             if unknown.any():
                 unknown_counts[name] = int(unknown.sum())
@@ -280,14 +271,9 @@ def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
     return bits
 
 
-def _seeing_and_depth(
-    table: InputTable,
-    source: CatalogueSource,
-    survey: Survey,
-    tract: npt.NDArray[np.int32],
-    patch: npt.NDArray[np.int32],
-) -> tuple[FloatArray, FloatArray]:
+def _seeing_and_depth(table: InputTable, source: CatalogueSource, survey: Survey) -> tuple[FloatArray, FloatArray]:
     """FWHM in arcsec and depth in mag, both (n, band)."""
+    tract, patch = tract_and_patch(table)
     fwhm, depth = _per_band(table, "fwhm_arcsec_{}", survey), _per_band(table, "depth_mag_{}", survey)
     fwhm = np.where(fwhm > 0, fwhm, np.nan)
     if source.patch_qa is not None:

@@ -32,7 +32,6 @@ class InputTable:
 
     Attributes
     ----------
-    path : Path
     n_rows : int
         At least 1.
     columns : dict of str to masked array, shape (n_rows,)
@@ -65,7 +64,6 @@ class InputTable:
 
         Parameters
         ----------
-        path : Path
         wanted : dict of str to str
             Our name of each column, and the kind ("float", "flag" or "text") that it is read as if the file has no
             types.
@@ -83,8 +81,8 @@ class InputTable:
         Raises
         ------
         SwimmyError
-            When the file is missing, unreadable, damaged, of unknown format or without rows, or
-            lacks a required, kept or renamed column.
+            When the file is missing, unreadable, damaged, of unknown format or without rows, or lacks a required,
+            kept or renamed column.
         """
         selection = _Selection(path, wanted, renames or {}, required, kept)
         file = read_table(path, selection)
@@ -126,10 +124,6 @@ class InputTable:
                 f"name another column with --column {name}=THEIRS."
             ) from None
         return np.where(unknown | ~np.isfinite(numbers), np.nan, numbers)
-
-    def flag(self, name: str) -> tuple[BoolArray, BoolArray]:
-        """Where a flag is set and where it is unknown, both (n_rows,); see `flag_values`."""
-        return flag_values(self.path, name, self.columns[name])
 
     def strings(self, name: str) -> npt.NDArray[np.object_]:
         """A column as str, shape (n_rows,), dtype object; empty where unknown, and if there is no such column."""

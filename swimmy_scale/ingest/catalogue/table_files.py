@@ -70,7 +70,6 @@ def read_table(path: Path, pick: Pick) -> TableFile:
 
     Parameters
     ----------
-    path : Path
     pick : callable
         Gets the column names in the file and returns the position of each wanted column and the kind ("float", "flag"
         or "text") that it is read as if the file has no types.
@@ -93,7 +92,7 @@ def read_table(path: Path, pick: Pick) -> TableFile:
         reason = " ".join(str(error).split())[:300]
         raise SwimmyError(f"{path} cannot be read as {form}: {reason}. Check or fetch the file again.") from error
     for message in (str(warning.message) for warning in caught):
-        # Of damage the libraries only warn. Their other warnings are of style (names, units).
+        # The libraries only warn of damage. Their other warnings are of style (names, units).
         if re.search("checksum verification failed|datasum verification failed|truncated", message, re.IGNORECASE):
             raise SwimmyError(f"{path} is damaged: {message.strip()} Fetch the file again.")
     return table

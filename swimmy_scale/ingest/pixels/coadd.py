@@ -37,7 +37,7 @@ MAX_BOX_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Coadd:
-    """What one must know of a coadd image to find objects in it.
+    """A coadd image, as far as it must be known to find objects in it.
 
     Attributes
     ----------
@@ -45,32 +45,33 @@ class Coadd:
         Position on the survey's band axis.
     shape : tuple of int
         Axes (y, x).
-    sky : SkyMap
     zero_point_mag : float or None
         None where the file states none.
-    footprint : tuple of float
-        RA, Dec and radius in degrees of a circle around the image.
     """
 
     band: int
     shape: tuple[int, int]
     sky: SkyMap
     zero_point_mag: float | None
-    footprint: tuple[float, float, float]
 
-    def first_pixels(self, ra: DoubleArray, dec: DoubleArray, size_px: int) -> tuple[IntArray, IntArray, BoolArray]:
-        """First pixel (y, x) of each object's cutout, and whether the object itself is in the image."""
+    def place(self, ra: DoubleArray, dec: DoubleArray, size_px: int) -> tuple[IntArray, IntArray, IntArray, BoolArray]:
+        """Where the cutouts of n objects lie in the image.
+
+        Returns
+        -------
+        first_y, first_x : ndarray of int64, shape (n,)
+            First pixel of each cutout.
+        missing : ndarray of int64, shape (n,)
+            By how many pixels it crosses the edge of the image at most; 0 where it lies inside.
+        inside : ndarray of bool, shape (n,)
+            Whether the object itself is in the image. The other values mean nothing where it is not.
+        """
         x, y = self.sky.to_pixel(ra, dec)
         n_y, n_x = self.shape
         inside = (x >= -0.5) & (x <= n_x - 0.5) & (y >= -0.5) & (y <= n_y - 0.5)
-        return first_pixel(np.where(inside, y, 0.0), size_px), first_pixel(np.where(inside, x, 0.0), size_px), inside
-
-    def missing_px(self, first_y: IntArray, first_x: IntArray, size_px: int) -> IntArray:
-        """By how many pixels each cutout crosses the edge of the image at most, shape (n,); 0 where it lies inside."""
-        n_y, n_x = self.shape
+        first_y, first_x = (first_pixel(np.where(inside, pixel, 0.0), size_px) for pixel in (y, x))
         beyond = np.stack([-first_y, first_y + size_px - n_y, -first_x, first_x + size_px - n_x])
-        missing: IntArray = np.maximum(beyond.max(axis=0), 0)
-        return missing
+        return first_y, first_x, np.maximum(beyond.max(axis=0), 0), inside
 
 
 def band_from_name(path: str, filter_card: bytes | None, survey: Survey) -> int:
@@ -89,7 +90,6 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
     ----------
     path : str
         FITS image, tile-compressed or not.
-    survey : Survey
     band : str, optional
         Its band; by default that of the FILTER card or of the file's name.
 
@@ -123,7 +123,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
             f"{survey.bands} it is. Give the band."
         )
     n_y, n_x = hdu.image_shape
-    return Coadd(position, (n_y, n_x), sky, zero_point_mag, sky.footprint((n_y, n_x)))
+    return Coadd(position, (n_y, n_x), sky, zero_point_mag)
 
 
 def cut_out(
@@ -142,8 +142,6 @@ def cut_out(
     ----------
     path, name : str
         The file to open, and its name in faults.
-    coadd : Coadd
-        From `inspect_coadd`.
     rows : ndarray of int64, shape (n,)
         Rows of the objects in ``ra``, ``dec`` and ``out``, and in the faults.
     ra, dec : ndarray of float64
@@ -162,13 +160,16 @@ def cut_out(
     band = survey.bands[coadd.band]
     faults: list[Fault] = []
     digests: dict[int, bytes] = {}
-    first_y, first_x, inside = coadd.first_pixels(ra[rows], dec[rows], size)
-    missing = coadd.missing_px(first_y, first_x, size)
+    first_y, first_x, missing, inside = coadd.place(ra[rows], dec[rows], size)
+
+    def fail(row: int, code: Code, reason: str) -> None:
+        faults.append(Fault(row, code, band, name, f"{band}: {reason}"))
+
     for i in np.flatnonzero((missing > 0) | ~inside).tolist():
         reason = f"the cutout of {size} x {size} px extends {missing[i]} px beyond the edge of the coadd"
         if not inside[i]:
             reason = f"RA {ra[rows[i]]:.6f}, Dec {dec[rows[i]]:.6f} is outside of the coadd"
-        faults.append(Fault(int(rows[i]), Code.POSITION_OUTSIDE, band, name, reason))
+        fail(int(rows[i]), Code.POSITION_OUTSIDE, reason)
     good = np.flatnonzero((missing == 0) & inside)
     scale = zero_point_factor(coadd.zero_point_mag, survey)
     try:
@@ -182,10 +183,11 @@ def cut_out(
                 try:
                     scale_into(pixels, scale, out[row, coadd.band])
                 except UnusableFileError as error:
-                    faults.append(Fault(row, error.code, band, name, str(error)))
+                    fail(row, error.code, str(error))
     except UnusableFileError as error:
-        unread = [int(rows[i]) for i in good if int(rows[i]) not in digests]
-        faults += [Fault(row, error.code, band, name, str(error)) for row in unread]
+        for row in rows[good].tolist():
+            if row not in digests:
+                fail(row, error.code, str(error))
     return faults, digests
 
 

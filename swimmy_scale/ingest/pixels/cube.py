@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,19 +27,16 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
 @dataclass(frozen=True)
 class Cube:
-    """What one must know of a cube to read its rows.
+    """A cube, as far as it must be known to read its rows.
 
     Attributes
     ----------
-    path : str
     form : str
         ``zarr``, ``hdf5`` or ``npy``.
     dataset : str
         Name of the array in its group or file; empty for an array alone.
     shape : tuple of int
         (object, band, y, x).
-    row_bytes : int
-        Unpacked size of one object.
     zero_point_mag : float or None
         The array's attribute of that name.
     state : str
@@ -49,7 +47,6 @@ class Cube:
     form: str
     dataset: str
     shape: tuple[int, int, int, int]
-    row_bytes: int
     zero_point_mag: float | None
     state: str
 
@@ -70,10 +67,6 @@ def cube_form(path: str) -> str:
 
 def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     """Read a cube's metadata and check that it fits the survey.
-
-    Returns
-    -------
-    Cube
 
     Raises
     ------
@@ -101,19 +94,12 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
             zero_point_mag = float("nan")
         if zero_point_mag is not None and not abs(zero_point_mag) <= 60:
             raise SwimmyError(f"cube {path}: zero_point_mag {stated!r} is not a zero point. Correct the attribute.")
-        shape = tuple(int(length) for length in array.shape)
-        row_bytes = int(np.prod(shape[1:])) * array.dtype.itemsize
-    return Cube(path, form, name, (shape[0], shape[1], shape[2], shape[3]), row_bytes, zero_point_mag, _state(path))
+        n_objects, n_bands, n_y, n_x = map(int, array.shape)
+    return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
 
 
 def check_rows(cube: Cube, object_id: IntArray) -> None:
-    """Check that the rows of a cube are those of the catalogue.
-
-    Raises
-    ------
-    SwimmyError
-        When the numbers of rows differ, or the cube has object_id and they differ.
-    """
+    """Check that a cube has as many rows as the catalogue, and its object_ids if it has any."""
     if cube.shape[0] != len(object_id):
         raise SwimmyError(
             f"cube {cube.path}: {cube.shape[0]} objects for {len(object_id)} rows of the catalogue; row i of one must "
@@ -136,7 +122,6 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
 
     Parameters
     ----------
-    cube : Cube
     lo, n_rows : int
         First row, and how many.
     out : ndarray of float32, shape (n_rows, n_bands, cutout_size_px, cutout_size_px)
@@ -149,11 +134,6 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
         from ``lo``.
     digests : list of bytes, one for each row
         SHA-256 of the row's pixels; empty for an unreadable row.
-
-    Raises
-    ------
-    SwimmyError
-        When the cube cannot be opened.
     """
     size = survey.cutout_size_px
     y, x = ((length - size) // 2 for length in cube.shape[2:])
@@ -161,53 +141,38 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
     faults: list[Fault] = []
     digests = [b""] * n_rows
     with _open(cube.path, cube.form) as node:
-        array = _datasets(node)[cube.dataset]
-
-        def read(first: int, last: int) -> AnyArray:
-            return np.asarray(array[lo + first : lo + last])
-
-        for first, block in _blocks(read, n_rows, cube.row_bytes):
-            for row, pixels in enumerate(block, first):
-                if isinstance(pixels, str):
-                    faults.append(Fault(row, Code.UNREADABLE_FILE, "", cube.path, pixels))
-                    continue
-                digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
-                for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
-                    try:
-                        scale_into(plane, scale, out[row, band])
-                    except UnusableFileError as error:
-                        faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
+        for row, pixels in enumerate(_rows(_datasets(node)[cube.dataset], lo, n_rows)):
+            if isinstance(pixels, Exception):
+                reason = f"row {row} cannot be read: {type(pixels).__name__}: {pixels}"
+                faults.append(Fault(row, Code.UNREADABLE_FILE, "", cube.path, reason))
+                continue
+            digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+            for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
+                try:
+                    scale_into(plane, scale, out[row, band])
+                except UnusableFileError as error:
+                    faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
     return faults, digests
 
 
 @contextmanager
 def _open(path: str, form: str) -> Iterator[Any]:
-    """The Zarr node, HDF5 file or mapped array.
-
-    Raises
-    ------
-    SwimmyError
-        When the library cannot open it.
-    """
-    file: Any = None
-    try:
-        if form == "zarr":
-            # By default a missing chunk is read as its fill value.
-            with zarr.config.set({"array.read_missing_chunks": False}):
-                node: Any = zarr.open(path, mode="r")
-        elif form == "hdf5":
-            node = file = h5py.File(path, "r")
-        else:
-            node = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # each library raises its own types for a damaged file
-        raise SwimmyError(
-            f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
-        ) from None
-    try:
+    """The Zarr node, HDF5 file or mapped array."""
+    with ExitStack() as stack:
+        try:
+            if form == "zarr":
+                # By default a missing chunk is read as its fill value.
+                with zarr.config.set({"array.read_missing_chunks": False}):
+                    node: Any = zarr.open(path, mode="r")
+            elif form == "hdf5":
+                node = stack.enter_context(h5py.File(path, "r"))
+            else:
+                node = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # each library raises its own types for a damaged file
+            raise SwimmyError(
+                f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
+            ) from None
         yield node
-    finally:
-        if file is not None:
-            file.close()
 
 
 def _datasets(node: Any) -> dict[str, Any]:
@@ -261,19 +226,20 @@ def _state(path: str) -> str:
     return digest.hexdigest()
 
 
-def _blocks(read: Callable[[int, int], AnyArray], n_rows: int, row_bytes: int) -> Iterator[tuple[int, list[Any]]]:
-    """Rows in blocks of about 64 MiB; where a block fails, row by row, with the reason in place of a failed row."""
-    step = max(1, 2**26 // max(row_bytes, 1))
-    for first in range(0, n_rows, step):
-        last = min(first + step, n_rows)
+def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
+    """Rows from ``lo`` on, read in blocks of about 64 MiB; where a block fails, row by row, with the error in place."""
+    step = max(1, 2**26 // max(math.prod(array.shape[1:]) * array.dtype.itemsize, 1))
+    for first in range(lo, lo + n_rows, step):
+        last = min(first + step, lo + n_rows)
         try:
-            yield first, list(read(first, last))
-            continue
-        except Exception:  # each library raises its own types for a damaged chunk; one of the rows below fails again
-            rows: list[Any] = []
-        for row in range(first, last):
-            try:
-                rows.append(read(row, row + 1)[0])
-            except Exception as error:  # as above
-                rows.append(f"row {row} cannot be read: {type(error).__name__}: {error}")
-        yield first, rows
+            rows: list[AnyArray | Exception] = list(np.asarray(array[first:last]))
+        except Exception:  # each library raises its own types for a damaged chunk
+            rows = [_row(array, row) for row in range(first, last)]
+        yield from rows
+
+
+def _row(array: Any, row: int) -> AnyArray | Exception:
+    try:
+        return np.asarray(array[row])
+    except Exception as error:  # as above
+        return error

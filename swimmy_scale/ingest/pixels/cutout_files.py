@@ -29,18 +29,10 @@ ZERO_POINT_CARDS = ("FLUXMAG0", "MAGZERO", "PHOTZP")
 
 
 def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
-    """AB zero point that a file states for its counts.
+    """AB zero point that a file states for its counts, in mag; None where it states none.
 
-    Returns
-    -------
-    float or None
-        2.5 log10(FLUXMAG0), MAGZERO or PHOTZP, in mag: the first of these cards that the image's header or the
-        primary one has. None where neither has any.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where the card's value cannot be a zero point.
+    It is 2.5 log10(FLUXMAG0), MAGZERO or PHOTZP: the first of these cards that the image's header or the primary one
+    has. One whose value cannot be a zero point makes the file unreadable.
     """
     for keyword in ZERO_POINT_CARDS:
         for cards in (image_cards, primary_cards):
@@ -67,9 +59,8 @@ def first_pixel(position: DoubleArray | float, size_px: int) -> IntArray:
     The centre of the cutout is first + (size_px - 1) / 2: 31.5 for 64 px. The integer that brings it nearest to
     the position is ceil(position - size_px / 2); the lower one of two that are equally near.
     """
-    # To a millionth of a pixel, so that rounding does not split bands of one pixel grid at a tie.
-    first: IntArray = np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64)
-    return first
+    # Rounded to a millionth of a pixel, so that bands of one pixel grid are not cut differently at a tie.
+    return np.asarray(np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64))
 
 
 def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size_px: int) -> tuple[slice, slice]:
@@ -90,18 +81,17 @@ def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size
         raise UnusableFileError(
             Code.WRONG_SHAPE, f"the image has {n_x} x {n_y} px (x, y), {size_px} x {size_px} are needed"
         )
-    position = (math.nan, math.nan)
+    x = y = math.nan
     if sky is not None and math.isfinite(ra) and math.isfinite(dec):
-        x, y = sky.to_pixel(ra, dec)
-        position = (float(x), float(y))
-        if not (-0.5 <= position[0] <= n_x - 0.5 and -0.5 <= position[1] <= n_y - 0.5):
+        x, y = map(float, sky.to_pixel(ra, dec))
+        if not (-0.5 <= x <= n_x - 0.5 and -0.5 <= y <= n_y - 0.5):
             raise UnusableFileError(
                 Code.POSITION_OUTSIDE,
-                f"the object at RA {ra:.6f}, Dec {dec:.6f} falls on pixel ({position[0]:.1f}, {position[1]:.1f}) "
-                f"(x, y) of an image of {n_x} x {n_y} px",
+                f"the object at RA {ra:.6f}, Dec {dec:.6f} falls on pixel ({x:.1f}, {y:.1f}) (x, y) of an image of "
+                f"{n_x} x {n_y} px",
             )
     region = []
-    for length, pixel in ((n_y, position[1]), (n_x, position[0])):
+    for length, pixel in ((n_y, y), (n_x, x)):
         first = (length - size_px) // 2
         if length > size_px and math.isfinite(pixel):
             first = int(first_pixel(pixel, size_px))
@@ -109,7 +99,7 @@ def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size
             if missing > 1:
                 raise UnusableFileError(
                     Code.WRONG_SHAPE,
-                    f"the image has {n_x} x {n_y} px (x, y) with the object at ({position[0]:.1f}, {position[1]:.1f}): "
+                    f"the image has {n_x} x {n_y} px (x, y) with the object at ({x:.1f}, {y:.1f}): "
                     f"{missing} px are missing for {size_px} x {size_px} px around it",
                 )
             first = min(max(first, 0), length - size_px)
@@ -117,36 +107,8 @@ def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size
     return region[0], region[1]
 
 
-def check_finite(pixels: AnyArray) -> None:
-    """Refuse NaN and infinity.
-
-    Raises
-    ------
-    UnusableFileError
-        NOT_FINITE_PIXELS, with their number and the first of them.
-    """
-    # If the sum is finite, so is every pixel; that costs less than isfinite over all of them.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(float(pixels.sum())):
-            return
-    finite = np.isfinite(pixels)
-    if not finite.all():
-        bad = np.argwhere(~finite)
-        first_y, first_x = bad[0]
-        raise UnusableFileError(
-            Code.NOT_FINITE_PIXELS,
-            f"{len(bad)} of {pixels.size} pixels are NaN or infinite, the first at ({first_x}, {first_y}) (x, y)",
-        )
-
-
-def unpack(data: bytes) -> bytes:
-    """Bytes of a FITS file, unpacked if they are gzipped.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where the gzip stream is damaged or unpacks to more than 512 MiB.
-    """
+def _unpacked(data: bytes) -> bytes:
+    """Bytes of a FITS file, unpacked if they are gzipped."""
     if data[:2] != b"\x1f\x8b":
         return data
     try:
@@ -171,7 +133,6 @@ def read_cutout(
     ra, dec : float
         ICRS position of the object, degrees, to cut a larger image and to check that the object is in it. NaN where
         unknown: then the middle is cut out.
-    survey : Survey
     out : ndarray of float32, shape (cutout_size_px, cutout_size_px), axes (y, x)
         Receives counts at the survey's zero point. Its content is undefined after an error.
     patterns : HeaderPatterns, optional
@@ -187,7 +148,7 @@ def read_cutout(
     UnusableFileError
         UNREADABLE_FILE, NO_IMAGE_HDU, WRONG_SHAPE, POSITION_OUTSIDE or NOT_FINITE_PIXELS.
     """
-    data = unpack(data)
+    data = _unpacked(data)
 
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
@@ -211,15 +172,18 @@ def read_cutout(
 
 
 def scale_into(pixels: AnyArray, scale: np.float32, out: FloatArray) -> None:
-    """``out`` = pixels * scale in float32, finite.
-
-    Raises
-    ------
-    UnusableFileError
-        NOT_FINITE_PIXELS where a pixel is not finite, or is beyond float32 after scaling.
-    """
+    """``out`` = pixels * scale in float32; refused where one is not finite, or is beyond float32 after scaling."""
     with np.errstate(over="ignore", invalid="ignore"):
         out[...] = pixels
         if scale != 1.0:
             out *= scale
-    check_finite(out)
+        # If the sum is finite, so is every pixel; that costs less than isfinite over all of them.
+        if math.isfinite(float(out.sum())):
+            return
+    bad = np.argwhere(~np.isfinite(out))
+    if len(bad):
+        first_y, first_x = bad[0]
+        raise UnusableFileError(
+            Code.NOT_FINITE_PIXELS,
+            f"{len(bad)} of {out.size} pixels are NaN or infinite, the first at ({first_x}, {first_y}) (x, y)",
+        )

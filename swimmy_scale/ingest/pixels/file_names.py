@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.sphere import CatalogueRows
-from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray, Survey
+from swimmy_scale.method.survey import DoubleArray, IntArray, Survey
 
 NameArray = npt.NDArray[np.bytes_]
 
@@ -24,16 +25,6 @@ _ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
 _POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")
 _NO_ARCHIVE_NAME = -2
 _FORMS = (_ARCHIVE_NAME, _SAVED_NAME, _ID_NAME, _POSITION_NAME)
-
-
-def encode_name(name: str) -> bytes:
-    """A file name as bytes, whatever its encoding was."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def decode_name(name: bytes) -> str:
-    """A file name to open files by; the inverse of `encode_name`."""
-    return name.decode("utf-8", "surrogateescape")
 
 
 def show_name(name: bytes) -> str:
@@ -68,14 +59,7 @@ class Claims:
 
 
 def compile_pattern(name_pattern: str) -> re.Pattern[str]:
-    """Compile a user's name pattern.
-
-    Raises
-    ------
-    SwimmyError
-        When it is no regular expression, lacks the group ``band``, or has none of ``line``, ``object_id`` and
-        ``ra`` with ``dec``.
-    """
+    """Compile a user's name pattern; refused without a group for the band, or any that tells the object."""
     try:
         pattern = re.compile(name_pattern)
     except re.error as error:
@@ -95,7 +79,6 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
     Parameters
     ----------
     names : ndarray of bytes, shape (n_files,)
-    survey : Survey
     name_pattern : str, optional
         Regular expression searched for in the whole name with its folders, in place of the known forms:
 
@@ -118,25 +101,21 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
         dec=np.full(n_files, np.nan),
     )
     pattern = compile_pattern(name_pattern) if name_pattern else None
-    bands: dict[str, int] = {}
     tails: dict[bytes, int] = {}
     for position, raw in enumerate(names.tolist()):
         line, dash, tail = raw.rsplit(b"/", 1)[-1].partition(b"-")
         if pattern is None and dash and line.isdigit() and len(line) < 19:
-            # Behind the line the archive's names are few: they differ by band and tract only.
+            # After the line number the archive's names are few: they differ by band and tract only.
             if tail not in tails:
                 tails[tail] = _band_of_archive_name(tail, survey)
             if tails[tail] != _NO_ARCHIVE_NAME:
                 claims.line[position], claims.band[position] = int(line), tails[tail]
                 continue
-        match = pattern.search(decode_name(raw)) if pattern else _match_form(raw)
+        match = pattern.search(os.fsdecode(raw)) if pattern else _match_form(raw)
         if match is None:
             continue
         groups = match.groupdict()
-        token = groups.get("band") or ""
-        if token not in bands:
-            bands[token] = band_of(token, survey)
-        claims.band[position] = bands[token]
+        claims.band[position] = band_of(groups.get("band") or "", survey)
         for key in ("line", "object_id"):
             text = groups.get(key) or ""
             if text.isascii() and text.isdigit() and int(text) < 2**63:
@@ -157,9 +136,7 @@ def assign_rows(
 
     Returns
     -------
-    rows : ndarray of int64, shape (n_files,)
-        -1 for none.
-    bands : ndarray of int16, shape (n_files,)
+    rows, bands : ndarray of int64 and int16, shape (n_files,)
         -1 for none.
     notes : list of str
         Warnings.
@@ -177,32 +154,30 @@ def assign_rows(
         )
     rows = np.where(rows < 0, catalogue.by_id(claims.object_id), rows)
     has_position = np.isfinite(claims.ra) & np.isfinite(claims.dec)
-    astray = _astray(rows, claims, has_position, catalogue, radius_arcsec)
-    need = np.flatnonzero(((rows < 0) | astray) & has_position)
-    rows[need] = catalogue.by_position(claims.ra[need], claims.dec[need], radius_arcsec)
-    if astray.any():
-        name = show_name(names[int(np.flatnonzero(astray)[0])])
+    check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
+    astray = check[catalogue.lie_elsewhere(rows[check], claims.ra[check], claims.dec[check], radius_arcsec)]
+    by_position = (rows < 0) & has_position
+    by_position[astray] = True
+    rows[by_position] = catalogue.by_position(claims.ra[by_position], claims.dec[by_position], radius_arcsec)
+    if len(astray):
         notes.append(
-            f"{path}: {int(astray.sum())} names give another position than their line in the catalogue, the first is "
-            f"{name}; they are joined by position. Is this the list that was sent to the archive?"
+            f"{path}: {len(astray)} names give another position than their line in the catalogue, the first is "
+            f"{show_name(names[astray[0]])}; they are joined by position. Is this the list that was sent to the "
+            "archive?"
         )
     return rows, claims.band, notes
 
 
 def _band_of_archive_name(tail: bytes, survey: Survey) -> int:
     """Band in what follows line and dash in a name; ``_NO_ARCHIVE_NAME`` where the archive writes no such names."""
-    stem, n_cut = _SUFFIX.subn("", decode_name(b"0-" + tail))
-    match = _ARCHIVE_NAME.fullmatch(stem) if n_cut else None
-    return _NO_ARCHIVE_NAME if match is None else band_of(match["band"], survey)
+    match = _match_form(b"0-" + tail)
+    return band_of(match["band"], survey) if match and match.re is _ARCHIVE_NAME else _NO_ARCHIVE_NAME
 
 
 def _match_form(raw: bytes) -> re.Match[str] | None:
     """Match of a name, without its folders and suffix, with the first of the known forms that it has."""
-    name = decode_name(raw.rsplit(b"/", 1)[-1])
-    stem, n_cut = _SUFFIX.subn("", name)
-    if not n_cut:
-        return None
-    return next((match for form in _FORMS if (match := form.fullmatch(stem)) is not None), None)
+    stem, n_cut = _SUFFIX.subn("", os.fsdecode(raw.rsplit(b"/", 1)[-1]))
+    return next(filter(None, (form.fullmatch(stem) for form in _FORMS)), None) if n_cut else None
 
 
 def _degrees(text: str | None) -> float:
@@ -211,17 +186,3 @@ def _degrees(text: str | None) -> float:
         return float(text) if text else float("nan")
     except ValueError:
         return float("nan")
-
-
-def _astray(
-    rows: IntArray,
-    claims: Claims,
-    has_position: BoolArray,
-    catalogue: CatalogueRows,
-    radius_arcsec: float,
-) -> BoolArray:
-    """Whether the position in a file's name, shape (n_files,), is not that of the line in it."""
-    astray = np.zeros(len(rows), np.bool_)
-    check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
-    astray[check] = catalogue.lie_elsewhere(rows[check], claims.ra[check], claims.dec[check], radius_arcsec)
-    return astray

@@ -30,13 +30,6 @@ _DECODED_BY_ASTROPY = (b"RICE_1", b"RICE_ONE", b"GZIP_1", b"GZIP_2")
 def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
     """Pixels of an image HDU, with BSCALE, BZERO and BLANK applied.
 
-    Parameters
-    ----------
-    read : callable
-        As for `scan`.
-    hdu : Hdu
-        From `find_image`.
-
     Returns
     -------
     ndarray, axes (y, x)
@@ -61,26 +54,18 @@ def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
 def decode_with_astropy(
     read: Reader, hdu: Hdu, region: tuple[slice, slice], max_bytes: int = MAX_FILE_BYTES
 ) -> AnyArray:
-    """Pixels of a region (y, x) of any image HDU, by astropy, from a copy of this one HDU in memory.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where astropy fails, or `check_decodable` refuses the HDU.
-    """
+    """Pixels of a region (y, x) of any image HDU, by astropy, from a copy of this one HDU in memory."""
     check_decodable(read, hdu, max_bytes)
     raw = read(hdu.start, hdu.end - hdu.start)
     raw += b"\0" * (-len(raw) % BLOCK_BYTES)
     if hdu.index:
         raw = fits.PrimaryHDU().header.tostring().encode("ascii") + raw
     try:
-        with warnings.catch_warnings():
-            # astropy warns of unusual cards, which are harmless here or were checked before.
-            warnings.simplefilter("ignore")
-            with fits.open(io.BytesIO(raw), memmap=False) as hdulist:
-                image = hdulist[1 if hdu.index else 0]
-                whole = region == (slice(None), slice(None))
-                pixels = np.array(image.data if whole else image.section[region])
+        # astropy warns of unusual cards, which are harmless here or were checked before.
+        with warnings.catch_warnings(action="ignore"), fits.open(io.BytesIO(raw), memmap=False) as hdulist:
+            image = hdulist[1 if hdu.index else 0]
+            whole = region == (slice(None), slice(None))
+            pixels = np.array(image.data if whole else image.section[region])
     except Exception as error:  # on a damaged file astropy raises nearly any type
         raise unreadable(f"astropy cannot decode HDU {hdu.index}: {type(error).__name__}: {error}") from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiu":
@@ -91,11 +76,8 @@ def decode_with_astropy(
 def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> None:
     """Refuse a compressed image whose header and table contradict each other, before a decompressor sees it.
 
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE for an algorithm that is not read, more than ``max_bytes`` of pixels, tiles that do not add up
-        to the image, tiles that lie outside of the data, or a tile that unpacks to more than its pixels.
+    Refused are an algorithm that is not read, more than ``max_bytes`` of pixels, tiles that do not add up to the image
+    or lie outside of the data, and a tile that unpacks to more than its pixels.
     """
     if not hdu.compressed:
         return
@@ -122,12 +104,11 @@ def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> 
         if (spans < 0).any() or (spans[:, 0] + spans[:, 1] > len(table)).any():
             raise unreadable(f"HDU {hdu.index} has compressed tiles that lie outside of its data")
         _check_tiles(table, spans, name, algorithm, tile_bytes, hdu.index)
-    _check_rice(cards, algorithm, hdu.index)
+    if algorithm.startswith(b"RICE"):
+        _check_rice(cards, hdu.index)
 
 
-def _check_rice(cards: Cards, algorithm: bytes, index: int) -> None:
-    if not algorithm.startswith(b"RICE"):
-        return
+def _check_rice(cards: Cards, index: int) -> None:
     for number in range(1, 10):
         name, value = card_text(cards, f"ZNAME{number}"), card_number(cards, f"ZVAL{number}")
         if (name or b"").upper() == b"BLOCKSIZE" and value not in (16, 32, 64, 128, 256):
@@ -137,7 +118,7 @@ def _check_rice(cards: Cards, algorithm: bytes, index: int) -> None:
 
 
 def _tile_columns(cards: Cards, row_bytes: int, index: int) -> list[tuple[bytes, int, bool, int]]:
-    """Variable-length columns of a compressed image: name, offset in a row, if its descriptor is 64-bit, item bytes."""
+    """Columns of tiles: name, offset in a row in bytes, whether the descriptor is 64-bit, and bytes of an item."""
     widths = {b"L": 1, b"B": 1, b"A": 1, b"I": 2, b"J": 4, b"K": 8, b"E": 4, b"D": 8, b"P": 8, b"Q": 16}
     columns = []
     offset = 0

@@ -12,7 +12,8 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, prod
 
 import numpy as np
@@ -56,13 +57,12 @@ def unreadable(reason: str) -> UnusableFileError:
     return UnusableFileError(Code.UNREADABLE_FILE, reason)
 
 
-@dataclass(slots=True)
+@dataclass
 class Hdu:
     """One header and where its data lies.
 
     Attributes
     ----------
-    index : int
     start, data_start : int
         Offsets in the file, in bytes.
     data_bytes : int
@@ -71,7 +71,6 @@ class Hdu:
         Offset of the next HDU.
     extension : bytes
         ``b"PRIMARY"``, ``b"IMAGE"``, ``b"BINTABLE"``, ...
-    bitpix : int
     shape : tuple of int
         NAXISn in NumPy's order, the last axis first.
     header : bytes
@@ -87,14 +86,11 @@ class Hdu:
     bitpix: int
     shape: tuple[int, ...]
     header: bytes
-    _cards: Cards | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def cards(self) -> Cards:
-        """Keyword cards, parsed when first asked for."""
-        if self._cards is None:
-            self._cards = parse_cards(self.header)
-        return self._cards
+        """Keyword cards."""
+        return parse_cards(self.header)
 
     @property
     def compressed(self) -> bool:
@@ -112,13 +108,8 @@ class Hdu:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
-    """Random access to the bytes of a file, and its status. Not by mmap: a file that shrinks would crash the process.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where it cannot be opened or is no plain file.
-    """
+    """Random access to the bytes of a plain file, and its status."""
+    # Not by mmap: a file that shrinks would crash the process.
     try:
         # Without O_NONBLOCK a named pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -143,17 +134,10 @@ def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
 def scan(read: Reader, n_bytes: int) -> list[Hdu]:
     """Find the HDUs of a FITS file.
 
-    Parameters
-    ----------
-    read : callable
-        ``read(offset, length)`` returns those bytes, fewer at the end of the file.
-    n_bytes : int
-        Size of the file.
-
     Returns
     -------
     list of Hdu
-        All of them, each with its data within the file. Padding after the last one may be absent.
+        All of them, each with its data within the file of ``n_bytes``. Padding after the last one may be absent.
 
     Raises
     ------
@@ -182,11 +166,8 @@ def scan(read: Reader, n_bytes: int) -> list[Hdu]:
 def find_image(hdus: list[Hdu]) -> Hdu:
     """Choose the HDU with the image.
 
-    Returns
-    -------
-    Hdu
-        The first 2-D image whose EXTTYPE is IMAGE or whose EXTNAME is IMAGE or SCI; without one the first 2-D
-        image that is not named as a mask, variance, weight or PSF.
+    It is the first 2-D image whose EXTTYPE or EXTNAME is IMAGE, SCI or SCIENCE; without one the first 2-D image that
+    is not named as a mask, variance, weight or PSF.
 
     Raises
     ------
@@ -212,20 +193,14 @@ def is_plain(hdu: Hdu) -> bool:
     """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
     if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
         return False
-    # By PCOUNT and GCOUNT there may be more than the image, or less.
+    # PCOUNT and GCOUNT may state more data than the image, or less.
     if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
         return False
     return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)
 
 
 def verify_checksum(read: Reader, hdu: Hdu) -> None:
-    """Compare an HDU with its CHECKSUM and DATASUM cards, where it has them.
-
-    Raises
-    ------
-    UnusableFileError
-        UNREADABLE_FILE where they differ.
-    """
+    """Refuse an HDU that differs from its CHECKSUM and DATASUM cards, where it has them."""
     if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
         return
     step = 4096 * BLOCK_BYTES

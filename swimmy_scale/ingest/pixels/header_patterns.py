@@ -25,7 +25,6 @@ one, but with CRPIX1 = 33.0. A file with CTYPE1 = 'RA---SIN', with one more card
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -55,14 +54,7 @@ _CHECKSUMS = {b"CHECKSUM", b"DATASUM "}
 
 
 class Headers(NamedTuple):
-    """What the parsers found in the headers of one file.
-
-    Attributes
-    ----------
-    primary, image : Hdu
-    sky : SkyMap or None
-    zero_point_mag : float or None
-    """
+    """What the parsers (`scan`, `find_image`, `sky_map` and `zero_point`) found in the headers of one file."""
 
     primary: Hdu
     image: Hdu
@@ -78,18 +70,7 @@ class HeaderPatterns:
         self._n_pushed_out = 0
 
     def find(self, data: bytes) -> Headers | None:
-        """Headers of a file that is like an earlier one.
-
-        Parameters
-        ----------
-        data : bytes
-            The whole file, unpacked.
-
-        Returns
-        -------
-        Headers or None
-            What `scan`, `find_image`, `sky_map` and `zero_point` return for it; None if only they can tell.
-        """
+        """What the parsers would find in this (unpacked) file; None if only they can tell."""
         for position, pattern in enumerate(self._patterns):
             if pattern.agrees(data):
                 if position:
@@ -100,14 +81,7 @@ class HeaderPatterns:
     def learn(self, data: bytes, hdus: list[Hdu], headers: Headers) -> None:
         """Take a file as a pattern for later ones, if it has a plain image and a simple sky map or none.
 
-        Parameters
-        ----------
-        data : bytes
-            The whole file, unpacked.
-        hdus : list of Hdu
-            All of them, from `scan`.
-        headers : Headers
-            What the parsers found in it.
+        ``data`` is the whole file, unpacked, ``hdus`` all of its HDUs, ``headers`` what the parsers found.
         """
         image, sky = headers.image, headers.sky
         if self._n_pushed_out >= MAX_PUSHED_OUT or not is_plain(image) or not (sky is None or sky.simple):
@@ -115,7 +89,7 @@ class HeaderPatterns:
         if hdus[-1].end < len(data):
             return  # the parsers also looked at what lies behind the last HDU
         self._n_pushed_out += len(self._patterns) == MAX_PATTERNS
-        placing = {} if sky is None else {key: at for key, at in _value_offsets(image) if key in _PLACING}
+        placing = {} if sky is None else _placing_offsets(image)
         masked: list[_Masked] = []
         for hdu in hdus:
             part = _masked_header(data, hdu, headers, placing)
@@ -164,7 +138,6 @@ class _Pattern:
         Size of the file.
     masked : tuple of _Masked
         Of all HDUs.
-    headers : Headers
     placing : dict of str to int
         Where in the file the values stand that place the image on the sky, by keyword.
     has_checksums : bool
@@ -194,7 +167,7 @@ class _Pattern:
             headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}, simple=True))
         if self.has_checksums:
             primary, image = (
-                replace(hdu, header=data[hdu.start : hdu.start + len(hdu.header)], _cards=None)
+                replace(hdu, header=data[hdu.start : hdu.start + len(hdu.header)])
                 for hdu in (headers.primary, headers.image)
             )
             headers = headers._replace(primary=primary, image=image)
@@ -217,11 +190,11 @@ def _masked_header(data: bytes, hdu: Hdu, headers: Headers, placing: dict[str, i
     return _Masked(hdu.start, mask, (np.frombuffer(data, np.uint64, len(mask), hdu.start) & mask).tobytes())
 
 
-def _value_offsets(hdu: Hdu) -> Iterator[tuple[str, int]]:
-    """Keyword, and where in the file its value stands, of each card with a value; the first of equals counts."""
-    seen = set()
+def _placing_offsets(hdu: Hdu) -> dict[str, int]:
+    """Where in the file the values stand that place the image on the sky, by keyword; the first of equals counts."""
+    offsets: dict[str, int] = {}
     for at in range(0, len(hdu.header), CARD_BYTES):
-        keyword = hdu.header[at : at + 8]
-        if keyword not in seen and hdu.header[at + 8 : at + VALUE_AT] == b"= ":
-            seen.add(keyword)
-            yield keyword.decode("ascii", "replace").rstrip(), hdu.start + at + VALUE_AT
+        keyword = hdu.header[at : at + 8].decode("ascii", "replace").rstrip()
+        if keyword in _PLACING and hdu.header[at + 8 : at + VALUE_AT] == b"= ":
+            offsets.setdefault(keyword, hdu.start + at + VALUE_AT)
+    return offsets

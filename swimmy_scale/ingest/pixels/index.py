@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,10 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube, check_rows
 from swimmy_scale.ingest.pixels.cutout_files import ZERO_POINT_CARDS
-from swimmy_scale.ingest.pixels.file_names import NameArray, assign_rows, encode_name, show_name
+from swimmy_scale.ingest.pixels.file_names import assign_rows, show_name
 from swimmy_scale.ingest.pixels.listing import Listing
 from swimmy_scale.ingest.sphere import CatalogueRows
-from swimmy_scale.method.survey import DoubleArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, DoubleArray, IntArray, Survey
 
 NO_FILE, NO_COADD_OF_BAND = -1, -2
 
@@ -35,13 +37,11 @@ class Index:
     sources, packed : tuple of str
         ``path`` and ``packed`` of the listings.
     file : ndarray of int32, shape (n_objects, n_bands)
-        Which of the files below holds the object; -1 where none does, -2 where there is no coadd of the band at all.
+        Which of ``files`` holds the object; -1 where none does, -2 where there is no coadd of the band at all.
     source : ndarray of int32, shape (n_files,)
         Which of ``sources`` holds the file.
-    names, offset, size, mtime_ns : ndarray, shape (n_files,)
+    files : structured ndarray, shape (n_files,)
         As in `Listing`.
-    coadds : tuple of Coadd
-    cube : Cube or None
     unmatched : tuple of str
         Files that belong to no object. Empty in a slice.
     warnings : tuple of str
@@ -54,10 +54,7 @@ class Index:
     packed: tuple[str, ...]
     file: npt.NDArray[np.int32]
     source: npt.NDArray[np.int32]
-    names: NameArray
-    offset: IntArray
-    size: IntArray
-    mtime_ns: IntArray
+    files: AnyArray
     coadds: tuple[Coadd, ...] = ()
     cube: Cube | None = None
     unmatched: tuple[str, ...] = field(default=(), repr=False)
@@ -67,13 +64,7 @@ class Index:
         return len(self.file)
 
     def slice(self, lo: int, hi: int) -> Index:
-        """The index of rows ``lo`` to ``hi`` (exclusive), counted from the catalogue's start, and of their files only.
-
-        Raises
-        ------
-        ValueError
-            When this index does not hold these rows.
-        """
+        """The index of catalogue rows ``lo`` to ``hi`` (exclusive), and of their files only."""
         if not self.first_row <= lo <= hi <= self.first_row + len(self):
             raise ValueError(
                 f"rows {lo} to {hi} are not within {self.first_row} to {self.first_row + len(self)} of this index"
@@ -91,10 +82,7 @@ class Index:
             packed=tuple(self.packed[i] for i in used_sources) if self.cube is None else self.packed,
             file=renumbered.astype(np.int32),
             source=source.astype(np.int32),
-            names=self.names[used],
-            offset=self.offset[used],
-            size=self.size[used],
-            mtime_ns=self.mtime_ns[used],
+            files=self.files[used],
             coadds=tuple(self.coadds[i] for i in used) if self.coadds else (),
             unmatched=(),
             warnings=(),
@@ -103,11 +91,8 @@ class Index:
     def fingerprint(self) -> str:
         """Identity of the input, without reading it.
 
-        Returns
-        -------
-        str
-            SHA-256 in hex over kind, first row, and name, offset, size and time of change of the file of each
-            object and band. The folder that a source lies in is not part of it.
+        This is the SHA-256 in hex over kind, first row, and name, offset, size and time of change of the file of each
+        object and band. The folder that a source lies in is not part of it.
         """
         digest = hashlib.sha256(f"{self.kind} {self.first_row} {self.file.shape}".encode())
         if self.cube is not None:
@@ -115,17 +100,21 @@ class Index:
         step = 4096
         for lo in range(0, len(self), step):
             flat = self.file[lo : lo + step].ravel()
-            present = flat[flat >= 0]
+            present = self.files[flat[flat >= 0]]
             digest.update((flat >= 0).tobytes())
-            for column in (self.offset, self.size, self.mtime_ns):
-                digest.update(column[present].astype("<i8").tobytes())
-            digest.update(b"\0".join(self.names[present].tolist()))
+            for column in ("offset", "size", "mtime_ns"):
+                digest.update(present[column].astype("<i8").tobytes())
+            digest.update(b"\0".join(present["name"].tolist()))
         return digest.hexdigest()
+
+    def path(self, file: int) -> str:
+        """Path by which to open a file that lies in a folder."""
+        return str(Path(self.sources[self.source[file]], os.fsdecode(bytes(self.files["name"][file]))))
 
     def describe(self, file: int) -> str:
         """Name of a file with its folder or tar, to show."""
-        path = show_name(encode_name(self.sources[self.source[file]]))
-        name = show_name(self.names[file])
+        path = show_name(os.fsencode(self.sources[self.source[file]]))
+        name = show_name(self.files["name"][file])
         return f"{path}:{name}" if self.packed[self.source[file]] else str(Path(path, name))
 
 
@@ -143,9 +132,9 @@ def build_index(
     A file belongs to a row (1) by line number, row = LINENO - 2, in the archive's two name forms; (2) by object_id;
     (3) by position, nearest within the radius; in this order. If a source has, in place of a line number, any number
     that is no line of the catalogue but one of its object_ids, all such numbers of the source are taken as object_ids.
-    Where a name has a line and a position and the line's row lies elsewhere, the position decides, with a warning. Of
-    several files for one row and band the first in order of path is taken, with a warning. Files of no row or band
-    are kept in ``unmatched``, with a warning.
+    Where a name has a line and a position and the line's row lies elsewhere, the position decides, with a warning.
+    Where several files hold one row and band, the first in order of path is taken, with a warning. Files of no row or
+    band are kept in ``unmatched``, with a warning.
 
     In each band a row gets the first coadd, in order of path, that holds its whole cutout. A row near the edge of
     every coadd gets the one that misses least of its cutout, and a fault when it is cut out.
@@ -157,15 +146,10 @@ def build_index(
     object_id : ndarray of int64, shape (n,)
     ra, dec : ndarray of float64, shape (n,)
         ICRS, degrees. A row with NaN is found by line or object_id only.
-    survey : Survey
     name_pattern : str, optional
         See `file_names.parse_names`.
     match_radius_arcsec : float
         Largest distance between the position in a file's name and the catalogue's.
-
-    Returns
-    -------
-    Index
 
     Raises
     ------
@@ -182,18 +166,17 @@ def build_index(
     if kinds == ["coadd"]:
         return _coadd_index(listings, catalogue, ra, dec, survey, notes)
     found = [
-        assign_rows(listing.path, listing.names, catalogue, survey, name_pattern, match_radius_arcsec)
+        assign_rows(listing.path, listing.files["name"], catalogue, survey, name_pattern, match_radius_arcsec)
         for listing in listings
     ]
-    rows = np.concatenate([source_rows for source_rows, _, _ in found])
-    bands = np.concatenate([source_bands for _, source_bands, _ in found])
-    notes += [note for _, _, source_notes in found for note in source_notes]
-    return _cutout_index(listings, rows, bands, len(object_id), survey, notes)
+    rows, bands, said = zip(*found, strict=True)
+    notes += chain(*said)
+    return _cutout_index(listings, np.concatenate(rows), np.concatenate(bands), len(object_id), survey, notes)
 
 
 def _index(listings: Sequence[Listing], file: npt.NDArray[np.int32]) -> Index:
     """The files of all listings, one after the other."""
-    counts = [len(listing.names) for listing in listings]
+    counts = [len(listing.files) for listing in listings]
     return Index(
         kind=listings[0].kind,
         first_row=0,
@@ -201,10 +184,7 @@ def _index(listings: Sequence[Listing], file: npt.NDArray[np.int32]) -> Index:
         packed=tuple(listing.packed for listing in listings),
         file=file,
         source=np.repeat(np.arange(len(listings)), counts).astype(np.int32),
-        names=np.concatenate([listing.names for listing in listings]),
-        offset=np.concatenate([listing.offset for listing in listings]),
-        size=np.concatenate([listing.size for listing in listings]),
-        mtime_ns=np.concatenate([listing.mtime_ns for listing in listings]),
+        files=np.concatenate([listing.files for listing in listings]),
         coadds=tuple(coadd for listing in listings for coadd in listing.coadds),
     )
 
@@ -233,16 +213,14 @@ def _cutout_index(
     file = np.full((n_objects, survey.n_bands), NO_FILE, np.int32)
     index = _index(listings, file)
     matched = np.flatnonzero((rows >= 0) & (bands >= 0))
-    rank = np.unique([encode_name(path) for path in index.sources], return_inverse=True)[1]
-    order = matched[np.lexsort((index.names[matched], rank[index.source[matched]]))]
+    rank = np.unique([os.fsencode(path) for path in index.sources], return_inverse=True)[1]
+    order = matched[np.lexsort((index.files["name"][matched], rank[index.source[matched]]))]
     cell = rows[order] * survey.n_bands + bands[order]
     cells, firsts = np.unique(cell, return_index=True)
     file.ravel()[cells] = order[firsts]
     if len(cells) < len(order):
-        taken = np.zeros(len(order), np.bool_)
-        taken[firsts] = True
-        extra = int(order[np.flatnonzero(~taken)[0]])
-        used = int(file.ravel()[cell[~taken][0]])
+        first_extra = np.setdiff1d(np.arange(len(order)), firsts)[0]
+        extra, used = int(order[first_extra]), int(file.ravel()[cell[first_extra]])
         notes.append(
             f"{len(order) - len(cells)} files are not used because another holds the same object and band; the first "
             f"of them is {index.describe(extra)}, {index.describe(used)} is used instead"
@@ -272,18 +250,16 @@ def _coadd_index(
     file[:, [band for band in range(survey.n_bands) if band not in present]] = NO_COADD_OF_BAND
     index = _index(listings, file)
     missing = np.full(file.shape, np.iinfo(np.int64).max)
-    for i in sorted(range(len(index.names)), key=index.describe):
+    for i in sorted(range(len(index.files)), key=index.describe):
         coadd = index.coadds[i]
-        rows = catalogue.near(*coadd.footprint)
-        first_y, first_x, inside = coadd.first_pixels(ra[rows], dec[rows], survey.cutout_size_px)
-        lacks = coadd.missing_px(first_y, first_x, survey.cutout_size_px)
+        rows = catalogue.near(*coadd.sky.footprint(coadd.shape))
+        _, _, lacks, inside = coadd.place(ra[rows], dec[rows], survey.cutout_size_px)
         better = inside & (lacks < missing[rows, coadd.band])
         file[rows[better], coadd.band] = i
         missing[rows[better], coadd.band] = lacks[better]
-    unused = sorted(set(range(len(index.names))) - set(file.ravel().tolist()))
-    unmatched = tuple(index.describe(i) for i in unused)
+    unmatched = tuple(index.describe(int(i)) for i in np.setdiff1d(np.arange(len(index.files)), file))
     if unmatched:
-        notes.append(f"{len(unmatched)} of {len(index.names)} coadds hold no object: {', '.join(unmatched[:3])}")
+        notes.append(f"{len(unmatched)} of {len(index.files)} coadds hold no object: {', '.join(unmatched[:3])}")
     n_unstated = sum(coadd.zero_point_mag is None for coadd in index.coadds)
     if n_unstated:
         notes.append(

@@ -19,10 +19,10 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube
-from swimmy_scale.ingest.pixels.file_names import NameArray, decode_name, encode_name, has_fits_suffix, show_name
+from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, show_name
 from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
-from swimmy_scale.method.survey import IntArray
+from swimmy_scale.method.survey import AnyArray
 
 # Names are kept in an array as wide as the longest.
 MAX_NAME_BYTES = 512
@@ -40,9 +40,9 @@ class Listing:
         The folder, tar or cube. A file's name is relative to it.
     packed : str
         ``""`` where files lie in a folder, ``"tar"`` or ``"tar.gz"`` where they are members.
-    names : ndarray of bytes, shape (n_files,)
-    offset, size, mtime_ns : ndarray of int64, shape (n_files,)
-        Offset in the (unpacked) tar, 0 in a folder; bytes; time of the file's or tar's last change.
+    files : structured ndarray, shape (n_files,)
+        In order of name. ``name``: bytes; ``offset``: int64, in the (unpacked) tar, 0 in a folder; ``size``: int64, in
+        bytes; ``mtime_ns``: int64, time of the file's or tar's last change.
     notes : tuple of str
         What is wrong with the source, one sentence each.
     coadds : tuple of Coadd
@@ -54,10 +54,7 @@ class Listing:
     kind: str
     path: str
     packed: str
-    names: NameArray
-    offset: IntArray
-    size: IntArray
-    mtime_ns: IntArray
+    files: AnyArray
     notes: tuple[str, ...] = ()
     coadds: tuple[Coadd, ...] = ()
     cube: Cube | None = None
@@ -66,29 +63,20 @@ class Listing:
 def make_listing(
     kind: str, path: str, packed: str, files: list[tuple[bytes, int, int, int]], notes: list[str]
 ) -> Listing:
-    """A listing of files, each given by (name, offset, size, mtime_ns), in order of name."""
-    too_long = [file for file in files if len(file[0]) > MAX_NAME_BYTES]
-    if too_long:
-        notes = [
-            *notes,
-            f"{path}: {len(too_long)} files have names longer than {MAX_NAME_BYTES} bytes and are left out",
-        ]
-        files = [file for file in files if len(file[0]) <= MAX_NAME_BYTES]
-    files = sorted(files)
-    numbers = np.array([file[1:] for file in files], np.int64).reshape(-1, 3).T.copy()
-    names = np.array([file[0] for file in files], np.bytes_) if files else np.empty(0, "S1")
-    return Listing(kind, path, packed, names, numbers[0], numbers[1], numbers[2], tuple(notes))
+    """A listing of files, each given by (name, offset, size, mtime_ns)."""
+    kept = sorted(file for file in files if len(file[0]) <= MAX_NAME_BYTES)
+    if len(kept) < len(files):
+        n_too_long = len(files) - len(kept)
+        notes = [*notes, f"{path}: {n_too_long} files have names longer than {MAX_NAME_BYTES} bytes and are left out"]
+    width = max([1, *(len(file[0]) for file in kept)])
+    fields = [("name", f"S{width}"), ("offset", np.int64), ("size", np.int64), ("mtime_ns", np.int64)]
+    return Listing(kind, path, packed, np.array(kept, fields), tuple(notes))
 
 
 def list_folder(path: str) -> Listing:
     """List the files of a folder and of all folders below it, without opening any.
 
     Tars are left out: they are sources of their own (see `sources.expand_sources`).
-
-    Raises
-    ------
-    SwimmyError
-        When a folder cannot be listed.
     """
     files: list[tuple[bytes, int, int, int]] = []
     skipped: list[str] = []
@@ -106,15 +94,13 @@ def list_folder(path: str) -> Listing:
             except OSError:
                 skipped.append(str(full))
                 continue
-            if stat.S_ISREG(status.st_mode) and is_tar_name(name):
-                continue
-            if stat.S_ISREG(status.st_mode):
-                files.append((encode_name(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
-            else:
+            if not stat.S_ISREG(status.st_mode):
                 skipped.append(str(full))
+            elif not is_tar_name(name):
+                files.append((os.fsencode(os.path.relpath(full, path)), 0, status.st_size, status.st_mtime_ns))
     notes = []
     if skipped:
-        first = show_name(encode_name(min(skipped)))
+        first = show_name(os.fsencode(min(skipped)))
         notes.append(
             f"{path}: {len(skipped)} entries are links to folders, special files, or unreadable, and are left out; the "
             f"first is {first}. Give a linked folder as a source of its own."
@@ -142,12 +128,9 @@ def is_tar_name(name: str) -> bool:
 
 
 def tar_form(path: str) -> str:
-    """``tar``, ``tar.gz``, or empty for another file; an empty or damaged file with the name of a tar is one.
+    """``tar``, ``tar.gz``, or empty for another file; one packed in another way is refused.
 
-    Raises
-    ------
-    SwimmyError
-        For a tar packed in another way.
+    An empty or damaged file counts as a tar if it has the name of one.
     """
     name = Path(path).name.lower()
     with Path(path).open("rb") as stream:
@@ -173,7 +156,6 @@ def list_tar(path: str, packed: str) -> Listing:
 
     Parameters
     ----------
-    path : str
     packed : str
         ``"tar"``, or ``"tar.gz"``, which is unpacked once in memory to find the headers.
 
@@ -190,7 +172,7 @@ def list_tar(path: str, packed: str) -> Listing:
         try:
             for member in tar_members(stream):
                 if packed == "tar.gz" and member.size > MAX_FILE_BYTES:
-                    name = decode_name(member.name)
+                    name = os.fsdecode(member.name)
                     raise tarfile.ReadError(f"member {name!r} states {member.size} bytes, too many for a cutout")
                 if member.kind == "file":
                     files.append((member.name, member.offset, member.size, mtime_ns))

@@ -55,29 +55,18 @@ class SkyMap:
     def to_pixel(
         self, ra: DoubleArray | float, dec: DoubleArray | float
     ) -> tuple[DoubleArray | float, DoubleArray | float]:
-        """Pixel (x, y) of ICRS positions.
+        """Pixel (x, y) of ICRS positions in degrees.
 
-        Parameters
-        ----------
-        ra, dec : ndarray of float64 or float
-            Degrees.
-
-        Returns
-        -------
-        x, y : ndarray of float64, or float for a position of two floats
-            0-based pixels, integers at pixel centres; NaN where a position cannot be projected.
+        Pixels are 0-based, integers at pixel centres; NaN where a position cannot be projected.
         """
-        if self.simple:
-            return self._gnomonic(ra, dec)
-        return self._by_astropy(ra, dec)
+        return self._gnomonic(ra, dec) if self.simple else self._by_astropy(ra, dec)
 
     def footprint(self, shape: tuple[int, int]) -> tuple[float, float, float]:
         """RA, Dec and radius, in degrees, of a circle on the sky around an image of axes (y, x)."""
         n_y, n_x = shape
         x = np.array([(n_x - 1) / 2, -1.0, n_x, -1.0, n_x, (n_x - 1) / 2, (n_x - 1) / 2, -1.0, n_x])
         y = np.array([(n_y - 1) / 2, -1.0, -1.0, n_y, n_y, -1.0, n_y, (n_y - 1) / 2, (n_y - 1) / 2])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             sky = WCS(fits.Header(self.values)).pixel_to_world(x, y).icrs
             radius_deg = float(sky[0].separation(sky).deg.max())
         if not math.isfinite(radius_deg):
@@ -114,41 +103,30 @@ class SkyMap:
         )
 
     def _by_astropy(self, ra: DoubleArray | float, dec: DoubleArray | float) -> tuple[DoubleArray, DoubleArray]:
-        shape = np.shape(ra)
-        x = y = np.full(shape, np.nan)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
+        try:
+            with warnings.catch_warnings(action="ignore"):
                 wcs = WCS(fits.Header(self.values))
                 x, y = wcs.world_to_pixel(SkyCoord(ra, dec, unit="deg", frame="icrs"))
-            except Exception:
-                # wcslib and astropy raise many types here; all mean that the position has no pixel.
-                return x, y
+        except Exception:
+            # wcslib and astropy raise many types here; all mean that the position has no pixel.
+            x = y = np.full(np.shape(ra), np.nan)
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
 
 def sky_map(cards: Cards) -> SkyMap | None:
-    """World coordinates of an image header.
-
-    Returns
-    -------
-    SkyMap or None
-        None where the header has no celestial WCS or one that astropy does not accept.
-    """
+    """World coordinates of an image header; None if it has no celestial WCS or one that astropy does not accept."""
     types = [(card_text(cards, f"CTYPE{axis}") or b"").decode("ascii", "replace") for axis in (1, 2)]
     if not all("-" in kind for kind in types):
         return None
-    simple = types == ["RA---TAN", "DEC--TAN"] and _is_simple(cards)
-    if simple:
-        keys = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
-        numbers = {key: card_number(cards, key) for key in keys}
-        filled = {key: 0.0 if number is None else number for key, number in numbers.items()}
-        determinant = filled["CD1_1"] * filled["CD2_2"] - filled["CD1_2"] * filled["CD2_1"]
-        usable = all(map(math.isfinite, filled.values())) and abs(filled["CRVAL2"]) < 90.0
-        if usable and determinant != 0.0 and math.isfinite(1.0 / determinant):
-            return SkyMap({"CTYPE1": types[0], "CTYPE2": types[1], **filled}, simple=True)
+    if types != ["RA---TAN", "DEC--TAN"] or not _is_simple(cards):
+        return _general_sky_map(cards)
+    keys = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+    numbers = {key: card_number(cards, key) or 0.0 for key in keys}
+    determinant = numbers["CD1_1"] * numbers["CD2_2"] - numbers["CD1_2"] * numbers["CD2_1"]
+    usable = all(map(math.isfinite, numbers.values())) and abs(numbers["CRVAL2"]) < 90.0
+    if not usable or determinant == 0.0 or not math.isfinite(1.0 / determinant):
         return None
-    return _general_sky_map(cards)
+    return SkyMap({"CTYPE1": types[0], "CTYPE2": types[1], **numbers}, simple=True)
 
 
 def _is_simple(cards: Cards) -> bool:
@@ -187,8 +165,7 @@ def _general_sky_map(cards: Cards) -> SkyMap | None:
         for keyword in ("CTYPE1", "CTYPE2"):
             values[keyword] = str(values[keyword]).removesuffix("-SIP") + "-SIP"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             if not WCS(fits.Header(values)).has_celestial:
                 return None
     except Exception:

@@ -10,9 +10,10 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels import coadd, cube
 from swimmy_scale.ingest.pixels.cutout_files import ZERO_POINT_CARDS, read_cutout
-from swimmy_scale.ingest.pixels.file_names import decode_name, encode_name, has_fits_suffix, parse_names
+from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, parse_names
 from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES, Reader, UnusableFileError, open_reader, unreadable
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns
 from swimmy_scale.ingest.pixels.index import NO_COADD_OF_BAND, NO_FILE, Index, build_index
@@ -64,7 +65,6 @@ def list_source(path: str | Path, survey: Survey, kind: str = "auto", band: str 
     ----------
     path : str or Path
         A folder, tar, FITS file or cube.
-    survey : Survey
     kind : {'auto', 'cutouts', 'coadd', 'cube'}
         What it is. ``auto`` decides:
 
@@ -77,10 +77,6 @@ def list_source(path: str | Path, survey: Survey, kind: str = "auto", band: str 
         A folder of coadds needs ``coadd``.
     band : str, optional
         Band of a coadd whose FILTER card and name do not tell it.
-
-    Returns
-    -------
-    Listing
 
     Raises
     ------
@@ -115,7 +111,6 @@ def read_rows(
         Catalogue row of the first.
     object_id, ra, dec : ndarray of int64, float64, float64, shape (n,)
         Of these rows; ICRS, degrees.
-    survey : Survey
     out : ndarray of float32, shape (n, n_bands, cutout_size_px, cutout_size_px), optional
         Array to write into.
 
@@ -127,6 +122,7 @@ def read_rows(
     faults : list of Fault
         One for each object at fault, rows counted from the catalogue's start.
     warnings : list of str
+        What the user should know of the files that were read.
     digest : str
         SHA-256 in hex over the SHA-256 of each object's and band's bytes, in order of row and band.
 
@@ -134,8 +130,6 @@ def read_rows(
     ------
     SwimmyError
         When a cube cannot be opened. Cutouts and coadds that cannot be read are faults.
-    ValueError
-        When index, ``lo``, arrays and ``out`` do not belong together.
     """
     shape = (len(index), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px)
     if lo != index.first_row or not len(index) == len(object_id) == len(ra) == len(dec):
@@ -183,7 +177,7 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
             raise SwimmyError(f"source {path}: coadds are not read from a tar. Unpack it.")
         return list_tar(path, packed)
     status = Path(path).stat()
-    file = (encode_name(Path(path).name), 0, status.st_size, status.st_mtime_ns)
+    file = (os.fsencode(Path(path).name), 0, status.st_size, status.st_mtime_ns)
     listing = make_listing("cutouts", str(Path(path).parent), "", [file], [])
     if kind == "coadd" or (kind == "auto" and is_fits(path) and _names_no_object(listing, survey)):
         return _as_coadds(listing, survey, band)
@@ -196,27 +190,20 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
 
 def _names_no_object(listing: Listing, survey: Survey) -> bool:
     """Whether the name of the first file tells no object."""
-    claims = parse_names(listing.names, survey)
+    claims = parse_names(listing.files["name"], survey)
     return bool((claims.line[0] < 0) and (claims.object_id[0] < 0) and np.isnan(claims.ra[0]))
 
 
 def _as_coadds(listing: Listing, survey: Survey, band: str | None) -> Listing:
     """The FITS files of a listing as coadds, whose headers are read here."""
-    keep = [i for i, name in enumerate(listing.names.tolist()) if has_fits_suffix(decode_name(name))]
-    if not keep and len(listing.names) == 1:
+    names = [os.fsdecode(name) for name in listing.files["name"].tolist()]
+    keep = [i for i, name in enumerate(names) if has_fits_suffix(name)]
+    if not keep and len(names) == 1:
         keep = [0]
     if not keep:
         raise SwimmyError(f"source {listing.path}: holds no FITS file. Give the folder with the coadd images.")
-    paths = [str(Path(listing.path, decode_name(name))) for name in listing.names[keep].tolist()]
-    return replace(
-        listing,
-        kind="coadd",
-        names=listing.names[keep],
-        offset=listing.offset[keep],
-        size=listing.size[keep],
-        mtime_ns=listing.mtime_ns[keep],
-        coadds=tuple(coadd.inspect_coadd(path, survey, band) for path in paths),
-    )
+    coadds = tuple(coadd.inspect_coadd(str(Path(listing.path, names[i])), survey, band) for i in keep)
+    return replace(listing, kind="coadd", files=listing.files[keep], coadds=coadds)
 
 
 # ---- reading
@@ -242,11 +229,10 @@ def _read_cutouts(
     cell_of = {file: cell for cell, file in enumerate(index.file.ravel().tolist()) if file >= 0}
     unstated: list[int] = []
     patterns = HeaderPatterns()
-    for file, data in _contents(index):
+    for file, read in _contents(index):
         row, band = divmod(cell_of[file], survey.n_bands)
         try:
-            if isinstance(data, UnusableFileError):
-                raise data
+            data = read()
             digests[cell_of[file]] = hashlib.sha256(data).digest()
             if not read_cutout(data, float(ra[row]), float(dec[row]), survey, out[row, band], patterns):
                 unstated.append(file)
@@ -277,56 +263,55 @@ def _read_coadds(
         faults.append(Fault(row, Code.POSITION_OUTSIDE, survey.bands[band], "", reason))
     for file, image in enumerate(index.coadds):
         rows = np.flatnonzero(index.file[:, image.band] == file)
-        path = str(Path(index.sources[index.source[file]], decode_name(bytes(index.names[file]))))
-        found, read = coadd.cut_out(path, index.describe(file), image, rows, ra, dec, survey, out)
-        faults += [replace(fault, reason=f"{fault.band}: {fault.reason}") for fault in found]
+        found, read = coadd.cut_out(index.path(file), index.describe(file), image, rows, ra, dec, survey, out)
+        faults += found
         for row, digest in read.items():
             digests[row * survey.n_bands + image.band] = digest
     return faults, digests
 
 
-def _contents(index: Index) -> Iterator[tuple[int, bytes | UnusableFileError]]:
-    """Each file of an index with its bytes or why it has none, each source from front to end."""
+def _contents(index: Index) -> Iterator[tuple[int, Callable[[], bytes]]]:
+    """Each file of an index with a function that reads it, each source from front to end."""
     for source, (path, packed) in enumerate(zip(index.sources, index.packed, strict=True)):
         files = np.flatnonzero(index.source == source)
-        files = files[np.argsort(index.offset[files], kind="stable")]
-        if not packed:
-            for file in files.tolist():
-                yield file, _whole_file(str(Path(path, decode_name(bytes(index.names[file])))))
-            continue
+        files = files[np.argsort(index.files["offset"][files], kind="stable")]
         with ExitStack() as stack:
-            read: Reader | UnusableFileError
-            try:
-                read, _ = stack.enter_context(open_reader(path))
-                if packed == "tar.gz":
-                    read = _gzip_reader(stack.enter_context(gzip.GzipFile(path)))
-            except UnusableFileError as error:
-                read = error
+            read_tar = _tar_reader(stack, path, packed) if packed else None
             for file in files.tolist():
-                yield file, _read_whole(read, int(index.offset[file]), int(index.size[file]))
+                if read_tar is None:
+                    yield file, partial(_whole_file, index.path(file))
+                else:
+                    _, offset, size, _ = index.files[file].item()
+                    yield file, partial(_read_whole, read_tar, offset, size)
 
 
-def _whole_file(path: str) -> bytes | UnusableFileError:
-    try:
-        with open_reader(path) as (read, status):
-            return _read_whole(read, 0, status.st_size)
-    except UnusableFileError as error:
-        return error
+def _whole_file(path: str) -> bytes:
+    with open_reader(path) as (read, status):
+        return _read_whole(read, 0, status.st_size)
 
 
-def _read_whole(read: Reader | UnusableFileError, offset: int, size: int) -> bytes | UnusableFileError:
+def _read_whole(read: Reader, offset: int, size: int) -> bytes:
     """All bytes of a file that stands alone or in a tar."""
-    if isinstance(read, UnusableFileError):
-        return read
     if size > MAX_FILE_BYTES:
-        return unreadable(f"{size} bytes are above the limit of {MAX_FILE_BYTES}")
-    try:
-        data = read(offset, size)
-    except UnusableFileError as error:
-        return error
+        raise unreadable(f"{size} bytes are above the limit of {MAX_FILE_BYTES}")
+    data = read(offset, size)
     if len(data) < size:
-        return unreadable(f"cut off: {len(data)} of {size} bytes are there")
+        raise unreadable(f"cut off: {len(data)} of {size} bytes are there")
     return data
+
+
+def _tar_reader(stack: ExitStack, path: str, packed: str) -> Reader:
+    """Reader of the unpacked tar, open while ``stack`` is. Where it cannot be opened, each reading says so."""
+    try:
+        read, _ = stack.enter_context(open_reader(path))
+    except UnusableFileError as error:
+        reason = str(error)
+
+        def fail(offset: int, length: int) -> bytes:
+            raise unreadable(reason)
+
+        return fail
+    return _gzip_reader(stack.enter_context(gzip.GzipFile(path))) if packed == "tar.gz" else read
 
 
 def _gzip_reader(stream: gzip.GzipFile) -> Reader:

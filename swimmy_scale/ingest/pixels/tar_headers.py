@@ -1,4 +1,4 @@
-"""The members of a tar by their headers: alike ones are compared, many at once, all others are read by `tarfile`."""
+"""The members of a tar by their headers: alike ones are compared, many at once; `tarfile` reads all others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class Member(NamedTuple):
 
     Attributes
     ----------
-    name : bytes
     kind : str
         ``file``, ``folder`` or ``other``: a link, a device, a file with holes.
     offset, size : int
@@ -40,12 +39,7 @@ class Member(NamedTuple):
 
 
 def tar_members(stream: IO[bytes]) -> Iterator[Member]:
-    """Members of a tar, in order.
-
-    Parameters
-    ----------
-    stream : file
-        The (unpacked) tar, at its start.
+    """Members of an (unpacked) tar, in order.
 
     Raises
     ------
@@ -177,12 +171,11 @@ def _members_by_tarfile(stream: IO[bytes]) -> Iterator[tuple[Member, bytes, int]
         while (found := tar.next()) is not None:
             is_file = found.isreg() and not found.issparse()
             name = found.name.encode("utf-8", "surrogateescape")
-            member = Member(
-                name, "file" if is_file else "folder" if found.isdir() else "other", found.offset_data, found.size
-            )
+            kind = "file" if is_file else "folder" if found.isdir() else "other"
             # Alone: neither an earlier header nor the field for the front part of the name says more about it.
             alone = is_file and found.offset_data == found.offset + BLOCK_BYTES and not tar.pax_headers
             alone = alone and reader.last_read[_PREFIX_AT] == 0
+            member = Member(name, kind, found.offset_data, found.size)
             yield member, reader.last_read if alone else b"", int(cast("Any", tar).offset)
             # TarFile would keep every member it has met.
             cast("Any", tar).members = []

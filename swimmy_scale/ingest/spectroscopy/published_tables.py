@@ -1,6 +1,7 @@
 """Published tables of spectra, read by their own column names: SDSS, GAMA, MPA-JHU, DR16Q and Milliquas.
 
 Each function says which spectra count. The others have no position here (NaN), so that no object is matched with them.
+All raise `SwimmyError` where a table cannot be read (see `InputTable.read`) or lacks a column.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,6 @@ class MpaJhu:
 
     Attributes
     ----------
-    spectra : Spectra
     widths : dict of str to ndarray of float64, shape (m,), Angstrom
         Observed equivalent width of each of `emission_lines.LINES`, emission positive, NaN where unknown.
     bptclass : ndarray of int16, shape (m,)
@@ -75,24 +74,6 @@ class MpaJhu:
     log_sfr: DoubleArray
 
 
-@dataclass(frozen=True, eq=False)
-class Milliquas:
-    """The m quasars and active nuclei of the Milliquas catalogue.
-
-    Attributes
-    ----------
-    ra, dec : ndarray of float64, shape (m,), degrees
-    kind : ndarray of str, shape (m,)
-        One of `counterparts.MILLIQUAS_TYPES`.
-    simulated : bool
-    """
-
-    ra: DoubleArray
-    dec: DoubleArray
-    kind: npt.NDArray[np.str_]
-    simulated: bool
-
-
 def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
     """SDSS's specObj: PLUG_RA or RA, PLUG_DEC or DEC, Z, and if present ZWARNING, SPECPRIMARY, PLATE, MJD, FIBERID.
 
@@ -102,11 +83,6 @@ def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
     -------
     best, repeated : Spectra
         Those with SPECPRIMARY of 1, or all if the table has no such column; and the others.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
     """
     table = _read_spectra(path, {"z": "float", "specprimary": "float"})
     counts = np.isfinite(table.floats("z")) & _no_warning(table)
@@ -115,13 +91,7 @@ def read_sdss(path: Path) -> tuple[Spectra, Spectra]:
 
 
 def read_gama(path: Path) -> Spectra:
-    """GAMA's SpecObj: RA, DEC, Z and NQ. A spectrum counts if NQ is 3 or more.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
-    """
+    """GAMA's SpecObj: RA, DEC, Z and NQ. A spectrum counts if NQ is 3 or more."""
     table = _read_spectra(path, {"z": "float", "nq": "float"}, ("z", "nq"))
     # Where there is no redshift GAMA writes Z of -2 and below. Its plates are not SDSS's.
     counts = (table.floats("nq") >= LEAST_GAMA_QUALITY) & (table.floats("z") > -1.0)
@@ -129,33 +99,28 @@ def read_gama(path: Path) -> Spectra:
 
 
 def read_dr16q(path: Path) -> Spectra:
-    """The quasars of SDSS's DR16Q: RA, DEC, Z, PLATE, MJD, FIBERID. All count.
-
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
-    """
+    """The quasars of SDSS's DR16Q: RA, DEC, Z, PLATE, MJD, FIBERID. All count."""
     table = _read_spectra(path, {"z": "float"})
     return _spectra(table, np.ones(table.n_rows, np.bool_))
 
 
-def read_milliquas(path: Path) -> Milliquas:
-    """Milliquas: RA, DEC and TYPE, in some versions DESCRIP.
+def read_milliquas(path: Path) -> tuple[Spectra, npt.NDArray[np.str_]]:
+    """Milliquas: RA, DEC and TYPE, in some versions DESCRIP. All count; redshifts are not read.
 
     The first letter of the type tells the kind (table 4): Q is a quasar, A a type-I AGN, N and K (narrow lines) a
     type-II AGN; all others (B for BL Lac objects, q for candidates, associations without a class) are ``other``.
 
-    Raises
-    ------
-    SwimmyError
-        As `InputTable.read`, and when a column is missing.
+    Returns
+    -------
+    spectra : Spectra
+    kind : ndarray of str, shape (m,)
+        One of `counterparts.MILLIQUAS_TYPES`.
     """
     table = _read_spectra(path, {"type": "text", "descrip": "text"}, ())
     letters = table.strings(_name(table, ("type", "descrip"))).astype(np.str_).astype("U1")
     kinds = [letters == "Q", letters == "A", np.isin(letters, ["N", "K"])]
     kind = np.select(kinds, ["quasar", "type1_agn", "type2_agn"], "other")
-    return Milliquas(*_positions(table), kind, table.simulated)
+    return _spectra(table, np.ones(table.n_rows, np.bool_), is_sdss=False), kind
 
 
 def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = False) -> MpaJhu:
@@ -167,14 +132,13 @@ def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = Fal
 
     Parameters
     ----------
-    info, line, extra : Path
     widths_at_rest : bool
         Whether the equivalent widths are at rest, to be multiplied by 1 + z.
 
     Raises
     ------
     SwimmyError
-        As `InputTable.read`; when a column is missing; when rows can be joined in neither way.
+        Also when rows can be joined in neither way.
     """
     table = _read_spectra(info, {"z": "float", "specobjid": "text", "reliable": "float"})
     lines = _read_measured(line, [f"{name}_eqw{error}" for name in LINES for error in ("", "_err")])
@@ -187,15 +151,13 @@ def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = Fal
     redshift = np.where(measured, table.floats("z"), np.nan)
     factor = 1.0 + redshift if widths_at_rest else 1.0
     widths = {name: observed_widths(line_value(f"{name}_eqw"), line_value(f"{name}_eqw_err"), factor) for name in LINES}
-    bptclass = np.nan_to_num(extra_value("bptclass"), nan=-1.0).clip(min=-1.0)
     mass, rate = extra_value("lgm_tot_p50"), extra_value("sfr_tot_p50")
     has_plate = _found(table, _PLATE) is not None
     counts = _integers(table, _PLATE) > 0 if has_plate else np.ones(table.n_rows, np.bool_)
-    spectra = _spectra(table, counts, redshift=redshift)
     return MpaJhu(
-        spectra=spectra,
+        spectra=_spectra(table, counts, redshift=redshift),
         widths=widths,
-        bptclass=bptclass.astype(np.int16),
+        bptclass=np.nan_to_num(extra_value("bptclass"), nan=-1.0).clip(min=-1.0).astype(np.int16),
         log_stellar_mass=np.where(mass > 0.0, mass, np.nan),
         log_sfr=np.where(rate > _MISSING_LOG, rate, np.nan),
     )
@@ -249,13 +211,6 @@ def _integers(table: InputTable, alternatives: Sequence[str]) -> npt.NDArray[np.
     return np.nan_to_num(values, nan=-1.0).clip(-1, 2**31 - 1).astype(np.int32)
 
 
-def _positions(table: InputTable) -> tuple[DoubleArray, DoubleArray]:
-    """RA and Dec, NaN where they are not on the sphere."""
-    ra, dec = table.floats(_name(table, _RA)), table.floats(_name(table, _DEC))
-    sound = (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)
-    return np.where(sound, ra, np.nan), np.where(sound, dec, np.nan)
-
-
 def _no_warning(table: InputTable) -> BoolArray:
     """Where the redshift has no warning; everywhere if there is no column of warnings."""
     name = _found(table, _ZWARNING)
@@ -265,12 +220,13 @@ def _no_warning(table: InputTable) -> BoolArray:
 def _spectra(
     table: InputTable, counts: BoolArray, is_sdss: bool = True, redshift: DoubleArray | None = None
 ) -> Spectra:
-    """Spectra of a table; those that do not count lose their position."""
-    ra, dec = _positions(table)
+    """Spectra of a table; those that do not count, or are not on the sphere, lose their position."""
+    ra, dec = table.floats(_name(table, _RA)), table.floats(_name(table, _DEC))
+    placed = counts & (ra >= 0) & (ra <= 360) & (np.abs(dec) <= 90)
     unknown = np.full(table.n_rows, -1, np.int32)
     return Spectra(
-        ra=np.where(counts, ra, np.nan),
-        dec=np.where(counts, dec, np.nan),
+        ra=np.where(placed, ra, np.nan),
+        dec=np.where(placed, dec, np.nan),
         redshift=table.floats("z") if redshift is None else redshift,
         plate=_integers(table, _PLATE) if is_sdss else unknown,
         mjd=_integers(table, _MJD) if is_sdss else unknown,
@@ -282,7 +238,7 @@ def _spectra(
 def _joined(info: InputTable, other: InputTable) -> IntArray:
     """Row of ``other`` that belongs to each row of ``info``, -1 for none."""
     if "specobjid" in info.columns and "specobjid" in other.columns:
-        ids, theirs = (_spectrum_ids(table.columns["specobjid"]) for table in (info, other))
+        ids, theirs = (object_ids(table.columns["specobjid"])[0] for table in (info, other))
         if np.array_equal(ids, theirs):
             return np.arange(info.n_rows)
         order = np.argsort(theirs, kind="stable")
@@ -294,7 +250,3 @@ def _joined(info: InputTable, other: InputTable) -> IntArray:
             "nothing says which rows belong together. Give the three files of one release."
         )
     return np.arange(info.n_rows)
-
-
-def _spectrum_ids(column: Any) -> IntArray:
-    return object_ids(column)[0]

@@ -246,7 +246,8 @@ class TestFiles:
         """With corners off the sky, no position is ruled out."""
         cards = {"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT", "CD1_1": -1.5, "CD2_2": 1.5, "CRVAL2": 0.0}
         path = write_coadd(tmp_path / "g.fits", image(), **cards)
-        assert list_source(path, ONE).coadds[0].footprint[2] == 180.0
+        all_sky = list_source(path, ONE).coadds[0]
+        assert all_sky.sky.footprint(all_sky.shape)[2] == 180.0
         _, found, faults, _, _ = cut([path], np.array([150.0]), np.array([0.0]))
         assert faults == []
         np.testing.assert_array_equal(found[0, 0], image()[118:182, 98:162])

@@ -30,9 +30,9 @@ class TestIndex:
 
     def test_members_of_rows(self, tmp_path: Path) -> None:
         index = self.build(self.folder(tmp_path, "100_g.fits", "105_y.fits", "101_i.fits"))
-        present = {tuple(cell): index.names[index.file[tuple(cell)]] for cell in np.argwhere(index.file >= 0)}
+        present = {tuple(cell): index.files["name"][index.file[tuple(cell)]] for cell in np.argwhere(index.file >= 0)}
         assert present == {(0, 0): b"100_g.fits", (5, 4): b"105_y.fits", (1, 2): b"101_i.fits"}
-        assert index.size.sum() == 30
+        assert index.files["size"].sum() == 30
         assert index.warnings == ()
 
     def test_unmatched_is_told(self, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ class TestIndex:
             assert part.first_row == lo
             assert len(part) == hi - lo
             assert (part.unmatched, part.warnings) == ((), ())
-            assert len(part.names) == 4 * (hi - lo)
+            assert len(part.files) == 4 * (hi - lo)
             for row, band in np.ndindex(part.file.shape):
                 whole = index.file[lo + row, band]
                 if whole < 0:

@@ -22,9 +22,9 @@ class TestFolder:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_bytes(b"12345")
         listing = list_folder(str(tmp_path))
-        assert listing.names.tolist() == [b"b.fits", b"sub/a.fits", "sub/deeper/ü.fits".encode()]
-        assert listing.size.tolist() == [5, 5, 5]
-        assert listing.mtime_ns[0] == (tmp_path / "b.fits").stat().st_mtime_ns
+        assert listing.files["name"].tolist() == [b"b.fits", b"sub/a.fits", "sub/deeper/ü.fits".encode()]
+        assert listing.files["size"].tolist() == [5, 5, 5]
+        assert listing.files["mtime_ns"][0] == (tmp_path / "b.fits").stat().st_mtime_ns
         assert listing.notes == ()
 
     def test_what_is_no_file(self, tmp_path: Path) -> None:
@@ -32,15 +32,15 @@ class TestFolder:
         (tmp_path / "gone.fits").symlink_to(tmp_path / "nowhere")
         (tmp_path / "folder").symlink_to(tmp_path)
         listing = list_folder(str(tmp_path))
-        assert len(listing.names) == 0
+        assert len(listing.files) == 0
         assert "3 entries are links to folders, special files, or unreadable" in listing.notes[0]
 
     def test_empty(self, tmp_path: Path) -> None:
-        assert list_folder(str(tmp_path)).names.shape == (0,)
+        assert list_folder(str(tmp_path)).files.shape == (0,)
 
     def test_endless_names(self) -> None:
         listing = make_listing("cutouts", "t", "tar", [(b"a" * 10**6, 0, 1, 2), (b"b", 0, 1, 2)], [])
-        assert listing.names.tolist() == [b"b"]
+        assert listing.files["name"].tolist() == [b"b"]
         assert f"1 files have names longer than {MAX_NAME_BYTES} bytes" in listing.notes[0]
 
 
@@ -64,17 +64,14 @@ class TestTar:
         assert tar_form(str(path)) == packed
         assert listing.notes == ()
         stream = self.unpacked(path)
-        found = {
-            name.decode(): stream[offset : offset + size]
-            for name, offset, size in zip(listing.names.tolist(), listing.offset, listing.size, strict=True)
-        }
+        found = {name.decode(): stream[offset : offset + size] for name, offset, size, _ in listing.files.tolist()}
         assert found == MEMBERS
-        assert listing.names.tolist() == sorted(listing.names.tolist())
+        assert listing.files["name"].tolist() == sorted(listing.files["name"].tolist())
 
     def test_long_names(self, tmp_path: Path, packed: str) -> None:
         name = "d/" * 100 + "2-cutout-HSC-G-1-x.fits"
         listing = list_tar(str(self.write(tmp_path, packed, {name: b"x"})), packed)
-        assert listing.names.tolist() == [name.encode()]
+        assert listing.files["name"].tolist() == [name.encode()]
 
     def test_links_and_folders_are_no_files(self, tmp_path: Path) -> None:
         path = tmp_path / "a.tar"
@@ -88,7 +85,7 @@ class TestTar:
             info.size = 1
             tar.addfile(info, io.BytesIO(b"x"))
         listing = list_tar(str(path), "tar")
-        assert listing.names.tolist() == [b"../../2_g.fits"]
+        assert listing.files["name"].tolist() == [b"../../2_g.fits"]
         assert "2 members are links or other special files" in listing.notes[0]
 
     @pytest.mark.parametrize("keep", [0.0, 0.1, 0.5, 0.9, 0.999])
@@ -97,9 +94,9 @@ class TestTar:
         raw = path.read_bytes()
         path.write_bytes(raw[: int(keep * len(raw.rstrip(b"\0")))])
         listing = list_tar(str(path), packed)
-        assert len(listing.names) < len(MEMBERS) or keep == 0.999
-        assert len(listing.names) > 0 or keep < 0.5
-        complete = len(listing.names) == len(MEMBERS)
+        assert len(listing.files) < len(MEMBERS) or keep == 0.999
+        assert len(listing.files) > 0 or keep < 0.5
+        complete = len(listing.files) == len(MEMBERS)
         assert complete or "damaged or cut off after" in listing.notes[0]
 
     def test_without_an_end_mark(self, tmp_path: Path) -> None:
@@ -107,7 +104,7 @@ class TestTar:
         raw = path.read_bytes().rstrip(b"\0")
         path.write_bytes(raw + b"\0" * (-len(raw) % 512))
         listing = list_tar(str(path), "tar")
-        assert len(listing.names) == len(MEMBERS)
+        assert len(listing.files) == len(MEMBERS)
         assert "no end mark" in listing.notes[0]
 
     def test_damaged_header_is_not_the_end(self, tmp_path: Path) -> None:
@@ -147,5 +144,5 @@ class TestTar:
                 raw[where] = value
         path.write_bytes(raw)
         listing = list_tar(str(path), "tar")
-        assert (listing.offset >= 0).all()
-        assert (listing.size >= 0).all()
+        assert (listing.files["offset"] >= 0).all()
+        assert (listing.files["size"] >= 0).all()

@@ -239,7 +239,7 @@ class TestKinds:
     def test_gzipped_tar_by_another_name(self, tmp_path: Path) -> None:
         path = write(tmp_path, "tar.gz", FILES).rename(tmp_path / "download")
         listing = list_source(path, HSC)
-        assert (listing.packed, len(listing.names)) == ("tar.gz", 5 * N)
+        assert (listing.packed, len(listing.files)) == ("tar.gz", 5 * N)
 
     def test_damaged_single_cutout_keeps_its_name(self, tmp_path: Path) -> None:
         for band in HSC.bands:
@@ -365,7 +365,7 @@ class TestSimulatedSurvey:
     def by_astropy(self, index: Index, row: int, band: int, ra: float, dec: float) -> FloatArray:
         file = index.file[row, band]
         source = index.source[file]
-        name = index.names[file].decode()
+        name = index.files["name"][file].decode()
         if index.packed[source]:
             with tarfile.open(index.sources[source]) as tar:
                 data = tar.extractfile(name).read()

@@ -137,7 +137,7 @@ def test_kinds_of_milliquas(column: str, tmp_path: Path) -> None:
     letters = ["Q", "QRX", "A", "AX", "N", "NR", "K", "B", "BRX", "q", "RX", ""]
     columns = {"RA": np.arange(12.0), "DEC": np.zeros(12), column: letters}
     expected = ["quasar"] * 2 + ["type1_agn"] * 2 + ["type2_agn"] * 3 + ["other"] * 5
-    assert read_milliquas(save(tmp_path / "milliquas.fits", columns)).kind.tolist() == expected
+    assert read_milliquas(save(tmp_path / "milliquas.fits", columns))[1].tolist() == expected
 
 
 @pytest.mark.parametrize(
