@@ -81,11 +81,6 @@ class Scoring:
         """What the scores depend on."""
         return [self.sha256, asdict(self.network), self.scorer, *self.kind.identity]
 
-    @property
-    def noise_floor(self) -> float | None:
-        """Of the kind of score."""
-        return self.kind.noise_floor
-
 
 class CountsScorer(Protocol):
     """Scores cutouts as they are stored."""
@@ -144,11 +139,7 @@ def computed_by(scoring: Scoring, survey: Survey) -> str:
 
 
 def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Scores and residuals of rows ``lo`` to ``hi``.
-
-    Parameters
-    ----------
-    usable : ndarray of bool, shape (hi - lo,)
+    """Scores and residuals of rows ``lo`` to ``hi``; ``usable`` has shape (hi - lo,).
 
     Returns
     -------
@@ -187,43 +178,33 @@ def scored_blocks(
     blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused and not pack)
     if pack:
         blocks = _packed(blocks, batch_size)
-    floor = scoring.noise_floor
+    floor = scoring.kind.noise_floor
     # The scorer hands back, with the scores of each block, what else is known of it.
     tagged = (
         (image, fwhm, (rows, None if floor is None else (*source_and_noise(image, fwhm, store.survey), floor)))
         for rows, image, fwhm in blocks
     )
-    for (rows, noise), score, residual in _score_in_order(scorer, tagged):
-        yield rows, score if noise is None else noise_score(residual, *noise), residual
-
-
-def _score_in_order[Tag](
-    scorer: CountsScorer, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
-) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
-    """``score_blocks`` of any scorer."""
     if isinstance(scorer, BlocksScorer):
-        return scorer.score_blocks(blocks)
-    return ((tag, *scorer.score_counts(image, fwhm)) for image, fwhm, tag in blocks)
+        scored = scorer.score_blocks(tagged)
+    else:
+        scored = ((tag, *scorer.score_counts(image, fwhm)) for image, fwhm, tag in tagged)
+    for (rows, noise), score, residual in scored:
+        yield rows, score if noise is None else noise_score(residual, *noise), residual
 
 
 def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:
     """The rows of ``blocks``, in blocks of ``n_objects``; the last may be shorter."""
     held: Reading | None = None
     for block in blocks:
-        held = _joined(held, block) if held is not None else block
-        while len(held[0]) >= n_objects:
-            yield _cut(held, slice(n_objects))
-            held = _cut(held, slice(n_objects, None))
+        rows, image, fwhm = block
+        if held is not None:
+            rows, image, fwhm = (np.concatenate(parts) for parts in zip(held, block, strict=True))
+        while len(rows) >= n_objects:
+            yield rows[:n_objects], image[:n_objects], fwhm[:n_objects]
+            rows, image, fwhm = rows[n_objects:], image[n_objects:], fwhm[n_objects:]
+        held = rows, image, fwhm
     if held is not None and len(held[0]):
         yield held
-
-
-def _joined(one: Reading, other: Reading) -> Reading:
-    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]), np.concatenate([one[2], other[2]])
-
-
-def _cut(block: Reading, part: slice) -> Reading:
-    return block[0][part], block[1][part], block[2][part]
 
 
 def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: BoolArray, whole: bool) -> Iterator[Reading]:
