@@ -1,8 +1,8 @@
 """From counts to scores on a CPU without TensorFlow: PSF match, stretch, window network and equation 6 in numba.
 
-The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. The only libraries
-that it loads are numba and NumPy. Calls share no data, so threads and processes need no locks. The machine code of the
-three outer functions (`_prepare`, `_compare` and `winograd.convolve`) is kept on disk, as `winograd.compiled` describes.
+The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. The only libraries loaded are
+numba and NumPy. Calls share no data, so threads and processes need no locks. The machine code of the three outer
+functions (`_prepare`, `_compare` and `winograd.convolve`) is kept on disk, as `winograd.compiled` describes.
 """
 
 # Numba infers the types when it compiles.

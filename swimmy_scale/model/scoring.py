@@ -196,15 +196,20 @@ def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:
     """The rows of ``blocks``, in blocks of ``n_objects``; the last may be shorter."""
     held: Reading | None = None
     for block in blocks:
-        rows, image, fwhm = block
-        if held is not None:
-            rows, image, fwhm = (np.concatenate(parts) for parts in zip(held, block, strict=True))
-        while len(rows) >= n_objects:
-            yield rows[:n_objects], image[:n_objects], fwhm[:n_objects]
-            rows, image, fwhm = rows[n_objects:], image[n_objects:], fwhm[n_objects:]
-        held = rows, image, fwhm
+        held = _joined(held, block) if held is not None else block
+        while len(held[0]) >= n_objects:
+            yield _cut(held, slice(n_objects))
+            held = _cut(held, slice(n_objects, None))
     if held is not None and len(held[0]):
         yield held
+
+
+def _joined(one: Reading, other: Reading) -> Reading:
+    return np.concatenate([one[0], other[0]]), np.concatenate([one[1], other[1]]), np.concatenate([one[2], other[2]])
+
+
+def _cut(block: Reading, part: slice) -> Reading:
+    return block[0][part], block[1][part], block[2][part]
 
 
 def _blocks(store: Cutouts, batch_size: int, lo: int, hi: int, usable: BoolArray, whole: bool) -> Iterator[Reading]:
