@@ -2,7 +2,7 @@
 
 A model file is data here, never code. Its digest is compared before anything is parsed, and then only the weights are
 read. The architecture comes from the `Network` of the job. The configuration in the file, from which Keras could build
-objects and so run code (``safe_mode`` has been bypassed more than once), is not looked at.
+objects and so run code (``safe_mode`` has been bypassed more than once), is never read.
 
 A .keras file is a zip whose member ``model.weights.h5`` holds the arrays. Keras numbers the layers of a kind in the
 order of the network: ``layers/conv2d/vars/0`` is the kernel of the first convolution and ``1`` its bias,

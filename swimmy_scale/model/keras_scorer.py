@@ -115,7 +115,7 @@ class Scorer:
     def score_blocks[Tag](
         self, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
     ) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
-        """`score_counts` of each block, in order. If ``fused``, the device has the next batch before one is done.
+        """`score_counts` of each block, in order. If ``fused``, the device gets the next batch before it ends one.
 
         Parameters
         ----------

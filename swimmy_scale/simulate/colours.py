@@ -22,14 +22,14 @@ _WAVELENGTH = np.arange(3300.0, 11000.0, 4.0)
 _DUST, _DUST_WAVELENGTH = 0.125, 7700.0
 
 
-def mean_bulge_fraction(young_fraction: npt.ArrayLike) -> DoubleArray:
+def mean_bulge_fraction(young_fraction: DoubleArray) -> DoubleArray:
     """Mean share of the bulge in the i band, not yet limited to 0 and 0.95: earlier types have larger bulges."""
-    return np.asarray(0.72 - 0.95 * np.asarray(young_fraction, np.float64))
+    return 0.72 - 0.95 * young_fraction
 
 
-def mean_bulge_young(young_fraction: npt.ArrayLike) -> DoubleArray:
+def mean_bulge_young(young_fraction: DoubleArray) -> DoubleArray:
     """Mean share of young stars in the bulge at 5500 Angstrom: bulges are older than their disks."""
-    return np.asarray(0.35 * np.asarray(young_fraction, np.float64))
+    return 0.35 * young_fraction
 
 
 def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
