@@ -137,23 +137,24 @@ def load(name: str, folder: Path = RESULTS) -> dict[str, Any]:
 def preset() -> dict[str, Any]:
     """What the survey like the paper's assumes; shares in percent, widths in Angstrom."""
     plan = paper_plan(like_paper.N_TEST_DATA, seed=1)
+    laws: Any = plan.population
     shares = dict(zip(KINDS, plan.kind_fractions, strict=True))
     zero_point, saturated = (100 * share for share in like_paper.ARTEFACTS)
-    ratios = [float(excitation_ratio(n2, young)) for n2 in like_paper.NITROGEN for young in XELG_YOUNG]
+    ratios = [float(excitation_ratio(n2, young)) for n2 in laws.nitrogen for young in XELG_YOUNG]
     return {
         **{kind: round(shares[kind] * like_paper.N_TEST_DATA) for kind in ("xelg", "quasar", "type1_agn", "type2_agn")},
         "mpa_jhu": like_paper.N_MPA_JHU,
         "n": like_paper.N_TEST_DATA,
-        "bright": like_paper.BRIGHT_MAG,
-        "main": like_paper.MAIN_SAMPLE_MAG,
-        "faint": like_paper.FAINT_MAG,
-        "shallow": like_paper.SHALLOW_PERCENT,
+        "bright": laws.bright_mag,
+        "main": laws.main_sample_mag,
+        "faint": laws.faint_mag,
+        "shallow": laws.shallow_percent,
         "narrow": XELG_WIDTH_ANGSTROM,
-        "widest": like_paper.WIDEST_LINE,
+        "widest": laws.widest_line,
         "ratio": (min(ratios), max(ratios)),
-        "nitrogen": like_paper.NITROGEN,
-        "type2_width": LARGEST_STRETCH * like_paper.TYPE2_WIDTH[1],
-        "fibre": like_paper.FIBRE_ARCSEC,
+        "nitrogen": laws.nitrogen,
+        "type2_width": LARGEST_STRETCH * laws.type2_width[1],
+        "fibre": laws.fibre_arcsec,
         "broad": f"{LEAST_BROAD_HALPHA:.0e}".replace("+", ""),
         "zero_point": zero_point,
         # A wrong zero point makes half of them too faint, the other half too bright.

@@ -20,16 +20,8 @@ def build(network: Network, seed: int | None = None) -> Any:
     input -> GaussianNoise -> n_levels x [Conv2D 3x3 'same' -> BatchNormalization -> ReLU -> MaxPooling2D 2x2]
     -> n_levels x [Conv2D 3x3 'same' -> BatchNormalization -> ReLU -> UpSampling2D 2x] -> Conv2D 3x3, sigmoid.
 
-    Parameters
-    ----------
-    network : Network
-    seed : int, optional
-        Equal seeds give equal first weights. Without one they are different each time.
-
-    Returns
-    -------
-    keras.Model
-        float32, (n, y, x, band) -> (n, y, x, band), in (0, 1). Layers are named conv_K and norm_K, K from 1.
+    Equal seeds give equal first weights; without one they are different each time. The keras.Model is float32,
+    (n, y, x, band) -> (n, y, x, band), in (0, 1). Its layers are named conv_K and norm_K, K from 1.
     """
     filters = network.convolution_filters
     seeds: list[int | None] = [None] * (len(filters) + 1)

@@ -30,17 +30,12 @@ def kernel_widths(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) -> tupl
     Parameters
     ----------
     fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
-    survey : Survey
+        Checked by `preprocess.smoothing_sigma_px`.
 
     Returns
     -------
     sigma_px : ndarray of float32, shape (n, n_bands), px
     radius_px : ndarray of int32, shape (n, n_bands), px
-
-    Raises
-    ------
-    SwimmyError
-        When a FWHM is refused (see `preprocess.smoothing_sigma_px`).
     """
     sigma = smoothing_sigma_px(fwhm_arcsec, survey)
     return sigma.astype(np.float32), (TRUNCATE_SIGMA * sigma + 0.5).astype(np.int32)
@@ -93,7 +88,6 @@ def preprocess_on_device(image: Any, sigma_px: Any, radius_px: Any, survey: Surv
     sigma_px : tensor of float32, shape (n, n_bands), px
     radius_px : tensor of int32, shape (n, n_bands), px
         From `kernel_widths`, as sigma is.
-    survey : Survey
 
     Returns
     -------

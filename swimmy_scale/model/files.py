@@ -2,7 +2,7 @@
 
 A model file is data here, never code. Its digest is compared before anything is parsed, and then only the weights are
 read. The architecture comes from the `Network` of the job. The configuration in the file, from which Keras could build
-objects and so run code (``safe_mode`` has been bypassed more than once), is not looked at.
+objects and so run code (``safe_mode`` has been bypassed more than once), is never read.
 
 A .keras file is a zip whose member ``model.weights.h5`` holds the arrays. Keras numbers the layers of a kind in the
 order of the network: ``layers/conv2d/vars/0`` is the kernel of the first convolution and ``1`` its bias,
@@ -45,12 +45,8 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 def save(model: Any, path: Path) -> str:
     """Write a model of `autoencoder.build` as a .keras file, atomically. Equal weights give equal bytes.
 
-    The file holds architecture and weights, not the optimiser. Times are set to a constant.
-
-    Returns
-    -------
-    str
-        SHA-256 of the file, which readers must give.
+    The file holds architecture and weights, not the optimiser. Times are set to a constant. Returns the SHA-256 of the
+    file, which readers must give.
     """
     from swimmy_scale.model.autoencoder import build, network_of
 
@@ -69,26 +65,14 @@ def save(model: Any, path: Path) -> str:
         for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
     data = buffer.getvalue()
-    write_atomically(Path(path), data)
+    write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
 def load(path: Path, network: Network, sha256: str) -> Any:
-    """Build a network and give it the weights of a model file.
+    """Build a network and give it the weights of a model file; the model is not compiled.
 
-    Parameters
-    ----------
-    path : Path
-        A .keras file.
-    network : Network
-        What the file must hold.
-    sha256 : str
-        Digest of the whole file, as recorded when it was written.
-
-    Returns
-    -------
-    keras.Model
-        As from `autoencoder.build`, not compiled.
+    ``sha256`` is the digest of the whole file, as recorded when it was written.
 
     Raises
     ------
@@ -97,7 +81,6 @@ def load(path: Path, network: Network, sha256: str) -> Any:
     """
     from swimmy_scale.model.autoencoder import build
 
-    path = Path(path)
     data = read_model_file(path, sha256)
     model = build(network, seed=0)
     # Keras only warns of some layers that the file lacks. What it does not read stays NaN and is refused below.
@@ -138,22 +121,9 @@ def _without_object_ids(config: Any) -> Any:
 def folded_weights(path: Path, network: Network, sha256: str) -> list[tuple[FloatArray, FloatArray]]:
     """Kernels and biases of a model file, with each batch normalisation folded in (in float64, by `fold_norm`).
 
-    Parameters
-    ----------
-    path, network, sha256
-        As of `load`.
-
-    Returns
-    -------
-    list of (kernel, bias)
-        One pair for each convolution, in order: float32, shapes (3, 3, n_in, n_out) and (n_out,).
-
-    Raises
-    ------
-    SwimmyError
-        As `load`.
+    Arguments and errors are those of `load`. There is one pair for each convolution, in order: float32, shapes
+    (3, 3, n_in, n_out) and (n_out,).
     """
-    path = Path(path)
     data = read_model_file(path, sha256)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -179,12 +149,6 @@ def fold_norm(
     bias : ndarray of float64, shape (n_out,)
     norm : sequence of ndarray of float64, shape (n_out,)
         gamma, beta, mean and variance. A negative variance gives NaN, and NumPy's warning.
-    epsilon : float
-
-    Returns
-    -------
-    kernel, bias : ndarray of float64
-        Shapes as given.
     """
     gamma, beta, mean, variance = norm
     scale = gamma / np.sqrt(variance + epsilon)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
@@ -66,11 +65,6 @@ class Scorer:
         Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. The scores then
         differ in their last digits (see `device_preprocess.TOLERANCE`). By default where there is a GPU.
 
-    Attributes
-    ----------
-    n_models, batch_size : int
-    fused : bool
-
     Raises
     ------
     SwimmyError
@@ -114,11 +108,6 @@ class Scorer:
         -------
         score, residual : ndarray of float32, shape (n, n_models, n_bands)
             NaN for an object with a pixel that is not finite.
-
-        Raises
-        ------
-        SwimmyError
-            When a shape is wrong or a FWHM is refused (see `preprocess.smoothing_sigma_px`).
         """
         _, score, residual = next(self.score_blocks([(image, fwhm_arcsec, None)]))
         return score, residual
@@ -126,7 +115,7 @@ class Scorer:
     def score_blocks[Tag](
         self, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
     ) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
-        """`score_counts` of each block, in order. If ``fused``, the device has the next batch before one is done.
+        """`score_counts` of each block, in order. If ``fused``, the device gets the next batch before it ends one.
 
         Parameters
         ----------
@@ -145,7 +134,9 @@ class Scorer:
             return
         started: deque[tuple[Fetch, slice, _Results[Tag]]] = deque()
         for image, fwhm_arcsec, tag in blocks:
-            sigma, radius = self._widths(image, fwhm_arcsec)
+            check_cube(image, self._survey)
+            sigma, radius = kernel_widths(fwhm_arcsec, self._survey)
+            check_seeing(sigma, image)
             score = np.empty((len(image), self.n_models, image.shape[1]), np.float32)
             results = _Results(tag, score, np.empty_like(score))
             for lo in range(0, max(len(image), 1), self.batch_size):
@@ -156,12 +147,6 @@ class Scorer:
                     yield from _fetched(*started.popleft())
         while started:
             yield from _fetched(*started.popleft())
-
-    def _widths(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        check_cube(image, self._survey)
-        sigma, radius = kernel_widths(fwhm_arcsec, self._survey)
-        check_seeing(sigma, image)
-        return sigma, radius
 
     def score(self, source: FloatArray) -> ScorePair:
         """Anomaly score and residual of every object, model and band (equation 6; see `swimmy_scale.method.anomaly`).
@@ -179,11 +164,6 @@ class Scorer:
             NaN for an object with a NaN pixel. Reconstructions below `limits.RECONSTRUCTION_FLOOR` are raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
-
-        Raises
-        ------
-        SwimmyError
-            When the shape is wrong or a value lies outside [0, 1].
         """
         check_cube(source, self._survey)
         score = np.empty((len(source), self.n_models, source.shape[1]), np.float32)
@@ -197,15 +177,7 @@ class Scorer:
 
 
 class Reconstructor:
-    """The network's whole output, for pictures. For scores `Scorer` is faster.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From `autoencoder.build` or `files.load`.
-    batch_size : int
-        Objects of one compiled call.
-    """
+    """The network's whole output, for pictures; ``batch_size`` objects in one call. For scores `Scorer` is faster."""
 
     def __init__(self, model: Any, batch_size: int = 64) -> None:
         _, size, _, n_bands = model.input_shape
@@ -226,11 +198,6 @@ class Reconstructor:
         -------
         ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
             An object with a NaN pixel is NaN throughout.
-
-        Raises
-        ------
-        SwimmyError
-            When the shape is not the model's or a value lies outside [0, 1].
         """
         if source.shape[1:] != self._shape:
             n_bands, size, _ = self._shape

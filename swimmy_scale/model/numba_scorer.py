@@ -1,7 +1,7 @@
 """From counts to scores on a CPU without TensorFlow: PSF match, stretch, window network and equation 6 in numba.
 
-The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. Of libraries only numba and
-NumPy are loaded. Calls share no data, so threads and processes need no locks. What numba compiles of the three outer
+The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. The only libraries loaded are
+numba and NumPy. Calls share no data, so threads and processes need no locks. The machine code of the three outer
 functions (`_prepare`, `_compare` and `winograd.convolve`) is kept on disk, as `winograd.compiled` describes.
 """
 
@@ -161,14 +161,13 @@ def prepare(image: FloatArray, sigma_px: DoubleArray, survey: Survey, lo: int, p
         Contiguous and writable, as ``out`` is.
     sigma_px : ndarray of float64, shape (n, n_bands), px
         From `swimmy_scale.method.preprocess.smoothing_sigma_px`.
-    survey : Survey
     lo : int
         First row and column of the window that is wanted.
     pad : int
         Border of ``out``, which is left as it is.
     out : ndarray of float32, shape (n, side + 2 pad, side + 2 pad, n_bands)
-        Filled with values in [0, 1]. They differ from those of ``preprocess`` by less than 1e-6, but where bands of
-        both signs cancel in I, since float32 holds x / I less well there.
+        Filled with values in [0, 1]. They differ from those of ``preprocess`` by less than 1e-6, except where bands of
+        both signs cancel in I: there float32 holds x / I less well.
 
     Returns
     -------
@@ -241,8 +240,7 @@ class NumbaScorer:
     Raises
     ------
     SwimmyError
-        When network and survey do not agree, there is no model, a weight has a wrong shape or is not finite, or
-        batch_size or n_threads is below 1.
+        When network, survey and weights do not agree, a weight is not finite, or batch_size or n_threads is below 1.
     """
 
     def __init__(
@@ -290,11 +288,6 @@ class NumbaScorer:
             raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
-
-        Raises
-        ------
-        SwimmyError
-            When a shape is wrong or a FWHM is refused (see `swimmy_scale.method.preprocess.smoothing_sigma_px`).
         """
         check_cube(image, self._survey)
         sigma = sigma_of_cutouts(image, fwhm_arcsec, self._survey)
@@ -326,12 +319,7 @@ class NumbaScorer:
         return [np.zeros((n_objects, k, k, n), np.float32) for k, n in zip(sides, channels, strict=True)]
 
     def _score_batch(
-        self,
-        image: FloatArray,
-        sigma: DoubleArray,
-        memory: list[FloatArray],
-        score: FloatArray,
-        residual: FloatArray,
+        self, image: FloatArray, sigma: DoubleArray, memory: list[FloatArray], score: FloatArray, residual: FloatArray
     ) -> None:
         survey, pad = self._survey, self._pad
         source, *outputs = (array[: len(image)] for array in memory)

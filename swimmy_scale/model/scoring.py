@@ -81,11 +81,6 @@ class Scoring:
         """What the scores depend on."""
         return [self.sha256, asdict(self.network), self.scorer, *self.kind.identity]
 
-    @property
-    def noise_floor(self) -> float | None:
-        """Of the kind of score."""
-        return self.kind.noise_floor
-
 
 class CountsScorer(Protocol):
     """Scores cutouts as they are stored."""
@@ -144,11 +139,7 @@ def computed_by(scoring: Scoring, survey: Survey) -> str:
 
 
 def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Scores and residuals of rows ``lo`` to ``hi``.
-
-    Parameters
-    ----------
-    usable : ndarray of bool, shape (hi - lo,)
+    """Scores and residuals of rows ``lo`` to ``hi``; ``usable`` has shape (hi - lo,).
 
     Returns
     -------
@@ -187,23 +178,18 @@ def scored_blocks(
     blocks = _blocks(store, batch_size, lo, hi, usable, whole=fused and not pack)
     if pack:
         blocks = _packed(blocks, batch_size)
-    floor = scoring.noise_floor
+    floor = scoring.kind.noise_floor
     # The scorer hands back, with the scores of each block, what else is known of it.
     tagged = (
         (image, fwhm, (rows, None if floor is None else (*source_and_noise(image, fwhm, store.survey), floor)))
         for rows, image, fwhm in blocks
     )
-    for (rows, noise), score, residual in _score_in_order(scorer, tagged):
-        yield rows, score if noise is None else noise_score(residual, *noise), residual
-
-
-def _score_in_order[Tag](
-    scorer: CountsScorer, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
-) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
-    """``score_blocks`` of any scorer."""
     if isinstance(scorer, BlocksScorer):
-        return scorer.score_blocks(blocks)
-    return ((tag, *scorer.score_counts(image, fwhm)) for image, fwhm, tag in blocks)
+        scored = scorer.score_blocks(tagged)
+    else:
+        scored = ((tag, *scorer.score_counts(image, fwhm)) for image, fwhm, tag in tagged)
+    for (rows, noise), score, residual in scored:
+        yield rows, score if noise is None else noise_score(residual, *noise), residual
 
 
 def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:

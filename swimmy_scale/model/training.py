@@ -8,7 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,6 @@ from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import configure_threads, jit_compile, keras
 from swimmy_scale.model.files import save
 from swimmy_scale.storage.files import digest_file, digest_json, write_atomically, write_json
-
-HISTORY_COLUMNS = ("epoch", "loss", "val_loss", "learning_rate", "n_threads", "file", "sha256")
 
 # What random numbers are drawn for: part of their seed.
 _SPLIT, _SHUFFLE, _NOISE = range(3)
@@ -79,8 +77,6 @@ def train(
     ----------
     cubes : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
         The preprocessed training class. It is not copied as a whole, only batch by batch.
-    network : Network
-    schedule : Schedule
     directory : Path
         Folder of this training, made if it is missing.
     n_threads : int
@@ -99,15 +95,13 @@ def train(
         When the shape is wrong, a value is NaN or outside [0, 1], fewer objects than two batches are left to train
         on, the folder holds a training of other data or settings, or the loss is not finite.
     """
-    directory = Path(directory)
-    identity = digest_json(
-        {"network": asdict(network), "schedule": asdict(schedule), "cubes": _digest_cubes(cubes, network)}
-    )
+    settings = {"network": asdict(network), "schedule": asdict(schedule)}
+    identity = digest_json({**settings, "cubes": _digest_cubes(cubes, network)})
     training_rows, validation_rows = _split(len(cubes), schedule)
     directory.mkdir(parents=True, exist_ok=True)
     model = _untrained(network, schedule, n_threads)
     records = _resume(directory, identity, model)
-    _write_history(directory, network, schedule, records)
+    _write_history(directory, settings, records)
     for epoch in range(len(records) + 1, schedule.epochs + 1):
         loss = _train_epoch(model, cubes, training_rows, schedule, epoch)
         val_loss = _validate(model, cubes, validation_rows, schedule, epoch)
@@ -117,7 +111,7 @@ def train(
             sha256 = save(model, directory / file)
         records.append(EpochRecord(epoch, loss, val_loss, schedule.rate(epoch), n_threads, file, sha256))
         _save_state(directory, identity, model, records)
-        _write_history(directory, network, schedule, records)
+        _write_history(directory, settings, records)
         if on_epoch is not None:
             on_epoch(records[-1])
     return TrainingResult(directory, tuple(records))
@@ -268,17 +262,11 @@ def _weights_are_intact(directory: Path, record: EpochRecord) -> bool:
     return not record.file or (path.is_file() and digest_file(path) == record.sha256)
 
 
-def _write_history(directory: Path, network: Network, schedule: Schedule, records: list[EpochRecord]) -> None:
+def _write_history(directory: Path, settings: dict[str, Any], records: list[EpochRecord]) -> None:
+    epochs = [asdict(record) for record in records]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HISTORY_COLUMNS)
-    writer.writerows([getattr(record, column) for column in HISTORY_COLUMNS] for record in records)
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(epochs)
     write_atomically(directory / "history.csv", text.getvalue().encode())
-    write_json(
-        directory / "history.json",
-        {
-            "network": asdict(network),
-            "schedule": asdict(schedule),
-            "epochs": [asdict(record) for record in records],
-        },
-    )
+    write_json(directory / "history.json", {**settings, "epochs": epochs})

@@ -55,16 +55,8 @@ _MACHINE = f"{zlib.crc32(repr((__version__, cpu_target.target_context.codegen().
 def compiled(function: Callable[..., Any], keep: bool = False) -> Callable[..., Any]:
     """Have numba compile a function at its first call. The interpreter's lock is released while it runs.
 
-    Parameters
-    ----------
-    function : callable
-    keep : bool
-        Whether to keep the machine code on disk for other processes: beside the source, or where NUMBA_CACHE_DIR says.
-        Where neither can be written, every process compiles anew.
-
-    Returns
-    -------
-    callable
+    ``keep`` keeps the machine code on disk for other processes: beside the source, or where NUMBA_CACHE_DIR says. Where
+    neither can be written, every process compiles anew.
     """
     # Contraction fuses a multiplication with an addition. The rest of fastmath is off, since NaN must stay NaN.
     jit = functools.partial(numba.njit, fastmath={"contract"}, error_model="numpy", nogil=True)
@@ -108,10 +100,6 @@ def plan(kernel: FloatArray, bias: FloatArray, side: int) -> Convolution:
     bias : ndarray of float32, shape (n_out,)
     side : int
         Side of the output, px.
-
-    Returns
-    -------
-    Convolution
     """
     n_in, n_out = kernel.shape[2:]
     n_across = (side + 3) // 4

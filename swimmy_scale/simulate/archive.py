@@ -21,7 +21,7 @@ import numpy as np
 from astropy.io import fits
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import FloatArray
+from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.simulate import images
 from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
 from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, SimulationPlan, allocate, generator, plan_parts
@@ -86,46 +86,28 @@ def _image_header(kind: str, pixel_scale_arcsec: float) -> _Header:
     return _Header(header)
 
 
-def _padded(data: bytes) -> bytes:
-    return data + b"\0" * (-len(data) % BLOCK_BYTES)
+def fits_bytes(survey: Survey, band: str, tract: int, x: int, y: int, planes: dict[str, FloatArray]) -> bytes:
+    """One cutout as a FITS file. Its first pixel, 0-based, is (``x``, ``y``) of the tract.
 
-
-@dataclass(frozen=True)
-class Window:
-    """Where a cutout lies: its first pixel in the tract (0-based), and the tract's WCS reference (degrees)."""
-
-    x: int
-    y: int
-    ra_reference: float
-    dec_reference: float
-
-
-def fits_bytes(plan: SimulationPlan, band: str, window: Window, planes: dict[str, FloatArray]) -> bytes:
-    """One cutout as a FITS file.
-
-    Parameters
-    ----------
-    plan : SimulationPlan
-    band : str
-    window : Window
-    planes : dict of str to ndarray, shape (height, width)
-        Pixels of the HDUs after the first, by EXTTYPE: IMAGE, MASK, VARIANCE. Empty for a file without an image.
+    ``planes`` are the pixels of the HDUs after the first, shape (height, width), by EXTTYPE: IMAGE, MASK, VARIANCE. A
+    file without an image has none.
     """
-    survey = plan.survey
+    ra_reference, dec_reference = tract_wcs(tract, survey.pixel_scale_arcsec).wcs.crval.tolist()
     hdus = [_primary_header(survey.zero_point_mag).filled({"FILTER": band})]
     for kind, pixels in planes.items():
         values: dict[str, int | float | str] = {
             "NAXIS1": pixels.shape[1],
             "NAXIS2": pixels.shape[0],
-            "CRPIX1": TRACT_CENTER_PX - window.x,
-            "CRPIX2": TRACT_CENTER_PX - window.y,
-            "CRVAL1": window.ra_reference,
-            "CRVAL2": window.dec_reference,
-            "LTV1": float(-window.x),
-            "LTV2": float(-window.y),
+            "CRPIX1": TRACT_CENTER_PX - x,
+            "CRPIX2": TRACT_CENTER_PX - y,
+            "CRVAL1": ra_reference,
+            "CRVAL2": dec_reference,
+            "LTV1": float(-x),
+            "LTV2": float(-y),
         }
-        hdus.append(_image_header(kind, survey.pixel_scale_arcsec).filled(values))
-        hdus.append(_padded(pixels.astype(">i4" if kind == "MASK" else ">f4").tobytes()))
+        header = _image_header(kind, survey.pixel_scale_arcsec).filled(values)
+        data = pixels.astype(">i4" if kind == "MASK" else ">f4").tobytes()
+        hdus += [header, data, bytes(-len(data) % BLOCK_BYTES)]
     return b"".join(hdus)
 
 
@@ -150,10 +132,8 @@ def object_files(
     extra = rng.integers(0, 2, size=(survey.n_bands, 2)) * int(allocation.oversize[row])
     sides = survey.cutout_size_px + extra
     if fault == "wrong_shape":
-        # 40 px in place of 64.
-        sides[bad_band] = survey.cutout_size_px * 5 // 8
+        sides[bad_band] = survey.cutout_size_px * 5 // 8  # 40 px in place of 64
     variance = images.variance(plan, patch, canvas.image) if allocation.extra_hdus[row] else None
-    reference = tract_wcs(patch.tract, survey.pixel_scale_arcsec).wcs.crval.tolist()
     files = []
     for number, band in enumerate(survey.bands):
         if fault == "missing_band" and number == bad_band:
@@ -164,10 +144,10 @@ def object_files(
         if variance is not None:
             planes["MASK"] = np.zeros_like(planes["IMAGE"])
             planes["VARIANCE"] = variance[number, lines, columns]
-        window = Window(canvas.origin_x + columns.start, canvas.origin_y + lines.start, *reference)
         if number == bad_band:
             planes = _spoiled_planes(fault, planes)
-        data = fits_bytes(plan, band, window, planes)
+        x, y = canvas.origin_x + columns.start, canvas.origin_y + lines.start
+        data = fits_bytes(survey, band, patch.tract, x, y, planes)
         files.append((band, _spoiled_bytes(fault, data, planes, rng) if number == bad_band else data))
     return files
 
@@ -194,16 +174,9 @@ def _spoiled_bytes(fault: str, data: bytes, planes: dict[str, FloatArray], rng: 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a part is written and how its files are named.
+    """Where a part is written, relative to the survey's directory, and how: as "tar", "tar.gz" or "folder".
 
-    Attributes
-    ----------
-    path : str
-        Relative to the survey's directory.
-    form : str
-        "tar", "tar.gz" or "folder".
-    request : str
-        Folder inside the tar.
+    ``request`` is the folder inside the tar.
     """
 
     path: str
@@ -229,15 +202,9 @@ def part_target(plan: SimulationPlan, part_index: int) -> Target:
 
 @dataclass(frozen=True)
 class PartReceipt:
-    """What one part has written. It is not kept on disk: an interrupted simulation starts again.
+    """What one part has written; ``size_bytes`` is that of the tar file, or of all files in the folder.
 
-    Attributes
-    ----------
-    part_index : int
-    n_objects, n_files : int
-        Objects of the part, and cutout files written for them.
-    size_bytes : int
-        Of the tar file, or of all files in the folder.
+    It is not kept on disk: an interrupted simulation starts again.
     """
 
     part_index: int
@@ -251,11 +218,6 @@ def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartRec
 
     The bytes depend on the plan and ``part_index`` alone, so parts can be written in any order and by any process. A
     part appears under its name only when it is complete, in place of what had that name.
-
-    Raises
-    ------
-    SwimmyError
-        When the plan has no such part.
     """
     if not 0 <= part_index < plan.n_parts:
         raise SwimmyError(f"simulation plan: there is no part {part_index}. Give 0 to {plan.n_parts - 1}.")

@@ -22,31 +22,21 @@ _WAVELENGTH = np.arange(3300.0, 11000.0, 4.0)
 _DUST, _DUST_WAVELENGTH = 0.125, 7700.0
 
 
-def mean_bulge_fraction(young_fraction: npt.ArrayLike) -> DoubleArray:
+def mean_bulge_fraction(young_fraction: DoubleArray) -> DoubleArray:
     """Mean share of the bulge in the i band, not yet limited to 0 and 0.95: earlier types have larger bulges."""
-    return np.asarray(0.72 - 0.95 * np.asarray(young_fraction, np.float64))
+    return 0.72 - 0.95 * young_fraction
 
 
-def mean_bulge_young(young_fraction: npt.ArrayLike) -> DoubleArray:
+def mean_bulge_young(young_fraction: DoubleArray) -> DoubleArray:
     """Mean share of young stars in the bulge at 5500 Angstrom: bulges are older than their disks."""
-    return np.asarray(0.35 * np.asarray(young_fraction, np.float64))
+    return 0.35 * young_fraction
 
 
 def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
-    """Share of galaxies on the blue sequence.
+    """Share of galaxies on the blue sequence, by M = M_r - 5 log h and z; float64 in [0, 1], shape broadcast.
 
     The larger of 0.46 + 0.07 (M + 20), which counts for luminous galaxies, and
     0.2 M + max(4.4 + 1.2 t + 0.5 t^2, 4.45) with t = z - 0.1.
-
-    Parameters
-    ----------
-    absolute, redshift : array_like
-        M = M_r - 5 log h, and z.
-
-    Returns
-    -------
-    ndarray of float64
-        0 to 1; shape of both, broadcast.
     """
     magnitude, after = np.asarray(absolute, np.float64), np.asarray(redshift, np.float64) - _SHIFT
     faint = 0.2 * magnitude + np.maximum(4.4 + 1.2 * after + 0.5 * after**2, 4.45)
@@ -54,23 +44,13 @@ def blue_share(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> DoubleArray:
 
 
 def sequences(absolute: npt.ArrayLike, redshift: npt.ArrayLike) -> tuple[DoubleArray, DoubleArray]:
-    """Mean and rms of g - r on the red and on the blue sequence.
+    """Mean and rms of g - r, mag, by M = M_r - 5 log h and z: float64, shape (2, n), red sequence first, then blue.
 
     With t = max(z - 0.1, 0); the law's own limit, constant from z = 0.4 on, is left out:
 
     red:  0.932 - 0.032 (M + 20) - 0.18 t,   rms 0.07 + 0.01 (M + 20) + (0.05 + 0.1 t) t
     blue: log10(10^(9 a) + 10^(9 b)) / 9 - 0.25 t with a = 0.62 - 0.11 (M + 20) and b = 0.4 - 0.0286 (M + 16),
           a smooth maximum,   rms 0.12 + 0.02 (M + 20), at least 0 and at most 0.15, + 0.2 t
-
-    Parameters
-    ----------
-    absolute, redshift : array_like, shape (n,)
-        M = M_r - 5 log h, and z.
-
-    Returns
-    -------
-    mean, rms : ndarray of float64, shape (2, n)
-        Magnitudes, red first.
     """
     magnitude, after = np.asarray(absolute, np.float64), np.maximum(np.asarray(redshift, np.float64) - _SHIFT, 0.0)
     bright, faint = 0.62 - 0.11 * (magnitude + 20.0), 0.4 - 0.0286 * (magnitude + 16.0)
@@ -104,29 +84,14 @@ def _colour_table() -> tuple[DoubleArray, DoubleArray]:
 def young_of_colour(colour: npt.ArrayLike) -> DoubleArray:
     """Mean share of young stars in the disks of galaxies that have this g - r at redshift 0.1.
 
-    Returns
-    -------
-    ndarray of float64, shape of ``colour``
-        0 for what is redder than the oldest galaxies, 1 for what is bluer than the youngest.
+    0 for what is redder than the oldest galaxies, 1 for what is bluer than the youngest; float64, shape of ``colour``.
     """
     colours, young = _colour_table()
     return np.asarray(np.interp(np.asarray(colour, np.float64), colours[::-1], young[::-1]), np.float64)
 
 
 def draw_young(rng: np.random.Generator, absolute: DoubleArray, redshift: DoubleArray) -> DoubleArray:
-    """Shares of young stars in the disks of galaxies of these luminosities.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    absolute : ndarray of float64, shape (n,)
-        M_r - 5 log h, in the band shifted to redshift 0.1.
-    redshift : ndarray of float64, shape (n,)
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-    """
+    """Shares of young stars in the disks of galaxies with these M_r - 5 log h and redshifts; all of shape (n,)."""
     is_blue = (rng.uniform(size=len(absolute)) < blue_share(absolute, redshift)).astype(np.int64)
     mean, rms = sequences(absolute, redshift)
     rows = np.arange(len(absolute))

@@ -18,29 +18,24 @@ BROAD_LINE_KM_S = 1500.0
 
 @dataclass(frozen=True)
 class _Continua:
-    """Continua whose shares add up to 1 in the magnitude band.
+    """Continua of disk, bulge and nucleus, whose shares add up to 1 in the magnitude band.
 
-    ``disk``, ``bulge`` and ``nucleus`` have shape (n, n_bands); the levels, of shape (n,), are what each component's
-    f_lambda(5500, rest frame) is.
+    ``flux`` holds band fluxes, shape (n, n_bands), and ``level`` f_lambda(5500, rest frame), shape (n,).
     """
 
     shape: dict[str, DoubleArray]
-    disk: DoubleArray
-    bulge: DoubleArray
-    nucleus: DoubleArray
-    level_disk: DoubleArray
-    level_bulge: DoubleArray
-    level_nucleus: DoubleArray
+    flux: dict[str, DoubleArray]
+    level: dict[str, DoubleArray]
 
     def stars(self, wavelength: DoubleArray) -> DoubleArray:
         """f_lambda of disk and bulge, without the disk's dust; shape (n,)."""
-        of_disk = self.level_disk * spectra.continuum(self.shape["young_fraction"], wavelength)
-        of_bulge = self.level_bulge * spectra.continuum(self.shape["bulge_young"], wavelength)
-        return np.asarray(of_disk + of_bulge)
+        disk = self.level["disk"] * spectra.continuum(self.shape["young_fraction"], wavelength)
+        bulge = self.level["bulge"] * spectra.continuum(self.shape["bulge_young"], wavelength)
+        return np.asarray(disk + bulge)
 
     def core(self, wavelength: DoubleArray) -> DoubleArray:
         """f_lambda of the nucleus; shape (n,)."""
-        return np.asarray(self.level_nucleus * spectra.power_law(wavelength))
+        return np.asarray(self.level["nucleus"] * spectra.power_law(wavelength))
 
 
 def component_fluxes(
@@ -68,9 +63,10 @@ def component_fluxes(
         return np.asarray(sum(added), np.float64)
 
     # Stars form in the disk; the narrow lines of an active nucleus come from the centre.
-    disk, bulge = continua.disk + lines({name: widths[name] - central[name] for name in widths}), continua.bulge
+    disk = continua.flux["disk"] + lines({name: widths[name] - central[name] for name in widths})
+    bulge = continua.flux["bulge"]
     share = _share_in_fibre(plan, shape)
-    nucleus = continua.nucleus + lines({name: central[name] * share for name in central})
+    nucleus = continua.flux["nucleus"] + lines({name: central[name] * share for name in central})
     for group, width in BROAD_LINES.items():
         nucleus = nucleus + spectra.line_flux(group, width * (1.0 + z), z, continua.core, bands, BROAD_LINE_KM_S)
 
@@ -92,23 +88,19 @@ def _continua(
     # Dust in the disk, more if seen edge-on: extinction relative to the reference band, A ~ lambda^-0.7.
     dust = np.abs(rng.normal(0.08, 0.04, len(z))) + 0.12 * (1.0 - shape["disk_q"])
     reddening = 10.0 ** (-0.4 * dust[:, None] * ((waves / waves[reference]) ** -0.7 - 1.0))
-    disk = spectra.stellar_flux(shape["young_fraction"], z, bands) * reddening
-    bulge = spectra.stellar_flux(shape["bulge_young"], z, bands)
-    nucleus = spectra.nuclear_flux(z, bands)
-
-    star_light = 1.0 - shape["nucleus_fraction"]
-    level_disk = star_light * (1.0 - shape["bulge_fraction"]) / disk[:, reference]
-    level_bulge = star_light * shape["bulge_fraction"] / bulge[:, reference]
-    level_nucleus = shape["nucleus_fraction"] / nucleus[:, reference]
-    return _Continua(
-        shape=shape,
-        disk=disk * level_disk[:, None],
-        bulge=bulge * level_bulge[:, None],
-        nucleus=nucleus * level_nucleus[:, None],
-        level_disk=level_disk,
-        level_bulge=level_bulge,
-        level_nucleus=level_nucleus,
-    )
+    at_level_1 = {
+        "disk": spectra.stellar_flux(shape["young_fraction"], z, bands) * reddening,
+        "bulge": spectra.stellar_flux(shape["bulge_young"], z, bands),
+        "nucleus": spectra.nuclear_flux(z, bands),
+    }
+    stars = 1.0 - shape["nucleus_fraction"]
+    share = {
+        "disk": stars * (1.0 - shape["bulge_fraction"]),
+        "bulge": stars * shape["bulge_fraction"],
+        "nucleus": shape["nucleus_fraction"],
+    }
+    level = {name: share[name] / flux[:, reference] for name, flux in at_level_1.items()}
+    return _Continua(shape, {name: flux * level[name][:, None] for name, flux in at_level_1.items()}, level)
 
 
 def _draw_ebv(

@@ -45,8 +45,7 @@ class Galaxies:
 
     Attributes
     ----------
-    row : ndarray of int64
-    tract, patch_index : ndarray of int64
+    row, tract, patch_index : ndarray of int64
         The patch index is 0 to 80, see `sky`.
     x, y : ndarray
         0-based pixels of the tract.
@@ -117,6 +116,7 @@ class Neighbours:
     re : ndarray
         Half-light radius in arcsec; 0 for a star.
     q, angle : ndarray
+        As of `Galaxies`.
     flux : ndarray, shape (m, n_bands)
         Counts.
     """
@@ -134,8 +134,7 @@ def draw_objects(plan: SimulationPlan, part_index: int) -> tuple[Galaxies, Neigh
     """All objects of one part and their neighbours; no other part is needed."""
     rows = np.array(plan_parts(plan)[part_index], dtype=np.int64)
     rng = generator(plan, STREAM_OBJECT, part_index)
-    kind = allocate(plan).kind[rows]
-    cut = allocate(plan).cut[rows]
+    kind, cut = allocate(plan).kind[rows], allocate(plan).cut[rows]
     tract, patch_index = patch_of_rows(plan, rows)
     x, y, ra, dec = positions(plan, tract, patch_index, rng)
     shape = _draw_shapes(plan, rng, kind, cut)
@@ -205,11 +204,10 @@ def _draw_shapes(
     re = np.where(cut == CUTS.index("extendedness"), 0.03, np.clip(10.0**log_re, 0.25, 5.0))
     disk_q = rng.uniform(0.25, 1.0, n)
     nucleus = np.where(is_of_kind(kind, "quasar"), rng.uniform(0.4, 0.75, n), 0.0)
-    type1 = (
-        luminosity.draw_type1_share(rng, magnitude, redshift)
-        if plan.population.type1_by_luminosity
-        else rng.uniform(0.1, 0.4, n)
-    )
+    if plan.population.type1_by_luminosity:
+        type1 = luminosity.draw_type1_share(rng, magnitude, redshift)
+    else:
+        type1 = rng.uniform(0.1, 0.4, n)
     nucleus = np.where(is_of_kind(kind, "type1_agn"), type1, nucleus)
     wrong = is_of_kind(kind, "artefact_zero_point")
     return {
@@ -329,20 +327,11 @@ def _draw_partners(
     direction = rng.uniform(0.0, 2.0 * np.pi, m)
     fainter = rng.uniform(0.0, 1.5, m)
     young = np.clip(rng.normal(0.6, 0.2, m), 0.0, 1.0)
-    flux = _scaled(
-        plan,
-        spectra.stellar_flux(young, objects.redshift[owner], plan.survey.bands),
-        magnitude[owner] + fainter,
-    )
-    return Neighbours(
-        owner,
-        distance * np.cos(direction),
-        distance * np.sin(direction),
-        objects.disk_re[owner] * rng.uniform(0.4, 0.9, m),
-        rng.uniform(0.3, 1.0, m),
-        rng.uniform(0.0, np.pi, m),
-        flux,
-    )
+    stars = spectra.stellar_flux(young, objects.redshift[owner], plan.survey.bands)
+    flux = _scaled(plan, stars, magnitude[owner] + fainter)
+    dx, dy = distance * np.cos(direction), distance * np.sin(direction)
+    re = objects.disk_re[owner] * rng.uniform(0.4, 0.9, m)
+    return Neighbours(owner, dx, dy, re, rng.uniform(0.3, 1.0, m), rng.uniform(0.0, np.pi, m), flux)
 
 
 def _scaled(plan: SimulationPlan, flux: DoubleArray, magnitude: DoubleArray) -> DoubleArray:

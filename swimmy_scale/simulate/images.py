@@ -25,6 +25,8 @@ from swimmy_scale.simulate.sky import PSF_BETA, Patch
 # the observatory's 28.8, 28.9, 28.5, 27.5 and 27.2 mag, and 10 min in g and r, 20 min in i, z and y.
 ELECTRONS_A_COUNT = {"g": 3100.0, "r": 3450.0, "i": 4800.0, "z": 1900.0, "y": 1440.0}
 
+# Scale length of an exponential disk over its half-light radius.
+_DISK_SCALE = 1.0 / DISK_SCALES
 # Above this half-light radius the wings need a larger grid, because a Fourier grid is periodic.
 LARGE_RE_PX = 12.0
 
@@ -32,18 +34,11 @@ LARGE_RE_PX = 12.0
 @functools.cache
 def _profile_table(name: str) -> tuple[DoubleArray, DoubleArray]:
     """Transform of a circular profile of unit size: (k squared, value)."""
-    profiles = {
-        "bulge": lambda: galsim.DeVaucouleurs(half_light_radius=1.0),
-        "psf": lambda: galsim.Moffat(beta=PSF_BETA, fwhm=1.0),
-    }
-    profile = profiles[name]()
+    bulge, psf = galsim.DeVaucouleurs(half_light_radius=1.0), galsim.Moffat(beta=PSF_BETA, fwhm=1.0)
+    profile = {"bulge": bulge, "psf": psf}[name]
     k = np.concatenate([[0.0], np.geomspace(1e-3, 400.0, 1500)])
     values = np.array([profile.kValue(float(wave), 0.0).real for wave in k])
     return k**2, values
-
-
-# Scale length of an exponential disk over its half-light radius.
-_DISK_SCALE = 1.0 / DISK_SCALES
 
 
 @functools.cache
@@ -72,15 +67,12 @@ def bulge_transform(size: int, re_px: float, q: float, angle: float) -> FloatArr
     return np.asarray(np.interp(_elliptical_k2(size, re_px, q, angle), squares, values), np.float32)
 
 
-def psf_transform(size: int, fwhm_px: float) -> FloatArray:
-    """Transform of the Moffat PSF; float32, shape (size, size // 2 + 1)."""
-    squares, values = _profile_table("psf")
-    return np.asarray(np.interp(_elliptical_k2(size, fwhm_px, 1.0, 0.0), squares, values), np.float32)
-
-
 @functools.lru_cache(maxsize=8)
-def _patch_psf(size: int, fwhm_px: tuple[float, ...]) -> FloatArray:
-    return np.stack([psf_transform(size, width) for width in fwhm_px])
+def psf_transforms(size: int, fwhm_px: tuple[float, ...]) -> FloatArray:
+    """Transform of the Moffat PSF in each band; float32, shape (n_bands, size, size // 2 + 1)."""
+    squares, values = _profile_table("psf")
+    bands = [np.interp(_elliptical_k2(size, width, 1.0, 0.0), squares, values) for width in fwhm_px]
+    return np.asarray(bands, np.float32)
 
 
 def _shift(size: int, x: float, y: float) -> npt.NDArray[np.complex64]:
@@ -135,7 +127,7 @@ def draw_noiseless(plan: SimulationPlan, patch: Patch, objects: Galaxies, index:
             phase *= disk_transform(size, re_px, neighbours.q[other], neighbours.angle[other])
         spectrum += neighbours.flux[other].astype(np.float32)[:, None, None] * phase
 
-    spectrum *= _patch_psf(size, tuple(width / scale for width in patch.fwhm_arcsec))
+    spectrum *= psf_transforms(size, tuple(width / scale for width in patch.fwhm_arcsec))
     grid = scipy.fft.irfft2(spectrum, s=(size, size), overwrite_x=True)
     inner = slice(margin, margin + side + 2)
     return Canvas(np.ascontiguousarray(grid[:, inner, inner]), origin_x, origin_y)

@@ -72,21 +72,9 @@ def draw_galaxies(
     faint: float,
     redshifts: tuple[float, float],
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Draw magnitudes and redshifts of the galaxies of a volume that lie between two magnitudes.
+    """Magnitudes and redshifts of ``n`` galaxies of a volume, whose limits are ``redshifts``; both of shape (n,).
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    n : int
-    law : LuminosityFunction
-    bright, faint : float
-        Limits of the apparent magnitude in the survey's magnitude band.
-    redshifts : (float, float)
-        Limits of the volume.
-
-    Returns
-    -------
-    magnitude, redshift : ndarray of float64, shape (n,)
+    ``bright`` and ``faint`` limit the apparent magnitude in the survey's magnitude band.
     """
     z, m, total = _cells(law, bright, faint, redshifts)
     cell = np.minimum(np.searchsorted(total, rng.uniform(0.0, total[-1], n), side="right"), len(total) - 1)
@@ -109,11 +97,7 @@ def draw_type1_share(rng: np.random.Generator, magnitude: DoubleArray, redshift:
     """Share of type-I nuclei in the continuum of their objects, with as many nuclei in each decade of luminosity.
 
     The faintest nucleus has the weakest broad Halpha known, 1e40 erg/s = lambda L_lambda x 195 / 6563; the brightest
-    gives half of the light.
-
-    Returns
-    -------
-    ndarray of float64, shape of ``magnitude``
+    gives half of the light. Float64, shape of ``magnitude``.
     """
     least = LEAST_BROAD_HALPHA * 6563.0 / BROAD_HALPHA_ANGSTROM / luminosity(magnitude, redshift)
     least = np.minimum(least, HOST_DOMINATED)

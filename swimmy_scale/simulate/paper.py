@@ -21,28 +21,35 @@ N_TEST_DATA, N_MPA_JHU, N_XELG, N_DR16Q = 49_319, 25_714, 701, 23
 # Table 4, section 4.2: counterparts in Milliquas that are not in DR16Q.
 N_MILLIQUAS_QUASAR, N_MILLIQUAS_TYPE1, N_MILLIQUAS_TYPE2 = 23, 286, 580
 
-# Figure 12: magnitudes from 14.
-BRIGHT_MAG = 14.0
-# Appendix 3: SDSS's main sample has r < 17.8. In the i band, with the simulated galaxies' mean r - i of 0.4.
-MAIN_SAMPLE_MAG = 17.4
-# Section 2.2: the others have redshifts from SDSS and GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al.
-# 2018). In the i band, again with r - i of 0.4.
-FAINT_MAG = 19.4
-# Not in the text: the luminosity function of SDSS's main sample in r (Blanton et al. 2003: M* - 5 log h = -20.44, slope
-# -1.05), with h = 0.7 (section 1).
-MAIN_SAMPLE_LAW = LuminosityFunction(-20.44 + 5.0 * math.log10(0.7), -1.05, mean_colour=0.4)
-# Section 4.2: active nuclei have an observed EW_r < 20 Angstrom, and [OIII] is in r at z > 0.1. The ratio of the widest
-# to the weakest is the demonstration's.
-TYPE2_WIDTH = (5.0, 20.0 / 1.2)
-# Section 4.3: SDSS's fibres of 3 arcsec.
-FIBRE_ARCSEC = 3.0
-# Figure 9: its axis of EW_band ends beyond the last label, 400 Angstrom. The law of the widths is not in the text.
-WIDEST_LINE = 500.0
-# Not in the text: log([NII]/Halpha) of star-forming galaxies, from metal-poor dwarfs to spirals of solar abundance. By
-# the locus of Kewley et al. 2013 (ApJ 774, 100) their [OIII] is 4.7 to 0.16 Hbeta.
-NITROGEN = (-1.5, -0.4)
-# Section 2.1: the depth limits are 5th percentiles, and shallower patches were dropped.
-SHALLOW_PERCENT = 5.0
+POPULATION = Population(
+    # Figure 12: magnitudes from 14.
+    bright_mag=14.0,
+    # Appendix 3: SDSS's main sample has r < 17.8. In the i band, with the simulated galaxies' mean r - i of 0.4.
+    main_sample_mag=17.4,
+    # Section 2.2: the others have redshifts from SDSS and GAMA DR3, whose main survey ends at r < 19.8 (Baldry et al.
+    # 2018). In the i band, again with r - i of 0.4.
+    faint_mag=19.4,
+    # Not in the text: the luminosity function of SDSS's main sample in r (Blanton et al. 2003: M* - 5 log h = -20.44,
+    # slope -1.05), with h = 0.7 (section 1).
+    luminosity_function=LuminosityFunction(-20.44 + 5.0 * math.log10(0.7), -1.05, mean_colour=0.4),
+    colours_by_luminosity=True,
+    type1_by_luminosity=True,
+    # Section 4.2: active nuclei have an observed EW_r < 20 Angstrom, and [OIII] is in r at z > 0.1. The ratio of the
+    # widest to the weakest is the demonstration's.
+    type2_width=(5.0, 20.0 / 1.2),
+    # Section 4.3: SDSS's fibres of 3 arcsec.
+    fibre_arcsec=3.0,
+    # Figure 9: its axis of EW_band ends beyond the last label, 400 Angstrom. The law of the widths is not in the text.
+    widest_line=500.0,
+    # Not in the text: log([NII]/Halpha) of star-forming galaxies, from metal-poor dwarfs to spirals of solar abundance.
+    # By the locus of Kewley et al. 2013 (ApJ 774, 100) their [OIII] is 4.7 to 0.16 Hbeta.
+    nitrogen=(-1.5, -0.4),
+    # Section 2.1: the depth limits are 5th percentiles, and shallower patches were dropped.
+    shallow_percent=5.0,
+    # Section 4.1: the quasars that are not selected have a clear nucleus in i and no excess in g.
+    reddened_quasars=True,
+    weak_lines=True,
+)
 
 # Not in the text, so as in the demonstration: mergers, and the two kinds of artefacts that appendix 2 describes.
 MERGERS, ARTEFACTS = 0.03, (0.003, 0.003)
@@ -72,20 +79,5 @@ def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTI
         artefact_saturated_fraction=ARTEFACTS[1],
         training_fraction=(N_MPA_JHU - known_by_lines - QUASARS_AS_GALAXIES * quasars)
         / (N_TEST_DATA - known_by_lines - quasars),
-        population=Population(
-            bright_mag=BRIGHT_MAG,
-            main_sample_mag=MAIN_SAMPLE_MAG,
-            widest_line=WIDEST_LINE,
-            nitrogen=NITROGEN,
-            shallow_percent=SHALLOW_PERCENT,
-            faint_mag=FAINT_MAG,
-            luminosity_function=MAIN_SAMPLE_LAW,
-            colours_by_luminosity=True,
-            type1_by_luminosity=True,
-            type2_width=TYPE2_WIDTH,
-            fibre_arcsec=FIBRE_ARCSEC,
-            # Section 4.1: the quasars that are not selected have a clear nucleus in i and no excess in g.
-            reddened_quasars=True,
-            weak_lines=True,
-        ),
+        population=POPULATION,
     )

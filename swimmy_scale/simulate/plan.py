@@ -216,7 +216,7 @@ def allocate(plan: SimulationPlan) -> Allocation:
 
 
 def is_of_kind(kind: SmallIntArray, *names: str) -> BoolArray:
-    """Which objects are of one of these `KINDS`; bool, shape of ``kind``."""
+    """Whether each object is of one of these `KINDS`; bool, shape of ``kind``."""
     return np.isin(kind, [KINDS.index(name) for name in names])
 
 

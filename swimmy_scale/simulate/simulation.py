@@ -92,12 +92,7 @@ def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> Simulation
 def finish(directory: str, plan: SimulationPlan, receipts: Iterable[PartReceipt]) -> SimulationSummary:
     """Write all tables of a survey whose parts are written, and last ``simulation.json``.
 
-    Parameters
-    ----------
-    directory : str
-    plan : SimulationPlan
-    receipts : iterable of PartReceipt
-        Of all parts, in any order.
+    ``receipts`` are those of all parts, in any order.
 
     Raises
     ------

@@ -43,15 +43,9 @@ MEDIAN_DEPTH_MAG = {"g": 26.5, "r": 26.1, "i": 25.9, "z": 25.1, "y": 24.4}
 
 @dataclass(frozen=True)
 class Patch:
-    """Conditions in one patch.
+    """Conditions in one patch, whose number is 100 x + y, as the archive writes it.
 
-    Attributes
-    ----------
-    tract : int
-    patch : int
-        100 x + y, as the archive writes it.
-    fwhm_arcsec, depth_mag, noise : tuple of float
-        By band: PSF FWHM, 5-sigma limiting magnitude of point sources, and standard deviation of a pixel in counts.
+    By band: PSF FWHM, 5-sigma limiting magnitude of point sources, and standard deviation of a pixel in counts.
     """
 
     tract: int
@@ -143,8 +137,7 @@ def object_ids(plan: SimulationPlan, rows: IntArray) -> IntArray:
     lender = allocate(plan).id_row[rows]
     tract, index = patch_of_rows(plan, lender)
     x, y = index % N_PATCHES_A_SIDE, index // N_PATCHES_A_SIDE
-    ids: IntArray = (tract << 42) | (x << 37) | (y << 32) | (lender + 1)
-    return ids
+    return (tract << 42) | (x << 37) | (y << 32) | (lender + 1)
 
 
 @functools.lru_cache(maxsize=64)

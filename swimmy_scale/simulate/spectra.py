@@ -105,12 +105,6 @@ YOUNG = StellarPopulation(temperature_k=30000.0, red_slope=2.30, break_depth=0.3
 # Share of the young population at 5500 Angstrom at which the mixture looks like each type.
 TYPE_YOUNG_FRACTION = {"E": 0.0, "Sbc": 0.48, "Scd": 0.68, "Im": 1.0}
 
-# Nuclear continuum: f_nu ~ nu^-0.44 (Vanden Berk et al. 2001), hence f_lambda ~ lambda^(0.44 - 2).
-QUASAR_SLOPE = 0.44 - 2.0
-# Dust near active nuclei has the law of the Small Magellanic Cloud: A = 1.39 (lambda / 1 micron)^-1.2 E(B-V) (Prevot et
-# al. 1984, as Richards et al. 2003, AJ 126, 1131, use it for quasars).
-DUST_LEVEL, DUST_SLOPE = 1.39, -1.2
-
 
 @dataclass(frozen=True)
 class Line:
@@ -164,17 +158,7 @@ def excitation_ratio(nitrogen: npt.ArrayLike, young_fraction: npt.ArrayLike) -> 
     the stronger's flux:
     ratio = (1 + 4/3 O3) / (2.86 (1 + 4/3 N2)) x continuum(6563 Angstrom) / continuum(4990 Angstrom).
 
-    Parameters
-    ----------
-    nitrogen : array_like
-        log N2 = log([NII]6583 / Halpha), below -0.08.
-    young_fraction : array_like
-        Of the stars, which give the continuum.
-
-    Returns
-    -------
-    ndarray of float64
-        Shape of both, broadcast.
+    ``nitrogen`` is log N2 = log([NII]6583 / Halpha), below -0.08. Float64, shape broadcast.
     """
     n2 = np.asarray(nitrogen, np.float64)
     o3 = 10.0 ** (1.1 + 0.61 / (n2 + 0.08))
@@ -185,21 +169,22 @@ def excitation_ratio(nitrogen: npt.ArrayLike, young_fraction: npt.ArrayLike) -> 
 def continuum(young_fraction: npt.ArrayLike, wavelength: npt.ArrayLike) -> DoubleArray:
     """f_lambda of a mixture of old and young stars, 1 at 5500 Angstrom (rest frame); float64, shape broadcast."""
     young = np.asarray(young_fraction, dtype=np.float64)
-    mixture: DoubleArray = (1.0 - young) * OLD.flux(wavelength) + young * YOUNG.flux(wavelength)
-    return mixture
+    return (1.0 - young) * OLD.flux(wavelength) + young * YOUNG.flux(wavelength)
 
 
 def power_law(wavelength: npt.ArrayLike) -> DoubleArray:
     """f_lambda of a quasar's nucleus, 1 at 5500 Angstrom (rest frame); float64, shape of ``wavelength``."""
-    return np.asarray((np.asarray(wavelength, np.float64) / 5500.0) ** QUASAR_SLOPE, np.float64)
+    # f_nu ~ nu^-0.44 (Vanden Berk et al. 2001), hence f_lambda ~ lambda^(0.44 - 2).
+    return np.asarray((np.asarray(wavelength, np.float64) / 5500.0) ** (0.44 - 2.0), np.float64)
 
 
 def dust_extinction(wavelength: npt.ArrayLike) -> DoubleArray:
     """Extinction by the dust of active nuclei, magnitudes at E(B-V) = 1: 1.39 (wavelength / 1 micron)^-1.2.
 
-    Float64, shape of ``wavelength`` (rest frame, Angstrom).
+    This is the law of the Small Magellanic Cloud (Prevot et al. 1984, as Richards et al. 2003, AJ 126, 1131, use it for
+    quasars). Float64, shape of ``wavelength`` (rest frame, Angstrom).
     """
-    return np.asarray(DUST_LEVEL * (np.asarray(wavelength, np.float64) / 1e4) ** DUST_SLOPE, np.float64)
+    return np.asarray(1.39 * (np.asarray(wavelength, np.float64) / 1e4) ** -1.2, np.float64)
 
 
 @functools.cache
@@ -234,16 +219,9 @@ def _flux_table(source: str, band: str) -> DoubleArray:
 
 
 def stellar_flux(young_fraction: npt.ArrayLike, redshift: npt.ArrayLike, bands: tuple[str, ...]) -> DoubleArray:
-    """Band fluxes of mixtures of old and young stars with f_lambda(5500, rest frame) = 1.
+    """Band fluxes of mixtures of old and young stars with f_lambda(5500, rest frame) = 1; float64, shape (n, n_bands).
 
-    Parameters
-    ----------
-    young_fraction, redshift : array_like, shape (n,)
-        Redshifts up to 0.8.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, n_bands)
+    Redshifts, of shape (n,) as the shares of young stars, may be up to 0.8.
     """
     young, z = np.asarray(young_fraction, np.float64), np.asarray(redshift, np.float64)
     columns = [
@@ -269,29 +247,21 @@ def line_flux(
     sigma_km_s: float = 0.0,
     weak: bool = False,
 ) -> DoubleArray:
-    """Band fluxes that a group of emission lines adds to a continuum.
+    """Band fluxes that a group of emission lines adds to a continuum; float64, shape (n, n_bands).
 
     A line of observed equivalent width W at lambda carries the flux W f_lambda(lambda) and adds
     W f_lambda(lambda) T(lambda) lambda / int T / lambda dlambda to the band.
 
     Parameters
     ----------
-    group : str
-        Of a `Line`.
     width_observed : array_like, shape (n,)
         Observed equivalent width of the group, Angstrom.
-    redshift : array_like, shape (n,)
     level : callable
         Continuum f_lambda at rest-frame wavelengths of shape (n,), in the units of the result.
-    bands : tuple of str
     sigma_km_s : float
         Gaussian width of the lines; 0 for lines much narrower than the filter's edges.
     weak : bool
         Add the group's weak lines, too.
-
-    Returns
-    -------
-    ndarray of float64, shape (n, n_bands)
     """
     width, z = np.asarray(width_observed, np.float64), np.asarray(redshift, np.float64)
     nodes, weights = np.polynomial.hermite_e.hermegauss(7 if sigma_km_s else 1)

@@ -54,14 +54,6 @@ def write_spectroscopy(folder: Path, plan: SimulationPlan, catalogue: Columns, t
 
     MPA-JHU has all objects whose class in the catalogue comes from their lines. DR16Q has the brighter half of the
     quasars, Milliquas all quasars and most other active nuclei.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the survey.
-    plan : SimulationPlan
-    catalogue, truth : dict of str to ndarray, shape (n,)
-        Columns of ``catalogue.fits`` and ``truth.fits``.
     """
     rng = generator(plan, STREAM_SPECTROSCOPY)
     sky = _draw_sky(rng, catalogue, truth, plan.survey.magnitude_band)
@@ -76,8 +68,8 @@ def write_spectroscopy(folder: Path, plan: SimulationPlan, catalogue: Columns, t
         "DR16Q": _dr16q(rng, sky, truth),
         "milliquas": _milliquas(rng, sky),
     }
-    for name in TABLES:
-        write_table(folder / SPECTROSCOPY_FOLDER / f"{name}.fits", name.upper(), tables[name])
+    for name, columns in tables.items():
+        write_table(folder / SPECTROSCOPY_FOLDER / f"{name}.fits", name.upper(), columns)
 
 
 def _draw_sky(rng: np.random.Generator, catalogue: Columns, truth: Columns, band: str) -> _Sky:

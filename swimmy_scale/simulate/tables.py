@@ -138,7 +138,7 @@ def _failed_cut(plan: SimulationPlan, objects: Galaxies, catalogue: Columns) -> 
 
 
 def patch_columns(plan: SimulationPlan, keys: list[tuple[int, int]]) -> Columns:
-    """The archive's table of patches, without those that it is to lack."""
+    """The archive's table of patches, without those that it must lack."""
     patches = [sky.patch_conditions(plan, *key) for key in keys if key[1] != sky.ABSENT_PATCH]
     columns: Columns = {
         "tract": np.array([patch.tract for patch in patches], np.int32),
