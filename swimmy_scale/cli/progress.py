@@ -50,7 +50,6 @@ class StageProgress:
 
     @property
     def seconds(self) -> float:
-        """Time since the start."""
         return self._clock() - self._started
 
     @property

@@ -47,7 +47,7 @@ SETTINGS = {
 
 
 def share_of_cores(cores: Sequence[int], index: int, n_workers: int) -> list[int]:
-    """The cores of worker ``index`` where ``n_workers`` share them evenly; all cores where they cannot."""
+    """The cores of worker ``index`` where ``n_workers`` share them evenly, or all cores where they cannot."""
     return list(cores) if len(cores) % n_workers else list(cores[index::n_workers])
 
 
@@ -75,7 +75,7 @@ class OwnCores(distributed.WorkerPlugin):
 
 
 def default_workers(n_cores: int, memory_bytes: int) -> int:
-    """Worker processes for so many cores and so much memory: one per core, as far as the memory goes."""
+    """How many worker processes to start by default: one per core, as far as the memory goes."""
     return max(min(n_cores, memory_bytes // max(default_worker_bytes().values())), 1)
 
 

@@ -185,7 +185,6 @@ class _Mapping:
         return max(self._workers.n_workers(), 1) * WINDOW_PER_WORKER
 
     def receipts(self) -> Iterator[Receipt]:
-        """Receipts as they come."""
         try:
             self._fill()
             while self._flying:

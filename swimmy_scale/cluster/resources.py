@@ -50,7 +50,7 @@ class ControlGroups:
 def usable_cores(n_allowed: int | None = None, groups: ControlGroups = ControlGroups()) -> int:
     """Whole cores that this process may use.
 
-    It may run on ``n_allowed``, by default as the system says; ``groups`` limit its time on them.
+    It may run on ``n_allowed``, by default as the system says; ``groups`` may limit its time on them.
     """
     allowed = len(os.sched_getaffinity(0)) if n_allowed is None else n_allowed
     quota = groups.n_cores
@@ -60,7 +60,7 @@ def usable_cores(n_allowed: int | None = None, groups: ControlGroups = ControlGr
 def usable_memory_bytes(total_bytes: int | None = None, groups: ControlGroups = ControlGroups()) -> int:
     """Memory that this process and those it starts may use together.
 
-    The machine has ``total_bytes``, by default as Dask finds it; ``groups`` limit the use of them.
+    The machine has ``total_bytes``, by default as Dask finds it; ``groups`` may grant fewer.
     """
     if total_bytes is None:
         # Here, because Dask takes half a second to import and the cores can be counted without it.

@@ -188,7 +188,6 @@ class Site:
 
     @property
     def is_slurm(self) -> bool:
-        """Whether workers are batch jobs of Slurm."""
         return self.section.kind == "slurm"
 
     def groups_for(self, wants_gpu: bool) -> tuple[Group, ...]:

@@ -1,4 +1,4 @@
-"""Keys that live as long as one driver: only who can read them can speak with its scheduler."""
+"""Keys that live as long as one driver: only those who can read them can speak with its scheduler."""
 
 from __future__ import annotations
 

@@ -237,7 +237,6 @@ class TrainSection(JobSection):
         return self.schedule.epochs - self.schedule.keep_from_epoch + 1
 
     def too_few(self, score: ScoreSection) -> str:
-        """See `weight_sets.too_few`."""
         return too_few(score.n_models, self.n_runs, self.n_kept_epochs, score.one_a_run, self.grid is not None)
 
     @property

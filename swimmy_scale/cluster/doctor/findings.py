@@ -19,12 +19,10 @@ class Finding:
     remedy: str = ""  # what to do about it; empty for ``ok``
 
     def line(self) -> str:
-        """The finding in one line."""
         return f"{self.state:<8} {self.name:<11} {self.text}{'. ' + self.remedy if self.remedy else ''}"
 
 
 def ok(name: str, text: str) -> Finding:
-    """A finding that needs no remedy."""
     return Finding(name, "ok", text)
 
 
