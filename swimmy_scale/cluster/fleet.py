@@ -260,11 +260,9 @@ class Fleet:
         if state.wanted:
             state.n_replaced += 1
             # A job that was cancelled while pending has no log; one that came and went between two looks has.
-            if job.seen is None and (job.started or self._log(state.group.name, job_id).exists()):
+            its_log = self._places.log.workers / f"{state.group.name}-{job_id}.log"
+            if job.seen is None and (job.started or its_log.exists()):
                 state.n_dead_on_arrival += 1
-
-    def _log(self, group: str, job_id: str) -> Path:
-        return self._places.log.workers / f"{group}-{job_id}.log"
 
     def _tail(self, group: str) -> str:
         logs = sorted(self._places.log.workers.glob(f"{group}-*.log"), key=lambda path: path.stat().st_mtime_ns)

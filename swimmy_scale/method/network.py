@@ -138,11 +138,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, least in (("epochs", 1), ("batch_size", 1), ("keep_from_epoch", 1), ("seed", 0)):
+        smallest = {"epochs": 1, "batch_size": 1, "keep_from_epoch": 1, "seed": 0, "decay_after_epoch": 0}
+        for name, least in smallest.items():
             if getattr(self, name) < least:
                 problems.append(f"{name} {getattr(self, name)} must be {least} or more")
-        if self.decay_after_epoch < 0:
-            problems.append(f"decay_after_epoch {self.decay_after_epoch} must be 0 or more")
         if self.keep_from_epoch > self.epochs:
             problems.append(
                 f"keep_from_epoch {self.keep_from_epoch} is above epochs {self.epochs}: nothing would be kept"
