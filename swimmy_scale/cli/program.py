@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,15 +53,24 @@ class Program(click.Group):
             sys.exit(130)
 
 
-def worker_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``--workers`` option."""
-    return click.option(
-        "--workers",
-        "n_workers",
-        type=click.IntRange(min=0),
-        default=None,
-        help="Worker processes on this machine; 0 does all in this process. Default: one per core, if memory allows.",
-    )(function)
+worker_option = click.option(
+    "--workers",
+    "n_workers",
+    type=click.IntRange(min=0),
+    help="Worker processes on this machine; 0 does all in this process. Default: one per core, if memory allows.",
+)
+settings_option = click.option(
+    "--settings",
+    "settings_path",
+    type=PATH,
+    help="YAML with any of a job file's sections survey, sample, train, score, select, storage.",
+)
+site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
+json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+patch_qa_option = click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
+column_option = click.option(
+    "--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column."
+)
 
 
 @click.group(cls=Program)
@@ -92,17 +100,6 @@ def main(debug: bool) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
         distributed.addHandler(handler)
         distributed.propagate = False
-
-
-def settings_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``--settings`` option."""
-    return click.option(
-        "--settings",
-        "settings_path",
-        type=PATH,
-        default=None,
-        help="YAML with any of a job file's sections survey, sample, train, score, select, storage.",
-    )(function)
 
 
 def load_settings(path: Path | None) -> Settings:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from swimmy_scale.results.words import duration
 from swimmy_scale.storage.files import write_json
 
+Workers = Mapping[str, Mapping[str, int]]  # by group (see `Executor.describe`)
 SECONDS_UNTIL_STALE = 120.0
 RECORD_VERSION = 1
 
@@ -49,7 +50,6 @@ class StageProgress:
 
     @property
     def seconds(self) -> float:
-        """Time since the start."""
         return self._clock() - self._started
 
     @property
@@ -67,7 +67,7 @@ class StageProgress:
         return f"{rate}, {duration(left)} left{quarantined}" if self.n_done < self.total else f"{rate}{quarantined}"
 
 
-def describe_workers(groups: Mapping[str, Mapping[str, int]]) -> str:
+def describe_workers(groups: Workers) -> str:
     """The connected workers of each group, and its waiting jobs: ``; cpu 16 workers, 1 of 2 jobs pending``."""
     texts = []
     for name, group in groups.items():
@@ -76,39 +76,31 @@ def describe_workers(groups: Mapping[str, Mapping[str, int]]) -> str:
     return "; " + "; ".join(texts) if texts else ""
 
 
-class Record:
-    """``progress.json`` of a run directory, which a driver writes while it works and `status` reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(
-        self, stage: StageProgress | None, workers: Mapping[str, Mapping[str, int]], state: str, reason: str = ""
-    ) -> None:
-        """Write it; ``state`` is running, finished, stopped or failed."""
-        content: dict[str, Any] = {
-            "format_version": RECORD_VERSION,
-            "state": state,
-            "reason": reason,
-            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": socket.gethostname(),
-            "process_id": os.getpid(),
-            "job_id": os.environ.get("SLURM_JOB_ID", ""),
-            "workers": workers,
+def write_record(path: Path, stage: StageProgress | None, workers: Workers, state: str, reason: str = "") -> None:
+    """Write the record that `status` reads; ``state`` is running, finished, stopped or failed."""
+    content: dict[str, Any] = {
+        "format_version": RECORD_VERSION,
+        "state": state,
+        "reason": reason,
+        "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "process_id": os.getpid(),
+        "job_id": os.environ.get("SLURM_JOB_ID", ""),
+        "workers": workers,
+    }
+    if stage is not None:
+        content |= {
+            "stage": stage.stage,
+            "unit": stage.unit,
+            "total": stage.total,
+            "n_done": stage.n_done,
+            "n_quarantined": stage.n_quarantined,
+            "rate_per_second": round(stage.rate, 3),
+            "seconds_left": round((stage.total - stage.n_done) / stage.rate) if stage.rate > 0 else None,
         }
-        if stage is not None:
-            content |= {
-                "stage": stage.stage,
-                "unit": stage.unit,
-                "total": stage.total,
-                "n_done": stage.n_done,
-                "n_quarantined": stage.n_quarantined,
-                "rate_per_second": round(stage.rate, 3),
-                "seconds_left": round((stage.total - stage.n_done) / stage.rate) if stage.rate > 0 else None,
-            }
-        # A record must not end the run that it is of: if the disk is full, what needs the disk will say so.
-        with contextlib.suppress(OSError):
-            write_json(self.path, content)
+    # A record must not end the run that it is of: if the disk is full, what needs the disk will say so.
+    with contextlib.suppress(OSError):
+        write_json(path, content)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -144,19 +136,12 @@ def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
 
 
 class Watch:
-    """Shows stages as they run: by a bar on a terminal, by lines elsewhere.
-
-    Parameters
-    ----------
-    console : Console, optional
-        By default stderr.
-    pace : Pace, optional
-    """
+    """Shows stages as they run, by default on stderr: by a bar on a terminal, by lines elsewhere."""
 
     def __init__(self, console: Console | None = None, pace: Pace = Pace()) -> None:
         self._console, self._pace = console or Console(stderr=True), pace
-        self._record: Record | None = None
-        self._workers: Callable[[], Mapping[str, Mapping[str, int]]] = dict
+        self._record: Path | None = None
+        self._workers: Callable[[], Workers] = dict
         self._bars: Progress | None = None
         self._bar: TaskID | None = None
         self._stage: StageProgress | None = None
@@ -205,7 +190,6 @@ class Watch:
         self._looker.start()
 
     def add(self, n_done: int, n_quarantined: int = 0) -> None:
-        """More is done."""
         if self._stage is not None:
             self._stage.n_done += n_done
             self._stage.n_quarantined += n_quarantined
@@ -230,7 +214,6 @@ class Watch:
         self.stop(what)
 
     def __enter__(self) -> Self:
-        """Nothing is shown before a stage starts."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -242,21 +225,21 @@ class Watch:
         if self._record is not None:
             reason = str(error) or type(error).__name__
             state = "finished" if error is None else "failed" if isinstance(error, Exception) else "stopped"
-            self._record.write(self._stage, self._workers(), state, "" if error is None else reason)
+            write_record(self._record, self._stage, self._workers(), state, "" if error is None else reason)
 
     def keep_record(self, path: Path) -> None:
         """Write what `status` reads, from now on; only the driver that holds the run's lock may."""
-        self._record = Record(path)
+        self._record = path
         self._recorder = threading.Thread(target=self._write_records, daemon=True)
         self._recorder.start()
 
     def _write_records(self) -> None:
         while self._record is not None:
-            self._record.write(self._stage, self._workers(), "running")
+            write_record(self._record, self._stage, self._workers(), "running")
             if self._over.wait(self._pace.records_s):
                 return
 
-    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+    def see_workers(self, describe: Callable[[], Workers]) -> None:
         """Show the workers of each group beside the progress."""
         self._workers = describe
 

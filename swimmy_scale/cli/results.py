@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from swimmy_scale.results.paper.run_data import MissingError
 
 MAX_CANDIDATES = 10_000
-DEFAULT_ROWS = 20
 
 
 @main.command("report")
@@ -191,7 +190,7 @@ def fidelity_command(run: Path, output: Path | None, json_path: Path | None) -> 
 @main.command("weight-sets")
 @click.argument("run", type=PATH)
 @click.option("--csv", "as_csv", is_flag=True, help="Every weight set and column, for programs.")
-@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=DEFAULT_ROWS, show_default=True,
+@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=20, show_default=True,
               help="Show only this many, the best.")  # fmt: skip
 def weight_sets_command(run: Path, as_csv: bool, n_rows: int) -> None:
     """Show how the weight sets of RUN were judged, the best first; if there is a grid, also in table 5's form.

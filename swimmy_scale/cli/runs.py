@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from swimmy_scale.cli.program import PATH, exit_with, main, worker_option
+from swimmy_scale.cli.program import PATH, exit_with, json_option, main, site_option, worker_option
 from swimmy_scale.errors import SwimmyError
 
 if TYPE_CHECKING:
     from swimmy_scale.cluster.site import Site
-
-site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
 
 
 def site_from(path: Path | None, n_workers: int | None) -> Site | None:
@@ -106,7 +104,7 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
 
 @main.command("status")
 @click.argument("run", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@json_option
 def status_command(run: Path, as_json: bool) -> None:
     """Say how far the run directory RUN is; it only reads files, so it works wherever they can be seen.
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main
 from swimmy_scale.errors import SwimmyError
-
-PROGRAM = "swimmy-scale"
 
 
 @main.command("doctor")
@@ -24,7 +22,7 @@ PROGRAM = "swimmy-scale"
     show_default="the current folder",
     help="Where runs would write; it need not exist yet.",
 )
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@json_option
 def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None:
     """Say in plain words whether this machine, or a site, is fit; exit status 0 if it is, 1 if not.
 
@@ -64,4 +62,4 @@ def completion_command(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise SwimmyError(f"this version of click does not know {shell}. Install from the lock file: make setup.")
-    click.echo(kind(main, {}, PROGRAM, "_SWIMMY_SCALE_COMPLETE").source())
+    click.echo(kind(main, {}, "swimmy-scale", "_SWIMMY_SCALE_COMPLETE").source())

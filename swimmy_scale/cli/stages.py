@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from swimmy_scale.cli.program import PATH, exit_with, load_settings, main, settings_option, worker_option
+from swimmy_scale.cli.program import (
+    PATH,
+    column_option,
+    exit_with,
+    load_settings,
+    main,
+    patch_qa_option,
+    settings_option,
+    worker_option,
+)
 
 
 @main.command("simulate")
@@ -67,8 +76,8 @@ def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.argument("sources", type=PATH, nargs=-1, required=True)
 @click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
 @click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
-@click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
-@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
+@patch_qa_option
+@column_option
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
 @click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
               help="What SOURCES are; auto looks.")  # fmt: skip
@@ -257,8 +266,8 @@ def select_command(
 @click.option("--milliquas", type=PATH, help="Milliquas.")
 @click.option("--match-radius", type=click.FloatRange(0, 3600, min_open=True), default=1.0, show_default=True,
               help="Largest distance of a counterpart, arcsec.")  # fmt: skip
-@click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
-@click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column.")
+@patch_qa_option
+@column_option
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
 @settings_option
 def classify_command(

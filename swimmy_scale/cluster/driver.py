@@ -41,22 +41,12 @@ def driver_signals() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Submission:
-    """A job that is to be submitted at a site.
-
-    Attributes
-    ----------
-    job : Job
-    site : Site
-    run : Path
-        The run directory, absolute.
-    n_chained : int
-        Drivers to submit, which run one after the other.
-    """
+    """A job that is to be submitted at a site."""
 
     job: Job
     site: Site
-    run: Path
-    n_chained: int = 1
+    run: Path  # the run directory, absolute
+    n_chained: int = 1  # drivers to submit, which run one after the other
 
     def __post_init__(self) -> None:
         if not self.site.is_slurm:
@@ -72,17 +62,8 @@ class Submission:
     def scripts(self) -> dict[Path, str]:
         """The texts of all job scripts, by the paths that they are submitted from."""
         places = self._places
-        command = [
-            self.site.driver.python or sys.executable,
-            "-m",
-            "swimmy_scale",
-            "run",
-            str(places.directory.job_file),
-            "--output",
-            str(self.run),
-            "--site",
-            str(places.log.site),
-        ]
+        command = [self.site.driver.python or sys.executable, "-m", "swimmy_scale", "run"]
+        command += [str(places.directory.job_file), "--output", str(self.run), "--site", str(places.log.site)]
         driver = driver_script(self.site, places, command, chained=self.n_chained > 1)
         return {places.log.script("driver"): driver, **worker_scripts(self.site, places)}
 
@@ -102,8 +83,7 @@ class Submission:
                 f"{self.run} has a driver already: job {present[0].job_id}, {present[0].state}. Follow it with "
                 f"`swimmy-scale status {self.run}`, or end it with `scancel --name={places.tag}` first."
             )
-        scripts = self.scripts()
-        site = self.site
+        scripts, site = self.scripts(), self.site
         run = Run(places.directory, self.job, site.scoring_threads, site.memory_limits, site.section.scorer)
         with places.directory.lock():
             freeze_inputs(run)

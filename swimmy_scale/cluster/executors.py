@@ -16,21 +16,10 @@ if TYPE_CHECKING:
 def executor_for(
     site: Site | None, n_workers: int | None, run: Path, say: Callable[[str], None]
 ) -> LocalExecutor | SlurmExecutor:
-    """The executor of a site, or without one of this machine.
+    """The executor of a site, or without one that of this machine.
 
-    Parameters
-    ----------
-    n_workers : int, optional
-        Processes on this machine where no site says how many (see `LocalExecutor`).
-    run : Path
-        The folder whose log holds what belongs to batch jobs.
-    say : callable
-        Takes lines for the user.
-
-    Raises
-    ------
-    SwimmyError
-        When batch jobs cannot have this folder's path in their scripts.
+    ``n_workers`` counts where no site says how many (see `LocalExecutor`). What belongs to batch jobs lies in the log
+    of the folder ``run``; ``say`` takes lines for the user.
     """
     if site is not None and site.is_slurm:
         from swimmy_scale.cluster.fleet import SlurmExecutor  # dask-jobqueue takes a second to import

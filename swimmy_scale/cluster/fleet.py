@@ -47,18 +47,10 @@ TAIL_LINES = 15
 
 @dataclass
 class WorkerJob:
-    """One worker job that was submitted.
+    """One worker job that was submitted. Times are those of the fleet's clock."""
 
-    Attributes
-    ----------
-    started : float, optional
-        When it was first seen to run, by the monotonic clock.
-    seen : float, optional
-        When one of its workers was last connected.
-    """
-
-    started: float | None = None
-    seen: float | None = None
+    started: float | None = None  # when it was first seen to run
+    seen: float | None = None  # when one of its workers was last connected
 
 
 @dataclass
@@ -90,11 +82,8 @@ class Fleet:
 
     Parameters
     ----------
-    site : Site
-    places : Places
     connected : callable
         Returns the names of the workers that the scheduler knows.
-    commands : Commands, optional
     clock : callable, optional
         Seconds that never go back.
     """
@@ -135,13 +124,7 @@ class Fleet:
             log.warning(f"worker jobs could not be cancelled: {error}. They leave by themselves within minutes.")
 
     def want(self, groups: tuple[Group, ...], n_tasks: int) -> None:
-        """Have workers of these groups for ``n_tasks`` tasks, and none of other groups.
-
-        Raises
-        ------
-        SwimmyError
-            When Slurm refuses a job.
-        """
+        """Have workers of these groups for ``n_tasks`` tasks, and none of other groups."""
         with self._lock:
             for state in self._groups.values():
                 jobs = math.ceil(n_tasks / state.group.spec.processes)
@@ -277,17 +260,12 @@ class Fleet:
         if state.wanted:
             state.n_replaced += 1
             # A job that was cancelled while pending has no log; one that came and went between two looks has.
-            if job.seen is None and (job.started or self._log(state.group.name, job_id).exists()):
+            its_log = self._places.log.workers / f"{state.group.name}-{job_id}.log"
+            if job.seen is None and (job.started or its_log.exists()):
                 state.n_dead_on_arrival += 1
 
-    def _log(self, group: str, job_id: str) -> Path:
-        return self._places.log.workers / f"{group}-{job_id}.log"
-
     def _tail(self, group: str) -> str:
-        logs = sorted(
-            self._places.log.workers.glob(f"{group}-*.log"),
-            key=lambda path: path.stat().st_mtime_ns,
-        )
+        logs = sorted(self._places.log.workers.glob(f"{group}-*.log"), key=lambda path: path.stat().st_mtime_ns)
         lines = [line for path in logs[-1:] for line in path.read_text(errors="replace").splitlines()[-TAIL_LINES:]]
         return "\n".join(f"  {line}" for line in lines) or "  (it is empty)"
 
@@ -304,7 +282,6 @@ class SlurmExecutor:
 
     Parameters
     ----------
-    site : Site
     run : Path
         The folder whose log holds scripts, keys and logs.
     say : callable
@@ -377,12 +354,10 @@ class SlurmExecutor:
         yield from workers.map(work, tasks)
 
     def describe(self) -> Mapping[str, Mapping[str, int]]:
-        """Jobs and workers of each group in use (see `Fleet.describe`)."""
         return {} if self._fleet is None else self._fleet.describe()
 
 
 def _address(site: Site) -> str:
-    """This node's address for its workers."""
     interface = site.section.scheduler_interface
     try:
         return str(get_ip_interface(interface) if interface else get_ip())

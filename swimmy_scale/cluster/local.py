@@ -47,7 +47,7 @@ SETTINGS = {
 
 
 def share_of_cores(cores: Sequence[int], index: int, n_workers: int) -> list[int]:
-    """The cores of worker ``index`` where ``n_workers`` share them evenly; all cores where they cannot."""
+    """The cores of worker ``index`` where ``n_workers`` share them evenly, or all cores where they cannot."""
     return list(cores) if len(cores) % n_workers else list(cores[index::n_workers])
 
 
@@ -75,7 +75,7 @@ class OwnCores(distributed.WorkerPlugin):
 
 
 def default_workers(n_cores: int, memory_bytes: int) -> int:
-    """Worker processes for so many cores and so much memory: one per core, as far as the memory goes."""
+    """How many worker processes to start by default: one per core, as far as the memory goes."""
     return max(min(n_cores, memory_bytes // max(default_worker_bytes().values())), 1)
 
 
@@ -90,7 +90,6 @@ def local_workers(
 
     Parameters
     ----------
-    n_workers : int
     memory_bytes : int, optional
         Of all workers together, by default what this machine grants. One that takes more than its share is replaced.
     most_bundled : int
@@ -127,13 +126,6 @@ class LocalExecutor:
         far as the memory goes.
     n_cores, memory_bytes : int, optional
         What all of them may use, by default what this machine grants (see `resources`).
-
-    Attributes
-    ----------
-    limits : MemoryLimits
-        Memory of each process.
-    threads_each : int
-        Threads of each process.
     """
 
     def __init__(
@@ -156,11 +148,9 @@ class LocalExecutor:
         return contextlib.nullcontext()
 
     def describe(self) -> Mapping[str, Mapping[str, int]]:
-        """No groups."""
         return {}
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
-        """Perform tasks and yield receipts as they come."""
         n_workers = min(self._n_workers, len(tasks))
         if n_workers == 0:
             yield from SerialExecutor().map(work, tasks)

@@ -34,18 +34,10 @@ SECONDS_OF_BUNDLE, MOST_BUNDLED = 1.0, 256
 
 @dataclass
 class Search:
-    """The search for the objects that end workers, among those of one task.
+    """The search for the objects that end workers, among those of one task."""
 
-    Attributes
-    ----------
-    n_open : int
-        Pieces that are not yet tried.
-    found : list of int
-        Rows, counted from the task's first.
-    """
-
-    n_open: int = 0
-    found: list[int] = field(default_factory=list)
+    n_open: int  # pieces that are not yet tried
+    found: list[int] = field(default_factory=list)  # rows, counted from the task's first
 
 
 @dataclass(frozen=True)
@@ -53,13 +45,7 @@ class Outcome:
     """What came of an attempt, in plain values.
 
     Exceptions are not sent: one that cannot be unpickled at the other end would take the client down.
-
-    Attributes
-    ----------
-    kind : str
-        ``done``, ``lost`` (it has ended too many workers), ``refused`` (with a message for the user) or ``failed``.
-    receipt : Receipt, optional
-    reason : str
+    ``lost`` has ended too many workers, ``refused`` has a message for the user.
     """
 
     kind: Literal["done", "lost", "refused", "failed"]
@@ -68,7 +54,6 @@ class Outcome:
 
 
 def _attempt(function: Callable[..., Any], item: Task | Piece) -> Outcome:
-    """Perform a task or a piece in a worker."""
     try:
         if isinstance(item, Task):
             # Dask asks again for what a worker did before it died: the receipt is on disk.
@@ -115,7 +100,6 @@ class DaskWorkers:
 
     Parameters
     ----------
-    client : distributed.Client
     n_workers : callable
         How many worker processes there are, or will be soon.
     resource : str, optional
@@ -201,7 +185,6 @@ class _Mapping:
         return max(self._workers.n_workers(), 1) * WINDOW_PER_WORKER
 
     def receipts(self) -> Iterator[Receipt]:
-        """Receipts as they come."""
         try:
             self._fill()
             while self._flying:
@@ -269,10 +252,9 @@ class _Mapping:
                 f"{reason}, and no single object is at fault. Give each worker more memory, or make partitions "
                 "smaller; what is done is kept. The log of the workers says more."
             )
-        self._searches[task.index] = search = Search()
         whole = Piece(task, 0, task.n_objects)
         pieces = _halves(whole) if task.n_objects > 1 else [whole]
-        search.n_open = len(pieces)
+        self._searches[task.index] = Search(len(pieces))
         self._waiting.extendleft(reversed(pieces))
 
     def _take_piece(self, piece: Piece, outcome: Outcome) -> None:

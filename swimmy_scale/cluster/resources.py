@@ -9,18 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ControlGroups:
-    """The limits that the kernel's control groups set for this process, in version 1 or 2.
+    """The limits that the kernel's control groups set for this process, in version 1 or 2."""
 
-    Attributes
-    ----------
-    own : Path
-        Where the kernel says in which groups the process is.
-    root : Path
-        Where the groups are mounted.
-    """
-
-    own: Path = Path("/proc/self/cgroup")
-    root: Path = Path("/sys/fs/cgroup")
+    own: Path = Path("/proc/self/cgroup")  # in which groups the process is
+    root: Path = Path("/sys/fs/cgroup")  # where the groups are mounted
 
     @property
     def memory_bytes(self) -> int | None:
@@ -58,12 +50,7 @@ class ControlGroups:
 def usable_cores(n_allowed: int | None = None, groups: ControlGroups = ControlGroups()) -> int:
     """Whole cores that this process may use.
 
-    Parameters
-    ----------
-    n_allowed : int, optional
-        Cores that it may run on, by default as the system says.
-    groups : ControlGroups, optional
-        What limits its time on them.
+    It may run on ``n_allowed``, by default as the system says; ``groups`` may limit its time on them.
     """
     allowed = len(os.sched_getaffinity(0)) if n_allowed is None else n_allowed
     quota = groups.n_cores
@@ -73,12 +60,7 @@ def usable_cores(n_allowed: int | None = None, groups: ControlGroups = ControlGr
 def usable_memory_bytes(total_bytes: int | None = None, groups: ControlGroups = ControlGroups()) -> int:
     """Memory that this process and those it starts may use together.
 
-    Parameters
-    ----------
-    total_bytes : int, optional
-        The machine's, by default as Dask finds it.
-    groups : ControlGroups, optional
-        What limits it.
+    The machine has ``total_bytes``, by default as Dask finds it; ``groups`` may grant fewer.
     """
     if total_bytes is None:
         # Here, because Dask takes half a second to import and the cores can be counted without it.

@@ -85,15 +85,9 @@ END_CHAIN = Template('scancel --quiet --state=PENDING --user="$$(id -u)" --name=
 
 @dataclass(frozen=True)
 class Places:
-    """The batch jobs of a run directory: their names, and where their files lie.
+    """The batch jobs of a run directory: their names, and where their files lie."""
 
-    Attributes
-    ----------
-    run : Path
-        Absolute, and on the file system that nodes share.
-    """
-
-    run: Path
+    run: Path  # absolute, and on the file system that nodes share
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w./+@:,=-]+", str(self.run)):
@@ -109,16 +103,13 @@ class Places:
 
     @property
     def directory(self) -> RunDirectory:
-        """Where files lie in the run directory."""
         return RunDirectory(self.run)
 
     @property
     def log(self) -> LogFolder:
-        """The folder of logs, and of what belongs to batch jobs."""
         return self.directory.log
 
     def job_name(self, name: str) -> str:
-        """The name of a group's jobs."""
         return f"{self.tag}-{name}"
 
 
@@ -244,11 +235,6 @@ def write_scripts(site: Site, places: Places) -> None:
     for path, text in worker_scripts(site, places).items():
         write_atomically(path, text.encode())
     nested: dict[str, Any] = {}
-    for key, value in CLUSTER_SETTINGS.items():
-        *parents, last = key.split(".")
-        level = nested
-        for parent in parents:
-            level = level.setdefault(parent, {})
-        level[last] = value
+    dask.config.set(CLUSTER_SETTINGS, config=nested)  # the dots of the keys make the nesting
     write_atomically(places.log.dask_config, yaml.safe_dump(nested).encode())
     places.log.workers.mkdir(parents=True, exist_ok=True)

@@ -68,51 +68,26 @@ Word = Annotated[str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$")]
 class JobSpec(Section):
     """One kind of batch job, by those of dask-jobqueue's keys that a site has to choose.
 
-    Attributes
-    ----------
-    queue, account : str, optional
-        Slurm's partition and account.
-    cores : int
-        Of a job; shared by its processes.
-    processes : int
-        Worker processes of a job; each does one task at a time, with ``cores / processes`` threads.
-    memory : int
-        Bytes of a job; written as ``16GiB``.
-    walltime : str
-        Slurm's forms: minutes, ``hh:mm:ss`` or ``days-hh:mm:ss``.
-    python : str, optional
-        The interpreter on the nodes; default: the one that submits.
-    interface : str, optional
-        Network interface of the workers, such as ``ib0``.
-    local_directory : str, optional
-        Fast scratch of a node; may contain variables of the job, such as ``$TMPDIR``.
-    job_script_prologue : tuple of str
-        Lines before the worker starts, such as ``module load``.
-    job_extra_directives : tuple of str
-        ``#SBATCH`` options to add.
-    job_directives_skip : tuple of str
-        ``#SBATCH`` options to leave out, each by a part of its line.
-    death_timeout : float
-        Seconds after which a worker that finds no scheduler leaves.
+    Each process does one task at a time, with ``cores / processes`` threads.
     """
 
-    queue: Word | None = None
+    queue: Word | None = None  # Slurm's partition
     account: Word | None = None
-    cores: int = Field(default=1, ge=1)
-    processes: int = Field(default=1, ge=1)
-    memory: ByteSize = ByteSize(4 << 30)
-    walltime: Walltime = "01:00:00"
-    python: str | None = None
-    interface: Word | None = None
-    local_directory: Word | None = None
+    cores: int = Field(default=1, ge=1)  # of a job; shared by its processes
+    processes: int = Field(default=1, ge=1)  # worker processes of a job
+    memory: ByteSize = ByteSize(4 << 30)  # of a job; written as 16GiB
+    walltime: Walltime = "01:00:00"  # Slurm's forms: minutes, hh:mm:ss or days-hh:mm:ss
+    python: str | None = None  # the interpreter on the nodes; default: the one that submits
+    interface: Word | None = None  # network interface of the workers, such as ib0
+    local_directory: Word | None = None  # fast scratch of a node; may contain variables of the job, such as $TMPDIR
     shebang: Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$")] = "#!/usr/bin/env bash"
     job_cpu: int | None = Field(default=None, ge=1)
     job_mem: Word | None = None
-    job_script_prologue: tuple[str, ...] = ()
-    job_extra_directives: tuple[str, ...] = ()
-    job_directives_skip: tuple[str, ...] = ()
+    job_script_prologue: tuple[str, ...] = ()  # lines before the worker starts, such as "module load"
+    job_extra_directives: tuple[str, ...] = ()  # #SBATCH options to add
+    job_directives_skip: tuple[str, ...] = ()  # #SBATCH options to leave out, each by a part of its line
     worker_extra_args: tuple[str, ...] = ()
-    death_timeout: float = Field(default=60.0, ge=10)
+    death_timeout: float = Field(default=60.0, ge=10)  # seconds after which a worker that finds no scheduler leaves
 
     @field_validator("walltime", mode="before")
     @classmethod
@@ -140,50 +115,29 @@ class JobSpec(Section):
 
 
 class GroupSection(Section):
-    """How many worker jobs of a kind.
-
-    Attributes
-    ----------
-    jobs : int
-    gpus : int
-        Of a job: 0 or 1, because a job with a GPU is one process.
-    """
+    """How many worker jobs of a kind."""
 
     jobs: int = Field(ge=1)
-    gpus: Literal[0, 1] = 0
+    gpus: Literal[0, 1] = 0  # of a job: a job with a GPU is one process
 
 
 class SiteSection(Section):
-    """What dask-jobqueue has no words for.
-
-    Attributes
-    ----------
-    kind : str
-        ``local`` (this machine) or ``slurm``.
-    workers : int, optional
-        Processes on this machine; only for ``local``. Default: one per core, as far as the memory goes.
-    groups : dict of str to GroupSection
-        Only for ``slurm``; each is described under its name in ``jobqueue``.
-    scheduler_interface : str, optional
-        Network interface of the driver's node that the workers reach.
-    poll_seconds : float
-        Between two questions to Slurm about the worker jobs.
-    scorer : str
-        What scores: ``keras`` (TensorFlow, JAX or PyTorch, on a GPU if there is one) or ``numba`` (CPUs only, 1.3 to
-        1.7 times as fast there; scores differ in the last digits).
-    signal_seconds : float
-        How long before the end of its walltime the driver stops and submits itself again.
-    """
+    """What dask-jobqueue has no words for."""
 
     format_version: Literal[1] = 1
     kind: Literal["local", "slurm"]
+    # Processes on this machine; only for local. Default: one per core, as far as the memory goes.
     workers: int | None = Field(default=None, ge=1)
+    # Only for slurm; each is described under its name in jobqueue.
     groups: dict[Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$")], GroupSection] = Field(
         default_factory=dict
     )
+    # keras: TensorFlow, JAX or PyTorch, on a GPU if there is one. numba: CPUs only, 1.3 to 1.7 times as fast there;
+    # scores differ in the last digits.
     scorer: ScorerName = "keras"
-    scheduler_interface: Word | None = None
-    poll_seconds: float = Field(default=5.0, ge=0.2, le=300)
+    scheduler_interface: Word | None = None  # network interface of the driver's node that the workers reach
+    poll_seconds: float = Field(default=5.0, ge=0.2, le=300)  # between two questions to Slurm about the worker jobs
+    # How long before the end of its walltime the driver stops and submits itself again.
     signal_seconds: int = Field(default=120, ge=10)
 
 
@@ -225,27 +179,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Site:
-    """A validated site.
+    """A validated site."""
 
-    Attributes
-    ----------
-    path : Path
-        The file that it was read from.
-    section : SiteSection
-    driver : JobSpec
-        The driver's job.
-    groups : tuple of Group
-        Empty for ``local``.
-    """
-
-    path: Path
+    path: Path  # the file that it was read from
     section: SiteSection
     driver: JobSpec
-    groups: tuple[Group, ...]
+    groups: tuple[Group, ...]  # empty for ``local``
 
     @property
     def is_slurm(self) -> bool:
-        """Whether workers are batch jobs of Slurm."""
         return self.section.kind == "slurm"
 
     def groups_for(self, wants_gpu: bool) -> tuple[Group, ...]:

@@ -35,26 +35,15 @@ class SlurmBusyError(SlurmError):
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job that waits in the queue or runs.
-
-    Attributes
-    ----------
-    job_id : str
-    name : str
-    state : str
-        Such as ``PENDING``, ``RUNNING``, ``COMPLETING``.
-    reason : str
-        Why it is pending.
-    """
+    """A job that waits in the queue or runs."""
 
     job_id: str
     name: str
-    state: str
-    reason: str
+    state: str  # such as PENDING, RUNNING, COMPLETING
+    reason: str  # why it is pending
 
     @property
     def is_running(self) -> bool:
-        """Whether it has started."""
         return self.state not in ("PENDING", "CONFIGURING")
 
     @property
@@ -65,29 +54,15 @@ class QueuedJob:
 
 @dataclass(frozen=True)
 class Partition:
-    """Nodes of one kind in one partition (queue).
-
-    Attributes
-    ----------
-    name : str
-    is_default : bool
-        Whether it takes the jobs that name no partition.
-    is_up : bool
-    walltime : str or None
-        The longest that it allows, or None without a limit.
-    n_cores, memory_bytes : int
-        Of each node.
-    resources : str
-        Generic resources of each node, such as ``gpu:a100:4``; may be empty.
-    """
+    """Nodes of one kind in one partition (queue); cores, memory and resources are those of each node."""
 
     name: str
-    is_default: bool
+    is_default: bool  # whether it takes the jobs that name no partition
     is_up: bool
-    walltime: str | None
+    walltime: str | None  # the longest that it allows, or None without a limit
     n_cores: int
     memory_bytes: int
-    resources: str
+    resources: str  # generic ones, such as gpu:a100:4; may be empty
 
 
 def _call(*command: str) -> str:
@@ -117,13 +92,7 @@ def _call(*command: str) -> str:
 
 
 def submit(script: Path, options: Sequence[str] = ()) -> str:
-    """Submit a job script and return its job id.
-
-    Raises
-    ------
-    SlurmError
-        When Slurm refuses it, with what Slurm said.
-    """
+    """Submit a job script and return its job id; if Slurm refuses it, a SlurmError says what Slurm said."""
     try:
         return _call("sbatch", "--parsable", *options, str(script)).strip().split(";")[0]
     except SlurmError as error:
@@ -145,13 +114,7 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 
 def partitions() -> list[Partition]:
-    """Slurm's partitions, one item for each kind of node in each.
-
-    Raises
-    ------
-    SlurmError
-        When Slurm does not answer, or not in the form that it is asked for.
-    """
+    """Slurm's partitions, one item for each kind of node in each."""
     found = []
     for line in _call("sinfo", "--noheader", "--exact", "--format=%P|%a|%l|%c|%m|%G").splitlines():
         try:
@@ -173,11 +136,5 @@ def partitions() -> list[Partition]:
 
 
 def ping() -> str:
-    """The state of Slurm's controllers, one line each.
-
-    Raises
-    ------
-    SlurmError
-        When none answers.
-    """
+    """The state of Slurm's controllers, one line each."""
     return _call("scontrol", "ping").strip()

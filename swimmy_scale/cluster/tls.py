@@ -1,4 +1,4 @@
-"""Keys that live as long as one driver: only who can read them can speak with its scheduler."""
+"""Keys that live as long as one driver: only those who can read them can speak with its scheduler."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ TLS_FILES = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 def tls_files(folder: Path) -> Iterator[Security]:
     """A new certificate authority, certificate and key as files, which are removed at the end.
 
-    Parameters
-    ----------
-    folder : Path
-        On the file system that driver and workers share; it is made with mode 0700, its files with 0600.
+    Driver and workers share the folder's file system. It is made with mode 0700, its files with 0600.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

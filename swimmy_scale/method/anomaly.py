@@ -24,7 +24,6 @@ def score_and_residual(source: FloatArray, reconstruction: FloatArray, survey: S
         The preprocessed cutouts, without the noise layer.
     reconstruction : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
         The network's output for them. Values below `limits.RECONSTRUCTION_FLOOR` are raised to it.
-    survey : Survey
 
     Returns
     -------
@@ -33,11 +32,6 @@ def score_and_residual(source: FloatArray, reconstruction: FloatArray, survey: S
         object.
     residual : ndarray of float32, shape (n, n_bands)
         Positive when the source is brighter than the reconstruction. NaN where the score is.
-
-    Raises
-    ------
-    SwimmyError
-        When the two shapes differ or are not the survey's.
     """
     check_cube(source, survey)
     if source.shape != reconstruction.shape:

@@ -36,11 +36,6 @@ def round_mantissa(values: FloatArray, n_bits: int, out: FloatArray | None = Non
     ndarray of float32, shape of ``values``
         ``out``, or a new array. NaN (with its payload), infinity and every sign stay as they are. No finite value
         becomes infinite: it becomes at most the largest value that ``n_bits`` can hold.
-
-    Raises
-    ------
-    SwimmyError
-        When ``n_bits`` is out of range or ``values`` are not float32.
     """
     if not FEWEST_BITS <= n_bits <= MOST_BITS or values.dtype != np.float32:
         raise SwimmyError(

@@ -106,11 +106,6 @@ def selection_counts(
     dict of dict of SelectionCount
         By row ("g", "r", "i", "g&r", "r&i", "g&i", "g&r&i", "any"), then by group ("sample" is the whole sample).
         A row counts the objects selected in *at least* the bands it names.
-
-    Raises
-    ------
-    SwimmyError
-        When a group is named "sample", or the shapes do not fit together.
     """
     n_objects = candidate.shape[0]
     if candidate.ndim != 2 or candidate.shape[1] != len(bands) or not bands:
@@ -175,10 +170,8 @@ def candidate_columns(
     candidate : ndarray of bool, shape (n, level, band)
     levels : sequence of str
         From low to high significance.
-    bands : sequence of str
-        Names along the band axis.
-    selecting : sequence of str
-        Bands that may select; only these have columns.
+    bands, selecting : sequence of str
+        Names along the band axis, and those that may select; only these have columns.
     kept : mapping of str to ndarray of shape (n,), optional
         Columns of the input catalogue to carry over.
 
@@ -192,7 +185,7 @@ def candidate_columns(
     Raises
     ------
     SwimmyError
-        When an object_id occurs twice, a kept column has the name of one of ours, or shapes do not fit.
+        When an object_id occurs twice, or a kept column has the name of one of ours.
     """
     _check_candidate_shapes(object_id, score, residual, candidate, levels, bands)
     index = [bands.index(band) for band in selecting]

@@ -60,7 +60,6 @@ def table_1(classes: Classes, in_sample: BoolArray | None = None) -> list[tuple[
 
     Parameters
     ----------
-    classes : Classes
     in_sample : ndarray of bool, shape (n,), optional
         Objects that count; by default all.
 

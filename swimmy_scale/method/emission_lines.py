@@ -120,11 +120,6 @@ def throughput(band: str, wavelength: npt.ArrayLike) -> DoubleArray:
     -------
     ndarray of float64, shape of ``wavelength``
         0 outside the filter's curve.
-
-    Raises
-    ------
-    SwimmyError
-        For any other band.
     """
     known, curve = _curve(band)
     return np.asarray(np.interp(np.asarray(wavelength, np.float64), known, curve, left=0.0, right=0.0))

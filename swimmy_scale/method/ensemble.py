@@ -24,7 +24,7 @@ Rule = Literal["mean", "median", "rank"]
 
 
 def mean(values: FloatArray) -> FloatArray:
-    """Mean over the models: sum_k v_k / K.
+    """Mean over the models.
 
     Parameters
     ----------
@@ -88,9 +88,8 @@ def ordered(sample: FloatArray) -> FloatArray:
 def mean_rank(score: FloatArray, sample: FloatArray) -> FloatArray:
     """Mean over the models of an object's rank within the sample, as a fraction of the sample.
 
-    R_k = #{sample objects whose S_k is at most the object's S_k} / n_sample, and S = sum_k R_k / K. The largest score
-    of the sample has R_k = 1; equal scores have equal ranks. Objects outside the sample are ranked against it too.
-    Float32 tells apart ranks that differ by 2**-24 or more.
+    The largest score of the sample has R_k = 1; equal scores have equal ranks. Objects outside the sample are ranked
+    against it too. Float32 tells apart ranks that differ by 2**-24 or more.
 
     Parameters
     ----------

@@ -59,9 +59,6 @@ class Job(Settings):
 
     Attributes
     ----------
-    name : str
-    catalogue : CatalogueSource, optional
-    ingest : IngestSection, optional
     cutouts : Path, optional
         A store of cutouts that exists already, in place of ``ingest`` and ``catalogue``.
     model : ModelSection, optional
@@ -132,7 +129,6 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
 
     Parameters
     ----------
-    text : str
     path : Path
         Named in messages, and what relative paths start from; not read.
     kind : type

@@ -30,11 +30,6 @@ class Network:
         Filters of the encoder's last convolution: d in the paper.
     noise : float
         Standard deviation of the Gaussian noise on the input, in training only.
-
-    Raises
-    ------
-    SwimmyError
-        When a value is out of range.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -61,13 +56,7 @@ class Network:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The network whose ``asdict`` was written as JSON.
-
-        Raises
-        ------
-        TypeError, SwimmyError
-            When a name is unknown or a value out of range.
-        """
+        """The network whose ``asdict`` was written as JSON; a TypeError for unknown names."""
         known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**known)
 
@@ -91,7 +80,6 @@ def windows(network: Network, aperture_lo_px: int, aperture_hi_px: int) -> list[
 
     Parameters
     ----------
-    network : Network
     aperture_lo_px, aperture_hi_px : int
         Half-open range of rows, and of columns, 0-based.
 
@@ -127,22 +115,14 @@ class Schedule:
 
     Attributes
     ----------
-    epochs : int
     learning_rate, decayed_learning_rate : float
         Of Adam, up to and including epoch ``decay_after_epoch`` and after it. Epochs count from 1.
-    decay_after_epoch : int
-    batch_size : int
     validation_fraction : float
         Part of the objects that only measures ``val_loss``; the paper splits 4 : 1.
     keep_from_epoch : int
         The weights of this and every later epoch are kept as files.
     seed : int
         Source of everything random: first weights, split, order of objects, noise.
-
-    Raises
-    ------
-    SwimmyError
-        When a value is out of range.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -158,11 +138,10 @@ class Schedule:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, least in (("epochs", 1), ("batch_size", 1), ("keep_from_epoch", 1), ("seed", 0)):
+        smallest = {"epochs": 1, "batch_size": 1, "keep_from_epoch": 1, "seed": 0, "decay_after_epoch": 0}
+        for name, least in smallest.items():
             if getattr(self, name) < least:
                 problems.append(f"{name} {getattr(self, name)} must be {least} or more")
-        if self.decay_after_epoch < 0:
-            problems.append(f"decay_after_epoch {self.decay_after_epoch} must be 0 or more")
         if self.keep_from_epoch > self.epochs:
             problems.append(
                 f"keep_from_epoch {self.keep_from_epoch} is above epochs {self.epochs}: nothing would be kept"

@@ -73,7 +73,6 @@ def pixel_noise(image: FloatArray, survey: Survey) -> DoubleArray:
     Parameters
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size), counts
-    survey : Survey
 
     Returns
     -------
@@ -106,7 +105,6 @@ def source_and_noise(
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size), counts
     fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
-    survey : Survey
 
     Returns
     -------
@@ -118,7 +116,7 @@ def source_and_noise(
     Raises
     ------
     SwimmyError
-        When a FWHM is refused (see `swimmy_scale.method.preprocess.smoothing_sigma_px`) or a shape is wrong.
+        When a FWHM is refused (see `swimmy_scale.method.preprocess.smoothing_sigma_px`).
     """
     check_cube(image, survey)
     sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
@@ -194,11 +192,6 @@ def noise_score(residual: FloatArray, source_sum: DoubleArray, noise: DoubleArra
     -------
     ndarray of float32, shape (n, n_models, n_bands)
         0 or above, never infinite. NaN where any of the three is.
-
-    Raises
-    ------
-    SwimmyError
-        When the floor is not positive or the shapes do not fit together.
     """
     if residual.ndim != 3 or source_sum.shape != noise.shape or residual.shape[::2] != noise.shape:
         raise SwimmyError(

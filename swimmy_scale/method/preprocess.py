@@ -32,7 +32,6 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
     Parameters
     ----------
     fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
-    survey : Survey
 
     Returns
     -------
@@ -42,7 +41,7 @@ def smoothing_sigma_px(fwhm_arcsec: npt.NDArray[np.floating], survey: Survey) ->
     Raises
     ------
     SwimmyError
-        When a FWHM is NaN, not positive or above ``target_fwhm_arcsec``, or the shape is wrong.
+        When a FWHM is NaN, not positive or above ``target_fwhm_arcsec``.
     """
     fwhm = np.asarray(fwhm_arcsec, dtype=np.float64)
     if fwhm.ndim != 2 or fwhm.shape[1] != survey.n_bands:
@@ -104,18 +103,11 @@ def smoothing_matrix(sigma_px: npt.NDArray[np.floating], size_px: int) -> FloatA
     ----------
     sigma_px : ndarray of float, shape (n,), px
         Not negative. Zero gives the identity.
-    size_px : int
-        Side of the image.
 
     Returns
     -------
     ndarray of float32, shape (n, size_px, size_px)
         Computed in float64, then rounded.
-
-    Raises
-    ------
-    SwimmyError
-        When a sigma is negative or not finite.
     """
     sigma = np.asarray(sigma_px, dtype=np.float64)
     if sigma.ndim != 1 or not np.isfinite(sigma).all() or (sigma < 0).any():
@@ -147,7 +139,6 @@ def match_psf(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: 
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size), counts
     fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
-    survey : Survey
 
     Returns
     -------
@@ -157,7 +148,7 @@ def match_psf(image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating], survey: 
     Raises
     ------
     SwimmyError
-        When a FWHM is refused (see `smoothing_sigma_px`) or a shape is wrong.
+        When a FWHM is refused (see `smoothing_sigma_px`).
     """
     image = _checked(image, survey)
     sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)
@@ -178,7 +169,6 @@ def stretch(image: FloatArray, survey: Survey) -> FloatArray:
     Parameters
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size), counts
-    survey : Survey
 
     Returns
     -------
@@ -205,7 +195,6 @@ def preprocess(
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size), counts
     fwhm_arcsec : ndarray of float, shape (n, n_bands), arcsec
-    survey : Survey
     out : ndarray of float32, shape (n, n_bands, size, size), optional
         Where to put the result; must not share memory with ``image``.
 
@@ -217,7 +206,7 @@ def preprocess(
     Raises
     ------
     SwimmyError
-        When a FWHM is refused (see `smoothing_sigma_px`), a shape is wrong, or ``out`` cannot take the result.
+        When a FWHM is refused (see `smoothing_sigma_px`).
     """
     image = _checked(image, survey)
     sigma = sigma_of_cutouts(image, fwhm_arcsec, survey)

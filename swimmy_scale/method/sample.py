@@ -51,11 +51,6 @@ class SampleCuts:
         Exclusive lower and upper limit; (0.05, 0.2) for the paper's spectroscopic sample.
     colours : tuple of (band, band, float)
         cmodel magnitude of the first band minus that of the second must be smaller (appendix 3).
-
-    Raises
-    ------
-    SwimmyError
-        When a limit is not a number in its range, or a flag is unknown.
     """
 
     # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
@@ -160,24 +155,15 @@ class _Test:
 def column_names(survey: Survey) -> tuple[str, ...]:
     """Columns that the cuts can use, as ``available`` of `apply_cuts` names them.
 
-    Returns
-    -------
-    tuple of str
-        ``fwhm_arcsec_g`` ..., ``depth_mag_g`` ..., ``mag_g`` ... for each band, ``psf_mag``, ``redshift``, and each
-        of ``FLAG_NAMES``.
+    They are ``fwhm_arcsec_g`` ..., ``depth_mag_g`` ..., ``mag_g`` ... for each band, ``psf_mag``, ``redshift``, and
+    each of ``FLAG_NAMES``.
     """
     by_band = tuple(f"{name}_{band}" for name in ("fwhm_arcsec", "depth_mag", "mag") for band in survey.bands)
     return (*by_band, "psf_mag", "redshift", *FLAG_NAMES)
 
 
 def check_cuts(cuts: SampleCuts, survey: Survey) -> None:
-    """Refuse colour cuts in bands that the survey does not have.
-
-    Raises
-    ------
-    SwimmyError
-        For a colour of an unknown band.
-    """
+    """Refuse colour cuts in bands that the survey does not have."""
     for first, second, _ in cuts.colours:
         for band in (first, second):
             if band not in survey.bands:
@@ -204,8 +190,6 @@ def apply_cuts(
     ----------
     columns : SampleColumns
         Any part of the catalogue.
-    cuts : SampleCuts
-    survey : Survey
     available : collection of str
         Columns of `column_names` that the catalogue has.
     min_depth_mag : sequence of float, one a band, optional
@@ -220,8 +204,7 @@ def apply_cuts(
     Raises
     ------
     SwimmyError
-        When a colour names an unknown band, the depth limits are missing, ``available`` has an unknown name, or shapes
-        do not fit.
+        When a colour names an unknown band, or the depth limits are missing.
     """
     check_cuts(cuts, survey)
     _check_columns(columns, survey)
@@ -240,18 +223,7 @@ def apply_cuts(
 
 
 def merge_counts(parts: Sequence[Sequence[CutCount]]) -> list[CutCount]:
-    """Add up the counts of several parts of a catalogue.
-
-    Returns
-    -------
-    list of CutCount
-        In the order of the cuts; empty without parts.
-
-    Raises
-    ------
-    SwimmyError
-        When the parts were not cut in the same way.
-    """
+    """Add up the counts of several parts of a catalogue, in the order of the cuts; empty without parts."""
     if not parts:
         return []
     total = list(parts[0])
@@ -282,11 +254,6 @@ def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) 
     -------
     ndarray of float64, shape (band,)
         NaN, for no limit, where no patch has a depth in the band.
-
-    Raises
-    ------
-    SwimmyError
-        When the percentage is out of range or the table is not two-dimensional.
     """
     if depth_mag.ndim != 2 or not 0 < percent < 100:
         raise SwimmyError(

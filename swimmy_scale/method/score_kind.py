@@ -23,13 +23,7 @@ class ScoreKind:
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> ScoreKind:
-        """The kind that `described` told of.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            When the description is damaged.
-        """
+        """The kind that `described` told of; a KeyError, TypeError or ValueError if it is damaged."""
         kind = described.get("score")
         if kind is None:
             return cls()

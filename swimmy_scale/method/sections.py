@@ -118,7 +118,6 @@ class SpectroscopySection(JobSection):
     sdss, gama, dr16q, milliquas : Path, optional
         specObj of SDSS, SpecObj of GAMA, the quasars of DR16Q, and Milliquas, with their published column names, in
         any format of a catalogue.
-    mpa_jhu : MpaJhuSection, optional
     match_radius_arcsec : float
         Largest distance of a counterpart.
     """
@@ -180,8 +179,6 @@ class TrainSection(JobSection):
 
     Attributes
     ----------
-    network : NetworkSection
-    schedule : Schedule
     n_runs : int
         Independent trainings of each network. Training k of all has seed ``schedule.seed + k``.
     classes : tuple of str
@@ -240,7 +237,6 @@ class TrainSection(JobSection):
         return self.schedule.epochs - self.schedule.keep_from_epoch + 1
 
     def too_few(self, score: ScoreSection) -> str:
-        """See `weight_sets.too_few`."""
         return too_few(score.n_models, self.n_runs, self.n_kept_epochs, score.one_a_run, self.grid is not None)
 
     @property

@@ -25,7 +25,6 @@ class Survey:
 
     Attributes
     ----------
-    name : str
     bands : tuple of str
         In the order of the cube's band axis.
     selecting_bands : tuple of str
@@ -34,7 +33,6 @@ class Survey:
         Band of the magnitude and extendedness cuts (section 2.2).
     cutout_size_px : int
         Side of a cutout; a multiple of 8, as the network halves it three times.
-    pixel_scale_arcsec : float
     zero_point_mag : float
         AB zero point of the counts where a file does not carry its own.
     stretch_zero_point_mag : float
@@ -49,11 +47,6 @@ class Survey:
         Diameter of the central circle A' of equation 6.
     min_depth_mag : tuple of float, one a band
         Patches with a shallower 5-sigma PSF limiting magnitude are not in the sample (section 2.1); NaN for no limit.
-
-    Raises
-    ------
-    SwimmyError
-        When a value is out of range or the per-band tuples do not match ``bands``.
     """
 
     # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
@@ -106,7 +99,6 @@ class Survey:
 
     @property
     def n_bands(self) -> int:
-        """Number of bands."""
         return len(self.bands)
 
     @property
@@ -141,13 +133,7 @@ HSC = Survey()
 
 
 def check_cube(image: npt.NDArray[np.generic], survey: Survey) -> None:
-    """Refuse an array that is not (object, band, y, x) for this survey.
-
-    Raises
-    ------
-    SwimmyError
-        When the shape is not (n, n_bands, cutout_size_px, cutout_size_px).
-    """
+    """Refuse an array whose shape is not (n, n_bands, cutout_size_px, cutout_size_px) of this survey."""
     expected = (survey.n_bands, survey.cutout_size_px, survey.cutout_size_px)
     if image.ndim != 4 or image.shape[1:] != expected:
         raise SwimmyError(

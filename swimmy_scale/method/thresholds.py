@@ -68,7 +68,6 @@ def streamed_thresholds(
     blocks : callable
         Starts a new pass each time it is called: gives the sample's scores as float32 arrays of shape (m, band), in
         any split and order.
-    n_bands : int
     fractions : iterable of float, length level
 
     Returns
@@ -79,7 +78,7 @@ def streamed_thresholds(
     Raises
     ------
     SwimmyError
-        As `thresholds` does, for blocks that are not float32 (m, band), and when the two passes differ.
+        As `thresholds` does, and when the scores change between the two passes.
     """
     tops = _check_fractions(fractions)
     first = RadixCount(n_bands)
@@ -106,11 +105,6 @@ def thresholds_to_json(
     """Thresholds by level and band, as ``summary.json`` holds them: ``{"2sigma": {"g": 1.25, ...}, ...}``.
 
     JSON writes the shortest text that gives the same float64 back, so nothing is rounded.
-
-    Raises
-    ------
-    SwimmyError
-        When ``threshold`` does not have the shape (level, band).
     """
     names = list(levels)
     if threshold.shape != (len(names), len(bands)):
@@ -128,8 +122,6 @@ def load_thresholds(summary: Mapping[str, Any], bands: Sequence[str], levels: It
     ----------
     summary : mapping
         The parsed file. ``summary["thresholds"][level][band]`` is a number.
-    bands : sequence of str
-    levels : iterable of str
 
     Returns
     -------
@@ -170,7 +162,6 @@ class RadixCount:
 
     Parameters
     ----------
-    n_bands : int
     upper : ndarray of int64, shape (band, n_upper), optional
         Upper halves that a second pass looks below, filled up with -1. None for a first pass.
 
@@ -195,17 +186,10 @@ class RadixCount:
 
     @property
     def n_bands(self) -> int:
-        """Number of bands."""
         return int(self.counts.shape[0])
 
     def add(self, score: FloatArray) -> None:
-        """Count a block of scores, float32, shape (m, band); m may be 0.
-
-        Raises
-        ------
-        SwimmyError
-            When the block is not float32 or not of this shape.
-        """
+        """Count a block of scores, float32, shape (m, band); m may be 0."""
         if score.ndim != 2 or score.shape[1] != self.n_bands:
             raise SwimmyError(f"scores have shape {score.shape}, need (n_objects, {self.n_bands}).")
         if score.dtype != np.float32:
@@ -219,17 +203,11 @@ class RadixCount:
                 self._add_second(band, bits)
 
     def refine(self, ranks: Sequence[int]) -> RadixCount:
-        """The empty second pass that finds these ranks (from 0) of this complete first pass.
-
-        Raises
-        ------
-        SwimmyError
-            When a rank lies outside the sample, or this is a second pass already.
-        """
+        """The empty second pass that finds these ranks (from 0) of this complete first pass."""
         return RadixCount(self.n_bands, self.upper_halves(ranks))
 
     def upper_halves(self, ranks: Sequence[int]) -> IntArray:
-        """Upper halves that hold these ranks, as the second pass takes them; raises as `refine` does."""
+        """Upper halves that hold these ranks, as the second pass takes them."""
         if self.upper is not None:
             raise SwimmyError("this radix count is a second pass already. Refine a first pass.")
         wanted = np.asarray(ranks, dtype=np.int64)
@@ -292,11 +270,6 @@ def order_statistics(first: RadixCount, second: RadixCount, ranks: Sequence[int]
     -------
     ndarray of float64, shape (n_ranks, band)
         Each is one of the sample's float32 scores; -0.0 is given as 0.0.
-
-    Raises
-    ------
-    SwimmyError
-        When the second pass was not started for these ranks, or did not see the sample of the first.
     """
     if second.upper is None or not np.array_equal(second.upper, first.upper_halves(ranks)):
         raise SwimmyError("the second radix count was not started for these ranks. Start it with refine().")

@@ -31,14 +31,12 @@ class WeightSet:
     ----------
     run : int
         Index of the training.
-    epoch : int
     file : str
         Relative to the models' folder.
     sha256 : str
         Digest of the file.
     loss, val_loss : float
         Losses of the epoch.
-    network : Network
     """
 
     run: int
@@ -107,18 +105,13 @@ def judge(
         Objects whose scores set the thresholds.
     members : mapping of str to ndarray of bool, shape (n,)
         Objects of each known class.
-    bands : sequence of str
     fraction : float
         Within (0, 1).
-
-    Returns
-    -------
-    Judgement
 
     Raises
     ------
     SwimmyError
-        When no object sets the thresholds, a threshold is not finite, or the shapes do not fit together.
+        When no object sets the thresholds, or a threshold is not finite.
     """
     shape, length = (len(score), len(bands)), (len(score),)
     masks = (sets_thresholds, *members.values())
@@ -186,16 +179,8 @@ def first_of_one_network(
 def too_few(n_models: int, n_runs: int, n_kept_epochs: int, one_a_run: bool = False, is_grid: bool = False) -> str:
     """Fault and remedy where a campaign keeps fewer than ``n_models`` weight sets of one network; else an empty string.
 
-    Parameters
-    ----------
-    n_models : int
-        Weight sets that are to score.
-    n_runs, n_kept_epochs : int
-        Trainings of one network, and weight sets that each keeps.
-    one_a_run : bool
-        Whether those that score must come from different trainings.
-    is_grid : bool
-        Whether several networks are trained.
+    Each of the ``n_runs`` trainings of a network keeps ``n_kept_epochs``. With ``one_a_run`` those that score must come
+    from different trainings; ``is_grid`` says that several networks are trained.
     """
     if one_a_run and n_models > n_runs:
         return (

@@ -36,7 +36,6 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
 
     Parameters
     ----------
-    text : str
     path : Path
         Named in messages; not read.
     kind : type

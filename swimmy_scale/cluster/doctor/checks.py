@@ -15,19 +15,9 @@ from swimmy_scale.cluster.site import Site
 
 
 def examine(folder: Path, site: Site | None = None) -> Iterator[Finding]:
-    """Check whether this machine, or a site, is fit.
+    """Check whether this machine is fit for a run that writes to ``folder``; each finding comes as soon as it is there.
 
-    Parameters
-    ----------
-    folder : Path
-        Where a run would write.
-    site : Site, optional
-        If it is of kind slurm, its queues and limits are checked as well.
-
-    Yields
-    ------
-    Finding
-        As soon as its check is done.
+    If ``site`` is of kind slurm, its queues and limits are checked as well.
     """
     on_slurm = site if site is not None and site.is_slurm else None
     yield from check_machine()

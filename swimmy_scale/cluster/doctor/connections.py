@@ -67,11 +67,7 @@ def check_interface(name: str, whose: str) -> Finding:
     try:
         return ok("network", f"{name} of {whose} has the address {get_ip_interface(name)} here")
     except ValueError as error:
-        return warning(
-            "network",
-            f"{name} of {whose} is not on this machine ({error})",
-            "Check that the nodes have it",
-        )
+        return warning("network", f"{name} of {whose} is not on this machine ({error})", "Check that the nodes have it")
 
 
 def check_no_downloads() -> Finding:

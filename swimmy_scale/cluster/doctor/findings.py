@@ -6,38 +6,23 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-State = Literal["ok", "warning", "problem"]
 JSON_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """The outcome of one check."""
 
-    Attributes
-    ----------
-    name : str
-        What was checked.
-    state : str
-        ``ok``, ``warning`` (it works less well, or perhaps not) or ``problem`` (it will not work).
-    text : str
-        What was found, with the numbers.
-    remedy : str
-        What to do about it; empty for ``ok``.
-    """
-
-    name: str
-    state: State
-    text: str
-    remedy: str = ""
+    name: str  # what was checked
+    state: Literal["ok", "warning", "problem"]
+    text: str  # what was found, with the numbers
+    remedy: str = ""  # what to do about it; empty for ``ok``
 
     def line(self) -> str:
-        """The finding in one line."""
         return f"{self.state:<8} {self.name:<11} {self.text}{'. ' + self.remedy if self.remedy else ''}"
 
 
 def ok(name: str, text: str) -> Finding:
-    """A finding that needs no remedy."""
     return Finding(name, "ok", text)
 
 

@@ -43,13 +43,7 @@ def nearest(folder: Path) -> Path:
 
 
 def check_space(place: Path, status: os.statvfs_result) -> Finding:
-    """How many bytes and files the file system has left.
-
-    Parameters
-    ----------
-    status : os.statvfs_result
-        Of ``place``.
-    """
+    """How many bytes and files the file system has left, by the ``status`` of ``place``."""
     free_bytes = status.f_bavail * status.f_frsize
     n_objects = free_bytes // cutout_bytes(HSC)
     text = f"{free_bytes / GIB:,.1f} GiB free in {place}, room for the pixels of about {n_objects:,} objects"
@@ -80,13 +74,7 @@ def check_writing(folder: Path, write: Callable[[Path, bytes], None] = write_ato
 
 
 def is_locked(path: Path, program: str = TRY_LOCK) -> bool:
-    """Whether another process, which runs ``program``, finds a lock held.
-
-    Raises
-    ------
-    OSError
-        When that process fails in another way.
-    """
+    """Whether another process, which runs ``program``, finds a lock held; an OSError if it fails in another way."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-I", "-S", "-c", program, str(path)], capture_output=True, text=True, timeout=60, check=False
     )

@@ -31,13 +31,7 @@ def check_python(version: str, requires: str) -> Finding:
 
 
 def installed_requirements(distribution: str = DISTRIBUTION) -> tuple[str, list[str]]:
-    """The versions of Python, and of packages, that the installed program requires.
-
-    Raises
-    ------
-    importlib.metadata.PackageNotFoundError
-        When the program can be imported but is not installed.
-    """
+    """The versions of Python, and of packages, that the program requires; PackageNotFoundError if not installed."""
     metadata = importlib.metadata.metadata(distribution)
     return metadata["Requires-Python"], importlib.metadata.requires(distribution) or []
 

@@ -26,13 +26,7 @@ def gpu_files(devices: Path = Path("/dev")) -> list[str]:
 def check_tensorflow(
     gpus: Sequence[str], command: Sequence[str] = ASK, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Finding:
-    """Which devices TensorFlow sees, and whether they compute.
-
-    Parameters
-    ----------
-    gpus : sequence of str
-        The GPUs that the machine has (see `gpu_files`).
-    """
+    """Which devices TensorFlow sees, and whether they compute; the machine has ``gpus`` (see `gpu_files`)."""
     process = subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
