@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 import matplotlib.style
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -48,31 +49,46 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def new_figure(height_in: float, *, simulated: bool, credit: str = "") -> Figure:
-    """An empty figure of print size.
-
-    Parameters
-    ----------
-    simulated : bool
-        Label it SIMULATED DATA.
-    credit : str
-        Whose pixels are shown; printed at the top unless they are simulated.
-    """
+def new_figure(height_in: float) -> Figure:
+    """An empty figure of print size."""
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04)  # type: ignore[union-attr, call-arg]
-    if simulated:
-        figure.suptitle("SIMULATED DATA", x=0.995, ha="right", fontsize=8, fontweight="bold", color=WARNING)
-    elif credit:
-        figure.suptitle(credit, x=0.995, ha="right", fontsize=7, color=MUTED)
     return figure
 
 
-def tidy(axes: Axes, title: str = "") -> None:
-    """Remove the lines at the top and on the right; put the title above the left edge of the axes."""
+def new_panels(height_in: float, n_panels: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of print size with panels side by side, which share the scale of their y axes."""
+    figure = new_figure(height_in)
+    return figure, figure.subplots(1, n_panels, sharey=True, squeeze=False)[0]
+
+
+def label_origin(figure: Figure, simulated: bool, credit: str = "") -> None:
+    """Print SIMULATED DATA at the top, or else whose pixels are shown."""
+    place: Any = {"x": 0.995, "ha": "right"}
+    with paper_style():
+        if simulated:
+            figure.suptitle("SIMULATED DATA", **place, fontsize=8, fontweight="bold", color=WARNING)
+        elif credit:
+            figure.suptitle(credit, **place, fontsize=7, color=MUTED)
+
+
+def tidy(axes: Axes, title: str = "", panel: int | None = None) -> None:
+    """Remove the lines at the top and on the right; put the title, lettered by panel, above the left edge."""
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, fontsize=8, color=INK, loc="left")
+        letter = "" if panel is None else f"({chr(97 + panel)}) "
+        axes.set_title(letter + title, fontsize=8, color=INK, loc="left")
+
+
+def say_in_empty(axes: Axes, text: str) -> None:
+    """Say in the middle of axes why nothing is drawn there."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], n_columns: int, **style: Any) -> None:
+    """One legend for all panels, below them."""
+    figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, **style)
 
 
 def band_colour(position: int) -> str:
@@ -86,7 +102,7 @@ def shown_level(level: str, space: str = "") -> str:
 
 
 def shown_probability(p: float) -> str:
-    """A p value as the paper prints it: ``p < 0.01`` below that."""
+    """A p value as the paper prints it: ``p < 0.01``, ``p = 0.05``."""
     if not np.isfinite(p):
         return "p unknown"
     return "p < 0.01" if p < 0.01 else f"p = {p:.2f}"

@@ -15,27 +15,26 @@ from swimmy_scale.results.paper.drawing.stamps import StampGroup
 from swimmy_scale.results.paper.profiles import radial_profiles as profiles_of
 from swimmy_scale.results.paper.profiles import ring_radius
 from swimmy_scale.results.paper.run_data import MissingError, RunData
-from swimmy_scale.results.paper.saving import Drawn
+from swimmy_scale.results.paper.saving import Drawn, by_band, joined
 from swimmy_scale.results.paper.statistics import sigma_excess
 from swimmy_scale.results.paper.tables import negative_flags
 
 N_KNOWN, N_CANDIDATES = 15, 25
 """Objects that figures 6 and 7 show of each group."""
 MAX_PROFILES = 500
-"""Most members of a class that figure 8 draws and averages: a random part of a larger class."""
+"""Most members of a class that figure 8 averages: of a larger class, some drawn at random."""
 MAX_GALLERY = 225
 """Most objects that figures 14 and 19 show of each band, as many as the paper's extension has."""
 SEED = 0
 NEGATIVE_BAND = "r"
 
 
-def credit(run: RunData) -> str:
-    """Whom real pixels of HSC are credited to; empty for others."""
-    return "HSC-SSP / NAOJ" if run.survey.name.startswith("HSC") and not run.simulated else ""
+def _credit(run: RunData) -> str:
+    return "HSC-SSP / NAOJ" if run.survey.name.startswith("HSC") else ""
 
 
 def drawn_by_lot(members: BoolArray, n_objects: int) -> IntArray:
-    """Rows of some members, drawn at random and ascending; the same ones each time."""
+    """At most ``n_objects`` rows of members, drawn at random, ascending; the same ones each time."""
     rows = np.flatnonzero(members)
     if rows.size > n_objects:
         rows = np.sort(np.random.default_rng(SEED).choice(rows, n_objects, replace=False))
@@ -44,11 +43,8 @@ def drawn_by_lot(members: BoolArray, n_objects: int) -> IntArray:
 
 def _object_columns(run: RunData, rows: IntArray) -> dict[str, Any]:
     bands = run.survey.selecting_bands
-    columns: dict[str, Any] = {"object_id": run.object_id[rows]}
-    columns["bands"] = band_label(run.selected[rows], bands)
-    for k, band in enumerate(bands):
-        columns |= {f"score_{band}": run.score[rows, k], f"residual_{band}": run.residual[rows, k]}
-    return columns
+    columns = {"object_id": run.object_id[rows], "bands": band_label(run.selected[rows], bands)}
+    return columns | by_band(bands, score=run.score[rows], residual=run.residual[rows])
 
 
 def _stamp_figure(
@@ -61,19 +57,19 @@ def _stamp_figure(
     sigma = _sigma(run, rows) if with_sigma else None
     columns = {"group": np.repeat(list(groups), [part.size for part in groups.values()]), **_object_columns(run, rows)}
     if sigma is not None:
-        columns |= {f"sigma_{band}": sigma[:, k] for k, band in enumerate(run.survey.bands)}
+        columns |= by_band(run.survey.bands, sigma=sigma)
     parts, lo = [], 0
     for title, part in groups.items():
         here = slice(lo, lo + part.size)
         parts.append(StampGroup(title, source[here], reconstruction[here], None if sigma is None else sigma[here]))
         lo += part.size
-    figure = drawing.stamps(parts, bands, run.survey, n_columns=n_columns, simulated=run.simulated, credit=credit(run))
+    figure = drawing.stamps(parts, bands, run.survey, n_columns=n_columns)
     pixels = {"SOURCE": source, "RECONSTRUCTION": reconstruction} if rows.size else {}
-    return Drawn(figure, {"": columns}, {}, pixels)
+    return Drawn(figure, {"": columns}, {}, pixels, _credit(run))
 
 
 def _sigma(run: RunData, rows: IntArray) -> npt.NDArray[np.float64]:
-    """Excess of each object's score over those of the training data, or of the whole sample if there are none."""
+    """Sigma of each object's scores among those of the training data, or of the sample if there are none."""
     training = run.in_sample & (run.sample_class == "training")
     members = training if training.any() else run.in_sample
     blocks = run.scores.blocks(run.scores.score_name)
@@ -146,9 +142,8 @@ def _gallery(run: RunData, level: str) -> Drawn:
         titles.append(f"{band}: {n_all:,}" + (f", the first {rows.size} shown" if n_all > rows.size else ""))
         sources.append(run.source(rows))
         parts.append({"in_band": np.full(rows.size, band), **_object_columns(run, rows)})
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    figure = drawing.gallery(titles, sources, run.survey, simulated=run.simulated, credit=credit(run))
-    return Drawn(figure, {"": columns}, {"level": level})
+    figure = drawing.gallery(titles, sources, run.survey)
+    return Drawn(figure, {"": joined(parts)}, {"level": level}, credit=_credit(run))
 
 
 def gallery(run: RunData) -> Drawn:
@@ -180,12 +175,9 @@ def radial_profiles(run: RunData) -> Drawn:
         residual[here] = profiles_of(image - reconstruction, run.survey)
         lo += part.size
     selected, radius = run.selected[rows, 0], ring_radius(run.survey)
-    figure = drawing.radial_profiles(
-        radius, source, residual, selected, bands, f"quasars, selection in {band}", simulated=run.simulated
-    )
+    figure = drawing.radial_profiles(radius, source, residual, selected, bands, f"quasars, selection in {band}")
     columns: dict[str, Any] = {"object_id": run.object_id[rows], "selected": selected}
-    for k, name in enumerate(bands):
-        columns |= {f"source_{name}": source[:, k], f"residual_{name}": residual[:, k]}
+    columns |= by_band(bands, source=source, residual=residual)
     means: dict[str, Any] = {"radius_px": radius}
     for k, name in enumerate(bands):
         for kind, flag in (("selected", selected), ("unselected", ~selected)):
@@ -201,10 +193,11 @@ def stretch(run: RunData, object_id: int | None = None) -> Drawn:
     counts = store.images(row, row + 1)[0].astype(np.float64)
     linear = counts * 10.0 ** (-0.4 * (survey.zero_point_mag - survey.stretch_zero_point_mag))
     stretched = run.source(np.array([row], np.int64))[0]
-    figure = drawing.stretch(linear, stretched, survey, simulated=run.simulated, credit=credit(run))
+    figure = drawing.stretch(linear, stretched, survey)
     columns: dict[str, Any] = {"object_id": run.object_id[[row]], "redshift": run.redshift[[row]]}
-    columns |= {f"mag_{band}": run.mag[[row], k] for k, band in enumerate(survey.bands)}
-    return Drawn(figure, {"": columns}, {}, {"LINEAR": linear.astype(np.float32), "STRETCHED": stretched})
+    columns |= by_band(survey.bands, mag=run.mag[[row]])
+    pixels = {"LINEAR": linear.astype(np.float32), "STRETCHED": stretched}
+    return Drawn(figure, {"": columns}, {}, pixels, _credit(run))
 
 
 def _example(run: RunData, object_id: int | None) -> int:
