@@ -18,7 +18,7 @@ from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 AnyFloats = npt.NDArray[np.floating[Any]]
 
 ONE_SIGMA = math.erf(1.0 / math.sqrt(2.0))
-"""Confidence of the intervals: 68.3%, what a Gaussian has within one sigma."""
+"""Confidence of the intervals: 68.3%, the share of a Gaussian within one sigma."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,17 @@ def kolmogorov_smirnov(first: AnyFloats, second: AnyFloats) -> Difference:
     # The exact distribution takes minutes for large samples; SciPy, too, takes the asymptotic one for those.
     method = "exact" if max(x.size, y.size) <= 1000 else "asymp"
     with warnings.catch_warnings():
-        # With ties the exact one may fail; SciPy then takes the asymptotic one, and warns.
+        # Ties may defeat the exact one; SciPy then takes the asymptotic one, and warns.
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
         result = scipy.stats.ks_2samp(x, y, method=method)
     return Difference(float(result.statistic), float(result.pvalue), x.size, y.size)
 
 
 def sigma_excess(score: AnyFloats, reference: AnyFloats) -> DoubleArray:
-    """How many sigma a score stands out of a reference sample's scores (figure 6).
+    """How many sigma a score lies above a reference sample's scores (figure 6).
 
     p = (1 + number of reference scores >= score) / (1 + number of reference scores)
-    sigma = the width at which a Gaussian has the fraction p outside of +-sigma: 5% is 1.96, 0.27% is 3
+    sigma = the width for which a Gaussian has the fraction p outside +-sigma: 5% is 1.96, 0.27% is 3
 
     The added ones keep sigma finite where no reference score is as high.
 
@@ -141,12 +141,7 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
         Values that are not finite or outside of the edges are left out.
     selected : ndarray of bool, shape (n, band)
     edges : ndarray of float64, shape (bin + 1,)
-        A bin holds its lower edge; the last one holds its upper edge, too.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
+        A bin holds its lower edge; the last one also holds its upper edge.
     """
     _check(value, selected)
     known = np.isfinite(value)
@@ -160,7 +155,7 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
 
 
 def wilson_interval(n_selected: IntArray, n_objects: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """Wilson's 68.3% interval of a fraction, which holds for few objects, and for none or all selected, too.
+    """Wilson's 68.3% interval of a fraction, which also holds for few objects, and where none or all are selected.
 
     Returns
     -------
@@ -206,11 +201,6 @@ def cumulative_rates(value: AnyFloats, selected: BoolArray) -> CumulativeRates:
     value : ndarray of float, shape (n,)
         Such as EW_band, Angstrom. Values that are not finite are left out.
     selected : ndarray of bool, shape (n,)
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
     """
     _check(value, selected[:, None])
     known = np.isfinite(value)
@@ -283,11 +273,6 @@ def colour_cut_quality(redshift: AnyFloats, kept: BoolArray, limits: tuple[float
         Who passes the cut.
     limits : tuple of two floats
         The range, both ends exclusive.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
     """
     _check(redshift, kept[:, None])
     known = np.isfinite(redshift)
