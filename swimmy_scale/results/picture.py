@@ -82,7 +82,6 @@ def write_picture(
     ----------
     path : Path
         PNG file to write, atomically.
-    survey : Survey
     histogram : ScoreHistogram
         Of the sample, a row for each selecting band.
     threshold : ndarray of float64, shape (level, band)
@@ -92,16 +91,6 @@ def write_picture(
         The first ``MAX_GALLERY`` are shown; there may be none.
     simulated : bool
         Print SIMULATED DATA at the top.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    SwimmyError
-        When the arrays do not fit the survey or one another.
     """
     _check(survey, histogram, threshold, levels, gallery)
     counts = histogram.counts
