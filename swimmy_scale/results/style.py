@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,13 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from swimmy_scale.method.survey import DoubleArray
+
 INK, MUTED, GREY, WARNING = "#1c1c1e", "#6b6b70", "#c4c6cb", "#b3261e"
 # From blue to red, as the bands go; readers who do not see all colours can tell them apart.
 BAND_COLOURS = ("#2a7fb8", "#d98c1f", "#b5332e", "#7b4fa3", "#4a4a4a")
 # For series that are not bands (Okabe and Ito's palette).
 SKY, GREEN, VERMILION, BLUE, YELLOW, PURPLE = "#56b4e9", "#009e73", "#d55e00", "#0072b2", "#f0c400", "#cc79a7"
 RESIDUAL_COLOURS = "RdBu_r"
-LEVEL_STYLES = ("-", "--", "-.", ":")
+CURVE_STYLES = ("-", "--", "-.", ":")
+_THRESHOLD_STYLES = (":", "--", "-.")
 
 WIDTH_IN = 7.0  # two columns of a journal
 DPI = 200
@@ -81,8 +85,8 @@ def tidy(axes: Axes, title: str = "", panel: int | None = None) -> None:
         axes.set_title(letter + title, fontsize=8, color=INK, loc="left")
 
 
-def say_in_empty(axes: Axes, text: str) -> None:
-    """Say in the middle of axes why nothing is drawn there."""
+def remark(axes: Axes, text: str) -> None:
+    """Print in the middle of empty axes why nothing is drawn there."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED)
 
 
@@ -99,6 +103,18 @@ def band_colour(position: int) -> str:
 def shown_level(level: str, space: str = "") -> str:
     """``2sigma`` is printed with the letter, after ``space``; any other name as it is."""
     return f"{level.removesuffix('sigma')}{space}σ" if level.endswith("sigma") else level
+
+
+def score_lines(log_median: float, threshold: DoubleArray, levels: Sequence[str]) -> list[tuple[str, float, str]]:
+    """Name, place and style of the lines in a band's histogram of log10 of the score.
+
+    They are the median, solid, and each level's threshold, dotted, dashed, ...; those without a place are left out.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = [log_median, *np.log10(threshold)]
+    names = ["median", *map(shown_level, levels)]
+    styles = ["-", *itertools.islice(itertools.cycle(_THRESHOLD_STYLES), len(levels))]
+    return [line for line in zip(names, map(float, places), styles, strict=True) if np.isfinite(line[1])]
 
 
 def shown_probability(p: float) -> str:

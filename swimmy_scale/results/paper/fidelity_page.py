@@ -82,8 +82,9 @@ def page(facts: Facts) -> str:
         *reconstruction(facts),
         "",
     ]
-    if facts["magnitudes"] is not None:
-        lines += ["## Selection by magnitude", "", TRAINING_END.format(**ends(facts)), "", *by_magnitude(facts), ""]
+    if (measured := facts["magnitudes"]) is not None:
+        end = TRAINING_END.format(band=measured["band"], end=measured["training_end"])
+        lines += ["## Selection by magnitude", "", end, "", *by_magnitude(facts), ""]
     lines += ["## The sample", "", *sample(facts)]
     return "\n".join(lines) + "\n"
 
@@ -186,11 +187,6 @@ def reconstruction(facts: Facts) -> list[str]:
         for band, row in measured["bands"].items()
     ]
     return [*(line.format(n=measured["n_pixels"]) for line in RECONSTRUCTION), "", *table(head, rows)]
-
-
-def ends(facts: Facts) -> dict[str, Any]:
-    """Band and magnitude at which the training class ends."""
-    return {"band": facts["magnitudes"]["band"], "end": facts["magnitudes"]["training_end"]}
 
 
 def by_magnitude(facts: Facts) -> list[str]:

@@ -109,7 +109,7 @@ def selection_rate_redshift(run: RunData) -> Drawn:
     """Figure 10."""
     bands = run.survey.selecting_bands
     members = known_redshifts(run) & run.in_sample
-    low, high = run.cuts.redshift or REDSHIFT_RANGE
+    low, high = run.job.sample.redshift or REDSHIFT_RANGE
     edges = np.linspace(low, high, 16)
     rates = binned_rates(run.redshift[members], run.selected[members], edges)
     grid = np.linspace(low, high, 151)
@@ -134,23 +134,16 @@ def _throughput(band: str, wavelength: DoubleArray) -> DoubleArray:
 def redshift_colour_cut(run: RunData) -> Drawn:
     """Figure 18, and the three numbers of appendix 3."""
     known, redshift = known_redshifts(run) & run.bright, run.redshift
-    colours = run.cuts.colours or SampleCuts().colours
-    kept = known & run.passes(replace(run.cuts, redshift=None, colours=colours))
-    limits = run.cuts.redshift or REDSHIFT_RANGE
+    colours = run.job.sample.colours or SampleCuts().colours
+    kept = known & run.passes(replace(run.job.sample, redshift=None, colours=colours))
+    limits = run.job.sample.redshift or REDSHIFT_RANGE
     quality = colour_cut_quality(redshift[known], kept[known], limits)
     rule = " and ".join(f"{first} − {second} < {limit:g}" for first, second, limit in colours)
     edges = _edges(redshift[known])
     n_objects, n_kept = (_counts(redshift[flag], edges) for flag in (known, kept))
-    shares = {
-        "completeness": quality.completeness,
-        "removal_rate": quality.removal_rate,
-        "outlier_fraction": quality.outlier_fraction,
-    }
-    texts = [
-        f"{limits[0]:g} < z < {limits[1]:g} kept: {_percent(quality.completeness)}",
-        f"other z removed: {_percent(quality.removal_rate)}",
-        f"other z among the kept: {_percent(quality.outlier_fraction)}",
-    ]
+    shares = {name: getattr(quality, name) for name in ("completeness", "removal_rate", "outlier_fraction")}
+    words = (f"{limits[0]:g} < z < {limits[1]:g} kept", "other z removed", "other z among the kept")
+    texts = [f"{what}: {_percent(share)}" for what, share in zip(words, shares.values(), strict=True)]
     columns = {"redshift_low": edges[:-1], "redshift_high": edges[1:], "n_objects": n_objects, "n_kept": n_kept}
     meta = {"colours": [list(colour) for colour in colours], "redshift": list(limits), **shares, **vars(quality)}
     counts = {"spectroscopic redshift": n_objects, rule: n_kept}

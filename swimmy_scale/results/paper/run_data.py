@@ -210,11 +210,6 @@ class RunData:
 
     # ------------------------------------------------------------ cuts
 
-    @property
-    def cuts(self) -> SampleCuts:
-        """The job's cuts."""
-        return self.job.sample
-
     def passes(self, cuts: SampleCuts) -> BoolArray:
         """Objects that pass the given cuts, bool (object,)."""
         store = self.cutouts
@@ -228,7 +223,7 @@ class RunData:
     @functools.cached_property
     def bright(self) -> BoolArray:
         """Objects that pass all of the job's cuts but those in redshift and colour, bool (object,)."""
-        return self.passes(replace(self.cuts, redshift=None, colours=()))
+        return self.passes(replace(self.job.sample, redshift=None, colours=()))
 
     # ------------------------------------------------------------ pixels
 

@@ -106,10 +106,9 @@ def sigma_excess(score: AnyFloats, reference: AnyFloats) -> DoubleArray:
     ndarray of float64, shape (n,)
         0 for the lowest scores. NaN for a NaN score.
     """
-    ordered = np.sort(reference[np.isfinite(reference)].astype(np.float64))
+    known = reference[np.isfinite(reference)].astype(np.float64)
     exact = score.astype(np.float64)
-    n_as_high = ordered.size - np.searchsorted(ordered, exact, side="left")
-    sigma: DoubleArray = scipy.stats.norm.isf((1.0 + n_as_high) / (1.0 + ordered.size) / 2.0)
+    sigma: DoubleArray = scipy.stats.norm.isf((1.0 + _n_at_least(exact, known)) / (1.0 + known.size) / 2.0)
     return np.where(np.isnan(exact), np.nan, np.abs(sigma))
 
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -126,7 +127,8 @@ def page(facts: Facts, candidates: Candidates) -> str:
     script = "\n".join(['"use strict";', *(_text(name) for name in SCRIPTS)])
     style = _text("style.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"level": _level, "number": number, "duration": duration, "as_text": _as_text}
+    level = partial(shown_level, space=" ")
+    environment.filters |= {"level": level, "number": number, "duration": duration, "as_text": _as_text}
     return environment.from_string(_text("page.html.j2")).render(
         facts=facts,
         summary=facts.summary,
@@ -159,10 +161,6 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _level(level: str) -> str:
-    return shown_level(level, space=" ")
-
-
 def _as_text(value: Any) -> str:
     """Text of a value of ``provenance.json``."""
     return value if isinstance(value, str) else json.dumps(value)
@@ -180,7 +178,7 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
         "bands": survey.bands,
         "selecting": survey.selecting_bands,
         "magnitudeBand": survey.magnitude_band,
-        "levels": [_level(level) for level in facts.levels],
+        "levels": [shown_level(level, space=" ") for level in facts.levels],
         "tiles": [[tile.kind, tile.name] for tile in facts.tiles],
         "rowsPerSheet": facts.rows_per_sheet,
         "apertureShare": survey.aperture_diameter_px / survey.cutout_size_px,

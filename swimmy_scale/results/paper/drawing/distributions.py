@@ -14,9 +14,9 @@ from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.paper.statistics import BinnedRates, CumulativeRates
 from swimmy_scale.results.style import (
     BLUE,
+    CURVE_STYLES,
     GREY,
     INK,
-    LEVEL_STYLES,
     MUTED,
     VERMILION,
     YELLOW,
@@ -25,8 +25,8 @@ from swimmy_scale.results.style import (
     new_figure,
     new_panels,
     paper_style,
-    say_in_empty,
-    shown_level,
+    remark,
+    score_lines,
     tidy,
 )
 
@@ -97,15 +97,13 @@ def score_histograms(
     """
     figure, panels = new_panels(2.6, len(bands))
     edges, top = counts.edges, max(int(counts.sample.max(initial=0)), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_median = np.log10(median)
     for k, (axes, band) in enumerate(zip(panels, bands, strict=True)):
         axes.stairs(counts.sample[k], edges, fill=True, color=GREY, baseline=0.5)
         axes.stairs(counts.selected[k], edges, fill=True, color=band_colour(k), baseline=0.5)
-        lines = [("median", float(median[k]), "-")]
-        styles = (":", "--", "-.")
-        lines += [(shown_level(name), float(threshold[at, k]), styles[at % 3]) for at, name in enumerate(levels)]
-        for name, value, style in lines:
-            if np.isfinite(value) and value > 0:
-                axes.axvline(np.log10(value), color=INK, linewidth=0.9, linestyle=style, label=name)
+        for name, place, style in score_lines(log_median[k], threshold[:, k], levels):
+            axes.axvline(place, color=INK, linewidth=0.9, linestyle=style, label=name)
         axes.set(yscale="log", ylim=(0.6, 2.5 * top), xlim=(edges[0], edges[-1]))
         axes.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$")
         tidy(axes)
@@ -144,7 +142,7 @@ def ew_cumulative(rates: Mapping[str, CumulativeRates], limit: float) -> Figure:
             axes.plot(x, selection, color=colour, linewidth=1.5, linestyle="--", **style)
             axes.set_xlim(left, x[-1])
         else:
-            say_in_empty(axes, "no XELG")
+            remark(axes, "no XELG")
         axes.axvline(limit, color=MUTED, linewidth=0.8, linestyle=":")
         axes.set_ylim(0, 1.04)
         axes.set_xlabel(rf"EW$_\mathrm{{{band}}}$ (Å)")
@@ -190,7 +188,7 @@ def selection_rate_redshift(
         axes.set(xlim=(edges[0], edges[-1]), ylim=(0, max(top * 1.1, 0.01)))
         axes.set_xlabel("redshift")
         other = axes.twinx()
-        for (name, curve), style in zip(throughput.items(), LEVEL_STYLES, strict=False):
+        for (name, curve), style in zip(throughput.items(), CURVE_STYLES, strict=False):
             other.plot(redshift, curve[:, k], color=MUTED, linewidth=1, linestyle=style, label=name)
         other.set_ylim(0, 1.05)
         other.tick_params(labelright=k == len(bands) - 1, right=k == len(bands) - 1)

@@ -24,7 +24,7 @@ from swimmy_scale.results.style import (
     new_figure,
     new_panels,
     paper_style,
-    say_in_empty,
+    remark,
     shown_level,
     shown_probability,
     tidy,
@@ -269,7 +269,7 @@ def weight_sets(
         if axes.has_data():
             axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.2)
         else:
-            say_in_empty(axes, "not known")
+            remark(axes, "not known")
         tidy(axes)
     return figure
 

@@ -19,7 +19,7 @@ from swimmy_scale.results.style import (
     band_colour,
     new_figure,
     paper_style,
-    say_in_empty,
+    remark,
     shown_level,
     tidy,
 )
@@ -107,7 +107,7 @@ def _draw_stacks(
         low, high = np.percentile(values, [0.2, 99.9])
         axes.set_ylim(max(min(low, 0.5), 0.0), 1.15 * max(high, 1.2))
     else:
-        say_in_empty(axes, "no spectrum")
+        remark(axes, "no spectrum")
     if limits is None:
         axes.set_xlim(wavelength[0], wavelength[-1])
 
@@ -138,4 +138,4 @@ def _draw_examples(axes: Axes, wavelength: DoubleArray, examples: DoubleArray) -
     axes.set_xlim(wavelength[0], wavelength[-1])
     axes.set_yticks([])
     if offset == 0.0:
-        say_in_empty(axes, "no spectrum")
+        remark(axes, "no spectrum")
