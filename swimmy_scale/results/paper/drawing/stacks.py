@@ -12,17 +12,7 @@ from matplotlib.figure import Figure
 
 from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.results.paper.stacking import LINES, Stack
-from swimmy_scale.results.style import (
-    GREY,
-    INK,
-    MUTED,
-    band_colour,
-    new_figure,
-    paper_style,
-    remark,
-    shown_level,
-    tidy,
-)
+from swimmy_scale.results.style import GREY, INK, MUTED, band_colour, new_figure, paper_style, remark, shown_level, tidy
 
 _ZOOMS = ((("Hβ", "[OIII]"), (4800.0, 5060.0)), (("Hα", "[NII]"), (6500.0, 6640.0)))
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#4a4a4a", "#e69f00")
