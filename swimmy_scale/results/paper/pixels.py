@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import band_label
-from swimmy_scale.method.survey import BoolArray, IntArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.results.paper.drawing import stamps as drawing
 from swimmy_scale.results.paper.drawing.stamps import StampGroup
 from swimmy_scale.results.paper.profiles import radial_profiles as profiles_of
@@ -61,14 +61,14 @@ def _stamp_figure(
     if sigma is not None:
         columns |= by_band(run.survey.bands, sigma=sigma)
     ends = np.cumsum([part.size for part in groups.values()])[:-1]
-    sigmas = [None] * len(groups) if sigma is None else np.split(sigma, ends)
+    sigmas: Sequence[DoubleArray | None] = [None] * len(groups) if sigma is None else np.split(sigma, ends)
     parts = zip(groups, np.split(source, ends), np.split(reconstruction, ends), sigmas, strict=True)
     figure = drawing.stamps([StampGroup(*part) for part in parts], bands, run.survey, n_columns=n_columns)
     pixels = {"SOURCE": source, "RECONSTRUCTION": reconstruction} if rows.size else {}
     return Drawn(figure, {"": columns}, {}, pixels, _credit(run))
 
 
-def _sigma(run: RunData, rows: IntArray) -> npt.NDArray[np.float64]:
+def _sigma(run: RunData, rows: IntArray) -> DoubleArray:
     """Sigma of each object's scores among those of the training data, or of the sample if there are none."""
     training = run.in_sample & (run.sample_class == "training")
     members = training if training.any() else run.in_sample

@@ -120,7 +120,8 @@ def high_but_negative(run: RunData) -> tuple[Columns, Printed]:
 
 def negative_flags(run: RunData) -> BoolArray:
     """Objects that `high_but_negative` lists: bool (object, selecting band)."""
-    return candidates.high_but_negative(run.score, run.residual, run.threshold[:1], run.in_sample)[:, 0]
+    flags: BoolArray = candidates.high_but_negative(run.score, run.residual, run.threshold[:1], run.in_sample)[:, 0]
+    return flags
 
 
 def _candidates(run: RunData, flags: BoolArray, residual: FloatArray | None = None) -> tuple[Columns, Printed]:

@@ -137,7 +137,7 @@ def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, Doubl
 
 @dataclass(frozen=True)
 class Drawn:
-    """What drawing gives besides pictures: columns as in `Candidates`, and the end of the residual scale, 0 of none."""
+    """Columns as in `Candidates`, and the end of the scale of the residual maps, 0 without candidates."""
 
     magnitude: DoubleArray
     hints: dict[str, BoolArray]
@@ -172,7 +172,8 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
 
 def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
-    names, parts = ("image", "fwhm_arcsec", "mag"), []
+    names = ("image", "fwhm_arcsec", "mag")
+    parts = []
     for chunk in np.unique(rows // store.chunk_objects).tolist():
         inside = rows[rows // store.chunk_objects == chunk]
         first, stop = int(inside[0]), int(inside[-1]) + 1
