@@ -46,7 +46,7 @@ def _points(run: RunData, members: BoolArray, x: DoubleArray, name: str) -> tupl
 
 
 def score_ew(run: RunData) -> Drawn:
-    """Figure 11; Spearman's rank correlation stands beside it."""
+    """Figure 11, with Spearman's rank correlation in the head of its table."""
     bands = run.survey.selecting_bands
     members = run.in_sample & run.counterpart("is_mpa_jhu").astype(np.bool_)
     width = np.stack([run.counterpart(f"ew_band_{band}")[members] for band in bands], axis=-1).astype(np.float64)

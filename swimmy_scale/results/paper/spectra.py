@@ -97,7 +97,7 @@ def stacked(run: RunData, folder: Path | None, how: How = "median") -> Drawn:
 
 
 def _files(run: RunData, folder: Path | None) -> tuple[list[Path], IntArray]:
-    """The spectra that were found of the objects to stack, and the rows of these objects."""
+    """The spectra found for the objects to stack, and the rows of these objects."""
     plate, mjd, fiber = (run.counterpart(name).astype(np.int64) for name in ("plate", "mjd", "fiberid"))
     if folder is None:
         raise MissingError(

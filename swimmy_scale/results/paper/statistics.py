@@ -146,7 +146,7 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
     known = np.isfinite(value)
     n_objects = np.histogram(value[known], edges)[0].astype(np.int64)
     columns = [np.histogram(value[known & flag], edges)[0] for flag in selected.T]
-    n_selected = np.stack(columns, axis=-1).astype(np.int64) if columns else np.zeros((n_objects.size, 0), np.int64)
+    n_selected = np.stack(columns, axis=-1).astype(np.int64)
     with np.errstate(invalid="ignore"):
         rate = n_selected / n_objects[:, None]
     low, high = wilson_interval(n_selected, np.broadcast_to(n_objects[:, None], n_selected.shape))

@@ -114,7 +114,7 @@ def _read_rows(scores: Scores, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
 
 
 def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, DoubleArray]:
-    """The histogram of the sample, and for each score ``shown`` (m, band) how many percent of it are lower."""
+    """The histogram of the sample, and the percentage of it below each of the scores ``shown`` (m, band)."""
     n_shown, n_bands = shown.shape
     order = np.argsort(shown, axis=0, kind="stable")
     ranked = np.take_along_axis(shown, order, axis=0)

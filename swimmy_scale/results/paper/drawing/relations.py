@@ -192,7 +192,7 @@ def sfr_mass(
 def _draw_sfr_mass(
     part: SubFigure, log_mass: DoubleArray, log_sfr: DoubleArray, chosen: BoolArray, top: BoolArray, colour: str
 ) -> tuple[Axes, Axes]:
-    """One band's plane with its two histograms; the axes of the upper one, and of the plane."""
+    """Draw one band's plane and its two histograms; returns the axes of the upper one and of the plane."""
     mass_bins, sfr_bins = _bins(log_mass), _bins(log_sfr)
     grid = part.subplots(2, 2, sharex="col", sharey="row", width_ratios=(4, 1.1), height_ratios=(1.1, 4))
     (above, corner), (axes, aside) = grid

@@ -126,7 +126,7 @@ def _write_sigma(axes: Axes, sigma: DoubleArray, size: int) -> None:
 
 @paper_style()
 def stretch(linear: DoubleArray, stretched: FloatArray, survey: Survey) -> Figure:
-    """Figure 2: one object in each band with linear scaling and stretched, and composites of neighbouring bands.
+    """Figure 2: one object in each band, scaled linearly and stretched, and composites of neighbouring bands.
 
     Parameters
     ----------
