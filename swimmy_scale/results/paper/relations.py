@@ -39,7 +39,7 @@ def _points(run: RunData, members: BoolArray, x: DoubleArray, name: str) -> tupl
     log_score = np.log10(score, where=positive, out=np.full(score.shape, np.nan))
     points = ScoredPoints(x[shown], log_score[shown], selected[shown], is_xelg[shown], is_active[shown])
     columns: dict[str, Any] = {"object_id": run.object_id[members][shown]}
-    values = {name: points.x, "score": run.score[members][shown], "selected": points.selected}
+    values: dict[str, Any] = {name: points.x, "score": run.score[members][shown], "selected": points.selected}
     columns |= by_band(run.survey.selecting_bands, **values)
     columns |= {"is_xelg": points.is_xelg, "is_agn_or_quasar": points.is_active}
     return points, columns

@@ -77,7 +77,8 @@ def selection_table(
     columns: Columns = {"band": np.array(list(counts))}
     for group in (WHOLE_SAMPLE, *groups):
         # NumPy makes NaN of None, the percentage of an empty group.
-        for name, dtype in (("n_selected", np.int64), ("n_objects", np.int64), ("percent", np.float64)):
+        for name in ("n_selected", "n_objects", "percent"):
+            dtype = np.float64 if name == "percent" else np.int64
             columns[f"{name}_{group}"] = np.array([row[group][name] for row in counts.values()], dtype)
     return columns
 

@@ -130,16 +130,15 @@ def ew_cumulative(rates: Mapping[str, CumulativeRates], limit: float) -> Figure:
         n_selected, n_unselected = (int(count.max(initial=0)) for count in (rate.n_selected, rate.n_unselected))
         colour = band_colour(k)
         if rate.value.size:
-            style = {"drawstyle": "steps-post"}
             x = np.append(rate.value, min(0.0, float(rate.value[-1])))
             # Fractions stay the same from the smallest value down to 0.
             selected, unselected, selection = (
                 np.append(share, share[-1]) for share in (rate.selected, rate.unselected, rate.rate)
             )
             axes.fill_between(x, selected, step="post", color=colour, alpha=0.35, linewidth=0)
-            axes.plot(x, selected, color=colour, linewidth=0.8, **style)
-            axes.plot(x, unselected, color=INK, linewidth=1, **style)
-            axes.plot(x, selection, color=colour, linewidth=1.5, linestyle="--", **style)
+            axes.plot(x, selected, color=colour, linewidth=0.8, drawstyle="steps-post")
+            axes.plot(x, unselected, color=INK, linewidth=1, drawstyle="steps-post")
+            axes.plot(x, selection, color=colour, linewidth=1.5, linestyle="--", drawstyle="steps-post")
             axes.set_xlim(left, x[-1])
         else:
             remark(axes, "no XELG")

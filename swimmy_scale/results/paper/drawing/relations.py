@@ -232,7 +232,7 @@ def _marginal(
         part = values[flag & np.isfinite(values)]
         if part.size:
             share = np.histogram(part, bins)[0] / part.size
-            axes.stairs(share, bins, orientation=orientation, **style)  # type: ignore[arg-type]
+            axes.stairs(share, bins, orientation=orientation, **style)
     axes.tick_params(labelbottom=False, labelleft=False, left=False, bottom=False)
     tidy(axes)
 
