@@ -13,15 +13,15 @@ from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntAr
 from swimmy_scale.method.thresholds import RadixCount, order_statistics
 
 FINE_EDGES: DoubleArray = np.linspace(-10.0, 10.0, 2001)
-"""For counts in one pass, before it is known where the scores lie; `ScoreCounts.widened` picks the bins to show."""
+"""For counts in one pass, before the range of the scores is known; `ScoreCounts.widened` picks the bins to show."""
 MAX_WIDE_BINS, _LEAST_STEP = 60, 4
-# The axis goes on by a factor of 10 at most beyond the highest 0.05%; what lies farther out is an outlier.
+# The axis reaches at most a factor of 10 beyond the 99.95th percentile; what lies farther out is an outlier.
 _FAR, _FAR_DEX = 0.0005, 1.0
 _MARGIN_DEX = 0.05
 
 ScoreBlocks = Callable[[], Iterable[tuple[FloatArray, BoolArray]]]
-"""Starts a new pass over the sample: gives score, float32 (m, band), and candidate at the lowest level, bool (m, band),
-in any split."""
+"""Starts a pass over the sample: blocks of any size of score, float32 (m, band), and of candidate at the lowest
+level, bool (m, band)."""
 
 
 @dataclass
@@ -30,7 +30,6 @@ class ScoreCounts:
 
     Attributes
     ----------
-    n_bands : int
     edges : ndarray of float64, shape (bin + 1,)
         In log10 of the score. Scores beyond them, 0 among them, count in the end bins, so that no object is hidden.
     sample, selected : ndarray of int64, shape (band, bin)
@@ -71,7 +70,7 @@ class ScoreCounts:
         return np.clip(np.searchsorted(self.edges, log_score, side="right") - 1, 0, self.edges.size - 2)
 
     def widened(self, scores: Iterable[float]) -> ScoreCounts:
-        """The same counts in at most some ``MAX_WIDE_BINS`` wider bins, which suit the sample.
+        """The same counts in wider bins that suit the sample, about ``MAX_WIDE_BINS`` at most.
 
         The bins reach from the 0.05th percentile of all bands to the 99.95th and a factor of 10 beyond, or to the
         largest score where that is less, and hold those of ``scores`` that are finite and above 0.
@@ -123,9 +122,8 @@ def score_histogram(
         Scores that are not finite or not above 0 have no logarithm: they are left out.
     threshold : ndarray of float64, shape (level, band)
         Those that are finite and above 0 lie within the edges.
-    n_bins : int
     margin_share : float
-        Part of the range that is added at either end, beside 0.05.
+        Part of the range that is added at either end, in addition to 0.05.
     """
     n_bands = threshold.shape[1]
     (low, high, largest), *medians = _log_quantiles(blocks, [(_FAR, 1 - _FAR, 1.0), *[(0.5,)] * n_bands])

@@ -20,7 +20,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.results.composites import composite, symmetric_limit
 from swimmy_scale.results.histogram import ScoreHistogram, score_histogram
-from swimmy_scale.results.style import GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING, band_colour, shown_level
+from swimmy_scale.results.style import GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING, band_colour, score_lines
 from swimmy_scale.results.words import counted
 from swimmy_scale.storage.files import write_atomically
 from swimmy_scale.storage.scores import Scores
@@ -32,9 +32,8 @@ _LEFT_IN, _RIGHT_IN = 0.95, 0.85
 _HEAD_IN, _HISTOGRAM_IN, _BETWEEN_IN, _FOOT_IN = 1.4, 2.1, 1.2, 0.2
 _STAMP_IN, _GAP_IN = (_WIDTH_IN - _LEFT_IN - _RIGHT_IN) / MAX_GALLERY, 0.04
 
-# Bins of the histograms, and the part of their range that is left empty at either end.
+# Bins of the histograms, and the part of their range that stays empty at either end.
 N_BINS, _MARGIN_SHARE = 70, 0.03
-_LINE_STYLES = (":", "--", "-.")
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,6 @@ def write_picture(
     ----------
     path : Path
         PNG file to write, atomically.
-    survey : Survey
     histogram : ScoreHistogram
         Of the sample, a row for each selecting band.
     threshold : ndarray of float64, shape (level, band)
@@ -92,16 +90,6 @@ def write_picture(
         The first ``MAX_GALLERY`` are shown; there may be none.
     simulated : bool
         Print SIMULATED DATA at the top.
-
-    Returns
-    -------
-    Path
-        ``path``.
-
-    Raises
-    ------
-    SwimmyError
-        When the arrays do not fit the survey or one another.
     """
     _check(survey, histogram, threshold, levels, gallery)
     counts = histogram.counts
@@ -166,7 +154,6 @@ def _draw_histograms(
     bands, counts = survey.selecting_bands, histogram.counts
     left, gap = 0.8, 0.22
     width = (_WIDTH_IN - left - 0.3 - gap * (len(bands) - 1)) / len(bands)
-    styles = [_LINE_STYLES[level % len(_LINE_STYLES)] for level in range(len(levels))]
     for position, band in enumerate(bands):
         panel = _axes(figure, left + position * (width + gap), _HEAD_IN, width, _HISTOGRAM_IN)
         sample, selected = counts.sample[position], counts.selected[position]
@@ -174,12 +161,7 @@ def _draw_histograms(
         panel.hist(**bars, weights=sample, color=GREY, label=counted(int(sample.sum()), "object"))
         label = f"{counted(int(selected.sum()), 'candidate')} in {band}"
         panel.hist(**bars, weights=selected, color=band_colour(position), label=label)
-        median = float(histogram.log_median[position])
-        lines = [] if np.isnan(median) else [("median", median, "-")]
-        for level, limit, style in zip(levels, threshold[:, position], styles, strict=True):
-            if np.isfinite(limit) and limit > 0:
-                lines.append((shown_level(level), float(np.log10(limit)), style))
-        _draw_lines(panel, lines, counts.edges)
+        _draw_lines(panel, score_lines(histogram.log_median[position], threshold[:, position], levels), counts.edges)
         _finish_histogram(panel, band, position == 0)
         panel.set_xlim(counts.edges[0], counts.edges[-1])
         panel.set_ylim(0.7, max(int(counts.sample.max(initial=0)), 1) * 3)
@@ -240,7 +222,7 @@ def _draw_scale(figure: Figure, image: AxesImage, left: float, top: float, heigh
 
 
 def _draw_captions(figure: Figure, top: float, gallery: Gallery, strongest: Sequence[str]) -> None:
-    """Lines above each candidate, with their meaning on the left. Where texts are long, every other one is raised."""
+    """Lines of text above each candidate, their meaning on the left; of long texts every other one is raised."""
     identifiers = [str(identifier) for identifier in gallery.object_id[: len(strongest)]]
     lines = (
         (0.43, "object_id", identifiers, 7.0, "normal"),

@@ -24,7 +24,7 @@ from swimmy_scale.storage.weight_set_table import read_table
 FORMAT_VERSION = 1
 FIGURES_NEEDED = ("ew-cumulative", "score-ew", "score-magnitude")
 TABLES_NEEDED = ("table-2", "table-4", "high-but-negative")
-# A training galaxy in a hundred may be fainter than the end of the training class: a wrong magnitude, say.
+# One training galaxy in a hundred may lie beyond the end of the training class, with a wrong magnitude, say.
 TRAINING_PERCENTILE = 99.0
 FEWEST_OBJECTS = 10
 """Steps in magnitude with fewer objects are left out."""
@@ -35,13 +35,6 @@ Numbers = Mapping[str, Found | None]
 
 def measure(run: RunData, version: str) -> dict[str, Any]:
     """All that the page says of a run, as JSON values.
-
-    Parameters
-    ----------
-    run : RunData
-        With tables and figures.
-    version : str
-        Of this package.
 
     Returns
     -------
@@ -57,14 +50,6 @@ def measure(run: RunData, version: str) -> dict[str, Any]:
     """
     found = found_numbers(run)
     train = run.job.train
-    training = None
-    if train is not None:
-        training = {
-            "n_runs": train.n_runs,
-            "epochs": train.schedule.epochs,
-            "max_objects": train.max_objects,
-            "seed": train.schedule.seed,
-        }
     return {
         "format_version": FORMAT_VERSION,
         "version": version,
@@ -74,7 +59,14 @@ def measure(run: RunData, version: str) -> dict[str, Any]:
         "n_objects": run.scores.n_objects,
         "n_in_sample": int(run.in_sample.sum()),
         "levels": dict(run.job.select.levels),
-        "training": training,
+        "training": None
+        if train is None
+        else {
+            "n_runs": train.n_runs,
+            "epochs": train.schedule.epochs,
+            "max_objects": train.max_objects,
+            "seed": train.schedule.seed,
+        },
         "weight_sets": weight_sets(run),
         "numbers": {
             number.key: None
@@ -92,13 +84,7 @@ def measure(run: RunData, version: str) -> dict[str, Any]:
 
 
 def found_numbers(run: RunData) -> Numbers:
-    """The run's value of every number of `paper_numbers.NUMBERS`, by key; None where there is nothing to measure.
-
-    Raises
-    ------
-    SwimmyError
-        When a table or figure of the run is missing or out of date.
-    """
+    """The run's value of every number of `paper_numbers.NUMBERS`, by key; None where there is nothing to measure."""
     tables = {name: _read(run, run.files.tables / f"{name}.ecsv") for name in TABLES_NEEDED}
     figures = {name: _read(run, run.files.figures / f"{name}.ecsv") for name in FIGURES_NEEDED}
     found = _selected(tables["table-2"], tables["high-but-negative"])
@@ -117,7 +103,7 @@ def found_numbers(run: RunData) -> Numbers:
 
 
 def _read(run: RunData, path: Path) -> Table:
-    """One of the run's tables; it must be made of the scores that the run has now."""
+    """One of the run's tables, which must be made of the scores that the run has now."""
     remedy = f"Run `swimmy-scale tables {run.directory}` and `swimmy-scale figures {run.directory}` first."
     if not path.is_file():
         raise SwimmyError(f"{path}: not there, and the comparison needs it. {remedy}")
@@ -136,17 +122,17 @@ def _read(run: RunData, path: Path) -> Table:
 
 
 def _selected(table: Table, negative: Table) -> dict[str, Found | None]:
-    """Table 2, and who is above the thresholds."""
+    """Table 2, and how many are above the thresholds."""
     found: dict[str, Found | None] = {}
     for row in table:
+        band = row["band"]
         for group in paper.GROUPS:
-            counts = int(row[f"n_selected_{group}"]), int(row[f"n_objects_{group}"])
-            found[f"table-2/{row['band']}/{group}"] = share(*counts)
-        if row["band"] in paper.BANDS:
-            n_negative = sum(row["band"] in str(bands).split("&") for bands in negative["bands"])
+            found[f"table-2/{band}/{group}"] = share(int(row[f"n_selected_{group}"]), int(row[f"n_objects_{group}"]))
+        if band in paper.BANDS:
+            n_negative = sum(band in str(bands).split("&") for bands in negative["bands"])
             n_above = int(row["n_selected_sample"]) + n_negative
-            found[f"above-threshold/{row['band']}"] = share(n_above, int(row["n_objects_sample"]))
-            found[f"negative/{row['band']}"] = share(n_negative, n_above)
+            found[f"above-threshold/{band}"] = share(n_above, int(row["n_objects_sample"]))
+            found[f"negative/{band}"] = share(n_negative, n_above)
     return found
 
 
@@ -168,13 +154,7 @@ def _loss(run: RunData) -> Found | None:
 
 
 def claims(found: Numbers) -> list[tuple[str, str, str, bool]]:
-    """The paper's findings: in words, its number, the run's, and whether the run bears it out.
-
-    Returns
-    -------
-    list of (str, str, str, bool)
-        Only those that could be measured.
-    """
+    """The paper's findings that could be measured: in words, its number, the run's, and whether the run agrees."""
     rows = []
     everybody, quasars = found["table-2/any/sample"], found["table-2/any/quasar"]
     by_key = {number.key: number for number in NUMBERS}
@@ -276,13 +256,14 @@ def training_end(run: RunData) -> float | None:
 
 
 def magnitudes(run: RunData) -> dict[str, Any] | None:
-    """Who is selected by magnitude, in steps of 1 mag to both sides of the training class' end; None without a class.
+    """Selection by magnitude, in steps of 1 mag to both sides of the training class' end; None without this class.
 
     Returns
     -------
     dict
         ``band`` and ``training_end``; ``steps``, each with ``above`` and ``up_to`` in mag, ``n_objects`` and
-        ``selected_percent`` in each selecting band and in any; ``spearman``, see `correlations`.
+        ``selected_percent`` in each selecting band and in any; ``spearman``, the rank correlations of score and
+        magnitude of all, and on each side of the end, by selecting band.
     """
     end = training_end(run)
     if end is None:
@@ -301,26 +282,12 @@ def magnitudes(run: RunData) -> dict[str, Any] | None:
         }
         ends = {"above": low if np.isfinite(low) else None, "up_to": high if np.isfinite(high) else None}
         steps.append(ends | {"n_objects": int(inside.sum()), "selected_percent": percent})
-    return {
-        "band": run.survey.magnitude_band,
-        "training_end": end,
-        "steps": steps,
-        "spearman": correlations(run, end),
-    }
-
-
-def correlations(run: RunData, end: float) -> dict[str, dict[str, float | None]]:
-    """Spearman's rank of score and magnitude of all, and on each side of a magnitude; by selecting band."""
-    mag = run.reference_mag.astype(np.float64)
-    parts = {
-        "all": run.in_sample,
-        AS_BRIGHT: run.in_sample & (mag <= end),
-        FAINTER: run.in_sample & (mag > end),
-    }
-    return {
+    parts = {"all": run.in_sample, AS_BRIGHT: run.in_sample & (mag <= end), FAINTER: run.in_sample & (mag > end)}
+    ranks = {
         words: {band: _rank(run, k, inside) for k, band in enumerate(run.survey.selecting_bands)}
         for words, inside in parts.items()
     }
+    return {"band": run.survey.magnitude_band, "training_end": end, "steps": steps, "spearman": ranks}
 
 
 def _rank(run: RunData, k: int, inside: BoolArray) -> float | None:

@@ -1,6 +1,6 @@
 """The page of a run's numbers beside the paper's: what `fidelity.measure` found, as Markdown.
 
-It says what was measured, and what a column means. It does not say why a number differs: the run does not tell.
+It says what was measured, and what each column means. It does not say why a number differs: the run cannot tell.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from swimmy_scale.results.paper import paper_numbers as paper
 from swimmy_scale.results.paper.fidelity import Numbers, claims
 from swimmy_scale.results.paper.paper_numbers import NUMBERS, Found, PaperNumber, verdict
+from swimmy_scale.results.words import counted
 
 Facts = Mapping[str, Any]
 """What `fidelity.measure` returns, or its JSON."""
@@ -81,8 +82,9 @@ def page(facts: Facts) -> str:
         *reconstruction(facts),
         "",
     ]
-    if facts["magnitudes"] is not None:
-        lines += ["## Selection by magnitude", "", TRAINING_END.format(**ends(facts)), "", *by_magnitude(facts), ""]
+    if (measured := facts["magnitudes"]) is not None:
+        end = TRAINING_END.format(band=measured["band"], end=measured["training_end"])
+        lines += ["## Selection by magnitude", "", end, "", *by_magnitude(facts), ""]
     lines += ["## The sample", "", *sample(facts)]
     return "\n".join(lines) + "\n"
 
@@ -96,7 +98,6 @@ def numbers_of(facts: Facts) -> Numbers:
 
 
 def table(head: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """Lines of a table."""
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
 
 
@@ -105,11 +106,10 @@ def sizes(facts: Facts) -> str:
     train = facts["training"]
     trained = "The weights were given."
     if train is not None:
-        trainings = f"{train['n_runs']} training{'s' if train['n_runs'] > 1 else ''} of {train['epochs']} epochs"
-        galaxies = (
-            f" on {train['max_objects']:,} galaxies, one in five of which validate" if train["max_objects"] else ""
-        )
-        trained = f"{trainings}{galaxies}, seed {train['seed']}."
+        trained = f"{counted(train['n_runs'], 'training')} of {train['epochs']} epochs"
+        if train["max_objects"]:
+            trained += f" on {train['max_objects']:,} galaxies, one in five of which validate"
+        trained += f", seed {train['seed']}."
     return (
         f"{facts['n_objects']:,} objects in the catalogue, {facts['n_in_sample']:,} in the sample. {trained} "
         f"The digest of the weights that score begins with `{facts['model_sha256'][:16]}`."
@@ -117,7 +117,7 @@ def sizes(facts: Facts) -> str:
 
 
 def counted_verdicts(found: Numbers) -> str:
-    """How many of the paper's numbers have which verdict."""
+    """How many of the paper's numbers have each verdict."""
     verdicts = [verdict(number, found[number.key]) for number in NUMBERS]
     counts = ", ".join(
         f"{n} {'is' if n == 1 else 'are'} {words}"
@@ -129,12 +129,12 @@ def counted_verdicts(found: Numbers) -> str:
 
 def findings(found: Numbers) -> list[str]:
     """The paper's findings, and whether they came out."""
-    rows = [(*row[:3], "yes" if row[3] else "no") for row in claims(found)]
+    rows = [(*texts, "yes" if came_out else "no") for *texts, came_out in claims(found)]
     return table(("finding", "the paper", "ours", "came out"), rows)
 
 
 def weight_sets(facts: Facts) -> str:
-    """How much the weight sets differ among themselves, in a sentence."""
+    """How much the weight sets differ, in a sentence."""
     sets = facts["weight_sets"]
     if sets is None:
         return "The weights come from elsewhere: no weight sets were judged."
@@ -153,7 +153,7 @@ def side_by_side(found: Numbers) -> list[str]:
     lines = []
     for start, title in GROUP_TITLES:
         members = [number for number in NUMBERS if number.key.startswith(start)]
-        ours_from = members[0].how.split(",")[0] if start != "above-threshold/" else members[0].how
+        ours_from = members[0].how.split(",")[0]
         lines += ["", f"### {title}", "", f"Section {members[0].section}. Ours: {ours_from}.", ""]
         rows = [_row(number, found[number.key]) for number in members]
         lines += table(("what", "the paper", "tolerance", "ours", "68% interval", "verdict"), rows)
@@ -175,24 +175,22 @@ def reconstruction(facts: Facts) -> list[str]:
     """Scores of the sample and thresholds, as deviations of a pixel."""
     measured = facts["reconstruction"]
     head = ("band", "median score", "as deviation", "threshold", "as deviation", "selected in the paper's table 3")
-    rows = []
-    for band, row in measured["bands"].items():
-        cells = [
-            cell
-            for name in ("median", "threshold")
-            for cell in (f"{row[name]:.2g}", f"{row[f'{name}_deviation_percent']:.1f}%")
-        ]
-        rows.append((band, *cells, TABLE_3_SCORES.get(band, "none")))
+    rows = [
+        (
+            band,
+            f"{row['median']:.2g}",
+            f"{row['median_deviation_percent']:.1f}%",
+            f"{row['threshold']:.2g}",
+            f"{row['threshold_deviation_percent']:.1f}%",
+            TABLE_3_SCORES.get(band, "none"),
+        )
+        for band, row in measured["bands"].items()
+    ]
     return [*(line.format(n=measured["n_pixels"]) for line in RECONSTRUCTION), "", *table(head, rows)]
 
 
-def ends(facts: Facts) -> dict[str, Any]:
-    """Band and magnitude at which the training class ends."""
-    return {"band": facts["magnitudes"]["band"], "end": facts["magnitudes"]["training_end"]}
-
-
 def by_magnitude(facts: Facts) -> list[str]:
-    """Who is selected by magnitude, and the ranks of score and magnitude on each side of the training class' end."""
+    """Selection by magnitude, and the ranks of score and magnitude on each side of the training class' end."""
     measured = facts["magnitudes"]
     bands = list(facts["reconstruction"]["bands"])
     rows = []
@@ -222,13 +220,9 @@ def _magnitudes(band: str, step: Mapping[str, Any]) -> str:
 
 def sample(facts: Facts) -> list[str]:
     """Table 1, the paper's and ours."""
-    n_paper, n_sample = paper.GROUPS["sample"], facts["n_in_sample"]
-    rows = [
-        (
-            row["what"],
-            f"{row['paper']:,}",
-            f"{row['n_objects']:,} (at the paper's share {row['paper'] * n_sample / n_paper:,.0f})",
-        )
-        for row in facts["sample"]
-    ]
+    rows = []
+    for row in facts["sample"]:
+        expected = row["paper"] * facts["n_in_sample"] / paper.GROUPS["sample"]
+        ours = f"{row['n_objects']:,} (at the paper's share {expected:,.0f})"
+        rows.append((row["what"], f"{row['paper']:,}", ours))
     return table(("table 1 and 4", "the paper", "ours"), rows)

@@ -24,14 +24,7 @@ SAME, REPRODUCED, DIFFERS, NONE = "same by construction", "reproduced", "differs
 
 @dataclass(frozen=True)
 class Found:
-    """A measured number with its 68% interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-    text : str
-        As the page shows it, without the interval.
-    """
+    """A measured number with its 68% interval; ``text`` is what the page shows, without the interval."""
 
     value: float
     low: float
@@ -52,7 +45,7 @@ class PaperNumber:
     section : str
         Where the paper has it.
     how : str
-        How the run's number is computed: which file, and what of it.
+        How the run's number is computed: from which file, and what in it.
     paper : Found
         The number and its band of tolerance.
     by_construction : bool
@@ -87,8 +80,11 @@ def tolerated_share(n_selected: int, n_objects: int) -> Found:
 
 def tolerated_percent(percent: float) -> Found:
     """A percentage of the paper without its counts, with its band of tolerance."""
-    half = RELATIVE_TOLERANCE * percent
-    return Found(percent, percent - half, percent + half, f"{percent:g}%")
+    return _tolerated(percent, RELATIVE_TOLERANCE * percent, f"{percent:g}%")
+
+
+def _tolerated(value: float, half: float, text: str) -> Found:
+    return Found(value, value - half, value + half, text)
 
 
 def verdict(number: PaperNumber, found: Found | None) -> str:
@@ -137,10 +133,24 @@ LARGEST_CORRELATION = 0.16
 
 _GROUP_NAMES = {"sample": "all", "quasar": "DR16Q quasars", "xelg": "XELGs"}
 _TYPE_NAMES = {"quasar": "quasars", "type1_agn": "type-I AGN", "type2_agn": "type-II AGN", "other": "others"}
+_SHARE_ABOVE = 100.0 * ABOVE_THRESHOLD / GROUPS["sample"]
+_ABOVE = _tolerated(
+    _SHARE_ABOVE, CONSTRUCTION_TOLERANCE_PERCENT, f"{ABOVE_THRESHOLD:,}/{GROUPS['sample']:,} = {_SHARE_ABOVE:.3f}%"
+)
 
 
-def _selection_numbers() -> list[PaperNumber]:
+def _by_band(
+    key: str, what: str, section: str, how: str, numbers: Mapping[str, Found], by_construction: bool = False
+) -> list[PaperNumber]:
+    """A number in each band; in ``what`` the band stands for {}."""
     return [
+        PaperNumber(f"{key}/{band}", what.replace("{}", band), section, how, found, by_construction)
+        for band, found in numbers.items()
+    ]
+
+
+NUMBERS = (
+    *(
         PaperNumber(
             f"table-2/{band}/{group}",
             f"{'any band' if band == 'any' else band}: {_GROUP_NAMES[group]}",
@@ -150,49 +160,30 @@ def _selection_numbers() -> list[PaperNumber]:
         )
         for at, (group, n_objects) in enumerate(GROUPS.items())
         for band, counts in TABLE_2.items()
-    ]
-
-
-def _threshold_numbers() -> list[PaperNumber]:
-    percent = 100.0 * ABOVE_THRESHOLD / GROUPS["sample"]
-    half = CONSTRUCTION_TOLERANCE_PERCENT
-    text = f"{ABOVE_THRESHOLD:,}/{GROUPS['sample']:,} = {percent:.3f}%"
-    above = [
-        PaperNumber(
-            f"above-threshold/{band}",
-            f"{band}: above the threshold",
-            "3.2",
-            "tables/table-2.ecsv and tables/high-but-negative.ecsv: selected + negative",
-            Found(percent, percent - half, percent + half, text),
-            by_construction=True,
-        )
-        for band in BANDS
-    ]
-    negative = [
-        PaperNumber(
-            f"negative/{band}",
-            f"{band}: of these with a negative residual",
-            "3.2, appendix 2",
-            "tables/high-but-negative.ecsv, objects with the band in `bands`",
-            tolerated_share(count, ABOVE_THRESHOLD),
-        )
-        for band, count in NEGATIVE.items()
-    ]
-    return above + negative
-
-
-def _class_numbers() -> list[PaperNumber]:
-    numbers = [
-        PaperNumber(
-            f"ew-above-100/{band}",
-            f"{band}: XELGs with EW_{band} > 100 Å selected",
-            "4.1, figure 9",
-            "figures/ew-cumulative.ecsv, ew_band_above_100",
-            tolerated_percent(percent),
-        )
-        for band, percent in EW_RATES.items()
-    ]
-    numbers += [
+    ),
+    *_by_band(
+        "above-threshold",
+        "{}: above the threshold",
+        "3.2",
+        "tables/table-2.ecsv and tables/high-but-negative.ecsv: selected + negative",
+        dict.fromkeys(BANDS, _ABOVE),
+        by_construction=True,
+    ),
+    *_by_band(
+        "negative",
+        "{}: of these with a negative residual",
+        "3.2, appendix 2",
+        "tables/high-but-negative.ecsv, objects with the band in `bands`",
+        {band: tolerated_share(count, ABOVE_THRESHOLD) for band, count in NEGATIVE.items()},
+    ),
+    *_by_band(
+        "ew-above-100",
+        "{}: XELGs with EW_{} > 100 Å selected",
+        "4.1, figure 9",
+        "figures/ew-cumulative.ecsv, ew_band_above_100",
+        {band: tolerated_percent(percent) for band, percent in EW_RATES.items()},
+    ),
+    *(
         PaperNumber(
             f"table-4/{kind}",
             f"{_TYPE_NAMES[kind]} of Milliquas",
@@ -201,38 +192,26 @@ def _class_numbers() -> list[PaperNumber]:
             tolerated_share(*counts),
         )
         for kind, counts in TABLE_4.items()
-    ]
-    numbers += [
-        PaperNumber(
-            f"xelg-at-3-sigma/{band}",
-            f"{band}: XELGs among MPA-JHU galaxies above 3 sigma",
-            "4.4",
-            "figures/score-ew.ecsv, xelg_among_selected",
-            tolerated_percent(percent),
-        )
-        for band, percent in XELG_AT_3_SIGMA.items()
-    ]
-    return numbers
-
-
-def _other_numbers() -> list[PaperNumber]:
-    half = CORRELATION_TOLERANCE
-    numbers = [
-        PaperNumber(
-            f"spearman/{band}",
-            f"{band}: Spearman's rank of score and magnitude",
-            "4.3, figure 12",
-            "figures/score-magnitude.ecsv, spearman",
-            Found(rho, rho - half, rho + half, f"{rho:.3f}"),
-        )
-        for band, rho in SPEARMAN.items()
-    ]
-    loss = Found(sum(LOSS) / 2, *LOSS, f"{LOSS[0]:g} to {LOSS[1]:g}")
-    numbers.append(
-        PaperNumber("loss", "training loss of the kept epochs", "appendix 1, figure 16",
-                    "models/weight_sets.ecsv, smallest and largest loss", loss)
-    )  # fmt: skip
-    return numbers
-
-
-NUMBERS = (*_selection_numbers(), *_threshold_numbers(), *_class_numbers(), *_other_numbers())
+    ),
+    *_by_band(
+        "xelg-at-3-sigma",
+        "{}: XELGs among MPA-JHU galaxies above 3 sigma",
+        "4.4",
+        "figures/score-ew.ecsv, xelg_among_selected",
+        {band: tolerated_percent(percent) for band, percent in XELG_AT_3_SIGMA.items()},
+    ),
+    *_by_band(
+        "spearman",
+        "{}: Spearman's rank of score and magnitude",
+        "4.3, figure 12",
+        "figures/score-magnitude.ecsv, spearman",
+        {band: _tolerated(rho, CORRELATION_TOLERANCE, f"{rho:.3f}") for band, rho in SPEARMAN.items()},
+    ),
+    PaperNumber(
+        "loss",
+        "training loss of the kept epochs",
+        "appendix 1, figure 16",
+        "models/weight_sets.ecsv, smallest and largest loss",
+        Found(sum(LOSS) / 2, *LOSS, f"{LOSS[0]:g} to {LOSS[1]:g}"),
+    ),
+)

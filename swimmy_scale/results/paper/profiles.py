@@ -36,17 +36,11 @@ def radial_profiles(image: FloatArray, survey: Survey) -> DoubleArray:
     ----------
     image : ndarray of float32, shape (n, n_bands, size, size)
         Preprocessed cutouts, or source - reconstruction.
-    survey : Survey
 
     Returns
     -------
     ndarray of float64, shape (n, n_bands, size // 2)
         NaN in the rings that hold a NaN pixel.
-
-    Raises
-    ------
-    SwimmyError
-        When the shape is not the survey's.
     """
     check_cube(image, survey)
     return _ring_means(image, survey)

@@ -6,40 +6,27 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from swimmy_scale.method.emission_lines import FILTERS, throughput
 from swimmy_scale.method.sample import SampleCuts
-from swimmy_scale.method.survey import DoubleArray
+from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.results.histogram import score_histogram
 from swimmy_scale.results.paper.drawing import distributions
 from swimmy_scale.results.paper.run_data import MissingError, RunData
-from swimmy_scale.results.paper.saving import Drawn
-from swimmy_scale.results.paper.statistics import (
-    CumulativeRates,
-    binned_rates,
-    colour_cut_quality,
-    cumulative_rates,
-    rate_above,
-)
+from swimmy_scale.results.paper.saving import Drawn, by_band, joined
+from swimmy_scale.results.paper.statistics import binned_rates, colour_cut_quality, cumulative_rates, rate_above
 
 REDSHIFT_RANGE = (0.05, 0.2)
-"""Of the paper's sample; a job's own redshift cut goes before it."""
+"""Of the paper's sample; a job's own redshift cut takes its place."""
 BRIGHT_LINE_ANGSTROM = 100.0
 N_SCORE_BINS = 60
-# Of lines that figure 10 follows: wavelengths in air, the strongest of each group.
+# Lines that figure 10 follows, the strongest of each group: wavelengths in air, Angstrom.
 FOLLOWED_LINES = {"Hα": 6562.80, "[OIII]": 5006.84, "[OII]": 3727.42}
 
 
-def known_redshifts(run: RunData) -> npt.NDArray[np.bool_]:
-    """Who has a spectroscopic redshift, bool (object,).
-
-    Raises
-    ------
-    MissingError
-        When nobody has.
-    """
-    known: npt.NDArray[np.bool_] = np.isfinite(run.redshift)
+def known_redshifts(run: RunData) -> BoolArray:
+    """Objects with a spectroscopic redshift, bool (object,); raises `MissingError` where there are none."""
+    known: BoolArray = np.isfinite(run.redshift)
     if not known.any():
         raise MissingError(
             f"{run.directory}: no object has a spectroscopic redshift, and this needs them. Give the catalogue "
@@ -57,6 +44,10 @@ def _edges(redshift: DoubleArray) -> DoubleArray:
     return edges
 
 
+def _counts(redshift: DoubleArray, edges: DoubleArray) -> IntArray:
+    return np.histogram(redshift, edges)[0].astype(np.int64)
+
+
 def redshift_histogram(run: RunData) -> Drawn:
     """Figure 1."""
     known = known_redshifts(run) & run.bright
@@ -65,12 +56,11 @@ def redshift_histogram(run: RunData) -> Drawn:
     if run.has_counterparts:
         groups["sample with MPA-JHU"] = groups["sample"] & run.counterpart("is_mpa_jhu").astype(np.bool_)
     edges = _edges(redshift[known])
-    counts = {name: np.histogram(redshift[flag], edges)[0].astype(np.int64) for name, flag in groups.items()}
+    counts = {name: _counts(redshift[flag], edges) for name, flag in groups.items()}
     columns: dict[str, Any] = {"redshift_low": edges[:-1], "redshift_high": edges[1:]}
     names = ("n_spectroscopic", "n_sample", "n_sample_mpa_jhu")
     columns |= dict(zip(names, counts.values(), strict=False))
-    figure = distributions.redshift_histogram(edges, counts, simulated=run.simulated)
-    return Drawn(figure, {"": columns})
+    return Drawn(distributions.redshift_histogram(edges, counts), {"": columns})
 
 
 def score_histograms(run: RunData) -> Drawn:
@@ -80,11 +70,10 @@ def score_histograms(run: RunData) -> Drawn:
     median = np.array([np.median(column) if column.size else np.nan for column in score.T.astype(np.float64)])
     bands = run.survey.selecting_bands
     columns: dict[str, Any] = {"log_score_low": counts.edges[:-1], "log_score_high": counts.edges[1:]}
-    for k, band in enumerate(bands):
-        columns |= {f"n_sample_{band}": counts.sample[k], f"n_candidates_{band}": counts.selected[k]}
+    columns |= by_band(bands, n_sample=counts.sample.T, n_candidates=counts.selected.T)
     lines: dict[str, Any] = {"line": np.array(["median", *run.levels])}
-    lines |= {f"score_{band}": np.append(median[k], run.threshold[:, k]) for k, band in enumerate(bands)}
-    figure = distributions.score_histograms(counts, median, run.threshold, run.levels, bands, simulated=run.simulated)
+    lines |= by_band(bands, score=np.vstack([median, run.threshold]))
+    figure = distributions.score_histograms(counts, median, run.threshold, run.levels, bands)
     return Drawn(figure, {"": columns, "lines": lines})
 
 
@@ -94,28 +83,33 @@ def ew_cumulative(run: RunData) -> Drawn:
     members = run.in_sample & run.members("xelg")
     widths = {band: run.counterpart(f"ew_band_{band}")[members].astype(np.float64) for band in bands}
     selected = run.selected[members]
-    rates: dict[str, CumulativeRates] = {}
-    parts, meta = [], {}
+    rates = {band: cumulative_rates(widths[band], selected[:, k]) for k, band in enumerate(bands)}
+    parts = [
+        {
+            "band": np.full(rate.value.size, band),
+            "ew_band": rate.value,
+            "n_selected_above": rate.n_selected,
+            "n_unselected_above": rate.n_unselected,
+            "selected": rate.selected,
+            "unselected": rate.unselected,
+            "selection_rate": rate.rate,
+        }
+        for band, rate in rates.items()
+    ]
+    meta = {}
     for k, band in enumerate(bands):
-        rates[band] = cumulative_rates(widths[band], selected[:, k])
         n_selected, n_bright = rate_above(widths[band], selected[:, k], BRIGHT_LINE_ANGSTROM)
-        meta[band] = {"n_selected": n_selected, "n_objects": n_bright,
-                      "rate": n_selected / n_bright if n_bright else None}  # fmt: skip
-        rate = rates[band]
-        part: dict[str, Any] = {"band": np.full(rate.value.size, band), "ew_band": rate.value}
-        part |= {"n_selected_above": rate.n_selected, "n_unselected_above": rate.n_unselected}
-        part |= {"selected": rate.selected, "unselected": rate.unselected, "selection_rate": rate.rate}
-        parts.append(part)
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    figure = distributions.ew_cumulative(rates, BRIGHT_LINE_ANGSTROM, simulated=run.simulated)
-    return Drawn(figure, {"": columns}, {f"ew_band_above_{BRIGHT_LINE_ANGSTROM:g}": meta})
+        share = n_selected / n_bright if n_bright else None
+        meta[band] = {"n_selected": n_selected, "n_objects": n_bright, "rate": share}
+    figure = distributions.ew_cumulative(rates, BRIGHT_LINE_ANGSTROM)
+    return Drawn(figure, {"": joined(parts)}, {f"ew_band_above_{BRIGHT_LINE_ANGSTROM:g}": meta})
 
 
 def selection_rate_redshift(run: RunData) -> Drawn:
     """Figure 10."""
     bands = run.survey.selecting_bands
     members = known_redshifts(run) & run.in_sample
-    low, high = run.cuts.redshift or REDSHIFT_RANGE
+    low, high = run.job.sample.redshift or REDSHIFT_RANGE
     edges = np.linspace(low, high, 16)
     rates = binned_rates(run.redshift[members], run.selected[members], edges)
     grid = np.linspace(low, high, 151)
@@ -125,52 +119,35 @@ def selection_rate_redshift(run: RunData) -> Drawn:
     }
     columns: dict[str, Any] = {"redshift_low": edges[:-1], "redshift_high": edges[1:], "n_objects": rates.n_objects}
     curves: dict[str, Any] = {"redshift": grid}
-    for k, band in enumerate(bands):
-        columns |= {f"n_selected_{band}": rates.n_selected[:, k], f"rate_{band}": rates.rate[:, k]}
-        columns |= {f"rate_low_{band}": rates.low[:, k], f"rate_high_{band}": rates.high[:, k]}
-        for name, key in zip(lines, ("h_alpha", "oiii", "oii"), strict=True):
-            curves[f"throughput_{key}_{band}"] = lines[name][:, k]
-    figure = distributions.selection_rate_redshift(edges, rates, bands, grid, lines, simulated=run.simulated)
+    columns |= by_band(bands, n_selected=rates.n_selected, rate=rates.rate, rate_low=rates.low, rate_high=rates.high)
+    names = ("throughput_h_alpha", "throughput_oiii", "throughput_oii")
+    curves |= by_band(bands, **dict(zip(names, lines.values(), strict=True)))
+    figure = distributions.selection_rate_redshift(edges, rates, bands, grid, lines)
     return Drawn(figure, {"": columns, "throughput": curves})
 
 
 def _throughput(band: str, wavelength: DoubleArray) -> DoubleArray:
-    """Of bands that are not HSC's nothing is known, and nothing is drawn."""
+    """NaN for bands that are not HSC's: their curves are not known, and nothing is drawn."""
     return throughput(band, wavelength) if band in FILTERS else np.full(wavelength.shape, np.nan)
 
 
 def redshift_colour_cut(run: RunData) -> Drawn:
     """Figure 18, and the three numbers of appendix 3."""
-    known = known_redshifts(run) & run.bright
-    colours = run.cuts.colours or SampleCuts().colours
-    kept = known & run.passes(replace(run.cuts, redshift=None, colours=colours))
-    limits = run.cuts.redshift or REDSHIFT_RANGE
-    quality = colour_cut_quality(run.redshift[known], kept[known], limits)
+    known, redshift = known_redshifts(run) & run.bright, run.redshift
+    colours = run.job.sample.colours or SampleCuts().colours
+    kept = known & run.passes(replace(run.job.sample, redshift=None, colours=colours))
+    limits = run.job.sample.redshift or REDSHIFT_RANGE
+    quality = colour_cut_quality(redshift[known], kept[known], limits)
     rule = " and ".join(f"{first} − {second} < {limit:g}" for first, second, limit in colours)
-    edges = _edges(run.redshift[known])
-    counts = {
-        "spectroscopic redshift": np.histogram(run.redshift[known], edges)[0].astype(np.int64),
-        rule: np.histogram(run.redshift[kept], edges)[0].astype(np.int64),
-    }
-    shares = {
-        "completeness": quality.completeness,
-        "removal_rate": quality.removal_rate,
-        "outlier_fraction": quality.outlier_fraction,
-    }
-    low, high = limits
-    texts = [
-        f"{low:g} < z < {high:g} kept: {_percent(quality.completeness)}",
-        f"other z removed: {_percent(quality.removal_rate)}",
-        f"other z among the kept: {_percent(quality.outlier_fraction)}",
-    ]
-    columns = {
-        "redshift_low": edges[:-1],
-        "redshift_high": edges[1:],
-        "n_objects": counts["spectroscopic redshift"],
-        "n_kept": counts[rule],
-    }
+    edges = _edges(redshift[known])
+    n_objects, n_kept = (_counts(redshift[flag], edges) for flag in (known, kept))
+    shares = {name: getattr(quality, name) for name in ("completeness", "removal_rate", "outlier_fraction")}
+    words = (f"{limits[0]:g} < z < {limits[1]:g} kept", "other z removed", "other z among the kept")
+    texts = [f"{what}: {_percent(share)}" for what, share in zip(words, shares.values(), strict=True)]
+    columns = {"redshift_low": edges[:-1], "redshift_high": edges[1:], "n_objects": n_objects, "n_kept": n_kept}
     meta = {"colours": [list(colour) for colour in colours], "redshift": list(limits), **shares, **vars(quality)}
-    figure = distributions.redshift_colour_cut(edges, counts, limits, texts, simulated=run.simulated)
+    counts = {"spectroscopic redshift": n_objects, rule: n_kept}
+    figure = distributions.redshift_colour_cut(edges, counts, limits, texts)
     return Drawn(figure, {"": columns}, meta)
 
 

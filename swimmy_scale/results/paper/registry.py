@@ -18,17 +18,7 @@ from swimmy_scale.results.paper.tables import TABLES, TITLES, Printed
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose.
-
-    Attributes
-    ----------
-    spectra : Path, optional
-        Folder of SDSS spectra.
-    how : str
-        How they are stacked.
-    object_id : int, optional
-        The example of figure 2.
-    """
+    """What a user may choose: the folder of SDSS spectra, how they are stacked, and the object of figure 2."""
 
     spectra: Path | None = None
     how: How = "median"
@@ -48,18 +38,21 @@ def _kind(number: int, line: str, make: Callable[[RunData], Drawn]) -> Kind:
     return Kind(number, line, lambda run, _: make(run))
 
 
+def _stamps(group: str, words: str) -> Kind:
+    line = f"{words}: source, reconstruction, residuals"
+    return _kind(6, line, lambda run: pixels.stamps_known(run, group))
+
+
 FIGURES: Mapping[str, Kind] = MappingProxyType(
     {
         "redshift-histogram": _kind(1, "redshifts of all, of the sample, with MPA-JHU", rates.redshift_histogram),
         "stretch": Kind(
-            2,
-            "one object in each band, linear and stretched",
-            lambda run, options: pixels.stretch(run, options.object_id),
+            2, "one object in each band, linear and stretched", lambda run, given: pixels.stretch(run, given.object_id)
         ),
         "score-histograms": _kind(5, "scores of sample and candidates, with thresholds", rates.score_histograms),
-        "stamps-training": _kind(6, "training data: source, reconstruction, residuals", pixels.stamps_training),
-        "stamps-quasar": _kind(6, "quasars: source, reconstruction, residuals", pixels.stamps_quasar),
-        "stamps-xelg": _kind(6, "XELGs: source, reconstruction, residuals", pixels.stamps_xelg),
+        "stamps-training": _stamps("training", "training data"),
+        "stamps-quasar": _stamps("quasar", "quasars"),
+        "stamps-xelg": _stamps("xelg", "XELGs"),
         "stamps-candidates": _kind(7, "candidates of each band", pixels.stamps_candidates),
         "radial-profiles": _kind(8, "profiles of quasars, selected and not", pixels.radial_profiles),
         "ew-cumulative": _kind(9, "EW_band of XELGs, selected and not; selection rate", rates.ew_cumulative),
@@ -67,40 +60,38 @@ FIGURES: Mapping[str, Kind] = MappingProxyType(
         "score-ew": _kind(11, "score against EW_band", relations.score_ew),
         "score-magnitude": _kind(12, "score against magnitude, Spearman's rank", relations.score_magnitude),
         "sfr-mass": _kind(13, "star formation rate against stellar mass, KS tests", relations.sfr_mass),
-        "gallery": _kind(14, "the most anomalous at 3 sigma", pixels.gallery),
+        "gallery": _kind(14, "the most anomalous at 3 sigma", lambda run: pixels.gallery(run, "3sigma")),
         "stacked-spectra": Kind(
             15,
             "SDSS spectra, stacked in the rest frame (--spectra)",
-            lambda run, options: spectra.stacked(run, options.spectra, options.how),
+            lambda run, given: spectra.stacked(run, given.spectra, given.how),
         ),
         "weight-sets": _kind(16, "loss and selection rates of all weight sets", relations.weight_sets),
         "stamps-negative": _kind(17, "high scores with a negative residual", pixels.stamps_negative),
         "redshift-colour-cut": _kind(18, "redshifts before and after the colour cut", rates.redshift_colour_cut),
-        "gallery-extension": _kind(19, "the most anomalous at 3.5 sigma", pixels.gallery_extension),
+        "gallery-extension": _kind(19, "the most anomalous at 3.5 sigma", lambda run: pixels.gallery(run, "3.5sigma")),
     }
 )
 
 
-def check_names(names: Iterable[str], known: Mapping[str, Any], noun: str) -> None:
-    """Refuse names that are not in a registry.
-
-    Raises
-    ------
-    SwimmyError
-        For an unknown name.
-    """
-    unknown = [name for name in names if name not in known]
+def _made[Maker, Made](
+    names: Iterable[str], makers: Mapping[str, Maker], noun: str, make: Callable[[Maker], Made]
+) -> Iterator[tuple[str, Made | MissingError]]:
+    """What is made by each name, or why it cannot be made of this run; refuses unknown names."""
+    chosen = list(names)
+    unknown = [name for name in chosen if name not in makers]
     if unknown:
-        raise SwimmyError(f"{noun} {', '.join(unknown)} unknown. Choose among {', '.join(known)}.")
+        raise SwimmyError(f"{noun} {', '.join(unknown)} unknown. Choose among {', '.join(makers)}.")
+    for name in chosen:
+        try:
+            yield name, make(makers[name])
+        except MissingError as error:
+            yield name, error
 
 
 def _meta(run: RunData, **facts: Any) -> dict[str, Any]:
-    return {
-        **facts,
-        "survey": run.survey.name,
-        "simulated": run.simulated,
-        "model_sha256": run.scores.attrs.get("model_sha256"),
-    }
+    sha256 = run.scores.attrs.get("model_sha256")
+    return {**facts, "survey": run.survey.name, "simulated": run.simulated, "model_sha256": sha256}
 
 
 def draw_figures(
@@ -119,27 +110,20 @@ def draw_figures(
     SwimmyError
         When a file of the run is damaged, or a name is unknown.
     """
-    chosen = list(names)
-    check_names(chosen, FIGURES, "figure")
-    for name in chosen:
-        try:
-            drawn = FIGURES[name].make(run, options)
-        except MissingError as error:
-            yield name, error
-            continue
-        yield name, save_figure(drawn, name, folder, _meta(run, figure=name, paper_figure=FIGURES[name].number))
+    for name, drawn in _made(names, FIGURES, "figure", lambda kind: kind.make(run, options)):
+        if isinstance(drawn, MissingError):
+            yield name, drawn
+        else:
+            yield name, save_figure(drawn, name, folder, _meta(run, figure=name, paper_figure=FIGURES[name].number))
 
 
 def write_tables(
     run: RunData, names: Iterable[str], folder: Path
 ) -> Iterator[tuple[str, tuple[Printed, list[Path]] | MissingError]]:
     """Make and save tables one by one, as `draw_figures` does; also gives what is printed of each."""
-    chosen = list(names)
-    check_names(chosen, TABLES, "table")
-    for name in chosen:
-        try:
-            columns, printed = TABLES[name](run)
-        except MissingError as error:
-            yield name, error
-            continue
-        yield name, (printed, save_table(columns, name, folder, _meta(run, table=name, title=TITLES[name])))
+    for name, made in _made(names, TABLES, "table", lambda table: table(run)):
+        if isinstance(made, MissingError):
+            yield name, made
+        else:
+            columns, printed = made
+            yield name, (printed, save_table(columns, name, folder, _meta(run, table=name, title=TITLES[name])))

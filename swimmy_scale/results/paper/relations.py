@@ -11,17 +11,18 @@ from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.results.paper.drawing import relations
 from swimmy_scale.results.paper.drawing.relations import ScoredPoints
 from swimmy_scale.results.paper.run_data import MissingError, RunData
-from swimmy_scale.results.paper.saving import Drawn
+from swimmy_scale.results.paper.saving import Drawn, by_band
 from swimmy_scale.results.paper.statistics import kolmogorov_smirnov, spearman
 from swimmy_scale.storage.weight_set_table import read_table
 
 MAX_POINTS = 50_000
-"""Most objects that are drawn of those without a class that no band selects. All others are drawn; tests use all."""
+"""Most objects drawn of those that have no class and are in no band selected. All others are drawn, and the
+statistics take all."""
 MOST_ANOMALOUS = "3sigma"
 
 
 def thinned(plain: BoolArray, max_points: int = MAX_POINTS) -> BoolArray:
-    """Objects that are drawn: of the plain ones every k-th, so that at most ``max_points`` are left; and all others."""
+    """Objects to draw: every k-th of the plain ones, so that at most ``max_points`` are left, and all others."""
     rows = np.flatnonzero(plain)
     drawn = np.ones(plain.size, np.bool_)
     drawn[rows] = False
@@ -38,36 +39,35 @@ def _points(run: RunData, members: BoolArray, x: DoubleArray, name: str) -> tupl
     log_score = np.log10(score, where=positive, out=np.full(score.shape, np.nan))
     points = ScoredPoints(x[shown], log_score[shown], selected[shown], is_xelg[shown], is_active[shown])
     columns: dict[str, Any] = {"object_id": run.object_id[members][shown]}
-    for k, band in enumerate(run.survey.selecting_bands):
-        columns |= {f"{name}_{band}": points.x[:, k], f"score_{band}": run.score[members][shown][:, k]}
-        columns |= {f"selected_{band}": points.selected[:, k]}
+    values: dict[str, Any] = {name: points.x, "score": run.score[members][shown], "selected": points.selected}
+    columns |= by_band(run.survey.selecting_bands, **values)
     columns |= {"is_xelg": points.is_xelg, "is_agn_or_quasar": points.is_active}
     return points, columns
 
 
 def score_ew(run: RunData) -> Drawn:
-    """Figure 11; Spearman's rank correlation stands beside it."""
+    """Figure 11, with Spearman's rank correlation in the head of its table."""
     bands = run.survey.selecting_bands
     members = run.in_sample & run.counterpart("is_mpa_jhu").astype(np.bool_)
     width = np.stack([run.counterpart(f"ew_band_{band}")[members] for band in bands], axis=-1).astype(np.float64)
     points, columns = _points(run, members, width, "ew_band")
     score = run.score[members]
     ranks = {band: asdict(spearman(score[:, k], width[:, k])) for k, band in enumerate(bands)}
-    figure = relations.score_ew(points, run.threshold, run.levels, bands, simulated=run.simulated)
+    figure = relations.score_ew(points, run.threshold, run.levels, bands)
     meta = {"n_objects": int(members.sum()), "spearman": ranks, "xelg_among_selected": _xelg_shares(run, members)}
     return Drawn(figure, {"": columns}, meta)
 
 
 def _xelg_shares(run: RunData, members: BoolArray) -> dict[str, Any]:
     """How many of the selected are XELGs, by level and band (section 4.4)."""
-    is_xelg, shares = run.members("xelg")[members], {}
-    for level in run.levels:
-        flags = run.candidate(level)[members]
-        shares[level] = {
-            band: {"n_xelg": int((flags[:, k] & is_xelg).sum()), "n_selected": int(flags[:, k].sum())}
-            for k, band in enumerate(run.survey.selecting_bands)
+    is_xelg, bands = run.members("xelg")[members], run.survey.selecting_bands
+    return {
+        level: {
+            band: {"n_xelg": int((flag & is_xelg).sum()), "n_selected": int(flag.sum())}
+            for band, flag in zip(bands, run.candidate(level)[members].T, strict=True)
         }
-    return shares
+        for level in run.levels
+    }
 
 
 def score_magnitude(run: RunData) -> Drawn:
@@ -82,7 +82,7 @@ def score_magnitude(run: RunData) -> Drawn:
         )
     points, columns = _points(run, members, mag, "mag")
     found = [spearman(run.score[members][:, k], mag[:, k]) for k in range(len(bands))]
-    figure = relations.score_magnitude(points, run.threshold, run.levels, bands, found, simulated=run.simulated)
+    figure = relations.score_magnitude(points, run.threshold, run.levels, bands, found)
     ranks = {band: asdict(item) for band, item in zip(bands, found, strict=True)}
     return Drawn(figure, {"": columns}, {"n_objects": int(members.sum()), "spearman": ranks})
 
@@ -101,8 +101,7 @@ def sfr_mass(run: RunData) -> Drawn:
     )
     shown = thinned(~selected.any(axis=1))
     columns: dict[str, Any] = {"object_id": run.object_id[members], "log_stellar_mass": mass, "log_sfr": sfr}
-    for k, band in enumerate(bands):
-        columns |= {f"selected_{band}": selected[:, k], f"selected_{MOST_ANOMALOUS}_{band}": top[:, k]}
+    columns |= by_band(bands, **{"selected": selected, f"selected_{MOST_ANOMALOUS}": top})
     meta = {
         "n_objects": int(members.sum()),
         "kolmogorov_smirnov": {
@@ -111,7 +110,6 @@ def sfr_mass(run: RunData) -> Drawn:
     }
     figure = relations.sfr_mass(
         mass[shown], sfr[shown], selected[shown], top[shown], bands, by_mass, by_sfr, MOST_ANOMALOUS,
-        simulated=run.simulated,
     )  # fmt: skip
     return Drawn(figure, {"": {name: values[shown] for name, values in columns.items()}}, meta)
 
@@ -137,5 +135,5 @@ def weight_sets(run: RunData) -> Drawn:
     means: dict[str, Any] = {}
     for name in names:
         means["epoch"], means[f"mean_{name}"], means[f"std_{name}"] = relations.by_epoch(at, columns[name])
-    figure = relations.weight_sets(number, at, *(columns[name] for name in names), simulated=run.simulated)
+    figure = relations.weight_sets(number, at, *(columns[name] for name in names))
     return Drawn(figure, {"": {"run": number, "epoch": at, **columns}, "means": means})

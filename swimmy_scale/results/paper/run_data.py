@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,10 @@ from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.run_directory import RunDirectory, counterparts_beside
 from swimmy_scale.storage.scores import Scores
 
-# What a column of counterparts.fits says of an object that has no counterpart, by the kind of its type.
+# Values of an object without a counterpart, by the kind of the column's dtype.
 _UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": ""}
 ACTIVE_TYPES = ("quasar", "type1_agn", "type2_agn")
 """Types of Milliquas that count as active nuclei; its other objects are candidates and blazars."""
-PIXEL_OBJECTS = 256
-"""Objects whose pixels are in memory at once."""
 
 
 class MissingError(SwimmyError):
@@ -35,15 +33,6 @@ class MissingError(SwimmyError):
 
 class RunData:
     """A finished run directory, read only. Columns have one value for each object of the run, in catalogue order.
-
-    Attributes
-    ----------
-    directory : Path
-    files : RunDirectory
-        The places of its files.
-    scores : Scores
-    survey : Survey
-    simulated : bool
 
     Raises
     ------
@@ -113,35 +102,19 @@ class RunData:
         return self.scores.read("threshold")[:, self.selecting]
 
     def candidate(self, level: str) -> BoolArray:
-        """Objects that are selected at a level, bool (object, selecting band).
-
-        Raises
-        ------
-        MissingError
-            When the job has no such level.
-        """
-        at = self.level_index(level)
+        """Objects selected at a level, bool (object, selecting band); `MissingError` if the job has no such level."""
+        if level not in self.levels:
+            raise MissingError(
+                f"{self.directory}: the job selects at {', '.join(self.levels)} and not at {level}. Set select.levels "
+                "in a job of another run directory."
+            )
+        at = self.levels.index(level)
         parts = [block[:, at][:, self.selecting] for _, (block,) in self.scores.blocks("candidate")]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.bool_)
 
     def order_by_score(self, rows: IntArray, k: int) -> IntArray:
         """The order in which rows have falling scores in the k-th selecting band; the first of equal ones first."""
         return np.argsort(-self.score[rows, k].astype(np.float64), kind="stable")
-
-    def level_index(self, level: str) -> int:
-        """Place of a level.
-
-        Raises
-        ------
-        MissingError
-            When the job has no such level.
-        """
-        if level not in self.levels:
-            raise MissingError(
-                f"{self.directory}: the job selects at {', '.join(self.levels)} and not at {level}. Set select.levels "
-                "in a job of another run directory."
-            )
-        return self.levels.index(level)
 
     @functools.cached_property
     def selected(self) -> BoolArray:
@@ -179,18 +152,17 @@ class RunData:
 
     @functools.cached_property
     def counterparts_path(self) -> Path:
-        """Table of spectroscopic counterparts: the run's own, or the one beside another run's cutouts that it uses."""
+        """Table of spectroscopic counterparts: the run's own, or that beside the cutouts it takes from another run."""
         own, other = counterparts_beside(self.files.own_cutouts), counterparts_beside(self.cutouts.path)
         return other if other.is_file() and not own.is_file() else own
 
     @property
     def has_counterparts(self) -> bool:
-        """Whether the run has a table of spectroscopic counterparts."""
         return self.counterparts_path.is_file()
 
     @functools.cached_property
     def _counterparts(self) -> tuple[Counterparts, IntArray]:
-        """The table, and the row of it for each object, -1 for objects that are not in it."""
+        """The table, and its row of each object, -1 for objects that are not in it."""
         if not self.has_counterparts:
             raise MissingError(
                 f"{self.counterparts_path}: not there, and this needs it. A job with a section `spectroscopy:` makes "
@@ -202,17 +174,12 @@ class RunData:
     def counterpart(self, name: str) -> AnyArray:
         """A column of ``counterparts.fits`` for every object of the run.
 
-        Returns
-        -------
-        ndarray, shape (object,)
-            False, -1, NaN or the empty string for objects without a counterpart.
+        False, -1, NaN or the empty string for objects without a counterpart; shape (object,).
 
         Raises
         ------
         MissingError
             When the run has no such file, or the file no such column.
-        SwimmyError
-            When the file is damaged, or of another format version.
         """
         table, rows = self._counterparts
         values: AnyArray | None = getattr(table, name, None)
@@ -225,8 +192,8 @@ class RunData:
     def members(self, group: str) -> BoolArray:
         """Members of a known class, bool (object,).
 
-        With counterparts their columns ``is_quasar``, ``is_xelg`` and ``is_agn_candidate`` tell, so that an XELG may be
-        a quasar as well; without them, and for all other classes, ``sample_class`` does.
+        For quasar, xelg and agn_candidate these are the columns ``is_quasar`` ... of the counterparts, so that an XELG
+        may be a quasar as well; without counterparts, and for all other classes, it is ``sample_class``.
         """
         if self.has_counterparts and group in ("quasar", "xelg", "agn_candidate"):
             return self.counterpart(f"is_{group}").astype(np.bool_)
@@ -241,15 +208,10 @@ class RunData:
             return self.members("quasar") | known
         return self.members("quasar") | self.members("agn_candidate")
 
-    # ------------------------------------------------------------ the sample without some of its cuts
-
-    @property
-    def cuts(self) -> SampleCuts:
-        """The job's cuts."""
-        return self.job.sample
+    # ------------------------------------------------------------ cuts
 
     def passes(self, cuts: SampleCuts) -> BoolArray:
-        """Objects that pass some cuts, which need not be the job's; bool (object,)."""
+        """Objects that pass the given cuts, bool (object,)."""
         store = self.cutouts
         rule = SampleRule.of(store, cuts)
         parts = [np.zeros(0, np.bool_)]
@@ -261,12 +223,12 @@ class RunData:
     @functools.cached_property
     def bright(self) -> BoolArray:
         """Objects that pass all of the job's cuts but those in redshift and colour, bool (object,)."""
-        return self.passes(replace(self.cuts, redshift=None, colours=()))
+        return self.passes(replace(self.job.sample, redshift=None, colours=()))
 
     # ------------------------------------------------------------ pixels
 
     def source(self, rows: IntArray) -> FloatArray:
-        """Preprocessed cutouts of some rows in their order: float32 (m, band, y, x) in [0, 1]."""
+        """Preprocessed cutouts of rows, in the order of ``rows``: float32 (m, band, y, x) in [0, 1]."""
         order = np.argsort(rows, kind="stable")
         cubes = self.cutouts.sources(rows[order])
         result = np.empty_like(cubes)
@@ -280,10 +242,3 @@ class RunData:
     @functools.cached_property
     def _reconstruct(self) -> Callable[[FloatArray], FloatArray]:
         return reconstructor(scoring_of(self.files, self.job, n_threads=1))
-
-    def pixels(self, rows: IntArray) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """Rows with their source and reconstruction, ``PIXEL_OBJECTS`` at a time."""
-        for lo in range(0, rows.size, PIXEL_OBJECTS):
-            part = rows[lo : lo + PIXEL_OBJECTS]
-            source = self.source(part)
-            yield part, source, self.reconstruction(source)

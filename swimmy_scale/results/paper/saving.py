@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.table import Table
 from matplotlib.figure import Figure
 
-from swimmy_scale.results.style import file_bytes
+from swimmy_scale.results.style import file_bytes, label_origin
 from swimmy_scale.storage.files import write_atomically
 
 FORMAT_VERSION = 1
@@ -28,38 +28,53 @@ class Drawn:
 
     Attributes
     ----------
-    figure : Figure
     tables : mapping of str to columns
         By suffix of the file's name, which is empty for the main one.
     meta : mapping
         Facts about them, as JSON values.
     pixels : mapping of str to ndarray
         Images that no other file of the run has, by the name of their HDU.
+    credit : str
+        Whose pixels it shows, unless they are simulated.
     """
 
     figure: Figure
     tables: Mapping[str, Columns]
     meta: Mapping[str, Any] = field(default_factory=dict)
     pixels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    credit: str = ""
 
 
 def save_figure(drawn: Drawn, name: str, folder: Path, meta: Mapping[str, Any]) -> list[Path]:
     """Write ``NAME.png``, ``NAME.pdf``, ``NAME.ecsv``, and further ``NAME-SUFFIX.ecsv`` and ``NAME.fits``."""
+    label_origin(drawn.figure, bool(meta["simulated"]), drawn.credit)
     files = {f"{name}.{kind}": file_bytes(drawn.figure, kind) for kind in ("png", "pdf")}
     for suffix, columns in drawn.tables.items():
         files[f"{name}-{suffix}.ecsv" if suffix else f"{name}.ecsv"] = ecsv_bytes(columns, {**meta, **drawn.meta})
     if drawn.pixels:
         files[f"{name}.fits"] = fits_bytes(drawn.pixels, meta)
+    return _written(folder, files)
+
+
+def save_table(columns: Columns, name: str, folder: Path, meta: Mapping[str, Any]) -> list[Path]:
+    """Write ``NAME.ecsv`` and ``NAME.csv``."""
+    return _written(folder, {f"{name}.ecsv": ecsv_bytes(columns, meta), f"{name}.csv": csv_bytes(columns)})
+
+
+def _written(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     for file, data in files.items():
         write_atomically(folder / file, data)
     return [folder / file for file in files]
 
 
-def save_table(columns: Columns, name: str, folder: Path, meta: Mapping[str, Any]) -> list[Path]:
-    """Write ``NAME.ecsv`` and ``NAME.csv``."""
-    write_atomically(folder / f"{name}.ecsv", ecsv_bytes(columns, meta))
-    write_atomically(folder / f"{name}.csv", csv_bytes(columns))
-    return [folder / f"{name}.ecsv", folder / f"{name}.csv"]
+def by_band(bands: Sequence[str], **values: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    """Columns ``NAME_BAND`` of arrays of shape (n, band), those of the first band first."""
+    return {f"{name}_{band}": array[:, k] for k, band in enumerate(bands) for name, array in values.items()}
+
+
+def joined(parts: Sequence[Columns]) -> dict[str, npt.NDArray[Any]]:
+    """The rows of tables with the same columns, one below the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def ecsv_bytes(columns: Columns, meta: Mapping[str, Any]) -> bytes:

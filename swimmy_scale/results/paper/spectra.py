@@ -13,13 +13,12 @@ from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.results.paper.drawing.stacks import MAX_EXAMPLES, BandSpectra, stacked_spectra
 from swimmy_scale.results.paper.relations import MOST_ANOMALOUS
 from swimmy_scale.results.paper.run_data import MissingError, RunData
-from swimmy_scale.results.paper.saving import Drawn
+from swimmy_scale.results.paper.saving import Drawn, by_band
 from swimmy_scale.results.paper.stacking import (
     CONTINUUM_WINDOW,
     LINE_WINDOWS,
     How,
     Spectrum,
-    Stack,
     equivalent_width,
     good_pixels,
     rest_grid,
@@ -28,7 +27,7 @@ from swimmy_scale.results.paper.stacking import (
 )
 
 MAX_UNSELECTED = 1_000
-"""About as many spectra of unselected objects are stacked: of a larger number every k-th."""
+"""About this many spectra of unselected objects are stacked: every k-th of a larger number."""
 
 
 def spectrum_name(plate: int, mjd: int, fiber: int) -> str:
@@ -71,21 +70,18 @@ def stacked(run: RunData, folder: Path | None, how: How = "median") -> Drawn:
     top, selected = run.candidate(MOST_ANOMALOUS)[rows], run.selected[rows].any(axis=1)
     unselected = stack(flux[~selected], ivar[~selected], how)
     bands = run.survey.selecting_bands
+    n_unselected = int((~selected).sum())
     parts = []
-    for k in range(len(bands)):
-        chosen = top[:, k]
+    for k, chosen in enumerate(top.T):
         highest = np.flatnonzero(chosen)[run.order_by_score(rows[chosen], k)][:MAX_EXAMPLES]
-        parts.append(
-            BandSpectra(
-                stack(flux[chosen], ivar[chosen], how), unselected, int(chosen.sum()), int((~selected).sum()),
-                flux[highest],
-            )
-        )  # fmt: skip
+        found = stack(flux[chosen], ivar[chosen], how)
+        parts.append(BandSpectra(found, unselected, int(chosen.sum()), n_unselected, flux[highest]))
     columns: dict[str, Any] = {"wavelength": grid}
     for name, item in (*zip(bands, (part.selected for part in parts), strict=True), ("unselected", unselected)):
-        columns |= _stack_columns(name, item)
+        values = {"flux": item.flux, "flux_p16": item.low, "flux_p84": item.high, "n_spectra": item.n_spectra}
+        columns |= {f"{key}_{name}": array for key, array in values.items()}
     objects: dict[str, Any] = {"object_id": run.object_id[rows], "redshift": run.redshift[rows]}
-    objects |= {f"selected_{MOST_ANOMALOUS}_{band}": top[:, k] for k, band in enumerate(bands)}
+    objects |= by_band(bands, **{f"selected_{MOST_ANOMALOUS}": top})
     objects["selected"] = selected
     for name, window in LINE_WINDOWS.items():
         objects[f"ew_rest_{name}"] = np.array([equivalent_width(grid, item, window) for item in flux])
@@ -93,24 +89,15 @@ def stacked(run: RunData, folder: Path | None, how: How = "median") -> Drawn:
         "how": how,
         "continuum_window_angstrom": list(CONTINUUM_WINDOW),
         "n_selected": {band: part.n_selected for band, part in zip(bands, parts, strict=True)},
-        "n_unselected": int((~selected).sum()),
+        "n_unselected": n_unselected,
         "skipped": skipped,
     }
-    figure = stacked_spectra(grid, parts, bands, MOST_ANOMALOUS, simulated=run.simulated)
+    figure = stacked_spectra(grid, parts, bands, MOST_ANOMALOUS)
     return Drawn(figure, {"": columns, "objects": objects}, meta)
 
 
-def _stack_columns(name: str, item: Stack) -> dict[str, Any]:
-    return {
-        f"flux_{name}": item.flux,
-        f"flux_p16_{name}": item.low,
-        f"flux_p84_{name}": item.high,
-        f"n_spectra_{name}": item.n_spectra,
-    }
-
-
 def _files(run: RunData, folder: Path | None) -> tuple[list[Path], IntArray]:
-    """The spectra that were found of the objects to stack, and the rows of these objects."""
+    """The spectra found for the objects to stack, and the rows of these objects."""
     plate, mjd, fiber = (run.counterpart(name).astype(np.int64) for name in ("plate", "mjd", "fiberid"))
     if folder is None:
         raise MissingError(

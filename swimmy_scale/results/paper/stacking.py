@@ -17,7 +17,7 @@ How = Literal["median", "mean"]
 BAD_BITS = (18, 22, 23, 24, 27, 28)
 """Bits of SDSS's SPPIXMASK in and_mask that make a pixel useless: FULLREJECT, NOSKY, BRIGHTSKY, NODATA, BADSKYCHI and
 REDMONSTER. Others describe a whole fibre (MANYBADCOLUMNS may be set in every pixel of its blue arm) or its
-neighbourhood, and leave the flux usable."""
+neighbourhood; the flux remains usable."""
 CONTINUUM_WINDOW = (5400.0, 5600.0)
 """Where spectra are normalised: rest-frame Angstrom without strong lines. The paper does not say where it does so."""
 STEP_DEX = 1e-4
@@ -160,11 +160,6 @@ def stack(flux: DoubleArray, ivar: DoubleArray, how: How = "median") -> Stack:
         Weights of the mean, 0 where flux is NaN.
     how : str
         ``median``, or ``mean`` for sum(ivar flux) / sum(ivar).
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes differ or ``how`` is unknown.
     """
     if flux.ndim != 2 or flux.shape != ivar.shape:
         raise SwimmyError(f"spectra have shape {flux.shape} and inverse variances {ivar.shape}; need (n, pixel) each.")

@@ -18,7 +18,7 @@ from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 AnyFloats = npt.NDArray[np.floating[Any]]
 
 ONE_SIGMA = math.erf(1.0 / math.sqrt(2.0))
-"""Confidence of the intervals: 68.3%, what a Gaussian has within one sigma."""
+"""Confidence of the intervals: 68.3%, the share of a Gaussian within one sigma."""
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,17 @@ def kolmogorov_smirnov(first: AnyFloats, second: AnyFloats) -> Difference:
     # The exact distribution takes minutes for large samples; SciPy, too, takes the asymptotic one for those.
     method = "exact" if max(x.size, y.size) <= 1000 else "asymp"
     with warnings.catch_warnings():
-        # With ties the exact one may fail; SciPy then takes the asymptotic one, and warns.
+        # Ties may defeat the exact one; SciPy then takes the asymptotic one, and warns.
         warnings.filterwarnings("ignore", "ks_2samp: Exact calculation unsuccessful", RuntimeWarning)
         result = scipy.stats.ks_2samp(x, y, method=method)
     return Difference(float(result.statistic), float(result.pvalue), x.size, y.size)
 
 
 def sigma_excess(score: AnyFloats, reference: AnyFloats) -> DoubleArray:
-    """How many sigma a score stands out of a reference sample's scores (figure 6).
+    """How many sigma a score lies above a reference sample's scores (figure 6).
 
     p = (1 + number of reference scores >= score) / (1 + number of reference scores)
-    sigma = the width at which a Gaussian has the fraction p outside of +-sigma: 5% is 1.96, 0.27% is 3
+    sigma = the width for which a Gaussian has the fraction p outside +-sigma: 5% is 1.96, 0.27% is 3
 
     The added ones keep sigma finite where no reference score is as high.
 
@@ -106,10 +106,9 @@ def sigma_excess(score: AnyFloats, reference: AnyFloats) -> DoubleArray:
     ndarray of float64, shape (n,)
         0 for the lowest scores. NaN for a NaN score.
     """
-    ordered = np.sort(reference[np.isfinite(reference)].astype(np.float64))
+    known = reference[np.isfinite(reference)].astype(np.float64)
     exact = score.astype(np.float64)
-    n_as_high = ordered.size - np.searchsorted(ordered, exact, side="left")
-    sigma: DoubleArray = scipy.stats.norm.isf((1.0 + n_as_high) / (1.0 + ordered.size) / 2.0)
+    sigma: DoubleArray = scipy.stats.norm.isf((1.0 + _n_at_least(exact, known)) / (1.0 + known.size) / 2.0)
     return np.where(np.isnan(exact), np.nan, np.abs(sigma))
 
 
@@ -141,18 +140,13 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
         Values that are not finite or outside of the edges are left out.
     selected : ndarray of bool, shape (n, band)
     edges : ndarray of float64, shape (bin + 1,)
-        A bin holds its lower edge; the last one holds its upper edge, too.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
+        A bin holds its lower edge; the last one also holds its upper edge.
     """
     _check(value, selected)
     known = np.isfinite(value)
     n_objects = np.histogram(value[known], edges)[0].astype(np.int64)
     columns = [np.histogram(value[known & flag], edges)[0] for flag in selected.T]
-    n_selected = np.stack(columns, axis=-1).astype(np.int64) if columns else np.zeros((n_objects.size, 0), np.int64)
+    n_selected = np.stack(columns, axis=-1).astype(np.int64)
     with np.errstate(invalid="ignore"):
         rate = n_selected / n_objects[:, None]
     low, high = wilson_interval(n_selected, np.broadcast_to(n_objects[:, None], n_selected.shape))
@@ -160,7 +154,7 @@ def binned_rates(value: AnyFloats, selected: BoolArray, edges: DoubleArray) -> B
 
 
 def wilson_interval(n_selected: IntArray, n_objects: IntArray) -> tuple[DoubleArray, DoubleArray]:
-    """Wilson's 68.3% interval of a fraction, which holds for few objects, and for none or all selected, too.
+    """Wilson's 68.3% interval of a fraction, which also holds for few objects, and where none or all are selected.
 
     Returns
     -------
@@ -206,11 +200,6 @@ def cumulative_rates(value: AnyFloats, selected: BoolArray) -> CumulativeRates:
     value : ndarray of float, shape (n,)
         Such as EW_band, Angstrom. Values that are not finite are left out.
     selected : ndarray of bool, shape (n,)
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
     """
     _check(value, selected[:, None])
     known = np.isfinite(value)
@@ -283,11 +272,6 @@ def colour_cut_quality(redshift: AnyFloats, kept: BoolArray, limits: tuple[float
         Who passes the cut.
     limits : tuple of two floats
         The range, both ends exclusive.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
     """
     _check(redshift, kept[:, None])
     known = np.isfinite(redshift)

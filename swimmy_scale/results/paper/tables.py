@@ -14,6 +14,7 @@ from swimmy_scale.method import candidates, classes
 from swimmy_scale.method.candidates import ANY_BAND, WHOLE_SAMPLE, band_label, selection_counts
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.results.paper.run_data import RunData
+from swimmy_scale.results.paper.saving import by_band
 
 Columns = dict[str, npt.NDArray[Any]]
 Printed = tuple[list[str], list[list[str]]]
@@ -62,12 +63,9 @@ def selection_table(
     Parameters
     ----------
     candidate : ndarray of bool, shape (n, band)
-        Flags of one level, one column for each of ``bands``.
-    bands : sequence of str
-        The selecting bands.
+        Flags of one level in the selecting bands.
     groups : mapping of str to ndarray of bool, shape (n,)
         Members of the known classes; an object may be in several.
-    in_sample : ndarray of bool, shape (n,)
 
     Returns
     -------
@@ -78,12 +76,10 @@ def selection_table(
     counts = selection_counts(candidate, bands, groups, in_sample)
     columns: Columns = {"band": np.array(list(counts))}
     for group in (WHOLE_SAMPLE, *groups):
-        cells = [row[group] for row in counts.values()]
-        for name in ("n_selected", "n_objects"):
-            columns[f"{name}_{group}"] = np.array([cell[name] for cell in cells], np.int64)
-        columns[f"percent_{group}"] = np.array(
-            [np.nan if cell["percent"] is None else cell["percent"] for cell in cells], np.float64
-        )
+        # NumPy makes NaN of None, the percentage of an empty group.
+        for name in ("n_selected", "n_objects", "percent"):
+            dtype = np.float64 if name == "percent" else np.int64
+            columns[f"{name}_{group}"] = np.array([row[group][name] for row in counts.values()], dtype)
     return columns
 
 
@@ -150,23 +146,14 @@ def candidate_table(
     ----------
     object_id, ra, dec : ndarray, shape (n,)
         Positions in degrees.
-    score : ndarray of float32, shape (n, band)
+    score, residual : ndarray of float32, shape (n, band)
     flags : ndarray of bool, shape (n, band)
         Candidates of one level, or those of `negative_flags`.
-    bands : sequence of str
-        Of the columns of ``score`` and ``flags``.
-    residual : ndarray of float32, shape (n, band), optional
-        Is listed, too.
 
     Returns
     -------
     dict of str to ndarray, shape (m,), sorted by object_id
         ``object_id``, ``ra``, ``dec``, ``bands`` ("g&r"), ``score_g`` ..., and ``residual_g`` ... where given.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit.
     """
     expected = (object_id.size, len(bands))
     for name, values in (("scores", score), ("flags", flags), ("residuals", residual)):
@@ -175,15 +162,12 @@ def candidate_table(
     rows = np.flatnonzero(flags.any(axis=1))
     rows = rows[np.argsort(object_id[rows], kind="stable")]
     columns: Columns = {"object_id": object_id[rows], "ra": ra[rows], "dec": dec[rows]}
-    columns["bands"] = band_label(flags[rows], bands)
-    columns |= {f"score_{band}": score[rows, k] for k, band in enumerate(bands)}
-    if residual is not None:
-        columns |= {f"residual_{band}": residual[rows, k] for k, band in enumerate(bands)}
-    return columns
+    columns |= {"bands": band_label(flags[rows], bands)} | by_band(bands, score=score[rows])
+    return columns if residual is None else columns | by_band(bands, residual=residual[rows])
 
 
 def printed_candidate_table(columns: Columns, n_rows: int | None = None) -> Printed:
-    """Tables 3 and 6 as the paper prints them: the first rows, positions and scores to five decimals."""
+    """Tables 3 and 6 as the paper prints them: the first rows, with five decimals."""
     bands = [name.removeprefix("score_") for name in columns if name.startswith("score_")]
     n_objects = columns["object_id"].size
     shown = n_objects if n_rows is None else min(n_rows, n_objects)
@@ -202,13 +186,8 @@ def printed_candidate_table(columns: Columns, n_rows: int | None = None) -> Prin
 
 def table_4(run: RunData) -> tuple[Columns, Printed]:
     """Counterparts in Milliquas."""
-    columns = milliquas_table(
-        run.counterpart("milliquas_type"),
-        run.members("quasar"),
-        run.selected,
-        run.survey.selecting_bands,
-        run.in_sample,
-    )
+    kinds, bands = run.counterpart("milliquas_type"), run.survey.selecting_bands
+    columns = milliquas_table(kinds, run.members("quasar"), run.selected, bands, run.in_sample)
     return columns, printed_milliquas_table(columns)
 
 
@@ -229,33 +208,31 @@ def milliquas_table(
         In DR16Q.
     candidate : ndarray of bool, shape (n, band)
         Flags of one level.
-    bands : sequence of str
-    in_sample : ndarray of bool, shape (n,)
 
     Returns
     -------
     dict of str to ndarray, shape (6,)
-        ``type`` (the four, "total" and "sample", which is everybody but DR16Q's quasars), ``n_objects``,
-        ``n_selected_g`` ... for each band, ``n_selected``, and ``percent`` of it, NaN where there are no objects.
+        ``type`` (the four, "total" and "sample", which is all but DR16Q's quasars), ``n_objects``,
+        ``n_selected_g`` ... for each band, ``n_selected``, and ``percent``, the share of selected objects, NaN where
+        there are no objects.
     """
     counted = in_sample & ~is_quasar
     members = {kind: counted & (milliquas_type == kind) for kind in MILLIQUAS_ROWS}
     members |= {"total": counted & (milliquas_type != ""), WHOLE_SAMPLE: counted}
-    names = [f"n_selected_{band}" for band in bands]
-    columns: dict[str, list[Any]] = {name: [] for name in ("type", "n_objects", *names, "n_selected", "percent")}
-    for kind, member in members.items():
-        n_objects, n_selected = int(member.sum()), int((candidate.any(axis=1) & member).sum())
-        columns["type"].append(kind)
-        columns["n_objects"].append(n_objects)
-        for name, flag in zip(names, candidate.T, strict=True):
-            columns[name].append(int((flag & member).sum()))
-        columns["n_selected"].append(n_selected)
-        columns["percent"].append(100.0 * n_selected / n_objects if n_objects else np.nan)
-    return {name: np.array(values) for name, values in columns.items()}
+
+    def number(flag: BoolArray) -> IntArray:
+        return np.array([np.count_nonzero(member & flag) for member in members.values()], np.int64)
+
+    columns: Columns = {"type": np.array(list(members)), "n_objects": number(counted)}
+    columns |= {f"n_selected_{band}": number(flag) for band, flag in zip(bands, candidate.T, strict=True)}
+    columns["n_selected"] = number(candidate.any(axis=1))
+    with np.errstate(invalid="ignore"):
+        columns["percent"] = 100.0 * columns["n_selected"] / columns["n_objects"]
+    return columns
 
 
 def printed_milliquas_table(columns: Columns) -> Printed:
-    """Table 4 as the paper prints it; the sizes of the sample and of what is selected of it stand in the head."""
+    """Table 4 as the paper prints it; the numbers of the whole sample stand in the head."""
     bands = [name for name in columns if name.startswith("n_selected_")]
     *rows, last = range(columns["type"].size)
     head = ["", f"sample\n(N={columns['n_objects'][last]:,})"]

@@ -1,4 +1,4 @@
-"""Signs that a candidate may be an artefact and not an unusual galaxy: hints for people, never cuts."""
+"""Signs that a candidate may be an artefact, not an unusual galaxy: hints for people, never cuts."""
 
 from __future__ import annotations
 
@@ -49,11 +49,6 @@ def artefact_hints(
     -------
     dict of str to ndarray of bool, shape (n,)
         By the names of ``HINTS``.
-
-    Raises
-    ------
-    SwimmyError
-        When the shapes do not fit the survey or one another.
     """
     check_cube(counts, survey)
     check_cube(source, survey)

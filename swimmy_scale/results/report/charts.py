@@ -49,6 +49,15 @@ class Chart:
 
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 256.0, 190.0, 36.0, 8.0, 44.0, 34.0
+BOX = {
+    "width": WIDTH,
+    "height": HEIGHT,
+    "left": LEFT,
+    "right": WIDTH - RIGHT,
+    "top": TOP,
+    "floor": HEIGHT - BOTTOM,
+}
+"""A drawing's size and the sides of its axes."""
 
 
 def charts(
@@ -68,7 +77,6 @@ def charts(
     median : ndarray of float64, shape (band,)
         Of the sample.
     threshold : ndarray of float64, shape (level, band)
-    levels : sequence of str
     """
     wide = counts.widened([*median, *threshold.ravel()])
     drawing = _Drawing(wide.edges, top=max(int(wide.sample.max(initial=1)), 1) * 1.6)

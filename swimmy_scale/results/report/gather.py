@@ -34,10 +34,11 @@ from swimmy_scale.storage.scores import Scores, sample_thresholds, strangest
 # Candidates whose pixels are in memory at once: 64 MB of cutouts, sources and reconstructions of 5 bands of 64 px.
 BATCH_CANDIDATES = 16 * ROWS_PER_SHEET
 IMAGES = "images"
+Told = Callable[[int, int], None]
 
 
 def write_report(
-    run: RunDirectory, output: Path, max_candidates: int, told: Callable[[int, int], None], n_threads: int = 1
+    run: RunDirectory, output: Path, max_candidates: int, told: Told, n_threads: int = 1
 ) -> tuple[int, int]:
     """Make the report of a finished run: ``index.html`` and a folder of images.
 
@@ -46,7 +47,6 @@ def write_report(
 
     Parameters
     ----------
-    run : RunDirectory
     output : Path
         The folder to make.
     max_candidates : int
@@ -105,16 +105,16 @@ def _check(run: RunDirectory, output: Path) -> None:
 def _read_rows(scores: Scores, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
     """Columns of the candidates to show; ``rows`` are sorted."""
     names = ("object_id", "ra", "dec", "sample_class", "candidate", *scores.kept)
-    parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in ("score", "residual", *names)}
+    parts = []
     for lo, arrays in scores.blocks(scores.score_name, scores.residual_name, *names):
         inside = rows[(rows >= lo) & (rows < lo + len(arrays[0]))] - lo
-        for part, values in zip(parts.values(), arrays, strict=True):
-            part.append(values[inside])
-    return {name: np.concatenate(part) for name, part in parts.items()}
+        parts.append([values[inside] for values in arrays])
+    columns = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
+    return dict(zip(("score", "residual", *names), columns, strict=True))
 
 
 def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, DoubleArray]:
-    """The histogram of the sample, and for each score ``shown`` (m, band) how many percent of it are lower."""
+    """The histogram of the sample, and the percentage of it below each of the scores ``shown`` (m, band)."""
     n_shown, n_bands = shown.shape
     order = np.argsort(shown, axis=0, kind="stable")
     ranked = np.take_along_axis(shown, order, axis=0)
@@ -137,31 +137,15 @@ def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, Doubl
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is learned while the pixels of the candidates are drawn.
-
-    Attributes
-    ----------
-    magnitude : ndarray of float64, shape (m,), AB
-        In the survey's magnitude band; NaN where unknown.
-    hints : dict of str to ndarray of bool, shape (m,)
-    residual_limit : float
-        End of the scale of the residual maps; 0 without candidates.
-    """
+    """Columns as in `Candidates`, and the end of the scale of the residual maps, 0 without candidates."""
 
     magnitude: DoubleArray
     hints: dict[str, BoolArray]
     residual_limit: float
 
 
-def _draw(
-    store: Cutouts,
-    scoring: Scoring,
-    rows: IntArray,
-    residual: FloatArray,
-    folder: Path,
-    told: Callable[[int, int], None],
-) -> Drawn:
-    """Write the sheets of tiles. The first batch sets the residual scale for all, so that pixels are read once."""
+def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray, folder: Path, told: Told) -> Drawn:
+    """Write the sheets of tiles. The first batch sets the residual scale of all, so that pixels are read only once."""
     survey, limit, n_sheets = store.survey, 0.0, 0
     magnitude = np.full(len(rows), np.nan)
     hints = {name: np.zeros(len(rows), np.bool_) for name in HINTS}
@@ -188,13 +172,13 @@ def _draw(
 
 def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
-    parts: list[list[FloatArray]] = [[], [], []]
+    names = ("image", "fwhm_arcsec", "mag")
+    parts = []
     for chunk in np.unique(rows // store.chunk_objects).tolist():
         inside = rows[rows // store.chunk_objects == chunk]
         first, stop = int(inside[0]), int(inside[-1]) + 1
-        for part, name in zip(parts, ("image", "fwhm_arcsec", "mag"), strict=True):
-            part.append(store.read(name, first, stop)[inside - first])
-    image, fwhm, mag = (np.concatenate(part) for part in parts)
+        parts.append([store.read(name, first, stop)[inside - first] for name in names])
+    image, fwhm, mag = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return image, fwhm, mag
 
 
@@ -202,21 +186,13 @@ def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray
 
 
 def _candidates(
-    scores: Scores,
-    order: IntArray,
-    columns: Mapping[str, npt.NDArray[Any]],
-    percentile: DoubleArray,
-    drawn: Drawn,
+    scores: Scores, order: IntArray, columns: Mapping[str, npt.NDArray[Any]], percentile: DoubleArray, drawn: Drawn
 ) -> Candidates:
+    as_they_are = ("object_id", "ra", "dec", "score", "residual", "candidate")
     return Candidates(
+        **{name: columns[name] for name in as_they_are},
         rank=np.argsort(order),
-        object_id=columns["object_id"],
-        ra=columns["ra"],
-        dec=columns["dec"],
         known_class=[str(name) for name in columns["sample_class"]],
-        score=columns["score"],
-        residual=columns["residual"],
-        candidate=columns["candidate"],
         percentile=percentile,
         magnitude=drawn.magnitude,
         hints=drawn.hints,

@@ -16,17 +16,7 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Mark(NamedTuple):
-    """The mark of one candidate.
-
-    Attributes
-    ----------
-    mark : str
-        One of ``MARKS``.
-    note : str
-        A remark, often empty.
-    line : int
-        Its line in the file, from 1.
-    """
+    """The mark of one candidate, one of ``MARKS``, with a note, often empty, and its line in the file, from 1."""
 
     mark: str
     note: str
@@ -38,8 +28,6 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
 
     Parameters
     ----------
-    lines : iterable of str
-        Lines of the CSV file.
     source : str
         The file's name, for messages.
 

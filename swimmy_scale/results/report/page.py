@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
-from swimmy_scale.results.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart
+from swimmy_scale.results.report.charts import BOX, Chart
 from swimmy_scale.results.report.tiles import Tile, residual_colours
 from swimmy_scale.results.style import shown_level
 from swimmy_scale.results.words import duration, number
@@ -27,7 +27,7 @@ SCRIPTS = ("candidates.js", "marks.js", "gallery.js", "keys.js")
 
 @dataclass(frozen=True)
 class Candidates:
-    """The candidates that the report shows, in the order of the survey.
+    """The candidates that the report shows, in the survey's order.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Candidates:
     score, residual : ndarray of float32, shape (m, band)
     candidate : ndarray of bool, shape (m, level, band)
     percentile : ndarray of float64, shape (m, band)
-        How much of the sample scores lower, in percent.
+        Part of the sample that scores lower, in percent.
     magnitude : ndarray of float64, shape (m,), AB
         In the survey's magnitude band; NaN where unknown.
     hints : mapping of str to ndarray of bool, shape (m,)
@@ -83,22 +83,16 @@ class StageTime:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the page says besides the candidates.
+    """All that the page says, except for the candidates.
 
     Attributes
     ----------
     name : str
         The job's.
-    survey : Survey
     summary, provenance : mapping
         The contents of ``summary.json`` and ``provenance.json``.
-    levels : sequence of str
-    charts : sequence of Chart
-    quarantine : sequence of QuarantineReason
-    stage_times : sequence of StageTime
     tiles : sequence of Tile
         A row of a sheet.
-    rows_per_sheet : int
     residual_limit : float
         The end of the scale of the residual maps.
     hints : mapping of str to str
@@ -130,20 +124,16 @@ class Facts:
 
 def page(facts: Facts, candidates: Candidates) -> str:
     """The whole page. All text of the run is escaped; a policy in the head allows only its own script and images."""
-    script, style = _script(), _text("style.css")
-    template = _environment().from_string(_text("page.html.j2"))
-    return template.render(
+    script = "\n".join(['"use strict";', *(_text(name) for name in SCRIPTS)])
+    style = _text("style.css")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    level = partial(shown_level, space=" ")
+    environment.filters |= {"level": level, "number": number, "duration": duration, "as_text": _as_text}
+    return environment.from_string(_text("page.html.j2")).render(
         facts=facts,
         summary=facts.summary,
         n_shown=len(candidates.object_id),
-        box={
-            "width": WIDTH,
-            "height": HEIGHT,
-            "left": LEFT,
-            "right": WIDTH - RIGHT,
-            "top": TOP,
-            "floor": HEIGHT - BOTTOM,
-        },
+        box=BOX,
         colour_stops=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in residual_colours()[:: 255 // 5].tolist()],
         classes=sorted(set(candidates.known_class) - {""}),
         data=script_json(_data(facts, candidates)),
@@ -163,32 +153,15 @@ def script_json(value: Any) -> str:
 # ---------------------------------------------------------------- the parts
 
 
-@cache
 def _text(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _script() -> str:
-    return "\n".join(['"use strict";', *(_text(name) for name in SCRIPTS)])
 
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"level": _level, "number": number, "duration": duration, "as_text": as_text}
-    return environment
-
-
-def _level(level: str) -> str:
-    return shown_level(level, space=" ")
-
-
-def as_text(value: Any) -> str:
+def _as_text(value: Any) -> str:
     """Text of a value of ``provenance.json``."""
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -205,7 +178,7 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
         "bands": survey.bands,
         "selecting": survey.selecting_bands,
         "magnitudeBand": survey.magnitude_band,
-        "levels": [_level(level) for level in facts.levels],
+        "levels": [shown_level(level, space=" ") for level in facts.levels],
         "tiles": [[tile.kind, tile.name] for tile in facts.tiles],
         "rowsPerSheet": facts.rows_per_sheet,
         "apertureShare": survey.aperture_diameter_px / survey.cutout_size_px,

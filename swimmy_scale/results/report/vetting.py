@@ -33,7 +33,6 @@ def write_vetted(
         CSV that the report exported (see `marks.parse_marks`).
     output : Path
         Folder for the files.
-    formats : sequence of str
     told : callable
         Told how many rows of the scores are read, and of how many.
 
@@ -60,7 +59,7 @@ def write_vetted(
     missing = [name for name in SELECTED if name not in scores.group]
     if missing:
         raise SwimmyError(f"{path}: no candidates are selected yet. Run `swimmy-scale select` without --marks first.")
-    marks = read_marks(marks_path)
+    marks = _read_marks(marks_path)
     levels = [str(level) for level in scores.read("level")]
     columns = candidate_rows(scores, levels)
     clashes = sorted(set(ADDED) & set(columns))
@@ -86,21 +85,14 @@ def write_vetted(
 
 
 def _without_artefacts(columns: Columns, found: Sequence[Mark]) -> Columns:
-    """Columns of the candidates that are kept, and of their marks; ``found`` has an empty mark for those without."""
+    """Columns of the candidates that are kept, and their marks; ``found`` has an empty mark for those without one."""
     is_kept = np.array([mark.mark != ARTEFACT for mark in found], dtype=np.bool_)
     kept = [mark for mark in found if mark.mark != ARTEFACT]
     marked = {name: np.array([mark[place] for mark in kept], dtype=np.str_) for place, name in enumerate(ADDED)}
     return {name: values[is_kept] for name, values in columns.items()} | marked
 
 
-def read_marks(path: Path) -> dict[int, Mark]:
-    """The marks in a file.
-
-    Raises
-    ------
-    SwimmyError
-        When the file cannot be read, or holds no marks (see `marks.parse_marks`).
-    """
+def _read_marks(path: Path) -> dict[int, Mark]:
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             return parse_marks(stream, str(path))

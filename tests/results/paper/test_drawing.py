@@ -21,14 +21,22 @@ from swimmy_scale.results.paper.drawing import distributions, relations, stacks,
 from swimmy_scale.results.paper.drawing.relations import ScoredPoints
 from swimmy_scale.results.paper.stacking import rest_grid, stack
 from swimmy_scale.results.paper.statistics import Correlation, binned_rates, cumulative_rates, kolmogorov_smirnov
-from swimmy_scale.results.style import DPI, WIDTH_IN, file_bytes, paper_style, shown_level, shown_probability
+from swimmy_scale.results.style import (
+    DPI,
+    WIDTH_IN,
+    file_bytes,
+    label_origin,
+    paper_style,
+    shown_level,
+    shown_probability,
+)
 
 BANDS = ("g", "r", "i")
 LEVELS = ["2sigma", "3sigma", "3.5sigma"]
 THRESHOLD = np.array([[0.1] * 3, [1.0] * 3, [3.0] * 3])
 SMALL = replace(HSC, cutout_size_px=16)
 EDGES = np.linspace(0, 1, 11)
-Draw = Callable[..., Figure]
+Draw = Callable[[int], Figure]
 
 
 def rng() -> np.random.Generator:
@@ -42,84 +50,84 @@ def points(n: int) -> ScoredPoints:
     return ScoredPoints(10 ** random.normal(1, 1, (n, 3)), log_score, log_score > -0.5, is_xelg, is_active)
 
 
-def histogram(n: int, **style: bool) -> Figure:
+def histogram(n: int) -> Figure:
     count = np.histogram(rng().uniform(size=n), EDGES)[0]
-    return distributions.redshift_histogram(EDGES, {"all": count, "sample": count // 2, "MPA": count // 3}, **style)
+    return distributions.redshift_histogram(EDGES, {"all": count, "sample": count // 2, "MPA": count // 3})
 
 
-def colour_cut(n: int, **style: bool) -> Figure:
+def colour_cut(n: int) -> Figure:
     count = np.histogram(rng().uniform(size=n), EDGES)[0]
-    return distributions.redshift_colour_cut(EDGES, {"all": count, "cut": count // 2}, (0.05, 0.2), ["a", "b"], **style)
+    return distributions.redshift_colour_cut(EDGES, {"all": count, "cut": count // 2}, (0.05, 0.2), ["a", "b"])
 
 
-def score_histograms(n: int, **style: bool) -> Figure:
+def score_histograms(n: int) -> Figure:
     counts = ScoreCounts(3, EDGES - 2)
     counts.sample += rng().integers(1, 50, (3, 10)) * min(n, 1)
     counts.selected += counts.sample // 3
     median = np.full(3, 0.01) if n else np.full(3, np.nan)
-    return distributions.score_histograms(counts, median, THRESHOLD, LEVELS, BANDS, **style)
+    return distributions.score_histograms(counts, median, THRESHOLD, LEVELS, BANDS)
 
 
-def ew_cumulative(n: int, **style: bool) -> Figure:
+def ew_cumulative(n: int) -> Figure:
     width, chosen = rng().gamma(2, 60, n), rng().uniform(size=n) < 0.6
-    return distributions.ew_cumulative({band: cumulative_rates(width, chosen) for band in BANDS}, 100.0, **style)
+    return distributions.ew_cumulative({band: cumulative_rates(width, chosen) for band in BANDS}, 100.0)
 
 
-def selection_rate(n: int, **style: bool) -> Figure:
+def selection_rate(n: int) -> Figure:
     z, chosen = rng().uniform(size=n), rng().uniform(size=(n, 3)) < 0.1
     curves = {name: np.full((10, 3), 0.5) for name in ("Hα", "[OIII]", "[OII]")}
     rates = binned_rates(z, chosen, EDGES)
-    return distributions.selection_rate_redshift(EDGES, rates, BANDS, EDGES[1:], curves, **style)
+    return distributions.selection_rate_redshift(EDGES, rates, BANDS, EDGES[1:], curves)
 
 
-def score_ew(n: int, **style: bool) -> Figure:
-    return relations.score_ew(points(n), THRESHOLD, LEVELS, BANDS, **style)
+def score_ew(n: int) -> Figure:
+    return relations.score_ew(points(n), THRESHOLD, LEVELS, BANDS)
 
 
-def score_magnitude(n: int, **style: bool) -> Figure:
+def score_magnitude(n: int) -> Figure:
     found = [Correlation(-0.055, 0.001, n), Correlation(0.1, 0.2, n), Correlation(np.nan, np.nan, n)]
-    return relations.score_magnitude(points(n), THRESHOLD, LEVELS, BANDS, found, **style)
+    return relations.score_magnitude(points(n), THRESHOLD, LEVELS, BANDS, found)
 
 
-def sfr_mass(n: int, **style: bool) -> Figure:
+def sfr_mass(n: int) -> Figure:
     mass, sfr, chosen = rng().normal(10, 1, n), rng().normal(size=n), rng().uniform(size=(n, 3)) < 0.3
     tests = [kolmogorov_smirnov(mass[chosen[:, k]], mass[~chosen[:, k]]) for k in range(3)]
-    return relations.sfr_mass(mass, sfr, chosen, chosen & (mass > 10)[:, None], BANDS, tests, tests, "3sigma", **style)
+    return relations.sfr_mass(mass, sfr, chosen, chosen & (mass > 10)[:, None], BANDS, tests, tests, "3sigma")
 
 
-def weight_sets(n: int, **style: bool) -> Figure:
+def weight_sets(n: int) -> Figure:
     run, epoch = np.arange(n) // 4, np.arange(n) % 4
-    return relations.weight_sets(run, epoch, *(rng().uniform(size=(4, n))), **style)
+    return relations.weight_sets(run, epoch, *(rng().uniform(size=(4, n))))
 
 
-def stamp_sheet(n: int, **style: bool) -> Figure:
+def stamp_sheet(n: int) -> Figure:
     cube = rng().uniform(size=(n, 5, 16, 16)).astype(np.float32)
     group = stamps.StampGroup("some", cube, cube * np.float32(0.9), np.full((n, 5), 2.7))
-    return stamps.stamps([group, replace(group, sigma=None)], BANDS, SMALL, n_columns=15, **style)
+    return stamps.stamps([group, replace(group, sigma=None)], BANDS, SMALL, n_columns=15)
 
 
-def gallery(n: int, **style: bool) -> Figure:
+def gallery(n: int) -> Figure:
     cube = rng().uniform(size=(n, 5, 16, 16)).astype(np.float32)
-    return stamps.gallery(["g: 1", "r: 2", "i: 3"], [cube, cube[:1], cube[:0]], SMALL, **style)
+    return stamps.gallery(["g: 1", "r: 2", "i: 3"], [cube, cube[:1], cube[:0]], SMALL)
 
 
-def profiles(n: int, **style: bool) -> Figure:
+def profiles(n: int) -> Figure:
     values = rng().normal(size=(2, n, 5, 8))
     chosen = np.arange(n) % 3 == 0
-    return stamps.radial_profiles(np.arange(8) + 0.5, *values, chosen, HSC.bands, "quasars", **style)
+    return stamps.radial_profiles(np.arange(8) + 0.5, *values, chosen, HSC.bands, "quasars")
 
 
-def stretch(n: int, **style: bool) -> Figure:
+def stretch(n: int) -> Figure:
     linear = rng().normal(size=(5, 16, 16)) * n
-    return stamps.stretch(linear, np.full((5, 16, 16), 0.3, np.float32), SMALL, **style)
+    return stamps.stretch(linear, np.full((5, 16, 16), 0.3, np.float32), SMALL)
 
 
-def spectra(n: int, **style: bool) -> Figure:
+def spectra(n: int) -> Figure:
     grid = rest_grid(4790, 5100)
     flux = 1 + 0.1 * rng().normal(size=(n, grid.size))
     found = stack(flux, np.ones_like(flux))
     part = stacks.BandSpectra(found, found, n, n, flux)
-    return stacks.stacked_spectra(grid, [part] * 3, BANDS, "3sigma", **style)
+    return stacks.stacked_spectra(grid, [part] * 3, BANDS, "3sigma")
 
 
 DRAWN: dict[str, Draw] = {
@@ -152,7 +160,17 @@ def test_nobody_and_a_single_object_are_drawn_without_a_warning(draw: Draw, n_ob
 
 @each_figure
 def test_simulated_data_are_labelled(draw: Draw) -> None:
-    assert texts(draw(8, simulated=True)).count("SIMULATED DATA") == 1
+    figure = draw(8)
+    label_origin(figure, simulated=True, credit="someone")
+    assert texts(figure).count("SIMULATED DATA") == 1
+    assert "someone" not in texts(figure)
+
+
+def test_observed_pixels_are_credited() -> None:
+    figure = stamp_sheet(2)
+    label_origin(figure, simulated=False, credit="HSC-SSP / NAOJ")
+    assert "HSC-SSP / NAOJ" in texts(figure)
+    assert "SIMULATED DATA" not in texts(figure)
 
 
 @pytest.mark.parametrize("draw", [ew_cumulative, score_ew, sfr_mass, stamp_sheet, spectra])

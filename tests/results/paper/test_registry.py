@@ -23,7 +23,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.results.paper import pixels, relations
 from swimmy_scale.results.paper.registry import FIGURES, Options, draw_figures, write_tables
 from swimmy_scale.results.paper.run_data import MissingError, RunData
-from swimmy_scale.results.paper.saving import Drawn, csv_bytes, ecsv_bytes
+from swimmy_scale.results.paper.saving import Drawn, csv_bytes, ecsv_bytes, save_figure
 from swimmy_scale.results.paper.tables import TABLES
 from swimmy_scale.storage.run_directory import RunDirectory
 
@@ -483,6 +483,15 @@ def test_files_of_a_figure(data: RunData, tmp_path: Path) -> None:
     with fits.open(tmp_path / "stamps-quasar.fits") as hdus:
         assert hdus["SOURCE"].data.shape == hdus["RECONSTRUCTION"].data.shape
         assert hdus[0].header["SIMULATE"] is True
+
+
+def test_a_saved_figure_says_that_it_is_simulated(data: RunData, tmp_path: Path) -> None:
+    drawn = made(data, "stretch")
+    save_figure(drawn, "stretch", tmp_path, {"simulated": data.simulated})
+    assert [item.get_text() for item in drawn.figure.texts] == ["SIMULATED DATA"]
+    assert drawn.credit == "HSC-SSP / NAOJ"
+    save_figure(drawn, "stretch", tmp_path, {"simulated": False})
+    assert [item.get_text() for item in drawn.figure.texts] == ["HSC-SSP / NAOJ"]
 
 
 def test_every_figure_of_the_paper_has_its_name() -> None:

@@ -14,23 +14,29 @@ from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.paper.statistics import BinnedRates, CumulativeRates
 from swimmy_scale.results.style import (
     BLUE,
+    CURVE_STYLES,
     GREY,
     INK,
-    LEVEL_STYLES,
     MUTED,
     VERMILION,
     YELLOW,
     band_colour,
+    legend_below,
     new_figure,
+    new_panels,
     paper_style,
-    shown_level,
+    remark,
+    score_lines,
     tidy,
 )
 
 CountArray = npt.NDArray[np.int64]
 
 
-def redshift_histogram(edges: DoubleArray, counts: Mapping[str, CountArray], *, simulated: bool = False) -> Figure:
+@paper_style()
+def redshift_histogram(
+    edges: DoubleArray, counts: Mapping[str, CountArray], colours: Sequence[str] = (GREY, YELLOW, VERMILION)
+) -> Figure:
     """Figure 1: redshifts of all, of the test data, and of those with MPA-JHU measurements.
 
     Parameters
@@ -39,61 +45,44 @@ def redshift_histogram(edges: DoubleArray, counts: Mapping[str, CountArray], *, 
     counts : mapping of str to ndarray of int64, shape (bin,)
         By label, the largest first; later ones are drawn over earlier ones.
     """
-    return _redshifts(edges, counts, (GREY, YELLOW, VERMILION), simulated)
+    figure = new_figure(3.0)
+    axes = figure.subplots()
+    for (label, count), colour in zip(counts.items(), colours, strict=False):
+        axes.stairs(count, edges, fill=True, color=colour, label=f"{label} ({count.sum():,})")
+        axes.stairs(count, edges, color=INK, linewidth=0.4)
+    axes.set(xlim=(edges[0], edges[-1]), xlabel="redshift", ylabel="objects")
+    axes.set_ylim(bottom=0)
+    axes.legend(loc="upper right")
+    tidy(axes)
+    return figure
 
 
+@paper_style()
 def redshift_colour_cut(
-    edges: DoubleArray,
-    counts: Mapping[str, CountArray],
-    limits: tuple[float, float],
-    quality: Sequence[str],
-    *,
-    simulated: bool = False,
+    edges: DoubleArray, counts: Mapping[str, CountArray], limits: tuple[float, float], quality: Sequence[str]
 ) -> Figure:
     """Figure 18: redshifts before and after the colour cut, and how good the cut is.
 
     Parameters
     ----------
     edges, counts
-        As of `redshift_histogram`.
+        As for `redshift_histogram`.
     limits : tuple of two floats
-        The wanted range; dotted lines.
+        The wanted range, marked by dotted lines.
     quality : sequence of str
         Lines of text.
     """
-    with paper_style():
-        figure = _redshifts(edges, counts, (GREY, BLUE), simulated)
-        axes = figure.axes[0]
-        for limit in limits:
-            axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
-        axes.text(
-            0.98, 0.6, "\n".join(quality), transform=axes.transAxes, ha="right", va="top", color=INK, fontsize=7.5
-        )
+    figure = redshift_histogram(edges, counts, (GREY, BLUE))
+    axes = figure.axes[0]
+    for limit in limits:
+        axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
+    axes.text(0.98, 0.6, "\n".join(quality), transform=axes.transAxes, ha="right", va="top", color=INK, fontsize=7.5)
     return figure
 
 
-def _redshifts(edges: DoubleArray, counts: Mapping[str, CountArray], colours: Sequence[str], simulated: bool) -> Figure:
-    with paper_style():
-        figure = new_figure(3.0, simulated=simulated)
-        axes = figure.subplots()
-        for (label, count), colour in zip(counts.items(), colours, strict=False):
-            axes.stairs(count, edges, fill=True, color=colour, label=f"{label} ({count.sum():,})")
-            axes.stairs(count, edges, color=INK, linewidth=0.4)
-        axes.set(xlim=(edges[0], edges[-1]), xlabel="redshift", ylabel="objects")
-        axes.set_ylim(bottom=0)
-        axes.legend(loc="upper right")
-        tidy(axes)
-    return figure
-
-
+@paper_style()
 def score_histograms(
-    counts: ScoreCounts,
-    median: DoubleArray,
-    threshold: DoubleArray,
-    levels: Sequence[str],
-    bands: Sequence[str],
-    *,
-    simulated: bool = False,
+    counts: ScoreCounts, median: DoubleArray, threshold: DoubleArray, levels: Sequence[str], bands: Sequence[str]
 ) -> Figure:
     """Figure 5: anomaly scores of the sample (grey) and of the candidates (colour) in each selecting band.
 
@@ -104,31 +93,28 @@ def score_histograms(
     median : ndarray of float64, shape (band,)
         Of the scores; solid line.
     threshold : ndarray of float64, shape (level, band)
-        Dotted, dashed ... lines.
+        Dotted, dashed, dash-dotted lines.
     """
-    with paper_style():
-        figure = new_figure(2.6, simulated=simulated)
-        panels = figure.subplots(1, len(bands), sharey=True, squeeze=False)[0]
-        edges, top = counts.edges, max(int(counts.sample.max(initial=0)), 1)
-        for k, (axes, band) in enumerate(zip(panels, bands, strict=True)):
-            axes.stairs(counts.sample[k], edges, fill=True, color=GREY, baseline=0.5)
-            axes.stairs(counts.selected[k], edges, fill=True, color=band_colour(k), baseline=0.5)
-            lines = [("median", float(median[k]), "-")]
-            styles = (":", "--", "-.")
-            lines += [(shown_level(name), float(threshold[at, k]), styles[at % 3]) for at, name in enumerate(levels)]
-            for name, value, style in lines:
-                if np.isfinite(value) and value > 0:
-                    axes.axvline(np.log10(value), color=INK, linewidth=0.9, linestyle=style, label=name)
-            axes.set(yscale="log", ylim=(0.6, 2.5 * top), xlim=(edges[0], edges[-1]))
-            axes.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$")
-            tidy(axes)
-        panels[0].set_ylabel("objects")
-        handles, labels = panels[-1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure, panels = new_panels(2.6, len(bands))
+    edges, top = counts.edges, max(int(counts.sample.max(initial=0)), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_median = np.log10(median)
+    for k, (axes, band) in enumerate(zip(panels, bands, strict=True)):
+        axes.stairs(counts.sample[k], edges, fill=True, color=GREY, baseline=0.5)
+        axes.stairs(counts.selected[k], edges, fill=True, color=band_colour(k), baseline=0.5)
+        for name, place, style in score_lines(log_median[k], threshold[:, k], levels):
+            axes.axvline(place, color=INK, linewidth=0.9, linestyle=style, label=name)
+        axes.set(yscale="log", ylim=(0.6, 2.5 * top), xlim=(edges[0], edges[-1]))
+        axes.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$")
+        tidy(axes)
+    panels[0].set_ylabel("objects")
+    handles, _ = panels[-1].get_legend_handles_labels()
+    legend_below(figure, handles, len(handles))
     return figure
 
 
-def ew_cumulative(rates: Mapping[str, CumulativeRates], limit: float, *, simulated: bool = False) -> Figure:
+@paper_style()
+def ew_cumulative(rates: Mapping[str, CumulativeRates], limit: float) -> Figure:
     """Figure 9: distributions of EW_band of selected and unselected XELGs, counted from the top, and selection rate.
 
     Parameters
@@ -138,53 +124,47 @@ def ew_cumulative(rates: Mapping[str, CumulativeRates], limit: float, *, simulat
     limit : float
         Width that is marked by a dotted line, Angstrom.
     """
-    with paper_style():
-        figure = new_figure(2.7, simulated=simulated)
-        panels = figure.subplots(1, len(rates), sharey=True, squeeze=False)[0]
-        bright = [float(np.percentile(rate.value, 90)) for rate in rates.values() if rate.value.size]
-        left = max([500.0, *bright])
-        for k, (axes, (band, rate)) in enumerate(zip(panels, rates.items(), strict=True)):
-            n_selected = int(rate.n_selected[-1]) if rate.value.size else 0
-            n_unselected = int(rate.n_unselected[-1]) if rate.value.size else 0
-            colour = band_colour(k)
-            if rate.value.size:
-                style = {"drawstyle": "steps-post"}
-                x = np.append(rate.value, min(0.0, float(rate.value[-1])))
-                axes.fill_between(x, _extended(rate.selected), step="post", color=colour, alpha=0.35, linewidth=0)
-                axes.plot(x, _extended(rate.selected), color=colour, linewidth=0.8, **style)
-                axes.plot(x, _extended(rate.unselected), color=INK, linewidth=1, **style)
-                axes.plot(x, _extended(rate.rate), color=colour, linewidth=1.5, linestyle="--", **style)
-                axes.set_xlim(left, x[-1])
-            else:
-                axes.text(0.5, 0.5, "no XELG", transform=axes.transAxes, ha="center", color=MUTED)
-            axes.axvline(limit, color=MUTED, linewidth=0.8, linestyle=":")
-            axes.set_ylim(0, 1.04)
-            axes.set_xlabel(rf"EW$_\mathrm{{{band}}}$ (Å)")
-            tidy(axes, f"({chr(97 + k)}) {n_selected:,} selected, {n_unselected:,} not, in {band}")
-        panels[0].set_ylabel("fraction above")
-        handles = [panels[0].plot([], [], color=INK, linestyle=style, linewidth=width)[0]
-                   for style, width in (("-", 1.0), ("--", 1.5))]  # fmt: skip
-        area = panels[0].fill_between([], [], color=band_colour(0), alpha=0.35)
-        labels = ["selected", "not selected", "selection rate above"]
-        figure.legend([area, *handles], labels, loc="outside lower center", ncols=3)
+    figure, panels = new_panels(2.7, len(rates))
+    left = max([500.0, *(float(np.percentile(rate.value, 90)) for rate in rates.values() if rate.value.size)])
+    for k, (axes, (band, rate)) in enumerate(zip(panels, rates.items(), strict=True)):
+        n_selected, n_unselected = (int(count.max(initial=0)) for count in (rate.n_selected, rate.n_unselected))
+        colour = band_colour(k)
+        if rate.value.size:
+            x = np.append(rate.value, min(0.0, float(rate.value[-1])))
+            # Fractions stay the same from the smallest value down to 0.
+            selected, unselected, selection = (
+                np.append(share, share[-1]) for share in (rate.selected, rate.unselected, rate.rate)
+            )
+            axes.fill_between(x, selected, step="post", color=colour, alpha=0.35, linewidth=0)
+            axes.plot(x, selected, color=colour, linewidth=0.8, drawstyle="steps-post")
+            axes.plot(x, unselected, color=INK, linewidth=1, drawstyle="steps-post")
+            axes.plot(x, selection, color=colour, linewidth=1.5, linestyle="--", drawstyle="steps-post")
+            axes.set_xlim(left, x[-1])
+        else:
+            remark(axes, "no XELG")
+        axes.axvline(limit, color=MUTED, linewidth=0.8, linestyle=":")
+        axes.set_ylim(0, 1.04)
+        axes.set_xlabel(rf"EW$_\mathrm{{{band}}}$ (Å)")
+        tidy(axes, f"{n_selected:,} selected, {n_unselected:,} not, in {band}", k)
+    panels[0].set_ylabel("fraction above")
+    handles = [
+        panels[0].fill_between([], [], color=band_colour(0), alpha=0.35, label="selected"),
+        *panels[0].plot([], [], color=INK, linestyle="-", linewidth=1.0, label="not selected"),
+        *panels[0].plot([], [], color=INK, linestyle="--", linewidth=1.5, label="selection rate above"),
+    ]
+    legend_below(figure, handles, 3)
     return figure
 
 
-def _extended(values: DoubleArray) -> DoubleArray:
-    """The last value once more: down to width 0 nothing is added."""
-    return np.append(values, values[-1])
-
-
+@paper_style()
 def selection_rate_redshift(
     edges: DoubleArray,
     rates: BinnedRates,
     bands: Sequence[str],
     redshift: DoubleArray,
     throughput: Mapping[str, DoubleArray],
-    *,
-    simulated: bool = False,
 ) -> Figure:
-    """Figure 10: selection rate by redshift, and what each band lets through of the strong lines.
+    """Figure 10: selection rate by redshift, and how much of each strong line a band lets through.
 
     Parameters
     ----------
@@ -196,30 +176,28 @@ def selection_rate_redshift(
     throughput : mapping of str to ndarray of float64, shape (m, band)
         By line, relative to the band's peak; solid, dashed, dash-dotted ...
     """
-    middle = (edges[1:] + edges[:-1]) / 2
-    with paper_style():
-        figure = new_figure(2.7, simulated=simulated)
-        panels = figure.subplots(1, len(bands), sharey=True, squeeze=False)[0]
-        top = np.nanmax(rates.high, initial=0.0) if np.isfinite(rates.high).any() else 0.0
-        others: list[Axes] = []
-        for k, (axes, band) in enumerate(zip(panels, bands, strict=True)):
-            error = np.abs(np.stack([rates.rate[:, k] - rates.low[:, k], rates.high[:, k] - rates.rate[:, k]]))
-            axes.errorbar(middle, rates.rate[:, k], error, (edges[1:] - edges[:-1]) / 2, fmt="o", markersize=2.5,
-                          color=band_colour(k), elinewidth=1)  # fmt: skip
-            axes.set(xlim=(edges[0], edges[-1]), ylim=(0, max(top * 1.1, 0.01)))
-            axes.set_xlabel("redshift")
-            other = axes.twinx()
-            for (name, curve), style in zip(throughput.items(), LEVEL_STYLES, strict=False):
-                other.plot(redshift, curve[:, k], color=MUTED, linewidth=1, linestyle=style, label=name)
-            other.set_ylim(0, 1.05)
-            other.tick_params(labelright=k == len(bands) - 1, right=k == len(bands) - 1)
-            other.spines[["top", "left"]].set_visible(False)
-            axes.set_zorder(other.get_zorder() + 1)
-            axes.patch.set_visible(False)
-            tidy(axes, f"({chr(97 + k)}) {band}")
-            others.append(other)
-        panels[0].set_ylabel("selected / all")
-        others[-1].set_ylabel("throughput of the line (peak = 1)")
-        handles, labels = others[-1].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure, panels = new_panels(2.7, len(bands))
+    middle, half = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
+    top = np.nanmax(rates.high, initial=0.0) if np.isfinite(rates.high).any() else 0.0
+    others: list[Axes] = []
+    for k, (axes, band) in enumerate(zip(panels, bands, strict=True)):
+        error = np.abs(np.stack([rates.rate[:, k] - rates.low[:, k], rates.high[:, k] - rates.rate[:, k]]))
+        axes.errorbar(middle, rates.rate[:, k], error, half, fmt="o", markersize=2.5, color=band_colour(k),
+                      elinewidth=1)  # fmt: skip
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, max(top * 1.1, 0.01)))
+        axes.set_xlabel("redshift")
+        other = axes.twinx()
+        for (name, curve), style in zip(throughput.items(), CURVE_STYLES, strict=False):
+            other.plot(redshift, curve[:, k], color=MUTED, linewidth=1, linestyle=style, label=name)
+        other.set_ylim(0, 1.05)
+        other.tick_params(labelright=k == len(bands) - 1, right=k == len(bands) - 1)
+        other.spines[["top", "left"]].set_visible(False)
+        axes.set_zorder(other.get_zorder() + 1)
+        axes.patch.set_visible(False)
+        tidy(axes, band, k)
+        others.append(other)
+    panels[0].set_ylabel("selected / all")
+    others[-1].set_ylabel("throughput of the line (peak = 1)")
+    handles, _ = others[-1].get_legend_handles_labels()
+    legend_below(figure, handles, len(handles))
     return figure

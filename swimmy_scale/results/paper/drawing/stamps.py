@@ -17,9 +17,22 @@ from matplotlib.lines import Line2D
 
 from swimmy_scale.method.survey import DoubleArray, FloatArray, Survey
 from swimmy_scale.results.composites import composite, symmetric_limit, three_colours
-from swimmy_scale.results.style import BLUE, INK, MUTED, RESIDUAL_COLOURS, SKY, WIDTH_IN, new_figure, paper_style, tidy
+from swimmy_scale.results.style import (
+    BLUE,
+    INK,
+    MUTED,
+    RESIDUAL_COLOURS,
+    SKY,
+    WIDTH_IN,
+    legend_below,
+    new_figure,
+    paper_style,
+    tidy,
+)
 
 _GAP_PX = 3
+# Objects of each kind that have a line of their own in figure 8.
+_MAX_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -40,15 +53,8 @@ class StampGroup:
     sigma: DoubleArray | None = None
 
 
-def stamps(
-    groups: Sequence[StampGroup],
-    bands: Sequence[str],
-    survey: Survey,
-    *,
-    n_columns: int | None = None,
-    simulated: bool = False,
-    credit: str = "",
-) -> Figure:
+@paper_style()
+def stamps(groups: Sequence[StampGroup], bands: Sequence[str], survey: Survey, *, n_columns: int) -> Figure:
     """Figures 6, 7 and 17: composites of source and reconstruction, and the residual in each band.
 
     Residuals are source - reconstruction, red for an excess, on one scale for the whole figure.
@@ -56,34 +62,31 @@ def stamps(
     Parameters
     ----------
     groups : sequence of StampGroup
-        One below the other.
+        Shown one below the other.
     bands : sequence of str
-        Whose residuals are shown.
-    n_columns : int, optional
-        Room for so many objects; else for the longest group.
+        Bands whose residuals are shown.
+    n_columns : int
+        The page has room for this many objects of a group.
     """
-    columns = n_columns or max((len(group.source) for group in groups), default=1)
-    size = (WIDTH_IN - 1.3) / max(columns, 8)
+    n_places = max(n_columns, 8)
+    size = (WIDTH_IN - 1.3) / n_places
     index = survey.band_index(bands)
     residuals = [group.source[:, index] - group.reconstruction[:, index] for group in groups]
-    limits = [symmetric_limit(residual, survey) for residual in residuals if residual.size]
-    limit = max(limits, default=0.01)
-    with paper_style():
-        height = sum((2 + len(bands)) * size + 0.28 for _ in groups) + 0.3
-        figure = new_figure(height, simulated=simulated, credit=credit)
-        panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
-        for axes, group, residual in zip(panels, groups, residuals, strict=True):
-            rows = [[composite(cube, survey) for cube in cubes] for cubes in (group.source, group.reconstruction)]
-            rows += [[_coloured(stamp, limit) for stamp in residual[:, k]] for k in range(len(bands))]
-            names = ["source", "reconstruction", *(f"{band} residual" for band in bands)]
-            _draw_mosaic(axes, rows, names, max(columns, 8), survey.cutout_size_px)
-            axes.set_title(group.title, fontsize=8, loc="left", color=INK, pad=3)
-            if group.sigma is not None:
-                _write_sigma(axes, group.sigma[:columns, index], survey.cutout_size_px)
-        scale = ScalarMappable(Normalize(-limit, limit), RESIDUAL_COLOURS)
-        bar = figure.colorbar(scale, ax=list(panels), fraction=0.02, pad=0.01, aspect=40, extend="both")
-        bar.ax.tick_params(labelsize=6)
-        bar.set_label("source − reconstruction", fontsize=7)
+    limit = max((symmetric_limit(residual, survey) for residual in residuals), default=0.01)
+    figure = new_figure(sum((2 + len(bands)) * size + 0.28 for _ in groups) + 0.3)
+    panels = figure.subplots(len(groups), 1, squeeze=False)[:, 0]
+    for axes, group, residual in zip(panels, groups, residuals, strict=True):
+        rows = [[composite(cube, survey) for cube in cubes] for cubes in (group.source, group.reconstruction)]
+        rows += [[_coloured(stamp, limit) for stamp in residual[:, k]] for k in range(len(bands))]
+        names = ["source", "reconstruction", *(f"{band} residual" for band in bands)]
+        _draw_mosaic(axes, rows, names, n_places, survey.cutout_size_px)
+        axes.set_title(group.title, fontsize=8, loc="left", color=INK, pad=3)
+        if group.sigma is not None:
+            _write_sigma(axes, group.sigma[:n_columns, index], survey.cutout_size_px)
+    scale = ScalarMappable(Normalize(-limit, limit), RESIDUAL_COLOURS)
+    bar = figure.colorbar(scale, ax=list(panels), fraction=0.02, pad=0.01, aspect=40, extend="both")
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label("source − reconstruction", fontsize=7)
     return figure
 
 
@@ -96,7 +99,7 @@ def _coloured(residual: npt.NDArray[np.floating], limit: float) -> DoubleArray:
 def _draw_mosaic(
     axes: Axes, rows: Sequence[Sequence[DoubleArray]], names: Sequence[str], n_columns: int, size: int
 ) -> None:
-    """Stamps as one picture: hundreds of axes would take minutes to lay out."""
+    """Stamps as one picture, since hundreds of axes would take minutes to lay out; ``names`` of rows may be empty."""
     step = size + _GAP_PX
     canvas = np.ones((len(rows) * step - _GAP_PX, n_columns * step - _GAP_PX, 3))
     for row, pictures in enumerate(rows):
@@ -107,9 +110,7 @@ def _draw_mosaic(
     axes.set_anchor("W")
     axes.spines[:].set_visible(False)
     axes.set_xticks([])
-    axes.set_yticks(
-        [row * step + size / 2 for row in range(len(rows))] if any(names) else [], names if any(names) else []
-    )
+    axes.set_yticks([row * step + size / 2 for row in range(len(names))], names)
     axes.tick_params(left=False, labelsize=6.5)
     if not any(len(pictures) for pictures in rows):
         axes.text(0.02, 0.5, "none", transform=axes.transAxes, color=MUTED, va="center")
@@ -123,9 +124,9 @@ def _write_sigma(axes: Axes, sigma: DoubleArray, size: int) -> None:
             axes.text(*place, f"{sigma[column, row]:.1f}", fontsize=4.5, color=INK, ha="right", va="top")
 
 
-def stretch(linear: DoubleArray, stretched: FloatArray, survey: Survey, *, simulated: bool = False,
-            credit: str = "") -> Figure:  # fmt: skip
-    """Figure 2: one object in each band with linear scaling and stretched, and composites of neighbouring bands.
+@paper_style()
+def stretch(linear: DoubleArray, stretched: FloatArray, survey: Survey) -> Figure:
+    """Figure 2: one object in each band, scaled linearly and stretched, and composites of neighbouring bands.
 
     Parameters
     ----------
@@ -136,66 +137,60 @@ def stretch(linear: DoubleArray, stretched: FloatArray, survey: Survey, *, simul
     """
     n_bands, size = survey.n_bands, survey.cutout_size_px
     quarter = size // 4
-    first = []
+    scaled = []
     for plane in linear:
         top = float(np.nanpercentile(plane[quarter:-quarter, quarter:-quarter], 99.5))
-        first.append(np.repeat(np.clip(plane / max(top, np.finfo(np.float64).tiny), 0, 1)[..., None], 3, axis=-1))
-    second = [np.repeat(plane.astype(np.float64)[..., None], 3, axis=-1) for plane in stretched]
+        scaled.append(np.clip(plane / max(top, np.finfo(np.float64).tiny), 0, 1))
     starts = range(max(n_bands - 2, 1))
-    third = [three_colours(stretched[start : start + 3][::-1].astype(np.float64)) for start in starts]
-    with paper_style():
-        scale = min((WIDTH_IN - 0.9) / n_bands, 1.3)
-        figure = new_figure(3 * scale + 0.9, simulated=simulated, credit=credit)
-        panels = figure.subplots(3, 1)
-        labels = [
-            list(survey.bands),
-            list(survey.bands),
-            ["".join(survey.bands[start : start + 3]) for start in starts],
-        ]
-        heads = ["linear", "arcsinh", "composite"]
-        for axes, pictures, texts, head in zip(panels, (first, second, third), labels, heads, strict=True):
-            _draw_mosaic(axes, [pictures], [head], n_bands, size)
-            for column, text in enumerate(texts):
-                axes.text(
-                    column * (size + _GAP_PX) + size / 2, -2, text, ha="center", va="bottom", fontsize=8, color=INK
-                )
+    composites = [three_colours(stretched[start : start + 3][::-1].astype(np.float64)) for start in starts]
+    names = ["".join(survey.bands[start : start + 3]) for start in starts]
+    figure = new_figure(3 * min((WIDTH_IN - 0.9) / n_bands, 1.3) + 0.9)
+    for axes, head, pictures, texts in zip(
+        figure.subplots(3, 1),
+        ("linear", "arcsinh", "composite"),
+        ([_grey(plane) for plane in scaled], [_grey(plane) for plane in stretched], composites),
+        (survey.bands, survey.bands, names),
+        strict=True,
+    ):
+        _draw_mosaic(axes, [pictures], [head], n_bands, size)
+        for column, text in enumerate(texts):
+            middle = column * (size + _GAP_PX) + size / 2
+            axes.text(middle, -2, text, ha="center", va="bottom", fontsize=8, color=INK)
     return figure
 
 
-def gallery(
-    titles: Sequence[str],
-    sources: Sequence[FloatArray],
-    survey: Survey,
-    *,
-    simulated: bool = False,
-    credit: str = "",
-) -> Figure:
+def _grey(plane: npt.NDArray[np.floating]) -> DoubleArray:
+    return np.repeat(plane.astype(np.float64)[..., None], 3, axis=-1)
+
+
+@paper_style()
+def gallery(titles: Sequence[str], sources: Sequence[FloatArray], survey: Survey) -> Figure:
     """Figures 14 and 19: composites of the most anomalous objects, a block for each band, the strangest first.
 
     Parameters
     ----------
     titles : sequence of str
-        One a block.
+        One for each block.
     sources : sequence of ndarray of float32, shape (m, n_bands, y, x), in [0, 1]
     """
     longest = max((len(source) for source in sources), default=1)
     # Blocks lie side by side on a page that is about as high as it is wide.
     n_columns = max(math.ceil(math.sqrt(longest / len(titles))), 4)
-    with paper_style():
-        stamp = (WIDTH_IN / len(titles) - 0.15) / n_columns
-        n_rows = max(math.ceil(longest / n_columns), 1)
-        figure = new_figure(n_rows * stamp + 0.55, simulated=simulated, credit=credit)
-        panels = figure.subplots(1, len(titles), squeeze=False)[0]
-        for axes, title, source in zip(panels, titles, sources, strict=True):
-            pictures = [composite(cube, survey) for cube in source]
-            rows = [pictures[lo : lo + n_columns] for lo in range(0, len(pictures), n_columns)]
-            rows += [[] for _ in range(n_rows - len(rows))]
-            _draw_mosaic(axes, rows, [""] * n_rows, n_columns, survey.cutout_size_px)
-            axes.set_title(title, fontsize=8, loc="left", color=INK)
-            axes.set_anchor("N")
+    stamp = (WIDTH_IN / len(titles) - 0.15) / n_columns
+    n_rows = max(math.ceil(longest / n_columns), 1)
+    figure = new_figure(n_rows * stamp + 0.55)
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, title, source in zip(panels, titles, sources, strict=True):
+        pictures = [composite(cube, survey) for cube in source]
+        rows = [pictures[lo : lo + n_columns] for lo in range(0, len(pictures), n_columns)]
+        rows += [[] for _ in range(n_rows - len(rows))]
+        _draw_mosaic(axes, rows, [], n_columns, survey.cutout_size_px)
+        axes.set_title(title, fontsize=8, loc="left", color=INK)
+        axes.set_anchor("N")
     return figure
 
 
+@paper_style()
 def radial_profiles(
     radius: DoubleArray,
     source: DoubleArray,
@@ -203,9 +198,6 @@ def radial_profiles(
     selected: npt.NDArray[np.bool_],
     bands: Sequence[str],
     title: str,
-    *,
-    max_lines: int = 60,
-    simulated: bool = False,
 ) -> Figure:
     """Figure 8: radial profiles of source and residual of the selected and the unselected members of a class.
 
@@ -213,38 +205,34 @@ def radial_profiles(
     ----------
     radius : ndarray of float64, shape (ring,), pixels
     source, residual : ndarray of float64, shape (n, n_bands, ring)
-        Thin dashed lines; their means are thick.
+        Thin dashed lines for the first ``_MAX_LINES`` of each kind; thick ones for the means of all.
     selected : ndarray of bool, shape (n,)
-    max_lines : int
-        So many objects of each kind have a line of their own; all count in the means.
     """
-    with paper_style():
-        figure = new_figure(3.6, simulated=simulated)
-        panels = figure.subplots(2, len(bands), sharex=True, sharey="row", squeeze=False)
-        kinds = ((~selected, MUTED, INK, "not selected"), (selected, SKY, BLUE, "selected"))
-        for values, row, name in ((source, panels[0], "source"), (residual, panels[1], "residual")):
-            for k, (axes, band) in enumerate(zip(row, bands, strict=True)):
-                for flag, thin, thick, _ in kinds:
-                    own = values[flag, k]
-                    axes.plot(radius, own[:max_lines].T, color=thin, linewidth=0.5, linestyle="--", alpha=0.5)
-                    if len(own):
-                        axes.plot(radius, known_mean(own), color=thick, linewidth=1.6)
-                tidy(axes, f"({band})" if name == "source" else "")
-            row[0].set_ylabel(name)
-        for axes in panels[1]:
-            axes.axhline(0.0, color=MUTED, linewidth=0.6, linestyle=":")
-            axes.set_xlabel("radius (px)")
-        panels[0, 0].set_xlim(0, float(radius[-1]))
-        handles = [
-            Line2D([], [], color=thick, linewidth=1.6, label=f"{label} ({flag.sum():,})")
-            for flag, _, thick, label in kinds
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, title=title, title_fontsize=8)
+    figure = new_figure(3.6)
+    panels = figure.subplots(2, len(bands), sharex=True, sharey="row", squeeze=False)
+    kinds = ((~selected, MUTED, INK, "not selected"), (selected, SKY, BLUE, "selected"))
+    for values, row, name in ((source, panels[0], "source"), (residual, panels[1], "residual")):
+        for k, (axes, band) in enumerate(zip(row, bands, strict=True)):
+            for flag, thin, thick, _ in kinds:
+                own = values[flag, k]
+                axes.plot(radius, own[:_MAX_LINES].T, color=thin, linewidth=0.5, linestyle="--", alpha=0.5)
+                if len(own):
+                    axes.plot(radius, known_mean(own), color=thick, linewidth=1.6)
+            tidy(axes, f"({band})" if name == "source" else "")
+        row[0].set_ylabel(name)
+    for axes in panels[1]:
+        axes.axhline(0.0, color=MUTED, linewidth=0.6, linestyle=":")
+        axes.set_xlabel("radius (px)")
+    panels[0, 0].set_xlim(0, float(radius[-1]))
+    handles = [
+        Line2D([], [], color=thick, linewidth=1.6, label=f"{label} ({flag.sum():,})") for flag, _, thick, label in kinds
+    ]
+    legend_below(figure, handles, 2, title=title, title_fontsize=8)
     return figure
 
 
 def known_mean(values: DoubleArray) -> DoubleArray:
-    """Mean over objects of what is known; NaN in a ring that nobody knows."""
+    """Mean over objects, NaN left out; NaN in a ring that is NaN in every object."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         mean: DoubleArray = np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0)
