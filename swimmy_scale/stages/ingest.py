@@ -24,8 +24,8 @@ from swimmy_scale.method.job import plain
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
 from swimmy_scale.method.survey import FloatArray, Survey
-from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Stage, Task, Tasks
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout

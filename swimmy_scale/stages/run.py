@@ -16,7 +16,7 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
-from swimmy_scale.stages.carried import keep_carried
+from swimmy_scale.stages.carried_thresholds import keep_carried
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
@@ -24,9 +24,10 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.stages.select import SelectStage, write_quarantine
+from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import heapq
-import io
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +18,12 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
-from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
+from swimmy_scale.stages.carried_thresholds import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.storage.candidate_files import write_candidates
-from swimmy_scale.storage.files import digest_json, write_atomically, write_json
+from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import (
@@ -37,7 +34,6 @@ from swimmy_scale.storage.scores import (
     write_selection,
 )
 
-QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
 # What every selection reads all rows for.
 PASSES = ("in_sample and quarantine_code", "candidate flags", "known classes", "counts", "candidates")
 
@@ -193,30 +189,6 @@ def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
             "from. quarantine.csv says why."
         )
     return n_in_sample, quarantined
-
-
-def quarantine_records(ledgers: Iterable[Ledger]) -> Iterator[list[Any]]:
-    """Every quarantined object of finished stages, in the order of the catalogue: values of `QUARANTINE_COLUMNS`."""
-    merged = heapq.merge(*(_records(ledger) for ledger in ledgers), key=lambda item: item[0])
-    return (record for _, record in merged)
-
-
-def _records(ledger: Ledger) -> Iterator[tuple[int, list[Any]]]:
-    for receipt in ledger.parts():
-        found = sorted(receipt.details["quarantined"], key=lambda item: int(item[0]))
-        for row, object_id, code, band, source, reason in found:
-            yield row, [object_id, source, band, ledger.stage, Code(code).label, reason]
-
-
-def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
-    """Write ``quarantine.csv``, atomically; if nothing is quarantined, only its header."""
-    write_atomically(path, map(_csv_line, itertools.chain([QUARANTINE_COLUMNS], quarantine_records(ledgers))))
-
-
-def _csv_line(values: Sequence[Any]) -> bytes:
-    line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue().encode()
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import driver_lock
+from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import Ledger, Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder, ledger_beside, quarantine_beside
 

@@ -19,9 +19,9 @@ from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import IntArray
 from swimmy_scale.method.weight_sets import by_validation_loss
 from swimmy_scale.model.scoring import network_for
-from swimmy_scale.stages.attempts import clear_attempts
 from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets
 from swimmy_scale.stages.engine import Count, Stage, Task
+from swimmy_scale.stages.lost_workers import clear_attempts
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_atomically
