@@ -68,10 +68,7 @@ def _selected(scores: Scores, levels: Sequence[str], threshold: DoubleArray) -> 
         for k in range(len(levels)):
             _add_counts(rows[k], selection_counts(candidate[:, k, picks], selecting, groups, in_sample))
     return {
-        level: {
-            "rows": rows[k],
-            "high_but_negative": dict(zip(selecting, negative[k].tolist(), strict=True)),
-        }
+        level: {"rows": rows[k], "high_but_negative": dict(zip(selecting, negative[k].tolist(), strict=True))}
         for k, level in enumerate(levels)
     }
 
@@ -96,15 +93,11 @@ def select(
 ) -> tuple[dict[str, Any], list[Path]]:
     """Cut the sample of a ``scores.zarr`` at its thresholds; write candidates and summary.
 
+    ``level``, ``threshold`` and ``candidate`` are added to the store. With several models ``combined_score`` and
+    ``combined_residual`` are added first, and all else is made from them.
+
     Parameters
     ----------
-    path : Path
-        ``scores.zarr``, to which ``level``, ``threshold`` and ``candidate`` are added. With several models
-        ``combined_score`` and ``combined_residual`` are added first, and all else is made from them.
-    output : SelectionFolder
-        Where ``candidates.*`` and ``summary.json`` go.
-    section : SelectSection
-        Levels, formats, and how the scores of several models become one.
     carried : Carried, optional
         Thresholds of another run; by default they come from this sample.
     details : mapping, optional
@@ -129,7 +122,10 @@ def select(
     if carried is not None:
         carried.check(scores.n_models, section.combine, scores.kind)
     files = combine_scores(path, section.combine, add)
-    threshold = _thresholds(scores, section.levels, carried)
+    if carried is None:
+        threshold = sample_thresholds(scores, list(section.levels.values()))
+    else:
+        threshold = load_thresholds(carried.summary, list(scores.survey.bands), names)
     files += write_selection(path, names, threshold, _flags(scores, threshold))
     scores = Scores(path, add)
     made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
@@ -159,21 +155,8 @@ def select(
     return summary, [*files, *written.values(), output.summary]
 
 
-def _thresholds(scores: Scores, levels: Mapping[str, float], carried: Carried | None) -> DoubleArray:
-    """Thresholds of this sample or of another run, float64 (level, band)."""
-    if carried is None:
-        return sample_thresholds(scores, list(levels.values()))
-    return load_thresholds(carried.summary, list(scores.survey.bands), tuple(levels))
-
-
 def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
-    """The number of objects in the sample, and in quarantine for each reason.
-
-    Raises
-    ------
-    SwimmyError
-        When the sample is empty.
-    """
+    """The number of objects in the sample, which must not be empty, and in quarantine for each reason."""
     n_in_sample, n_usable, quarantined = 0, 0, Counter[str]()
     for _, (in_sample, code) in scores.blocks("in_sample", "quarantine_code"):
         n_in_sample += int(in_sample.sum())
@@ -195,14 +178,7 @@ def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
 class SelectStage(Stage):
     """Selection in a run directory: it has no tasks, the finish does all the work.
 
-    Attributes
-    ----------
-    run : RunDirectory
-    ingest : Ledger
-        The receipts of the ingest that made the run's cutouts.
-    section : SelectSection
-    n_models : int
-        Weight sets that score.
+    ``ingest`` has the receipts of the ingest that made the run's cutouts.
     """
 
     ledger: Ledger
