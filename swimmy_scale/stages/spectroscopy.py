@@ -116,7 +116,7 @@ def classify(
 ) -> tuple[list[tuple[str, int]], list[CutCount]]:
     """Match a catalogue, write ``counterparts.fits`` and count the classes of the objects that pass the cuts.
 
-    ``told`` is told the number of files read, and that of all files.
+    ``told`` is given the number of files read, and that of all files.
 
     Returns
     -------

@@ -163,6 +163,9 @@ class Cutouts:
 
     Attributes
     ----------
+    path : Path
+    survey : Survey
+    n_objects : int
     partition_objects, chunk_objects : int
         Rows of a partition, and of a chunk of its pixels.
     kept : dict of str to str

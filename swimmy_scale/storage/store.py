@@ -41,7 +41,6 @@ class Variable:
 
     Attributes
     ----------
-    name : str
     dims : tuple of str
         The first is ``object`` for everything that tasks write.
     dtype : str
@@ -69,7 +68,6 @@ class Layout:
 
     Attributes
     ----------
-    n_objects : int
     partition_objects : int
         Rows of a partition, which is one shard of the pixel arrays and one chunk of the others.
     chunk_objects : int
@@ -225,11 +223,7 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
     same_but_digest = (
         {**attrs, "layout_sha256": identity} == wanted_attrs
         and arrays == {name.parts[0] for name in names if name != root}
-        and all(
-            (path / name).is_file() and (path / name).read_bytes() == (fresh / name).read_bytes()
-            for name in names
-            if name != root
-        )
+        and all(_content(path / name) == _content(fresh / name) for name in names if name != root)
     )
     if attrs.get("layout_sha256") != identity and not same_but_digest:
         raise SwimmyError(
@@ -240,19 +234,16 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
         if name == root and attrs == wanted_attrs and (path / "candidate").exists():
             continue  # the selection extended it, and renews it
         wanted = (fresh / name).read_bytes()
-        current = (path / name).read_bytes() if (path / name).exists() else None
-        if current != wanted:
+        if _content(path / name) != wanted:
             write_atomically(path / name, wanted)
 
 
-def open_group(path: Path | str, format_version: int) -> zarr.Group:
-    """Open a store for reading and check its format.
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
-    Raises
-    ------
-    SwimmyError
-        When there is no store, or it is of another format version.
-    """
+
+def open_group(path: Path | str, format_version: int) -> zarr.Group:
+    """Open a store for reading and check its format version."""
     try:
         group = zarr.open_group(str(path), mode="r", use_consolidated=False)
     except (FileNotFoundError, ValueError, KeyError) as error:
@@ -269,25 +260,19 @@ def open_group(path: Path | str, format_version: int) -> zarr.Group:
 
 
 def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping[str, AnyArray]) -> list[Path]:
-    """Write one partition of every variable, read it back and compare.
+    """Write one partition of every variable, read it back and compare; return its files.
 
     Parameters
     ----------
     columns : mapping of str to ndarray
         Every variable of the layout, over the partition's rows.
 
-    Returns
-    -------
-    list of Path
-        The files of the partition.
-
     Raises
     ------
     SwimmyError
-        When a column is missing, has another shape or type, or does not read back as it was written.
+        When a column does not read back as it was written.
     """
     rows = layout.rows(partition)
-    region = slice(rows.start, rows.stop)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     files = []
     with ThreadPoolExecutor(1) as thread:
@@ -299,14 +284,14 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
                 raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
             file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
             if array.shards is None:
-                array.with_config(EVERY_CHUNK)[region] = values
+                array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
             else:
                 _write_shard(file, array, values)
                 # Flushed while it is read back, so that the caller's own flush has nothing to wait for.
                 flushed.append(thread.submit(sync_path, file))
             if not _reads_back(array, rows, values):
                 raise SwimmyError(
-                    f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
+                    f"{path}: {variable.name}[{rows.start}:{rows.stop}] does not read back as it was written. "
                     "Check the disk and its free space, then run again."
                 )
             files.append(file)
@@ -410,21 +395,22 @@ def _bytes_of(values: AnyArray) -> npt.NDArray[np.uint8]:
 
 
 def n_rows(group: zarr.Group, name: str) -> int:
-    """Length of a variable.
-
-    Raises
-    ------
-    SwimmyError
-        When its metadata are missing or damaged.
-    """
+    """Length of a variable."""
     try:
         return int(group[name].shape[0])  # type: ignore[union-attr]
     except Exception as error:  # damaged metadata can fail in any way
-        where = str(group.store_path).removeprefix("file://")
-        raise SwimmyError(
-            f"{where}: the metadata of {name} are damaged or missing ({' '.join(str(error).split())}). "
-            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
-        ) from error
+        raise _damaged(group, f"the metadata of {name} are damaged or missing", error) from error
+
+
+def _where(group: zarr.Group) -> str:
+    return str(group.store_path).removeprefix("file://")
+
+
+def _damaged(group: zarr.Group, what: str, error: Exception) -> SwimmyError:
+    return SwimmyError(
+        f"{_where(group)}: {what} ({' '.join(str(error).split())}). "
+        "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
+    )
 
 
 def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
@@ -435,7 +421,6 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     SwimmyError
         When a chunk is missing or its checksum does not fit.
     """
-    where = str(group.store_path).removeprefix("file://")
     try:
         # Set on the array, not in Zarr's settings, which all reading threads share.
         array = group[name].with_config({"read_missing_chunks": False})  # type: ignore[union-attr]
@@ -444,12 +429,9 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
         # NumPy's set operations and the table writers take fixed-width strings only.
         return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
-        raise SwimmyError(f"{where}: no variable {name}. Make the store again.") from error
+        raise SwimmyError(f"{_where(group)}: no variable {name}. Make the store again.") from error
     except Exception as error:
-        raise SwimmyError(
-            f"{where}: {name}[{lo}:{hi}] is damaged or incomplete ({' '.join(str(error).split())}). "
-            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
-        ) from error
+        raise _damaged(group, f"{name}[{lo}:{hi}] is damaged or incomplete", error) from error
 
 
 def digest_columns(columns: Mapping[str, AnyArray]) -> str:
