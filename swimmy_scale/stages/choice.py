@@ -40,10 +40,7 @@ def kept_weight_sets(models: ModelsFolder, receipts: Iterable[Receipt], networks
 
 @dataclass(frozen=True)
 class Choice:
-    """How many weight sets score, whether each is of another training, and where their files go.
-
-    With a grid several networks were trained.
-    """
+    """How many weight sets score, and where their files go; with ``is_grid`` several networks were trained."""
 
     models: ModelsFolder
     score: ScoreSection

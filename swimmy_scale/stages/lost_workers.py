@@ -77,13 +77,13 @@ def _marked[T](ledger: Ledger, name: str, max_lost_workers: int, work: Callable[
 def attempt[T](perform: Callable[[Any], T], task: Task) -> T:
     """Perform a task, with a mark on disk while it lasts.
 
-    After `MAX_LOST_WORKERS` processes have ended in the middle of it, it is not performed: `WorkersLostError`.
+    `WorkersLostError` is raised instead once `MAX_LOST_WORKERS` processes have ended in the middle of it.
     """
     return _marked(task.ledger, task.name, MAX_LOST_WORKERS, lambda: perform(task))
 
 
 def attempt_piece(probe: Callable[[Any, int, int], None], piece: Piece) -> None:
-    """Process a piece of a task and write nothing; `WorkersLostError` after `Piece.max_lost_workers`."""
+    """Process a piece of a task and write nothing; `WorkersLostError` once it has ended `Piece.max_lost_workers`."""
     task = piece.task
     _marked(task.ledger, piece.name, piece.max_lost_workers, lambda: probe(task, piece.lo, piece.hi))
 

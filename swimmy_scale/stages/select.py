@@ -178,7 +178,7 @@ def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
 class SelectStage(Stage):
     """Selection in a run directory: it has no tasks, the finish does all the work.
 
-    ``ingest`` has the receipts of the ingest that made the run's cutouts.
+    ``ingest`` holds the receipts of the ingest that made the run's cutouts.
     """
 
     ledger: Ledger

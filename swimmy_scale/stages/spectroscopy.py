@@ -66,7 +66,7 @@ def matched_rows(objects: Objects) -> BoolArray:
 
 
 def _rows_of(counterparts: Counterparts, objects: Objects) -> IntArray:
-    """The row of each object's counterpart, int64 (n,); -1 for none, which takes the last of values."""
+    """The row of each object's counterpart, int64 (n,); -1 without one, which picks the default appended to values."""
     return np.where(matched_rows(objects), counterparts.rows_of(objects.object_id), -1)
 
 

@@ -106,7 +106,7 @@ def _shared_ids(scored: Scores, pixels: Cutouts) -> AnyArray:
 class Selections:
     """Selections of objects: ``ds.swimmy`` of what `open_run` returns. Only the columns that decide are read.
 
-    What is returned is lazy.
+    What is returned is lazy, and in the order of the catalogue except for `objects`.
     """
 
     def __init__(self, dataset: xarray.Dataset) -> None:
