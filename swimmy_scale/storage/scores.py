@@ -80,6 +80,7 @@ def scores_layout(
             "kept_columns": dict(kept),
         },
         notes=notes,
+        added_later=(*COMBINED, *SELECTED),
     )
 
 
