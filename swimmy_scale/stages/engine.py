@@ -181,7 +181,7 @@ class Executor(Protocol):
     """Where tasks are performed: in this process, on this machine, or on a cluster."""
 
     def open(self) -> AbstractContextManager[object]:
-        """Workers live within this context, which lies within the driver's lock: never do two drivers have workers."""
+        """Workers live within this context, which lies within the driver's lock: two drivers never have workers."""
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
         """Perform tasks and yield receipts as they come, in any order; close it to stop."""

@@ -150,9 +150,9 @@ def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
 def decode_in_own_threads() -> None:
     """Make Zarr decode in the threads of the readers, in all of this process from now on.
 
-    By default a single thread of Zarr's checks and copies the pixels for all readers of the process. With Zarr 3.4 this
-    thread was measured to take 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there are. A
-    single reader does not gain.
+    By default one thread of Zarr's checks and copies the pixels for all readers of the process. With Zarr 3.4 it was
+    measured to manage 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there are. A single
+    reader does not gain.
     """
     if hasattr(codec_pipeline, "FusedCodecPipeline"):  # older versions of Zarr do not have it
         zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"})
