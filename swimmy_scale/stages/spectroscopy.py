@@ -87,17 +87,16 @@ def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
         recorded = {}
     records = {}
     for path in paths:
-        before = recorded.get(str(path))
+        record = recorded.get(str(path))
         try:
             status = path.stat()
         except FileNotFoundError:
-            if before is None:
+            if record is None:
                 raise SwimmyError(f"{path}: not there. Correct the path in the job file.") from None
-            records[str(path)] = before
-            continue
-        if before is None or (status.st_size, status.st_mtime_ns) != (before.size_bytes, before.mtime_ns):
-            before = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
-        records[str(path)] = before
+        else:
+            if record is None or (status.st_size, status.st_mtime_ns) != (record.size_bytes, record.mtime_ns):
+                record = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
+        records[str(path)] = record
     return records
 
 
