@@ -293,9 +293,11 @@ def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
         block = dict(zip(names, arrays, strict=True))
         chosen = block["candidate"].any(axis=(1, 2))
         parts.append({name: values[chosen] for name, values in block.items()})
-    columns: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
     kept = {name: columns.pop(name) for name in scores.kept}
-    return candidate_columns(*columns.values(), levels, scores.survey.bands, scores.survey.selecting_bands, kept)
+    object_id, ra, dec, score, residual, candidate = columns.values()
+    bands, selecting = scores.survey.bands, scores.survey.selecting_bands
+    return candidate_columns(object_id, ra, dec, score, residual, candidate, levels, bands, selecting, kept)
 
 
 def strangest(scores: Scores, n_objects: int) -> IntArray:
