@@ -222,7 +222,7 @@ def select_command(
     from swimmy_scale.cli.console import print_summary
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.results.report.vetting import write_vetted
-    from swimmy_scale.stages.carried import read_carried
+    from swimmy_scale.stages.carried_thresholds import read_carried
     from swimmy_scale.stages.select import select, selection_count
     from swimmy_scale.storage.run_directory import SelectionFolder
 

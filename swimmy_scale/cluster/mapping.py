@@ -16,8 +16,8 @@ from typing import Any, Literal
 import distributed
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.stages.attempts import Piece, WorkersLostError, attempt, attempt_piece, clear_attempts, leave_out
 from swimmy_scale.stages.engine import Task, Work
+from swimmy_scale.stages.lost_workers import Piece, WorkersLostError, attempt, attempt_piece, clear_attempts, leave_out
 from swimmy_scale.storage.receipts import Receipt
 
 log = logging.getLogger("swimmy_scale")

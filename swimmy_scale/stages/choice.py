@@ -21,15 +21,7 @@ MANIFEST_VERSION = 1
 
 
 def kept_weight_sets(models: ModelsFolder, receipts: Iterable[Receipt], networks: Sequence[Network]) -> list[WeightSet]:
-    """Every weight set that training kept, in order of training and epoch.
-
-    Parameters
-    ----------
-    receipts : iterable of Receipt
-        Of all trainings.
-    networks : sequence of Network
-        That of each training.
-    """
+    """Every weight set that trainings kept, in order of training and epoch, given their receipts and networks."""
     return [
         WeightSet(
             run=training,
@@ -48,16 +40,7 @@ def kept_weight_sets(models: ModelsFolder, receipts: Iterable[Receipt], networks
 
 @dataclass(frozen=True)
 class Choice:
-    """How many weight sets score, and where their files go.
-
-    Attributes
-    ----------
-    models : ModelsFolder
-    score : ScoreSection
-        Its ``n_models`` and ``one_a_run`` say how many weight sets score, and whether each is of another training.
-    is_grid : bool
-        Whether several networks were trained.
-    """
+    """How many weight sets score, and where their files go; with ``is_grid`` several networks were trained."""
 
     models: ModelsFolder
     score: ScoreSection

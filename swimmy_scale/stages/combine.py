@@ -29,13 +29,7 @@ def describe(rule: Rule, n_models: int) -> dict[str, str]:
 
 
 def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None:
-    """Check that the memory suffices to combine scores by a rule.
-
-    Raises
-    ------
-    SwimmyError
-        When the ranks of ``n_objects`` do not fit, naming the store ``path``.
-    """
+    """Check that the memory suffices to combine the scores of the store ``path`` by a rule."""
     limit = RANKED_OBJECTS // n_models
     if rule == "rank" and n_models > 1 and n_objects > limit:
         raise SwimmyError(
@@ -47,20 +41,12 @@ def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None
 def combine_scores(path: Path, rule: Rule, add: Callable[[int], None] = lambda n_rows: None) -> list[Path]:
     """Add ``combined_score`` and ``combined_residual`` to a ``scores.zarr`` of several models.
 
-    Parameters
-    ----------
-    add : callable, optional
-        Told of rows that are done: all of them once, for ranks twice.
+    ``add`` is told of rows that are done: all of them once, for ranks twice.
 
     Returns
     -------
     list of Path
         The files written; none for a single model.
-
-    Raises
-    ------
-    SwimmyError
-        When ranks are asked for and do not fit in memory.
     """
     scores = Scores(path, add)
     if scores.n_models == 1:

@@ -30,7 +30,7 @@ class Task:
     index : int
         Of the partition or training.
     identity : str
-        Digest of everything that determines the output.
+        See `Receipt`.
     n_objects : int
         Rows of the partition; 0 for other tasks.
     """
@@ -52,16 +52,9 @@ class Task:
         details: Mapping[str, Any] | None = None,
         object_id: AnyArray | None = None,
     ) -> Receipt:
-        """Flush the task's files to disk, then write its receipt.
+        """Flush the task's files to disk, then write its receipt (see `Receipt`).
 
-        Parameters
-        ----------
-        data_digest : str
-            Of the values written.
-        details : mapping, optional
-            Small facts that the finish of the stage adds up.
-        object_id : ndarray of int64, shape (n_objects,), optional
-            Of the partition's rows; the receipt keeps the first and the last.
+        Of ``object_id``, int64 (n_objects,), the receipt keeps the first and the last.
         """
         first, last = (0, 0) if object_id is None else (int(object_id[0]), int(object_id[-1]))
         receipt = Receipt(
@@ -80,14 +73,7 @@ class Task:
 
 
 class Tasks[T: Task](Sequence[T]):
-    """Tasks that are made on demand, so that memory does not grow with their number.
-
-    Parameters
-    ----------
-    indices : sequence of int
-    make : callable
-        Returns the task of an index, the same each time.
-    """
+    """Tasks that ``make`` makes of their indices on demand, so that memory does not grow with their number."""
 
     def __init__(self, indices: Sequence[int], make: Callable[[int], T]) -> None:
         self._indices, self._make = indices, make
@@ -146,13 +132,7 @@ class Work(Protocol):
 
 
 class Stage(ABC):
-    """A stage of a job: it plans tasks, workers perform them, and it finishes from their receipts.
-
-    Attributes
-    ----------
-    ledger : Ledger
-        The receipts of the stage.
-    """
+    """A stage of a job: it plans tasks, workers perform them, and it finishes from their receipts."""
 
     ledger: Ledger
 
@@ -201,7 +181,7 @@ class Executor(Protocol):
     """Where tasks are performed: in this process, on this machine, or on a cluster."""
 
     def open(self) -> AbstractContextManager[object]:
-        """Workers live within this context, which lies within the driver's lock: never do two drivers have workers."""
+        """Workers live within this context, which lies within the driver's lock: two drivers never have workers."""
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
         """Perform tasks and yield receipts as they come, in any order; close it to stop."""
@@ -269,12 +249,7 @@ def finished(stage: Stage) -> Receipt | None:
 
 
 def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
-    """Bring a stage to its end, doing only what is not on disk yet.
-
-    Returns
-    -------
-    Receipt
-        The receipt that closes the stage.
+    """Bring a stage to its end, doing only what is not on disk yet; return the receipt that closes it.
 
     Raises
     ------

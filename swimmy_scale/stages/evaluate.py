@@ -43,14 +43,10 @@ class Judged:
         Decides who is in the sample.
     classes : tuple of str
         The known classes.
-    level : str
-        Name of ``fraction``.
-    fraction : float
-        The top fraction of the sample that each band selects.
-    threshold_objects : int or None
-        The most objects that set the thresholds; None for the whole sample.
-    seed : int
-        Chooses them at random.
+    level, fraction : str, float
+        Each band selects the top ``fraction`` of the sample, which is called ``level``.
+    threshold_objects, seed : int
+        The most objects that set the thresholds (None: the whole sample), which the seed chooses at random.
     """
 
     rule: SampleRule
@@ -63,12 +59,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class KnownSample:
-    """The objects that a weight set is judged by.
+    """The objects that a weight set is judged by: those that set the thresholds, and all of the known classes.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (n,)
-        Rows of ``cutouts.zarr``, ascending: those that set the thresholds, and all objects of the known classes.
+        Of ``cutouts.zarr``, ascending.
     sets_thresholds : ndarray of bool, shape (n,)
     members : dict of str to ndarray of bool, shape (n,)
         By known class.
@@ -81,13 +77,7 @@ class KnownSample:
 
 @dataclass(frozen=True)
 class EvaluateTask(Task):
-    """The weight sets of one training.
-
-    Attributes
-    ----------
-    passes : tuple of Scoring
-        One pass over the pixels each, by as many weight sets as the memory holds.
-    """
+    """The weight sets of one training, in passes over the pixels by as many of them as the memory holds."""
 
     cutouts: Path
     output: Path
@@ -96,13 +86,7 @@ class EvaluateTask(Task):
 
 
 def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
-    """The objects of the sample that set the thresholds, and those of the known classes.
-
-    Raises
-    ------
-    SwimmyError
-        When no object of the sample is of a known class.
-    """
+    """The objects of the sample that set the thresholds, and those of the known classes, of which there must be one."""
     sample, kinds = [], []
     for lo, hi in store.partitions():
         usable = store.read("quarantine_code", lo, hi) == 0
@@ -175,14 +159,7 @@ def scores_of_rows(store: Cutouts, scoring: Scoring, rows: IntArray) -> tuple[Fl
 class EvaluateStage(Stage):
     """What every kept weight set selects of the known classes, and the choice of those that score.
 
-    Attributes
-    ----------
-    train : TrainStage
-        The training that comes before.
-    n_threads : int
-    scorer : str
-        See `Scoring`.
-    limits : MemoryLimits, optional
+    Threads and scorer are those of `Scoring`.
     """
 
     ledger: Ledger
@@ -191,10 +168,7 @@ class EvaluateStage(Stage):
     scorer: ScorerName = "keras"
     limits: MemoryLimits | None = None
 
-    @property
-    def perform(self) -> Callable[[EvaluateTask], Receipt]:
-        """See `Work`."""
-        return evaluate_training
+    perform = staticmethod(evaluate_training)
 
     @property
     def wants_gpu(self) -> bool:
@@ -248,13 +222,7 @@ class EvaluateStage(Stage):
         return Judged(rule, section.known_classes, *self._level, section.threshold_objects, section.schedule.seed)
 
     def check(self) -> None:
-        """Check that weights can be judged, before hours go into their training.
-
-        Raises
-        ------
-        SwimmyError
-            When no object of the sample is of a known class, or a process has too little memory.
-        """
+        """Check that there are objects and memory to judge weights, before hours go into their training."""
         if self.ledger.read(FINISHED) is not None:
             return
         n_objects = known_sample(Cutouts(self.train.cutouts), self._judged()).rows.size
@@ -284,13 +252,7 @@ class EvaluateStage(Stage):
         return kept_weight_sets(train.models, train.ledger.parts(), train.network_of_training)
 
     def plan(self) -> Sequence[EvaluateTask]:
-        """One task for each training.
-
-        Raises
-        ------
-        SwimmyError
-            When a weight file is not what its training recorded.
-        """
+        """One task for each training; every weight file must be what its training recorded."""
         folder = self.train.models
         models: dict[int, list[Model]] = {}
         for item in self._weight_sets():
@@ -325,13 +287,7 @@ class EvaluateStage(Stage):
         return tuple(Scoring(group, *how) for group in groups)
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
-        """Choose the weights that score; write ``selected.keras``, the manifest and ``weight_sets.ecsv``.
-
-        Raises
-        ------
-        SwimmyError
-            When fewer weight sets were kept than are to score, or no object of a known class has a score.
-        """
+        """Choose the weights that score; write ``selected.keras``, the manifest and ``weight_sets.ecsv``."""
         parts, weight_sets = Parts(), self._weight_sets()
         judgements = [
             Judgement(**{name: value for name, value in item.items() if name != "sha256"})
@@ -379,12 +335,7 @@ def campaign_stages(
 ) -> Iterator[Stage]:
     """Training, then the evaluation if the settings ask for it.
 
-    Parameters
-    ----------
-    ledger : callable
-        Gives the receipts of a stage by its name.
-    n_threads : int
-        Threads of an evaluating process; they change the speed only.
+    ``ledger`` gives the receipts of a stage by its name; the threads are those of an evaluating process.
 
     Raises
     ------

@@ -24,8 +24,8 @@ from swimmy_scale.method.job import plain
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
 from swimmy_scale.method.survey import FloatArray, Survey
-from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Stage, Task, Tasks
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
@@ -83,24 +83,18 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "n_ingested": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
         "warnings": dict(Counter(notes)),
-        "quarantined": [_quarantine_record(fault, int(objects.object_id[fault.row - rows.start])) for fault in merged],
+        "quarantined": [
+            [f.row, int(objects.object_id[f.row - rows.start]), int(f.code), f.band, f.source, f.reason] for f in merged
+        ],
     }
     files = write_partition(task.cutouts, task.layout, task.index, values)
     return task.commit(files, digest_columns(values), details, objects.object_id)
 
 
 def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
-    """Pixels of rows ``lo`` to ``hi`` of a task, NaN for those that are left out.
+    """Rows ``lo`` to ``hi`` of a task: pixels (float32, NaN for rows that are left out), faults, warnings, digest.
 
-    Returns
-    -------
-    image : ndarray of float32, shape (hi - lo, band, y, x)
-    faults : list of Fault
-        Also of the rows that are left out.
-    notes : list of str
-        Warnings.
-    input_sha256 : str
-        Digest of what was read (see `sources.read_rows`).
+    The digest is that of what was read (see `sources.read_rows`).
     """
     objects, first = task.objects, task.layout.rows(task.index).start
     size = task.survey.cutout_size_px
@@ -133,10 +127,6 @@ def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
     _read_pixels(task, lo, hi)
 
 
-def _quarantine_record(fault: Fault, object_id: int) -> list[Any]:
-    return [fault.row, object_id, int(fault.code), fault.band, fault.source, fault.reason]
-
-
 def column_type(values: np.ndarray[Any, Any]) -> str:
     """The type in which a kept catalogue column is stored."""
     return "string" if values.dtype.kind in "TOUS" else values.dtype.name
@@ -154,15 +144,8 @@ class IngestStage(Stage):
     storage: StorageSection
     spectroscopy: SpectroscopySection | None = None
 
-    @property
-    def perform(self) -> Callable[[IngestTask], Receipt]:
-        """See `Work`."""
-        return ingest_partition
-
-    @property
-    def probe(self) -> Callable[[IngestTask, int, int], None]:
-        """See `Work`."""
-        return probe_ingest
+    perform = staticmethod(ingest_partition)
+    probe = staticmethod(probe_ingest)
 
     @property
     def identity(self) -> str:
@@ -179,7 +162,6 @@ class IngestStage(Stage):
 
     @property
     def _spectroscopy_identity(self) -> list[Any]:
-        """The settings and digests of the tables of spectra, if there are any."""
         if self.spectroscopy is None:
             return []
         records = table_records(self.spectroscopy.paths, self._tables)
@@ -191,16 +173,11 @@ class IngestStage(Stage):
         return self.ledger.note_path("tables")
 
     @property
-    def _counterparts(self) -> Path:
-        return counterparts_beside(self.cutouts)
-
-    @property
     def _notes(self) -> Path:
         """What was noticed before the first partition: warnings, and files of no object."""
         return self.ledger.note_path("notes")
 
     def _find_pixels(self, objects: Objects) -> Index:
-        """Where every object's pixels lie."""
         section = self.sources
         if section.coadd:
             listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
@@ -275,7 +252,7 @@ class IngestStage(Stage):
             return objects
         keep_records(table_records(self.spectroscopy.paths, self._tables), self._tables)
         objects, counterparts, simulated = with_counterparts(objects, self.spectroscopy)
-        write_counterparts(self._counterparts, counterparts, simulated)
+        write_counterparts(counterparts_beside(self.cutouts), counterparts, simulated)
         return objects
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
@@ -290,16 +267,12 @@ class IngestStage(Stage):
             raise SwimmyError(
                 f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
             )
-        names = sorted(item for item in self.cutouts.rglob("zarr.json"))
+        names = sorted(self.cutouts.rglob("zarr.json"))
         labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
-        spectra = [] if self.spectroscopy is None else [self._tables, self._counterparts]
+        spectra = [] if self.spectroscopy is None else [self._tables, counterparts_beside(self.cutouts)]
         return self.ledger.finish(
             self.identity,
             parts,
             [*names, *labels, self._notes, *spectra],
-            {
-                **counts,
-                "n_unmatched_files": len(notes["unmatched"]),
-                "warnings": dict(sorted(said.items())),
-            },
+            {**counts, "n_unmatched_files": len(notes["unmatched"]), "warnings": dict(sorted(said.items()))},
         )

@@ -128,13 +128,7 @@ class MemoryLimits:
     on_gpu: bool = False
 
     def check(self, what: str, needed_bytes: int, wants_gpu: bool, remedy: str) -> None:
-        """Check that a process has the memory that it needs.
-
-        Raises
-        ------
-        SwimmyError
-            When it has less, with both numbers, where the limit comes from and what would help.
-        """
+        """Check that a process has the memory that it needs; the message says where the limit comes from."""
         limit_bytes = self.network_bytes if wants_gpu else self.reader_bytes
         if needed_bytes > limit_bytes:
             raise SwimmyError(
@@ -144,13 +138,7 @@ class MemoryLimits:
 
 
 def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -> None:
-    """Check that an ingesting process has memory for its partition.
-
-    Raises
-    ------
-    SwimmyError
-        When it has less, with both numbers.
-    """
+    """Check that an ingesting process has memory for its partition (see `MemoryLimits.check`)."""
     needed = ingest_memory_bytes(survey, partition_objects)
     what = f"ingest of {partition_objects} objects a partition"
     limits.check(what, needed, False, "Make storage.partition_objects smaller")
@@ -158,18 +146,9 @@ def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -
 
 @dataclass(frozen=True)
 class ScoringNeeds:
-    """What the memory of a scoring process depends on, except the number of models.
+    """What the memory of a scoring process depends on, except the number of models (see `Scoring`).
 
-    Attributes
-    ----------
-    survey : Survey
-    network : Network
-    batch_size : int or None
-        Objects of one model call; None leaves it to the scorer.
-    chunk_objects : int
-        Objects that are read together.
-    scorer : str
-    n_threads : int
+    ``batch_size`` None leaves it to the scorer; ``chunk_objects`` are read together.
     """
 
     survey: Survey
@@ -193,13 +172,7 @@ class ScoringNeeds:
         return batch_size, numba_memory_bytes(self.survey, self.network, *sizes, self.n_threads)
 
     def check(self, limits: MemoryLimits, n_models: int) -> None:
-        """Check that a scoring process has memory for its batches.
-
-        Raises
-        ------
-        SwimmyError
-            When it has less, with both numbers.
-        """
+        """Check that a scoring process has memory for its batches (see `MemoryLimits.check`)."""
         batch_size, needed = self._bytes(limits, n_models)
         limits.check(f"scoring {batch_size} objects a batch", needed, self._on_keras, "Make score.batch_size smaller")
 
@@ -209,7 +182,7 @@ class ScoringNeeds:
         Raises
         ------
         SwimmyError
-            When the memory is too small for one, with both numbers.
+            When the memory is too small for one.
         """
 
         def needed(n_together: int) -> int:

@@ -79,15 +79,9 @@ def draw_picture(task: PictureTask) -> Receipt:
 
 @dataclass(frozen=True)
 class PictureStage(Stage):
-    """The picture of a run directory; one task.
+    """The picture of a run directory, drawn by one task once the stage of the ledger ``select`` is finished.
 
-    Attributes
-    ----------
-    cutouts, scores, picture : Path
-    scoring : Scoring
-        The models that reconstruct the gallery's cutouts.
-    select : Ledger
-        Of the selection.
+    The models of ``scoring`` reconstruct the gallery's cutouts.
     """
 
     ledger: Ledger
@@ -97,15 +91,8 @@ class PictureStage(Stage):
     scoring: Scoring
     select: Ledger
 
-    @property
-    def perform(self) -> Callable[[PictureTask], Receipt]:
-        """See `Work`."""
-        return draw_picture
-
-    @property
-    def wants_gpu(self) -> bool:
-        """Reconstructions run the network."""
-        return True
+    perform = staticmethod(draw_picture)
+    wants_gpu = True
 
     @property
     def identity(self) -> str:
@@ -115,7 +102,7 @@ class PictureStage(Stage):
         return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selection, *self.scoring.identity])
 
     def plan(self) -> Sequence[PictureTask]:
-        """The one task: it draws the picture."""
+        """One task."""
         return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.scores, self.picture, self.scoring)]
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:

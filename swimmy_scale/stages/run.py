@@ -16,7 +16,7 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
-from swimmy_scale.stages.carried import keep_carried
+from swimmy_scale.stages.carried_thresholds import keep_carried
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
@@ -24,9 +24,10 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.stages.select import SelectStage, write_quarantine
+from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 
@@ -40,8 +41,6 @@ class Run:
 
     Attributes
     ----------
-    directory : RunDirectory
-    job : Job
     n_threads : int
         Threads of a scoring process; they change the speed only.
     limits : MemoryLimits, optional
@@ -74,15 +73,8 @@ class Run:
         """The stages of the job in order; ask for the next one when those before it are finished."""
         job, run = self.job, self.directory
         if job.ingest is not None and job.catalogue is not None:
-            yield IngestStage(
-                self.ledger("ingest"),
-                self.cutouts,
-                job.survey,
-                job.catalogue,
-                job.ingest,
-                job.storage,
-                job.spectroscopy,
-            )
+            sections = (job.catalogue, job.ingest, job.storage, job.spectroscopy)
+            yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, *sections)
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
             yield from campaign_stages(
@@ -124,12 +116,7 @@ def write_provenance(run: Run) -> None:
 def check_inputs(run: Run) -> None:
     """Check that all that a job names is there, and that it fits in memory, before anything is started.
 
-    Sources of an ingest that is finished may be gone.
-
-    Raises
-    ------
-    SwimmyError
-        When paths are missing, naming all of them; when a model file does not have its digest; see `check_memory`.
+    Sources of an ingest that is finished may be gone. The message names all paths that are missing.
     """
     job = run.job
     named = [model.path for model in job.weights]
@@ -148,13 +135,7 @@ def check_inputs(run: Run) -> None:
 
 
 def freeze_inputs(run: Run) -> None:
-    """Freeze the job and the thresholds that it carries over, once all that it names is there.
-
-    Raises
-    ------
-    SwimmyError
-        When the directory belongs to another job, or something that the job names is missing or does not fit.
-    """
+    """Freeze the job and the thresholds that it carries over, once all that it names is there and fits."""
     run.directory.holds_job(run.job)
     # A job that cannot be done is not frozen: its corrected form would be another job.
     check_inputs(run)
@@ -169,11 +150,6 @@ def check_memory(run: Run) -> None:
     """Check that worker processes have the memory for the stages that are not finished.
 
     Training is checked when its stage begins: only then its size is known.
-
-    Raises
-    ------
-    SwimmyError
-        When they have less, with both numbers.
     """
     job, limits = run.job, run.limits
     if limits is None:

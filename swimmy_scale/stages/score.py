@@ -16,8 +16,8 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
-from swimmy_scale.stages.attempts import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.engine import Stage, Task, Tasks
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
@@ -93,17 +93,7 @@ def score_partition(task: ScoreTask) -> Receipt:
 
 @dataclass(frozen=True)
 class ScoreStage(Stage):
-    """Scores of a whole ``cutouts.zarr``.
-
-    Attributes
-    ----------
-    ledger : Ledger
-    cutouts, scores : Path
-    scoring : Scoring
-        The models, and how they score.
-    cuts : SampleCuts
-        They decide ``in_sample``.
-    """
+    """Scores of a whole ``cutouts.zarr``; the cuts decide ``in_sample``."""
 
     ledger: Ledger
     cutouts: Path
@@ -111,15 +101,8 @@ class ScoreStage(Stage):
     scoring: Scoring
     cuts: SampleCuts
 
-    @property
-    def perform(self) -> Callable[[ScoreTask], Receipt]:
-        """See `Work`."""
-        return score_partition
-
-    @property
-    def probe(self) -> Callable[[ScoreTask, int, int], None]:
-        """See `Work`."""
-        return probe_score
+    perform = staticmethod(score_partition)
+    probe = staticmethod(probe_score)
 
     @property
     def wants_gpu(self) -> bool:
@@ -159,13 +142,8 @@ class ScoreStage(Stage):
         create(self.scores, self._layout(Cutouts(self.cutouts)))
 
     def plan(self) -> Sequence[ScoreTask]:
-        """One task a partition; creates ``scores.zarr``.
-
-        Raises
-        ------
-        SwimmyError
-            When a model file does not have its digest: here, before any worker is started.
-        """
+        """One task a partition; creates ``scores.zarr``."""
+        # A model file that does not have its digest ends the run here, before any worker is started.
         for model in self.scoring.models:
             read_model_file(model.path, model.sha256)
         store = Cutouts(self.cutouts)

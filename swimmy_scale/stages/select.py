@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import heapq
-import io
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +18,12 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.method.survey import BoolArray, DoubleArray
 from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
-from swimmy_scale.stages.carried import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
+from swimmy_scale.stages.carried_thresholds import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.storage.candidate_files import write_candidates
-from swimmy_scale.storage.files import digest_json, write_atomically, write_json
+from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import (
@@ -37,7 +34,6 @@ from swimmy_scale.storage.scores import (
     write_selection,
 )
 
-QUARANTINE_COLUMNS = ("object_id", "source", "band", "stage", "code", "reason")
 # What every selection reads all rows for.
 PASSES = ("in_sample and quarantine_code", "candidate flags", "known classes", "counts", "candidates")
 
@@ -72,10 +68,7 @@ def _selected(scores: Scores, levels: Sequence[str], threshold: DoubleArray) -> 
         for k in range(len(levels)):
             _add_counts(rows[k], selection_counts(candidate[:, k, picks], selecting, groups, in_sample))
     return {
-        level: {
-            "rows": rows[k],
-            "high_but_negative": dict(zip(selecting, negative[k].tolist(), strict=True)),
-        }
+        level: {"rows": rows[k], "high_but_negative": dict(zip(selecting, negative[k].tolist(), strict=True))}
         for k, level in enumerate(levels)
     }
 
@@ -100,15 +93,11 @@ def select(
 ) -> tuple[dict[str, Any], list[Path]]:
     """Cut the sample of a ``scores.zarr`` at its thresholds; write candidates and summary.
 
+    ``level``, ``threshold`` and ``candidate`` are added to the store. With several models ``combined_score`` and
+    ``combined_residual`` are added first, and all else is made from them.
+
     Parameters
     ----------
-    path : Path
-        ``scores.zarr``, to which ``level``, ``threshold`` and ``candidate`` are added. With several models
-        ``combined_score`` and ``combined_residual`` are added first, and all else is made from them.
-    output : SelectionFolder
-        Where ``candidates.*`` and ``summary.json`` go.
-    section : SelectSection
-        Levels, formats, and how the scores of several models become one.
     carried : Carried, optional
         Thresholds of another run; by default they come from this sample.
     details : mapping, optional
@@ -133,7 +122,10 @@ def select(
     if carried is not None:
         carried.check(scores.n_models, section.combine, scores.kind)
     files = combine_scores(path, section.combine, add)
-    threshold = _thresholds(scores, section.levels, carried)
+    if carried is None:
+        threshold = sample_thresholds(scores, list(section.levels.values()))
+    else:
+        threshold = load_thresholds(carried.summary, list(scores.survey.bands), names)
     files += write_selection(path, names, threshold, _flags(scores, threshold))
     scores = Scores(path, add)
     made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
@@ -163,21 +155,8 @@ def select(
     return summary, [*files, *written.values(), output.summary]
 
 
-def _thresholds(scores: Scores, levels: Mapping[str, float], carried: Carried | None) -> DoubleArray:
-    """Thresholds of this sample or of another run, float64 (level, band)."""
-    if carried is None:
-        return sample_thresholds(scores, list(levels.values()))
-    return load_thresholds(carried.summary, list(scores.survey.bands), tuple(levels))
-
-
 def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
-    """The number of objects in the sample, and in quarantine for each reason.
-
-    Raises
-    ------
-    SwimmyError
-        When the sample is empty.
-    """
+    """The number of objects in the sample, which must not be empty, and in quarantine for each reason."""
     n_in_sample, n_usable, quarantined = 0, 0, Counter[str]()
     for _, (in_sample, code) in scores.blocks("in_sample", "quarantine_code"):
         n_in_sample += int(in_sample.sum())
@@ -195,42 +174,11 @@ def _count_objects(scores: Scores) -> tuple[int, Counter[str]]:
     return n_in_sample, quarantined
 
 
-def quarantine_records(ledgers: Iterable[Ledger]) -> Iterator[list[Any]]:
-    """Every quarantined object of finished stages, in the order of the catalogue: values of `QUARANTINE_COLUMNS`."""
-    merged = heapq.merge(*(_records(ledger) for ledger in ledgers), key=lambda item: item[0])
-    return (record for _, record in merged)
-
-
-def _records(ledger: Ledger) -> Iterator[tuple[int, list[Any]]]:
-    for receipt in ledger.parts():
-        found = sorted(receipt.details["quarantined"], key=lambda item: int(item[0]))
-        for row, object_id, code, band, source, reason in found:
-            yield row, [object_id, source, band, ledger.stage, Code(code).label, reason]
-
-
-def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
-    """Write ``quarantine.csv``, atomically; if nothing is quarantined, only its header."""
-    write_atomically(path, map(_csv_line, itertools.chain([QUARANTINE_COLUMNS], quarantine_records(ledgers))))
-
-
-def _csv_line(values: Sequence[Any]) -> bytes:
-    line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue().encode()
-
-
 @dataclass(frozen=True)
 class SelectStage(Stage):
     """Selection in a run directory: it has no tasks, the finish does all the work.
 
-    Attributes
-    ----------
-    run : RunDirectory
-    ingest : Ledger
-        The receipts of the ingest that made the run's cutouts.
-    section : SelectSection
-    n_models : int
-        Weight sets that score.
+    ``ingest`` holds the receipts of the ingest that made the run's cutouts.
     """
 
     ledger: Ledger

@@ -33,14 +33,8 @@ def with_counterparts(
 ) -> tuple[Objects, Counterparts, bool]:
     """A catalogue with the redshifts and classes of its counterparts in place of its own.
 
-    An object without a counterpart has no redshift and no class then.
-
-    Returns
-    -------
-    objects : Objects
-    counterparts : Counterparts
-    simulated : bool
-        Whether any of the tables says that it is simulated.
+    An object without a counterpart has no redshift and no class then. Returns the counterparts as well, and whether
+    any of the tables says that it is simulated.
 
     Raises
     ------
@@ -49,15 +43,11 @@ def with_counterparts(
     """
     usable = matched_rows(objects)
     counterparts, simulated = find_counterparts(objects.object_id, objects.ra, objects.dec, usable, section, files_done)
-    row = np.where(usable, counterparts.rows_of(objects.object_id), -1)
-    known = row >= 0
-    redshift, sample_class = np.full(len(objects), np.nan), np.full(len(objects), "", dtype=object)
-    redshift[known] = counterparts.redshift[row[known]]
-    sample_class[known] = counterparts.sample_class[row[known]]
+    row = _rows_of(counterparts, objects)
     changed = replace(
         objects,
-        redshift=redshift,
-        sample_class=sample_class,
+        redshift=np.append(counterparts.redshift, np.nan)[row],
+        sample_class=np.append(counterparts.sample_class, "")[row].astype(object),
         available=objects.available | {"redshift"},
         warnings=[
             *objects.warnings,
@@ -73,6 +63,11 @@ def matched_rows(objects: Objects) -> BoolArray:
     usable = np.ones(len(objects), np.bool_)
     usable[[fault.row for fault in objects.faults if fault.code in _UNMATCHED]] = False
     return usable
+
+
+def _rows_of(counterparts: Counterparts, objects: Objects) -> IntArray:
+    """The row of each object's counterpart, int64 (n,); -1 without one, which picks the default appended to values."""
+    return np.where(matched_rows(objects), counterparts.rows_of(objects.object_id), -1)
 
 
 def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
@@ -92,17 +87,16 @@ def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
         recorded = {}
     records = {}
     for path in paths:
-        before = recorded.get(str(path))
+        record = recorded.get(str(path))
         try:
             status = path.stat()
         except FileNotFoundError:
-            if before is None:
+            if record is None:
                 raise SwimmyError(f"{path}: not there. Correct the path in the job file.") from None
-            records[str(path)] = before
-            continue
-        if before is None or (status.st_size, status.st_mtime_ns) != (before.size_bytes, before.mtime_ns):
-            before = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
-        records[str(path)] = before
+        else:
+            if record is None or (status.st_size, status.st_mtime_ns) != (record.size_bytes, record.mtime_ns):
+                record = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
+        records[str(path)] = record
     return records
 
 
@@ -121,14 +115,7 @@ def classify(
 ) -> tuple[list[tuple[str, int]], list[CutCount]]:
     """Match a catalogue, write ``counterparts.fits`` and count the classes of the objects that pass the cuts.
 
-    Parameters
-    ----------
-    catalogue, section, survey, cuts
-        As in a job.
-    output : Path
-        Where the counterparts go.
-    told : callable
-        Told the number of files read, and that of all files.
+    ``told`` is given the number of files read, and that of all files.
 
     Returns
     -------
@@ -153,9 +140,8 @@ def classify(
     objects = read_catalogue(catalogue, survey)
     read(1)
     objects, counterparts, simulated = with_counterparts(objects, section, read)
-    usable = matched_rows(objects)
     columns = SampleColumns(
-        usable=usable,
+        usable=matched_rows(objects),
         fwhm_arcsec=objects.fwhm_arcsec,
         depth_mag=objects.depth_mag,
         mag=objects.mag,
@@ -165,19 +151,6 @@ def classify(
     )
     in_sample, cut_counts = apply_cuts(columns, cuts, survey, objects.available)
     write_counterparts(output, counterparts, simulated)
-    row = np.where(usable, counterparts.rows_of(objects.object_id), -1)
-    return table_1(_classes_of(counterparts, row), in_sample), cut_counts
-
-
-def _classes_of(counterparts: Counterparts, row: IntArray) -> Classes:
-    """Classes of objects, given the rows of their counterparts; -1 is no counterpart and no class."""
-    known, classes = row >= 0, counterparts.classes
-
-    def held(values: BoolArray) -> BoolArray:
-        result = np.zeros(len(row), np.bool_)
-        result[known] = values[row[known]]
-        return result
-
-    return Classes(
-        held(classes.is_mpa_jhu), held(classes.is_xelg), held(classes.is_quasar), held(classes.is_agn_candidate)
-    )
+    row = _rows_of(counterparts, objects)
+    classes = Classes(**{name: np.append(held, False)[row] for name, held in vars(counterparts.classes).items()})
+    return table_1(classes, in_sample), cut_counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from swimmy_scale.errors import SwimmyError
@@ -16,10 +17,10 @@ from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.stages.select import write_quarantine
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import driver_lock
-from swimmy_scale.storage.receipts import Ledger, Receipt
+from swimmy_scale.storage.quarantine_file import write_quarantine
+from swimmy_scale.storage.receipts import Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder, ledger_beside, quarantine_beside
 
 
@@ -53,23 +54,12 @@ def train(
 ) -> Receipt:
     """Train on ``cutouts`` and choose; weights, ``selected.keras`` and ``manifest.json`` go to ``output``.
 
-    Parameters
-    ----------
-    n_threads : int
-        Threads of an evaluating process, if the settings evaluate; they change the speed only.
-
-    Returns
-    -------
-    Receipt
-        Of the stage that chose: ``selected`` of its details says what and why.
+    The threads are those of an evaluating process, if the settings evaluate. The receipt is that of the stage that
+    chose: ``selected`` of its details says what and why.
     """
-
-    def ledger(stage: str) -> Ledger:
-        return ledger_beside(output, stage)
-
-    models = ModelsFolder(output)
+    ledger = partial(ledger_beside, output)
     with driver_lock(ledger("train").folder, output):
-        stages = list(campaign_stages(settings, cutouts, models, ledger, n_threads, limits))
+        stages = list(campaign_stages(settings, cutouts, ModelsFolder(output), ledger, n_threads, limits))
         if len(stages) == 1:
             # The files are about to change: an evaluation by earlier settings no longer vouches for them.
             for name in ledger("evaluate").names():
@@ -82,11 +72,6 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
 
     A given digest counts in place of the recorded one. If nothing is recorded and the digest is given, the network is
     that of the settings' ``train`` section, for the bands and the size of ``cutouts``.
-
-    Raises
-    ------
-    SwimmyError
-        When no manifest records the file and no digest is given.
     """
     known = recorded(model)
     if known is not None:
@@ -102,18 +87,9 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
 def recorded_scoring(
     models: Sequence[Path], cutouts: Path, settings: Settings, sha256s: Sequence[str], n_threads: int
 ) -> Scoring:
-    """How models given as files score together.
+    """How models given as files score together: all of one network, each once, as many as the settings say.
 
-    Parameters
-    ----------
-    sha256s : sequence of str
-        Digests of the models in their order, or none of them: then manifests must record them.
-
-    Raises
-    ------
-    SwimmyError
-        When a model is not recorded, is given twice or is of another network than the first, or when the settings ask
-        for another number of models.
+    ``sha256s`` are the digests of the models in their order, or none of them: then manifests must record them.
     """
     digests: Sequence[str | None] = sha256s or [None] * len(models)
     chosen: list[Model] = []
@@ -149,11 +125,11 @@ def score(
     limits: MemoryLimits,
 ) -> Receipt:
     """Score ``cutouts`` into ``output``."""
-    store, n_models = Cutouts(cutouts), len(scoring.models)
+    store = Cutouts(cutouts)
     needs = ScoringNeeds(
         store.survey, scoring.network, scoring.batch_size, store.chunk_objects, scoring.scorer, scoring.n_threads
     )
-    needs.check(limits, n_models)
+    needs.check(limits, len(scoring.models))
     ledger = ledger_beside(output, "score")
     with driver_lock(ledger.folder, output):
         return run_stage(ScoreStage(ledger, cutouts, output, scoring, settings.sample), executor, progress)

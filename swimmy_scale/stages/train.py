@@ -19,9 +19,9 @@ from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import IntArray
 from swimmy_scale.method.weight_sets import by_validation_loss
 from swimmy_scale.model.scoring import network_for
-from swimmy_scale.stages.attempts import clear_attempts
 from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets
 from swimmy_scale.stages.engine import Count, Stage, Task
+from swimmy_scale.stages.lost_workers import clear_attempts
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_atomically
@@ -42,25 +42,17 @@ class TrainTask(Task):
 
 
 def training_rows(store: Cutouts, cuts: SampleCuts, section: TrainSection, seed: int) -> IntArray:
-    """Rows of the sample to train on: those of the given classes, or all if no class is given.
-
-    Returns
-    -------
-    ndarray of int64, shape (n,)
-        Ascending.
+    """Rows of the sample to train on, int64 (n,), ascending: those of the given classes, or all if none is given.
 
     Raises
     ------
     SwimmyError
         When there is no such object.
     """
-    chosen, n_usable = [], 0
-    for part, n_usable_of_part in _trainable_rows(store, cuts, section.classes):
-        chosen.append(part)
-        n_usable += n_usable_of_part
-    rows = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+    parts = list(_trainable_rows(store, cuts, section.classes))
+    rows = np.concatenate([np.zeros(0, np.int64), *(part for part, _ in parts)])
     if rows.size == 0:
-        if n_usable == 0:
+        if not any(n_usable for _, n_usable in parts):
             raise SwimmyError(
                 f"{store.path}: all {store.n_objects} objects are in quarantine: there is nothing to train on. "
                 "quarantine.csv says why."
@@ -122,13 +114,6 @@ class TrainStage(Stage):
 
     The weight sets with the lowest validation losses over all trainings and kept epochs are chosen; of equal losses
     the one of the lower training, then of the lower epoch. With a grid all are of the network of the best one.
-
-    Attributes
-    ----------
-    cutouts : Path
-    models : ModelsFolder
-    settings : Settings
-    limits : MemoryLimits, optional
     """
 
     ledger: Ledger
@@ -137,15 +122,8 @@ class TrainStage(Stage):
     settings: Settings
     limits: MemoryLimits | None = None
 
-    @property
-    def perform(self) -> Callable[[TrainTask], Receipt]:
-        """See `Work`."""
-        return perform_training
-
-    @property
-    def wants_gpu(self) -> bool:
-        """Training runs the network."""
-        return True
+    perform = staticmethod(perform_training)
+    wants_gpu = True
 
     @property
     def section(self) -> TrainSection:
@@ -217,13 +195,7 @@ class TrainStage(Stage):
         self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
 
     def plan(self) -> Sequence[TrainTask]:
-        """One task for each training, each with a seed of its own.
-
-        Raises
-        ------
-        SwimmyError
-            When the training objects need more memory than a process has.
-        """
+        """One task for each training, each with a seed of its own; their memory is checked first."""
         self._check_memory()
         identity = self._training
         return [
@@ -246,11 +218,6 @@ class TrainStage(Stage):
         """Copy the weights of the lowest validation loss to ``selected.keras``; write the manifest.
 
         With a grid the table of weight sets is written as well.
-
-        Raises
-        ------
-        SwimmyError
-            When fewer weight sets were kept than are to score.
         """
         receipts = list(receipts)
         if self.section.evaluates:

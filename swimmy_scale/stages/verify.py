@@ -87,13 +87,7 @@ def _store(item: Damage) -> str:
 
 @dataclass(frozen=True)
 class Verifier:
-    """Compares bytes with receipts, on many workers if there is more than one task.
-
-    Attributes
-    ----------
-    executor : Executor
-    progress : Progress
-    """
+    """Compares bytes with receipts, on many workers if there is more than one task."""
 
     executor: Executor
     progress: Progress

@@ -95,7 +95,6 @@ def write_candidates(
     ----------
     columns : mapping of str to ndarray, shape (n_candidates,)
         As `candidate_columns` gives them; there may be no rows.
-    directory : Path
     meta : mapping
         What was done: survey, simulated, thresholds and so on, as JSON values, nested if needed. It goes to the
         header of the FITS table (as readable cards, and whole in METADATA), the ECSV header, the INFO elements of the
@@ -113,18 +112,16 @@ def write_candidates(
     Raises
     ------
     SwimmyError
-        For an unknown format, columns that no format can hold, or metadata that is not JSON.
+        For columns that no format can hold.
     """
     wanted = list(dict.fromkeys(formats))
     unknown = [name for name in wanted if name not in _WRITERS]
     if unknown:
         raise SwimmyError(f"catalogue formats {', '.join(unknown)} are unknown. Choose among {', '.join(FORMATS)}.")
-    plain = _plain_columns(columns)
-    facts = _plain_meta(meta)
-    paths = {}
-    for name in wanted:
-        paths[name] = directory / f"{stem}.{name}"
-        write_atomically(paths[name], _WRITERS[name](plain, facts))
+    plain, facts = _plain_columns(columns), _plain_meta(meta)
+    paths = {name: directory / f"{stem}.{name}" for name in wanted}
+    for name, path in paths.items():
+        write_atomically(path, _WRITERS[name](plain, facts))
     return paths
 
 

@@ -21,7 +21,6 @@ FORMAT_VERSION = 1
 VERSION_KEY = "format_version"
 BANDS = ("g", "r", "i", "z", "y")
 
-REDSHIFT_SOURCES = ("SDSS", "GAMA")
 MILLIQUAS_TYPES = ("quasar", "type1_agn", "type2_agn", "other")
 
 # Format, unit and description of each column. Text has a fixed width, so that files differ in their rows alone. FITS
@@ -108,7 +107,7 @@ class Counterparts:
     log_sfr: FloatArray
 
     def __len__(self) -> int:
-        """Return the number of objects."""
+        """The number of objects."""
         return len(self.object_id)
 
     @property
@@ -131,12 +130,7 @@ class Counterparts:
 def write_counterparts(path: Path, counterparts: Counterparts, simulated: bool = False) -> None:
     """Write the table as FITS, atomically; the same content gives the same bytes.
 
-    Parameters
-    ----------
-    path : Path
-    counterparts : Counterparts
-    simulated : bool
-        Whether to say in the header, by SIMULATE = T, that none of it was observed.
+    If it is ``simulated``, the headers say by SIMULATE = T that none of it was observed.
     """
     columns = [
         fits.Column(name, form, unit or None, array=getattr(counterparts, name), ascii=False)

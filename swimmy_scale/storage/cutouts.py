@@ -26,22 +26,22 @@ RESERVED = {
 }
 
 
-def quarantine_attrs() -> dict[str, Any]:
-    """CF attributes that name the values of ``quarantine_code``."""
-    return {
-        "long_name": "reason for quarantine, 0 for none",
-        "flag_values": [0, *(int(code) for code in Code)],
-        "flag_meanings": " ".join(["none", *(code.label for code in Code)]),
-    }
-
-
 OBJECT_VARIABLES = (
     Variable("object_id", ("object",), "int64", {"long_name": "identifier in the catalogue"}),
     Variable("ra", ("object",), "float64", {"units": "deg", "long_name": "right ascension (ICRS)"}),
     Variable("dec", ("object",), "float64", {"units": "deg", "long_name": "declination (ICRS)"}),
 )
 CLASS_VARIABLE = Variable("sample_class", ("object",), "string", {"long_name": "class known beforehand, if any"})
-CODE_VARIABLE = Variable("quarantine_code", ("object",), "uint8", quarantine_attrs())
+CODE_VARIABLE = Variable(
+    "quarantine_code",
+    ("object",),
+    "uint8",
+    {
+        "long_name": "reason for quarantine, 0 for none",
+        "flag_values": [0, *(int(code) for code in Code)],
+        "flag_meanings": " ".join(["none", *(code.label for code in Code)]),
+    },
+)
 
 
 def _variables(
@@ -126,7 +126,7 @@ def cutouts_layout(
         attrs={
             "format_version": FORMAT_VERSION,
             "title": "cutouts",
-            "survey": _json_survey(survey),
+            "survey": asdict(survey),
             "units": "count",
             "zero_point_mag": survey.zero_point_mag,
             "pixel_scale_arcsec": survey.pixel_scale_arcsec,
@@ -136,18 +136,8 @@ def cutouts_layout(
     )
 
 
-def _json_survey(survey: Survey) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(survey).items()}
-
-
 def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
-    """The survey that a store was made for.
-
-    Raises
-    ------
-    SwimmyError
-        When the store does not describe its survey.
-    """
+    """The survey that a store was made for, which its attributes must describe."""
     try:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in attrs["survey"].items()
@@ -160,9 +150,9 @@ def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
 def decode_in_own_threads() -> None:
     """Make Zarr decode in the threads of the readers, in all of this process from now on.
 
-    By default a single thread of Zarr's checks and copies the pixels for all readers of the process. With Zarr 3.4 this
-    thread was measured to take 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there are. A
-    single reader does not gain.
+    By default one thread of Zarr's checks and copies the pixels for all readers of the process. With Zarr 3.4 it was
+    measured to manage 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there are. A single
+    reader does not gain.
     """
     if hasattr(codec_pipeline, "FusedCodecPipeline"):  # older versions of Zarr do not have it
         zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"})
@@ -185,8 +175,7 @@ class Cutouts:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.group: zarr.Group = open_group(path, FORMAT_VERSION)
-        attrs: dict[str, Any] = dict(self.group.attrs)
-        self.attrs = attrs
+        self.attrs = attrs = dict[str, Any](self.group.attrs)
         self.survey = survey_from_attrs(attrs, path)
         try:
             self.partition_objects = int(attrs["partition_objects"])
@@ -241,7 +230,6 @@ class SampleRule:
 
     Attributes
     ----------
-    cuts : SampleCuts
     available : tuple of str
         Columns that the catalogue has, as `sample.column_names` calls them.
     min_depth_mag : tuple of float, optional

@@ -21,21 +21,23 @@ SECONDS_FOR_A_LOST_NODE = 600
 
 def digest_json(value: Any) -> str:
     """SHA-256 (hex) of the canonical JSON form of ``value``: sorted keys, no spaces, shortest floats."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 class ListDigest:
     """`digest_json` of a list whose items come one at a time."""
 
     def __init__(self) -> None:
-        self._digest, self._separator = hashlib.sha256(b"["), ""
+        self._digest, self._separator = hashlib.sha256(b"["), b""
 
     def add(self, item: Any) -> None:
         """Append an item."""
-        text = json.dumps(item, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        self._digest.update(f"{self._separator}{text}".encode())
-        self._separator = ","
+        self._digest.update(self._separator + _canonical(item))
+        self._separator = b","
 
     def hexdigest(self) -> str:
         """The digest of the list so far."""
@@ -64,10 +66,7 @@ def sync_files(paths: Iterable[Path], root: Path) -> None:
     folders: set[Path] = {root}
     for path in paths:
         sync_path(path)
-        for parent in path.parents:
-            folders.add(parent)
-            if parent == root:
-                break
+        folders |= {parent for parent in path.parents if parent.is_relative_to(root)}
     for folder in sorted(folders, key=lambda item: len(item.parts), reverse=True):
         sync_path(folder)
 
@@ -123,14 +122,8 @@ def parse_checked(text: str, format_version: int) -> dict[str, Any]:
 def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     """Hold a run directory or a stage's output for one driver.
 
-    The lock is the operating system's: it ends with the process that holds it, however that ends.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the lock file lies.
-    what : Path, optional
-        What is held, for the message; by default the parent of ``folder``.
+    The lock is the operating system's, on a file in ``folder``: it ends with the process that holds it, however that
+    ends. The message says that ``what`` is held, by default the parent of ``folder``.
 
     Raises
     ------

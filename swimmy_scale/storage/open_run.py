@@ -28,8 +28,6 @@ def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Datas
 
     Parameters
     ----------
-    run : Path or str
-        The run directory.
     cutouts : Path or str, optional
         Where ``cutouts.zarr`` is now, if it was moved; by default the run's own, or the one that its ``job.yaml``
         names.
@@ -108,9 +106,7 @@ def _shared_ids(scored: Scores, pixels: Cutouts) -> AnyArray:
 class Selections:
     """Selections of objects: ``ds.swimmy`` of what `open_run` returns. Only the columns that decide are read.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
+    What is returned is lazy, and in the order of the catalogue except for `objects`.
     """
 
     def __init__(self, dataset: xarray.Dataset) -> None:
@@ -124,15 +120,6 @@ class Selections:
 
         A catalogue may have an id twice. Then all but one of its rows are in quarantine, and the other one is taken.
         (``ds.sel(object_id=...)`` gives all rows of an id, and takes a list only if no id comes twice.)
-
-        Parameters
-        ----------
-        object_ids : sequence of int
-
-        Returns
-        -------
-        xarray.Dataset
-            Lazy, one row for each id.
 
         Raises
         ------
@@ -154,18 +141,7 @@ class Selections:
         return self._dataset.isel(object=found)
 
     def candidates(self, level: str, band: str | None = None) -> xarray.Dataset:
-        """Objects that are candidates at a level, in any band or in a given one.
-
-        Parameters
-        ----------
-        level : str
-            Such as ``3sigma``.
-        band : str, optional
-
-        Returns
-        -------
-        xarray.Dataset
-            Lazy, of the chosen objects in their order.
+        """Objects that are candidates at a level such as ``3sigma``, in any band or in a given one.
 
         Raises
         ------
@@ -183,7 +159,7 @@ class Selections:
         return self._where((flags.any("band") if band is None else flags.sel(band=band)).values)
 
     def box(self, ra: tuple[float, float], dec: tuple[float, float]) -> xarray.Dataset:
-        """Objects in a box on the sky, its edges included.
+        """Objects in a box on the sky, its edges included. Objects without a position are in no box.
 
         Parameters
         ----------
@@ -191,16 +167,6 @@ class Selections:
             From west to east, in degrees; (359, 1) goes across 0. Any multiple of 360 may be added.
         dec : (float, float)
             From south to north, in degrees.
-
-        Returns
-        -------
-        xarray.Dataset
-            Lazy, of the chosen objects in their order. Objects without a position are in no box.
-
-        Raises
-        ------
-        SwimmyError
-            When the edges are not numbers, or the first declination is larger than the second.
         """
         if not np.isfinite([*ra, *dec]).all() or dec[0] > dec[1]:
             raise SwimmyError(f"box ra {ra}, dec {dec}: give finite degrees, the smaller declination first.")

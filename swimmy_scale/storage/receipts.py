@@ -27,7 +27,7 @@ from swimmy_scale.storage.files import (
 
 FORMAT_VERSION = 1
 FINISHED = "finished"
-# What `Receipt.from_json` raises for a file that is missing or damaged.
+# What reading a receipt raises if its file is missing or damaged.
 UNREADABLE = (FileNotFoundError, ValueError, KeyError, TypeError)
 
 
@@ -46,7 +46,6 @@ class Receipt:
 
     Attributes
     ----------
-    stage : str
     name : str
         Six digits for a partition or a training, ``finished`` for the end of a stage.
     identity : str
@@ -79,13 +78,7 @@ class Receipt:
 
     @classmethod
     def from_json(cls, text: str) -> Receipt:
-        """Read a receipt.
-
-        Raises
-        ------
-        ValueError
-            When it is not JSON, of another format version, or its checksum does not fit.
-        """
+        """Read a receipt; what is wrong with it raises one of `UNREADABLE`."""
         body = parse_checked(text, FORMAT_VERSION)
         files = {path: FileRecord(**record) for path, record in body.pop("files").items()}
         return cls(files=files, **body)
@@ -97,13 +90,7 @@ def task_name(index: int) -> str:
 
 
 class Parts:
-    """The receipts of a stage's tasks, added up one at a time, so that memory does not grow with their number.
-
-    Attributes
-    ----------
-    n_tasks, n_objects : int
-        Of the receipts so far.
-    """
+    """The receipts of a stage's tasks, added up one at a time, so that memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.n_tasks = 0
@@ -151,7 +138,6 @@ class Ledger:
         Holds the receipts of all stages.
     root : Path
         What file names in receipts are relative to.
-    stage : str
     """
 
     folder: Path
@@ -235,22 +221,16 @@ class Ledger:
 
     def remove(self, name: str) -> None:
         """Remove a receipt, so that its work is done again."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self.path(name).unlink()
-        except FileNotFoundError:
-            return
-        sync_path(self.path(name).parent)
+            sync_path(self.path(name).parent)
 
     def damage(self, name: str, reason: str) -> Damage:
         """What is wrong with the receipt called ``name``."""
         return Damage(self.stage, name, self.path(name).relative_to(self.root).as_posix(), reason)
 
     def finish(
-        self,
-        identity: str,
-        parts: Parts,
-        files: Iterable[Path],
-        details: Mapping[str, Any] | None = None,
+        self, identity: str, parts: Parts, files: Iterable[Path], details: Mapping[str, Any] | None = None
     ) -> Receipt:
         """Write the receipt that closes the stage; ``parts`` has counted the receipts of all its tasks."""
         receipt = Receipt(
@@ -268,16 +248,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class OwnedFile:
-    """A committed file and the receipt that answers for it.
-
-    Attributes
-    ----------
-    stage, name : str
-        Of the receipt.
-    path : str
-        Relative to the ledger's root.
-    record : FileRecord
-    """
+    """A committed file, by its path below the ledger's root, and the stage and name of its receipt."""
 
     stage: str
     name: str
@@ -288,28 +259,22 @@ class OwnedFile:
         """What is wrong with the file, after reading every byte of it."""
         path = root / self.path
         if not path.is_file():
-            return Damage(self.stage, self.name, self.path, "missing")
-        size = path.stat().st_size
-        if size != self.record.size_bytes:
+            reason = "missing"
+        elif (size := path.stat().st_size) != self.record.size_bytes:
             reason = f"{size} bytes, its receipt says {self.record.size_bytes}"
-            return Damage(self.stage, self.name, self.path, reason)
-        if digest_file(path) != self.record.sha256:
-            return Damage(self.stage, self.name, self.path, "its bytes differ from its receipt")
-        return None
+        elif digest_file(path) != self.record.sha256:
+            reason = "its bytes differ from its receipt"
+        else:
+            return None
+        return Damage(self.stage, self.name, self.path, reason)
 
 
 def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[OwnedFile], list[Damage]]:
     """Every committed file, and what is wrong with the receipts themselves.
 
     A finished stage must have the receipts of all its tasks, as many as its ``n_tasks`` says. Where several receipts
-    name one file (a later stage may renew a store's metadata), the record of the last stage counts.
-
-    Parameters
-    ----------
-    folder, root : Path
-        See `Ledger`.
-    stages : iterable of str
-        In the order of the job.
+    name one file (a later stage may renew a store's metadata), the record of the last stage counts: ``stages`` are in
+    the order of the job. Folder and root are those of `Ledger`.
     """
     damage: list[Damage] = []
     owned: dict[str, OwnedFile] = {}

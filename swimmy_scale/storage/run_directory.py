@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, overload
+from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
@@ -32,23 +32,10 @@ class At:
     def __init__(self, name: str, meaning: str) -> None:
         self.name, self.__doc__ = name, meaning
 
-    @overload
-    def __get__(self, folder: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, folder: HasPath, owner: type) -> Path: ...
-
-    def __get__(self, folder: HasPath | None, owner: type) -> Self | Path:
+    def __get__(self, folder: Any, owner: type) -> Path:
         """The path in a folder."""
-        return self if folder is None else folder.path / self.name
-
-
-class HasPath(Protocol):
-    """A folder."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
+        path: Path = folder.path
+        return path / self.name
 
 
 @dataclass(frozen=True)
@@ -115,12 +102,7 @@ class SelectionFolder:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """A run directory: all that a job made, its receipts and its logs.
-
-    Attributes
-    ----------
-    path : Path
-    """
+    """A run directory: all that a job made, its receipts and its logs."""
 
     path: Path
 
@@ -157,13 +139,7 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: Path) -> RunDirectory:
-        """The run directory at ``path``.
-
-        Raises
-        ------
-        SwimmyError
-            When ``path`` is not a run directory.
-        """
+        """The run directory at ``path``, which must be one."""
         if not cls(path).exists():
             raise SwimmyError(f"{path}: no receipts folder, so this is not a run directory. Check the path.")
         return cls(path)
@@ -202,13 +178,7 @@ class RunDirectory:
     # ------------------------------------------------------------ the job
 
     def load_job(self) -> Job:
-        """The frozen job.
-
-        Raises
-        ------
-        SwimmyError
-            When there is none, or it is damaged.
-        """
+        """The frozen job."""
         return load_job(self.job_file, Job)
 
     def holds_job(self, job: Job) -> bool:
@@ -240,13 +210,7 @@ class RunDirectory:
         return True
 
     def freeze_job(self, job: Job) -> None:
-        """Write ``job.yaml`` once.
-
-        Raises
-        ------
-        SwimmyError
-            When the directory holds another job.
-        """
+        """Write ``job.yaml`` once (see `holds_job`)."""
         if not self.holds_job(job):
             text = dump_job(job)
             write_atomically(self.job_file, text.encode())

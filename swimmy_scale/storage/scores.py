@@ -37,6 +37,7 @@ RANKED_OBJECTS = 20_000_000
 # Up to this number NumPy gives the thresholds, at 130 bytes an object. Above it two passes count the scores, in the
 # same memory for any survey. The thresholds are the same.
 IN_MEMORY_OBJECTS = 200_000
+RESIDUAL = "source minus reconstruction, summed over the aperture"
 SELECTED = ("level", "threshold", "candidate")
 COMBINED = ("combined_score", "combined_residual")
 
@@ -52,14 +53,9 @@ def scores_layout(
     models: tuple[str, ...] = (),
     kind: ScoreKind = EQUATION_6,
 ) -> Layout:
-    """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``.
+    """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``, and ``notes`` are more attributes.
 
-    Parameters
-    ----------
-    notes : mapping
-        More attributes of the store.
-    models : tuple of str
-        Names of the models if there are several: ``score`` and ``residual`` then have a dimension ``model``.
+    If there are several ``models``, ``score`` and ``residual`` have a dimension ``model`` with their names.
     """
     by_band = ("object", "model", "band") if models else ("object", "band")
     return Layout(
@@ -69,12 +65,7 @@ def scores_layout(
         sizes={"band": survey.n_bands, **({"model": len(models)} if models else {})},
         variables=(
             Variable("score", by_band, "float32", {"units": "1", "long_name": kind.long_name}),
-            Variable(
-                "residual",
-                by_band,
-                "float32",
-                {"units": "1", "long_name": "source minus reconstruction, summed over the aperture"},
-            ),
+            Variable("residual", by_band, "float32", {"units": "1", "long_name": RESIDUAL}),
             *OBJECT_VARIABLES,
             Variable("in_sample", ("object",), "bool", {"long_name": "scored, and passed the sample cuts"}),
             CLASS_VARIABLE,
@@ -89,6 +80,7 @@ def scores_layout(
             "kept_columns": dict(kept),
         },
         notes=notes,
+        added_later=(*COMBINED, *SELECTED),
     )
 
 
@@ -97,21 +89,20 @@ class Scores:
 
     Parameters
     ----------
-    path : Path
     add : callable, optional
         Told of the rows of each block of `blocks` once the caller asks for the next one.
 
     Attributes
     ----------
     path : Path
-    attrs : dict
     survey : Survey
+    n_objects, n_models : int
     partition_objects : int
         Rows of a partition.
     kept : dict of str to str
         Catalogue columns that travel along, with their types.
-    n_objects, n_models : int
     kind : ScoreKind
+        What the score is.
     score_name, residual_name : str
         The variables (object, band) that selection cuts: those of the one model, or those combined of several models,
         which exist after `write_combined`.
@@ -195,7 +186,8 @@ def write_combined(
 ) -> list[Path]:
     """Add ``combined_score`` and ``combined_residual`` (object, band) to a ``scores.zarr`` of several models.
 
-    What an earlier selection added is removed first: it cut other scores.
+    What an earlier selection added is removed first: it cut other scores. `write_selection` must follow: it renews the
+    root's metadata.
 
     Parameters
     ----------
@@ -209,7 +201,7 @@ def write_combined(
     Returns
     -------
     list of Path
-        The files written, flushed to disk. `write_selection` must follow: it renews the root's metadata.
+        The files written, flushed to disk.
     """
     scores = Scores(path)
     for name in (*SELECTED, *COMBINED):
@@ -289,8 +281,7 @@ def sample_thresholds(
 ) -> DoubleArray:
     """Thresholds of this sample, float64 (level, band); the same numbers in memory and streamed."""
     if scores.n_objects <= in_memory_objects:
-        blocks = list(scores.sample_scores())
-        return thresholds(np.concatenate(blocks), fractions)
+        return thresholds(np.concatenate(list(scores.sample_scores())), fractions)
     return streamed_thresholds(scores.sample_scores, scores.survey.n_bands, fractions)
 
 
@@ -303,20 +294,10 @@ def candidate_rows(scores: Scores, levels: Sequence[str]) -> dict[str, Any]:
         chosen = block["candidate"].any(axis=(1, 2))
         parts.append({name: values[chosen] for name, values in block.items()})
     columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
-    kept = {name: columns[name] for name in scores.kept}
-    bands = scores.survey.bands
-    return candidate_columns(
-        columns["object_id"],
-        columns["ra"],
-        columns["dec"],
-        columns[scores.score_name],
-        columns[scores.residual_name],
-        columns["candidate"],
-        levels,
-        bands,
-        scores.survey.selecting_bands,
-        kept,
-    )
+    kept = {name: columns.pop(name) for name in scores.kept}
+    object_id, ra, dec, score, residual, candidate = columns.values()
+    bands, selecting = scores.survey.bands, scores.survey.selecting_bands
+    return candidate_columns(object_id, ra, dec, score, residual, candidate, levels, bands, selecting, kept)
 
 
 def strangest(scores: Scores, n_objects: int) -> IntArray:

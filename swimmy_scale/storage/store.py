@@ -31,8 +31,6 @@ from swimmy_scale.storage.files import digest_json, sync_files, sync_path, write
 PIXEL_DIMS = ("y", "x")
 # Chunks of fill values are written as well, so that an absent chunk means a loss.
 EVERY_CHUNK: Any = {"write_empty_chunks": True}
-# Arrays that are added to ``scores.zarr`` after scoring.
-ADDED_BY_SELECTION = ("level", "threshold", "candidate", "combined_score", "combined_residual")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,6 @@ class Variable:
 
     Attributes
     ----------
-    name : str
     dims : tuple of str
         The first is ``object`` for everything that tasks write.
     dtype : str
@@ -69,7 +66,6 @@ class Layout:
 
     Attributes
     ----------
-    n_objects : int
     partition_objects : int
         Rows of a partition, which is one shard of the pixel arrays and one chunk of the others.
     chunk_objects : int
@@ -84,6 +80,8 @@ class Layout:
         Group attributes, among them ``format_version``.
     notes : mapping
         More group attributes, which may change when the store is filled again: the model's digest, for example.
+    added_later : tuple of str
+        Arrays that are added once the store is filled; after the last of them the root's metadata are written anew.
     """
 
     n_objects: int
@@ -94,6 +92,7 @@ class Layout:
     labels: Mapping[str, tuple[str, ...]]
     attrs: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    added_later: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chunk_objects < 1 or self.partition_objects % self.chunk_objects:
@@ -205,7 +204,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
             sync_files((fresh / name for name in names), fresh)
             fresh.rename(path)
         else:
-            _renew(path, fresh, names, identity)
+            _renew(path, fresh, names, identity, layout.added_later)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     files = [path / name for name in names]
@@ -213,7 +212,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
     return files
 
 
-def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
+def _renew(path: Path, fresh: Path, names: list[Path], identity: str, added_later: tuple[str, ...]) -> None:
     root = Path("zarr.json")
     wanted_attrs = dict(zarr.open_group(str(fresh), mode="r", use_consolidated=False).attrs)
     try:
@@ -221,38 +220,33 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
     except Exception:  # a damaged root can fail in any way; it is renewed below
         attrs = {"layout_sha256": identity if (path / root).exists() else None}
     # If a flipped bit hit the digest itself, all else is as it should be.
-    arrays = {item.parent.name for item in path.glob("*/zarr.json")} - set(ADDED_BY_SELECTION)
+    arrays = {item.parent.name for item in path.glob("*/zarr.json")} - set(added_later)
     same_but_digest = (
         {**attrs, "layout_sha256": identity} == wanted_attrs
         and arrays == {name.parts[0] for name in names if name != root}
-        and all(
-            (path / name).is_file() and (path / name).read_bytes() == (fresh / name).read_bytes()
-            for name in names
-            if name != root
-        )
+        and all(_content(path / name) == _content(fresh / name) for name in names if name != root)
     )
     if attrs.get("layout_sha256") != identity and not same_but_digest:
         raise SwimmyError(
             f"{path} exists and was made with other settings or from another catalogue. "
             "Choose another output, or remove it if it is not needed."
         )
+    # Who added the last array has extended the root, and renews it.
+    extended = attrs == wanted_attrs and bool(added_later) and (path / added_later[-1]).exists()
     for name in names:
-        if name == root and attrs == wanted_attrs and (path / "candidate").exists():
-            continue  # the selection extended it, and renews it
+        if name == root and extended:
+            continue
         wanted = (fresh / name).read_bytes()
-        current = (path / name).read_bytes() if (path / name).exists() else None
-        if current != wanted:
+        if _content(path / name) != wanted:
             write_atomically(path / name, wanted)
 
 
-def open_group(path: Path | str, format_version: int) -> zarr.Group:
-    """Open a store for reading and check its format.
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
-    Raises
-    ------
-    SwimmyError
-        When there is no store, or it is of another format version.
-    """
+
+def open_group(path: Path | str, format_version: int) -> zarr.Group:
+    """Open a store for reading and check its format version."""
     try:
         group = zarr.open_group(str(path), mode="r", use_consolidated=False)
     except (FileNotFoundError, ValueError, KeyError) as error:
@@ -269,25 +263,19 @@ def open_group(path: Path | str, format_version: int) -> zarr.Group:
 
 
 def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping[str, AnyArray]) -> list[Path]:
-    """Write one partition of every variable, read it back and compare.
+    """Write one partition of every variable, read it back and compare; return its files.
 
     Parameters
     ----------
     columns : mapping of str to ndarray
         Every variable of the layout, over the partition's rows.
 
-    Returns
-    -------
-    list of Path
-        The files of the partition.
-
     Raises
     ------
     SwimmyError
-        When a column is missing, has another shape or type, or does not read back as it was written.
+        When a column does not read back as it was written.
     """
     rows = layout.rows(partition)
-    region = slice(rows.start, rows.stop)
     group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
     files = []
     with ThreadPoolExecutor(1) as thread:
@@ -299,14 +287,14 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
                 raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
             file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
             if array.shards is None:
-                array.with_config(EVERY_CHUNK)[region] = values
+                array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
             else:
                 _write_shard(file, array, values)
                 # Flushed while it is read back, so that the caller's own flush has nothing to wait for.
                 flushed.append(thread.submit(sync_path, file))
             if not _reads_back(array, rows, values):
                 raise SwimmyError(
-                    f"{path}: {variable.name}[{region.start}:{region.stop}] does not read back as it was written. "
+                    f"{path}: {variable.name}[{rows.start}:{rows.stop}] does not read back as it was written. "
                     "Check the disk and its free space, then run again."
                 )
             files.append(file)
@@ -410,21 +398,22 @@ def _bytes_of(values: AnyArray) -> npt.NDArray[np.uint8]:
 
 
 def n_rows(group: zarr.Group, name: str) -> int:
-    """Length of a variable.
-
-    Raises
-    ------
-    SwimmyError
-        When its metadata are missing or damaged.
-    """
+    """Length of a variable."""
     try:
         return int(group[name].shape[0])  # type: ignore[union-attr]
     except Exception as error:  # damaged metadata can fail in any way
-        where = str(group.store_path).removeprefix("file://")
-        raise SwimmyError(
-            f"{where}: the metadata of {name} are damaged or missing ({' '.join(str(error).split())}). "
-            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
-        ) from error
+        raise _damaged(group, f"the metadata of {name} are damaged or missing", error) from error
+
+
+def _where(group: zarr.Group) -> str:
+    return str(group.store_path).removeprefix("file://")
+
+
+def _damaged(group: zarr.Group, what: str, error: Exception) -> SwimmyError:
+    return SwimmyError(
+        f"{_where(group)}: {what} ({' '.join(str(error).split())}). "
+        "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
+    )
 
 
 def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
@@ -435,7 +424,6 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     SwimmyError
         When a chunk is missing or its checksum does not fit.
     """
-    where = str(group.store_path).removeprefix("file://")
     try:
         # Set on the array, not in Zarr's settings, which all reading threads share.
         array = group[name].with_config({"read_missing_chunks": False})  # type: ignore[union-attr]
@@ -444,12 +432,9 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
         # NumPy's set operations and the table writers take fixed-width strings only.
         return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
-        raise SwimmyError(f"{where}: no variable {name}. Make the store again.") from error
+        raise SwimmyError(f"{_where(group)}: no variable {name}. Make the store again.") from error
     except Exception as error:
-        raise SwimmyError(
-            f"{where}: {name}[{lo}:{hi}] is damaged or incomplete ({' '.join(str(error).split())}). "
-            "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
-        ) from error
+        raise _damaged(group, f"{name}[{lo}:{hi}] is damaged or incomplete", error) from error
 
 
 def digest_columns(columns: Mapping[str, AnyArray]) -> str:

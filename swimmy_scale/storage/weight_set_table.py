@@ -55,34 +55,27 @@ def weight_set_table(
 ) -> Table:
     """One row a weight set, in the order given.
 
+    Columns are those of `DESCRIPTIONS`, and of `OF_A_CLASS` for each known class.
+
     Parameters
     ----------
-    weight_sets : sequence of WeightSet
     judgements : sequence of Judgement
         One for each weight set; or none, which leaves out the columns of the known classes.
-    known_classes : sequence of str
-    n_models : int
-        The number of weight sets that are chosen, all of one network.
+    n_models, one_a_run : int, bool
+        The number of weight sets that are chosen, all of one network; and whether only the best of each training is
+        among them.
     meta : mapping
         What was done, as JSON values; ``format_version`` is added.
-    one_a_run : bool
-        Whether only the best of each training is among the chosen ones.
-
-    Returns
-    -------
-    astropy.table.Table
-        Columns as in `DESCRIPTIONS`, and ``n_CLASS``, ``n_selected_CLASS``, ``r_sel_CLASS`` for each known class.
 
     Raises
     ------
     SwimmyError
         When there are judgements and no known class has an object.
     """
-    columns: dict[str, Any] = {
-        name: [getattr(item, name) for item in weight_sets] for name in ("run", "epoch", "file", "sha256")
-    }
-    columns |= {name: [getattr(item.network, name) for item in weight_sets] for name in ("latent_filters", "noise")}
-    columns |= {name: [getattr(item, name) for item in weight_sets] for name in ("loss", "val_loss")}
+    columns: dict[str, Any] = {}
+    for name in ("run", "epoch", "file", "sha256", "latent_filters", "noise", "loss", "val_loss"):
+        of_network = name in ("latent_filters", "noise")
+        columns[name] = [getattr(item.network if of_network else item, name) for item in weight_sets]
     orders = {"validation_loss": by_validation_loss(weight_sets)}
     if judgements:
         orders["known_classes"] = by_known_classes(weight_sets, judgements)
@@ -93,8 +86,10 @@ def weight_set_table(
         chosen = first_of_one_network(weight_sets, order, n_models, one_a_run)
         columns[f"chosen_by_{rule}"] = np.isin(np.arange(len(weight_sets)), chosen)
     table = Table(columns, meta={"format_version": FORMAT_VERSION, **meta})
+    descriptions = {start + known: text.format(known) for known in known_classes for start, text in OF_A_CLASS.items()}
+    descriptions |= DESCRIPTIONS
     for column in table.itercols():
-        column.description = _description(column.name, known_classes)
+        column.description = descriptions[column.name]
     return table
 
 
@@ -110,12 +105,6 @@ def _known(judgements: Sequence[Judgement], known_classes: Sequence[str]) -> dic
     return columns
 
 
-def _description(name: str, known_classes: Sequence[str]) -> str:
-    if name in DESCRIPTIONS:
-        return DESCRIPTIONS[name]
-    return {start + known: text.format(known) for known in known_classes for start, text in OF_A_CLASS.items()}[name]
-
-
 def write_table(path: Path, table: Table) -> None:
     """Write the table, atomically. Equal tables give equal bytes."""
     stream = io.StringIO(newline="")
@@ -124,13 +113,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path) -> Table:
-    """Read ``weight_sets.ecsv``.
-
-    Raises
-    ------
-    SwimmyError
-        When it is missing, damaged or of another format version.
-    """
+    """Read ``weight_sets.ecsv``."""
     try:
         table = Table.read(path, format="ascii.ecsv")
     except (OSError, ValueError) as error:

@@ -16,8 +16,8 @@ import pytest
 from swimmy_scale.cluster.local import LocalExecutor, local_workers, share_of_cores
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.stages.attempts import left_out
 from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.lost_workers import left_out
 from swimmy_scale.storage.receipts import Ledger, Receipt
 
 pytestmark = pytest.mark.timeout(120)

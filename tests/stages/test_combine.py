@@ -29,7 +29,7 @@ from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.job import Job, Settings, load_job
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.stages import combine, picture, standalone
-from swimmy_scale.stages.carried import read_carried
+from swimmy_scale.stages.carried_thresholds import read_carried
 from swimmy_scale.stages.combine import combine_scores
 from swimmy_scale.stages.memory import MemoryLimits
 from swimmy_scale.stages.run import Run

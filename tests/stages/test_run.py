@@ -38,8 +38,8 @@ from swimmy_scale.cli.progress import Watch
 from swimmy_scale.cluster.local import LocalExecutor
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
-from swimmy_scale.stages.attempts import attempt
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
+from swimmy_scale.stages.lost_workers import attempt
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory

@@ -12,7 +12,7 @@ from small_stores import N, make_run
 from swimmy_scale.cli import main
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.stages import select as select_module
-from swimmy_scale.stages.carried import read_carried
+from swimmy_scale.stages.carried_thresholds import read_carried
 from swimmy_scale.stages.engine import Count
 from swimmy_scale.stages.select import select, selection_count
 from swimmy_scale.storage import scores as scores_module

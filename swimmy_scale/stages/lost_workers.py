@@ -77,28 +77,15 @@ def _marked[T](ledger: Ledger, name: str, max_lost_workers: int, work: Callable[
 def attempt[T](perform: Callable[[Any], T], task: Task) -> T:
     """Perform a task, with a mark on disk while it lasts.
 
-    Raises
-    ------
-    WorkersLostError
-        Instead of performing it, when `MAX_LOST_WORKERS` processes ended in the middle of it.
+    `WorkersLostError` is raised instead once `MAX_LOST_WORKERS` processes have ended in the middle of it.
     """
     return _marked(task.ledger, task.name, MAX_LOST_WORKERS, lambda: perform(task))
 
 
 def attempt_piece(probe: Callable[[Any, int, int], None], piece: Piece) -> None:
-    """Process a piece of a task and write nothing.
-
-    Raises
-    ------
-    WorkersLostError
-        Instead of processing it, when it ended `Piece.max_lost_workers` processes.
-    """
-    _marked(
-        piece.task.ledger,
-        piece.name,
-        piece.max_lost_workers,
-        lambda: probe(piece.task, piece.lo, piece.hi),
-    )
+    """Process a piece of a task and write nothing; `WorkersLostError` once it has ended `Piece.max_lost_workers`."""
+    task = piece.task
+    _marked(task.ledger, piece.name, piece.max_lost_workers, lambda: probe(task, piece.lo, piece.hi))
 
 
 def _left_out_path(ledger: Ledger, name: str) -> Path:

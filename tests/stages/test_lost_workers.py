@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from swimmy_scale.stages.attempts import (
+from swimmy_scale.stages.engine import Task
+from swimmy_scale.stages.lost_workers import (
     MAX_LOST_WORKERS,
     Piece,
     WorkersLostError,
@@ -20,7 +21,6 @@ from swimmy_scale.stages.attempts import (
     leave_out,
     left_out,
 )
-from swimmy_scale.stages.engine import Task
 from swimmy_scale.storage.receipts import Ledger, Receipt
 
 
@@ -33,7 +33,7 @@ def die(task: Task, code: str = "perform") -> None:
     """Start the task in another process, and kill that in the middle."""
     script = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from swimmy_scale.storage.receipts import Ledger\nfrom swimmy_scale.stages.attempts import *\n"
+        "from swimmy_scale.storage.receipts import Ledger\nfrom swimmy_scale.stages.lost_workers import *\n"
         "from swimmy_scale.stages.engine import Task\nroot = Path(sys.argv[1])\n"
         "task = Task(Ledger(root / 'receipts', root, 'count'), 7, 'identity', 10)\n"
         "def perform(*_): os.kill(os.getpid(), signal.SIGKILL)\n"

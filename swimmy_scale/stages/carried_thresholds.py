@@ -27,11 +27,8 @@ class Carried:
         The file that they come from.
     summary : mapping
         ``summary["thresholds"][level][band]`` is a number.
-    n_models : int
-        The number of models that gave the scores.
-    combine : str or None
-        How the scores of several models became one; None for one model.
-    kind : ScoreKind
+    n_models, combine, kind
+        The number of models that gave the scores, how these became one (None for one model), and what they are.
     """
 
     thresholds_from: str
@@ -41,13 +38,7 @@ class Carried:
     kind: ScoreKind = EQUATION_6
 
     def check(self, n_models: int, combine: Rule, kind: ScoreKind) -> None:
-        """Check that they were made for scores like those at hand.
-
-        Raises
-        ------
-        SwimmyError
-            When the kind of score, the number of models or the rule of combination is another.
-        """
+        """Check that they were made for such scores: of this kind, from as many models, combined by the same rule."""
         if kind != self.kind:
             raise SwimmyError(
                 f"{self.thresholds_from}: its thresholds cut {self.kind}, and here they would cut {kind}. Give "
@@ -104,11 +95,6 @@ def keep_carried(original: Path, copy: Path) -> Carried:
     """Thresholds from the run's own copy; if there is none or it is damaged, it is made from the other run's summary.
 
     So a run is finished and repaired from its own directory, even if the other run changes or goes away.
-
-    Raises
-    ------
-    SwimmyError
-        When there is no whole copy and the original cannot be read.
     """
     try:
         content = parse_checked(copy.read_text(), FORMAT_VERSION)

@@ -10,7 +10,7 @@ import pytest
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
-from swimmy_scale.stages.carried import keep_carried, read_carried
+from swimmy_scale.stages.carried_thresholds import keep_carried, read_carried
 
 TABLE = {"2sigma": {"g": 1.5, "r": 0.25}}
 
