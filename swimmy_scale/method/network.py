@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.survey import Survey
 
 BATCH_OBJECTS = 256
 GPU_BATCH_OBJECTS = 2048
@@ -59,6 +60,14 @@ class Network:
         """The network whose ``asdict`` was written as JSON; a TypeError for unknown names."""
         known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**known)
+
+    def check_survey(self, survey: Survey) -> None:
+        """Check that the network takes the cutouts of a survey."""
+        if (self.n_bands, self.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
+            raise SwimmyError(
+                f"the network takes {self.n_bands} bands of {self.cutout_size_px} px, survey {survey.name!r} has "
+                f"{survey.n_bands} bands of {survey.cutout_size_px} px. Use a model trained for this survey."
+            )
 
     @property
     def n_levels(self) -> int:

@@ -13,9 +13,10 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.bit_rounding import FEWEST_BITS, MOST_BITS
 from swimmy_scale.method.candidates import ANY_BAND, LEVELS, level_suffix
 from swimmy_scale.method.ensemble import Rule
-from swimmy_scale.method.network import Schedule
+from swimmy_scale.method.network import Network, Schedule
 from swimmy_scale.method.noise import FLOOR
 from swimmy_scale.method.score_kind import ScoreKind
+from swimmy_scale.method.survey import Survey
 from swimmy_scale.method.weight_sets import too_few
 
 ScorerName = Literal["keras", "numba"]
@@ -148,6 +149,10 @@ class NetworkSection(JobSection):
     encoder_filters: tuple[int, int] = (64, 32)
     latent_filters: int = 8
     noise: float = 0.02
+
+    def for_survey(self, survey: Survey) -> Network:
+        """The network of these sizes for a survey's bands and cutout size."""
+        return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **self.model_dump())
 
 
 class GridSection(JobSection):

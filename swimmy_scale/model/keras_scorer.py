@@ -79,11 +79,7 @@ class Scorer:
         batch_size: int | None = None,
         fused: bool | None = None,
     ) -> None:
-        if (network.n_bands, network.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
-            raise SwimmyError(
-                f"the network takes {network.n_bands} bands of {network.cutout_size_px} px, survey {survey.name!r} has "
-                f"{survey.n_bands} bands of {survey.cutout_size_px} px. Use a model trained for this survey."
-            )
+        network.check_survey(survey)
         if not all(np.isfinite(value).all() for model in models for value in model.get_weights()):
             raise SwimmyError("the model has weights that are NaN or infinite. Train it again.")
         self.n_models = len(models)

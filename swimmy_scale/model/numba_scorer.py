@@ -251,11 +251,7 @@ class NumbaScorer:
         batch_size: int = CACHE_BATCH_OBJECTS,
         n_threads: int = 1,
     ) -> None:
-        if (network.n_bands, network.cutout_size_px) != (survey.n_bands, survey.cutout_size_px):
-            raise SwimmyError(
-                f"the network takes {network.n_bands} bands of {network.cutout_size_px} px, survey {survey.name!r} has "
-                f"{survey.n_bands} bands of {survey.cutout_size_px} px. Use a model trained for this survey."
-            )
+        network.check_survey(survey)
         for name, value in (("batch_size", batch_size), ("n_threads", n_threads)):
             if value < 1:
                 raise SwimmyError(f"{name} {value} must be 1 or more. Correct the score section of the job.")

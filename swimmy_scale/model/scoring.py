@@ -19,7 +19,7 @@ from swimmy_scale.method.job import Job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
 from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
-from swimmy_scale.method.sections import NetworkSection, ScorerName, TrainSection
+from swimmy_scale.method.sections import ScorerName, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
 from swimmy_scale.storage.receipts import FINISHED
@@ -277,12 +277,6 @@ def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wante
 # ---------------------------------------------------------------- which models score
 
 
-def network_for(cutouts: Path, section: NetworkSection) -> Network:
-    """The network for a store's bands and cutout size."""
-    survey = Cutouts(cutouts).survey
-    return Network(n_bands=survey.n_bands, cutout_size_px=survey.cutout_size_px, **section.model_dump())
-
-
 def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName = "keras") -> Scoring:
     """By which models a run scores, and how.
 
@@ -293,7 +287,7 @@ def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName =
     """
     if job.weights:
         models = tuple(Model(model.path, model.sha256) for model in job.weights)
-        network = network_for(run.cutouts(job), job.weights[0].network)
+        network = job.weights[0].network.for_survey(Cutouts(run.cutouts(job)).survey)
     else:
         models, network = _chosen(run, job, job.train or TrainSection())
     return Scoring(models, network, job.score.batch_size, n_threads, scorer, job.score.score_kind)
@@ -306,11 +300,13 @@ def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Mod
     if done is None:
         raise SwimmyError(f"{run.path}: {stage} is not finished. Run the job again.")
     details = done.details
-    network = details.get("network")
-    found = Network.from_json(network) if network else network_for(run.cutouts(job), train.networks[0])
+    if "network" in details:
+        network = Network.from_json(details["network"])
+    else:
+        network = train.networks[0].for_survey(Cutouts(run.cutouts(job)).survey)
     if job.score.n_models == 1:
-        return (Model(run.models.selected, str(details["model_sha256"])),), found
-    return tuple(Model(run.models.path / item["file"], item["sha256"]) for item in details["ensemble"]), found
+        return (Model(run.models.selected, str(details["model_sha256"])),), network
+    return tuple(Model(run.models.path / item["file"], item["sha256"]) for item in details["ensemble"]), network
 
 
 # ---------------------------------------------------------------- pictures

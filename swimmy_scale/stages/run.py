@@ -12,7 +12,6 @@ from typing import Any
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job
-from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
@@ -162,7 +161,7 @@ def check_memory(run: Run) -> None:
         check_ingest(limits, survey, job.storage.partition_objects)
     if run.ledger("score").read(FINISHED) is None:
         for section in job.networks:
-            network = Network(survey.n_bands, survey.cutout_size_px, **section.model_dump())
+            network = section.for_survey(survey)
             needs = ScoringNeeds(survey, network, job.score.batch_size, chunk_objects, run.scorer, run.n_threads)
             needs.check(limits, job.n_models)
     if run.ledger("picture").read(FINISHED) is None:

@@ -10,7 +10,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, TrainSection
-from swimmy_scale.model.scoring import Model, Scoring, network_for
+from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
@@ -81,7 +81,7 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
             f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
             "Give --model-sha256 if you trust it."
         )
-    return network_for(cutouts, (settings.train or TrainSection()).network), sha256
+    return (settings.train or TrainSection()).network.for_survey(Cutouts(cutouts).survey), sha256
 
 
 def recorded_scoring(

@@ -18,7 +18,6 @@ from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import IntArray
 from swimmy_scale.method.weight_sets import by_validation_loss
-from swimmy_scale.model.scoring import network_for
 from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets
 from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.stages.lost_workers import clear_attempts
@@ -133,7 +132,8 @@ class TrainStage(Stage):
     @cached_property
     def networks(self) -> tuple[Network, ...]:
         """The networks, of which each is trained ``n_runs`` times; one network without a grid."""
-        return tuple(network_for(self.cutouts, network) for network in self.section.networks)
+        survey = Cutouts(self.cutouts).survey
+        return tuple(sizes.for_survey(survey) for sizes in self.section.networks)
 
     @property
     def network_of_training(self) -> tuple[Network, ...]:
