@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from small_networks import build_on_one_thread
 from survey_runs import NETWORK, make_survey, run_serially, write_job
 
 from swimmy_scale.method.emission_lines import throughput
 from swimmy_scale.method.network import Network
-from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 
@@ -87,7 +87,7 @@ def make_model(path: Path) -> str:
 
     What is bright in its middle scores high; in r some of what is faint there does as well, with a negative residual.
     """
-    model = build(Network(encoder_filters=(8, 8), latent_filters=4), seed=1)
+    model = build_on_one_thread(Network(encoder_filters=(8, 8), latent_filters=4), seed=1)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([0.3 * kernel, np.log(np.array([0.25, 0.75, 0.5, 0.45, 0.4], np.float32)) + 0 * bias])
     return save(model, path)

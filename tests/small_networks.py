@@ -9,6 +9,7 @@ import numpy as np
 
 from swimmy_scale.method.network import Network, Schedule
 from swimmy_scale.model.autoencoder import build
+from swimmy_scale.model.devices import configure_threads
 
 TINY = Network(n_bands=2, cutout_size_px=16, encoder_filters=(4,), latent_filters=2, noise=0.1)
 SHORT = Schedule(epochs=3, batch_size=8, keep_from_epoch=2, decay_after_epoch=2, seed=7)
@@ -23,9 +24,19 @@ def make_cubes(n: int = 30) -> np.ndarray:
     return np.clip(0.05 + rng.uniform(0.1, 1.0, (n, 2, 1, 1)) * profile + noise, 0.0, 1.0).astype(np.float32)
 
 
+def build_on_one_thread(network: Network, seed: int) -> Any:
+    """The model, made after TensorFlow was set to one thread.
+
+    TensorFlow keeps the number of threads of its first use. A file that built a model with the default number would
+    decide it for the whole process, and all later files that train in it with one thread would fail.
+    """
+    configure_threads(1)
+    return build(network, seed)
+
+
 def like_trained(network: Network, seed: int) -> Any:
     """A model whose biases and batch normalisations are of the size that training leaves."""
-    model, rng = build(network, seed), np.random.default_rng(seed)
+    model, rng = build_on_one_thread(network, seed), np.random.default_rng(seed)
     for layer in model.layers:
         if layer.name.startswith("norm_"):
             shape = layer.get_weights()[0].shape

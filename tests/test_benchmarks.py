@@ -119,11 +119,11 @@ def test_peaks_of_all_processes_are_seen() -> None:
 def test_a_survey_from_the_bank_can_be_scored_and_verified(tmp_path: Path) -> None:
     """Twice the same survey has the same bytes, and no two of its objects the same pixels."""
     from bank import make_bank, make_survey
+    from small_networks import build_on_one_thread
     from survey_runs import verify
 
     from swimmy_scale.method.network import Network
     from swimmy_scale.method.sections import StorageSection
-    from swimmy_scale.model.autoencoder import build
     from swimmy_scale.model.files import save
     from swimmy_scale.storage.cutouts import Cutouts
 
@@ -138,7 +138,7 @@ def test_a_survey_from_the_bank_can_be_scored_and_verified(tmp_path: Path) -> No
     import measure
 
     settings = "train: {network: {encoder_filters: [4, 4], latent_filters: 2}}\n"
-    save(build(Network(encoder_filters=(4, 4), latent_filters=2), seed=1), tmp_path / "model.keras")
+    save(build_on_one_thread(Network(encoder_filters=(4, 4), latent_filters=2), seed=1), tmp_path / "model.keras")
     scored = measure.score(tmp_path / "a.zarr", tmp_path / "model.keras", 1, settings)
     assert scored.objects_per_second > 0
     assert scored.measured.peak_bytes("worker") > 0

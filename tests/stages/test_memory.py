@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_networks import build_on_one_thread
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.cli.progress import Watch
@@ -18,7 +19,6 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
 from swimmy_scale.method.survey import HSC
-from swimmy_scale.model.autoencoder import build
 from swimmy_scale.stages.engine import run_stage
 from swimmy_scale.stages.memory import (
     BLOCKS_IN_FLIGHT,
@@ -48,7 +48,7 @@ def test_a_cutout_is_its_pixels() -> None:
     "network", [Network(), Network(2, 32, (6,), 3), Network(encoder_filters=()), Network(1, 128, (4, 5, 6), 7)]
 )
 def test_activations_are_what_keras_puts_out(network: Network) -> None:
-    layers = build(network, seed=0).layers
+    layers = build_on_one_thread(network, seed=0).layers
     outputs = [layer.output for layer in layers if layer.name.startswith(("conv_", "pool_", "up_"))]
     assert activation_bytes(network) == sum(4 * int(np.prod(output.shape[1:])) for output in outputs)
 

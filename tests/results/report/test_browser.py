@@ -18,12 +18,12 @@ from astropy.table import Table
 from browser import Browser, running_browser, unavailable_reason
 from click.testing import CliRunner
 from selenium.webdriver.common.keys import Keys
+from small_networks import build_on_one_thread
 from survey_runs import NETWORK, make_survey, run_serially, verify, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess
-from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.marks import parse_marks
@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = [str(name) for name in catalogue["sample_class"]]
     catalogue["sample_class"] = [CLASS if row % 4 == 0 else name for row, name in enumerate(classes)]
     catalogue.write(survey / "catalogue.parquet")  # FITS has no such names
-    sha256 = save(build(Network(**NETWORK, noise=0.02), seed=1), folder / "weights.keras")
+    sha256 = save(build_on_one_thread(Network(**NETWORK, noise=0.02), seed=1), folder / "weights.keras")
     no_cuts = {"flags": [], "colours": [], "use_depth": False, "max_magnitude": None, "min_extendedness_mag": None}
     source = {"path": str(survey / "catalogue.parquet"), "patch_qa": str(survey / "patch_qa.fits")}
     job = write_job(
