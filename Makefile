@@ -8,7 +8,7 @@ PYTHON := $(shell for name in python3.12 python3.13 python3.14 python3; do \
 OBJECTS := 4200
 SEED := 1
 
-.PHONY: demo fidelity better test check bench bench-full setup lock clean
+.PHONY: demo fidelity better test check check-fast bench bench-full setup lock clean
 
 setup: $(VENV)/ready
 
@@ -54,6 +54,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# For every save: all but the tests that take more than a second.
+check-fast: check
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import yaml
+from click.testing import CliRunner
+from filelock import FileLock
 
+from swimmy_scale.cli import main
 from swimmy_scale.cli.progress import Watch
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.survey import HSC
-from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.stages.verify import Verifier
@@ -43,8 +47,23 @@ class Serial(SerialExecutor):
         yield from super().map(work, tasks)
 
 
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder that the first process that asks for it fills, and all others share; nobody may change it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "built").exists():
+            folder.mkdir()
+            build(folder)
+            (folder / "built").touch()
+    return folder
+
+
 def make_survey(folder: Path, n_objects: int = N_OBJECTS, faulty_fraction: float = 0.05) -> Path:
     """A simulated survey in ``folder``."""
+    # GalSim takes a second to import, and many tests simulate nothing.
+    from swimmy_scale.simulate import SimulationPlan, simulate
+
     simulate(
         str(folder),
         SimulationPlan(n_objects=n_objects, seed=3, faulty_fraction=faulty_fraction, n_objects_per_tar=80),
@@ -74,6 +93,12 @@ def write_job(path: Path, folder: Path, /, **sections: Any) -> Path:
     return path
 
 
+def weights_of(run: Path) -> dict[str, Any]:
+    """Sections of a job that takes the weights of another run."""
+    digest = json.loads((run / "models/manifest.json").read_text())["files"]["selected.keras"]
+    return {"train": None, "model": {"path": str(run / "models/selected.keras"), "sha256": digest, "network": NETWORK}}
+
+
 def verify(path: Path) -> list[Damage]:
     """Verify a run directory or one stage's output in this process."""
     with Watch() as watch:
@@ -96,6 +121,13 @@ def command(*arguments: object) -> list[str]:
 def call(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``swimmy-scale`` and wait for it."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=280, check=False)
+
+
+def call_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process: for tests of what a command does, not of how a process starts and ends."""
+    words = [str(argument) for argument in arguments]
+    done = CliRunner().invoke(main, words)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:

@@ -8,25 +8,23 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from survey_runs import NETWORK, make_survey, run_serially, write_job
 
 import swimmy_scale
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs" / "notebooks" / "a-run.ipynb"
 
 
 @pytest.fixture(scope="module")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_survey(tmp_path_factory.mktemp("notebook") / "survey", n_objects=200)
+def survey(finished: Path) -> Path:
+    return finished / "survey"
 
 
 @pytest.fixture(scope="module")
-def run(survey: Path) -> Path:
-    schedule = {"epochs": 1, "keep_from_epoch": 1, "batch_size": 16, "seed": 5}
-    train = {"network": NETWORK, "schedule": schedule, "n_threads": 1}
-    run_serially(write_job(survey.parent / "job.yaml", survey, train=train), survey.parent / "run")
-    return survey.parent / "run"
+def run(finished: Path) -> Path:
+    return finished / "run"
 
 
 def outputs(notebook: nbformat.NotebookNode, kind: str) -> list[str]:
@@ -58,7 +56,7 @@ def test_the_notebook_runs_on_a_run(run: Path, survey: Path, monkeypatch: pytest
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     done = NotebookClient(notebook, timeout=200, kernel_name="python3").execute(cwd=str(NOTEBOOK.parent))
     said = "".join(outputs(done, "stream"))
-    assert "200 objects, " in said
+    assert "240 objects, " in said
     assert re.search(r"(\d+) of \1 candidates are in the truth table", said)
     numbers = re.findall(r"^([grizy]): ([\d.]+) by hand, ([\d.]+) in scores.zarr", said, re.MULTILINE)
     assert [band for band, _, _ in numbers] == list("grizy")

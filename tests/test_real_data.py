@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import ndimage
-from survey_runs import NETWORK, call, run_serially, write_job
+from survey_runs import NETWORK, call_here, run_serially, write_job
 
 from swimmy_scale.errors import SwimmyError
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 PIXEL_SCALE_ARCSEC = 0.3
 SEEING_PX = {"g": 2.9, "r": 2.8, "i": 3.2, "z": 3.4, "y": 3.5}
@@ -82,8 +83,16 @@ def field_job(folder: Path, shared_data: Path, target_fwhm: float = 1.2) -> Path
     )
 
 
-def test_kids_field_to_a_catalogue(shared_data: Path, tmp_path: Path) -> None:
-    summary, _ = run_serially(field_job(tmp_path, shared_data), tmp_path / "run")
+@pytest.fixture(scope="module")
+def field(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run of a field of coadds."""
+    folder = tmp_path_factory.mktemp("field")
+    run_serially(field_job(folder, shared_data), folder / "run")
+    return folder / "run"
+
+
+def test_kids_field_to_a_catalogue(field: Path) -> None:
+    summary = json.loads((field / "summary.json").read_text())
     assert summary["given"] == 40 == summary["scored"] + summary["quarantined"]
     assert set(summary["quarantined_by_code"]) <= {"position_outside", "not_finite_pixels"}
     assert summary["quarantined_by_code"]["position_outside"] > 0
@@ -91,20 +100,20 @@ def test_kids_field_to_a_catalogue(shared_data: Path, tmp_path: Path) -> None:
     assert summary["survey"] == "KiDS and VIKING"
     assert not summary["simulated"]
     assert {cut["note"] for cut in summary["cuts"] if cut["name"] == "magnitude"} == {"no data"}
-    table = Table.read(tmp_path / "run" / "candidates.fits")
+    table = Table.read(field / "candidates.fits")
     assert 0 < len(table) == summary["selected"]["2sigma"]["rows"]["any"]["sample"]["n_selected"]
-    with xarray.open_zarr(tmp_path / "run" / "scores.zarr") as ds:
+    with xarray.open_zarr(field / "scores.zarr") as ds:
         assert int(np.isfinite(ds.score.values).all(axis=1).sum()) == summary["scored"]
         sample = ds.score.values[ds.in_sample.values].astype(np.float64)
         assert np.array_equal(ds.threshold.values[0], np.quantile(sample, 0.95, axis=0))
 
 
-def test_thresholds_carried_over(shared_data: Path, tmp_path: Path) -> None:
-    run_serially(field_job(tmp_path, shared_data), tmp_path / "run")
+def test_thresholds_carried_over(field: Path, tmp_path: Path) -> None:
+    shutil.copytree(field, tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     lowered = {level: dict.fromkeys(by_band, 0.0) for level, by_band in summary["thresholds"].items()}
     (tmp_path / "other.json").write_text(json.dumps({**summary, "thresholds": lowered}))
-    result = call(
+    result = call_here(
         "select", tmp_path / "run" / "scores.zarr", "--output", tmp_path / "all", "--thresholds-from",
         tmp_path / "other.json",
     )  # fmt: skip
@@ -145,7 +154,7 @@ def test_incomplete_objects_are_quarantined(
         path.write_text("object_id,ra,dec\n79635,222.51551376,0.09749601\n")
     options = [option for column in columns for option in ("--column", column)]
     output = tmp_path / "cutouts.zarr"
-    result = call("ingest", shared_data / folder, "--catalog", path, "--output", output, "--workers", 0, *options)
+    result = call_here("ingest", shared_data / folder, "--catalog", path, "--output", output, "--workers", 0, *options)
     assert result.returncode == 3, result.stderr
     records = Table.read(tmp_path / "cutouts.quarantine.csv", format="csv")
     n_objects = 1 if catalogue is None else 10

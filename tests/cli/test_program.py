@@ -13,7 +13,7 @@ import pytest
 import xarray
 import yaml
 from click.testing import CliRunner
-from survey_runs import NETWORK, call, make_survey, write_job
+from survey_runs import NETWORK, call, call_here, make_survey, write_job
 
 from swimmy_scale.cli import main
 
@@ -67,8 +67,9 @@ def test_failures_are_one_line_with_a_status(
     assert result.stdout == ""
 
 
-def test_stages_one_by_one(tmp_path: Path) -> None:
-    survey = make_survey(tmp_path / "survey", n_objects=160)
+@pytest.mark.slow
+def test_stages_one_by_one(finished: Path, tmp_path: Path) -> None:
+    survey = finished / "survey"
     settings = tmp_path / "settings.yaml"
     schedule = {"epochs": 2, "keep_from_epoch": 1, "batch_size": 16}
     settings.write_text(
@@ -80,23 +81,24 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
         )
     )
     cutouts, models, scores = (tmp_path / name for name in ("cutouts.zarr", "models", "scores.zarr"))
-    common = ("--settings", settings, "--workers", 2)
+    common = ("--settings", settings, "--workers", 0)
     ingested = call(
         "ingest", survey / "cutouts", "--catalog", survey / "catalogue.fits",
-        "--patch-qa", survey / "patch_qa.fits", "--output", cutouts, "--keep-column", "i_cmodel_mag", *common,
+        "--patch-qa", survey / "patch_qa.fits", "--output", cutouts, "--keep-column", "i_cmodel_mag",
+        "--settings", settings, "--workers", 2,
     )  # fmt: skip
     assert ingested.returncode == 3, ingested.stderr
-    assert ingested.stdout.startswith("160 given = 152 ingested + 8 quarantined")
-    assert len((tmp_path / "cutouts.quarantine.csv").read_text().splitlines()) == 1 + 8
-    trained = call("train", cutouts, "--output", models, *common)
+    assert ingested.stdout.startswith("240 given = 228 ingested + 12 quarantined")
+    assert len((tmp_path / "cutouts.quarantine.csv").read_text().splitlines()) == 1 + 12
+    trained = call_here("train", cutouts, "--output", models, *common)
     assert trained.returncode == 0, trained.stderr
     assert "selected.keras: epoch" in trained.stdout
-    scored = call("score", cutouts, "--model", models / "selected.keras", "--output", scores, *common)
+    scored = call_here("score", cutouts, "--model", models / "selected.keras", "--output", scores, *common)
     assert scored.returncode == 3, scored.stderr
-    assert scored.stdout.startswith("160 given = 152 scored + 8 quarantined")
-    selected = call("select", scores, "--output", tmp_path / "selection", "--settings", settings)
+    assert scored.stdout.startswith("240 given = 228 scored + 12 quarantined")
+    selected = call_here("select", scores, "--output", tmp_path / "selection", "--settings", settings)
     assert selected.returncode == 3, selected.stderr
-    assert "160 given = 152 scored + 8 quarantined" in selected.stdout
+    assert "240 given = 228 scored + 12 quarantined" in selected.stdout
     assert "SIMULATED" in selected.stdout
     summary = json.loads((tmp_path / "selection" / "summary.json").read_text())
     with xarray.open_zarr(scores) as ds:
@@ -111,18 +113,20 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
     shutil.copy(models / "selected.keras", other)
     digest = hashlib.sha256(other.read_bytes()).hexdigest()
     arguments = ("score", cutouts, "--model", other, "--model-sha256", digest, "--output", tmp_path / "s3.zarr")
-    alone = ("--settings", settings, "--workers", 0)
-    again = CliRunner().invoke(main, [str(argument) for argument in (*arguments, *alone)])
-    assert again.exit_code == 3, again.stderr
+    again = call(*arguments, "--settings", settings, "--workers", 2)
+    assert again.returncode == 3, again.stderr
     with xarray.open_zarr(scores) as one, xarray.open_zarr(tmp_path / "s3.zarr") as two:
         assert one.score.values.tobytes() == two.score.values.tobytes()
 
     (models / "selected.keras").write_bytes(b"not a model")
-    refused = call("score", cutouts, "--model", models / "selected.keras", "--output", tmp_path / "s2.zarr", *common)
+    refused = call_here(
+        "score", cutouts, "--model", models / "selected.keras", "--output", tmp_path / "s2.zarr", *common
+    )
     assert refused.returncode == 1
     assert "sha256 is" in refused.stderr
 
 
+@pytest.mark.slow
 def test_verify_and_status(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey", n_objects=120, faulty_fraction=0.0)
     job = write_job(tmp_path / "job.yaml", survey)
@@ -131,20 +135,20 @@ def test_verify_and_status(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "xarray.open_zarr" in done.stdout
     assert not re.search("Traceback|Exception|TensorFlow|absl", done.stderr), done.stderr
-    assert call("verify", run).returncode == 0
+    assert call_here("verify", run).returncode == 0
     rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)["stages"]
     assert [row["stage"] for row in rows] == ["ingest", "train", "score", "select", "picture"]
     assert all(row["finished"] for row in rows)
     local = Path(__file__).resolve().parents[2] / "cluster" / "local.yaml"
-    again = call("run", job, "--output", run, "--site", local)
+    again = call_here("run", job, "--output", run, "--site", local)
     assert again.returncode == 0, again.stderr
     assert "ingest: done" in again.stderr
-    assert call("run", job, "--output", run, "--site", local, "--workers", 1).returncode == 2
+    assert call_here("run", job, "--output", run, "--site", local, "--workers", 1).returncode == 2
     assert (
         CliRunner().invoke(main, ["status", str(run)]).stdout.splitlines()[-1].startswith("driver: finished, process")
     )
     (run / "candidates.fits").unlink()
-    found = call("verify", run)
+    found = call_here("verify", run)
     assert found.returncode == 1
     assert found.stdout == "candidates.fits: missing (select finished)\n"
     assert "1 damaged or missing" in found.stderr

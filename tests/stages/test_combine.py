@@ -19,7 +19,7 @@ import yaml
 from astropy.table import Table
 from click.testing import CliRunner
 from scipy.stats import percentileofscore
-from survey_runs import NETWORK, Serial, assert_same_results, call, make_survey, run_serially, verify, write_job
+from survey_runs import NETWORK, Serial, assert_same_results, call_here, make_survey, run_serially, verify, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.cli.progress import Watch
@@ -42,7 +42,7 @@ from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 N_MODELS = 3
 TRAIN = {
@@ -279,7 +279,7 @@ def test_one_model_knows_nothing_of_combining(reference: Path, tmp_path: Path) -
 
 def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", tmp_path, **listed(reference), score={"batch_size": 7})
-    result = call("run", job, "--output", tmp_path / "run", "--workers", 2)
+    result = call_here("run", job, "--output", tmp_path / "run", "--workers", 2)
     assert result.returncode == 3, result.stderr
     assert_same_results(tmp_path / "run", reference)
     for name in ("combined_score", "combined_residual"):

@@ -40,7 +40,7 @@ from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledge
 from swimmy_scale.storage.scores import Scores
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 KNOWN = ("quasar", "xelg")
 FRACTION = 0.3

@@ -13,7 +13,7 @@ import xarray
 import yaml
 from astropy.table import Table
 from click.testing import CliRunner
-from survey_runs import NETWORK, assert_same_results, call, make_survey, run_serially, verify, write_job
+from survey_runs import NETWORK, assert_same_results, call_here, make_survey, run_serially, verify, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -23,7 +23,7 @@ from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.scores import Scores
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 TRAIN = {
     "network": NETWORK,
@@ -108,7 +108,7 @@ def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     for n_workers in (0, 2):
         words = ["--scorer", "numba", "--workers", n_workers, "--settings", settings]
         model = reference / "models/selected.keras"
-        done = call(
+        done = call_here(
             "score", reference / "cutouts.zarr", "--model", model, "--output", tmp_path / f"{n_workers}.zarr", *words
         )
         assert done.returncode == 3, done.stderr

@@ -23,14 +23,13 @@ import xarray
 from astropy.table import Table
 from survey_runs import (
     N_OBJECTS,
-    NETWORK,
     Serial,
     assert_same_results,
     call,
-    make_survey,
     run_serially,
     start,
     verify,
+    weights_of,
     write_job,
 )
 
@@ -46,24 +45,24 @@ from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 from swimmy_scale.storage.scores import Scores, sample_thresholds
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
 
 
 @pytest.fixture(scope="module")
-def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_survey(tmp_path_factory.mktemp("simulated") / "survey")
+def survey(finished: Path) -> Path:
+    return finished / "survey"
 
 
 @pytest.fixture(scope="module")
-def job(survey: Path) -> Path:
-    return write_job(survey.parent / "job.yaml", survey)
+def job(finished: Path) -> Path:
+    return finished / "job.yaml"
 
 
 @pytest.fixture(scope="module")
-def reference(job: Path) -> Path:
+def reference(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The serial run: what every other way of running must reproduce."""
-    output = job.parent / "serial"
-    run_serially(job, output)
+    output = tmp_path_factory.mktemp("reference") / "run"
+    subprocess.run(["cp", "-a", str(finished / "run"), str(output)], check=True)
     return output
 
 
@@ -186,20 +185,10 @@ def test_two_drivers(reference: Path, job: Path) -> None:
     assert "is in use by process" in result.stderr
 
 
-def with_weights_of(reference: Path) -> dict[str, Any]:
-    """Sections of a job that takes the weights of another run."""
-    manifest = json.loads((reference / "models/manifest.json").read_text())
-    digest = manifest["files"]["selected.keras"]
-    return {
-        "train": None,
-        "model": {"path": str(reference / "models/selected.keras"), "sha256": digest, "network": NETWORK},
-    }
-
-
 @pytest.mark.parametrize("n_workers", [1, 2, 4])
 def test_dask_gives_the_same_bytes(reference: Path, survey: Path, tmp_path: Path, n_workers: int) -> None:
     # One of the runs trains as well; the others take the same weights.
-    sections = {} if n_workers == 2 else with_weights_of(reference)
+    sections = {} if n_workers == 2 else weights_of(reference)
     job = write_job(tmp_path / "job.yaml", survey, score={"batch_size": 7 * n_workers}, **sections)
     result = call("run", job, "--output", tmp_path / "run", "--workers", n_workers)
     assert result.returncode == 3, result.stderr
@@ -338,7 +327,7 @@ def test_damage_with_a_new_time_is_seen_without_verify(copied: Path, job: Path, 
 def test_changed_input_is_scored_again_and_nothing_else(survey: Path, reference: Path, tmp_path: Path) -> None:
     """One object's file breaks, its partition is ingested again: only the scores of that partition follow."""
     shutil.copytree(survey, tmp_path / "survey")
-    job = write_job(tmp_path / "job.yaml", tmp_path / "survey", **with_weights_of(reference))
+    job = write_job(tmp_path / "job.yaml", tmp_path / "survey", **weights_of(reference))
     before, workers = run_serially(job, tmp_path / "run")
     n_partitions = -(-N_OBJECTS // 32)
     assert workers.n_tasks == 2 * n_partitions + 1
@@ -390,7 +379,7 @@ class NetworkHere(LocalExecutor):
 
 
 def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference: Path, tmp_path: Path) -> None:
-    job = write_job(tmp_path / "job.yaml", survey, **with_weights_of(reference))
+    job = write_job(tmp_path / "job.yaml", survey, **weights_of(reference))
     object_id = int(Table.read(survey / "catalogue.fits")["object_id"][50])
     assert object_id not in set(Table.read(reference / "quarantine.csv", format="csv")["object_id"])
     (tmp_path / "deadly.py").write_text(DEADLY.format(object_id=object_id))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from survey_runs import NETWORK, make_survey, run_serially, verify, write_job
+from survey_runs import make_survey, run_serially, verify, weights_of, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -132,12 +132,12 @@ def test_damaged_metadata_are_no_fault_of_the_partitions(survey: Path, tmp_path:
     assert [(item.name, item.path) for item in verify(store)] == [("finished", "cutouts.zarr/zarr.json")]
 
 
-def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, tmp_path: Path) -> None:
+def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "elsewhere" / "cutouts.zarr"
     store.parent.mkdir()
     ingest(survey, store)
-    train = {"network": NETWORK, "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 8}, "n_threads": 1}
-    job = write_job(tmp_path / "job.yaml", survey, catalogue=None, ingest=None, cutouts=str(store), train=train)
+    weights = weights_of(finished / "run")
+    job = write_job(tmp_path / "job.yaml", survey, catalogue=None, ingest=None, cutouts=str(store), **weights)
     run_serially(job, tmp_path / "run")
     assert verify(tmp_path / "run") == []
     flip(store / "ra/c/0")

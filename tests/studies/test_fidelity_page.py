@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import runpy
 import string
-import subprocess
 import sys
 from pathlib import Path
 
@@ -94,11 +94,13 @@ def test_a_reason_that_was_not_measured_or_does_not_hold_is_not_given(results) -
 
 
 @pytest.mark.parametrize("name", ["better", "fidelity_page", "reasons"])
-def test_every_study_says_how_it_is_run(name: str) -> None:
-    done = subprocess.run(
-        [sys.executable, str(STUDIES / f"{name}.py"), "--help"], capture_output=True, text=True, check=True
-    )
-    assert f"python studies/{name}.py" in done.stdout
+def test_every_study_says_how_it_is_run(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_path(str(STUDIES / f"{name}.py"), run_name="__main__")
+    assert f"python studies/{name}.py" in capsys.readouterr().out
 
 
 def test_numbers_and_reasons_are_of_one_run(results) -> None:

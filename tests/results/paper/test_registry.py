@@ -27,6 +27,8 @@ from swimmy_scale.results.paper.saving import Drawn, csv_bytes, ecsv_bytes, save
 from swimmy_scale.results.paper.tables import TABLES
 from swimmy_scale.storage.run_directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 BANDS = ["g", "r", "i"]
 NEED_COUNTERPARTS = {"ew-cumulative", "score-ew", "sfr-mass", "stacked-spectra"}
 

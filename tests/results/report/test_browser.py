@@ -33,6 +33,7 @@ from swimmy_scale.storage.scores import Scores, strangest
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason())),
 ]
