@@ -313,14 +313,15 @@ def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Mod
 
 
 def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
-    """The network's reconstruction of a source; of several models the mean, taken in float64 as by `ensemble.mean`."""
-    # Keras takes seconds to import: only processes that need the network pay for it.
-    from swimmy_scale.model.devices import configure_threads
-    from swimmy_scale.model.files import load
-    from swimmy_scale.model.keras_scorer import Reconstructor
+    """The network's reconstruction of a source; of several models the mean, taken in float64 as by `ensemble.mean`.
 
-    configure_threads(scoring.n_threads, as_it_is=True)
-    single = [Reconstructor(load(model.path, scoring.network, model.sha256)) for model in scoring.models]
+    Whatever scores, numba computes it: TensorFlow takes longer to start than some thousand objects take here.
+    """
+    from swimmy_scale.model.files import folded_weights
+    from swimmy_scale.model.numba_reconstructor import NumbaReconstructor
+
+    weights = [folded_weights(model.path, scoring.network, model.sha256) for model in scoring.models]
+    single = [NumbaReconstructor(folded, scoring.network, n_threads=scoring.n_threads) for folded in weights]
 
     def reconstruction(source: FloatArray) -> FloatArray:
         total = np.zeros(source.shape, np.float64)
