@@ -14,7 +14,7 @@ from small_networks import build_on_one_thread
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.cli.progress import Watch
-from swimmy_scale.cluster.local import default_workers
+from swimmy_scale.cluster.executors import default_workers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network

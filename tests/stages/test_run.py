@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,12 @@ from survey_runs import (
 )
 
 from swimmy_scale.cli.progress import Watch
-from swimmy_scale.cluster.local import LocalExecutor
+from swimmy_scale.cluster.executors import LocalExecutor
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
-from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.lost_workers import attempt
 from swimmy_scale.stages.run import Run, run_job
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 from swimmy_scale.storage.scores import Scores, sample_thresholds
 
@@ -382,13 +381,6 @@ if not hasattr(ingest, "plain_read_rows"):
 """
 
 
-class NetworkHere(LocalExecutor):
-    """Workers for all stages but those that run the network, which this process does."""
-
-    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
-        yield from (SerialExecutor() if work.wants_gpu else super()).map(work, tasks)
-
-
 def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey, **with_weights_of(reference))
     object_id = int(Table.read(survey / "catalogue.fits")["object_id"][50])
@@ -396,7 +388,7 @@ def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference:
     (tmp_path / "deadly.py").write_text(DEADLY.format(object_id=object_id))
     run = Run(RunDirectory(tmp_path / "run"), load_job(job, Job), 1)
     with dask.config.set({"distributed.worker.preload": [str(tmp_path / "deadly.py")]}), Watch() as watch:
-        summary = run_job(run, NetworkHere(2), watch)
+        summary = run_job(run, LocalExecutor(2), watch)
     records = Table.read(tmp_path / "run/quarantine.csv", format="csv")
     (record,) = [row for row in records if row["code"] == "ended_workers"]
     assert (record["object_id"], record["stage"]) == (object_id, "ingest")
