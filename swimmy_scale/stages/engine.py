@@ -141,7 +141,7 @@ class Work(Protocol):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether its tasks run the network."""
+        """Whether its tasks go to workers with GPUs, if there are any."""
 
 
 class Stage(ABC):
@@ -161,7 +161,7 @@ class Stage(ABC):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether its tasks run the network."""
+        """Whether its tasks go to workers with GPUs, if there are any."""
         return False
 
     @property

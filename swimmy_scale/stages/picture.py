@@ -102,6 +102,11 @@ class PictureStage(Stage):
     perform = staticmethod(draw_picture)
 
     @property
+    def wants_gpu(self) -> bool:
+        """It needs none, but the workers that have scored are there already."""
+        return self.scoring.scorer == "keras"
+
+    @property
     def identity(self) -> str:
         """Digest of the selection and the models."""
         done = self.select.read(FINISHED)

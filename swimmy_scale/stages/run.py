@@ -166,7 +166,7 @@ def check_memory(run: Run) -> None:
             needs = ScoringNeeds(survey, network, job.score.batch_size, chunk_objects, run.scorer, run.n_threads)
             needs.check(limits, job.n_models)
     if run.ledger("picture").read(FINISHED) is None:
-        limits.check("the picture's reconstructions", PICTURE_BYTES, False, "Nothing else would do")
+        limits.check("the picture's reconstructions", PICTURE_BYTES, run.scorer == "keras", "Nothing else would do")
 
 
 def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
