@@ -71,6 +71,7 @@ bench: setup
 	$(BIN)/python benchmarks/ingest.py --repeat 2 --json $(RESULTS)/ingest.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 10000 --json $(RESULTS)/tasks.json
 	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json
+	$(BIN)/python benchmarks/startup.py --repeat 1 --json $(RESULTS)/startup.json
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/page.py --targets
 
@@ -87,6 +88,7 @@ bench-full: setup
 	$(MAKE) demo
 	$(BIN)/python benchmarks/report.py demo/run --json $(RESULTS)/report.json
 	$(BIN)/python benchmarks/quantiles.py --n-scores 1000000000 --n-in-memory 200000000 --json $(RESULTS)/quantiles_many.json
+	$(BIN)/python benchmarks/startup.py --repeat 5 --json $(RESULTS)/startup.json
 	$(BIN)/python benchmarks/scaling.py --repeat 3 --json $(RESULTS)/scaling.json
 	$(BIN)/python benchmarks/full.py $(FULL) --json $(RESULTS)/full.json
 	$(BIN)/python benchmarks/page.py

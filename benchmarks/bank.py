@@ -175,7 +175,7 @@ def make_survey(
 ) -> None:
     """Make ``cutouts``, resuming where an earlier call stopped."""
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import LocalExecutor
+    from swimmy_scale.cluster.executors import LocalExecutor
     from swimmy_scale.stages.engine import run_stage
 
     stage = bank_stage(bank, cutouts, n_objects, storage)

@@ -44,7 +44,7 @@ def serve(folder: Path, n_models: int, sha256s: list[str]) -> None:
     from swimmy_scale.storage.cutouts import Cutouts
 
     models = tuple(Model(folder / f"model-{seed}.keras", sha256s[seed]) for seed in range(n_models))
-    scoring = Scoring(models, Network(), 256, len(os.sched_getaffinity(0)))
+    scoring = Scoring(models, Network(), 256, len(os.sched_getaffinity(0)), "keras")
     store = Cutouts(folder / "cutouts.zarr")
     usable = store.read("quarantine_code", 0, store.n_objects) == 0
     for _ in sys.stdin:

@@ -88,7 +88,7 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     source = preprocess(image, fwhm, store.survey)
     scorer.score(source)
     output = folder / "scores.zarr"
-    scoring = Scoring((Model(path, sha256),), network, 256, 1)
+    scoring = Scoring((Model(path, sha256),), network, 256, 1, "keras")
     stage = ScoreStage(
         ledger_beside(output, "score"), store.path, output, scoring, SampleCuts(use_depth=False, flags=())
     )

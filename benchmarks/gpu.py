@@ -167,7 +167,7 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         swimmy_scale.model.keras_scorer.has_gpu = lambda: True  # type: ignore[attr-defined]
     path, sha256 = json.loads((folder / "model.json").read_text())
     n_threads = len(os.sched_getaffinity(0))
-    how = scoring.Scoring((scoring.Model(Path(path), sha256),), Network(), options.batch_size, n_threads)
+    how = scoring.Scoring((scoring.Model(Path(path), sha256),), Network(), options.batch_size, n_threads, "keras")
     store = Cutouts(folder / "cutouts.zarr")
     scorer = Watched(scoring.scorer_for(how, store.survey))
     scoring.scorer_for = lambda *_: scorer  # type: ignore[assignment]

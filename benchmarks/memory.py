@@ -44,7 +44,8 @@ def main() -> None:
             shutil.rmtree(output, ignore_errors=True)
             shutil.rmtree(output.with_name(f"{output.name}.receipts"), ignore_errors=True)
             measured = run_measured(words)
-            found.append(measured.peak_bytes("worker") / 2**20)
+            # Small stages have no workers.
+            found.append((measured.peak_bytes("worker") or measured.peak_bytes("driver")) / 2**20)
             drivers.append(measured.peak_bytes("driver") / 2**20)
         bound = bound_bytes / 2**20
         more = {"driver_mib": max(drivers)}
@@ -75,10 +76,15 @@ def main() -> None:
             settings.write_text(f"score: {{batch_size: {batch}}}\n")
             scores = folder / "scores.zarr"
             words = swimmy("score", cutouts, "--model", models / "selected.keras", "--output", scores, "--settings",
-                           settings, "--workers", 1)  # fmt: skip
-            line(f"scoring, batches of {batch}", score_memory_bytes(HSC, Network(), 1, batch, 256), words, scores)
+                           settings, "--workers", 1, "--scorer")  # fmt: skip
+            line(
+                f"scoring, batches of {batch}",
+                score_memory_bytes(HSC, Network(), 1, batch, 256),
+                [*words, "keras"],
+                scores,
+            )
         bound = numba_memory_bytes(HSC, Network(), 256, 256, len(os.sched_getaffinity(0)))
-        line("scoring, scorer: numba", bound, [*words, "--scorer", "numba"], scores)
+        line("scoring, scorer: numba", bound, [*words, "numba"], scores)
     shares = ", ".join(f"{line['what']} {line['used']:.0%}" for line in rows)
     notes = ["target: the bound that is checked before a run", f"used of it: {shares}"]
     report("memory", rows, options.json, notes, n_objects=N_OBJECTS, repeat=options.repeat)

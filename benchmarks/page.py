@@ -31,6 +31,7 @@ ORDER = (
     "full",
     "full_numba",
     "scaling",
+    "startup",
 )
 HEADINGS = {
     "score_stage": "The score stage against simpler ways",
@@ -47,6 +48,7 @@ HEADINGS = {
     "full": "A whole survey",
     "full_numba": "The same survey, scorer: numba",
     "scaling": "Workers, batches, chunks and numbers of objects",
+    "startup": "Small surveys, from the command to the catalogue",
     "gpu": "On a GPU",
 }
 # Targets without a measurement, until a result of that name is there.
@@ -170,7 +172,7 @@ def page(results: Mapping[str, Any]) -> str:
         "is shared: ratios were measured side by side in one run and hold, absolute rates drift by a tenth or two.",
         "",
         "What makes it fast changed no result: on one machine the demonstration gave the same bytes of candidates, in",
-        "all four formats, before any of it and after. (`scorer: numba` and a GPU differ in the last digits.)",
+        "all four formats, before any of it and after. (The two scorers, and a GPU, differ in the last digits.)",
         "",
         "## Targets",
         "",

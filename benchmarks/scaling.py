@@ -20,6 +20,8 @@ from measure import report, row, score
 BATCHES = (32, 64, 256, 512)
 CHUNKS = (64, 256, 1024)
 PARTITION_OBJECTS = 1024
+# Its stages always have workers; by numba surveys of these sizes are scored without (see `startup.py`).
+KERAS = ("--scorer", "keras")
 
 
 def line(series: str, x: int, what: str, scored: list[Any], **more: Any) -> dict[str, Any]:
@@ -69,13 +71,13 @@ def main() -> None:
             return path
 
         for workers in sorted({1, cores // 2 or 1, cores}):
-            found = [score(survey(n), model, workers) for _ in turns]
+            found = [score(survey(n), model, workers, more=KERAS) for _ in turns]
             rows.append(line("workers", workers, f"{workers} workers", found))
         for batch in BATCHES:
-            found = [score(survey(n), model, cores, f"score: {{batch_size: {batch}}}\n") for _ in turns]
+            found = [score(survey(n), model, cores, f"score: {{batch_size: {batch}}}\n", KERAS) for _ in turns]
             rows.append(line("batch", batch, f"batches of {batch} objects", found))
         for chunk in CHUNKS:
-            found = [score(survey(n, chunk), model, cores) for _ in turns]
+            found = [score(survey(n, chunk), model, cores, more=KERAS) for _ in turns]
             rows.append(line("chunk", chunk, f"chunks of {chunk} objects", found))
         number = options.largest
         sizes = []
@@ -83,7 +85,7 @@ def main() -> None:
             sizes.append(number)
             number //= 10
         for number in reversed(sizes):
-            found = [score(survey(number, partition_objects=2048), model, cores) for _ in turns]
+            found = [score(survey(number, partition_objects=2048), model, cores, more=KERAS) for _ in turns]
             seconds = [one.seconds for one in found]
             rows.append(line("objects", number, f"{number:,} objects", found, seconds=min(seconds)))
     notes = [

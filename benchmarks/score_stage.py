@@ -124,7 +124,7 @@ def full_network(folder: Path, n_objects: int) -> float:
 
 def stage(folder: Path, scorer: str) -> float:
     """The score stage with a worker a core; objects a second once all workers have their model."""
-    more = () if scorer == "keras" else ("--scorer", scorer)
+    more = ("--scorer", scorer)
     return score(
         folder / "cutouts.zarr", folder / "model.keras", len(os.sched_getaffinity(0)), more=more
     ).objects_per_second
@@ -139,7 +139,7 @@ WAYS: dict[str, tuple[str, Callable[[Path], float]]] = {
         "Zarr, vectorised, model.predict of the full network",
         lambda folder: full_network(folder, FULL_OBJECTS),
     ),
-    "keras": ("score stage", lambda folder: stage(folder, "keras")),
+    "keras": ("score stage, scorer: keras", lambda folder: stage(folder, "keras")),
     "numba": ("score stage, scorer: numba", lambda folder: stage(folder, "numba")),
 }
 TARGETS = (("keras", "plain", 20.0), ("keras", "full", 3.0), ("numba", "plain", 35.0))

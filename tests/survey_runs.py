@@ -20,6 +20,7 @@ from filelock import FileLock
 from swimmy_scale.cli import main
 from swimmy_scale.cli.progress import Watch
 from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.run import Run, run_job
@@ -105,12 +106,36 @@ def verify(path: Path) -> list[Damage]:
         return Verifier(Serial(), watch).output(path)
 
 
-def run_serially(job: Path, output: Path) -> tuple[dict[str, Any], Serial]:
+def run_serially(job: Path, output: Path, scorer: ScorerName = "numba") -> tuple[dict[str, Any], Serial]:
     """Run a job in this process."""
     workers = Serial()
     with Watch() as watch:
-        summary = run_job(Run(RunDirectory(output), load_job(job, Job), 1), workers, watch)
+        summary = run_job(Run(RunDirectory(output), load_job(job, Job), 1, scorer=scorer), workers, watch)
     return summary, workers
+
+
+# A program, so that workers which it starts do not start it again.
+ON_WORKERS = """
+import sys
+from pathlib import Path
+
+from swimmy_scale.cli.progress import Watch
+from swimmy_scale.cluster.executors import LocalExecutor
+from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.stages.run import Run, run_job
+from swimmy_scale.storage.run_directory import RunDirectory
+
+if __name__ == "__main__":
+    job, output, n_workers = sys.argv[1:]
+    with Watch() as watch:
+        run = Run(RunDirectory(Path(output)), load_job(Path(job), Job), 1)
+        run_job(run, LocalExecutor(int(n_workers), seconds_here=-1.0), watch)
+"""
+
+
+def on_workers(job: Path, output: Path, n_workers: int = 2) -> list[str]:
+    """A command line that runs a job with workers for all stages, also for those that take seconds."""
+    return [sys.executable, "-c", ON_WORKERS, str(job), str(output), str(n_workers)]
 
 
 def command(*arguments: object) -> list[str]:
@@ -132,8 +157,13 @@ def call_here(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
     """Start ``swimmy-scale`` as the leader of its own process group."""
+    return start_words(command(*arguments))
+
+
+def start_words(words: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a command line as the leader of its own process group."""
     return subprocess.Popen(
-        command(*arguments),
+        words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -143,7 +143,7 @@ def test_a_survey_from_the_bank_can_be_scored_and_verified(tmp_path: Path) -> No
 
     settings = "train: {network: {encoder_filters: [4, 4], latent_filters: 2}}\n"
     save(build_on_one_thread(Network(encoder_filters=(4, 4), latent_filters=2), seed=1), tmp_path / "model.keras")
-    scored = measure.score(tmp_path / "a.zarr", tmp_path / "model.keras", 1, settings)
+    scored = measure.score(tmp_path / "a.zarr", tmp_path / "model.keras", 1, settings, ("--scorer", "keras"))
     assert scored.objects_per_second > 0
     assert scored.measured.peak_bytes("worker") > 0
     assert not list(tmp_path.glob("tmp*"))

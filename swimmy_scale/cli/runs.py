@@ -42,18 +42,20 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     """
     from swimmy_scale.cli.console import print_paths, print_summary
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.driver import driver_signals
-    from swimmy_scale.cluster.executors import executor_for
+    from swimmy_scale.cluster.executors import executor_for, scorer_for
+    from swimmy_scale.cluster.signals import driver_signals
     from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.stages.run import Run, run_job
+    from swimmy_scale.stages.scorer_choice import kept_by_run
     from swimmy_scale.storage.run_directory import RunDirectory
 
     job, directory = load_job(job_path, Job), RunDirectory(output.absolute())
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
-        executor = executor_for(site, n_workers, directory.path, say)
-        scorer = site.section.scorer if site else "keras"
-        run = Run(directory, job, executor.scoring_threads(job.train), executor.limits, scorer)
+        scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
+        with_tensorflow = job.train is not None or scorer == "keras"
+        executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
+        run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
         summary = run_job(run, executor, watch)
     print_summary(summary)
     print_paths(directory, job.select.formats)
@@ -147,8 +149,8 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
       swimmy-scale verify demo/run
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.driver import driver_signals
     from swimmy_scale.cluster.executors import executor_for
+    from swimmy_scale.cluster.signals import driver_signals
     from swimmy_scale.stages.verify import Verifier
     from swimmy_scale.storage.run_directory import RunDirectory, ledger_beside
 
@@ -156,7 +158,7 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
     site = site_from(site_path, n_workers)
     place = output if RunDirectory(output).exists() else ledger_beside(output, "").folder
     with Watch() as watch, driver_signals():
-        damage = Verifier(executor_for(site, n_workers, place, say), watch).output(output)
+        damage = Verifier(executor_for(site, n_workers, place, say, with_tensorflow=False), watch).output(output)
     for item in damage:
         click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
     if damage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -48,12 +47,12 @@ def simulate_command(
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import LocalExecutor
+    from swimmy_scale.cluster.executors import LocalExecutor
     from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
 
     given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     plan = (paper_plan if like == "paper" else SimulationPlan)(n_objects=n_objects, seed=seed, **given)
-    map_values, n_of = LocalExecutor(n_workers).map_values, attrgetter("n_objects")
+    map_values, n_of = LocalExecutor(n_workers, with_tensorflow=False).map_values, attrgetter("n_objects")
     with Watch() as watch:
         watch.start("simulate", n_objects, 0)
         summary = simulate(str(output), plan, lambda write, parts: watch.count(map_values(write, parts), n_of))
@@ -103,7 +102,7 @@ def ingest_command(
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import LocalExecutor
+    from swimmy_scale.cluster.executors import LocalExecutor
     from swimmy_scale.method.sections import CatalogueSource, IngestSection
     from swimmy_scale.stages import standalone
 
@@ -111,7 +110,7 @@ def ingest_command(
     source = CatalogueSource(
         catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
     )
-    executor, settings = LocalExecutor(n_workers), load_settings(settings_path)
+    executor, settings = LocalExecutor(n_workers, with_tensorflow=False), load_settings(settings_path)
     with Watch() as watch:
         done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
@@ -132,15 +131,16 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
       swimmy-scale train cutouts.zarr --output models/
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import LocalExecutor
+    from swimmy_scale.cluster.executors import LocalExecutor, scorer_for
     from swimmy_scale.stages import standalone
+    from swimmy_scale.stages.scorer_choice import kept_beside
     from swimmy_scale.storage.run_directory import ModelsFolder
 
-    executor, settings = LocalExecutor(n_workers), load_settings(settings_path)
+    executor, settings, output = LocalExecutor(n_workers), load_settings(settings_path), output.absolute()
+    scorer = scorer_for("auto", kept_beside(output))
+    threads = executor.scoring_threads(settings.train, scorer)
     with Watch() as watch:
-        done = standalone.train(
-            cutouts.absolute(), output.absolute(), settings, executor, watch, executor.limits, executor.threads_each
-        )
+        done = standalone.train(cutouts.absolute(), output, settings, executor, watch, executor.limits, threads, scorer)
     choice = done.details["selected"]
     click.echo(
         f"{ModelsFolder(output).selected}: epoch {choice['epoch']}, validation loss {choice['val_loss']:.6f} "
@@ -160,8 +160,8 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     help="Digest of a model file, if no manifest.json beside it records one; for every --model, in the same order.",
 )
 @click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
-@click.option("--scorer", type=click.Choice(["keras", "numba"]), default="keras", show_default=True,
-              help="numba is 1.3 to 1.7 times as fast on CPUs; the last digits differ.")  # fmt: skip
+@click.option("--scorer", type=click.Choice(["auto", "keras", "numba"]), default="auto", show_default=True,
+              help="auto: keras on a GPU, else numba; or what the output began with.")  # fmt: skip
 @settings_option
 @worker_option
 def score_command(
@@ -181,18 +181,19 @@ def score_command(
       swimmy-scale score cutouts.zarr --model m/run-00/epoch-24.keras --model m/run-01/epoch-25.keras --output s.zarr
     """
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.local import LocalExecutor
+    from swimmy_scale.cluster.executors import LocalExecutor, scorer_for
     from swimmy_scale.stages import standalone
+    from swimmy_scale.stages.scorer_choice import kept_beside
 
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
-    cutouts, settings = cutouts.absolute(), load_settings(settings_path)
-    executor = LocalExecutor(n_workers)
+    cutouts, output, settings = cutouts.absolute(), output.absolute(), load_settings(settings_path)
+    scorer = scorer_for(scorer, kept_beside(output))
+    executor = LocalExecutor(n_workers, with_tensorflow=scorer == "keras")
     paths = [model.absolute() for model in models]
-    scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, executor.threads_each)
-    scoring = replace(scoring, scorer=scorer)
+    scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, executor.threads_each, scorer)
     with Watch() as watch:
-        done = standalone.score(cutouts, scoring, output.absolute(), settings, executor, watch, executor.limits)
+        done = standalone.score(cutouts, scoring, output, settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)

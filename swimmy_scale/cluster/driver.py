@@ -1,42 +1,19 @@
-"""The driver of a run as a batch job: submitted, warned before its time ends, never two at once."""
+"""The driver of a run as a batch job: submitted, never two at once."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts, write_scripts
 from swimmy_scale.cluster.site import Site
-from swimmy_scale.errors import SwimmyError, TimeIsUpError
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.stages.run import Run, freeze_inputs
+from swimmy_scale.stages.scorer_choice import chosen_scorer, kept_by_run
 from swimmy_scale.storage.files import write_atomically
-
-
-@contextlib.contextmanager
-def driver_signals() -> Iterator[None]:
-    """Turn signals into exceptions, so that workers are ended and locks released."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # A second signal must not break into the cleaning up after the first.
-        for name in previous:
-            signal.signal(name, signal.SIG_IGN)
-        raise TimeIsUpError if number == signal.SIGUSR1 else KeyboardInterrupt
-
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
-    for number in previous:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -84,7 +61,8 @@ class Submission:
                 f"`swimmy-scale status {self.run}`, or end it with `scancel --name={places.tag}` first."
             )
         scripts, site = self.scripts(), self.site
-        run = Run(places.directory, self.job, site.scoring_threads, site.memory_limits, site.section.scorer)
+        scorer = chosen_scorer(site.section.scorer, kept_by_run(places.directory), site.on_gpu)
+        run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer)
         with places.directory.lock():
             freeze_inputs(run)
             write_scripts(site, places)

@@ -25,7 +25,7 @@ from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places, resource, wri
 from swimmy_scale.cluster.site import Group, Site
 from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.sections import TrainSection
+from swimmy_scale.method.sections import ScorerName, TrainSection
 from swimmy_scale.stages.engine import Task, Work
 from swimmy_scale.stages.memory import MemoryLimits
 from swimmy_scale.storage.files import write_atomically
@@ -298,9 +298,9 @@ class SlurmExecutor:
         """Memory of a worker process."""
         return self._site.memory_limits
 
-    def scoring_threads(self, train: TrainSection | None) -> int:
+    def scoring_threads(self, train: TrainSection | None, scorer: ScorerName) -> int:
         """Threads of a scoring process, whatever training has."""
-        return self._site.scoring_threads
+        return self._site.scoring_threads(scorer)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import dask
 import distributed
 from distributed.security import Security
 
 from swimmy_scale.cluster.mapping import MOST_BUNDLED, DaskWorkers
-from swimmy_scale.cluster.resources import usable_cores, usable_memory_bytes
-from swimmy_scale.method.sections import TrainSection
-from swimmy_scale.stages.engine import SerialExecutor, Task, Work
-from swimmy_scale.stages.memory import MemoryLimits, default_worker_bytes
-from swimmy_scale.storage.receipts import Receipt
+from swimmy_scale.cluster.resources import usable_memory_bytes
 
 SETTINGS = {
     # Dask does not blame a task for its worker's death: marks on disk count that.
@@ -74,11 +67,6 @@ class OwnCores(distributed.WorkerPlugin):
                 os.sched_setaffinity(int(thread.name), share)
 
 
-def default_workers(n_cores: int, memory_bytes: int) -> int:
-    """How many worker processes to start by default: one per core, as far as the memory goes."""
-    return max(min(n_cores, memory_bytes // max(default_worker_bytes().values())), 1)
-
-
 @contextlib.contextmanager
 def local_workers(
     n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED
@@ -114,55 +102,3 @@ def local_workers(
     ):
         client.register_plugin(OwnCores(n_workers))
         yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
-
-
-class LocalExecutor:
-    """Performs tasks in processes on this machine, which each stage starts for itself.
-
-    Parameters
-    ----------
-    n_workers : int, optional
-        Processes, which do one task at a time each; 0 performs all tasks in this process. By default one per core, as
-        far as the memory goes.
-    n_cores, memory_bytes : int, optional
-        What all of them may use, by default what this machine grants (see `resources`).
-    """
-
-    def __init__(
-        self, n_workers: int | None = None, n_cores: int | None = None, memory_bytes: int | None = None
-    ) -> None:
-        n_cores = usable_cores() if n_cores is None else n_cores
-        self._memory_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
-        self._n_workers = default_workers(n_cores, self._memory_bytes) if n_workers is None else n_workers
-        each = self._memory_bytes // max(self._n_workers, 1)
-        where = f"this machine, with {self._n_workers} worker processes,"
-        self.limits = MemoryLimits(each, each, where, "start fewer with --workers")
-        self.threads_each = max(n_cores // max(self._n_workers, 1), 1)
-
-    def scoring_threads(self, train: TrainSection | None) -> int:
-        """Threads of a scoring process. One process for all has trained with its own number, and keeps it."""
-        return train.n_threads if self._n_workers == 0 and train else self.threads_each
-
-    def open(self) -> contextlib.AbstractContextManager[object]:
-        """Nothing lives longer than a stage."""
-        return contextlib.nullcontext()
-
-    def describe(self) -> Mapping[str, Mapping[str, int]]:
-        return {}
-
-    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
-        n_workers = min(self._n_workers, len(tasks))
-        if n_workers == 0:
-            yield from SerialExecutor().map(work, tasks)
-            return
-        with local_workers(n_workers, self._memory_bytes) as workers:
-            yield from workers.map(work, tasks)
-
-    def map_values(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Apply a function that needs no receipts; results come in the order of ``items``."""
-        if self._n_workers == 0:
-            yield from map(function, items)
-            return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
-            yield from pool.map(function, items)

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.method.sections import ScorerChoice, ScorerName
 from swimmy_scale.method.yaml_files import describe, parse, read_text
 from swimmy_scale.stages.memory import MemoryLimits
 
@@ -132,9 +132,10 @@ class SiteSection(Section):
     groups: dict[Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$")], GroupSection] = Field(
         default_factory=dict
     )
-    # keras: TensorFlow, JAX or PyTorch, on a GPU if there is one. numba: CPUs only, 1.3 to 1.7 times as fast there;
-    # scores differ in the last digits.
-    scorer: ScorerName = "keras"
+    # keras: TensorFlow, JAX or PyTorch, on a GPU if there is one. numba: CPUs only, 1.3 to 1.9 times as fast there;
+    # scores differ in the last digits. auto: keras where the workers that score have a GPU, else numba; a run keeps
+    # the one that it began with.
+    scorer: ScorerChoice = "auto"
     scheduler_interface: Word | None = None  # network interface of the driver's node that the workers reach
     poll_seconds: float = Field(default=5.0, ge=0.2, le=300)  # between two questions to Slurm about the worker jobs
     # How long before the end of its walltime the driver stops and submits itself again.
@@ -196,9 +197,13 @@ class Site:
         return chosen or self.groups
 
     @property
-    def scoring_threads(self) -> int:
+    def on_gpu(self) -> bool:
+        """Whether the groups that run the network on Keras have GPUs; False for ``local``."""
+        return bool(self.groups) and all(group.gpus for group in self.groups_for(True))
+
+    def scoring_threads(self, scorer: ScorerName) -> int:
         """Threads of a scoring process, in the group with the fewest that scores."""
-        return min(group.n_threads for group in self.groups_for(self.section.scorer == "keras"))
+        return min(group.n_threads for group in self.groups_for(scorer == "keras"))
 
     @property
     def memory_limits(self) -> MemoryLimits:
@@ -207,10 +212,8 @@ class Site:
         def least(wants_gpu: bool) -> int:
             return min(int(group.spec.memory) // group.spec.processes for group in self.groups_for(wants_gpu))
 
-        on_gpu = all(group.gpus for group in self.groups_for(True))
-        return MemoryLimits(
-            least(False), least(True), str(self.path), "raise memory of its jobs, or lower their processes", on_gpu
-        )
+        remedy = "raise memory of its jobs, or lower their processes"
+        return MemoryLimits(least(False), least(True), str(self.path), remedy, self.on_gpu)
 
 
 def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -19,6 +19,7 @@ from swimmy_scale.method.score_kind import ScoreKind
 from swimmy_scale.method.survey import Survey
 from swimmy_scale.method.weight_sets import too_few
 
+ScorerChoice = Literal["auto", "keras", "numba"]
 ScorerName = Literal["keras", "numba"]
 
 

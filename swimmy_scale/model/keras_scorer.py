@@ -172,42 +172,6 @@ class Scorer:
         return score, residual
 
 
-class Reconstructor:
-    """The network's whole output, for pictures; ``batch_size`` objects in one call. For scores `Scorer` is faster."""
-
-    def __init__(self, model: Any, batch_size: int = 64) -> None:
-        _, size, _, n_bands = model.input_shape
-        self._shape, self._batch_size = (n_bands, size, size), _checked_batch_size(batch_size)
-        inputs = keras.Input(self._shape, dtype="float32")
-        outputs = keras.ops.transpose(model(_channels_last(inputs)), (0, 3, 1, 2))
-        self._compiled = keras.Model(inputs, outputs)
-        self._compiled.compile(jit_compile=jit_compile())
-
-    def __call__(self, source: FloatArray) -> FloatArray:
-        """The reconstruction of preprocessed cutouts.
-
-        Parameters
-        ----------
-        source : ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
-
-        Returns
-        -------
-        ndarray of float32, shape (n, n_bands, size, size), in [0, 1]
-            An object with a NaN pixel is NaN throughout.
-        """
-        if source.shape[1:] != self._shape:
-            n_bands, size, _ = self._shape
-            raise SwimmyError(
-                f"cutouts have shape {source.shape}, the model takes (n_objects, {n_bands}, {size}, {size}). Use the "
-                "model of this survey."
-            )
-        result = np.empty(source.shape, np.float32)
-        for rows, bad, batch in _in_batches(self._compiled.predict_on_batch, source, self._batch_size):
-            result[rows] = batch
-            result[rows][bad] = np.nan
-        return result
-
-
 def _checked_batch_size(batch_size: int) -> int:
     if batch_size < 1:
         raise SwimmyError(f"batch_size {batch_size} must be 1 or more. Correct the score section of the job.")
@@ -237,7 +201,7 @@ def _channels_last(x: Any) -> Any:
 
 def _in_batches(
     call: Callable[[FloatArray], Any], source: FloatArray, batch_size: int
-) -> Iterator[tuple[slice, BoolArray, Any]]:
+) -> Iterator[tuple[slice, BoolArray, list[Any]]]:
     """Call on batches of one size; yields the rows of each, which of them hold a NaN, and their results."""
     for start in range(0, len(source), batch_size):
         rows = slice(start, min(start + batch_size, len(source)))
@@ -257,7 +221,7 @@ def _in_batches(
             batch = filled
         results = call(batch)
         n_objects = rows.stop - rows.start
-        yield rows, bad, [part[:n_objects] for part in results] if isinstance(results, list) else results[:n_objects]
+        yield rows, bad, [part[:n_objects] for part in results]
 
 
 def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:

@@ -183,7 +183,7 @@ def prepare(image: FloatArray, sigma_px: DoubleArray, survey: Survey, lo: int, p
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A convolution, what follows it, and the window of the result that is kept."""
 
     convolution: Convolution
@@ -192,7 +192,7 @@ class _Layer:
     kept: int
 
 
-def _layers(folded: Sequence[Folded], network: Network, crops: Sequence[tuple[int, int]] | None) -> list[_Layer]:
+def network_layers(folded: Sequence[Folded], network: Network, crops: Sequence[tuple[int, int]] | None) -> list[Layer]:
     """The network's convolutions in order. Without crops each layer is kept whole, with a border of zeros around it."""
     windows_left = iter(crops or [])
     lo, hi = next(windows_left, (-1, network.cutout_size_px + 1))
@@ -210,9 +210,27 @@ def _layers(folded: Sequence[Folded], network: Network, crops: Sequence[tuple[in
             side = hi - lo
         else:
             grow = LAST
-        layers.append(_Layer(convolution, grow, lo, side))
+        layers.append(Layer(convolution, grow, lo, side))
         side += border
     return layers
+
+
+def layer_memory(layers: Sequence[Layer], n_objects: int, side: int, n_bands: int, pad: int) -> list[FloatArray]:
+    """Arrays for cutouts of ``side`` px and for the output of each layer, all with a border of ``pad`` zeros."""
+    sides = [side, *(layer.kept for layer in layers)]
+    channels = [n_bands, *(len(layer.convolution.bias) for layer in layers)]
+    sides = [k + 2 * pad for k in sides]
+    return [np.zeros((n_objects, k, k, n), np.float32) for k, n in zip(sides, channels, strict=True)]
+
+
+def forward(layers: Sequence[Layer], source: FloatArray, outputs: Sequence[FloatArray], pad: int) -> FloatArray:
+    """Fill ``outputs``, one for each layer, and return the last: the network's output before the sigmoid."""
+    x = source
+    for layer, out in zip(layers, outputs, strict=True):
+        step = layer.convolution
+        convolve(x, step.kernel, step.bias, step.n_rows, step.row_at, step.column_at, layer.grow, layer.lo, pad, out)
+        x = out
+    return x
 
 
 class NumbaScorer:
@@ -263,7 +281,9 @@ class NumbaScorer:
         self.windowed = crops is not None
         self._pad = 0 if self.windowed else 1
         self._window = crops[0] if crops is not None else (0, survey.cutout_size_px)
-        self._models = [_layers(_checked(folded, network, k), network, crops) for k, folded in enumerate(weights)]
+        self._models = [
+            network_layers(checked_weights(folded, network, k), network, crops) for k, folded in enumerate(weights)
+        ]
         if not self._models:
             raise SwimmyError("there is no model to score with. Give the weights of one or more.")
 
@@ -309,10 +329,7 @@ class NumbaScorer:
     def _memory(self, n_objects: int) -> list[FloatArray]:
         """Arrays for the cutouts and layers of one batch. Where nothing is cropped, all have a border of zeros."""
         lo, hi = self._window
-        sides = [hi - lo, *(layer.kept for layer in self._models[0])]
-        channels = [self._survey.n_bands, *(len(layer.convolution.bias) for layer in self._models[0])]
-        sides = [side + 2 * self._pad for side in sides]
-        return [np.zeros((n_objects, k, k, n), np.float32) for k, n in zip(sides, channels, strict=True)]
+        return layer_memory(self._models[0], n_objects, hi - lo, self._survey.n_bands, self._pad)
 
     def _score_batch(
         self, image: FloatArray, sigma: DoubleArray, memory: list[FloatArray], score: FloatArray, residual: FloatArray
@@ -326,17 +343,13 @@ class NumbaScorer:
         # A windowed output is the aperture alone; a whole one begins at the cutout's corner, behind its border.
         output_at = 0 if self.windowed else first + pad
         for model, layers in enumerate(self._models):
-            x = source
-            for layer, out in zip(layers, outputs, strict=True):
-                step = layer.convolution
-                convolve(x, step.kernel, step.bias, step.n_rows, step.row_at, step.column_at, layer.grow, layer.lo,
-                         pad, out)  # fmt: skip
-                x = out
+            x = forward(layers, source, outputs, pad)
             _compare_all(source, x, inside, first - lo + pad, output_at, RECONSTRUCTION_FLOOR, model, score, residual)
         score[bad] = residual[bad] = np.nan
 
 
-def _checked(folded: Sequence[Folded], network: Network, model: int) -> Sequence[Folded]:
+def checked_weights(folded: Sequence[Folded], network: Network, model: int) -> Sequence[Folded]:
+    """Kernels and biases as contiguous float32, once they are known to fit the network and to be finite."""
     filters = (network.n_bands, *network.convolution_filters)
     expected = [((3, 3, n_in, n_out), (n_out,)) for n_in, n_out in pairwise(filters)]
     found = [(kernel.shape, bias.shape) for kernel, bias in folded]

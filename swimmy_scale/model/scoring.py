@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,8 @@ On a CPU these 3 blocks of 256 objects (5 bands of 64 px) take 63 MB; with a GPU
 reader holds a chunk besides.
 """
 READERS_FOR_GPU = 8
+NUMBA_SECONDS = 0.6e-3
+"""What the numba scorer takes for an object (5 bands of 64 px), a model and a core, with the reading."""
 # Rows counted from the first one asked for, their pixels and seeing.
 Reading = tuple[IntArray, FloatArray, FloatArray]
 
@@ -59,7 +62,8 @@ class Scoring:
     n_threads : int
         Threads of each worker. They change the speed only.
     scorer : str
-        ``keras``, or ``numba`` for CPUs without TensorFlow. Their scores differ in the last digits.
+        ``numba`` for CPUs, or ``keras``, which computes on a GPU if there is one. Their scores differ in the last
+        digits.
     kind : ScoreKind
         What the score is.
     """
@@ -68,13 +72,18 @@ class Scoring:
     network: Network
     batch_size: int | None
     n_threads: int
-    scorer: ScorerName = "keras"
+    scorer: ScorerName = "numba"
     kind: ScoreKind = EQUATION_6
 
     @property
     def sha256(self) -> str | list[str]:
         """Digest of the model, or of each where there are several."""
         return self.models[0].sha256 if len(self.models) == 1 else [model.sha256 for model in self.models]
+
+    @property
+    def core_seconds_per_object(self) -> float:
+        """About how long one core takes for an object in numba; infinite for Keras, which takes longer to start."""
+        return len(self.models) * NUMBA_SECONDS if self.scorer == "numba" else math.inf
 
     @property
     def identity(self) -> list[Any]:
@@ -136,6 +145,11 @@ def computed_by(scoring: Scoring, survey: Survey) -> str:
     """What computes in this process. Scores of different kinds differ in their last digits."""
     scorer = scorer_for(scoring, survey)
     return "GPU" if isinstance(scorer, BlocksScorer) and scorer.fused else f"CPU ({scoring.scorer})"
+
+
+def scorer_that(computed_by: str) -> ScorerName:
+    """The scorer that says this of itself (see `computed_by`); only Keras computes on a GPU."""
+    return "numba" if computed_by == "CPU (numba)" else "keras"
 
 
 def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, FloatArray]:
@@ -277,7 +291,7 @@ def _start_chunks(pool: Executor, store: Cutouts, first: int, rows: range, wante
 # ---------------------------------------------------------------- which models score
 
 
-def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName = "keras") -> Scoring:
+def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName = "numba") -> Scoring:
     """By which models a run scores, and how.
 
     Raises
@@ -313,14 +327,15 @@ def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Mod
 
 
 def reconstructor(scoring: Scoring) -> Callable[[FloatArray], FloatArray]:
-    """The network's reconstruction of a source; of several models the mean, taken in float64 as by `ensemble.mean`."""
-    # Keras takes seconds to import: only processes that need the network pay for it.
-    from swimmy_scale.model.devices import configure_threads
-    from swimmy_scale.model.files import load
-    from swimmy_scale.model.keras_scorer import Reconstructor
+    """The network's reconstruction of a source; of several models the mean, taken in float64 as by `ensemble.mean`.
 
-    configure_threads(scoring.n_threads, as_it_is=True)
-    single = [Reconstructor(load(model.path, scoring.network, model.sha256)) for model in scoring.models]
+    Whatever scores, numba computes it: TensorFlow takes longer to start than some thousand objects take here.
+    """
+    from swimmy_scale.model.files import folded_weights
+    from swimmy_scale.model.numba_reconstructor import NumbaReconstructor
+
+    weights = [folded_weights(model.path, scoring.network, model.sha256) for model in scoring.models]
+    single = [NumbaReconstructor(folded, scoring.network, n_threads=scoring.n_threads) for folded in weights]
 
     def reconstruction(source: FloatArray) -> FloatArray:
         total = np.zeros(source.shape, np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -10,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, Self, overload
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
@@ -44,6 +45,18 @@ class Task:
     def name(self) -> str:
         """Name of the task's receipt."""
         return task_name(self.index)
+
+    def seconds(self, n_threads: int) -> float:
+        """About how long it takes a process that has so many threads to itself.
+
+        Infinite if a process of its own should do it whatever it takes: one that trains, or reads files that nobody has
+        checked yet.
+        """
+        return math.inf
+
+    def with_threads(self, n_threads: int) -> Self:
+        """The same task, computed by so many threads if it can be; they change the speed only."""
+        return self
 
     def commit(
         self,
@@ -128,7 +141,7 @@ class Work(Protocol):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether its tasks run the network."""
+        """Whether its tasks go to workers with GPUs, if there are any."""
 
 
 class Stage(ABC):
@@ -148,7 +161,7 @@ class Stage(ABC):
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether its tasks run the network."""
+        """Whether its tasks go to workers with GPUs, if there are any."""
         return False
 
     @property

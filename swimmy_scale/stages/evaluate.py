@@ -165,7 +165,7 @@ class EvaluateStage(Stage):
     ledger: Ledger
     train: TrainStage
     n_threads: int
-    scorer: ScorerName = "keras"
+    scorer: ScorerName = "numba"
     limits: MemoryLimits | None = None
 
     perform = staticmethod(evaluate_training)
@@ -331,7 +331,7 @@ def campaign_stages(
     ledger: Callable[[str], Ledger],
     n_threads: int,
     limits: MemoryLimits | None = None,
-    scorer: ScorerName = "keras",
+    scorer: ScorerName = "numba",
 ) -> Iterator[Stage]:
     """Training, then the evaluation if the settings ask for it.
 

@@ -57,6 +57,11 @@ def clear_attempts(ledger: Ledger, name: str = "") -> None:
     shutil.rmtree(_folder(ledger) / name, ignore_errors=True)
 
 
+def has_attempts(ledger: Ledger) -> bool:
+    """Whether a process ended in the middle of a task of the stage, and none has cleared its mark since."""
+    return any(path.is_file() for path in _folder(ledger).glob("*/*"))
+
+
 def _marked[T](ledger: Ledger, name: str, max_lost_workers: int, work: Callable[[], T]) -> T:
     folder = _folder(ledger) / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,9 @@ INGEST_COPIES = 2.25
 NUMBA_BYTES = 192 * MIB
 """numba and its compiler."""
 
+PICTURE_BYTES = READER_BYTES + NUMBA_BYTES
+"""A process that reconstructs and draws a dozen cutouts."""
+
 BLOCKS_IN_FLIGHT = 5
 """Blocks of cutouts in a scoring process: two read ahead, one being read, one scored, and its preprocessed copy."""
 
@@ -97,11 +100,15 @@ def numba_memory_bytes(survey: Survey, network: Network, batch_size: int, chunk_
 
 
 def default_worker_bytes() -> dict[str, int]:
-    """Bounds for a process that ingests and for one that scores, with the default sizes."""
+    """Bounds for a process that ingests, for one that scores by numba, and for one that has TensorFlow for either
+    training or scoring, with the default sizes.
+    """
     storage = StorageSection()
+    sizes = (BATCH_OBJECTS, storage.chunk_objects)
     return {
         "ingest": ingest_memory_bytes(HSC, storage.partition_objects),
-        "scoring": score_memory_bytes(HSC, Network(), 1, BATCH_OBJECTS, storage.chunk_objects),
+        "scoring": numba_memory_bytes(HSC, Network(), *sizes, n_threads=1),
+        "TensorFlow": score_memory_bytes(HSC, Network(), 1, *sizes),
     }
 
 

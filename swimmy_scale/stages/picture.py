@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from swimmy_scale.storage.scores import Scores, strangest
 if TYPE_CHECKING:
     from swimmy_scale.results.picture import Gallery
 
-PICTURE_VERSION = 2
+PICTURE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,14 @@ class PictureTask(Task):
     scores: Path
     picture: Path
     scoring: Scoring
+
+    def seconds(self, n_threads: int) -> float:
+        """See `Task.seconds`."""
+        return 1.0
+
+    def with_threads(self, n_threads: int) -> Self:
+        """See `Task.with_threads`."""
+        return replace(self, scoring=replace(self.scoring, n_threads=n_threads))
 
 
 def _gallery(task: PictureTask, scores: Scores) -> Gallery:
@@ -92,7 +100,11 @@ class PictureStage(Stage):
     select: Ledger
 
     perform = staticmethod(draw_picture)
-    wants_gpu = True
+
+    @property
+    def wants_gpu(self) -> bool:
+        """It needs none, but the workers that have scored are there already."""
+        return self.scoring.scorer == "keras"
 
     @property
     def identity(self) -> str:

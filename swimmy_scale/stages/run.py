@@ -20,7 +20,7 @@ from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
-from swimmy_scale.stages.memory import KERAS_BYTES, MemoryLimits, ScoringNeeds, check_ingest
+from swimmy_scale.stages.memory import PICTURE_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
@@ -45,14 +45,14 @@ class Run:
     limits : MemoryLimits, optional
         What worker processes may take.
     scorer : str
-        ``keras`` or ``numba`` (see `scoring.Scoring`).
+        See `scoring.Scoring`; `scorer_choice` says which one a run keeps.
     """
 
     directory: RunDirectory
     job: Job
     n_threads: int
     limits: MemoryLimits | None = None
-    scorer: ScorerName = "keras"
+    scorer: ScorerName = "numba"
 
     def ledger(self, stage: str) -> Ledger:
         """The receipts of a stage."""
@@ -134,11 +134,12 @@ def check_inputs(run: Run) -> None:
 
 
 def freeze_inputs(run: Run) -> None:
-    """Freeze the job and the thresholds that it carries over, once all that it names is there and fits."""
+    """Freeze the job, the scorer and the thresholds that it carries over, once all that it names is there and fits."""
     run.directory.holds_job(run.job)
     # A job that cannot be done is not frozen: its corrected form would be another job.
     check_inputs(run)
     run.directory.freeze_job(run.job)
+    run.directory.keep_scorer(run.scorer)
     job = run.job
     if job.select.thresholds_from is not None:
         carried = keep_carried(job.select.thresholds_from, run.directory.selection.carried_thresholds)
@@ -165,7 +166,7 @@ def check_memory(run: Run) -> None:
             needs = ScoringNeeds(survey, network, job.score.batch_size, chunk_objects, run.scorer, run.n_threads)
             needs.check(limits, job.n_models)
     if run.ledger("picture").read(FINISHED) is None:
-        limits.check("the picture's reconstructions", KERAS_BYTES, True, "Nothing else would do")
+        limits.check("the picture's reconstructions", PICTURE_BYTES, run.scorer == "keras", "Nothing else would do")
 
 
 def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -37,6 +37,14 @@ class ScoreTask(Task):
     layout: Layout
     scoring: Scoring
     rule: SampleRule
+
+    def seconds(self, n_threads: int) -> float:
+        """See `Task.seconds`; TensorFlow is for processes of their own."""
+        return self.n_objects * self.scoring.core_seconds_per_object / n_threads
+
+    def with_threads(self, n_threads: int) -> Self:
+        """See `Task.with_threads`."""
+        return replace(self, scoring=replace(self.scoring, n_threads=n_threads))
 
 
 def probe_score(task: ScoreTask, lo: int, hi: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
-from swimmy_scale.method.sections import CatalogueSource, IngestSection, TrainSection
+from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, TrainSection
 from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, run_stage
@@ -51,15 +51,16 @@ def train(
     progress: Progress,
     limits: MemoryLimits,
     n_threads: int = 1,
+    scorer: ScorerName = "numba",
 ) -> Receipt:
     """Train on ``cutouts`` and choose; weights, ``selected.keras`` and ``manifest.json`` go to ``output``.
 
-    The threads are those of an evaluating process, if the settings evaluate. The receipt is that of the stage that
-    chose: ``selected`` of its details says what and why.
+    Threads and scorer are those of an evaluating process, if the settings evaluate. The receipt is that of the stage
+    that chose: ``selected`` of its details says what and why.
     """
     ledger = partial(ledger_beside, output)
     with driver_lock(ledger("train").folder, output):
-        stages = list(campaign_stages(settings, cutouts, ModelsFolder(output), ledger, n_threads, limits))
+        stages = list(campaign_stages(settings, cutouts, ModelsFolder(output), ledger, n_threads, limits, scorer))
         if len(stages) == 1:
             # The files are about to change: an evaluation by earlier settings no longer vouches for them.
             for name in ledger("evaluate").names():
@@ -85,7 +86,12 @@ def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str |
 
 
 def recorded_scoring(
-    models: Sequence[Path], cutouts: Path, settings: Settings, sha256s: Sequence[str], n_threads: int
+    models: Sequence[Path],
+    cutouts: Path,
+    settings: Settings,
+    sha256s: Sequence[str],
+    n_threads: int,
+    scorer: ScorerName = "numba",
 ) -> Scoring:
     """How models given as files score together: all of one network, each once, as many as the settings say.
 
@@ -112,7 +118,7 @@ def recorded_scoring(
             f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
             "Repeat --model for each, or correct the settings."
         )
-    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, kind=settings.score.score_kind)
+    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, scorer, settings.score.score_kind)
 
 
 def score(

@@ -18,6 +18,7 @@ from swimmy_scale.storage.run_directory import STAGES, RunDirectory, cutouts_led
 from swimmy_scale.storage.scores import Scores
 
 TASK_BYTES = 256 << 20
+BYTES_PER_SECOND = 500e6
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class VerifyTask(Task):
     """Some files to read and compare; ``n_objects`` is their number."""
 
     files: tuple[OwnedFile, ...]
+
+    def seconds(self, n_threads: int) -> float:
+        """See `Task.seconds`; one thread reads."""
+        return sum(file.record.size_bytes for file in self.files) / BYTES_PER_SECOND
 
 
 def verify_files(task: VerifyTask) -> Receipt:
@@ -126,7 +131,7 @@ class Verifier:
     def _run(self, run: RunDirectory) -> list[Damage]:
         # Held until all is read: the workers of both parts have their keys and scripts in this directory.
         with run.lock():
-            damage = self._folder(run.receipts, run.path, ("job", *STAGES, "provenance"))
+            damage = self._folder(run.receipts, run.path, ("job", "scorer", *STAGES, "provenance"))
             try:
                 cutouts = parse_job(run.job_file.read_text(), run.job_file, Job).cutouts
             except (OSError, ValueError, SwimmyError):

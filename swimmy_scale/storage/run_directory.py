@@ -15,8 +15,9 @@ from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
+from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, write_atomically
+from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, write_atomically, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
 
 STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
@@ -24,6 +25,8 @@ STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 
 FORMAT_VERSION = 2
 """Of run directories: what their receipts stand for. A run of another version can be read, and not continued."""
+
+SCORER_VERSION = 1
 
 
 class At:
@@ -107,6 +110,7 @@ class RunDirectory:
     path: Path
 
     job_file = At("job.yaml", "The job, complete with defaults and absolute paths, and frozen.")
+    scorer = At("scorer.json", "By which scorer the run scores, from its first command on.")
     provenance = At("provenance.json", "Versions, and digests of inputs, configuration and models.")
     receipts = At("receipts", "Receipts of all stages.")
     own_cutouts = At("cutouts.zarr", "The cutouts that the run ingests; a job may name others (see `cutouts`).")
@@ -216,6 +220,22 @@ class RunDirectory:
             write_atomically(self.job_file, text.encode())
             details = {"format_version": FORMAT_VERSION}
             self.ledger("job").finish(digest_json(text), Parts(), [self.job_file], details)
+
+    def kept_scorer(self) -> ScorerName | None:
+        """The scorer that the run began with (see `keep_scorer`); None if nothing, or damage, says it."""
+        ledger = self.ledger("scorer")
+        receipt = ledger.read(FINISHED)
+        if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
+            return None
+        kept: ScorerName = receipt.details["scorer"]
+        return kept
+
+    def keep_scorer(self, scorer: ScorerName) -> None:
+        """Write ``scorer.json``, unless it says the same."""
+        if self.kept_scorer() != scorer:
+            content = {"format_version": SCORER_VERSION, "scorer": scorer}
+            write_json(self.scorer, content)
+            self.ledger("scorer").finish(digest_json(content), Parts(), [self.scorer], {"scorer": scorer})
 
     # ------------------------------------------------------------ what happened
 

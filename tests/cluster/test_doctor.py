@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from swimmy_scale.cli import main
 from swimmy_scale.cluster.doctor import checks, connections, folders, machine, slurm_site
 from swimmy_scale.cluster.doctor.findings import Finding, is_fit, ok, problem, to_json, verdict, warning
-from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow, gpu_files
+from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow
 from swimmy_scale.cluster.site import JobSpec, load_site, parse_site
 from swimmy_scale.cluster.slurm import Partition
 from swimmy_scale.stages.memory import MIB, default_worker_bytes
@@ -108,10 +108,10 @@ def test_cores() -> None:
 
 def test_memory() -> None:
     needed = default_worker_bytes()
-    assert max(needed.values()) == needed["scoring"]
-    expect(machine.check_memory(1, 64 * GIB, 3 * needed["scoring"]), "ok", "enough for 1")
+    assert max(needed.values()) == needed["TensorFlow"]
+    expect(machine.check_memory(1, 64 * GIB, 3 * needed["TensorFlow"]), "ok", "enough for 1")
     expect(machine.check_memory(1, 64 * GIB, GIB), "warning", "run would start 1", "--workers 1")
-    expect(machine.check_memory(2, GIB, 8 * GIB), "problem", "1,024 MiB", "scoring needs up to")
+    expect(machine.check_memory(2, GIB, 8 * GIB), "problem", "1,024 MiB", "TensorFlow needs up to")
     assert machine.available_bytes() > 0
 
 
@@ -155,12 +155,6 @@ def test_tensorflow_that_hangs_or_dies() -> None:
     assert time.monotonic() - began < 50
     expect(check_tensorflow([], saying("raise SystemExit('no libcuda')")), "problem", "(status 1): no libcuda")
     expect(check_tensorflow([], saying("import os; os.abort()")), "problem", "(status -6)")
-
-
-def test_gpu_files(tmp_path: Path) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "null"):
-        (tmp_path / name).touch()
-    assert gpu_files(tmp_path) == ["nvidia0", "nvidia1"]
 
 
 # ---------------------------------------------------------------- folders
@@ -367,8 +361,8 @@ def test_what_else_a_site_file_names(fake_slurm: Path) -> None:
     lines = [finding.line() for finding in slurm_site.check_site(parse_site(text, Path("site.yaml")))]
     assert any("/no/such/python is not on this machine" in line for line in lines)
     assert any("ib99 of swimmy-scale.scheduler-interface is not on this machine" in line for line in lines)
-    needed = default_worker_bytes()["scoring"] / MIB
-    assert any(f"scoring needs up to {needed:,.0f} MiB a process, site.yaml gives it 2,048 MiB" in x for x in lines)
+    needed = default_worker_bytes()["TensorFlow"] / MIB
+    assert any(f"TensorFlow needs up to {needed:,.0f} MiB a process, site.yaml gives it 2,048 MiB" in x for x in lines)
 
 
 # ---------------------------------------------------------------- the command

@@ -1,35 +1,23 @@
-"""The driver: its signals and keys, Slurm's commands, and what a submission refuses."""
+"""The driver: its keys, Slurm's commands, and what a submission refuses."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import stat
 from pathlib import Path
 
 import pytest
 
 from swimmy_scale.cluster import slurm
-from swimmy_scale.cluster.driver import Submission, driver_signals
+from swimmy_scale.cluster.driver import Submission
 from swimmy_scale.cluster.fleet import dashboard_help
 from swimmy_scale.cluster.site import parse_site
 from swimmy_scale.cluster.tls import tls_files
-from swimmy_scale.errors import SwimmyError, TimeIsUpError
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
 
 JOB = "{catalogue: {path: absent.fits}, ingest: {sources: [absent.tar]}, train: {}}"
 SITE = "{jobqueue: {driver: {}, cpu: {}}, swimmy-scale: {kind: slurm, groups: {cpu: {jobs: 1}}}}"
-
-
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGUSR1, TimeIsUpError), (signal.SIGTERM, KeyboardInterrupt)])
-def test_signals_become_exceptions_once(number: signal.Signals, error: type[BaseException]) -> None:
-    before = signal.getsignal(number)
-    with driver_signals():
-        with pytest.raises(error):
-            os.kill(os.getpid(), number)
-        os.kill(os.getpid(), number)  # while the program deals with the first
-    assert signal.getsignal(number) == before
 
 
 def test_keys_are_private_and_gone_at_the_end(tmp_path: Path) -> None:

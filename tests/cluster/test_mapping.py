@@ -13,7 +13,7 @@ from typing import Any
 import distributed
 import pytest
 
-from swimmy_scale.cluster.local import LocalExecutor, local_workers, share_of_cores
+from swimmy_scale.cluster.local import local_workers, share_of_cores
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.stages.engine import Task
@@ -295,8 +295,3 @@ def test_each_worker_has_its_own_cores(workers: DaskWorkers, tmp_path: Path) -> 
     found = [receipt.details["cores"] for receipt in workers.map(Work(cores_of_worker), tasks_in(tmp_path, 2))]
     mine = sorted(os.sched_getaffinity(0))
     assert sorted(found) == sorted(share_of_cores(mine, index, 2) for index in range(2))
-
-
-def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
-    found = LocalExecutor(0).map(Work(succeed), tasks_in(tmp_path, 2))
-    assert [receipt.n_objects for receipt in found] == [os.getpid()] * 2

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from swimmy_scale.cluster.local import LocalExecutor, default_workers, local_workers
+from swimmy_scale.cluster.executors import LocalExecutor, default_workers
+from swimmy_scale.cluster.local import local_workers
 from swimmy_scale.cluster.resources import ControlGroups, usable_cores, usable_memory_bytes
 from swimmy_scale.method.sections import TrainSection
 
@@ -101,11 +102,11 @@ def test_a_given_number_of_workers_is_obeyed() -> None:
     executor = LocalExecutor(3, n_cores=8, memory_bytes=4 * GIB)
     assert (executor.limits.reader_bytes, executor.threads_each) == (4 * GIB // 3, 2)
     train = TrainSection(n_threads=5)
-    assert executor.scoring_threads(train) == 2
+    assert executor.scoring_threads(train, "keras") == 2
     here = LocalExecutor(0, n_cores=8, memory_bytes=4 * GIB)
     assert (here.limits.reader_bytes, here.threads_each) == (4 * GIB, 8)
-    assert here.scoring_threads(None) == 8
-    assert here.scoring_threads(train) == 5, "one process for all keeps the threads of its training"
+    assert here.scoring_threads(None, "keras") == here.scoring_threads(train, "numba") == 8
+    assert here.scoring_threads(train, "keras") == 5, "TensorFlow keeps the threads of its training"
 
 
 def memory_of_worker(dask_worker: Any) -> int:

@@ -131,10 +131,10 @@ def test_memory_and_scorer_of_a_site() -> None:
     limits = parse(GOOD).memory_limits
     assert (limits.reader_bytes, limits.network_bytes, limits.on_gpu) == (2 << 30, 16 << 30, True)
     assert limits.where == "/etc/site.yaml"
-    assert parse(GOOD).section.scorer == "keras"
+    assert parse(GOOD).section.scorer == "auto"
     site = parse(GOOD.replace("kind: slurm", "kind: slurm\n  scorer: numba"))
     assert site.section.scorer == "numba"
-    with pytest.raises(SwimmyError, match=r"scorer.*'keras' or 'numba'"):
+    with pytest.raises(SwimmyError, match=r"scorer.*'auto', 'keras' or 'numba'"):
         parse(GOOD.replace("kind: slurm", "kind: slurm\n  scorer: fast"))
 
 
@@ -142,3 +142,11 @@ def test_the_leanest_group_counts() -> None:
     text = GOOD.replace("    gpu: {jobs: 2, gpus: 1}\n", "    gpu: {jobs: 2}\n")
     limits = parse(text).memory_limits
     assert (limits.reader_bytes, limits.network_bytes, limits.on_gpu) == (2 << 30, 2 << 30, False)
+
+
+def test_threads_of_the_groups_that_score() -> None:
+    site = parse(GOOD)
+    gpu, cpu = (next(group for group in site.groups if bool(group.gpus) == on_gpu) for on_gpu in (True, False))
+    assert site.on_gpu
+    assert (site.scoring_threads("keras"), site.scoring_threads("numba")) == (gpu.n_threads, cpu.n_threads)
+    assert not parse("swimmy-scale: {kind: local}").on_gpu

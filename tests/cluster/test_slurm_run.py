@@ -62,7 +62,8 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serial(survey: Path) -> Path:
     """The run that all others must equal: one process, no Dask, no Slurm."""
-    run_serially(write_job(survey / "job.yaml", survey), survey / "serial")
+    # By the scorer that the site's GPUs call for; they are only Slurm's, so that all compute on CPUs.
+    run_serially(write_job(survey / "job.yaml", survey), survey / "serial", "keras")
     return survey / "serial"
 
 

@@ -23,7 +23,7 @@ from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.model import keras_scorer
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
-from swimmy_scale.model.keras_scorer import Reconstructor, Scorer
+from swimmy_scale.model.keras_scorer import Scorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -380,35 +380,17 @@ def test_any_memory_layout_is_taken(tiny_scorers):
     assert (tiny_scorers[7].score(np.asfortranarray(cutouts))[0] == tiny_scorers[7].score(cutouts)[0]).all()
 
 
-def test_a_reconstruction_is_the_models_output(tiny_model):
-    cutouts = make_cutouts(TINY_SURVEY, 10)
-    output = tiny_model(cutouts.transpose(0, 2, 3, 1), training=False).numpy().transpose(0, 3, 1, 2)
-    cutouts[6, 1, 3, 3] = np.nan
-    reconstruct = Reconstructor(tiny_model, 4)
-    result = reconstruct(cutouts)
-    assert result.dtype == np.float32
-    assert np.isnan(result[6]).all()
-    others = [0, 1, 2, 3, 4, 5, 7, 8, 9]
-    np.testing.assert_allclose(result[others], output[others], rtol=1e-5, atol=1e-7)
-    for rows in (slice(0, 10), slice(0, 4), slice(0, 0)):
-        np.testing.assert_array_equal(reconstruct(cutouts[rows]), result[rows])
-
-
 @pytest.mark.parametrize("value", [-0.001, 1.001, np.inf, -np.inf])
-def test_values_outside_0_to_1_are_refused(tiny_scorers, tiny_model, value):
+def test_values_outside_0_to_1_are_refused(tiny_scorers, value):
     cutouts = make_cutouts(TINY_SURVEY, 10)
     cutouts[9, 1, 0, 0] = value
     with pytest.raises(SwimmyError, match=r"cutout 9 has values from .* outside \[0, 1\]"):
         tiny_scorers[7].score(cutouts)
-    with pytest.raises(SwimmyError, match="cutout 9 has values from"):
-        Reconstructor(tiny_model, 8)(cutouts)
 
 
 def test_what_does_not_fit_is_refused(tiny_scorers, tiny_model):
     with pytest.raises(SwimmyError, match=r"cutouts have shape \(3, 1, 32, 32\)"):
         tiny_scorers[7].score(make_cutouts(TINY_SURVEY, 6)[:3, :1])
-    with pytest.raises(SwimmyError, match=r"the model takes \(n_objects, 2, 32, 32\)"):
-        Reconstructor(tiny_model)(make_cutouts(TINY_SURVEY, 6)[:, :, :16])
     with pytest.raises(SwimmyError, match="the network takes 2 bands of 32 px, survey 'HSC-SSP wide' has 5"):
         Scorer([tiny_model], TINY, HSC)
     with pytest.raises(SwimmyError, match="batch_size 0 must be 1 or more"):

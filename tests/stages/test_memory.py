@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from small_networks import build_on_one_thread
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.cli.progress import Watch
-from swimmy_scale.cluster.local import default_workers
+from swimmy_scale.cluster.executors import default_workers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
@@ -92,24 +93,28 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_survey(tmp_path_factory.mktemp("memory") / "survey", n_objects=128)
 
 
+SCORING = "scoring 256 objects a batch needs up to .* gives it {} MiB. Make score.batch_size"
+
+
 @pytest.mark.parametrize(
-    ("limits", "sections", "message"),
+    ("limits", "scorer", "sections", "message"),
     [
-        ((4000, 4000), {"storage": {"partition_objects": 65536, "chunk_objects": 256}}, "ingest of 65536 objects"),
-        ((4000, 1024), {}, "scoring 256 objects a batch needs up to .* gives it 1,024 MiB. Make score.batch_size"),
-        ((4000, 4000), {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
+        ((4000, 4000), "numba", {"storage": {"partition_objects": 65536, "chunk_objects": 256}}, "ingest of 65536 obj"),
+        ((4000, 1024), "keras", {}, SCORING.format("1,024")),
+        ((500, 4000), "numba", {}, SCORING.format("500")),
+        ((4000, 4000), "keras", {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
+        ((4000, 4000), "numba", {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
     ],
 )
 def test_a_job_that_does_not_fit_is_refused_before_it_starts(
-    tmp_path: Path, survey: Path, limits: tuple[int, int], sections: dict[str, object], message: str
+    tmp_path: Path, survey: Path, limits: tuple[int, int], scorer: Any, sections: dict[str, object], message: str
 ) -> None:
     job = load_job(write_job(tmp_path / "job.yaml", survey, **sections), Job)
     small = MemoryLimits(limits[0] * MIB, limits[1] * MIB, "site.yaml", "buy more")
     with pytest.raises(SwimmyError, match=message):
-        check_inputs(Run(RunDirectory(tmp_path / "run"), job, 1, small))
-    check_inputs(
-        Run(RunDirectory(tmp_path / "run"), job, 1, replace(small, reader_bytes=1 << 50, network_bytes=1 << 50))
-    )
+        check_inputs(Run(RunDirectory(tmp_path / "run"), job, 1, small, scorer))
+    large = replace(small, reader_bytes=1 << 50, network_bytes=1 << 50)
+    check_inputs(Run(RunDirectory(tmp_path / "run"), job, 1, large, scorer))
 
 
 def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path) -> None:
@@ -191,6 +196,7 @@ def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
 @pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (15, 8, 6), (5, 8, 2), (1, 4, 1)])
 def test_no_more_workers_than_memory_by_default(gib: int, n_cores: int, expected: int) -> None:
     assert default_workers(n_cores, gib << 30) == expected
+    assert default_workers(n_cores, gib << 30, with_tensorflow=False) == min(n_cores, (gib << 30) // (808 * MIB))
 
 
 def test_a_gpus_activations_are_not_the_hosts() -> None:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,24 +23,25 @@ import xarray
 from astropy.table import Table
 from survey_runs import (
     N_OBJECTS,
-    Serial,
     assert_same_results,
     call,
+    call_here,
+    on_workers,
     run_serially,
     start,
+    start_words,
     verify,
     weights_of,
     write_job,
 )
 
 from swimmy_scale.cli.progress import Watch
-from swimmy_scale.cluster.local import LocalExecutor
+from swimmy_scale.cluster.executors import LocalExecutor
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
-from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.lost_workers import attempt
 from swimmy_scale.stages.run import Run, run_job
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt
+from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 from swimmy_scale.storage.scores import Scores, sample_thresholds
 
@@ -180,17 +181,23 @@ def test_two_drivers(reference: Path, job: Path) -> None:
     from swimmy_scale.storage.files import driver_lock
 
     with driver_lock(reference / "log"):
-        result = call("run", job, "--output", reference, "--workers", 0)
+        result = call_here("run", job, "--output", reference, "--workers", 0)
     assert result.returncode == 1
     assert "is in use by process" in result.stderr
 
 
-@pytest.mark.parametrize("n_workers", [1, 2, 4])
+@pytest.mark.parametrize("n_workers", [1, 3])
 def test_dask_gives_the_same_bytes(reference: Path, survey: Path, tmp_path: Path, n_workers: int) -> None:
-    # One of the runs trains as well; the others take the same weights.
-    sections = {} if n_workers == 2 else weights_of(reference)
-    job = write_job(tmp_path / "job.yaml", survey, score={"batch_size": 7 * n_workers}, **sections)
-    result = call("run", job, "--output", tmp_path / "run", "--workers", n_workers)
+    sections = {"score": {"batch_size": 7 * n_workers}, **weights_of(reference)}
+    job = load_job(write_job(tmp_path / "job.yaml", survey, **sections), Job)
+    with Watch() as watch:
+        run_job(Run(RunDirectory(tmp_path / "run"), job, 1), LocalExecutor(n_workers, seconds_here=-1.0), watch)
+    assert_same_results(tmp_path / "run", reference)
+    assert (tmp_path / "run/candidates.png").read_bytes() == (reference / "candidates.png").read_bytes()
+
+
+def test_two_workers_train_the_same_bytes(reference: Path, job: Path, tmp_path: Path) -> None:
+    result = call("run", job, "--output", tmp_path / "run", "--workers", 2)
     assert result.returncode == 3, result.stderr
     assert_same_results(tmp_path / "run", reference)
     # Users are not to see what Dask's scheduler logs.
@@ -236,9 +243,9 @@ def test_driver_killed_in_every_stage(reference: Path, job: Path, tmp_path: Path
     assert not list(run.rglob("*.partial"))
 
 
-def test_workers_killed(reference: Path, job: Path, tmp_path: Path) -> None:
+def test_workers_killed(reference: Path, survey: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start("run", job, "--output", run, "--workers", 2)
+    process = start_words(on_workers(write_job(tmp_path / "job.yaml", survey, **weights_of(reference)), run))
     for stage in ("ingest", "score"):
         assert wait_for(lambda stage=stage: has_receipt(run, stage), process)
         for child in psutil.Process(process.pid).children(recursive=True):
@@ -247,7 +254,7 @@ def test_workers_killed(reference: Path, job: Path, tmp_path: Path) -> None:
                 if "spawn_main" in " ".join(child.cmdline()):
                     child.kill()
                     break
-    assert process.wait(timeout=200) == 3
+    assert process.wait(timeout=200) == 0
     assert_same_results(run, reference)
 
 
@@ -288,6 +295,7 @@ DAMAGED = (
     "candidates.png",
     "job.yaml",
     "provenance.json",
+    "scorer.json",
 )
 
 
@@ -371,13 +379,6 @@ if not hasattr(ingest, "plain_read_rows"):
 """
 
 
-class NetworkHere(LocalExecutor):
-    """Workers for all stages but those that run the network, which this process does."""
-
-    def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
-        yield from (SerialExecutor() if work.wants_gpu else super()).map(work, tasks)
-
-
 def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey, **weights_of(reference))
     object_id = int(Table.read(survey / "catalogue.fits")["object_id"][50])
@@ -385,7 +386,7 @@ def test_an_object_that_ends_workers_goes_to_quarantine(survey: Path, reference:
     (tmp_path / "deadly.py").write_text(DEADLY.format(object_id=object_id))
     run = Run(RunDirectory(tmp_path / "run"), load_job(job, Job), 1)
     with dask.config.set({"distributed.worker.preload": [str(tmp_path / "deadly.py")]}), Watch() as watch:
-        summary = run_job(run, NetworkHere(2), watch)
+        summary = run_job(run, LocalExecutor(2), watch)
     records = Table.read(tmp_path / "run/quarantine.csv", format="csv")
     (record,) = [row for row in records if row["code"] == "ended_workers"]
     assert (record["object_id"], record["stage"]) == (object_id, "ingest")
@@ -432,24 +433,31 @@ def test_a_run_of_another_version_is_read_and_not_continued(copied: Path, job: P
     assert RunDirectory(copied).status()[-1]["finished"]
 
 
-# ---------------------------------------------------------------- the scorer in numba
+# ---------------------------------------------------------------- the scorer
 
 
-def test_the_numba_scorer_by_a_site_file(reference: Path, copied: Path, job: Path, tmp_path: Path) -> None:
-    """All partitions are scored again, on Dask as serially, and the scores are Keras's up to their last digits."""
+def test_another_scorer_by_a_site_file(reference: Path, copied: Path, job: Path, tmp_path: Path) -> None:
+    """All partitions are scored again, on Dask as serially, and the scores are the same up to their last digits."""
     site = tmp_path / "site.yaml"
-    site.write_text("swimmy-scale: {kind: local, workers: 2, scorer: numba}\n")
-    done = call("run", job, "--output", copied, "--site", site)
+    site.write_text("swimmy-scale: {kind: local, workers: 1, scorer: keras}\n")
+    done = call_here("run", job, "--output", copied, "--site", site)
     assert done.returncode == 3, done.stderr
     serial = tmp_path / "serial"
     subprocess.run(["cp", "-a", str(reference), str(serial)], check=True)
-    with Watch() as watch:
-        run_job(Run(RunDirectory(serial), load_job(job, Job), 1, scorer="numba"), Serial(), watch)
+    run_serially(job, serial, "keras")
     assert_same_results(copied, serial)
-    ours, theirs = Scores(copied / "scores.zarr"), Scores(reference / "scores.zarr")
+    ours, theirs = Scores(reference / "scores.zarr"), Scores(copied / "scores.zarr")
     assert (ours.attrs["scorer"], theirs.attrs["scorer"]) == ("numba", "keras")
     assert not np.array_equal(ours.read("score"), theirs.read("score"), equal_nan=True)
     np.testing.assert_allclose(ours.read("score"), theirs.read("score"), rtol=5e-5, atol=1e-8)
     np.testing.assert_allclose(ours.read("residual"), theirs.read("residual"), rtol=1e-4, atol=1e-4)
     assert (ours.read("candidate") == theirs.read("candidate")).all(), "no score lies that near to a threshold"
     assert verify(copied) == []
+    # Without a name the run keeps what it has, also one that is older than the record.
+    for name in ("scorer.json", f"receipts/scorer/{FINISHED}.json"):
+        before = {path: path.stat().st_mtime_ns for path in (copied / "receipts/score").iterdir()}
+        assert call_here("run", job, "--output", copied).returncode == 3
+        assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing is scored again"
+        assert json.loads((copied / "scorer.json").read_text())["scorer"] == "keras"
+        assert json.loads((copied / "provenance.json").read_text())["scorer"] == "keras"
+        (copied / name).unlink()

@@ -10,7 +10,8 @@ from swimmy_scale.cluster.doctor.findings import Finding
 from swimmy_scale.cluster.doctor.folders import check_folder
 from swimmy_scale.cluster.doctor.machine import check_machine
 from swimmy_scale.cluster.doctor.slurm_site import check_commands, check_site
-from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow, gpu_files
+from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow
+from swimmy_scale.cluster.gpus import gpu_files
 from swimmy_scale.cluster.site import Site
 
 

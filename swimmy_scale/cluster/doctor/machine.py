@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
-from swimmy_scale.cluster.local import default_workers
+from swimmy_scale.cluster.executors import default_workers
 from swimmy_scale.cluster.resources import ControlGroups, usable_cores, usable_memory_bytes
 from swimmy_scale.stages.memory import MIB, default_worker_bytes
 

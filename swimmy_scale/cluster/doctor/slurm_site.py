@@ -79,7 +79,7 @@ def check_queue(name: str, spec: JobSpec, gpus: int, partitions: Sequence[slurm.
 def check_task_memory(site: Site) -> Finding:
     """The memory of a worker process against what stages need with the default sizes."""
     limits = site.memory_limits
-    given = {"ingest": limits.reader_bytes, "scoring": limits.network_bytes}
+    given = {"ingest": limits.reader_bytes, "scoring": limits.reader_bytes, "TensorFlow": limits.network_bytes}
     for stage, needed in default_worker_bytes().items():
         if given[stage] < needed:
             text = f"{stage} needs up to {needed / MIB:,.0f} MiB a process, {site.path} gives it "

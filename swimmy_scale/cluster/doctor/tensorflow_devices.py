@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
 
@@ -18,15 +17,10 @@ ASK = (sys.executable, "-m", "swimmy_scale.cluster.doctor.seen_devices")
 CHECK_DRIVER = "Check that nvidia-smi answers; to do without the GPU set CUDA_VISIBLE_DEVICES=-1"
 
 
-def gpu_files(devices: Path = Path("/dev")) -> list[str]:
-    """The names of the device files of NVIDIA GPUs."""
-    return sorted(path.name for path in devices.glob("nvidia[0-9]*"))
-
-
 def check_tensorflow(
     gpus: Sequence[str], command: Sequence[str] = ASK, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Finding:
-    """Which devices TensorFlow sees, and whether they compute; the machine has ``gpus`` (see `gpu_files`)."""
+    """Which devices TensorFlow sees, and whether they compute; the machine has ``gpus`` (see `gpus.gpu_files`)."""
     process = subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -1,0 +1,108 @@
+"""Whether Keras would compute on a GPU of this machine, by files, variables and installed packages."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from swimmy_scale.cluster import gpus
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "KERAS_BACKEND", "KERAS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Path:
+    folder = tmp_path / "dev"
+    folder.mkdir()
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "null"):
+        (folder / name).touch()
+    return folder
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have just these distributions installed."""
+
+    def version(name: str) -> str:
+        if name not in names:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_gpu_files(devices: Path) -> None:
+    assert gpus.gpu_files(devices) == ["nvidia0", "nvidia1"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "hidden"), [(None, False), ("", True), ("-1", True), (" ", True), ("0", False), ("0,1", False)]
+)
+def test_what_hides_gpus(visible: str | None, hidden: bool) -> None:
+    assert gpus.is_hidden({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}) == hidden
+
+
+@pytest.mark.parametrize(
+    ("config", "environment", "backend"),
+    [
+        (None, {}, "tensorflow"),
+        ('{"backend": "jax"}', {}, "jax"),
+        ('{"backend": "jax"}', {"KERAS_BACKEND": "torch"}, "torch"),
+        ('{"floatx": "float32"}', {}, "tensorflow"),
+        ("[]", {}, "tensorflow"),
+        ("not json", {}, "tensorflow"),
+    ],
+)
+def test_the_backend_is_that_of_keras(
+    tmp_path: Path, config: str | None, environment: dict[str, str], backend: str
+) -> None:
+    if config is not None:
+        (tmp_path / ".keras").mkdir()
+        (tmp_path / ".keras" / "keras.json").write_text(config)
+    assert gpus.keras_backend(environment, tmp_path) == backend
+    assert gpus.keras_backend({"KERAS_HOME": str(tmp_path / ".keras"), **environment}, Path("/none")) == backend
+
+
+@pytest.mark.parametrize(
+    ("backend", "installed", "there"),
+    [
+        ("tensorflow", (), False),
+        ("tensorflow", ("nvidia-cudnn-cu12",), True),
+        ("torch", ("nvidia-cudnn-cu13",), True),
+        ("jax", ("nvidia-cudnn-cu12",), False),
+        ("jax", ("jax-cuda12-plugin",), True),
+    ],
+)
+def test_libraries_of_a_backend(
+    monkeypatch: pytest.MonkeyPatch, backend: str, installed: tuple[str, ...], there: bool
+) -> None:
+    install(monkeypatch, *installed)
+    assert gpus.has_libraries(backend) == there
+
+
+def test_libraries_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    monkeypatch.setattr(ctypes.util, "find_library", {"cudnn": "libcudnn.so.9"}.get)
+    assert gpus.has_libraries("tensorflow")
+    assert not gpus.has_libraries("jax"), "JAX needs its plugin"
+
+
+def test_a_gpu_its_libraries_and_nothing_that_hides_it(
+    monkeypatch: pytest.MonkeyPatch, devices: Path, tmp_path: Path
+) -> None:
+    install(monkeypatch, "nvidia-cudnn-cu12")
+    assert gpus.computes_on_gpu(devices)
+    assert not gpus.computes_on_gpu(tmp_path / "none")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert not gpus.computes_on_gpu(devices)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    install(monkeypatch)
+    assert not gpus.computes_on_gpu(devices)
