@@ -60,12 +60,9 @@ def usable_cores(n_allowed: int | None = None, groups: ControlGroups = ControlGr
 def usable_memory_bytes(total_bytes: int | None = None, groups: ControlGroups = ControlGroups()) -> int:
     """Memory that this process and those it starts may use together.
 
-    The machine has ``total_bytes``, by default as Dask finds it; ``groups`` may grant fewer.
+    The machine has ``total_bytes``, by default as the system says; ``groups`` may grant fewer.
     """
     if total_bytes is None:
-        # Here, because Dask takes half a second to import and the cores can be counted without it.
-        from distributed.system import MEMORY_LIMIT
-
-        total_bytes = int(MEMORY_LIMIT)
+        total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = groups.memory_bytes
     return total_bytes if limit is None else min(total_bytes, limit)

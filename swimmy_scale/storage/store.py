@@ -6,12 +6,14 @@ written: an absent one is an error, not a fill value. The store opens with ``xar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import logging
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from zarr.storage import MemoryStore
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.files import digest_json, sync_files, sync_path, write_atomically
+
+log = logging.getLogger("swimmy_scale")
 
 PIXEL_DIMS = ("y", "x")
 # Chunks of fill values are written as well, so that an absent chunk means a loss.
@@ -286,7 +290,7 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
             if not isinstance(array, zarr.Array):
                 raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
             file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
-            if array.shards is None:
+            if array.shards is None or not _zarr_gives_out_chunks():
                 array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
             else:
                 _write_shard(file, array, values)
@@ -334,9 +338,37 @@ def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
 class _TakenAtOnce(MemoryStore):
     """Keeps what it is given without a copy: each chunk is taken out before the next one is made."""
 
+    def __init__(self, store_dict: MutableMapping[str, Buffer], *, read_only: bool = False) -> None:
+        super().__init__(store_dict, read_only=read_only)
+        self._kept = store_dict
+
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Keep the bytes of a key."""
-        self._store_dict[key] = value
+        self._kept[key] = value
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """The same, for the pipeline of `cutouts.decode_in_own_threads`."""
+        self._kept[key] = value
+
+
+@functools.cache
+def _zarr_gives_out_chunks() -> bool:
+    """Whether `_encoder` works with this version of Zarr; where it does not a warning, once in a process.
+
+    It relies on how Zarr uses a store, which other versions may change. One byte and its CRC-32C are known.
+    """
+    known = b"\0QS}R"
+    try:
+        found = _encoder("probe", (1,), (1,), "uint8", [Crc32cCodec()], 0)(0, np.zeros(1, np.uint8)).tobytes()
+    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError):
+        found = b""
+    if found != known:
+        log.warning(
+            "zarr %s does not give out single chunks as version 3.4 does. Zarr writes partitions by itself: the same "
+            "files, but each needs the memory of its pixels once more.",
+            zarr.__version__,
+        )
+    return found == known
 
 
 def _encoder(

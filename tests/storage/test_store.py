@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.storage import store as store_module
 from swimmy_scale.storage.store import (
     Layout,
     Variable,
@@ -276,6 +277,28 @@ def test_shards_are_those_that_zarr_writes(store: Path, tmp_path: Path, partitio
     shard = f"image/c/{partition}/0/0/0"
     assert (store / shard).read_bytes() == (other / shard).read_bytes()
     assert not list(store.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("error", [AttributeError("no attribute"), KeyError("shard/c/0"), TypeError("an argument")])
+def test_another_zarr_writes_shards_by_itself(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def other_version(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(store_module, "_encoder", other_version)
+    store_module._zarr_gives_out_chunks.cache_clear()
+    try:
+        create(tmp_path / "other.zarr", LAYOUT)
+        for partition in range(LAYOUT.n_partitions):
+            write_partition(tmp_path / "other.zarr", LAYOUT, partition, columns(partition))
+    finally:
+        store_module._zarr_gives_out_chunks.cache_clear()
+    assert contents(tmp_path / "other.zarr") == contents(store)
+    assert caplog.messages == [
+        f"zarr {zarr.__version__} does not give out single chunks as version 3.4 does. Zarr writes partitions by "
+        "itself: the same files, but each needs the memory of its pixels once more."
+    ]
 
 
 def test_a_shard_that_cannot_be_written_leaves_the_one_before(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
