@@ -84,6 +84,7 @@ bench-full: setup
 	$(BIN)/python benchmarks/ingest.py --repeat 5 --json $(RESULTS)/ingest.json
 	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/memory.json
 	$(BIN)/python benchmarks/storage.py --json $(RESULTS)/storage.json
+	$(BIN)/python benchmarks/reading.py --json $(RESULTS)/reading.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 10000000 --json $(RESULTS)/tasks_many.json
 	$(MAKE) demo
 	$(BIN)/python benchmarks/report.py demo/run --json $(RESULTS)/report.json

@@ -17,13 +17,13 @@ from typing import Any, Protocol, Self
 
 import dask
 import distributed
-from distributed.utils import get_ip, get_ip_interface
 
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.mapping import DaskWorkers
 from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places, resource, write_scripts
 from swimmy_scale.cluster.site import Group, Site
 from swimmy_scale.cluster.tls import tls_files
+from swimmy_scale.cluster.versions import fitting_version
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.sections import ScorerName, TrainSection
 from swimmy_scale.stages.engine import Task, Work
@@ -359,6 +359,8 @@ class SlurmExecutor:
 
 def _address(site: Site) -> str:
     interface = site.section.scheduler_interface
+    with fitting_version("distributed"):
+        from distributed.utils import get_ip, get_ip_interface
     try:
         return str(get_ip_interface(interface) if interface else get_ip())
     except ValueError as error:

@@ -14,11 +14,11 @@ from typing import Any
 
 import dask
 import yaml
-from dask_jobqueue.slurm import SLURMJob
 
 from swimmy_scale.cluster.local import SETTINGS
 from swimmy_scale.cluster.site import Group, JobSpec, Site
 from swimmy_scale.cluster.tls import TLS_FILES
+from swimmy_scale.cluster.versions import fitting_version
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError
 from swimmy_scale.storage.files import write_atomically
 from swimmy_scale.storage.run_directory import LogFolder, RunDirectory
@@ -121,7 +121,7 @@ def _job(
     name: str,
     directives: Sequence[str],
     worker_args: Sequence[str] = (),
-) -> SLURMJob:
+) -> Any:
     """The writer of dask-jobqueue, set up by the site file alone: a user's own Dask configuration does not count."""
     settings = {
         "name": job_name,
@@ -157,8 +157,11 @@ def _job(
         # This option would make the folder at once, even when a script is only printed.
         "log-directory": None,
     }
-    with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
-        return SLURMJob(f"--scheduler-file {places.log.scheduler}", name=name, config_name=CONFIG_NAME)
+    with fitting_version("dask-jobqueue"):
+        from dask_jobqueue.slurm import SLURMJob
+
+        with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
+            return SLURMJob(f"--scheduler-file {places.log.scheduler}", name=name, config_name=CONFIG_NAME)
 
 
 def _prologue(spec: JobSpec) -> list[str]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,10 +30,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core.registry import cpu_target
 
 from swimmy_scale import __version__
 from swimmy_scale.method.survey import FloatArray, IntArray
+
+log = logging.getLogger("swimmy_scale")
 
 PRODUCT_LIMIT = 64**3
 HALVE, LAST, DOUBLE = -1, 1, 2
@@ -49,21 +51,39 @@ _STEP = _PLANE + 16
 _DIRECT_BELOW = 500_000
 """With fewer multiplications than this, the transforms cost more than they save."""
 _PATCH_FLOATS = 65_536
-_MACHINE = f"{zlib.crc32(repr((__version__, cpu_target.target_context.codegen().magic_tuple())).encode()):08x}"
+
+
+@functools.cache
+def _machine() -> str | None:
+    """Names version and processor that code is compiled for; None, with one warning a process, where numba hides it."""
+    try:
+        # No public name: what numba itself tells kept machine code apart by.
+        from numba.core.registry import cpu_target
+
+        processor = cpu_target.target_context.codegen().magic_tuple()
+    except (ImportError, AttributeError):
+        log.warning(
+            "numba %s does not say, where version 0.68 does, which processor it compiles for. Machine code is not kept "
+            "on disk: every process compiles anew.",
+            numba.__version__,
+        )
+        return None
+    return f"{zlib.crc32(repr((__version__, processor)).encode()):08x}"
 
 
 def compiled(function: Callable[..., Any], keep: bool = False) -> Callable[..., Any]:
     """Have numba compile a function at its first call. The interpreter's lock is released while it runs.
 
     ``keep`` keeps the machine code on disk for other processes: beside the source, or where NUMBA_CACHE_DIR says. Where
-    neither can be written, every process compiles anew.
+    neither can be written, or numba does not say which processor it is for, every process compiles anew.
     """
     # Contraction fuses a multiplication with an addition. The rest of fastmath is off, since NaN must stay NaN.
     jit = functools.partial(numba.njit, fastmath={"contract"}, error_model="numpy", nogil=True)
-    if keep:
+    machine = _machine() if keep else None
+    if machine is not None:
         # numba numbers its files, and two unlike machines that start at once may choose the same number: one would then
         # load the other's code. With version and processor in the name they write different files.
-        function.__qualname__ += f"_{_MACHINE}"
+        function.__qualname__ += f"_{machine}"
         with contextlib.suppress(RuntimeError):
             return jit(function, cache=True)
     return jit(function)

@@ -18,8 +18,8 @@ from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatAr
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
 from swimmy_scale.storage.files import sync_files
+from swimmy_scale.storage.shards import EVERY_CHUNK
 from swimmy_scale.storage.store import (
-    EVERY_CHUNK,
     Layout,
     Variable,
     add_labels,

@@ -11,7 +11,7 @@ import json
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import zarr
-from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.files import digest_json, sync_files, sync_path, write_atomically
+from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
 
 PIXEL_DIMS = ("y", "x")
-# Chunks of fill values are written as well, so that an absent chunk means a loss.
-EVERY_CHUNK: Any = {"write_empty_chunks": True}
 
 
 @dataclass(frozen=True)
@@ -286,10 +283,10 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
             if not isinstance(array, zarr.Array):
                 raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
             file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
-            if array.shards is None:
+            if array.shards is None or not gives_out_chunks():
                 array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
             else:
-                _write_shard(file, array, values)
+                write_shard(file, array, values)
                 # Flushed while it is read back, so that the caller's own flush has nothing to wait for.
                 flushed.append(thread.submit(sync_path, file))
             if not _reads_back(array, rows, values):
@@ -301,66 +298,6 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         for one in flushed:
             one.result()
     return files
-
-
-def _write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
-    """Write a shard chunk by chunk, with the bytes that Zarr would write at once.
-
-    Zarr needs twice the shard's memory: it keeps all chunks until it has put them together. The file has the chunks
-    one after the other, then an index, then a CRC-32C of the index (Zarr's extension "sharding_indexed", section
-    "Binary shard format"). The index has two uint64 for each chunk, offset and length, with all bits set for a chunk
-    beyond the array's end.
-    """
-    n_chunks = (array.shards or array.chunks)[0] // array.chunks[0]
-    index = np.full((n_chunks, 2), 2**64 - 1, np.uint64)
-    offset, step = 0, array.chunks[0]
-    encode = _encoder(array.name, values.shape, array.chunks, array.dtype, array.compressors, array.fill_value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with unfinished.open("wb") as stream:
-            for number, lo in enumerate(range(0, len(values), step)):
-                data = encode(lo, values[lo : lo + step])
-                index[number] = offset, len(data)
-                offset += stream.write(data)
-            index_codecs = [Crc32cCodec()]
-            stream.write(_encoder("index", index.shape, index.shape, index.dtype, index_codecs, 0)(0, index))
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-class _TakenAtOnce(MemoryStore):
-    """Keeps what it is given without a copy: each chunk is taken out before the next one is made."""
-
-    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
-        """Keep the bytes of a key."""
-        self._store_dict[key] = value
-
-
-def _encoder(
-    name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, codecs: Any, fill_value: Any
-) -> Callable[[int, AnyArray], AnyArray]:
-    """A function that returns a chunk's bytes as such an array stores them, given its first row and its rows."""
-    kept: dict[str, Buffer] = {}
-    array = zarr.create_array(
-        _TakenAtOnce(kept),
-        name=name,
-        shape=shape,
-        chunks=chunks,
-        dtype=dtype,
-        compressors=codecs,
-        fill_value=fill_value,
-        config=EVERY_CHUNK,
-    )
-
-    def encode(lo: int, rows: AnyArray) -> AnyArray:
-        array[lo : lo + len(rows)] = rows
-        key = "/".join([array.path, "c", str(lo // chunks[0])] + ["0"] * (len(shape) - 1))
-        return np.asarray(kept.pop(key).as_numpy_array())
-
-    return encode
 
 
 def _checked(variable: Variable, shape: tuple[int, ...], columns: Mapping[str, AnyArray], path: Path) -> AnyArray:
@@ -416,6 +353,18 @@ def _damaged(group: zarr.Group, what: str, error: Exception) -> SwimmyError:
     )
 
 
+def _without_gaps(array: Any) -> Any:
+    """The array, with an error in place of fill values where a chunk is missing."""
+    try:
+        # Set on the array, not in Zarr's settings, which all reading threads share.
+        return array.with_config({"read_missing_chunks": False})
+    except TypeError as error:
+        raise SwimmyError(
+            f"zarr {zarr.__version__} cannot tell a missing chunk from one of fill values ({error}). "
+            "Install zarr 3.2 or newer."
+        ) from error
+
+
 def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray:
     """Rows ``lo`` to ``hi`` (None: the end) of a variable, as an array that the caller owns.
 
@@ -425,14 +374,15 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
         When a chunk is missing or its checksum does not fit.
     """
     try:
-        # Set on the array, not in Zarr's settings, which all reading threads share.
-        array = group[name].with_config({"read_missing_chunks": False})  # type: ignore[union-attr]
+        array = _without_gaps(group[name])
         # Zarr decodes into a new array of just these rows.
         values = np.asarray(array[lo:hi])
         # NumPy's set operations and the table writers take fixed-width strings only.
         return np.array(values.tolist(), dtype=np.str_) if values.dtype.kind == "T" else values
     except KeyError as error:
         raise SwimmyError(f"{_where(group)}: no variable {name}. Make the store again.") from error
+    except SwimmyError:
+        raise
     except Exception as error:
         raise _damaged(group, f"{name}[{lo}:{hi}] is damaged or incomplete", error) from error
 

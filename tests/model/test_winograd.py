@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swimmy_scale.model import winograd
 from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, PRODUCT_LIMIT, compiled, convolve, plan
 
 
@@ -103,3 +108,29 @@ def test_a_function_that_cannot_be_kept_on_disk_is_compiled_all_the_same():
 
     twice.__code__ = twice.__code__.replace(co_filename="/nowhere/at_all.py")
     assert compiled(twice, keep=True)(21) == 42
+
+
+@pytest.mark.parametrize("registry", [None, SimpleNamespace(), SimpleNamespace(cpu_target=SimpleNamespace())])
+def test_a_numba_that_hides_its_processor_keeps_nothing_on_disk_and_says_so_once(
+    registry, monkeypatch, caplog, tmp_path
+):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    winograd._machine.cache_clear()
+    try:
+        with monkeypatch.context() as other_version:
+            other_version.setitem(sys.modules, "numba.core.registry", registry)
+            assert winograd._machine() is None
+
+        def twice(x):
+            return 2 * x
+
+        function = compiled(twice, keep=True)
+    finally:
+        winograd._machine.cache_clear()
+    assert function(21) == 42
+    assert function.py_func.__name__ in function.py_func.__qualname__.split(".")
+    assert not list(tmp_path.iterdir())
+    assert caplog.messages == [
+        f"numba {numba.__version__} does not say, where version 0.68 does, which processor it compiles for. Machine "
+        "code is not kept on disk: every process compiles anew."
+    ]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.storage import shards
 from swimmy_scale.storage.store import (
     Layout,
     Variable,
@@ -278,6 +279,28 @@ def test_shards_are_those_that_zarr_writes(store: Path, tmp_path: Path, partitio
     assert not list(store.rglob("*.partial"))
 
 
+@pytest.mark.parametrize("error", [AttributeError("no attribute"), KeyError("shard/c/0"), TypeError("an argument")])
+def test_another_zarr_writes_shards_by_itself(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    def other_version(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(shards, "_encoder", other_version)
+    shards.gives_out_chunks.cache_clear()
+    try:
+        create(tmp_path / "other.zarr", LAYOUT)
+        for partition in range(LAYOUT.n_partitions):
+            write_partition(tmp_path / "other.zarr", LAYOUT, partition, columns(partition))
+    finally:
+        shards.gives_out_chunks.cache_clear()
+    assert contents(tmp_path / "other.zarr") == contents(store)
+    assert caplog.messages == [
+        f"zarr {zarr.__version__} does not give out single chunks as version 3.4 does. Zarr writes partitions by "
+        "itself: the same files, but each needs the memory of its pixels once more."
+    ]
+
+
 def test_a_shard_that_cannot_be_written_leaves_the_one_before(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(store)
 
@@ -318,6 +341,15 @@ def test_a_missing_chunk_is_no_fill_value(store: Path) -> None:
         read_rows(group, "ra", 4, 8)
     with pytest.raises(SwimmyError, match="no variable colour"):
         read_rows(group, "colour", 0, 1)
+
+
+def test_a_zarr_that_knows_no_missing_chunks_is_no_damage(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_config(array: Any, config: Any) -> Any:
+        raise TypeError("unexpected keyword argument 'read_missing_chunks'")
+
+    monkeypatch.setattr(zarr.Array, "with_config", with_config)
+    with pytest.raises(SwimmyError, match=rf"^zarr {zarr.__version__} cannot tell .* Install zarr 3\.2 or newer\.$"):
+        read_rows(open_group(store, 1), "image", 0, 2)
 
 
 @pytest.mark.parametrize("damage", ["remove", "flip", "empty"])

@@ -10,9 +10,9 @@ from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.utils import data
 from distributed.security import Security
-from distributed.utils import get_ip_interface
 
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
+from swimmy_scale.cluster.versions import fitting_version
 
 LOOPBACK = "127.0.0.1"
 TIMEOUT_SECONDS = 10.0
@@ -64,6 +64,8 @@ def check_tls() -> Finding:
 
 def check_interface(name: str, whose: str) -> Finding:
     """Look for a network interface that the site file names; a job's node may have others than this machine."""
+    with fitting_version("distributed"):
+        from distributed.utils import get_ip_interface
     try:
         return ok("network", f"{name} of {whose} has the address {get_ip_interface(name)} here")
     except ValueError as error:
