@@ -71,7 +71,7 @@ bench: setup
 	$(BIN)/python benchmarks/ingest.py --repeat 2 --json $(RESULTS)/ingest.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 10000 --json $(RESULTS)/tasks.json
 	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json
-	$(BIN)/python benchmarks/startup.py --repeat 1 --json $(RESULTS)/startup.json
+	$(BIN)/python benchmarks/startup.py --without-keras --repeat 3 --json $(RESULTS)/startup.json
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/page.py --targets
 

@@ -67,7 +67,7 @@ def test_small_stored_surveys_need_neither_tensorflow_nor_dask(finished: Path, t
         ("status", run),
         ("verify", run, "--workers", 2),
         ("report", run),
-        ("figures", run, "score-histogram"),
+        ("figures", run, "stamps-candidates"),
         ("score", reference / "cutouts.zarr", "--model", model, "--output", tmp_path / "s.zarr", "--workers", 2),
         ("select", tmp_path / "s.zarr", "--output", tmp_path / "selected"),
     ]

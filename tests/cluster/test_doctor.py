@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from swimmy_scale.cli import main
+from swimmy_scale.cluster import executors
 from swimmy_scale.cluster.doctor import checks, connections, folders, machine, slurm_site
 from swimmy_scale.cluster.doctor.findings import Finding, is_fit, ok, problem, to_json, verdict, warning
 from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow
@@ -363,6 +364,27 @@ def test_what_else_a_site_file_names(fake_slurm: Path) -> None:
     assert any("ib99 of swimmy-scale.scheduler-interface is not on this machine" in line for line in lines)
     needed = default_worker_bytes()["TensorFlow"] / MIB
     assert any(f"TensorFlow needs up to {needed:,.0f} MiB a process, site.yaml gives it 2,048 MiB" in x for x in lines)
+
+
+# ---------------------------------------------------------------- the scorer
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("swimmy-scale: {kind: local, scorer: keras}", "scores by keras, as the site file says"),
+        (SITE.read_text(), "scores by keras, for a GPU"),
+        ((SITE.parent / "slurm-cpu.yaml").read_text(), "scores by numba, for CPUs"),
+    ],
+)
+def test_the_scorer_of_a_site(text: str, words: str) -> None:
+    expect(checks.check_scorer(parse_site(text, Path("site.yaml"))), "ok", words)
+
+
+def test_the_scorer_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpu, words in ((True, "scores by keras, for a GPU"), (False, "scores by numba, for CPUs")):
+        monkeypatch.setattr(executors, "computes_on_gpu", lambda gpu=gpu: gpu)
+        expect(checks.check_scorer(), "ok", words)
 
 
 # ---------------------------------------------------------------- the command

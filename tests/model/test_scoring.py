@@ -197,3 +197,17 @@ def test_decoding_in_own_threads_finds_damage_and_absence(tmp_path):
         shard.unlink()
         with pytest.raises(SwimmyError, match=r"image\[0:4\] is damaged or incomplete"):
             Cutouts(path).images(0, 4)
+
+
+@pytest.mark.parametrize(("scorer", "least", "most"), [("numba", 1e-4, 1e-2), ("keras", 1e9, np.inf)])
+def test_only_numba_is_quick_enough_for_small_stages(scorer, least, most):
+    one, five = (
+        Scoring((Model(Path("model.keras"), "0" * 64),) * number, Network(), None, 1, scorer) for number in (1, 5)
+    )
+    assert least <= one.core_seconds_per_object <= most
+    assert five.core_seconds_per_object == 5 * one.core_seconds_per_object
+
+
+@pytest.mark.parametrize(("said", "scorer"), [("CPU (numba)", "numba"), ("CPU (keras)", "keras"), ("GPU", "keras")])
+def test_a_scorer_is_known_by_what_it_says(said, scorer):
+    assert scoring.scorer_that(said) == scorer

@@ -18,6 +18,7 @@ from swimmy_scale.stages.lost_workers import (
     attempt,
     attempt_piece,
     clear_attempts,
+    has_attempts,
     leave_out,
     left_out,
 )
@@ -110,3 +111,13 @@ def test_a_damaged_list_counts_as_none(task: Task, damage: str) -> None:
     path = next(path for path in (task.ledger.folder / "left-out").rglob("*.json"))
     path.write_text(damage)
     assert left_out(task.ledger, task.name) == []
+
+
+def test_marks_that_are_left_are_seen_until_they_are_cleared(task: Task) -> None:
+    assert not has_attempts(task.ledger)
+    attempt(succeed, task)
+    assert not has_attempts(task.ledger)
+    die(task)
+    assert has_attempts(task.ledger)
+    clear_attempts(task.ledger)
+    assert not has_attempts(task.ledger)

@@ -6,13 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from swimmy_scale.cluster.doctor.connections import check_connections
-from swimmy_scale.cluster.doctor.findings import Finding
+from swimmy_scale.cluster.doctor.findings import Finding, ok
 from swimmy_scale.cluster.doctor.folders import check_folder
 from swimmy_scale.cluster.doctor.machine import check_machine
 from swimmy_scale.cluster.doctor.slurm_site import check_commands, check_site
 from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow
+from swimmy_scale.cluster.executors import scorer_for
 from swimmy_scale.cluster.gpus import gpu_files
 from swimmy_scale.cluster.site import Site
+
+
+def check_scorer(site: Site | None = None) -> Finding:
+    """The scorer that a new run takes here, or at a site."""
+    asked = site.section.scorer if site is not None else "auto"
+    scorer = scorer_for(asked, None, site)
+    why = {"keras": "for a GPU", "numba": "for CPUs"}[scorer] if asked == "auto" else "as the site file says"
+    return ok("scorer", f"a new run scores by {scorer}, {why}")
 
 
 def examine(folder: Path, site: Site | None = None) -> Iterator[Finding]:
@@ -23,6 +32,7 @@ def examine(folder: Path, site: Site | None = None) -> Iterator[Finding]:
     on_slurm = site if site is not None and site.is_slurm else None
     yield from check_machine()
     yield check_tensorflow(gpu_files())
+    yield check_scorer(site)
     yield from check_folder(folder, must_be_shared=on_slurm is not None)
     yield from check_connections()
     if on_slurm is None:
