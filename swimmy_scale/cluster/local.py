@@ -81,7 +81,7 @@ def default_workers(n_cores: int, memory_bytes: int) -> int:
 
 @contextlib.contextmanager
 def local_workers(
-    n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED
+    n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED, own_cores: bool = True
 ) -> Iterator[DaskWorkers]:
     """Worker processes on this machine, which do one task at a time each.
 
@@ -94,6 +94,8 @@ def local_workers(
         Of all workers together, by default what this machine grants. One that takes more than its share is replaced.
     most_bundled : int
         The most tasks that are sent to a worker together (see `DaskWorkers`).
+    own_cores : bool
+        Whether each keeps to its share of the cores (see `OwnCores`).
     """
     total_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
     with (
@@ -112,7 +114,8 @@ def local_workers(
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
-        client.register_plugin(OwnCores(n_workers))
+        if own_cores:
+            client.register_plugin(OwnCores(n_workers))
         yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
 
 
@@ -155,7 +158,7 @@ class LocalExecutor:
         if n_workers == 0:
             yield from SerialExecutor().map(work, tasks)
             return
-        with local_workers(n_workers, self._memory_bytes) as workers:
+        with local_workers(n_workers, self._memory_bytes, own_cores=work.own_cores) as workers:
             yield from workers.map(work, tasks)
 
     def map_values(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
