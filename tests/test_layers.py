@@ -263,7 +263,7 @@ def test_help_and_completion_load_nothing_that_computes() -> None:
     ("module", "libraries"),
     [
         ("stages.run", {"matplotlib", "scipy.spatial", "scipy.interpolate", "keras"}),
-        ("model.keras_scorer", {"matplotlib"}),
+        ("model.keras_scorer", {"matplotlib", "pandas", "jax"}),
     ],
 )
 def test_workers_start_without_what_they_seldom_use(module: str, libraries: set[str]) -> None:
