@@ -47,6 +47,7 @@ class EmptyWork:
     perform: Any = perform_nothing
     probe: Any = None
     wants_gpu: bool = False
+    own_cores: bool = True
 
 
 def measure(n_tasks: int, n_workers: int, most_bundled: int | None = None) -> dict[str, float]:

@@ -130,7 +130,8 @@ class LocalExecutor:
         from swimmy_scale.cluster.local import local_workers
 
         left = tasks[n_done:]
-        with local_workers(min(self._n_workers, len(left)), self._memory_bytes) as workers:
+        n_workers = min(self._n_workers, len(left))
+        with local_workers(n_workers, self._memory_bytes, own_cores=work.own_cores) as workers:
             yield from workers.map(work, left)
 
     def _is_small(self, tasks: Sequence[Task]) -> bool:

@@ -69,7 +69,7 @@ class OwnCores(distributed.WorkerPlugin):
 
 @contextlib.contextmanager
 def local_workers(
-    n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED
+    n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED, own_cores: bool = True
 ) -> Iterator[DaskWorkers]:
     """Worker processes on this machine, which do one task at a time each.
 
@@ -82,6 +82,8 @@ def local_workers(
         Of all workers together, by default what this machine grants. One that takes more than its share is replaced.
     most_bundled : int
         The most tasks that are sent to a worker together (see `DaskWorkers`).
+    own_cores : bool
+        Whether each keeps to its share of the cores (see `OwnCores`).
     """
     total_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
     with (
@@ -98,7 +100,8 @@ def local_workers(
             # Failures come back to the driver, which says what to do; workers need not print them too.
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.Client(cluster, set_as_default=False) as client,
     ):
-        client.register_plugin(OwnCores(n_workers))
+        if own_cores:
+            client.register_plugin(OwnCores(n_workers))
         yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)

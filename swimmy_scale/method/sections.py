@@ -22,6 +22,10 @@ from swimmy_scale.method.weight_sets import too_few
 ScorerChoice = Literal["auto", "keras", "numba"]
 ScorerName = Literal["keras", "numba"]
 
+THREADS_OF_ONE, THREADS_OF_EACH = 2, 1
+"""Threads of the only training of a job, and of each of several. Two threads train less than twice as fast as one, so
+several trainings use cores best side by side, each on one thread; a single one would leave all others idle."""
+
 
 def located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """Turn the error of a value's own class into one that pydantic reports with its place in the file."""
@@ -193,7 +197,8 @@ class TrainSection(JobSection):
         Most training objects; where there are more, the seed chooses among them at random.
     n_threads : int
         Threads of one training. They are part of the result: with another number TensorFlow adds up gradients in
-        another order, and the last digits of the weights differ.
+        another order, and the last digits of the weights differ. So the job says the number, not the machine, and the
+        frozen job keeps it: by default `THREADS_OF_ONE` for one training, `THREADS_OF_EACH` for each of several.
     grid : GridSection, optional
         Several networks in place of one, in order of their combinations, with the noise changing fastest.
     choose : str
@@ -215,13 +220,21 @@ class TrainSection(JobSection):
     n_runs: int = Field(default=1, ge=1)
     classes: tuple[str, ...] = ("training",)
     max_objects: int | None = Field(default=None, ge=1)
-    n_threads: int = Field(default=2, ge=1)
+    n_threads: int = Field(default=THREADS_OF_ONE, ge=1)
     grid: GridSection | None = None
     choose: Literal["validation_loss", "known_classes"] = "validation_loss"
     evaluate: bool = False
     known_classes: tuple[str, ...] = ("quasar", "xelg")
     judged_level: str | None = None
     threshold_objects: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threads_by_number_of_trainings(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or "n_threads" in content:
+            return content
+        several = content.get("n_runs", 1) != 1 or content.get("grid") is not None
+        return {**content, "n_threads": THREADS_OF_EACH if several else THREADS_OF_ONE}
 
     @model_validator(mode="after")
     def _classes_to_judge_by(self) -> Self:

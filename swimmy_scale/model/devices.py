@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,8 +33,56 @@ def _as_if_missing(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-# Stop Keras from importing Matplotlib, which nothing here needs: it takes a fifth of a worker's time to start.
-with held_stderr(), _as_if_missing("matplotlib"):
+class _TypeOfPandas(type):
+    """A class that stands for the one of its name in pandas: nothing is of it before somebody has loaded pandas."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        pandas = sys.modules.get("pandas")
+        return pandas is not None and isinstance(value, getattr(pandas, cls.__name__))
+
+
+@contextmanager
+def _stand_in_for_pandas() -> Iterator[None]:
+    """Inside the block ``import pandas`` gives two classes to compare types with, unless pandas is loaded already.
+
+    Keras loads it only to know whether what it is to train on is a table; that works as before, in either order.
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = stand_in = ModuleType("pandas")
+    for name in ("Series", "DataFrame"):
+        setattr(stand_in, name, _TypeOfPandas(name, (), {}))
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
+
+
+class _JaxForItsBackends(MetaPathFinder):
+    """Says that JAX is missing until one of Keras's backends that compute with it is being loaded.
+
+    Elsewhere TensorFlow Lite and a callback of Keras load it, to be ready for models of JAX.
+    """
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Refuse JAX, or leave it and all else to the other finders."""
+        if fullname == "jax" and not {"keras.src.backend.jax", "keras.src.backend.numpy"} & sys.modules.keys():
+            raise ModuleNotFoundError("JAX is loaded for Keras's backends that need it", name=fullname)
+
+
+@contextmanager
+def _jax_for_its_backends() -> Iterator[None]:
+    finder = _JaxForItsBackends()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+# Nothing here needs what Keras and TensorFlow load on the side: it takes a third of a worker's time to start.
+with held_stderr(), _as_if_missing("matplotlib"), _stand_in_for_pandas(), _jax_for_its_backends():
     import keras
 
 __all__ = ["compiled_call", "configure_threads", "has_gpu", "jit_compile", "keras"]

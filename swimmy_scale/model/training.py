@@ -20,6 +20,7 @@ from swimmy_scale.method.survey import FloatArray, IntArray
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import configure_threads, jit_compile, keras
 from swimmy_scale.model.files import save
+from swimmy_scale.model.training_step import Step, training_step, validation_step
 from swimmy_scale.storage.files import digest_file, digest_json, write_atomically, write_json
 
 # What random numbers are drawn for: part of their seed.
@@ -102,9 +103,12 @@ def train(
     model = _untrained(network, schedule, n_threads)
     records = _resume(directory, identity, model)
     _write_history(directory, settings, records)
+    step, validate = training_step(model), validation_step(model)
     for epoch in range(len(records) + 1, schedule.epochs + 1):
-        loss = _train_epoch(model, cubes, training_rows, schedule, epoch)
-        val_loss = _validate(model, cubes, validation_rows, schedule, epoch)
+        order = _prepare_epoch(model, training_rows, schedule, epoch)
+        loss = _mean_loss(step, cubes, order, schedule.batch_size, f"loss is {{}} in epoch {epoch}")
+        name = f"validation loss is {{}} in epoch {epoch}"
+        val_loss = _mean_loss(validate, cubes, validation_rows, schedule.batch_size, name)
         file, sha256 = "", ""
         if epoch >= schedule.keep_from_epoch:
             file = f"epoch-{epoch:02d}.keras"
@@ -182,33 +186,25 @@ def _untrained(network: Network, schedule: Schedule, n_threads: int) -> Any:
     return model
 
 
-def _train_epoch(model: Any, cubes: FloatArray, rows: IntArray, schedule: Schedule, epoch: int) -> float:
+def _prepare_epoch(model: Any, rows: IntArray, schedule: Schedule, epoch: int) -> IntArray:
+    """Set the epoch's learning rate and noise; returns its order of the rows."""
     model.optimizer.learning_rate = schedule.rate(epoch)
     noise = model.get_layer("noise")
     if noise.stddev > 0:
         noise.seed_generator.state.assign([int(_random(schedule, _NOISE, epoch).integers(2**31)), 0])
-    order = _random(schedule, _SHUFFLE, epoch).permutation(rows)
+    return _random(schedule, _SHUFFLE, epoch).permutation(rows)
+
+
+def _mean_loss(step: Step, cubes: FloatArray, rows: IntArray, batch_size: int, name: str) -> float:
     total = 0.0
-    for number, (n_objects, batch) in enumerate(_batches(cubes, order, schedule.batch_size), start=1):
-        total += n_objects * _finite(model.train_on_batch(batch, batch), "loss", epoch, number)
+    for number, (n_objects, batch) in enumerate(_batches(cubes, rows, batch_size), start=1):
+        loss = float(step(batch))
+        if not math.isfinite(loss):
+            raise SwimmyError(
+                f"training: {name.format(loss)}, batch {number}. Lower learning_rate or take another seed."
+            )
+        total += n_objects * loss
     return total / len(rows)
-
-
-def _validate(model: Any, cubes: FloatArray, rows: IntArray, schedule: Schedule, epoch: int) -> float:
-    total = 0.0
-    for number, (n_objects, batch) in enumerate(_batches(cubes, rows, schedule.batch_size), start=1):
-        model.reset_metrics()
-        total += n_objects * _finite(model.test_on_batch(batch, batch), "validation loss", epoch, number)
-    return total / len(rows)
-
-
-def _finite(loss: Any, name: str, epoch: int, batch: int) -> float:
-    value = float(loss)
-    if not math.isfinite(value):
-        raise SwimmyError(
-            f"training: {name} is {value} in epoch {epoch}, batch {batch}. Lower learning_rate or take another seed."
-        )
-    return value
 
 
 # --- files of a training ---------------------------------------------------------------------------------------------

@@ -143,6 +143,13 @@ class Work(Protocol):
     def wants_gpu(self) -> bool:
         """Whether its tasks go to workers with GPUs, if there are any."""
 
+    @property
+    def own_cores(self) -> bool:
+        """Whether a worker keeps to its share of the cores: right for many short tasks, which keep all workers busy.
+
+        Else the system divides the cores among the tasks that run, and the last of them has those that are free.
+        """
+
 
 class Stage(ABC):
     """A stage of a job: it plans tasks, workers perform them, and it finishes from their receipts."""
@@ -163,6 +170,11 @@ class Stage(ABC):
     def wants_gpu(self) -> bool:
         """Whether its tasks go to workers with GPUs, if there are any."""
         return False
+
+    @property
+    def own_cores(self) -> bool:
+        """Whether a worker keeps to its share of the cores (see `Work`)."""
+        return True
 
     @property
     @abstractmethod

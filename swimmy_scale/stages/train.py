@@ -123,6 +123,7 @@ class TrainStage(Stage):
 
     perform = staticmethod(perform_training)
     wants_gpu = True
+    own_cores = False  # trainings are few and long, and the job says how many threads each has
 
     @property
     def section(self) -> TrainSection:

@@ -70,6 +70,7 @@ class VerifyWork:
     perform = staticmethod(verify_files)
     probe: ClassVar[None] = None
     wants_gpu: ClassVar[bool] = False
+    own_cores: ClassVar[bool] = True
 
 
 def _tasks(ledger: Ledger, files: Sequence[OwnedFile]) -> list[VerifyTask]:

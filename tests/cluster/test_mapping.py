@@ -13,6 +13,7 @@ from typing import Any
 import distributed
 import pytest
 
+from swimmy_scale.cluster.executors import LocalExecutor
 from swimmy_scale.cluster.local import local_workers, share_of_cores
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
@@ -35,6 +36,7 @@ class Work:
 
     perform: Callable[[Any], Receipt]
     probe: Callable[[Any, int, int], None] | None = None
+    own_cores: bool = True
 
 
 def tasks_in(folder: Path, n_tasks: int) -> list[Task]:
@@ -295,3 +297,11 @@ def test_each_worker_has_its_own_cores(workers: DaskWorkers, tmp_path: Path) -> 
     found = [receipt.details["cores"] for receipt in workers.map(Work(cores_of_worker), tasks_in(tmp_path, 2))]
     mine = sorted(os.sched_getaffinity(0))
     assert sorted(found) == sorted(share_of_cores(mine, index, 2) for index in range(2))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity of processes")
+def test_workers_of_a_stage_that_does_not_want_it_may_use_every_core(tmp_path: Path) -> None:
+    work = Work(cores_of_worker, own_cores=False)
+    executor = LocalExecutor(2, memory_bytes=2 << 30)
+    found = [receipt.details["cores"] for receipt in executor.map(work, tasks_in(tmp_path, 2))]
+    assert found == [sorted(os.sched_getaffinity(0))] * 2

@@ -48,6 +48,26 @@ def test_paths_are_relative_to_the_job_file() -> None:
     assert [network.latent_filters for network in job.networks] == [8]
 
 
+@pytest.mark.parametrize(
+    ("more", "n_threads"),
+    [
+        ("", 2),
+        ("  n_runs: 1\n", 2),
+        ("  n_runs: 2\n", 1),
+        ("  grid: {latent_filters: [4, 8]}\n", 1),
+        ("  n_runs: 30\n  n_threads: 4\n", 4),
+        ("  n_threads: 1\n", 1),
+    ],
+)
+def test_several_trainings_have_one_thread_each(more: str, n_threads: int) -> None:
+    """The frozen job has the number, so that a run which another machine or job file goes on with keeps it."""
+    job = parse(GOOD + more)
+    assert job.train is not None
+    assert job.train.n_threads == n_threads
+    assert yaml.safe_load(dump_job(job))["train"]["n_threads"] == n_threads
+    assert parse(dump_job(job)) == job
+
+
 def test_defaults_are_the_papers() -> None:
     job = parse(GOOD)
     assert dict(job.select.levels) == {"2sigma": 0.05, "3sigma": 0.003, "3.5sigma": 0.000465}
