@@ -41,7 +41,7 @@ def without(folder: Path, libraries: Sequence[str]) -> dict[str, str]:
 
 
 def assert_done(words: Sequence[str], environment: dict[str, str]) -> None:
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode in (0, 3), f"{words}: {done.stdout} {done.stderr}"
 
 
