@@ -28,7 +28,7 @@ demo: setup
 	$(BIN)/swimmy-scale report demo/run
 
 # The paper's numbers beside ours, on 50,000 simulated objects, and why they differ. On two cores: 4 minutes for the
-# survey, an hour for the run, of which 55 train, 1 for tables and figures, and minutes for the reasons; 10 GB of disk.
+# survey, under an hour for the run, most of which trains, 1 for tables and figures, and minutes for the reasons; 10 GB of disk.
 # A smaller one, which leaves the page and its numbers:
 # make fidelity OBJECTS=5000 PAGE=fidelity/page.md FACTS=fidelity
 PAGE := docs/fidelity.md

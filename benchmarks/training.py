@@ -58,8 +58,12 @@ class Clock:
 
 def ours(n_objects: int, n_threads: int) -> list[float]:
     """`train` as a job calls it, with its checks, and the state on disk after each epoch."""
-    from swimmy_scale.method.network import Network, Schedule
-    from swimmy_scale.model.training import train
+    try:
+        from swimmy_scale.method.network import Network, Schedule
+        from swimmy_scale.model.training import train
+    except ModuleNotFoundError:  # a version from before the modules were grouped
+        from swimmy_scale.autoencoder import train  # type: ignore[import-not-found, no-redef]
+        from swimmy_scale.network import Network, Schedule  # type: ignore[import-not-found, no-redef]
 
     clock = Clock()
     schedule = Schedule(epochs=EPOCHS, keep_from_epoch=1, batch_size=32, validation_fraction=VALIDATION)
