@@ -8,6 +8,7 @@ by its own command line with what its documentation recommends for cutouts in FI
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,6 +179,7 @@ def train(hyrax: Hyrax, home: Path, files: Path, catalogue: Path) -> Path:
 def try_on(hyrax: Hyrax, home: Path, files: Path, catalogue: Path, weights: Path, dataset: str) -> dict[str, Any]:
     """What ``infer`` does with a survey that may be too much for it: objects in its results, or its last words."""
     results = home / f"try-{dataset}"
+    shutil.rmtree(results, ignore_errors=True)
     settings = write_settings(home / f"try-{dataset}.toml", files, catalogue, results, dataset=dataset, weights=weights)
     done = subprocess.run(hyrax.command("infer", settings), capture_output=True, text=True)
     if done.returncode:

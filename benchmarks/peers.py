@@ -12,6 +12,7 @@ what FOLDER holds is used again, and an interrupted measurement goes on where it
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import resource
@@ -248,8 +249,13 @@ class Bench:
 
 
 def measure_all(bench: Bench, record: Path, repeat: dict[int, int]) -> list[Timed]:
-    """Time every command in turn; what ``record`` holds of an interrupted measurement is not timed again."""
-    done = [Timed(**one) for one in json.loads(record.read_text())] if record.exists() else []
+    """Time every command in turn; what ``record`` holds of an interrupted measurement is not timed again.
+
+    A record of another state of this program is not used.
+    """
+    program, done = program_digest(), list[Timed]()
+    if record.exists() and (before := json.loads(record.read_text()))["program"] == program:
+        done = [Timed(**one) for one in before["timed"]]
     bench.scorer = next((one.scorer for one in done if one.way == OURS), "")
     wanted = [(way, n, turn) for n, turns in repeat.items() for turn in range(turns) for way in WAYS]
     for way, n_objects, turn in wanted:
@@ -257,8 +263,18 @@ def measure_all(bench: Bench, record: Path, repeat: dict[int, int]) -> list[Time
             continue
         done.append(bench.perform(way, n_objects, turn))
         print(f"{way} {n_objects:,}: {done[-1].seconds:.1f} s, {done[-1].core_seconds:.1f} core-s", flush=True)
-        record.write_text(json.dumps([asdict(one) for one in done]))
+        record.write_text(json.dumps({"program": program, "timed": [asdict(one) for one in done]}))
     return [one for one in done if one.n_objects in repeat and one.turn < repeat[one.n_objects]]
+
+
+def program_digest() -> str:
+    """SHA-256 of the source of this program."""
+    import swimmy_scale
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(swimmy_scale.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 # ---- the result
@@ -337,9 +353,9 @@ def notes_of(bench: Bench, tries: Sequence[dict[str, Any]], n_bad: int, ours: di
     said = []
     for one in tries:
         if one["error"]:
-            said.append(f"with {one['dataset']} it ends without results: `{one['error']}`")
+            said.append(f"by its {one['dataset']} without any result: `{one['error']}`")
         else:
-            said.append(f"with {one['dataset']} it has results of {one['n_results']}")
+            said.append(f"by its {one['dataset']} with results of {one['n_results']}")
     return [
         "ratio is to the faster of the two settings of Hyrax, from neighbouring runs",
         f"Hyrax's environment: {shown}"
@@ -354,7 +370,7 @@ def notes_of(bench: Bench, tries: Sequence[dict[str, Any]], n_bad: int, ours: di
         "networks were trained for an epoch before; only the commands that use them are timed. 'Once running' is what "
         f"{N_MANY:,} objects take longer than {N_FEW:,}",
         f"cutouts as the archive delivers them ({N_DELIVERED} objects, {n_bad} of them with bands that differ by a "
-        f"pixel in size): Hyrax {'; '.join(said)}. swimmy-scale scores {ours['scored']} of {ours['given']}",
+        f"pixel in size): Hyrax ends {'; '.join(said)}. swimmy-scale scores {ours['scored']} of {ours['given']}",
     ]
 
 
@@ -395,7 +411,8 @@ def main() -> None:
     notes = notes_of(bench, tries, n_unequal(delivered), try_ours(folder, delivered, model))
     facts = {"n_few": N_FEW, "n_many": N_MANY, "hyrax_versions": hyrax.versions(), "delivered": tries}
     report("peers", rows_of(found, options.readers), options.json, notes, **facts)
-    record.unlink()  # the next call measures again
+    if options.json is not None:
+        record.unlink()  # the next call measures again
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -212,6 +212,37 @@ def test_starting_and_running_are_told_apart() -> None:
     assert running == [10.0, 5.0]
     assert start == pytest.approx(15.0 - 100 / 7.5)
     assert peers.rates(found, "core_seconds")["a", 1000] == pytest.approx([1000 / 210, 1000 / 390])
+
+
+def test_an_interrupted_measurement_goes_on_unless_the_program_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import peers
+
+    class Counting:
+        scorer = ""
+        performed: ClassVar[list[tuple[str, int, int]]] = []
+
+        def perform(self, way: str, n_objects: int, turn: int) -> peers.Timed:
+            if len(self.performed) == 5:
+                raise KeyboardInterrupt
+            self.performed.append((way, n_objects, turn))
+            return peers.Timed(way, n_objects, turn, 1.0, 1.0, 1.0, "keras" if way == peers.OURS else "")
+
+    repeat, record = {10: 1, 20: 1}, tmp_path / "measured.json"
+    with pytest.raises(KeyboardInterrupt):
+        peers.measure_all(Counting(), record, repeat)
+    first, Counting.performed[:] = [*Counting.performed], []
+    bench = Counting()
+    found = peers.measure_all(bench, record, repeat)
+    assert bench.scorer == "keras"  # what the first run found, for the site file of the other scorer
+    assert [*first, *Counting.performed] == [(one.way, one.n_objects, one.turn) for one in found]
+    assert (len(first), len(found), len({(one.way, one.n_objects) for one in found})) == (5, 8, 8)
+    monkeypatch.setattr(peers, "program_digest", lambda: "another")
+    Counting.performed[:] = []
+    with pytest.raises(KeyboardInterrupt):
+        peers.measure_all(Counting(), record, repeat)
+    assert Counting.performed == first
 
 
 def test_ratios_are_to_the_faster_setting_of_the_peer() -> None:
