@@ -8,7 +8,7 @@ PYTHON := $(shell for name in python3.12 python3.13 python3.14 python3; do \
 OBJECTS := 4200
 SEED := 1
 
-.PHONY: demo fidelity better test check check-fast bench bench-full setup lock clean
+.PHONY: demo fidelity better test check check-fast bench bench-full bench-peers setup lock clean
 
 setup: $(VENV)/ready
 
@@ -94,8 +94,15 @@ bench-full: setup
 	$(BIN)/python benchmarks/startup.py --repeat 5 --json $(RESULTS)/startup.json
 	$(BIN)/python benchmarks/scaling.py --repeat 3 --json $(RESULTS)/scaling.json
 	$(BIN)/python benchmarks/full.py $(FULL) --json $(RESULTS)/full.json
-	$(BIN)/python benchmarks/page.py
+	$(MAKE) bench-peers
 	$(BIN)/python benchmarks/page.py --targets
+
+# Beside Hyrax, which pip installs in PEERS (4 GB) with the interpreter HYRAX_PYTHON: an hour, 12 GB of disk in all.
+PEERS := peers
+HYRAX_PYTHON := python3.11
+bench-peers: setup
+	$(BIN)/python benchmarks/peers.py $(PEERS) --python $(HYRAX_PYTHON) --json $(RESULTS)/peers.json
+	$(BIN)/python benchmarks/page.py
 
 # Needs uv. Writes no registry host into the lock file.
 lock:

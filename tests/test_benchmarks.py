@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "measure"})
+SCRIPTS = sorted(path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "hyrax_peer", "measure"})
 
 
 @pytest.fixture(autouse=True)
@@ -147,3 +151,156 @@ def test_a_survey_from_the_bank_can_be_scored_and_verified(tmp_path: Path) -> No
     assert scored.objects_per_second > 0
     assert scored.measured.peak_bytes("worker") > 0
     assert not list(tmp_path.glob("tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "band"),
+    [
+        ("2-cutout-HSC-G-9000-pdr3_wide.fits", 0, "G"),
+        ("991-cutout-HSC-Y-10054-pdr3_wide.fits", 989, "Y"),
+        ("17_coadd_30.12345_-1.50000_9000_HSC-R.fits", 15, "R"),
+    ],
+)
+def test_names_of_delivered_cutouts_tell_row_and_band(name: str, row: int, band: str) -> None:
+    import peers
+
+    assert peers.row_and_band(name) == (row, band)
+
+
+@pytest.mark.parametrize("name", ["psf.fits", "2-cutout-I-9000-pdr3_wide.fits"])
+def test_names_that_tell_no_row_or_band_are_refused(name: str) -> None:
+    import peers
+
+    with pytest.raises(SystemExit, match="has no line number or no band"):
+        peers.row_and_band(name)
+
+
+def test_both_programs_read_the_files_of_a_survey_for_peers(tmp_path: Path) -> None:
+    """Names are those that each expects, pixels those that were delivered, and the peer's catalogue lists them all."""
+    import peers
+    from astropy.io import fits
+    from astropy.table import Table
+
+    from swimmy_scale.ingest.pixels.file_names import parse_names
+    from swimmy_scale.method.survey import HSC
+
+    survey = peers.make_survey(tmp_path / "even", 6, 0, oversize=False)
+    catalogue = Table.read(survey.catalogue)
+    names = sorted(path.name for path in survey.files.iterdir())
+    assert len(names) == 6 * 5
+    claims = parse_names(np.array(names, "S"), HSC)
+    assert sorted(claims.line) == sorted(list(catalogue["object_id"]) * 5)  # the id, in the place of the line
+    assert sorted(claims.band) == sorted([0, 1, 2, 3, 4] * 6)
+    table = Table.read(survey.file_table)
+    assert sorted(table["filename"]) == names
+    for object_id, band, name in table:
+        assert re.fullmatch(rf"{object_id}_.*_{band}\.fits", name)  # Hyrax takes 17 digits and the filter
+        assert len(str(object_id)) == 17
+        assert fits.getdata(survey.files / name).shape == (64, 64)
+    assert peers.n_unequal(survey) == 0
+    uneven = peers.make_survey(tmp_path / "uneven", 20, 0)
+    ids = Table.read(uneven.catalogue)["object_id"]
+    shapes = [{fits.getdata(path).shape for path in uneven.files.glob(f"{one}_*")} for one in ids]
+    assert peers.n_unequal(uneven) == sum(len(one) > 1 for one in shapes) == 1
+    before = survey.file_table.stat().st_mtime_ns
+    assert peers.make_survey(tmp_path / "even", 6) == survey
+    assert survey.file_table.stat().st_mtime_ns == before
+
+
+def test_starting_and_running_are_told_apart() -> None:
+    import peers
+
+    # 5 s to start and 10 objects a second; the second turn with many objects is at 5 a second
+    seconds = {(100, 0): 15.0, (100, 1): 15.0, (1000, 0): 105.0, (1000, 1): 195.0}
+    found = [peers.Timed("a", n, turn, taken, 2 * taken, 1.0) for (n, turn), taken in seconds.items()]
+    running, start = peers.once_running(found, "seconds")["a"]
+    assert running == [10.0, 5.0]
+    assert start == pytest.approx(15.0 - 100 / 7.5)
+    assert peers.rates(found, "core_seconds")["a", 1000] == pytest.approx([1000 / 210, 1000 / 390])
+
+
+def test_an_interrupted_measurement_goes_on_unless_the_program_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import peers
+
+    class Counting:
+        scorer = ""
+        performed: ClassVar[list[tuple[str, int, int]]] = []
+
+        def perform(self, way: str, n_objects: int, turn: int) -> peers.Timed:
+            if len(self.performed) == 5:
+                raise KeyboardInterrupt
+            self.performed.append((way, n_objects, turn))
+            return peers.Timed(way, n_objects, turn, 1.0, 1.0, 1.0, "keras" if way == peers.OURS else "")
+
+    repeat, record = {10: 1, 20: 1}, tmp_path / "measured.json"
+    with pytest.raises(KeyboardInterrupt):
+        peers.measure_all(Counting(), record, repeat)
+    first, Counting.performed[:] = [*Counting.performed], []
+    bench = Counting()
+    found = peers.measure_all(bench, record, repeat)
+    assert bench.scorer == "keras"  # what the first run found, for the site file of the other scorer
+    assert [*first, *Counting.performed] == [(one.way, one.n_objects, one.turn) for one in found]
+    assert (len(first), len(found), len({(one.way, one.n_objects) for one in found})) == (5, 8, 8)
+    monkeypatch.setattr(peers, "program_digest", lambda: "another")
+    Counting.performed[:] = []
+    with pytest.raises(KeyboardInterrupt):
+        peers.measure_all(Counting(), record, repeat)
+    assert Counting.performed == first
+
+
+def test_ratios_are_to_the_faster_setting_of_the_peer() -> None:
+    import peers
+
+    taken = {peers.HYRAX: 10.0, peers.HYRAX_READERS: 8.0, peers.OURS: 4.0, peers.OURS_OTHER: 2.0}
+    scorer = {peers.OURS: "keras", peers.OURS_OTHER: "numba"}
+    found = [
+        peers.Timed(way, n, turn, n * one / 10, n * one / 10, 7.0, scorer.get(way, ""))
+        for way, one in taken.items()
+        for n in (100, 1000)
+        for turn in range(2)
+    ]
+    lines = {line["what"]: line for line in peers.rows_of(found, 2)}
+    assert lines["Hyrax infer, 2 reading processes: 100 objects"]["ratio"] is None
+    assert lines["Hyrax infer: 1,000 objects"]["ratio"] == pytest.approx(0.8)
+    ours = lines["swimmy-scale run (scorer: keras, the default): once running"]
+    assert (ours["median"], ours["ratio"]) == (pytest.approx(2.5), pytest.approx(2.0))
+    assert lines["swimmy-scale run, scorer: numba: by processor time, 100 objects"]["ratio"] == pytest.approx(4.0)
+
+
+def test_the_settings_of_the_peer_are_what_was_meant(tmp_path: Path) -> None:
+    import hyrax_peer
+
+    path = hyrax_peer.write_settings(
+        tmp_path / "hyrax.toml",
+        tmp_path / "files",
+        tmp_path / "files.fits",
+        tmp_path,
+        n_readers=3,
+        weights=tmp_path / "w",
+    )
+    settings = tomllib.loads(path.read_text())
+    data = settings["data_request"]["infer"]["data"]
+    assert (data["dataset_class"], data["data_location"]) == ("FitsImageDataset", str(tmp_path / "files"))
+    assert settings["data_set"] == {
+        "filter_catalog": str(tmp_path / "files.fits"),
+        "crop_to": [64, 64],
+        "use_cache": False,
+    }
+    assert settings["data_loader"] == {"batch_size": 512, "num_workers": 3}
+    assert settings["optimizer"]["name"] in settings
+    assert settings["infer"]["model_weights_file"] == str(tmp_path / "w")
+
+
+def test_the_stand_in_crops_around_the_middle() -> None:
+    import hyrax_peer
+
+    names: dict[str, Any] = {}
+    exec(hyrax_peer.STAND_IN, names)  # noqa: S102  (it is written into the peer's environment)
+    image = np.arange(5 * 67 * 66).reshape(5, 67, 66)
+    transform = names["Compose"]([names["CenterCrop"](size=(64, 64)), names["Lambda"](np.negative)])
+    # 3 rows too many: 1.5 rounds to the even 2, as torchvision's round() does
+    assert (transform(image) == -image[:, 2:66, 1:65]).all()
+    with pytest.raises(ValueError, match="smaller than the crop"):
+        names["CenterCrop"]((68, 64))(image)
