@@ -15,6 +15,7 @@ import yaml
 
 from swimmy_scale.cli.progress import Watch
 from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.simulate import SimulationPlan, simulate
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
@@ -80,11 +81,11 @@ def verify(path: Path) -> list[Damage]:
         return Verifier(Serial(), watch).output(path)
 
 
-def run_serially(job: Path, output: Path) -> tuple[dict[str, Any], Serial]:
+def run_serially(job: Path, output: Path, scorer: ScorerName = "keras") -> tuple[dict[str, Any], Serial]:
     """Run a job in this process."""
     workers = Serial()
     with Watch() as watch:
-        summary = run_job(Run(RunDirectory(output), load_job(job, Job), 1), workers, watch)
+        summary = run_job(Run(RunDirectory(output), load_job(job, Job), 1, scorer=scorer), workers, watch)
     return summary, workers
 
 

@@ -216,9 +216,9 @@ def test_strangers_are_refused(workers: DaskWorkers) -> None:
     address = workers._client.scheduler.address
     assert address.startswith("tls://127.0.0.1:")
     with pytest.raises((OSError, TypeError, ValueError), match=r"."):
-        distributed.Client(address.replace("tls://", "tcp://"), timeout="3s")
+        distributed.Client(address.replace("tls://", "tcp://"), timeout="3s", set_as_default=False)
     with pytest.raises((OSError, TypeError, ValueError), match=r"."):
-        distributed.Client(address, security=distributed.Security.temporary(), timeout="3s")
+        distributed.Client(address, security=distributed.Security.temporary(), timeout="3s", set_as_default=False)
 
 
 BAD_ROWS = {3: {5, 6}, 4: {0}, 5: {15}}
