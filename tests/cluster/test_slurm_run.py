@@ -40,7 +40,9 @@ ON_C1 = {"job-extra-directives": ["--nodelist=c1"]}
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    with running_slurm(tmp_path_factory.mktemp("slurm")) as cluster, pytest.MonkeyPatch.context() as patch:
+    # Memory for the jobs of several runs on one node.
+    settings = {"NODE_MEMORY_MB": "64000"}
+    with running_slurm(tmp_path_factory.mktemp("slurm"), settings) as cluster, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(cluster.conf))
         yield cluster
 
@@ -295,8 +297,9 @@ def test_drivers_are_lost(
     run.do_more("the first driver has workers")
     assert len(run.jobs("cpu")) == 2
     slurm.cancel(run.job_ids[0])
-    run.wait()
+    run.wait_until(lambda: run.job_ids[0] not in {job.job_id for job in run.jobs()}, "the cancelled driver has ended")
     assert "submitted again" not in run.log(), "a driver that was cancelled is not submitted again"
+    run.wait()  # it leaves no orphans
     assert not run.places.log.tls.exists()
     assert 0 < len(run.receipts()) < N_TASKS
     done = {path: path.stat().st_mtime_ns for path in run.receipts().values()}
