@@ -324,7 +324,7 @@ class SlurmExecutor:
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             ) as cluster,
-            distributed.Client(cluster) as client,
+            distributed.Client(cluster, set_as_default=False) as client,
         ):
             scheduler = cluster.scheduler
             write_atomically(log.scheduler, json.dumps({"address": cluster.scheduler_address}).encode())

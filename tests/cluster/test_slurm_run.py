@@ -1,4 +1,8 @@
-"""Whole runs by ``submit`` on a real Slurm, and everything that goes wrong there at 3 a.m."""
+"""Whole runs by ``submit`` on a real Slurm, and everything that goes wrong there at 3 a.m.
+
+A start of a driver or worker takes seconds, so few runs suffer many faults, one after the other. Their tasks wait at a
+gate meanwhile: each fault meets workers in the middle of tasks, and the next comes when what was lost is done.
+"""
 
 from __future__ import annotations
 
@@ -13,43 +17,33 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import distributed
 import pytest
-import yaml
 from astropy.table import Table
-from slurm_cluster import Job, Slurm, running_slurm, unavailable_reason
-from survey_runs import NETWORK, assert_same_results, call, make_survey, run_serially, write_job
+from slurm_cluster import Slurm, running_slurm, unavailable_reason
+from slurm_runs import Gate, Submitted, invoke, write_site
+from survey_runs import NETWORK, call, make_survey, run_serially, write_job
 
 from swimmy_scale.cluster.scripts import Places
 from swimmy_scale.storage.run_directory import STAGES
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason())),
     pytest.mark.timeout(400),
 ]
 
-# Dask loads this into workers. It makes stages last, so that something can happen while they run.
-SLOW = """
-import time
-import swimmy_scale.stages.ingest as ingest
-import swimmy_scale.stages.score as score
-
-def slowly(function, seconds):
-    def wrapped(*arguments, **more):
-        time.sleep(seconds)
-        return function(*arguments, **more)
-    return wrapped
-
-if not hasattr(ingest, "slow"):  # Dask may load this twice
-    ingest.slow = True
-    ingest.read_rows = slowly(ingest.read_rows, {seconds})
-    score.score_rows = slowly(score.score_rows, min({seconds}, 0.5))
-"""
+STORAGE = {"partition_objects": 8, "chunk_objects": 8}
+N_TASKS = 20  # enough for all faults of a run
+ON_C1 = {"job-extra-directives": ["--nodelist=c1"]}
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    with running_slurm(tmp_path_factory.mktemp("slurm")) as cluster, pytest.MonkeyPatch.context() as patch:
+    # Memory for the jobs of several runs on one node.
+    settings = {"NODE_MEMORY_MB": "64000"}
+    with running_slurm(tmp_path_factory.mktemp("slurm"), settings) as cluster, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(cluster.conf))
         yield cluster
 
@@ -60,10 +54,30 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def serial(survey: Path) -> Path:
-    """The run that all others must equal: one process, no Dask, no Slurm."""
+def whole(slurm: Slurm, survey: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Submitted]:
+    """A run that trains and scores with Keras on a GPU; it starts while the serial ones are computed."""
+    folder = tmp_path_factory.mktemp("whole")
+    gate = Gate(folder / "gate")
+    job = write_job(survey / "job.yaml", survey)
+    run = Submitted(slurm, job, write_site(folder, gate, gpu=True), gate)
+    command = ("submit", run.job, "--output", run.run, "--site", run.site)
+    printed = invoke(*command, "--print-job-script")
+    assert printed.exit_code == 0, printed.stderr
+    assert not run.run.exists()
+    (folder / "printed").write_text(printed.stdout)
+    done = call(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().isdigit(), "the job id alone, for scripts"
+    run.job_ids = [done.stdout.strip()]
+    yield run
+    run.cancel()
+
+
+@pytest.fixture(scope="module")
+def serial(survey: Path, whole: Submitted) -> Path:
+    """The run that others must equal: one process, no Dask, no Slurm."""
     # By the scorer that the site's GPUs call for; they are only Slurm's, so that all compute on CPUs.
-    run_serially(write_job(survey / "job.yaml", survey), survey / "serial", "keras")
+    run_serially(whole.job, survey / "serial", "keras")
     return survey / "serial"
 
 
@@ -76,134 +90,71 @@ def job(survey: Path, serial: Path) -> Path:
         "sha256": manifest["files"]["selected.keras"],
         "network": NETWORK,
     }
-    return write_job(survey / "scoring.yaml", survey, train=None, model=model)
-
-
-def write_site(folder: Path, seconds: float = 0.0, **sections: dict[str, Any]) -> Path:
-    """A site file; ``sections`` extend the jobs of their names, ``seconds`` slow each task down."""
-    jobs: dict[str, dict[str, Any]] = {
-        "slurm": {"memory": "3GiB", "walltime": "00:20:00", "death-timeout": 30},
-        "driver": {"queue": "cpu"},
-        "cpu": {"queue": "cpu"},
-        "gpu": {"queue": "gpu"},
-    }
-    for name, section in sections.items():
-        jobs[name] |= section
-    if seconds:
-        (folder / "slow.py").write_text(SLOW.format(seconds=seconds))
-        for name in ("cpu", "gpu"):
-            jobs[name]["worker-extra-args"] = ["--preload", str(folder / "slow.py")]
-    site = {"kind": "slurm", "groups": {"cpu": {"jobs": 2}, "gpu": {"jobs": 1, "gpus": 1}}, "poll-seconds": 0.5}
-    path = folder / "site.yaml"
-    path.write_text(yaml.safe_dump({"jobqueue": jobs, "swimmy-scale": site}))
-    return path
-
-
-class Submitted:
-    """A run that was submitted."""
-
-    def __init__(self, slurm: Slurm, job: Path, run: Path, site: Path) -> None:
-        self.slurm, self.job, self.run, self.site = slurm, job, run, site
-        self.places = Places(run)
-        self.job_id = self.submit()
-
-    def submit(self) -> str:
-        done = call("submit", self.job, "--output", self.run, "--site", self.site)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip().isdigit(), "the job id alone, for scripts"
-        return done.stdout.strip()
-
-    def jobs(self, group: str | None = None) -> list[Job]:
-        """Jobs of the run: the driver's, or a group's."""
-        name = self.places.job_name(group) if group else self.places.tag
-        return [job for job in self.slurm.jobs() if job.name == name]
-
-    def status(self) -> dict[str, Any]:
-        done = call("status", self.run, "--json")
-        assert done.returncode == 0, done.stderr
-        content: dict[str, Any] = json.loads(done.stdout)
-        return content
-
-    def progress(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((self.places.log.progress).read_text())
-        return content
-
-    def n_receipts(self, stage: str) -> int:
-        return len(list((self.run / "receipts" / stage).glob("0*.json")))
-
-    def wait_for_receipts(self, stage: str, n_receipts: int) -> None:
-        self.slurm.wait_until(lambda: self.n_receipts(stage) >= n_receipts, f"{n_receipts} tasks of {stage}", 90)
-
-    def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.places.log.path.glob("driver-*.log")))
-
-    def has_ended(self) -> bool:
-        return not [job for job in self.slurm.jobs() if job.name.startswith(self.places.tag)]
-
-    def wait(self, timeout_s: float = 180) -> None:
-        try:
-            self.slurm.wait_until(self.has_ended, f"the run {self.run} and all its jobs ended", timeout_s)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.log()}") from None
-
-    def assert_complete(self, serial: Path) -> None:
-        """Everything is there and equals the serial run, and nothing is left over."""
-        self.wait()
-        assert (self.run / "summary.json").is_file(), self.log()
-        summary = json.loads((self.run / "summary.json").read_text())
-        assert summary["given"] == summary["scored"] + summary["quarantined"] == 160
-        assert_same_results(self.run, serial)
-        assert not self.places.log.tls.exists()
-        assert not self.places.log.scheduler.exists()
-        assert self.progress()["state"] == "finished"
-
-
-@pytest.fixture
-def submit(slurm: Slurm, job: Path, tmp_path: Path) -> Iterator[Callable[..., Submitted]]:
-    """Submits the job to a site with the given changes."""
-    made: list[Submitted] = []
-
-    def submitted(seconds: float = 0.6, job_path: Path = job, **sections: dict[str, Any]) -> Submitted:
-        made.append(Submitted(slurm, job_path, tmp_path / "run", write_site(tmp_path, seconds, **sections)))
-        return made[-1]
-
-    yield submitted
-    for run in made:
-        for name in (None, "cpu", "gpu"):
-            for left in run.jobs(name):
-                slurm.cancel(left.job_id)
-    slurm.heal()
+    return write_job(survey / "scoring.yaml", survey, train=None, model=model, storage=STORAGE)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_walltime(slurm: Slurm, job: Path, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
-    """A run whose one CPU worker reaches its walltime. It mostly waits, so it runs beside the other tests."""
-    folder = tmp_path_factory.mktemp("walltime")
-    site = write_site(folder, 15.0, cpu={"walltime": "1"}, driver={"walltime": "01:00:00"})
-    content = yaml.safe_load(site.read_text())
-    content["swimmy-scale"]["groups"]["cpu"]["jobs"] = 1
-    site.write_text(yaml.safe_dump(content))
-    return Submitted(slurm, job, folder / "run", site)
+def chain(slurm: Slurm, job: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Submitted]:
+    """Two drivers that follow each other, with one worker, which has a minute. It goes on beside the other tests."""
+    folder = tmp_path_factory.mktemp("chain")
+    gate = Gate(folder / "gate")
+    site = write_site(folder, gate, n_jobs=1, cpu={"walltime": "1", **ON_C1}, driver=ON_C1)
+    run = Submitted(slurm, job, site, gate)
+    run.submit("--chain", 2)
+    yield run
+    run.cancel()
+
+
+@pytest.fixture(scope="module")
+def serial_scoring(survey: Path, job: Path, chain: Submitted) -> Path:
+    """What that job gives in one process. It scores without TensorFlow, which would start in each worker."""
+    run_serially(job, survey / "serial_scoring", "numba")
+    return survey / "serial_scoring"
+
+
+@pytest.fixture
+def prepare(slurm: Slurm, job: Path, tmp_path: Path) -> Iterator[Callable[..., Submitted]]:
+    """Makes runs ready to be submitted, at sites with the given changes; ends them after the test."""
+    made: list[Submitted] = []
+
+    def prepared(folder: Path = tmp_path, **changes: Any) -> Submitted:
+        gate = Gate(folder / "gate")
+        made.append(Submitted(slurm, job, write_site(folder, gate, **changes), gate))
+        return made[-1]
+
+    yield prepared
+    for run in made:
+        run.cancel()
+    slurm.heal()
+
+
+@pytest.mark.usefixtures("serial_scoring")  # it is computed while the first driver starts
+def test_a_chain_of_drivers(slurm: Slurm, chain: Submitted) -> None:
+    assert len(chain.job_ids) == 2
+    first, second = chain.job_ids
+    chain.do_more("the first driver has a worker")
+    assert slurm.job_state(second) == "PENDING", "one driver at a time"
+    slurm.command("scancel", "--batch", "--signal=USR1", first)
+    chain.wait_until(lambda: chain.running() == {second}, "the second driver of the chain took over")
+    assert "the next job of the chain goes on" in chain.log()
+    # The worker of the second driver is left where it is, until its walltime ends: see the end of this file.
+    chain.do_more("the second driver has a worker")
+    (stays,) = chain.at_gate(1, "a worker of the second driver waits")
+    chain.gate.open(stays=stays)
 
 
 def refused(address: str, security: distributed.Security | None) -> None:
+    before = dask.config.get("scheduler", None)
     with pytest.raises((OSError, TypeError, ValueError), match=r"."):
-        distributed.Client(address, security=security, timeout="3s")
+        distributed.Client(address, security=security, timeout="3s", set_as_default=False)
+    assert dask.config.get("scheduler", None) == before, "a default client that failed would stay so for later tests"
 
 
-def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit(0.5, survey / "job.yaml")
-    run.wait_for_receipts("ingest", 1)
-    again = call("submit", run.job, "--output", run.run, "--site", run.site)
-    assert again.returncode == 1
-    assert f"has a driver already: job {run.job_id}, RUNNING" in again.stderr
-    here = call("run", run.job, "--output", run.run, "--workers", 0)
-    assert here.returncode == 1
-    assert "is in use by process" in here.stderr
-
-    # Strangers: without a certificate, with one of another authority, in plain text.
+def assert_private(run: Submitted) -> None:
+    """Strangers reach neither the scheduler nor the dashboard, and nobody else can read the keys."""
     address = json.loads(run.places.log.scheduler.read_text())["address"]
     assert address.startswith("tls://")
+    # Without a certificate, with one of another authority, in plain text.
     refused(address, None)
     refused(address, distributed.Security.temporary())
     refused(address.replace("tls://", "tcp://"), None)
@@ -221,133 +172,171 @@ def test_the_whole_path(slurm: Slurm, survey: Path, serial: Path, submit: Callab
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(f"http://{host}:{port}/status", timeout=20)
 
-    run.wait_for_receipts("train", 1)
+
+def assert_in_use(run: Submitted) -> None:
+    """A second driver is refused, whether as a job or here."""
+    again = invoke("submit", run.job, "--output", run.run, "--site", run.site)
+    assert again.exit_code == 1
+    assert f"has a driver already: job {run.job_ids[0]}, RUNNING" in again.stderr
+    here = invoke("run", run.job, "--output", run.run, "--workers", 0)
+    assert here.exit_code == 1
+    assert "is in use by process" in here.stderr
+
+
+def assert_scripts(run: Submitted, printed: str) -> None:
+    """What was printed is what was submitted."""
+    for name, job_id in (("driver", run.job_ids[0]), ("cpu", run.jobs("cpu")[0].job_id)):
+        script = run.places.log.script(name)
+        assert f"# {script}\n{script.read_text()}" in printed
+        written = run.slurm.command("scontrol", "write", "batch_script", job_id, "-")
+        assert written == script.read_text().strip(), f"the script of the {name} job"
+        subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def lose_the_gpu(run: Submitted) -> None:
+    """Cancel the worker with the GPU in the middle of scoring."""
+    run.do_more("the worker with the GPU scores", stage="score")
+    (lost,) = run.at_gate(1, "a worker with a GPU scores", "score")
+    run.slurm.cancel(lost)
+    run.at_gate(1, f"the worker with the GPU, job {lost}, was cancelled and is replaced", "score", but={lost})
+    assert run.slurm.job_state(lost) == "CANCELLED"
+
+
+def test_the_whole_path(slurm: Slurm, whole: Submitted, serial: Path) -> None:
+    run = whole
+    run.do_more("the CPU workers read")
+    assert_in_use(run)
+    assert_private(run)
+    assert_scripts(run, (run.site.parent / "printed").read_text())
+
+    run.gate.open("ingest")
+    run.wait_until(lambda: run.receipts("train"), "a worker with a GPU has trained")
     assert not run.jobs("cpu"), "CPU workers are given back when their stages are done"
     assert [job.node for job in run.jobs("gpu")] == ["g1"]
+    lose_the_gpu(run)
+    run.gate.open("score")
     run.assert_complete(serial)
-    assert call("verify", run.run).returncode == 0
-    finished = [row["stage"] for row in run.status()["stages"] if row["finished"]]
-    assert finished == [stage for stage in STAGES if stage != "evaluate"]
-    assert run.status()["driver"]["state"] == "finished"
-    assert slurm.job_state(run.job_id) == "COMPLETED", "objects in quarantine are no failure of the job"
+    verified = invoke("verify", run.run, "--workers", 0)
+    assert verified.exit_code == 0, verified.stderr
+    status = json.loads(invoke("status", run.run, "--json").stdout)
+    assert [row["stage"] for row in status["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
+    assert status["driver"]["state"] == "finished"
+    assert slurm.job_state(run.job_ids[0]) == "COMPLETED", "objects in quarantine are no failure of the job"
     assert (run.run / "models/selected.keras").read_bytes() == (serial / "models/selected.keras").read_bytes()
 
 
-def test_what_is_printed_is_what_is_submitted(slurm: Slurm, job: Path, tmp_path: Path) -> None:
-    site = write_site(tmp_path)
-    printed = call("submit", job, "--output", tmp_path / "run", "--site", site, "--print-job-script")
-    assert printed.returncode == 0, printed.stderr
-    assert not (tmp_path / "run").exists()
-    run = Submitted(slurm, job, tmp_path / "run", site)
-    run.wait_for_receipts("ingest", 1)
-    for name, job_id in (("driver", run.job_id), ("cpu", run.jobs("cpu")[0].job_id)):
-        script = run.places.log.script(name)
-        assert f"# {script}\n{script.read_text()}" in printed.stdout
-        assert slurm.command("scontrol", "write", "batch_script", job_id, "-") == script.read_text().strip()
-        subprocess.run(["bash", "-n", str(script)], check=True)
-    slurm.cancel(run.job_id)
-    run.wait(60)
+# ---------------------------------------------------------------- workers are lost: what happens, and whose jobs end
 
 
-def test_a_worker_is_cancelled(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit()
-    run.wait_for_receipts("ingest", 1)
-    lost = run.jobs("cpu")[0].job_id
+def a_worker_is_cancelled(slurm: Slurm, run: Submitted, workers: dict[str, int]) -> set[str]:
+    lost = min(workers)
     slurm.cancel(lost)
-    slurm.wait_until(lambda: len({job.job_id for job in run.jobs("cpu")} - {lost}) == 2, "it is replaced", 60)
-    run.wait_for_receipts("score", 1)
-    slurm.cancel(run.jobs("gpu")[0].job_id)
-    run.assert_complete(serial)
+    run.wait_until(lambda: slurm.job_state(lost) == "CANCELLED", f"job {lost} is cancelled")
+    return {lost}
 
 
-def test_a_node_goes_down(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit(cpu={"job-extra-directives": ["--nodelist=c3"]}, driver={"job-extra-directives": ["--nodelist=c1"]})
-    run.wait_for_receipts("ingest", 1)
-    slurm.set_node("c3", "down")
-    slurm.wait_until(lambda: not [job for job in run.jobs("cpu") if job.state == "RUNNING"], "the jobs there ended")
-    slurm.set_node("c3", "resume")
-    run.assert_complete(serial)
+def nodes_go_down(slurm: Slurm, run: Submitted, workers: dict[str, int]) -> set[str]:
+    nodes = {slurm.job_node(job_id) for job_id in workers}
+    for node in nodes:
+        slurm.set_node(node, "down")
+    run.wait_for_states(workers, "NODE_FAIL", f"nodes {nodes} went down")
+    for node in nodes:
+        slurm.set_node(node, "resume")
+    return {*workers}
 
 
-def test_a_node_crashes_and_its_zombies_work_on(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit(cpu={"job-extra-directives": ["--exclude=c1"]}, driver={"job-extra-directives": ["--nodelist=c1"]})
-    run.wait_for_receipts("ingest", 1)
-    node = run.jobs("cpu")[0].node
-    # Slurm's daemon dies and nobody ends the workers: they go on writing beside those that replace them.
-    daemon = slurm.node_processes(node)[0]
-    os.kill(daemon, signal.SIGKILL)
+def more_urgent_jobs_come(slurm: Slurm, run: Submitted, workers: dict[str, int]) -> set[str]:
+    script = "#!/bin/sh\nsleep 300\n"
+    urgent = [slurm.submit(script, "--partition=cpu", "--exclusive", f"--nodelist={node}") for node in ("c2", "c3")]
+    run.wait_for_states(urgent, "RUNNING", "workers made room")
+    run.wait_for_states(workers, "PREEMPTED", "workers made room")
+    assert not run.running("cpu"), "there is no place for those that replace them"
+    for job_id in urgent:
+        slurm.cancel(job_id)
+    return {*workers}
+
+
+def a_node_crashes_and_its_zombies_work_on(slurm: Slurm, run: Submitted, workers: dict[str, int]) -> set[str]:
+    """Slurm's daemon dies and nobody ends the workers: they go on writing beside those that replace them."""
+    node = slurm.job_node(min(workers))
+    zombies = {job_id for job_id in workers if slurm.job_node(job_id) == node}
+    os.kill(int((slurm.folder / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
     slurm.set_node(node, "down")
-    run.assert_complete(serial)
+    run.wait_for_states(zombies, "NODE_FAIL", f"node {node} crashed")
+    run.at_gate(len(workers), f"node {node} crashed: jobs {zombies} are replaced", but=zombies)
+    tasks = {workers[job_id] for job_id in zombies}
+    assert not tasks & {*run.receipts()}
+    run.gate.let_pass("ingest", zombies)
+    run.wait_until(lambda: tasks <= {*run.receipts()}, f"zombies {zombies} on {node} finish their tasks {tasks}")
+    return zombies
 
 
-def test_preemption(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit(
-        4.0,
-        cpu={"queue": "preemptible", "job-extra-directives": ["--nodelist=c2"]},
-        driver={"job-extra-directives": ["--nodelist=c1"]},
-    )
-    run.wait_for_receipts("ingest", 1)
-    more_urgent = slurm.submit("#!/bin/sh\nsleep 8\n", "--partition=cpu", "--nodelist=c2", "--exclusive")
-    slurm.wait_until(lambda: slurm.job_state(more_urgent) == "RUNNING", "the workers made room", 60)
-    assert not [job for job in run.jobs("cpu") if job.state == "RUNNING"]
-    run.assert_complete(serial)
+FAULTS = (a_worker_is_cancelled, nodes_go_down, more_urgent_jobs_come, a_node_crashes_and_its_zombies_work_on)
 
 
-def test_the_driver_dies_and_is_submitted_again(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit()
-    run.wait_for_receipts("ingest", 1)
-    os.kill(json.loads((run.places.log.path / "driver.json").read_text())["process_id"], signal.SIGKILL)
-    run.assert_complete(serial)
-    assert "ended with status 137" in run.log()
-    assert len(re.findall("submitted again as job", run.log())) == 1
-
-
-def test_the_time_of_the_driver_ends(slurm: Slurm, serial: Path, submit: Callable[..., Submitted]) -> None:
-    run = submit()
-    run.wait_for_receipts("ingest", 1)
-    # What --signal=B:USR1@... makes Slurm do before the walltime's end.
-    slurm.command("scancel", "--batch", "--signal=USR1", run.job_id)
-    slurm.wait_until(lambda: "submitted again as job" in run.log(), "it hands over", 60)
-    assert "ended with status 75" in run.log()
-    run.assert_complete(serial)
-
-
-def test_the_driver_is_cancelled_and_leaves_no_orphans(
-    slurm: Slurm, serial: Path, submit: Callable[..., Submitted]
-) -> None:
-    run = submit()
-    run.wait_for_receipts("ingest", 1)
-    assert len(run.jobs("cpu")) == 2
-    slurm.cancel(run.job_id)
-    run.wait(60)
-    assert "submitted again" not in run.log()
-    assert not run.places.log.tls.exists()
-    n_done = run.n_receipts("ingest")
-    assert 0 < n_done < 5
-    first = {path: path.stat().st_mtime_ns for path in (run.run / "receipts/ingest").glob("0*.json")}
+def test_workers_are_lost(slurm: Slurm, serial_scoring: Path, prepare: Callable[..., Submitted]) -> None:
+    run = prepare(cpu={"queue": "preemptible", "job-extra-directives": ["--exclude=c1"]}, driver=ON_C1)
     run.submit()
-    run.assert_complete(serial)
-    assert {path: path.stat().st_mtime_ns for path in first} == first, "what was done was not done again"
+    run.do_more("two workers read")
+    for fault in FAULTS:
+        what = fault.__name__.replace("_", " ")
+        workers = run.at_gate(2, f"before {what}: two workers are in the middle of tasks")
+        lost = fault(slurm, run, workers)
+        run.at_gate(2, f"{what}: jobs {lost} are replaced", but=lost)
+        run.do({workers[job_id] for job_id in lost}, f"{what}: others do what jobs {lost} had")
+    run.gate.open()
+    run.assert_complete(serial_scoring)
 
 
-def test_a_chain_of_drivers(slurm: Slurm, job: Path, serial: Path, tmp_path: Path) -> None:
-    site = write_site(tmp_path, 0.5)
-    done = call("submit", job, "--output", tmp_path / "run", "--site", site, "--chain", 2)
-    assert done.returncode == 0, done.stderr
-    ids = done.stdout.split()
-    assert len(ids) == 2
-    run = Submitted.__new__(Submitted)
-    run.slurm, run.job, run.run, run.site = slurm, job, tmp_path / "run", site
-    run.places = Places(run.run)
-    run.wait_for_receipts("ingest", 1)
-    assert slurm.job_state(ids[1]) == "PENDING"
-    slurm.command("scancel", "--batch", "--signal=USR1", ids[0])
-    run.assert_complete(serial)
-    assert "the next job of the chain goes on" in run.log()
+# ---------------------------------------------------------------- drivers are lost
+
+
+def test_drivers_are_lost(
+    slurm: Slurm, tmp_path: Path, serial_scoring: Path, prepare: Callable[..., Submitted]
+) -> None:
+    run = prepare()
+    run.submit()
+    run.do_more("the first driver has workers")
+    assert len(run.jobs("cpu")) == 2
+    slurm.cancel(run.job_ids[0])
+    run.wait_until(lambda: run.job_ids[0] not in {job.job_id for job in run.jobs()}, "the cancelled driver has ended")
+    assert "submitted again" not in run.log(), "a driver that was cancelled is not submitted again"
+    run.wait()  # it leaves no orphans
+    assert not run.places.log.tls.exists()
+    assert 0 < len(run.receipts()) < N_TASKS
+    done = {path: path.stat().st_mtime_ns for path in run.receipts().values()}
+
+    # From here on one worker is enough.
+    write_site(tmp_path, run.gate, n_jobs=1)
+    run.submit()
+    run.do_more("the driver that was submitted after the cancelled one has a worker")
+
+    # What --signal=B:USR1@... makes Slurm do before the walltime's end.
+    slurm.command("scancel", "--batch", "--signal=USR1", run.job_ids[0])
+    run.wait_until(lambda: "submitted again as job" in run.log(), "the time of a driver ends: it hands over", 60)
+    assert "ended with status 75" in run.log()
+    run.do_more("the driver that took over has a worker")
+
+    workers = run.running("cpu")
+    os.kill(json.loads((run.places.log.path / "driver.json").read_text())["process_id"], signal.SIGKILL)
+    run.wait_until(
+        lambda: run.log().count("submitted again as job") == 2, "a driver was killed: it is submitted again", 60
+    )
+    assert "ended with status 137" in run.log()
+    run.at_gate(1, "the driver after the killed one has a worker", but=workers)
+    assert not run.running("cpu") & workers, "workers of the killed driver are gone"
+
+    run.gate.open()
+    run.assert_complete(serial_scoring)
+    assert len(re.findall("submitted again as job", run.log())) == 2
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "what was done was not done again"
+
+
+# ---------------------------------------------------------------- what can only fail
 
 
 @pytest.mark.parametrize(
-    ("sections", "message"),
+    ("changes", "message"),
     [
         ({"cpu": {"queue": "nosuch"}}, "(?i)invalid partition"),
         ({"driver": {"queue": "nosuch"}}, "(?i)invalid partition"),
@@ -355,46 +344,43 @@ def test_a_chain_of_drivers(slurm: Slurm, job: Path, serial: Path, tmp_path: Pat
     ],
 )
 def test_what_slurm_refuses_is_told_at_once(
-    slurm: Slurm, job: Path, tmp_path: Path, sections: dict[str, dict[str, Any]], message: str
+    slurm: Slurm, job: Path, tmp_path: Path, changes: dict[str, dict[str, Any]], message: str
 ) -> None:
-    done = call("submit", job, "--output", tmp_path / "run", "--site", write_site(tmp_path, 0.0, **sections))
-    assert done.returncode == 1
+    site = write_site(tmp_path, **changes)
+    done = invoke("submit", job, "--output", tmp_path / "run", "--site", site)
+    assert done.exit_code == 1
     assert re.search(message, done.stderr), done.stderr
     assert "site.yaml and submit again" in done.stderr
     assert not [item for item in slurm.jobs() if item.name.startswith(Places(tmp_path / "run").tag)]
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"python": "/nonexistent/python"}, "No such file or directory"),
-        ({"job-script-prologue": ["echo no scratch here >&2", "false"]}, "no scratch here"),
-    ],
-)
 def test_workers_that_are_dead_on_arrival_stop_the_run(
-    slurm: Slurm, submit: Callable[..., Submitted], section: dict[str, Any], message: str
+    slurm: Slurm, tmp_path: Path, prepare: Callable[..., Submitted]
 ) -> None:
-    run = submit(0.0, cpu=section)
-    run.wait(60)
-    assert slurm.job_state(run.job_id) == "FAILED"
-    assert re.search(r"group cpu: \d jobs in a row ended before a worker connected", run.log()), run.log()
-    assert message in run.log()
-    assert run.progress()["state"] == "failed"
-    assert message in run.progress()["reason"]
-    assert run.n_receipts("ingest") == 0
+    sections: dict[str, dict[str, Any]] = {
+        "No such file or directory": {"python": "/nonexistent/python"},
+        "no scratch here": {"job-script-prologue": ["echo no scratch here >&2", "false"]},
+    }
+    runs = {}
+    for number, (message, section) in enumerate(sections.items()):
+        runs[message] = prepare(tmp_path / str(number), cpu=section)
+        runs[message].submit()
+    for message, run in runs.items():
+        run.wait(60)
+        assert slurm.job_state(run.job_ids[0]) == "FAILED"
+        assert re.search(r"group cpu: \d jobs in a row ended before a worker connected", run.log()), run.log()
+        assert message in run.log()
+        assert run.progress()["state"] == "failed"
+        assert message in run.progress()["reason"]
+        assert not run.receipts()
 
 
-def test_a_worker_reaches_its_walltime(short_walltime: Submitted, serial: Path) -> None:
-    short_walltime.wait(240)
-    short_walltime.assert_complete(serial)
-    states = {short_walltime.slurm.job_state(job_id) for job_id in worker_jobs(short_walltime, "cpu")}
-    assert "TIMEOUT" in states
-
-
-def worker_jobs(run: Submitted, group: str) -> set[str]:
-    """Ids of all jobs that a group ever had, from the names of their logs."""
-    logs = run.places.log.workers.glob(f"{group}-*.log")
-    return {path.stem.rsplit("-", 1)[1] for path in logs}
+def test_a_worker_reaches_its_walltime(slurm: Slurm, chain: Submitted, serial_scoring: Path) -> None:
+    chain.wait(240)
+    chain.assert_complete(serial_scoring)
+    stayed = [path.name.removesuffix("-stays") for path in (chain.gate.folder / "ingest").glob("*-stays")]
+    assert [slurm.job_state(job_id) for job_id in stayed] == ["TIMEOUT"]
+    assert "submitted again" not in chain.log()
 
 
 def test_quarantine_is_told(serial: Path) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from slurm_cluster import Slurm, SlurmCommandError, running_slurm, unavailable_reason
 
-pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason()))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(unavailable_reason() is not None, reason=str(unavailable_reason())),
+]
 
 SLEEP = "#!/bin/sh\nexec sleep 300\n"
 
