@@ -43,6 +43,7 @@ from swimmy_scale.model.vectors import (
     store,
     store_part,
     widened,
+    zeros,
 )
 from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, Convolution, convolve, plan
 
@@ -57,20 +58,19 @@ def _fill_weights(ratio, radius, weights):
     """Half of the normalised Gaussian: exp(-k^2 / 2 sigma^2) for 0 <= k <= radius, of ratio = exp(-1 / 2 sigma^2)."""
     # exp(-k^2 / 2 sigma^2) = exp(-(k - 1)^2 / 2 sigma^2) ratio^(2 k - 1)
     weight, step, total = 1.0, ratio, 1.0
-    for k in range(1, radius + 1):
+    for _ in range(radius):
         weight, step = weight * step, step * ratio * ratio
         total += 2.0 * weight
     weight, step = 1.0 / total, ratio
-    weights[0] = weight
-    for k in range(1, radius + 1):
-        weight, step = weight * step, step * ratio * ratio
+    for k in range(radius + 1):
         weights[k] = weight
+        weight, step = weight * step, step * ratio * ratio
 
 
 @compiled
 def _bound(image, start, size, limit, out, stride):
-    """Clip the pixels of a band to +-limit, in rows of ``stride``; returns the number of NaN and infinite ones, or 0."""
-    low, high, nothing = spread(-limit), spread(limit), spread(np.float32(0))
+    """Clip a band's pixels to +-limit, in rows of ``stride``; returns 0 where all are finite."""
+    low, high, nothing = spread(-limit), spread(limit), spread(0.0)
     odd = nothing
     for y in range(size):
         for x in range(0, size, LANES):
@@ -80,7 +80,7 @@ def _bound(image, start, size, limit, out, stride):
     store(out, size * stride, odd)
     n_bad = 0
     for k in range(LANES):
-        n_bad += not out[size * stride + k] == 0
+        n_bad += out[size * stride + k] != 0
     return n_bad
 
 
@@ -126,7 +126,7 @@ def _stretch(rows, stride, n, per_band, alpha, beta, least, out):
     limit = np.float32(FLUX_LIMIT / alpha if alpha > 1.0 else FLUX_LIMIT)
     low, high = spread(-limit), spread(limit)
     mean_alpha, height = spread(np.float32(alpha / n_bands)), spread(np.float32(alpha / math.asinh(alpha)))
-    zero, one, offset, smallest = spread(np.float32(0)), spread(np.float32(1)), spread(beta), spread(least)
+    zero, one, offset, smallest = spread(0.0), spread(1.0), spread(beta), spread(least)
     for x in range(0, n, LANES):
         total = zero
         for band in range(n_bands):
@@ -140,9 +140,10 @@ def _stretch(rows, stride, n, per_band, alpha, beta, least, out):
         for band in range(n_bands):
             value = fma(load(rows, band * stride + x), factor, offset)
             store(rows, band * stride + x, smaller(one, larger(zero, value)))
-    for x in range(n):
-        for band in range(n_bands):
-            out[x, band] = rows[band * stride + x]
+    for band in range(n_bands):
+        row, target = rows[band * stride : band * stride + n], out[:n, band]
+        for x in range(n):
+            target[x] = row[x]
 
 
 @compiled
@@ -162,9 +163,9 @@ def _prepare(image, sigma_px, radius, per_band, alpha, beta, counts_limit, least
     # Rows are whole pairs of vectors, which may reach over what is used.
     stride, kept = (size + _PAIR - 1) // _PAIR * _PAIR, out.shape[1] - 2 * pad
     padded = most + stride + most + _PAIR
-    bounded = np.zeros((n_bands, size * stride + LANES), np.float32)
+    bounded = zeros(n_bands * (size * stride + LANES)).reshape(n_bands, size * stride + LANES)
     weights, ratio = np.zeros((n_bands, most + 1), np.float32), np.empty(n_bands)
-    halfway, rows = np.zeros(n_bands * padded, np.float32), np.zeros(n_bands * stride, np.float32)
+    halfway, rows = zeros(n_bands * padded), zeros(n_bands * stride)
     pixels, sigma = image.reshape(-1), sigma_px.reshape(-1)
     for index in range(image.shape[0]):
         n_bad = 0
@@ -386,7 +387,8 @@ class NumbaScorer:
         sides = [hi - lo, *(layer.kept for layer in self._models[0])]
         channels = [self._survey.n_bands, *(len(layer.convolution.bias) for layer in self._models[0])]
         sides = [side + 2 * self._pad for side in sides]
-        return [np.zeros((n_objects, k, k, n), np.float32) for k, n in zip(sides, channels, strict=True)]
+        shapes = [(n_objects, k, k, n) for k, n in zip(sides, channels, strict=True)]
+        return [zeros.py_func(math.prod(shape)).reshape(shape) for shape in shapes]
 
     def _score_batch(
         self, image: FloatArray, sigma: DoubleArray, memory: list[FloatArray], score: FloatArray, residual: FloatArray

@@ -1,9 +1,9 @@
 """Vectors of float32 and float64 numbers for functions that numba compiles, and the compiling itself.
 
-A vector has ``LANES`` numbers: one register of the processor in float32, two in float64. numba has no such type, and its compiler turns
-only simple loops into vectors by itself. All of a function's arithmetic on vectors is written out, one rounding an
-operation; a multiplication and an addition become one operation only where `fma` says so. So each lane's result is the
-same on every processor, however wide its registers, to the last bit.
+A vector has ``LANES`` numbers: one register of the processor in float32, two in float64. numba has no such type, and
+its compiler turns only simple loops into vectors by itself. Every operation rounds once; a multiplication and an
+addition become one operation only where `fma` says so. So each lane's result is the same on every processor, however
+wide its registers, to the last bit.
 
     >>> @compiled
     ... def add_twice(x, y):            # x += 2 y
@@ -31,9 +31,9 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.core.datamodel import models, register_default
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import models, overload, register_model
 from numba.np.arrayobj import make_array
 
 from swimmy_scale import __version__
@@ -41,6 +41,10 @@ from swimmy_scale import __version__
 _TRIPLE, _PROCESSOR, _FEATURES = cpu_target.target_context.codegen().magic_tuple()
 LANES = next((n for feature, n in (("+avx512f", 16), ("+avx", 8)) if feature in _FEATURES.split(",")), 4)
 """Numbers in a vector: as many float32 numbers as one of the processor's registers holds."""
+
+
+_LINE = 16
+"""float32 numbers in a line of the cache."""
 
 
 def _machine() -> str:
@@ -56,7 +60,7 @@ def _machine() -> str:
 _MACHINE = _machine()
 
 
-def compiled(function: Callable[..., Any], keep: bool = False) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], keep: bool = False) -> Any:
     """Have numba compile a function at its first call. The interpreter's lock is released while it runs.
 
     ``keep`` keeps the machine code on disk for other processes: beside the source, or where NUMBA_CACHE_DIR says. Where
@@ -73,7 +77,21 @@ def compiled(function: Callable[..., Any], keep: bool = False) -> Callable[..., 
     return jit(function, forceinline=True)
 
 
+@compiled
+def zeros(n):
+    """``n`` float32 zeros, placed so that vectors from multiples of ``LANES`` on lie within one line of the cache."""
+    memory = np.zeros(n + _LINE, np.float32)
+    # Memory starts at whole numbers.
+    skipped = -(memory.ctypes.data // 4) % _LINE
+    return memory[skipped : skipped + n]
+
+
 # ---------------------------------------------------------------- the type
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """A function of numba's types that returns its signature and what writes its code."""
+    return numba_intrinsic(function)
 
 
 class _Vector(types.Type):
@@ -90,7 +108,7 @@ _BITS = {_SINGLE: ir.VectorType(ir.IntType(32), LANES), _DOUBLE: ir.VectorType(i
 _SUFFIX = {_SINGLE: f"v{LANES}f32", _DOUBLE: f"v{LANES}f64"}
 
 
-@register_default(_Vector)
+@register_model(_Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
         super().__init__(manager, vector, _LLVM[vector])
@@ -129,10 +147,11 @@ def _pointer(context, builder, array_type, array, at, kind=None):
 
 def _first_lanes(builder, n):
     """Which lanes are below ``n``."""
-    several = ir.VectorType(ir.IntType(64), LANES)
-    start = builder.insert_element(ir.Constant(several, ir.Undefined), n, ir.Constant(ir.IntType(32), 0))
-    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    limit = builder.shuffle_vector(start, ir.Constant(several, ir.Undefined), everywhere)
+    several = ir.VectorType(ir.IntType(32), LANES)
+    start = builder.insert_element(
+        ir.Constant(several, ir.Undefined), builder.trunc(n, several.element), ir.Constant(several.element, 0)
+    )
+    limit = builder.shuffle_vector(start, ir.Constant(several, ir.Undefined), ir.Constant(several, [0] * LANES))
     return builder.icmp_signed("<", ir.Constant(several, list(range(LANES))), limit)
 
 
@@ -150,7 +169,7 @@ def load(typing, array, at):
     """``LANES`` numbers of an array of one dimension, float32 or float64, from position ``at`` on."""
 
     def generate(context, builder, signature, arguments):
-        pointer = _pointer(context, builder, signature.args[0], *arguments, _LLVM[_kind(array)])
+        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _LLVM[_kind(array)])
         return builder.load(pointer, align=_alignment(array))
 
     return _kind(array)(array, types.intp), generate
@@ -162,7 +181,7 @@ def load_part(typing, array, at, n):
 
     def generate(context, builder, signature, arguments):
         kind = _kind(array)
-        pointer = _pointer(context, builder, signature.args[0], *arguments[:2], _LLVM[kind])
+        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _LLVM[kind])
         align, mask = ir.Constant(ir.IntType(32), _alignment(array)), _first_lanes(builder, arguments[2])
         name = f"llvm.masked.load.{_SUFFIX[kind]}.p0"
         return _call(builder, name, _LLVM[kind], pointer, align, mask, _constant(kind, 0.0))
@@ -232,7 +251,7 @@ def spread_at(typing, array, at):
 # ---------------------------------------------------------------- arithmetic
 
 
-def _two(instruction: str):
+def _two(instruction):
     """An intrinsic of two vectors of one type."""
 
     @intrinsic
@@ -244,7 +263,7 @@ def _two(instruction: str):
     return apply
 
 
-def _as_operator(symbol, instruction: str) -> None:
+def _as_operator(symbol, instruction):
     apply = _two(instruction)
 
     @overload(symbol, inline="always")

@@ -5,9 +5,10 @@ the multiplications. For a tile d of 6 x 6 pixels and a kernel g,
 
     4 x 4 outputs = A^T [ sum over input channels of (G g G^T) * (B^T d B) ] A,
 
-where * multiplies element by element. ``GROUP`` tiles are computed together, and ``LANES`` output channels, so that all
-stays in the processor's cache. Each output is summed in the same order wherever its tile lies among others, so an
-object's result cannot depend on the others.
+where * multiplies element by element. Tiles are computed in groups, of whatever objects they are, and ``LANES`` output
+channels at a time, so that what is needed again is in the processor's cache. The sum over input channels has the same
+order wherever a tile lies in its group and however many lanes a vector has: an object's result depends neither on the
+others nor, to the last bit, on the processor.
 """
 
 # Numba infers the types when it compiles.
@@ -31,6 +32,7 @@ from swimmy_scale.model.vectors import (
     spread,
     spread_at,
     store,
+    zeros,
 )
 
 HALVE, LAST, DOUBLE = -1, 1, 2
@@ -40,6 +42,8 @@ _G = np.array(
 ) / 24  # fmt: skip
 _AT_ONCE = 12
 """Tiles that are multiplied together: with a register for each, the processor can start operations without waiting."""
+_SUMMED = 64
+"""Input channels that are summed one after the other; such sums are then added. It keeps the rounding errors small."""
 _GROUP_TILES = 24
 """Tiles that are transformed together, a multiple of ``_AT_ONCE``: their elements stay in the cache."""
 
@@ -63,25 +67,25 @@ def plan(kernel: FloatArray, bias: FloatArray) -> Convolution:
     """Transform the kernel of a convolution, float32 of shape (3, 3, n_in, n_out)."""
     n_in, n_out = kernel.shape[2:]
     n_blocks = -(-n_out // LANES)
-    transformed = np.zeros((36, n_in, n_blocks * LANES), np.float32)
+    transformed = np.zeros((36, n_in, n_blocks * LANES))
     transformed[:, :, :n_out] = np.einsum("ai,ijkl,bj->abkl", _G, kernel.astype(np.float64), _G).reshape(36, n_in, -1)
-    blocks = transformed.reshape(36, n_in, n_blocks, LANES).transpose(2, 0, 1, 3)
-    return Convolution(np.ascontiguousarray(blocks), np.array(bias, np.float32))
+    blocks = zeros.py_func(transformed.size).reshape(n_blocks, 36, n_in, LANES)
+    blocks[:] = transformed.reshape(36, n_in, n_blocks, LANES).transpose(2, 0, 1, 3)
+    return Convolution(blocks, np.array(bias, np.float32))
 
 
 @compiled
 def _b(a, b, c, d, e, f):
     """B^T times a column."""
-    two, four, five = spread(np.float32(2)), spread(np.float32(4)), spread(np.float32(-5))
-    minus_four = spread(np.float32(-4))
-    p, q, r, s = fma(minus_four, c, e), fma(minus_four, b, d), e - c, two * (d - b)
-    return fma(four, a, fma(five, c, e)), p + q, p - q, r + s, r - s, fma(four, b, fma(five, d, f))
+    two, four, less_four, less_five = spread(2.0), spread(4.0), spread(-4.0), spread(-5.0)
+    p, q, r, s = fma(less_four, c, e), fma(less_four, b, d), e - c, two * (d - b)
+    return fma(four, a, fma(less_five, c, e)), p + q, p - q, r + s, r - s, fma(four, b, fma(less_five, d, f))
 
 
 @compiled
 def _a(a, b, c, d, e, f):
     """A^T times a column."""
-    two, four, eight = spread(np.float32(2)), spread(np.float32(4)), spread(np.float32(8))
+    two, four, eight = spread(2.0), spread(4.0), spread(8.0)
     p, q, r, s = b + c, b - c, d + e, d - e
     return a + p + r, fma(two, s, q), fma(four, r, p), fma(eight, s, q) + f
 
@@ -103,39 +107,44 @@ def _store6(array, at, step, column):
 
 
 @compiled
-def _transform_rows(pixels, first, top, left, side, n_in, out, at, step):
-    """B^T d of one tile, whose pixels of all channels make six rows of numbers; what lies beyond the right is 0."""
-    n = min(6, side - left) * n_in
-    start = first + left * n_in
-    zero = start + top * side * n_in
-    one = start + min(top + 1, side - 1) * side * n_in
-    two = start + min(top + 2, side - 1) * side * n_in
-    three = start + min(top + 3, side - 1) * side * n_in
-    four = start + min(top + 4, side - 1) * side * n_in
-    five = start + min(top + 5, side - 1) * side * n_in
-    for k in range(0, 6 * n_in, LANES):
+def _add6(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5]
+
+
+@compiled
+def _transform_rows(pixels, first, y, side, n_in, out, step):
+    """B^T d of a row of tiles from row ``y`` on: six rows of pixels with all their channels. Beyond the right is 0."""
+    n = side * n_in
+    # A tile may reach over the border, but no output that is used depends on what is there.
+    zero, one, two = first + y * n, first + min(y + 1, side - 1) * n, first + min(y + 2, side - 1) * n
+    three, four = first + min(y + 3, side - 1) * n, first + min(y + 4, side - 1) * n
+    five = first + min(y + 5, side - 1) * n
+    for k in range(0, n, LANES):
         column = _b(load_part(pixels, zero + k, n - k), load_part(pixels, one + k, n - k),
                     load_part(pixels, two + k, n - k), load_part(pixels, three + k, n - k),
                     load_part(pixels, four + k, n - k), load_part(pixels, five + k, n - k))  # fmt: skip
-        _store6(out, at + k, step, column)
+        _store6(out, k, step, column)
 
 
 @compiled
 def _transform_columns(rows, at, step, n_in, elements, start):
     """(B^T d) B of one tile; element (i, j) of all channels comes after 6 i + j others."""
     for i in range(6):
-        # In ascending order, since the last vector of each element reaches over the next one.
-        for k in range(0, n_in, LANES):
+        # The last vector of an element reaches over the next one, which is therefore written later: the last channels
+        # first, and elements and tiles in ascending order.
+        for k in range((n_in - 1) // LANES * LANES, -1, -LANES):
             a, b, c, d, e, f = _load6(rows, at + i * step + k, n_in)
             _store6(elements, start + 6 * i * n_in + k, n_in, _b(a, b, c, d, e, f))
 
 
 @compiled
-def _multiply(elements, start, n_in, kernel, first, products, to):
-    """Sum over the input channels, of one of the 36 elements, ``_AT_ONCE`` tiles and ``LANES`` output channels."""
-    a = b = c = d = e = f = g = h = i = j = k = m = spread(np.float32(0))
-    step = 36 * n_in
-    for channel in range(n_in):
+def _multiply(elements, start, step, kernel, first, n, products, to, more):
+    """Sum over ``n`` input channels, of one of the 36 elements, ``_AT_ONCE`` tiles and ``LANES`` output channels.
+
+    ``step`` is the distance between tiles; ``more`` adds the sums to those that are there.
+    """
+    a = b = c = d = e = f = g = h = i = j = k = m = spread(0.0)
+    for channel in range(n):
         weight, at = load(kernel, first + channel * LANES), start + channel
         a = fma(spread_at(elements, at), weight, a)
         b = fma(spread_at(elements, at + step), weight, b)
@@ -149,8 +158,12 @@ def _multiply(elements, start, n_in, kernel, first, products, to):
         j = fma(spread_at(elements, at + 9 * step), weight, j)
         k = fma(spread_at(elements, at + 10 * step), weight, k)
         m = fma(spread_at(elements, at + 11 * step), weight, m)
-    _store6(products, to, 36 * LANES, (a, b, c, d, e, f))
-    _store6(products, to + 216 * LANES, 36 * LANES, (g, h, i, j, k, m))
+    other, after = to + 216 * LANES, 36 * LANES
+    if more:
+        a, b, c, d, e, f = _add6(_load6(products, to, after), (a, b, c, d, e, f))
+        g, h, i, j, k, m = _add6(_load6(products, other, after), (g, h, i, j, k, m))
+    _store6(products, to, after, (a, b, c, d, e, f))
+    _store6(products, other, after, (g, h, i, j, k, m))
 
 
 @compiled
@@ -174,14 +187,14 @@ def _outputs(products, at):
 
 
 @compiled
-def _put_halved(upper, lower, bias, out, first, row, side, y, x, n_out, n):
+def _put_halved(upper, lower, bias, out, first, row, kept, y, x, n_out, n):
     """The largest of each 2 x 2 pixels of two rows of four pixels, to (y, x) and (y, x + 1)."""
-    zero = spread(np.float32(0))
+    zero = spread(0.0)
     at = first + (y * row + x) * n_out
-    if y < side and x < side:
+    if y < kept and x < kept:
         largest = larger(larger(upper[0], upper[1]), larger(lower[0], lower[1]))
         put(out, at, n, larger(zero, largest + bias))
-    if y < side and x + 1 < side:
+    if y < kept and x + 1 < kept:
         largest = larger(larger(upper[2], upper[3]), larger(lower[2], lower[3]))
         put(out, at + n_out, n, larger(zero, largest + bias))
 
@@ -191,7 +204,7 @@ def _finish(row, bias, grow, pixels, at):
     """Bias and, but for the last layer, ReLU of a row of four pixels."""
     for i in range(4):
         value = row[i] + bias
-        store(pixels, (at + i) * LANES, larger(spread(np.float32(0)), value) if grow == DOUBLE else value)
+        store(pixels, (at + i) * LANES, larger(spread(0.0), value) if grow == DOUBLE else value)
 
 
 @compiled
@@ -203,6 +216,34 @@ def _put_grown(pixels, grow, lo, kept, out, first, row, y, x, n_out, n):
         for to_y in range(max(0, top), min(kept, top + grow)):
             for to_x in range(max(0, left), min(kept, left + grow)):
                 put(out, first + (to_y * row + to_x) * n_out, n, value)
+
+
+@compiled
+def _multiply_all(elements, n_tiles, n_in, kernel, block, products):
+    """The sums over all input channels, of all elements and tiles, for one block of output channels."""
+    for element in range(36):
+        weights = (36 * block + element) * n_in * LANES
+        for channel in range(0, n_in, _SUMMED):
+            n = min(_SUMMED, n_in - channel)
+            for t in range(0, n_tiles, _AT_ONCE):
+                at = 36 * t + element
+                _multiply(elements, at * n_in + channel, 36 * n_in, kernel, weights + channel * LANES, n,
+                          products, at * LANES, channel > 0)  # fmt: skip
+
+
+@compiled
+def _write(products, at, bias, grow, lo, kept, pixels, out, first, row, y, x, n_out, n):
+    """The window's part of one tile, whose corner is output (y, x), of ``n`` channels or ``LANES``."""
+    a, b, c, d = _outputs(products, at)
+    if grow == HALVE:
+        _put_halved(a, b, bias, out, first, row, kept, y // 2, x // 2, n_out, n)
+        _put_halved(c, d, bias, out, first, row, kept, y // 2 + 1, x // 2, n_out, n)
+    else:
+        _finish(a, bias, grow, pixels, 0)
+        _finish(b, bias, grow, pixels, 4)
+        _finish(c, bias, grow, pixels, 8)
+        _finish(d, bias, grow, pixels, 12)
+        _put_grown(pixels, grow, lo, kept, out, first, row, y, x, n_out, n)
 
 
 def _convolve(x, kernel, bias, grow, lo, pad, out):
@@ -224,45 +265,31 @@ def _convolve(x, kernel, bias, grow, lo, pad, out):
     out : ndarray of float32, shape (n, kept + 2 pad, kept + 2 pad, n_out)
         Filled from row and column ``lo`` on.
     """
+    # ``side`` and ``row`` are those of the arrays, with their borders.
     side, n_in, n_out, row = x.shape[1], x.shape[3], len(bias), out.shape[1]
-    kept = row - 2 * pad
-    across = (side + 1) // 4
-    n_tiles = x.shape[0] * across * across
-    group, step = _GROUP_TILES, 6 * n_in + LANES
-    rows, elements = np.zeros(group * 6 * step, np.float32), np.zeros(group * 36 * n_in + LANES, np.float32)
-    products, pixels = np.zeros(36 * group * LANES, np.float32), np.zeros(16 * LANES, np.float32)
-    from_x, kernels, to_out, biases = x.reshape(-1), kernel.reshape(-1), out.reshape(-1), bias
-    for start in range(0, n_tiles, group):
-        n_here = min(group, n_tiles - start)
+    kept, across = row - 2 * pad, (side + 1) // 4
+    n_tiles, step = x.shape[0] * across * across, (4 * across + 2) * n_in + LANES
+    rows, elements = zeros(6 * step), zeros(_GROUP_TILES * 36 * n_in + LANES)
+    products, pixels = zeros(_GROUP_TILES * 36 * LANES), zeros(16 * LANES)
+    top, left, start = np.empty((3, _GROUP_TILES), np.int64)
+    from_x, kernels, to_out = x.reshape(-1), kernel.reshape(-1), out.reshape(-1)
+    for first in range(0, n_tiles, _GROUP_TILES):
+        n_here = min(_GROUP_TILES, n_tiles - first)
         for t in range(n_here):
-            index, tile = divmod(start + t, across * across)
-            top, left = 4 * (tile // across), 4 * (tile % across)
-            _transform_rows(from_x, index * side * side * n_in, top, left, side, n_in, rows, 6 * step * t, step)
-        for t in range(n_here):
-            _transform_columns(rows, 6 * step * t, step, n_in, elements, t * 36 * n_in)
+            index, tile = divmod(first + t, across * across)
+            top[t], left[t] = 4 * (tile // across), 4 * (tile % across)
+            start[t] = ((index * row + pad) * row + pad) * n_out
+            if left[t] == 0:
+                _transform_rows(from_x, index * side * side * n_in, top[t], side, n_in, rows, step)
+            _transform_columns(rows, left[t] * n_in, step, n_in, elements, t * 36 * n_in)
         for block in range(kernel.shape[0]):
-            for element in range(36):
-                weights = (36 * block + element) * n_in * LANES
-                for t in range(0, n_here, _AT_ONCE):
-                    at = 36 * t + element
-                    _multiply(elements, at * n_in, n_in, kernels, weights, products, at * LANES)
+            _multiply_all(elements, n_here, n_in, kernels, block, products)
             channel = block * LANES
-            n = min(LANES, n_out - channel)
-            addend = load_part(biases, channel, n)
+            n = n_out - channel
+            addend = load_part(bias, channel, n)
             for t in range(n_here):
-                index, tile = divmod(start + t, across * across)
-                y, x_at = 4 * (tile // across), 4 * (tile % across)
-                first = ((index * row + pad) * row + pad) * n_out + channel
-                a, b, c, d = _outputs(products, t * 36 * LANES)
-                if grow == HALVE:
-                    _put_halved(a, b, addend, to_out, first, row, kept, y // 2, x_at // 2, n_out, n)
-                    _put_halved(c, d, addend, to_out, first, row, kept, y // 2 + 1, x_at // 2, n_out, n)
-                else:
-                    _finish(a, addend, grow, pixels, 0)
-                    _finish(b, addend, grow, pixels, 4)
-                    _finish(c, addend, grow, pixels, 8)
-                    _finish(d, addend, grow, pixels, 12)
-                    _put_grown(pixels, grow, lo, kept, to_out, first, row, y, x_at, n_out, n)
+                _write(products, t * 36 * LANES, addend, grow, lo, kept, pixels,
+                       to_out, start[t] + channel, row, top[t], left[t], n_out, n)  # fmt: skip
 
 
 convolve = compiled(_convolve, keep=True)
