@@ -1,8 +1,9 @@
 """From counts to scores on a CPU without TensorFlow: PSF match, stretch, window network and equation 6 in numba.
 
-The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. The only libraries loaded are
-numba and NumPy. Calls share no data, so threads and processes need no locks. The machine code of the three outer
-functions (`_prepare`, `_compare` and `winograd.convolve`) is kept on disk, as `winograd.compiled` describes.
+The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding, and the same on every
+processor, to the last bit. The only libraries loaded are numba and NumPy. Calls share no data, so threads and
+processes need no locks. The machine code of the three outer functions (`_prepare`, `_compare` and `winograd.convolve`)
+is kept on disk, as `vectors.compiled` describes.
 """
 
 # Numba infers the types when it compiles.
@@ -49,8 +50,8 @@ from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, Convolution, convol
 
 Folded = tuple[FloatArray, FloatArray]
 
-
 _PAIR = 2 * LANES
+"""Pixels that are filtered together."""
 
 
 @compiled
@@ -160,7 +161,7 @@ def _prepare(image, sigma_px, radius, per_band, alpha, beta, counts_limit, least
     n_bands, size, most = image.shape[1], image.shape[2], 0
     for value in radius.flat:
         most = max(most, value)
-    # Rows are whole pairs of vectors, which may reach over what is used.
+    # Rows are whole pairs of vectors, which reach over what is used. ``halfway`` has each band's row with its edges.
     stride, kept = (size + _PAIR - 1) // _PAIR * _PAIR, out.shape[1] - 2 * pad
     padded = most + stride + most + _PAIR
     bounded = zeros(n_bands * (size * stride + LANES)).reshape(n_bands, size * stride + LANES)
@@ -178,6 +179,7 @@ def _prepare(image, sigma_px, radius, per_band, alpha, beta, counts_limit, least
         for band in range(n_bands):
             _fill_weights(ratio[band], radius[index, band], weights[band])
         for y in range(kept):
+            # One loop for each pass: a pass along x right after that along y would wait for what that has written.
             for band in range(n_bands):
                 at = band * padded + most
                 _filter_down(bounded[band], lo + y, size, stride, weights[band], radius[index, band], halfway, at)
