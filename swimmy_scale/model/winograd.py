@@ -112,18 +112,21 @@ def _add6(a, b):
 
 
 @compiled
-def _transform_rows(pixels, first, y, side, n_in, out, step):
-    """B^T d of a row of tiles from row ``y`` on: six rows of pixels with all their channels. Beyond the right is 0."""
-    n = side * n_in
-    # A tile may reach over the border, but no output that is used depends on what is there.
-    zero, one, two = first + y * n, first + min(y + 1, side - 1) * n, first + min(y + 2, side - 1) * n
-    three, four = first + min(y + 3, side - 1) * n, first + min(y + 4, side - 1) * n
-    five = first + min(y + 5, side - 1) * n
-    for k in range(0, n, LANES):
+def _transform_rows(pixels, first, top, left, side, n_in, out, at, step):
+    """B^T d of one tile, whose pixels of all channels make six rows of numbers; what lies beyond the right is 0."""
+    n = min(6, side - left) * n_in
+    start = first + left * n_in
+    zero = start + top * side * n_in
+    one = start + min(top + 1, side - 1) * side * n_in
+    two = start + min(top + 2, side - 1) * side * n_in
+    three = start + min(top + 3, side - 1) * side * n_in
+    four = start + min(top + 4, side - 1) * side * n_in
+    five = start + min(top + 5, side - 1) * side * n_in
+    for k in range(0, 6 * n_in, LANES):
         column = _b(load_part(pixels, zero + k, n - k), load_part(pixels, one + k, n - k),
                     load_part(pixels, two + k, n - k), load_part(pixels, three + k, n - k),
                     load_part(pixels, four + k, n - k), load_part(pixels, five + k, n - k))  # fmt: skip
-        _store6(out, k, step, column)
+        _store6(out, at + k, step, column)
 
 
 @compiled
@@ -223,27 +226,17 @@ def _multiply_all(elements, n_tiles, n_in, kernel, block, products):
     """The sums over all input channels, of all elements and tiles, for one block of output channels."""
     for element in range(36):
         weights = (36 * block + element) * n_in * LANES
-        for channel in range(0, n_in, _SUMMED):
-            n = min(_SUMMED, n_in - channel)
+        if n_in <= _SUMMED:  # said apart, this is compiled to a faster loop
             for t in range(0, n_tiles, _AT_ONCE):
                 at = 36 * t + element
-                _multiply(elements, at * n_in + channel, 36 * n_in, kernel, weights + channel * LANES, n,
-                          products, at * LANES, channel > 0)  # fmt: skip
-
-
-@compiled
-def _write(products, at, bias, grow, lo, kept, pixels, out, first, row, y, x, n_out, n):
-    """The window's part of one tile, whose corner is output (y, x), of ``n`` channels or ``LANES``."""
-    a, b, c, d = _outputs(products, at)
-    if grow == HALVE:
-        _put_halved(a, b, bias, out, first, row, kept, y // 2, x // 2, n_out, n)
-        _put_halved(c, d, bias, out, first, row, kept, y // 2 + 1, x // 2, n_out, n)
-    else:
-        _finish(a, bias, grow, pixels, 0)
-        _finish(b, bias, grow, pixels, 4)
-        _finish(c, bias, grow, pixels, 8)
-        _finish(d, bias, grow, pixels, 12)
-        _put_grown(pixels, grow, lo, kept, out, first, row, y, x, n_out, n)
+                _multiply(elements, at * n_in, 36 * n_in, kernel, weights, n_in, products, at * LANES, False)
+        else:
+            for channel in range(0, n_in, _SUMMED):
+                n = min(_SUMMED, n_in - channel)
+                for t in range(0, n_tiles, _AT_ONCE):
+                    at = 36 * t + element
+                    _multiply(elements, at * n_in + channel, 36 * n_in, kernel, weights + channel * LANES, n,
+                              products, at * LANES, channel > 0)  # fmt: skip
 
 
 def _convolve(x, kernel, bias, grow, lo, pad, out):
@@ -265,31 +258,41 @@ def _convolve(x, kernel, bias, grow, lo, pad, out):
     out : ndarray of float32, shape (n, kept + 2 pad, kept + 2 pad, n_out)
         Filled from row and column ``lo`` on.
     """
-    # ``side`` and ``row`` are those of the arrays, with their borders.
     side, n_in, n_out, row = x.shape[1], x.shape[3], len(bias), out.shape[1]
-    kept, across = row - 2 * pad, (side + 1) // 4
-    n_tiles, step = x.shape[0] * across * across, (4 * across + 2) * n_in + LANES
-    rows, elements = zeros(6 * step), zeros(_GROUP_TILES * 36 * n_in + LANES)
-    products, pixels = zeros(_GROUP_TILES * 36 * LANES), zeros(16 * LANES)
-    top, left, start = np.empty((3, _GROUP_TILES), np.int64)
+    kept = row - 2 * pad
+    across = (side + 1) // 4
+    n_tiles = x.shape[0] * across * across
+    group, step = _GROUP_TILES, 6 * n_in + LANES
+    rows, elements = zeros(group * 6 * step), zeros(group * 36 * n_in + LANES)
+    products, pixels = zeros(36 * group * LANES), zeros(16 * LANES)
     from_x, kernels, to_out = x.reshape(-1), kernel.reshape(-1), out.reshape(-1)
-    for first in range(0, n_tiles, _GROUP_TILES):
-        n_here = min(_GROUP_TILES, n_tiles - first)
+    for start in range(0, n_tiles, group):
+        n_here = min(group, n_tiles - start)
         for t in range(n_here):
-            index, tile = divmod(first + t, across * across)
-            top[t], left[t] = 4 * (tile // across), 4 * (tile % across)
-            start[t] = ((index * row + pad) * row + pad) * n_out
-            if left[t] == 0:
-                _transform_rows(from_x, index * side * side * n_in, top[t], side, n_in, rows, step)
-            _transform_columns(rows, left[t] * n_in, step, n_in, elements, t * 36 * n_in)
+            index, tile = divmod(start + t, across * across)
+            top, left = 4 * (tile // across), 4 * (tile % across)
+            _transform_rows(from_x, index * side * side * n_in, top, left, side, n_in, rows, 6 * step * t, step)
+        for t in range(n_here):
+            _transform_columns(rows, 6 * step * t, step, n_in, elements, t * 36 * n_in)
         for block in range(kernel.shape[0]):
             _multiply_all(elements, n_here, n_in, kernels, block, products)
             channel = block * LANES
-            n = n_out - channel
+            n = min(LANES, n_out - channel)
             addend = load_part(bias, channel, n)
             for t in range(n_here):
-                _write(products, t * 36 * LANES, addend, grow, lo, kept, pixels,
-                       to_out, start[t] + channel, row, top[t], left[t], n_out, n)  # fmt: skip
+                index, tile = divmod(start + t, across * across)
+                y, x_at = 4 * (tile // across), 4 * (tile % across)
+                first = ((index * row + pad) * row + pad) * n_out + channel
+                a, b, c, d = _outputs(products, t * 36 * LANES)
+                if grow == HALVE:
+                    _put_halved(a, b, addend, to_out, first, row, kept, y // 2, x_at // 2, n_out, n)
+                    _put_halved(c, d, addend, to_out, first, row, kept, y // 2 + 1, x_at // 2, n_out, n)
+                else:
+                    _finish(a, addend, grow, pixels, 0)
+                    _finish(b, addend, grow, pixels, 4)
+                    _finish(c, addend, grow, pixels, 8)
+                    _finish(d, addend, grow, pixels, 12)
+                    _put_grown(pixels, grow, lo, kept, to_out, first, row, y, x_at, n_out, n)
 
 
 convolve = compiled(_convolve, keep=True)
