@@ -3,8 +3,9 @@
     python benchmarks/floors.py --n-objects 4096 --repeat 3 --json benchmarks/floors.json
 
 Also inference against ``model.predict`` of the full network at its best batch size, and against the machine's float32
-matrix product. Everything runs in one process with one thread each for TensorFlow and BLAS, in turn, so that what the
-machine does meanwhile hits all of them alike. The stage itself includes writing, reading back, digests and receipts.
+matrix product; and the numba scorer, from counts to scores, with its two largest parts. Everything runs in one process
+with one thread each for TensorFlow and BLAS, in turn, so that what the machine does meanwhile hits all of them alike.
+The stage itself includes writing, reading back, digests and receipts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any
 
 import numpy as np
 from measure import report, row
+
+from swimmy_scale.method.survey import FloatArray, Survey
 
 BATCHES = (32, 128, 256, 512)
 PREDICTED_OBJECTS = 1024
@@ -58,13 +61,48 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+def numba_seconds(
+    weights: list[tuple[FloatArray, FloatArray]], survey: Survey, image: FloatArray, fwhm: FloatArray, times: int
+) -> dict[str, float]:
+    """Seconds of the numba scorer and of its two largest parts, for these objects ``times`` over."""
+    from swimmy_scale.method.network import CACHE_BATCH_OBJECTS, Network, windows
+    from swimmy_scale.method.preprocess import smoothing_sigma_px
+    from swimmy_scale.model.numba_scorer import NumbaScorer, prepare
+    from swimmy_scale.model.winograd import HALVE, convolve, plan
+
+    scorer, sigma = NumbaScorer([weights], Network(), survey), smoothing_sigma_px(fwhm, survey)
+    ((lo, hi), *_) = windows(Network(), *survey.aperture_range()) or []
+    source = np.zeros((CACHE_BATCH_OBJECTS, hi - lo, hi - lo, survey.n_bands), np.float32)
+    step, side = plan(*weights[0]), (hi - lo - 2) // 2
+    halved = np.zeros((CACHE_BATCH_OBJECTS, side, side, len(step.bias)), np.float32)
+    batches = [slice(k, k + CACHE_BATCH_OBJECTS) for k in range(0, len(image), CACHE_BATCH_OBJECTS)]
+
+    def prepare_all() -> None:
+        for rows in batches:
+            prepare(image[rows], sigma[rows], survey, lo, 0, source[: len(image[rows])])
+
+    def convolve_all() -> None:
+        for _ in batches:
+            convolve(source, step.kernel, step.bias, HALVE, 0, 0, halved)
+
+    found = {}
+    for name, work in (
+        ("numba", lambda: scorer.score_counts(image, fwhm)),
+        ("numba prepare", prepare_all),
+        ("numba first convolution", convolve_all),
+    ):
+        work()  # compiles
+        found[name] = timed(lambda work=work: [work() for _ in range(times)])  # type: ignore[misc]
+    return found
+
+
 def measure(folder: Path, kind: str) -> dict[str, float]:
     """Seconds for all objects: each floor, the stage; objects a second of ``model.predict``; FLOP a second."""
     from swimmy_scale.method.network import Network
     from swimmy_scale.method.preprocess import preprocess
     from swimmy_scale.method.sample import SampleCuts
     from swimmy_scale.model.devices import configure_threads
-    from swimmy_scale.model.files import load
+    from swimmy_scale.model.files import folded_weights, load
     from swimmy_scale.model.keras_scorer import Scorer
     from swimmy_scale.model.scoring import Model, Scoring
     from swimmy_scale.stages.score import ScoreStage
@@ -101,6 +139,7 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
         "stage": timed(lambda: [stage.perform(task) for task in tasks]),
     }
     shutil.rmtree(output)
+    seconds |= numba_seconds(folded_weights(path, network, sha256), store.survey, image, fwhm, len(starts))
     full = np.ascontiguousarray(source.transpose(0, 2, 3, 1))
     full = np.concatenate([full] * -(-PREDICTED_OBJECTS // len(full)))[:PREDICTED_OBJECTS]
     for batch in BATCHES:
@@ -157,6 +196,12 @@ def main() -> None:
     faster = [(n / one["infer"]) / rate for one, rate in zip(found, best, strict=True)]
     middle = statistics.median(faster)
     rows.append(row("inference against model.predict", "", faster, ratio=middle, target=3.5, met=middle >= 3.5))
+    for part, name in (
+        ("numba", "numba scorer, from counts to scores"),
+        ("numba prepare", "numba scorer: PSF match and stretch, alone"),
+        ("numba first convolution", "numba scorer: first convolution, alone"),
+    ):
+        rows.append(row(name, "objects/s a core", [n / one[part] for one in found]))
     sgemm = [2.0 * SGEMM**3 / one["sgemm"] for one in found]
     rows.append(row("float32 matrix product", "GFLOP/s a core", [rate / 1e9 for rate in sgemm]))
     used = [needed_flops() * n / one["infer"] / rate for one, rate in zip(found, sgemm, strict=True)]

@@ -32,7 +32,7 @@ WINGS = {
     "storage": Wing({"method"}, {"astropy", "filelock", "numpy", "pyarrow", "xarray", "zarr"}),
     "simulate": Wing({"method", "storage"}, {"astropy", "galsim", "numpy", "scipy", "speclite"}),
     "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "numpy", "pyarrow", "scipy", "zarr"}),
-    "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "numba", "numpy", "tensorflow", "torch"}),
+    "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "llvmlite", "numba", "numpy", "tensorflow", "torch"}),
     "results": Wing({"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy"}),
     "stages": Wing({"method", "storage", "ingest", "model", "results"}, {"numpy"}),
     "cluster": Wing(

@@ -1,8 +1,9 @@
 """From counts to scores on a CPU without TensorFlow: PSF match, stretch, window network and equation 6 in numba.
 
-The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding. The only libraries loaded are
-numba and NumPy. Calls share no data, so threads and processes need no locks. The machine code of the three outer
-functions (`_prepare`, `_compare` and `winograd.convolve`) is kept on disk, as `winograd.compiled` describes.
+The numbers are those of `method.preprocess` and `keras_scorer`, up to float32 rounding, and the same on every
+processor, to the last bit. The only libraries loaded are numba and NumPy. Calls share no data, so threads and
+processes need no locks. The machine code of the three outer functions (`_prepare`, `_compare` and `winograd.convolve`)
+is kept on disk, as `vectors.compiled` describes.
 """
 
 # Numba infers the types when it compiles.
@@ -24,92 +25,135 @@ from swimmy_scale.method.limits import COUNTS_LIMIT, FLUX_LIMIT, RECONSTRUCTION_
 from swimmy_scale.method.network import CACHE_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import TRUNCATE_SIGMA, flux_scale, sigma_of_cutouts
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey, check_cube
-from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, Convolution, compiled, convolve, plan
+from swimmy_scale.model.vectors import (
+    LANES,
+    compiled,
+    exponential,
+    fma,
+    larger,
+    load,
+    load_part,
+    logarithm,
+    magnitude,
+    narrowed,
+    root,
+    smaller,
+    spread,
+    spread_at,
+    spread_double,
+    store,
+    store_part,
+    widened,
+    zeros,
+)
+from swimmy_scale.model.winograd import DOUBLE, HALVE, LAST, Convolution, convolve, plan
 
 Folded = tuple[FloatArray, FloatArray]
 
-
-@compiled
-def _fill_weights(sigma_px, radius, weights):
-    """Half of the normalised Gaussian: exp(-k^2 / 2 sigma^2) for 0 <= k <= radius."""
-    total = 1.0
-    for k in range(1, radius + 1):
-        total += 2.0 * math.exp(-0.5 * (k / sigma_px) ** 2)
-    weights[0] = 1.0 / total
-    for k in range(1, radius + 1):
-        weights[k] = math.exp(-0.5 * (k / sigma_px) ** 2) / total
+_PAIR = 2 * LANES
+"""Pixels that are filtered together."""
 
 
 @compiled
-def _filter(values, weights, radius, step, start, n, out):
-    """out[i] = sum over k of weights[|k|] * values[start + i + k step], for |k| <= radius and i < n."""
-    center = values[start : start + n]
-    for i in range(n):
-        out[i] = weights[0] * center[i]
-    # Two distances at a time, so that ``out`` is read and written half as often.
-    for k in range(1, radius, 2):
-        weight, next_weight = weights[k], weights[k + 1]
-        before, behind = values[start - k * step :], values[start + k * step :]
-        further_before, further_behind = values[start - (k + 1) * step :], values[start + (k + 1) * step :]
-        for i in range(n):
-            out[i] += weight * (before[i] + behind[i]) + next_weight * (further_before[i] + further_behind[i])
-    if radius % 2:
-        weight = weights[radius]
-        before, behind = values[start - radius * step :], values[start + radius * step :]
-        for i in range(n):
-            out[i] += weight * (before[i] + behind[i])
+def _fill_weights(ratio, radius, weights):
+    """Half of the normalised Gaussian: exp(-k^2 / 2 sigma^2) for 0 <= k <= radius, of ratio = exp(-1 / 2 sigma^2)."""
+    # exp(-k^2 / 2 sigma^2) = exp(-(k - 1)^2 / 2 sigma^2) ratio^(2 k - 1)
+    weight, step, total = 1.0, ratio, 1.0
+    for _ in range(radius):
+        weight, step = weight * step, step * ratio * ratio
+        total += 2.0 * weight
+    weight, step = 1.0 / total, ratio
+    for k in range(radius + 1):
+        weights[k] = weight
+        weight, step = weight * step, step * ratio * ratio
 
 
 @compiled
-def _smooth(image, weights, radius, counts_limit, work, out):
-    """Gaussian along y, then along x, as `preprocess.smoothing_matrix` defines it; returns the number of bad pixels."""
-    size = image.shape[0]
-    width, n_bad = size + 2 * radius, 0
-    # The edge pixels are repeated all around, so that each pass is one long loop; what runs across rows is not used.
-    for y in range(width):
-        source, row = image[min(max(y - radius, 0), size - 1)], work[0, y * width : (y + 1) * width]
-        middle = row[radius : radius + size]
-        for x in range(size):
-            n_bad += not abs(source[x]) < np.inf
-            middle[x] = min(max(source[x], -counts_limit), counts_limit)
-        row[:radius], row[radius + size :] = row[radius], row[radius + size - 1]
-    n = size * width
-    _filter(work[0], weights, radius, width, radius * width, n, work[1, radius : radius + n])
-    _filter(work[1], weights, radius, 1, radius, n, work[2])
+def _bound(image, start, size, limit, out, stride):
+    """Clip a band's pixels to +-limit, in rows of ``stride``; returns 0 where all are finite."""
+    low, high, nothing = spread(-limit), spread(limit), spread(0.0)
+    odd = nothing
     for y in range(size):
-        row, target = work[2, y * width + radius : y * width + radius + size], out[y]
-        for x in range(size):
-            target[x] = row[x]
+        for x in range(0, size, LANES):
+            value = load_part(image, start + y * size + x, size - x)
+            odd = fma(value, nothing, odd)  # stays 0 for finite pixels alone
+            store(out, y * stride + x, smaller(high, larger(low, value)))
+    store(out, size * stride, odd)
+    n_bad = 0
+    for k in range(LANES):
+        n_bad += out[size * stride + k] != 0
     return n_bad
 
 
 @compiled
-def _stretch(image, per_band, alpha, beta, least, factor, lo, pad, out):
-    """Equations 1 and 2 of one object, from (band, y, x) to the window that starts at ``lo`` as (y, x, band).
+def _filter_down(image, y, size, stride, weights, radius, out, at):
+    """Row ``y`` of the Gaussian along y: out[x] = sum over k of weights[|k|] image[y + k, x], for |k| <= radius."""
+    for x in range(0, size, _PAIR):
+        weight, start = spread_at(weights, 0), y * stride + x
+        a, b = weight * load(image, start), weight * load(image, start + LANES)
+        for k in range(1, radius + 1):
+            weight = spread_at(weights, k)
+            before, behind = max(y - k, 0) * stride + x, min(y + k, size - 1) * stride + x
+            a = fma(weight, load(image, before) + load(image, behind), a)
+            b = fma(weight, load(image, before + LANES) + load(image, behind + LANES), b)
+        store(out, at + x, a)
+        store(out, at + x + LANES, b)
+    # The edge pixels are repeated for the pass along x.
+    for k in range(1, radius + 1):
+        out[at - k], out[at + size - 1 + k] = out[at], out[at + size - 1]
+
+
+@compiled
+def _filter_across(row, at, n, weights, radius, out, to):
+    """The same along x, of ``n`` pixels from ``at`` on."""
+    for x in range(0, n, _PAIR):
+        weight, start = spread_at(weights, 0), at + x
+        a, b = weight * load(row, start), weight * load(row, start + LANES)
+        for k in range(1, radius + 1):
+            weight = spread_at(weights, k)
+            a = fma(weight, load(row, start - k) + load(row, start + k), a)
+            b = fma(weight, load(row, start - k + LANES) + load(row, start + k + LANES), b)
+        store(out, to + x, a)
+        store(out, to + x + LANES, b)
+
+
+@compiled
+def _stretch(rows, stride, n, per_band, alpha, beta, least, out):
+    """Equations 1 and 2 of one row of all bands, from (band, x) to (x, band).
 
     x = counts * per_band, I = mean of x over the bands, f(x) = arcsinh(alpha I) / arcsinh(alpha) * x / I + beta.
     """
-    n_bands, size = image.shape[0], image.shape[1]
+    n_bands = len(per_band)
     limit = np.float32(FLUX_LIMIT / alpha if alpha > 1.0 else FLUX_LIMIT)
-    mean_alpha, height = np.float32(alpha / n_bands), np.float32(alpha / math.asinh(alpha))
-    kept = out.shape[0] - 2 * pad
-    for y in range(lo, lo + kept):
-        factor[:] = 0.0
+    low, high = spread(-limit), spread(limit)
+    mean_alpha, height = spread(np.float32(alpha / n_bands)), spread(np.float32(alpha / math.asinh(alpha)))
+    zero, one, offset, smallest = spread(0.0), spread(1.0), spread(beta), spread(least)
+    for x in range(0, n, LANES):
+        total = zero
         for band in range(n_bands):
-            row, scale = image[band, y], per_band[band]
-            for x in range(size):
-                row[x] = min(max(row[x] * scale, -limit), limit)
-                factor[x] += row[x]
-        for x in range(size):
-            scaled = np.float64(max(abs(factor[x]) * mean_alpha, least))
-            # arcsinh(a) = log(a + sqrt(a^2 + 1)), in float64 because of the cancellation at small a.
-            factor[x] = np.float32(math.log(scaled + math.sqrt(scaled * scaled + 1.0)) / scaled) * height
-        target = out[pad + y - lo]
+            value = smaller(high, larger(low, load(rows, band * stride + x) * spread_at(per_band, band)))
+            store(rows, band * stride + x, value)
+            total = total + value
+        scaled = widened(larger(smallest, magnitude(total) * mean_alpha))
+        # arcsinh(a) = log(a + sqrt(a^2 + 1)), in float64 because of the cancellation at small a.
+        inverse = logarithm(scaled + root(fma(scaled, scaled, spread_double(1.0))))
+        factor = narrowed(inverse / scaled) * height
         for band in range(n_bands):
-            row = image[band, y]
-            for x in range(kept):
-                value = row[lo + x] * factor[lo + x] + beta
-                target[pad + x, band] = min(max(value, np.float32(0.0)), np.float32(1.0))
+            value = fma(load(rows, band * stride + x), factor, offset)
+            store(rows, band * stride + x, smaller(one, larger(zero, value)))
+    for band in range(n_bands):
+        row, target = rows[band * stride : band * stride + n], out[:n, band]
+        for x in range(n):
+            target[x] = row[x]
+
+
+@compiled
+def _fill_ratios(sigma_px, at, n, ratio):
+    """exp(-1 / 2 sigma^2), where it is not smaller than exp(-600)."""
+    for k in range(0, n, LANES):
+        sigma = load_part(sigma_px, at + k, n - k)
+        exponent = spread_double(-0.5) / larger(spread_double(1e-3), sigma * sigma)
+        store_part(ratio, k, n - k, exponential(exponent))
 
 
 def _prepare(image, sigma_px, radius, per_band, alpha, beta, counts_limit, least, lo, pad, out, bad):
@@ -117,34 +161,67 @@ def _prepare(image, sigma_px, radius, per_band, alpha, beta, counts_limit, least
     n_bands, size, most = image.shape[1], image.shape[2], 0
     for value in radius.flat:
         most = max(most, value)
-    weights, factor = np.empty(most + 1, np.float32), np.empty(size, np.float32)
-    work = np.zeros((3, (size + 2 * most) ** 2), np.float32)
-    smooth = np.empty((n_bands, size, size), np.float32)
+    # Rows are whole pairs of vectors, which reach over what is used. ``halfway`` has each band's row with its edges.
+    stride, kept = (size + _PAIR - 1) // _PAIR * _PAIR, out.shape[1] - 2 * pad
+    padded = most + stride + most + _PAIR
+    bounded = zeros(n_bands * (size * stride + LANES)).reshape(n_bands, size * stride + LANES)
+    weights, ratio = np.zeros((n_bands, most + 1), np.float32), np.empty(n_bands)
+    halfway, rows = zeros(n_bands * padded), zeros(n_bands * stride)
+    pixels, sigma = image.reshape(-1), sigma_px.reshape(-1)
     for index in range(image.shape[0]):
         n_bad = 0
         for band in range(n_bands):
-            reach = radius[index, band]
-            _fill_weights(sigma_px[index, band], reach, weights)
-            n_bad += _smooth(image[index, band], weights, reach, counts_limit, work, smooth[band])
+            n_bad += _bound(pixels, (index * n_bands + band) * size * size, size, counts_limit, bounded[band], stride)
         bad[index] = n_bad > 0
-        if n_bad == 0:
-            _stretch(smooth, per_band, alpha, beta, least, factor, lo, pad, out[index])
+        if n_bad > 0:
+            continue
+        _fill_ratios(sigma, index * n_bands, n_bands, ratio)
+        for band in range(n_bands):
+            _fill_weights(ratio[band], radius[index, band], weights[band])
+        for y in range(kept):
+            # One loop for each pass: a pass along x right after that along y would wait for what that has written.
+            for band in range(n_bands):
+                at = band * padded + most
+                _filter_down(bounded[band], lo + y, size, stride, weights[band], radius[index, band], halfway, at)
+            for band in range(n_bands):
+                at = band * padded + most + lo
+                _filter_across(halfway, at, kept, weights[band], radius[index, band], rows, band * stride)
+            _stretch(rows, stride, kept, per_band, alpha, beta, least, out[index, pad + y, pad : pad + kept])
+
+
+@compiled
+def _differences(source, source_at, output, output_at, n, floor, missing, ratio):
+    """Sigmoid of ``output``; source - reconstruction, and that over the reconstruction."""
+    one, low, high = spread_double(1.0), spread_double(-80.0), spread_double(80.0)
+    for k in range(0, n, LANES):
+        logit = smaller(high, larger(low, widened(load_part(output, output_at + k, n - k))))
+        expected = larger(spread_double(floor), one / (one + exponential(spread_double(0.0) - logit)))
+        difference = widened(load_part(source, source_at + k, n - k)) - expected
+        store(missing, k, difference)
+        store(ratio, k, difference / expected)
 
 
 def _compare(source, output, inside, source_at, output_at, floor, model, score, residual):
     """Sigmoid and equation 6 over ``inside``, whose corner is at ``source_at`` and ``output_at`` of the two arrays."""
+    n_bands, side = source.shape[3], inside.shape[1]
+    n = side * n_bands
+    missing, ratio = np.empty(n + LANES), np.empty(n + LANES)
+    totals, differences = np.empty(n_bands), np.empty(n_bands)
+    sources, outputs = source.reshape(-1), output.reshape(-1)
     for index in range(source.shape[0]):
-        for band in range(source.shape[3]):
-            total, difference = 0.0, 0.0
-            for y in range(inside.shape[0]):
-                for x in range(inside.shape[1]):
-                    if inside[y, x]:
-                        logit = np.float64(output[index, output_at + y, output_at + x, band])
-                        expected = max(1.0 / (1.0 + math.exp(-logit)), floor)
-                        missing = source[index, source_at + y, source_at + x, band] - expected
-                        total += (missing / expected) ** 2
-                        difference += missing
-            score[index, model, band], residual[index, model, band] = total, difference
+        totals[:] = 0.0
+        differences[:] = 0.0
+        for y in range(side):
+            from_source = (index * source.shape[1] + source_at + y) * source.shape[1] + source_at
+            from_output = (index * output.shape[1] + output_at + y) * output.shape[1] + output_at
+            _differences(sources, from_source * n_bands, outputs, from_output * n_bands, n, floor, missing, ratio)
+            for x in range(side):
+                if inside[y, x]:
+                    for band in range(n_bands):
+                        totals[band] += ratio[x * n_bands + band] ** 2
+                        differences[band] += missing[x * n_bands + band]
+        for band in range(n_bands):
+            score[index, model, band], residual[index, model, band] = totals[band], differences[band]
 
 
 # Constants of other modules are arguments: numba would go on using the kept code after they changed.
@@ -200,7 +277,7 @@ def network_layers(folded: Sequence[Folded], network: Network, crops: Sequence[t
     layers, side = [], hi - lo
     for index, (kernel, bias) in enumerate(folded, start=1):
         side -= 2
-        convolution = plan(kernel, bias, side)
+        convolution = plan(kernel, bias)
         lo = 0
         if index <= network.n_levels:
             grow, side = HALVE, side // 2
@@ -220,7 +297,8 @@ def layer_memory(layers: Sequence[Layer], n_objects: int, side: int, n_bands: in
     sides = [side, *(layer.kept for layer in layers)]
     channels = [n_bands, *(len(layer.convolution.bias) for layer in layers)]
     sides = [k + 2 * pad for k in sides]
-    return [np.zeros((n_objects, k, k, n), np.float32) for k, n in zip(sides, channels, strict=True)]
+    shapes = [(n_objects, k, k, n) for k, n in zip(sides, channels, strict=True)]
+    return [zeros.py_func(math.prod(shape)).reshape(shape) for shape in shapes]
 
 
 def forward(layers: Sequence[Layer], source: FloatArray, outputs: Sequence[FloatArray], pad: int) -> FloatArray:
@@ -228,7 +306,7 @@ def forward(layers: Sequence[Layer], source: FloatArray, outputs: Sequence[Float
     x = source
     for layer, out in zip(layers, outputs, strict=True):
         step = layer.convolution
-        convolve(x, step.kernel, step.bias, step.n_rows, step.row_at, step.column_at, layer.grow, layer.lo, pad, out)
+        convolve(x, step.kernel, step.bias, layer.grow, layer.lo, pad, out)
         x = out
     return x
 
