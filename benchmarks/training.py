@@ -66,7 +66,7 @@ def ours(n_objects: int, n_threads: int) -> list[float]:
         from swimmy_scale.network import Network, Schedule  # type: ignore[import-not-found, no-redef]
 
     clock = Clock()
-    schedule = Schedule(epochs=EPOCHS, keep_from_epoch=1, batch_size=32, validation_fraction=VALIDATION)
+    schedule = Schedule(epochs=EPOCHS, keep_from_epoch=EPOCHS, batch_size=32, validation_fraction=VALIDATION)
     with tempfile.TemporaryDirectory() as folder:
         train(galaxies(n_objects), Network(), schedule, Path(folder), n_threads, on_epoch=clock)
     return clock.rates(n_objects)
