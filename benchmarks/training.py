@@ -135,7 +135,7 @@ def ratios(rates: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
     pairs = [
         (f"{OURS}, 1 thread", f"{FIT}, 1 thread", 1.3),
         (f"{OURS}, 2 threads", f"{FIT}, 2 threads", 1.3),
-        (TWO, f"{OURS}, 2 threads", 1.1),
+        (TWO, f"{OURS}, 2 threads", None),  # by wall time, which other work on the machine changes
         (f"{OURS}, 1 thread", f"{OLDER}, 1 thread", None),
         (f"{OURS}, 2 threads", f"{OLDER}, 2 threads", None),
     ]
