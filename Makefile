@@ -68,7 +68,7 @@ bench: setup
 	$(BIN)/python benchmarks/score_stage.py --n-objects 12288 --repeat 2 --json $(RESULTS)/score_stage.json
 	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 2 --json $(RESULTS)/floors.json
 	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
-	$(BIN)/python benchmarks/training.py --n-objects 320 --repeat 1 --json $(RESULTS)/training.json
+	$(BIN)/python benchmarks/training.py --n-objects 480 --repeat 1 --json $(RESULTS)/training.json
 	$(BIN)/python benchmarks/ingest.py --repeat 2 --json $(RESULTS)/ingest.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 10000 --json $(RESULTS)/tasks.json
 	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json

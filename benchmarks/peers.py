@@ -68,7 +68,7 @@ def make_survey(folder: Path, n_objects: int, n_workers: int | None = None, over
     """
     from astropy.table import Table
 
-    from swimmy_scale.cluster.local import LocalExecutor
+    from swimmy_scale.cluster.executors import LocalExecutor
     from swimmy_scale.simulate import SimulationPlan, simulate
 
     survey, ready = Survey(folder), folder / "ready"
