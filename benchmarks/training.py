@@ -60,17 +60,16 @@ class Clock:
 def ours(n_objects: int, n_threads: int) -> list[float]:
     """`train` as a job calls it, with its checks, and the state on disk after each epoch."""
     try:
-        from swimmy_scale.method.network import Network, Schedule
-        from swimmy_scale.model.training import train
+        networks = importlib.import_module("swimmy_scale.method.network")
+        training = importlib.import_module("swimmy_scale.model.training")
     except ModuleNotFoundError:  # a version from before the modules were grouped
-        older = importlib.import_module("swimmy_scale.network")
-        Network, Schedule = older.Network, older.Schedule  # noqa: N806
-        train = importlib.import_module("swimmy_scale.autoencoder").train
+        networks = importlib.import_module("swimmy_scale.network")
+        training = importlib.import_module("swimmy_scale.autoencoder")
 
     clock = Clock()
-    schedule = Schedule(epochs=EPOCHS, keep_from_epoch=EPOCHS, batch_size=32, validation_fraction=VALIDATION)
+    schedule = networks.Schedule(epochs=EPOCHS, keep_from_epoch=EPOCHS, batch_size=32, validation_fraction=VALIDATION)
     with tempfile.TemporaryDirectory() as folder:
-        train(galaxies(n_objects), Network(), schedule, Path(folder), n_threads, on_epoch=clock)
+        training.train(galaxies(n_objects), networks.Network(), schedule, Path(folder), n_threads, on_epoch=clock)
     return clock.rates(n_objects)
 
 
