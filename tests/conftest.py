@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run_serially(write_job(folder / "job.yaml", survey), folder / "run")
 
     return built_once(tmp_path_factory, "finished", build)
+
+
+@pytest.fixture(autouse=True)
+def no_default_client() -> Generator[None]:
+    """A test that left Dask with a default client would let later tests of its process fail."""
+    yield
+    if "dask" in sys.modules:
+        assert sys.modules["dask"].config.get("scheduler", None) is None
 
 
 # Two processes share the files. These take longest, mostly by waiting, so they start first.

@@ -76,7 +76,7 @@ def test_the_notebook_is_shipped_without_outputs() -> None:
 
 def test_what_a_real_run_opens_as(run: Path) -> None:
     ds = swimmy_scale.open_run(run)
-    assert ds.sizes["object"] == 200
+    assert ds.sizes["object"] == 240
     assert [name for name in ds.variables if "long_name" not in ds[name].attrs] == []
     assert (ds.swimmy.candidates("2sigma").candidate.sel(level="2sigma").any("band")).all()
 

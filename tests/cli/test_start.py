@@ -80,6 +80,6 @@ def test_small_stored_surveys_need_neither_tensorflow_nor_dask(finished: Path, t
 def test_workers_that_ingest_score_and_draw_need_no_tensorflow(finished: Path, tmp_path: Path) -> None:
     environment, reference = without(tmp_path / "without", TENSORFLOW), finished / "run"
     job = write_job(tmp_path / "job.yaml", finished / "survey", **weights_of(reference))
-    assert_done(on_workers(job, tmp_path / "run"), environment)
+    assert_done(on_workers(job, tmp_path / "run", n_workers=1), environment)
     assert_same_results(tmp_path / "run", reference)
     assert (tmp_path / "run/candidates.png").read_bytes() == (reference / "candidates.png").read_bytes()

@@ -96,6 +96,7 @@ class Work:
     perform: Callable[[Any], Receipt]
     probe: Callable[[Any, int, int], None] | None = None
     wants_gpu: bool = False
+    own_cores: bool = True
 
 
 def performed(executor: LocalExecutor, work: Work, tasks: list[Counted]) -> list[dict[str, Any]]:

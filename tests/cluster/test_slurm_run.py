@@ -34,8 +34,8 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
-STORAGE = {"partition_objects": 8, "chunk_objects": 8}
-N_TASKS = 20  # enough for all faults of a run
+STORAGE = {"partition_objects": 4, "chunk_objects": 4}
+N_TASKS = 40  # enough for all faults of a run
 ON_C1 = {"job-extra-directives": ["--nodelist=c1"]}
 
 

@@ -406,7 +406,7 @@ def test_dask_gives_the_same_bytes(copied: Path, reference: Path) -> None:
     options: dict[str, Any] = {"processes": False, "dashboard_address": None}
     with (
         distributed.LocalCluster(n_workers=1, threads_per_worker=1, **options) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.Client(cluster, set_as_default=False) as client,
         Watch() as watch,
     ):
         run_stage(evaluate_stage(copied), DaskWorkers(client, lambda: 1), watch)
