@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = dataclasses.replace(paper_plan(N_OBJECTS, seed=1), quasar_fraction=0.005, xelg_fraction=0.03)
     simulate(str(place / "fidelity" / "survey"), plan)
     job = yaml.safe_load((ROOT / "jobs" / "fidelity.yaml").read_text())
-    job["train"] |= {"network": NETWORK, "max_objects": 150, "n_runs": 1, "n_threads": 1, "threshold_objects": 400}
+    job["train"] |= {"network": NETWORK, "max_objects": 150, "n_threads": 1, "threshold_objects": 400}
     job["train"]["schedule"] |= {"epochs": 2, "keep_from_epoch": 1, "batch_size": 8}
     (place / "jobs").mkdir()
     (place / "jobs" / "fidelity.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
