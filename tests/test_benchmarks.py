@@ -113,6 +113,7 @@ def test_the_silent_progress_has_all_that_stages_call() -> None:
     assert wanted <= set(dir(measure.Silent()))
 
 
+@pytest.mark.slow
 def test_peaks_of_all_processes_are_seen() -> None:
     import measure
 
@@ -123,6 +124,7 @@ def test_peaks_of_all_processes_are_seen() -> None:
         measure.run_measured([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
+@pytest.mark.slow
 def test_a_survey_from_the_bank_can_be_scored_and_verified(tmp_path: Path) -> None:
     """Twice the same survey has the same bytes, and no two of its objects the same pixels."""
     from bank import make_bank, make_survey

@@ -259,6 +259,7 @@ def test_help_and_completion_load_nothing_that_computes() -> None:
     assert set(loaded) & libraries == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "libraries"),
     [

@@ -390,6 +390,7 @@ def test_the_scorer_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- the command
 
 
+@pytest.mark.slow
 def test_this_machine_is_looked_at_whole(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["doctor", "--scratch", str(tmp_path), "--json"])
     content = json.loads(found.stdout)

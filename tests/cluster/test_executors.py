@@ -110,6 +110,7 @@ def test_no_worker_processes_means_this_process(tmp_path: Path) -> None:
         assert found == [{"process": os.getpid(), "n_threads": 1}] * 3, "the tasks as they are"
 
 
+@pytest.mark.slow
 def test_seconds_of_work_are_done_here_by_all_cores(tmp_path: Path) -> None:
     here = performed(LocalExecutor(2, n_cores=4, seconds_here=3.0), Work(succeed), tasks_in(tmp_path, 4.0))
     assert here == [{"process": os.getpid(), "n_threads": 4}] * 3
@@ -144,6 +145,7 @@ def refuse(task: Counted) -> Receipt:
     raise SwimmyError(f"cutouts.zarr: no such file (process {os.getpid()}). Check the path.")
 
 
+@pytest.mark.slow
 def test_what_fails_here_is_tried_again_by_workers(tmp_path: Path) -> None:
     (tmp_path / "driver").write_text(str(os.getpid()))
     found = performed(LocalExecutor(2), Work(fail_here), tasks_in(tmp_path))
@@ -179,6 +181,7 @@ def touch_all(task: Counted) -> Receipt:
     return succeed(task)
 
 
+@pytest.mark.slow
 def test_an_object_that_ends_this_process_is_found_by_the_next_command(tmp_path: Path) -> None:
     """The first command dies of it, as any program would; given again, it leaves the stage to workers."""
     code = DEADLY.format(folder=str(Path(__file__).parent), place=str(tmp_path))

@@ -77,6 +77,7 @@ def die_once(task: Task) -> Receipt:
     return succeed(task)
 
 
+@pytest.mark.slow
 def test_every_task_comes_back_once(workers: DaskWorkers, tmp_path: Path) -> None:
     receipts = list(workers.map(Work(succeed), tasks_in(tmp_path, 25)))
     assert sorted(receipt.name for receipt in receipts) == [f"{index:06d}" for index in range(25)]
@@ -122,6 +123,7 @@ class CountingWorkers(DaskWorkers):
         return super().submit(function, items)
 
 
+@pytest.mark.slow
 def test_short_tasks_are_sent_together(workers: DaskWorkers, tmp_path: Path) -> None:
     counting = CountingWorkers(workers)
     sizes = counting.sizes
@@ -144,12 +146,14 @@ def linger(task: Task) -> Receipt:
     return succeed(task)
 
 
+@pytest.mark.slow
 def test_long_tasks_are_sent_one_at_a_time(workers: DaskWorkers, tmp_path: Path) -> None:
     counting = CountingWorkers(workers)
     assert len(list(counting.map(Work(linger), tasks_in(tmp_path, 7)))) == 7
     assert counting.sizes == [1] * 7
 
 
+@pytest.mark.slow
 def test_a_consumer_that_stops_early_leaves_no_task_at_the_workers(workers: DaskWorkers, tmp_path: Path) -> None:
     receipts = workers.map(Work(linger), tasks_in(tmp_path, 50))
     next(receipts)
@@ -183,6 +187,7 @@ def die_in_the_middle(task: Task) -> Receipt:
     return receipt
 
 
+@pytest.mark.slow
 def test_a_death_among_tasks_that_were_sent_together(workers: DaskWorkers, tmp_path: Path) -> None:
     counting = CountingWorkers(workers)
     receipts = list(counting.map(Work(die_in_the_middle), tasks_in(tmp_path, 1000)))
@@ -250,6 +255,7 @@ def eight_each(folder: Path, indices: list[int]) -> list[Task]:
     return [Task(Ledger(folder / "receipts", folder, "count"), index, str(index), 8) for index in indices]
 
 
+@pytest.mark.slow
 def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
     indices = [*range(10, 200), 3, 4, 7, *range(200, 300)]
     with local_workers(2) as pool:
@@ -262,6 +268,7 @@ def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
     assert not list((tmp_path / "receipts/attempts").rglob("*-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", [None, touch_none])
 def test_a_task_that_ends_workers_as_a_whole(tmp_path: Path, probe: Callable[[Any, int, int], None] | None) -> None:
     with local_workers(1) as pool, pytest.raises(SwimmyError, match=r"count 000001 ended 3 workers: .* more memory"):
@@ -299,6 +306,7 @@ def test_each_worker_has_its_own_cores(workers: DaskWorkers, tmp_path: Path) -> 
     assert sorted(found) == sorted(share_of_cores(mine, index, 2) for index in range(2))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity of processes")
 def test_workers_of_a_stage_that_does_not_want_it_may_use_every_core(tmp_path: Path) -> None:
     work = Work(cores_of_worker, own_cores=False)

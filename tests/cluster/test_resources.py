@@ -114,6 +114,7 @@ def memory_of_worker(dask_worker: Any) -> int:
     return limit
 
 
+@pytest.mark.slow
 def test_a_worker_that_takes_more_than_its_share_would_be_ended() -> None:
     with local_workers(2, memory_bytes=3 * GIB) as pool:
         limits = pool._client.run(memory_of_worker)

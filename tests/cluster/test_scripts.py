@@ -103,6 +103,7 @@ def test_shells_understand_them(chained: bool) -> None:
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "status", "says"),
     [
@@ -159,6 +160,7 @@ def test_a_driver_that_cannot_be_submitted_again_says_so(tmp_path: Path) -> None
     assert "it could not be submitted again: give the command swimmy-scale submit, it resumes" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "status", "ends_chain"),
     [

@@ -79,6 +79,7 @@ def test_the_variance_is_the_sum_of_squared_derivatives(magnitude: float) -> Non
     np.testing.assert_allclose(source_sum[0], plain_source(image, fwhm, SMALL)[:, inside].sum(axis=1), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("magnitude", [19.0, 21.0])
 def test_the_predicted_noise_is_the_scatter_of_simulated_cutouts(magnitude: float) -> None:
     n = 2000
@@ -162,6 +163,7 @@ def test_the_score_is_the_residual_over_its_expected_error() -> None:
         assert found[n, model, band] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_units_of_noise() -> None:
     """Sources that differ from a reconstruction by noise alone score like the absolute value of a Gaussian."""
     n = 2000

@@ -50,6 +50,7 @@ def test_network_of_finds_what_build_was_given(network):
     assert model.output_shape == model.input_shape
 
 
+@pytest.mark.slow
 def test_weights_digest_sees_every_weight():
     model = build(TINY, 0)
     before = weights_digest(model)

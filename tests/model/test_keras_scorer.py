@@ -229,6 +229,7 @@ def fused_scorer(tiny_model):
     return Scorer([tiny_model, like_trained(TINY, 8)], TINY, TINY_SURVEY, 7, fused=True)
 
 
+@pytest.mark.slow
 def test_fused_scores_are_those_of_numpy_and_network(fused_scorer, tiny_model):
     image, fwhm = make_counts(TINY_SURVEY, 40)
     unfused = Scorer([tiny_model, like_trained(TINY, 8)], TINY, TINY_SURVEY, 7, fused=False)
@@ -344,6 +345,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_jax_scores_like_tensorflow(tmp_path):
     pytest.importorskip("jax")
     model, (image, fwhm) = like_trained(Network(), 3), make_counts(HSC, 20)

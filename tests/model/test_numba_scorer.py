@@ -311,12 +311,14 @@ def in_another_process(**environment):
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 def test_one_thread_is_one_thread_and_nothing_heavy_is_loaded():
     process, thread, loaded, _ = in_another_process(OPENBLAS_NUM_THREADS="4", OMP_NUM_THREADS="4")
     assert loaded == []
     assert process <= 1.05 * thread + 0.02
 
 
+@pytest.mark.slow
 def test_a_processor_without_avx512_gives_the_same_bytes_and_its_own_files(tmp_path):
     counts, fwhm = make_counts(HSC, 24)
     here = NumbaScorer([make_weights(Network(), 1)], Network(), HSC).score_counts(counts, fwhm)

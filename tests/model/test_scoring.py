@@ -115,6 +115,7 @@ def test_a_cpu_sees_only_what_can_be_used_and_a_device_whole_blocks(store, monke
     assert [n for n, _ in device.seen] == [8, 8]
 
 
+@pytest.mark.slow
 @given(data=st.data(), batch_size=st.integers(1, 20), fused=st.booleans())
 @settings(deadline=None, max_examples=40)
 def test_few_rows_are_brought_together_into_whole_batches(store, data, batch_size, fused):

@@ -30,6 +30,7 @@ def compiled(network: Network):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

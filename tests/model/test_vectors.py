@@ -231,6 +231,7 @@ def test_a_function_that_cannot_be_kept_on_disk_is_compiled_all_the_same():
     assert compiled(twice, keep=True)(21) == 42
 
 
+@pytest.mark.slow
 def test_machine_code_of_other_sources_is_not_taken(tmp_path):
     package, cache = tmp_path / "swimmy_scale", tmp_path / "cache"
     shutil.copytree(f"{ROOT}/swimmy_scale", package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -63,6 +63,7 @@ def drawn(path: Path, n_shown: int = 2, n_objects: int = 500, **change: object) 
     return imread(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_shown", [0, 1, MAX_GALLERY + 3])
 def test_any_number_of_candidates_can_be_drawn(tmp_path: Path, n_shown: int) -> None:
     picture = drawn(tmp_path / "page.png", n_shown)
@@ -72,6 +73,7 @@ def test_any_number_of_candidates_can_be_drawn(tmp_path: Path, n_shown: int) -> 
     assert picture[..., :3].std() > 0.01
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_readers_settings(tmp_path: Path) -> None:
     drawn(tmp_path / "a.png")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.dpi": 20}):
@@ -120,6 +122,7 @@ def test_the_head_counts_the_sample_and_its_candidates(tmp_path: Path, monkeypat
     assert f"500 objects in the sample, {candidate.any(axis=1).sum()} candidates" in texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("score", "threshold"),
     [
@@ -137,6 +140,7 @@ def test_odd_samples_are_drawn_without_a_warning(tmp_path: Path, score: np.ndarr
     assert (tmp_path / "p.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "survey",
     [

@@ -157,6 +157,7 @@ def test_plan_deals_out_every_object_once(n_objects: int, seed: int, faulty: flo
 # Files
 
 
+@pytest.mark.slow
 def test_lines_and_bands(files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]) -> None:
     planted = tables["truth"]["planted_fault"]
     assert list(tables["truth"]["line"]) == list(range(2, PLAN.n_objects + 2))
@@ -174,6 +175,7 @@ def test_forms(survey_folder: Path) -> None:
         assert stream.read(262)[257:] == b"ustar"
 
 
+@pytest.mark.slow
 def test_astropy_verifies_every_sound_file(
     files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]
 ) -> None:
@@ -280,6 +282,7 @@ def ingest(folder: Path, survey: Survey) -> tuple[np.ndarray, dict[int, str], tu
     return image, reported, index.unmatched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "survey",
     [
@@ -400,6 +403,7 @@ def test_tables_say_simulated(survey_folder: Path) -> None:
 # The same plan gives the same bytes; foreign files are not taken for the survey's own
 
 
+@pytest.mark.slow
 def test_parts_in_any_order_and_process(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     run_simulation(str(here), SMALL)

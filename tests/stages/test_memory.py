@@ -168,6 +168,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_a_process_stays_within_its_bound(tmp_path: Path, survey: Path) -> None:
     """One process does all stages: its peak is that of the hungriest, the training or the scoring."""
     job = load_job(write_job(tmp_path / "job.yaml", survey), Job)
@@ -184,6 +185,7 @@ def test_a_process_stays_within_its_bound(tmp_path: Path, survey: Path) -> None:
     assert ingest_memory_bytes(HSC, job.storage.partition_objects) < peak, "the bound of a leaner stage would not do"
 
 
+@pytest.mark.slow
 def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey, score={"batch_size": 10_000_000})
     done = call("run", job, "--output", tmp_path / "run", "--workers", 2)

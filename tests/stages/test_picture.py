@@ -93,6 +93,7 @@ def task(folder: Path) -> PictureTask:
     )
 
 
+@pytest.mark.slow
 def test_a_run_without_candidates_has_its_picture_and_needs_no_model(tmp_path: Path) -> None:
     create(tmp_path / "cutouts.zarr", cutouts_layout(8, HSC, {}, 8, 4, {}))
     make_scores(tmp_path / "scores.zarr", SCORE, [""] * 8, THRESHOLD)

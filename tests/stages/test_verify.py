@@ -50,6 +50,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_names_that_start_alike_do_not_share_receipts(survey: Path, tmp_path: Path) -> None:
     for name in ("cut.a", "cut.b", "cut"):
         ingest(survey, tmp_path / name)
@@ -73,6 +74,7 @@ def test_a_store_made_alone_is_verified_and_repaired(survey: Path, tmp_path: Pat
     assert str(ledger_beside(store, "ingest").path("finished")) in said.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_rounded_pixels_are_what_receipts_stand_for(tmp_path: Path) -> None:
     survey = make_survey(tmp_path / "survey", n_objects=80, faulty_fraction=0.05)
     exact, rounded = tmp_path / "exact.zarr", tmp_path / "rounded.zarr"
@@ -132,6 +134,7 @@ def test_damaged_metadata_are_no_fault_of_the_partitions(survey: Path, tmp_path:
     assert [(item.name, item.path) for item in verify(store)] == [("finished", "cutouts.zarr/zarr.json")]
 
 
+@pytest.mark.slow
 def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, finished: Path, tmp_path: Path) -> None:
     store = tmp_path / "elsewhere" / "cutouts.zarr"
     store.parent.mkdir()

@@ -196,6 +196,7 @@ sys.stdout.buffer.write(Cutouts(Path({path!r})).images(0, 10).tobytes())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     ["del module.FusedCodecPipeline", "sys.modules['zarr.core.codec_pipeline'] = None"],

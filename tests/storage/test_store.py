@@ -178,6 +178,7 @@ for partition in map(int, sys.argv[3:]):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_files(store: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.zarr"
     create(other, LAYOUT)

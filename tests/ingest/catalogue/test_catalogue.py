@@ -152,6 +152,7 @@ def test_every_format_gives_the_same_objects(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(objects.kept["ra"], objects.ra)
 
 
+@pytest.mark.slow
 @given(
     object_id=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=6),
     data=st.data(),
@@ -288,6 +289,7 @@ def test_header_of_the_archives_csv(tmp_path: Path, comments: str) -> None:
     np.testing.assert_array_equal(objects.mag[:, 0], np.float32([np.nan, 19.5]))
 
 
+@pytest.mark.slow
 def test_csv_column_whose_kind_shows_late(tmp_path: Path) -> None:
     # A reader that looks at the first block only would take `late` for integers and fail on the last row.
     path = tmp_path / "long.csv"

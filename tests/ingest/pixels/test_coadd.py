@@ -63,6 +63,7 @@ class TestAgainstAstropy:
         np.testing.assert_array_equal(again[1], found)
         assert again[4] == digest
 
+    @pytest.mark.slow
     def test_real_bands(self, tmp_path: Path, shared_data: Path) -> None:
         scale = 0.3 / 3600
         paths = []

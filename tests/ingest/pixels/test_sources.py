@@ -346,6 +346,7 @@ class TestRealData:
 
 
 class TestSimulatedSurvey:
+    @pytest.mark.slow
     def test_every_file_against_astropy(self, tmp_path: Path) -> None:
         """Tar, gzipped tar and folder; cutouts of the exact size and a pixel larger; planted faults."""
         plan = SimulationPlan(n_objects=45, seed=2, n_objects_per_tar=15, faulty_fraction=0.2, oversize_fraction=0.3)

@@ -173,6 +173,7 @@ def test_observed_pixels_are_credited() -> None:
     assert "SIMULATED DATA" not in texts(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [ew_cumulative, score_ew, sfr_mass, stamp_sheet, spectra])
 def test_a_pdf_is_one_page_without_a_date(draw: Draw) -> None:
     pdf = file_bytes(draw(8), "pdf")
@@ -180,6 +181,7 @@ def test_a_pdf_is_one_page_without_a_date(draw: Draw) -> None:
     assert b"CreationDate" not in pdf
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes_whatever_the_readers_settings() -> None:
     for draw, kind in ((score_magnitude, "pdf"), (stamp_sheet, "png")):
         first = file_bytes(draw(30), kind)

@@ -213,6 +213,7 @@ def test_text_of_the_run_stays_text(text: str) -> None:
     assert "49" not in html.unescape(hostile.text)  # nothing of it is a template
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), st.lists(st.text() | st.integers() | st.none())))
 def test_data_cannot_leave_its_element(value: Any) -> None:
     text = script_json(value)
