@@ -54,8 +54,9 @@ def ways(folder: Path, with_keras: bool, before: Path | None) -> dict[str, Way]:
     if with_keras:
         found["keras"] = Way(", scorer: keras", here, ("--site", str(site)), ("--scorer", "keras"))
     if before is not None:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        program = (str(before.absolute() / ".venv/bin/python"), "-m", "swimmy_scale")
+        # -P: else Python would take the package that lies in the current folder.
+        environment = os.environ | {"PYTHONPATH": str(before.absolute())}
+        program = (str(before.absolute() / ".venv/bin/python"), "-P", "-m", "swimmy_scale")
         found["before"] = Way(", before", program, environment=environment)
     return found
 
