@@ -55,7 +55,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# For every save: all but the tests that take more than a second.
+# For every save, in little more than a minute: all but the tests that are marked as slow.
 check-fast: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 

@@ -12,7 +12,7 @@ from small_networks import TINY, weights_digest
 from swimmy_scale.method.network import Network
 from swimmy_scale.model.autoencoder import build, network_of
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def test_the_papers_network():
@@ -50,7 +50,6 @@ def test_network_of_finds_what_build_was_given(network):
     assert model.output_shape == model.input_shape
 
 
-@pytest.mark.slow
 def test_weights_digest_sees_every_weight():
     model = build(TINY, 0)
     before = weights_digest(model)

@@ -22,7 +22,7 @@ from swimmy_scale.model.device_preprocess import (
 )
 from swimmy_scale.model.devices import keras
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 SMALL = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=16, band_divisors=(1.0, 1.3),
                min_depth_mag=(25.0, 25.0))  # fmt: skip

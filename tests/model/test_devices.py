@@ -13,6 +13,9 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import configure_threads
 
+# Keras takes seconds to load.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("n_threads", [0, 2])
 def test_threads_cannot_change_after_first_use(one_thread, n_threads):
@@ -37,7 +40,6 @@ model.fit(table, table["a"], verbose=0, validation_split=0.5)
 """
 
 
-@pytest.mark.slow
 def test_keras_loads_neither_pandas_nor_jax_on_the_side() -> None:
     """Who loads them later has both, and Keras knows tables of pandas."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "JAX_PLATFORMS": "cpu"}
@@ -46,7 +48,6 @@ def test_keras_loads_neither_pandas_nor_jax_on_the_side() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_what_is_loaded_already_stays() -> None:
     code = "import sys, pandas, jax; import swimmy_scale.model.devices; print(sys.modules['pandas'] is pandas, jax.jit)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

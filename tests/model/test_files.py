@@ -18,7 +18,7 @@ from swimmy_scale.model import files
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import WEIGHTS_MEMBER, folded_weights, load, save
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 both_readers = pytest.mark.parametrize("read", [load, folded_weights])
 

@@ -25,7 +25,7 @@ from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
 from swimmy_scale.model.keras_scorer import Scorer
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 TINY = Network(n_bands=2, cutout_size_px=32, encoder_filters=(6,), latent_filters=3)
 TINY_SURVEY = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=32, band_divisors=(1.0, 1.0),
@@ -229,7 +229,6 @@ def fused_scorer(tiny_model):
     return Scorer([tiny_model, like_trained(TINY, 8)], TINY, TINY_SURVEY, 7, fused=True)
 
 
-@pytest.mark.slow
 def test_fused_scores_are_those_of_numpy_and_network(fused_scorer, tiny_model):
     image, fwhm = make_counts(TINY_SURVEY, 40)
     unfused = Scorer([tiny_model, like_trained(TINY, 8)], TINY, TINY_SURVEY, 7, fused=False)
@@ -345,7 +344,6 @@ assert "tensorflow" not in sys.modules
 """
 
 
-@pytest.mark.slow
 def test_jax_scores_like_tensorflow(tmp_path):
     pytest.importorskip("jax")
     model, (image, fwhm) = like_trained(Network(), 3), make_counts(HSC, 20)

@@ -82,6 +82,7 @@ def test_any_network_is_its_definition(network):
     np.testing.assert_allclose(found, plain(weights, sources, network), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_papers_network_is_that_of_keras(one_thread, tmp_path):
     from small_networks import like_trained
 

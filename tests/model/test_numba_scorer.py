@@ -177,6 +177,7 @@ def test_any_network_scores_like_the_plain_one(network, survey, windowed):
     assert_close((score[:, 0], residual[:, 0]), plain(weights, preprocess(counts, fwhm, survey), network, survey))
 
 
+@pytest.mark.slow
 def test_a_trained_model_scores_like_keras(one_thread, tmp_path):
     from small_networks import like_trained
 

@@ -21,7 +21,7 @@ from swimmy_scale.model import training
 from swimmy_scale.model.files import load
 from swimmy_scale.model.training import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,6 @@ def files_in(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-@pytest.mark.slow
 def test_training_leaves_what_it_promises(uninterrupted, cubes):
     directory, epochs = uninterrupted.directory, uninterrupted.epochs
     assert [record.epoch for record in epochs] == [1, 2, 3]
@@ -68,7 +67,6 @@ class Crash(BaseException):
     """Stands for the end of the process, which no code of ours can catch."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_writes", "last"),
     [(2, "state-001"), (7, "epoch-03.keras"), (8, "state-003")],
@@ -94,7 +92,6 @@ def test_a_crash_at_any_write_changes_nothing(uninterrupted, cubes, tmp_path, mo
     assert files_in(tmp_path) == files_in(uninterrupted.directory)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["state-003", "state-00", "epoch-02", "history"])
 def test_damage_is_found_and_repaired(uninterrupted, cubes, tmp_path, damaged):
     for name, data in files_in(uninterrupted.directory).items():
@@ -109,7 +106,6 @@ def test_damage_is_found_and_repaired(uninterrupted, cubes, tmp_path, damaged):
     assert files_in(tmp_path) == files_in(uninterrupted.directory)
 
 
-@pytest.mark.slow
 def test_a_killed_training_resumes(uninterrupted, cubes, tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -131,7 +127,6 @@ def test_a_killed_training_resumes(uninterrupted, cubes, tmp_path):
     assert files_in(tmp_path) == files_in(uninterrupted.directory)
 
 
-@pytest.mark.slow
 def test_another_seed_gives_other_weights_and_needs_another_folder(uninterrupted, cubes, tmp_path):
     other = replace(SHORT, seed=8, epochs=1, keep_from_epoch=1)
     assert train(cubes, TINY, other, tmp_path, 1).epochs[0].loss != uninterrupted.epochs[0].loss

@@ -11,7 +11,7 @@ from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import keras
 from swimmy_scale.model.training_step import training_step, validation_step
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def compiled(network: Network):
@@ -30,7 +30,6 @@ def compiled(network: Network):
     return model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_networks import build_on_one_thread
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.cli.progress import Watch
@@ -45,10 +44,13 @@ def test_a_cutout_is_its_pixels() -> None:
     assert cutout_bytes(HSC) == np.zeros((5, 64, 64), np.float32).nbytes == 80 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [Network(), Network(2, 32, (6,), 3), Network(encoder_filters=()), Network(1, 128, (4, 5, 6), 7)]
 )
 def test_activations_are_what_keras_puts_out(network: Network) -> None:
+    from small_networks import build_on_one_thread  # Keras takes seconds to load
+
     layers = build_on_one_thread(network, seed=0).layers
     outputs = [layer.output for layer in layers if layer.name.startswith(("conv_", "pool_", "up_"))]
     assert activation_bytes(network) == sum(4 * int(np.prod(output.shape[1:])) for output in outputs)
