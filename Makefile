@@ -62,7 +62,7 @@ check-fast: check
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Less than five minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
+# Less than ten minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
 RESULTS := benchmarks/results
 bench: setup
 	$(BIN)/python benchmarks/score_stage.py --n-objects 12288 --repeat 2 --json $(RESULTS)/score_stage.json

@@ -173,7 +173,7 @@ def page(results: Mapping[str, Any]) -> str:
         "# Performance",
         "",
         "Made by `python benchmarks/page.py` from the JSON files in `benchmarks/results`; `make bench` measures the",
-        "small set again in less than five minutes, `make bench-full` all of it, with a survey of 839,908 objects.",
+        "small set again in less than ten minutes, `make bench-full` all of it, with a survey of 839,908 objects.",
         f"These figures are from {any_result['n_cores']} cores ({any_result['processor']}) without a GPU. The machine",
         "is shared: ratios were measured side by side in one run and hold, absolute rates drift by a tenth or two.",
         "",
