@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from click.testing import CliRunner, Result
 from slurm_cluster import Job, Slurm
-from survey_runs import assert_same_results
+from survey_runs import assert_same_results, call_here
 
-from swimmy_scale.cli import main
 from swimmy_scale.cluster.scripts import Places
 
 STAGES_WITH_GATES = {"ingest": "ingest_partition", "score": "score_partition"}
@@ -116,11 +114,6 @@ def write_site(
     return path
 
 
-def invoke(*arguments: object) -> Result:
-    """A command of ``swimmy-scale`` in this process, which spares the start of another."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 @dataclass
 class Submitted:
     """A run that is submitted at a site; its directory is ``run`` beside the site file."""
@@ -141,8 +134,8 @@ class Submitted:
 
     def submit(self, *options: object) -> None:
         """Submit its drivers, or refuse; a run that has ended goes on."""
-        done = invoke("submit", self.job, "--output", self.run, "--site", self.site, *options)
-        assert done.exit_code == 0, done.stderr
+        done = call_here("submit", self.job, "--output", self.run, "--site", self.site, *options)
+        assert done.returncode == 0, done.stderr
         self.job_ids = done.stdout.split()
 
     # --- what is there ---

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swimmy_scale.cluster import slurm
+from swimmy_scale.cluster.executors import scorer_for
 from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts, write_scripts
 from swimmy_scale.cluster.site import Site
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.stages.run import Run, freeze_inputs
-from swimmy_scale.stages.scorer_choice import chosen_scorer, kept_by_run
+from swimmy_scale.stages.scorer_choice import kept_by_run
 from swimmy_scale.storage.files import write_atomically
 
 
@@ -61,7 +62,7 @@ class Submission:
                 f"`swimmy-scale status {self.run}`, or end it with `scancel --name={places.tag}` first."
             )
         scripts, site = self.scripts(), self.site
-        scorer = chosen_scorer(site.section.scorer, kept_by_run(places.directory), site.on_gpu)
+        scorer = scorer_for(site.section.scorer, kept_by_run(places.directory), site)
         run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer)
         with places.directory.lock():
             freeze_inputs(run)

@@ -140,3 +140,19 @@ def check_cube(image: npt.NDArray[np.generic], survey: Survey) -> None:
             f"cutouts have shape {image.shape}, survey {survey.name!r} needs (n_objects, {expected[0]}, {expected[1]}, "
             f"{expected[2]}). Check the survey's bands and cutout_size_px."
         )
+
+
+def check_source(source: FloatArray, first: int = 0) -> BoolArray:
+    """Which cutouts hold a NaN pixel, bool (n,), of preprocessed ones; a value outside of [0, 1] is refused.
+
+    ``first`` is the number of the first cutout in the message.
+    """
+    lowest, highest = source.min(axis=(1, 2, 3)), source.max(axis=(1, 2, 3))
+    outside = (lowest < 0.0) | (highest > 1.0)
+    if outside.any():
+        index = int(np.argmax(outside))
+        raise SwimmyError(
+            f"cutout {first + index} has values from {lowest[index]} to {highest[index]}, outside [0, 1]. "
+            "Preprocess the counts first."
+        )
+    return np.isnan(lowest)

@@ -21,7 +21,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import check_seeing, preprocess
-from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey, check_cube
+from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey, check_cube, check_source
 from swimmy_scale.model.device_preprocess import kernel_widths, preprocess_on_device
 from swimmy_scale.model.devices import Fetch, compiled_call, has_gpu, jit_compile, keras
 from swimmy_scale.model.files import fold_norm
@@ -206,15 +206,7 @@ def _in_batches(
     for start in range(0, len(source), batch_size):
         rows = slice(start, min(start + batch_size, len(source)))
         batch = np.ascontiguousarray(source[rows], dtype=np.float32)
-        lowest, highest = batch.min(axis=(1, 2, 3)), batch.max(axis=(1, 2, 3))
-        outside = (lowest < 0.0) | (highest > 1.0)
-        if outside.any():
-            index = int(np.argmax(outside))
-            raise SwimmyError(
-                f"cutout {start + index} has values from {lowest[index]} to {highest[index]}, outside [0, 1]. "
-                "Preprocess the counts first."
-            )
-        bad = np.isnan(lowest) | np.isnan(highest)
+        bad = check_source(batch, start)
         if len(batch) < batch_size or bad.any():
             filled = np.zeros((batch_size, *batch.shape[1:]), np.float32)
             filled[: len(batch)][~bad] = batch[~bad]

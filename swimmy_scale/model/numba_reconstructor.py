@@ -6,14 +6,13 @@ For scores `numba_scorer` computes only what equation 6 sees, and is faster.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import CACHE_BATCH_OBJECTS, Network
-from swimmy_scale.method.survey import FloatArray
-from swimmy_scale.model.numba_scorer import Folded, checked_weights, forward, layer_memory, network_layers
+from swimmy_scale.method.survey import FloatArray, check_source
+from swimmy_scale.model.numba_scorer import Folded, checked_weights, forward, in_batches, layer_memory, network_layers
 
 PAD = 1
 """Border of zeros around each layer: every convolution keeps the size of its input."""
@@ -70,21 +69,17 @@ class NumbaReconstructor:
                 f"cutouts have shape {source.shape}, the model takes (n_objects, {n_bands}, {size}, {size}). Use the "
                 "model of this survey."
             )
-        _check_range(source)
+        bad = check_source(source)
         result = np.empty(source.shape, np.float32)
-
-        def reconstruct_every(first: int) -> None:
-            n_batch = min(self._batch_size, len(source))
-            memory = layer_memory(self._layers, n_batch, size, n_bands, PAD)
-            for start in range(first * self._batch_size, len(source), self._n_threads * self._batch_size):
-                rows = slice(start, start + self._batch_size)
-                self._reconstruct(source[rows], memory, result[rows])
-
-        if self._n_threads == 1:
-            reconstruct_every(0)
-        else:
-            with ThreadPoolExecutor(self._n_threads) as pool:
-                list(pool.map(reconstruct_every, range(self._n_threads)))
+        in_batches(
+            len(source),
+            self._batch_size,
+            self._n_threads,
+            lambda n_batch: layer_memory(self._layers, n_batch, size, n_bands, PAD),
+            lambda rows, memory: self._reconstruct(source[rows], memory, result[rows]),
+        )
+        # ReLU and maximum may drop a NaN on its way through the layers.
+        result[bad] = np.nan
         return result
 
     def _reconstruct(self, source: FloatArray, memory: list[FloatArray], result: FloatArray) -> None:
@@ -95,16 +90,3 @@ class NumbaReconstructor:
         # exp of a large number is infinite, and its reciprocal the 0 that is wanted.
         with np.errstate(over="ignore"):
             result[...] = 1 / (1 + np.exp(-logits))
-        # ReLU and maximum may drop a NaN on its way through the layers.
-        result[np.isnan(source).any(axis=(1, 2, 3))] = np.nan
-
-
-def _check_range(source: FloatArray) -> None:
-    lowest, highest = source.min(axis=(1, 2, 3)), source.max(axis=(1, 2, 3))
-    outside = (lowest < 0.0) | (highest > 1.0)
-    if outside.any():
-        index = int(np.argmax(outside))
-        raise SwimmyError(
-            f"cutout {index} has values from {lowest[index]} to {highest[index]}, outside [0, 1]. Preprocess the "
-            "counts first."
-        )

@@ -12,7 +12,7 @@ is kept on disk, as `vectors.compiled` describes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -311,6 +311,30 @@ def forward(layers: Sequence[Layer], source: FloatArray, outputs: Sequence[Float
     return x
 
 
+def in_batches(
+    n_objects: int,
+    batch_size: int,
+    n_threads: int,
+    memory_for: Callable[[int], list[FloatArray]],
+    compute: Callable[[slice, list[FloatArray]], None],
+) -> None:
+    """Compute the rows of every batch, as many at the same time as there are threads; one is the calling thread.
+
+    Each thread has memory of its own, which ``memory_for`` makes for the objects of a batch.
+    """
+
+    def compute_every(first: int) -> None:
+        memory = memory_for(min(batch_size, n_objects))
+        for start in range(first * batch_size, n_objects, n_threads * batch_size):
+            compute(slice(start, start + batch_size), memory)
+
+    if n_threads == 1:
+        compute_every(0)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(compute_every, range(n_threads)))
+
+
 class NumbaScorer:
     """Scores counts with one model or several. Calls from several threads do not disturb each other.
 
@@ -391,17 +415,13 @@ class NumbaScorer:
         # numba compiles anew for each dtype and layout, so all are brought to one.
         image = np.require(image, np.float32, ["C", "W"])
 
-        def score_every(first: int) -> None:
-            memory = self._memory(min(self._batch_size, len(image)))
-            for start in range(first * self._batch_size, len(image), self._n_threads * self._batch_size):
-                rows = slice(start, start + self._batch_size)
-                self._score_batch(image[rows], sigma[rows], memory, score[rows], residual[rows])
-
-        if self._n_threads == 1:
-            score_every(0)
-        else:
-            with ThreadPoolExecutor(self._n_threads) as pool:
-                list(pool.map(score_every, range(self._n_threads)))
+        in_batches(
+            len(image),
+            self._batch_size,
+            self._n_threads,
+            self._memory,
+            lambda rows, memory: self._score_batch(image[rows], sigma[rows], memory, score[rows], residual[rows]),
+        )
         return score, residual
 
     def _memory(self, n_objects: int) -> list[FloatArray]:

@@ -22,8 +22,8 @@ import distributed
 import pytest
 from astropy.table import Table
 from slurm_cluster import Slurm, running_slurm, unavailable_reason
-from slurm_runs import Gate, Submitted, invoke, write_site
-from survey_runs import NETWORK, call, make_survey, run_serially, write_job
+from slurm_runs import Gate, Submitted, write_site
+from survey_runs import call, call_here, make_survey, run_serially, weights_of, write_job
 
 from swimmy_scale.cluster.scripts import Places
 from swimmy_scale.storage.run_directory import STAGES
@@ -61,8 +61,8 @@ def whole(slurm: Slurm, survey: Path, tmp_path_factory: pytest.TempPathFactory) 
     job = write_job(survey / "job.yaml", survey)
     run = Submitted(slurm, job, write_site(folder, gate, gpu=True), gate)
     command = ("submit", run.job, "--output", run.run, "--site", run.site)
-    printed = invoke(*command, "--print-job-script")
-    assert printed.exit_code == 0, printed.stderr
+    printed = call_here(*command, "--print-job-script")
+    assert printed.returncode == 0, printed.stderr
     assert not run.run.exists()
     (folder / "printed").write_text(printed.stdout)
     done = call(*command)
@@ -84,13 +84,7 @@ def serial(survey: Path, whole: Submitted) -> Path:
 @pytest.fixture(scope="module")
 def job(survey: Path, serial: Path) -> Path:
     """A job that takes the serial run's weights, so that tests reach scoring sooner."""
-    manifest = json.loads((serial / "models/manifest.json").read_text())
-    model = {
-        "path": str(serial / "models/selected.keras"),
-        "sha256": manifest["files"]["selected.keras"],
-        "network": NETWORK,
-    }
-    return write_job(survey / "scoring.yaml", survey, train=None, model=model, storage=STORAGE)
+    return write_job(survey / "scoring.yaml", survey, storage=STORAGE, **weights_of(serial))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -175,11 +169,11 @@ def assert_private(run: Submitted) -> None:
 
 def assert_in_use(run: Submitted) -> None:
     """A second driver is refused, whether as a job or here."""
-    again = invoke("submit", run.job, "--output", run.run, "--site", run.site)
-    assert again.exit_code == 1
+    again = call_here("submit", run.job, "--output", run.run, "--site", run.site)
+    assert again.returncode == 1
     assert f"has a driver already: job {run.job_ids[0]}, RUNNING" in again.stderr
-    here = invoke("run", run.job, "--output", run.run, "--workers", 0)
-    assert here.exit_code == 1
+    here = call_here("run", run.job, "--output", run.run, "--workers", 0)
+    assert here.returncode == 1
     assert "is in use by process" in here.stderr
 
 
@@ -216,9 +210,9 @@ def test_the_whole_path(slurm: Slurm, whole: Submitted, serial: Path) -> None:
     lose_the_gpu(run)
     run.gate.open("score")
     run.assert_complete(serial)
-    verified = invoke("verify", run.run, "--workers", 0)
-    assert verified.exit_code == 0, verified.stderr
-    status = json.loads(invoke("status", run.run, "--json").stdout)
+    verified = call_here("verify", run.run, "--workers", 0)
+    assert verified.returncode == 0, verified.stderr
+    status = json.loads(call_here("status", run.run, "--json").stdout)
     assert [row["stage"] for row in status["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
     assert status["driver"]["state"] == "finished"
     assert slurm.job_state(run.job_ids[0]) == "COMPLETED", "objects in quarantine are no failure of the job"
@@ -347,8 +341,8 @@ def test_what_slurm_refuses_is_told_at_once(
     slurm: Slurm, job: Path, tmp_path: Path, changes: dict[str, dict[str, Any]], message: str
 ) -> None:
     site = write_site(tmp_path, **changes)
-    done = invoke("submit", job, "--output", tmp_path / "run", "--site", site)
-    assert done.exit_code == 1
+    done = call_here("submit", job, "--output", tmp_path / "run", "--site", site)
+    assert done.returncode == 1
     assert re.search(message, done.stderr), done.stderr
     assert "site.yaml and submit again" in done.stderr
     assert not [item for item in slurm.jobs() if item.name.startswith(Places(tmp_path / "run").tag)]
