@@ -8,6 +8,9 @@ PYTHON := $(shell for name in python3.12 python3.13 python3.14 python3; do \
 OBJECTS := 4200
 SEED := 1
 
+# Processes that commands start need not compile the modules again, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo fidelity better test check check-fast bench bench-full bench-peers setup lock clean
 
 setup: $(VENV)/ready

@@ -49,7 +49,10 @@ def role_of(process: psutil.Process, root: int) -> str:
     """What a process of a run is: the driver, a worker, or something that watches over others."""
     if process.pid == root:
         return "driver"
-    return "worker" if "spawn_main" in " ".join(process.cmdline()) else "other"
+    words = " ".join(process.cmdline())
+    # Workers start from a process with the same words, or as earlier versions had it, from the driver.
+    started = "multiprocessing.forkserver" in words and process.ppid() != root
+    return "worker" if started or "multiprocessing.spawn" in words else "other"
 
 
 def swimmy(*arguments: Any) -> list[str]:

@@ -101,7 +101,7 @@ def test_a_second_cluster_in_a_long_folder_leaves_nothing(slurm: Slurm, tmp_path
         job_id = second.submit("#!/bin/sh\ntrap '' TERM\nsetsid sleep 300 &\nsleep 300 & wait\n")
         wait_for_state(second, job_id, "RUNNING")
         run_folder = (folder / "run").resolve()
-        # Slurm says RUNNING before the node has started anything: slurmd, the step's daemon, the shell and both its children
+        # Slurm says RUNNING before the node has started the step's daemon, the shell and its children.
         node = second.job_node(job_id)
         second.wait_until(lambda: len(second.node_processes(node)) >= 5, "the job and its child in another session run")
         assert not set(second.processes()) & set(neighbours)

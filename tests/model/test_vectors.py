@@ -235,14 +235,22 @@ def test_a_function_that_cannot_be_kept_on_disk_is_compiled_all_the_same():
 def test_machine_code_of_other_sources_is_not_taken(tmp_path):
     package, cache = tmp_path / "swimmy_scale", tmp_path / "cache"
     shutil.copytree(f"{ROOT}/swimmy_scale", package, ignore=shutil.ignore_patterns("__pycache__"))
-    code = """
-import numba
+    # Smaller than what scores, and so compiled sooner.
+    (package / "model" / "larger_one.py").write_text("""
 import numpy as np
-from swimmy_scale.model.winograd import HALVE, convolve, plan
-out = np.empty((1, 1, 1, 1), np.float32)
-step = plan(np.zeros((3, 3, 1, 1), np.float32), np.ones(1, np.float32))
-convolve(np.zeros((1, 4, 4, 1), np.float32), step.kernel, step.bias, HALVE, 0, 0, out)
-print(out.item())
+from swimmy_scale.model.vectors import LANES, compiled, larger, load, store
+
+def _write_larger(a, b, out):
+    store(out, 0, larger(load(a, 0), load(b, 0)))
+
+write_larger = compiled(_write_larger, keep=True)
+""")
+    code = """
+import numpy as np
+from swimmy_scale.model.larger_one import LANES, write_larger
+out = np.empty(LANES, np.float32)
+write_larger(np.ones(LANES, np.float32), np.zeros(LANES, np.float32), out)
+print(*set(out.tolist()))
 """
 
     def result():
@@ -254,7 +262,7 @@ print(out.item())
         return float(done.stdout)
 
     assert result() == 1.0
-    # `larger` is another module's than the function that is kept.
+    # `larger` is of another module than the function that is kept.
     path = package / "model" / "vectors.py"
     path.write_text(path.read_text().replace('builder.fcmp_ordered(">"', 'builder.fcmp_ordered("<"'))
     assert result() == 0.0

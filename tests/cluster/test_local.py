@@ -1,0 +1,75 @@
+"""Worker processes on this machine: how they start, and what they know."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from swimmy_scale.cluster.local import IMPORTED_ONCE, local_workers, start_method
+from swimmy_scale.stages.engine import Task
+from swimmy_scale.storage.receipts import Ledger, Receipt
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(120),
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every worker starts from nothing"),
+]
+
+
+def tell(task: Task) -> Receipt:
+    """Say what a worker process is."""
+    details = {"modules": [*sys.modules], "NOTE": os.environ.get("SWIMMY_TEST_NOTE"), "parent": os.getppid()}
+    return Receipt("count", task.name, task.identity, n_objects=os.getpid(), details=details)
+
+
+@dataclass
+class Work:
+    """As much of a stage as workers need."""
+
+    perform: Any = tell
+    probe: Any = None
+    own_cores: bool = True
+
+
+def told(folder: Path) -> Receipt:
+    """What a worker says that starts for this."""
+    with local_workers(1) as pool:
+        (receipt,) = pool.map(Work(), [Task(Ledger(folder / "receipts", folder, "count"), 0, "0", 1)])
+    return receipt
+
+
+def test_workers_know_this_moments_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = told(tmp_path)
+    assert one.details["NOTE"] is None
+    monkeypatch.setenv("SWIMMY_TEST_NOTE", "set after the first worker has started")
+    other = told(tmp_path)
+    assert other.details["NOTE"] == "set after the first worker has started"
+    assert one.n_objects != other.n_objects, "every stage has processes of its own"
+    assert one.details["parent"] == other.details["parent"] != os.getpid(), "which one process starts"
+
+
+def test_what_they_start_with(tmp_path: Path) -> None:
+    modules = set(told(tmp_path).details["modules"])
+    assert {*IMPORTED_ONCE} <= modules
+    # These start threads, which a process that others start from must not have, or are seldom needed.
+    assert modules & {"tensorflow", "keras", "jax", "torch", "pandas", "matplotlib"} == set()
+
+
+def test_what_they_start_from_may_be_lost(tmp_path: Path) -> None:
+    starter = psutil.Process(told(tmp_path).details["parent"])
+    assert starter.ppid() == os.getpid()
+    starter.kill()
+    assert told(tmp_path).details["parent"] != starter.pid
+
+
+def test_systems_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start_method() in multiprocessing.get_all_start_methods()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert start_method() == "spawn"
