@@ -40,19 +40,22 @@ def training_step(model: Any) -> Step:
         model.optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
-    compiled: Step = tf.function(step, autograph=False, reduce_retracing=True)
-    return compiled
+    return _compiled(model, step)
 
 
 def validation_step(model: Any) -> Step:
     """A call that gives the loss without noise, by the moving statistics, as ``model.test_on_batch`` does."""
     if keras.backend.backend() != "tensorflow":
         return lambda batch: model.test_on_batch(batch, batch)
+    return _compiled(model, lambda batch: _loss(model, batch, training=False))
+
+
+def _compiled(model: Any, function: Step) -> Step:
+    """One graph for batches of any size: an epoch's last one is smaller, and tracing takes seconds."""
     import tensorflow as tf
 
-    compiled: Step = tf.function(
-        lambda batch: _loss(model, batch, training=False), autograph=False, reduce_retracing=True
-    )
+    batch = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    compiled: Step = tf.function(function, input_signature=[batch], autograph=False)
     return compiled
 
 
