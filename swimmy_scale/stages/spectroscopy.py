@@ -10,19 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.catalogue import Objects, read_catalogue
+from swimmy_scale.ingest.catalogue.catalogue import NO_OBJECT, Objects, read_catalogue
 from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
 from swimmy_scale.method.classes import Classes, table_1
-from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 from swimmy_scale.storage.files import digest_file, write_json
 from swimmy_scale.storage.receipts import FileRecord
-
-# A row of a catalogue with one of these faults cannot be matched.
-_UNMATCHED = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
 
 PAPER_CUTS = SampleCuts(redshift=(0.05, 0.2), colours=())
 """Cuts of the paper's test data (sections 2.1 and 2.2)."""
@@ -61,7 +57,7 @@ def with_counterparts(
 def matched_rows(objects: Objects) -> BoolArray:
     """Which rows of a catalogue can have a counterpart: the first with its id, at a known position; shape (n,)."""
     usable = np.ones(len(objects), np.bool_)
-    usable[[fault.row for fault in objects.faults if fault.code in _UNMATCHED]] = False
+    usable[[fault.row for fault in objects.faults if fault.code in NO_OBJECT]] = False
     return usable
 
 

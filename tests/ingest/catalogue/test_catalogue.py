@@ -20,7 +20,6 @@ from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.catalogue import (
-    FLAG_NAMES,
     CatalogueSource,
     Objects,
     fwhm_from_moments,
@@ -28,9 +27,8 @@ from swimmy_scale.ingest.catalogue.catalogue import (
     tract_and_patch,
 )
 from swimmy_scale.ingest.catalogue.input_table import InputTable
-from swimmy_scale.method import sample
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import column_names
+from swimmy_scale.method.sample import FLAG_NAMES, QUALITY_FLAGS, column_names
 from swimmy_scale.method.survey import HSC, Survey
 
 FORMS = ("fits", "fits.gz", "parquet", "csv", "csv.gz", "vot", "bin.vot", "ecsv", "comma.ecsv")
@@ -53,8 +51,9 @@ def small_table(n_rows: int = 4) -> Table:
         table[f"{band}_cmodel_mag"] = mag + rows / 8
         table[f"fwhm_arcsec_{band}"] = 0.7 + rows / 100
         table[f"depth_mag_{band}"] = 26.0 + rows / 10
-        for bit, flag in enumerate(FLAG_NAMES):
+        for bit, flag in enumerate(QUALITY_FLAGS):
             table[f"{band}_{flag}"] = (rows + bit + (band == "g")) % 5 == 0
+    table["isprimary"] = rows % 3 != 1
     table["i_psfflux_mag"] = 18.9 + rows / 8
     table["redshift"] = 0.05 * rows
     table["sample_class"] = [("test", "training", "xelg", "")[row % 4] for row in rows]
@@ -142,7 +141,8 @@ def test_every_format_gives_the_same_objects(tmp_path: Path, form: str) -> None:
     assert objects.redshift.tolist() == table["redshift"].tolist()
     assert objects.sample_class.tolist() == ["test", "training", "xelg", ""]
     for row in range(4):
-        is_set = [bool(table[f"g_{flag}"][row] or table[f"i_{flag}"][row]) for flag in FLAG_NAMES]
+        is_set = [bool(table[f"g_{flag}"][row] or table[f"i_{flag}"][row]) for flag in QUALITY_FLAGS]
+        is_set.append(row % 3 == 1)
         assert int(objects.flags[row]) == sum(2**bit for bit, flag in enumerate(is_set) if flag)
     assert objects.kept["n_visits"].tolist() == [-2, -1, 0, 1]
     assert objects.kept["n_visits"].dtype == np.int64
@@ -442,9 +442,8 @@ def test_flags_of_every_kind(tmp_path: Path, form: str, name: str, values: Any) 
     assert all(flag in absent for flag in FLAG_NAMES if flag != "mask_brightstar_halo")
 
 
-def test_flag_names_are_those_of_section_2_2() -> None:
-    assert len(FLAG_NAMES) == len(set(FLAG_NAMES)) == 10
-    assert FLAG_NAMES == sample.FLAG_NAMES
+def test_quality_flags_are_those_of_section_2_2() -> None:
+    assert len(QUALITY_FLAGS) == len(set(QUALITY_FLAGS)) == 10
 
 
 # ---- magnitudes
@@ -453,12 +452,12 @@ def test_flag_names_are_those_of_section_2_2() -> None:
 def test_flux_in_nanojansky_becomes_ab_magnitude(tmp_path: Path) -> None:
     table = small_table()
     table.rename_column("g_cmodel_mag", "g_cmodel_flux")
-    table["g_cmodel_flux"] = [3631e9, 3.631e6, 0.0, -1.0]
+    table["g_cmodel_flux"] = [363.1e9, 3.631e6, 0.0, -1.0]
     objects = read(table, tmp_path)
-    # 3631 Jy is magnitude 0; 31.4 is the usual rounding of 31.40006.
-    np.testing.assert_allclose(objects.mag[:2, 0], [0.0, 15.0], atol=1e-4)
+    # 363.1 Jy is magnitude 2.5; 31.4 is the usual rounding of 31.40006.
+    np.testing.assert_allclose(objects.mag[:2, 0], [2.5, 15.0], atol=1e-4)
     assert np.isnan(objects.mag[2:, 0]).all()
-    assert any("magnitudes come from g_cmodel_flux, taken as nJy" in warning for warning in objects.warnings)
+    assert any("magnitudes come from g_cmodel_flux, in nJy" in warning for warning in objects.warnings)
 
 
 def test_absent_magnitudes_are_told(tmp_path: Path) -> None:
@@ -703,8 +702,12 @@ def test_empty_and_damaged_files(tmp_path: Path, form: str) -> None:
         ("# object_id,ra,dec\n", "has no rows|cannot be read as CSV: Empty CSV file"),
         ("object_id,ra,dec\n1,2\n", "Expected 3 columns, got 2"),
         ("object_id,ra,dec,patch\n1,2,3,4,5\n", "Expected 4 columns, got 5"),
-        ("object_id,ra,dec\n1,2,x\n", "column dec: CSV conversion error to double: invalid value 'x'"),
-        ("object_id;ra;dec\n1;2;3\n", "It has object_id;ra;dec"),
+        ("object_id,ra,dec\n1,2,x\n", "row 0: column dec is 'x', which is not a number"),
+        ("object_id,ra,dec,redshift\n1,2,3,x\n", "column redshift: CSV conversion error to double: invalid value 'x'"),
+        (
+            "object_id ra dec\n1 2 3\n",
+            "has no column object_id, ra, dec, only one, object_id ra dec. If spaces separate",
+        ),
     ],
 )
 def test_broken_csv(tmp_path: Path, content: str, message: str) -> None:
