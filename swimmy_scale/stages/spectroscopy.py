@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 from swimmy_scale.storage.files import digest_file, write_json
 from swimmy_scale.storage.receipts import FileRecord
+
+log = logging.getLogger("swimmy_scale")
 
 PAPER_CUTS = SampleCuts(redshift=(0.05, 0.2), colours=())
 """Cuts of the paper's test data (sections 2.1 and 2.2)."""
@@ -38,7 +41,9 @@ def with_counterparts(
         When a table cannot be read or lacks a column.
     """
     usable = matched_rows(objects)
-    counterparts, simulated = find_counterparts(objects.object_id, objects.ra, objects.dec, usable, section, files_done)
+    counterparts, simulated, notes = find_counterparts(
+        objects.object_id, objects.ra, objects.dec, usable, section, files_done
+    )
     row = _rows_of(counterparts, objects)
     changed = replace(
         objects,
@@ -47,6 +52,7 @@ def with_counterparts(
         available=objects.available | {"redshift"},
         warnings=[
             *objects.warnings,
+            *notes,
             f"redshifts and classes are those of {len(counterparts)} counterparts within "
             f"{section.match_radius_arcsec:g} arcsec, not the catalogue's",
         ],
@@ -145,6 +151,8 @@ def classify(
         flags=objects.flags,
         redshift=objects.redshift,
     )
+    for warning in objects.warnings:
+        log.warning(warning)
     in_sample, cut_counts = apply_cuts(columns, cuts, survey, objects.available)
     write_counterparts(output, counterparts, simulated)
     row = _rows_of(counterparts, objects)

@@ -154,7 +154,8 @@ class InputTable:
             return numbers
         result = converted(numbers, self.units[name], unit, name, self.path)
         if result is not numbers:
-            self.conversions.setdefault(f"from {self.units[name]} to {unit}", []).append(name)
+            names = self.conversions.setdefault(f"from {self.units[name]} to {unit}", [])
+            names += [] if name in names else [name]
         return result
 
     @property

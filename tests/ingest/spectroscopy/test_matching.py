@@ -269,7 +269,7 @@ def test_no_counterpart_at_all_is_an_empty_table(tables: SpectroscopySection) ->
 
 def test_unusable_rows_do_not_take_counterparts_away(tables: SpectroscopySection) -> None:
     ra, dec = np.array([10.0, 10.0 + 0.3 * ARCSEC]), np.zeros(2)
-    found, _ = find_counterparts(np.array([5, 5]), ra, dec, np.array([False, True]), tables)
+    found, _, _ = find_counterparts(np.array([5, 5]), ra, dec, np.array([False, True]), tables)
     assert found.object_id.tolist() == [5]
 
 
