@@ -355,14 +355,16 @@ def _with_fwhm_of_the_job(fwhm: DoubleArray, table: InputTable, source: Catalogu
         )
     stated = np.array([source.fwhm_arcsec.get(band, np.nan) for band in survey.bands])
     filled = np.isnan(fwhm) & ~np.isnan(stated)
-    if filled.any():
-        said = ", ".join(
-            f"{value:g} in {band} ({count})"
-            for band, value, count in zip(survey.bands, stated, filled.sum(axis=0), strict=True)
-            if count
-        )
+    counts = dict(zip(survey.bands, filled.sum(axis=0).tolist(), strict=True))
+    taken = [f"{value:g} in {band} for {counts[band]}" for band, value in source.fwhm_arcsec.items() if counts[band]]
+    if taken:
         table.warnings.append(
-            f"{table.path}: nothing gives the FWHM of all objects; the job's, in arcsec, is taken: {said}"
+            f"{table.path}: fwhm_arcsec of the job stands for what nothing else gives: {', '.join(taken)}"
+        )
+    unused = [band for band in source.fwhm_arcsec if not counts[band]]
+    if unused:
+        table.warnings.append(
+            f"{table.path}: fwhm_arcsec of the job is not used in {', '.join(unused)}: all objects have a measured one"
         )
     return np.where(filled, stated, fwhm)
 

@@ -138,7 +138,10 @@ class InputTable:
             unknown |= np.isin(np.strings.strip(text), NULL_WORDS)
             if unit == "deg" and not unknown.all() and is_sexagesimal(text[~unknown]).all():
                 degrees = np.full(self.n_rows, np.nan)
-                degrees[~unknown] = sexagesimal_degrees(text[~unknown], self.units.get(name, ""), name)
+                try:
+                    degrees[~unknown] = sexagesimal_degrees(text[~unknown], self.units.get(name, ""), name)
+                except ValueError as error:
+                    raise SwimmyError(f"{self.path}: column {name}: {error}. Correct the value.") from error
                 return degrees
             values = np.where(unknown, "nan", text)
         try:

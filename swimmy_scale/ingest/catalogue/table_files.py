@@ -329,14 +329,27 @@ def _read_votable(path: Path, pick: Pick) -> TableFile:
     picked = pick(names)
     if not picked:
         return TableFile("VOTable", {})
-    # Not "mask": when columns are chosen, it moves the rest of a row by a column after a bad value.
-    file = parse_votable(str(path), columns=list(picked), table_number=number, invalid="exception", verify="ignore")
-    array = file.get_first_table().array
+    array = _votable_array(path, number, list(picked))
     if not len(array):
         return TableFile("VOTable", dict.fromkeys(picked, array))
-    columns = (np.ma.asarray(array[name]) for name in array.dtype.names)
+    chosen = array.dtype.names if len(array.dtype.names) == len(picked) else [array.dtype.names[k] for k in picked]
+    columns = (np.ma.asarray(array[name]) for name in chosen)
     declared = {place: units[number][place] for place in picked if units[number][place]}
     return TableFile("VOTable", dict(zip(picked, columns, strict=True)), units=declared)
+
+
+def _votable_array(path: Path, number: int, places: list[int]) -> Any:
+    """Rows of a table: of these columns, or of all where another table of the file has fewer."""
+    # Not "mask": when columns are chosen, it moves the rest of a row by a column after a bad value.
+    how: dict[str, Any] = {"table_number": number, "invalid": "exception", "verify": "ignore"}
+    try:
+        file = parse_votable(str(path), columns=places, **how)
+    except ValueError as error:
+        # astropy holds the numbers against every table of the file, those that it skips as well.
+        if "column numbers out of range" not in str(error):
+            raise
+        file = parse_votable(str(path), **how)
+    return file.get_first_table().array
 
 
 def _votable_parts(path: Path, pick: Pick) -> tuple[list[Part], list[list[str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import astropy.units as u
@@ -19,7 +20,7 @@ _NO_UNIT = ("", "-", "--", "---", "none", "null", "unitless", "dimensionless", "
 _MAGNITUDES = ("mag", "mags", "abmag", "abmags", "magab", "magsab", "magnitude", "magnitudes", "ab")
 _OTHER_SPELLINGS = {"nanomaggies": "nmgy", "nanomaggy": "nmgy", "maggies": "mgy"}
 _ANGSTROM = ("a", "ang", "angstroms")
-_HOURS, _DEGREES = ("h:m:s", "hms", "hourangle", "hour", "hours", "h"), ("d:m:s", "dms")
+_HOURS = ("h:m:s", "hms", "hourangle", "hour", "hours", "h")
 _SEXAGESIMAL = re.compile(r"\s*[+-]?\d{1,3}(\s*[:hd°]\s*|\s+)\d{1,2}(\s*[:m'′]\s*|\s+)\d{1,2}(\.\d*)?\s*[s\"″]?\s*")
 
 
@@ -88,15 +89,15 @@ def sexagesimal_degrees(text: npt.NDArray[np.str_], declared: str, column: str) 
     Returns
     -------
     ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        When there is no such angle, as 25 hours.
     """
     said = _bare(declared).lower()
     hours = said in _HOURS or ("ra" in column and said in _NO_UNIT)
     return np.asarray(Angle(text.tolist(), unit=u.hourangle if hours else u.deg).deg, np.float64)
-
-
-def spells_an_angle(declared: str) -> bool:
-    """Whether a declared unit is one of base 60 or of degrees, for a column of text."""
-    return _bare(declared).lower() in (*_NO_UNIT, *_HOURS, *_DEGREES, "deg", "degree", "degrees")
 
 
 def _bare(declared: str) -> str:
@@ -113,10 +114,11 @@ def _parsed(text: str, unit: str) -> u.UnitBase | u.FunctionUnitBase | None:
         )
     lower = text.lower()
     # Upper case and plural last: MJy is not mJy.
-    for spelling in (text, _OTHER_SPELLINGS.get(lower, text), lower, lower.removesuffix("s")):
-        found = u.Unit(spelling, parse_strict="silent")
-        if not isinstance(found, u.UnrecognizedUnit):
-            return found
+    with warnings.catch_warnings(action="ignore", category=u.UnitsWarning):  # of style
+        for spelling in (text, _OTHER_SPELLINGS.get(lower, text), lower, lower.removesuffix("s")):
+            found = u.Unit(spelling, parse_strict="silent")
+            if not isinstance(found, u.UnrecognizedUnit):
+                return found
     return None
 
 
