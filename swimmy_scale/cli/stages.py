@@ -351,7 +351,8 @@ def classify_command(
     with Watch() as watch, watch.counting("classify", "files") as told:
         rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), told)
     for cut in cut_counts:
-        note = f" ({cut.note})" if cut.note else ""
+        notes = [cut.note, f"{cut.unknown:,} unknown" if cut.unknown else ""]
+        note = f" ({', '.join(filter(None, notes))})" if any(notes) else ""
         click.echo(f"{cut.rule}: {cut.after:,} of {cut.before:,}{note}", err=True)
     cells = ((label, f"{number:,}") for label, number in rows)
     Console().print(table_of(("Data", "N"), cells, "Table 1", n_left=1))

@@ -52,6 +52,7 @@ def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Galaxies) 
     flagged = np.where(cut == CUTS.index("flag"), rng.integers(len(QUALITY_FLAGS) * survey.n_bands, size=n), -1)
     names = [f"{band}_{flag}" for band in survey.bands for flag in QUALITY_FLAGS]
     columns |= {name: flagged == number for number, name in enumerate(names)}
+    columns["isprimary"] = np.ones(n, np.bool_)
 
     # Some of the objects that fail the redshift cut have no redshift at all.
     lost = (cut == CUTS.index("redshift")) & (rng.uniform(size=n) < 0.3)
