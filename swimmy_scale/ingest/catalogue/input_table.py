@@ -22,7 +22,7 @@ from swimmy_scale.ingest.catalogue.table_files import (
     is_float,
     read_table,
 )
-from swimmy_scale.ingest.catalogue.units import converted, is_sexagesimal, sexagesimal_degrees
+from swimmy_scale.ingest.catalogue.units import check_frame, converted, is_sexagesimal, sexagesimal_degrees
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray
 
 
@@ -95,7 +95,8 @@ class InputTable:
         ------
         SwimmyError
             When the file is missing, unreadable, damaged, of unknown format or without rows, or lacks a required,
-            kept or renamed column; when two of its tables could be the one.
+            kept or renamed column; when two of its tables could be the one; when it declares its angles to be in
+            another frame than ICRS or FK5 of J2000.
         """
         selection = Selection(path, wanted, renames or {}, required, kept, hdu)
         file = read_table(path, selection)
@@ -110,6 +111,9 @@ class InputTable:
         if file.form == "CSV":
             kept_columns = {name: infer_text(values) for name, values in kept_columns.items()}
         columns = {name: arrays[place] for name, place in selection.columns.items()}
+        for name, place in selection.columns.items():
+            if wanted[name] == "angle":
+                check_frame(file.frames.get(place, ""), name, path)
         declared = {name: file.units[place] for name, place in selection.columns.items() if place in file.units}
         declared |= selection.stated(units or {})
         return cls(path, n_rows, columns, kept_columns, file.simulated, declared, selection.notes)

@@ -87,12 +87,15 @@ class TableFile:
         The card (FITS) or entry (ECSV) SIMULATE is true.
     units : dict of int to str
         By position in the file, as the file spells them; only for columns that declare one.
+    frames : dict of int to str
+        Likewise, celestial frames: of FITS the header's RADESYS and EQUINOX, of VOTables a column's COOSYS.
     """
 
     form: str
     arrays: dict[int, Masked]
     simulated: bool = False
     units: dict[int, str] = field(default_factory=dict)
+    frames: dict[int, str] = field(default_factory=dict)
 
 
 def read_table(path: Path, pick: Pick) -> TableFile:
@@ -183,7 +186,17 @@ def _read_fits(path: Path, pick: Pick) -> TableFile:
         hdu, picked = tables[chosen][1], pick(parts[chosen].columns)
         arrays = {place: _fits_column(path, hdu, place) for place in picked}
         units = {place: str(unit) for place in picked if (unit := hdu.columns[place].unit)}
-        return TableFile("FITS", arrays, simulated=hdu.header.get("SIMULATE") is True, units=units)
+        frame = _fits_frame(hdu.header)
+        frames = dict.fromkeys(picked, frame) if frame else {}
+        return TableFile("FITS", arrays, hdu.header.get("SIMULATE") is True, units, frames)
+
+
+def _fits_frame(header: Any) -> str:
+    """The frame that a header declares for positions, such as FK5 or FK4 B1950; empty for none."""
+    frame = str(header.get("RADESYS") or header.get("RADECSYS") or "").strip()
+    equinox = header.get("EQUINOX")
+    of_another = isinstance(equinox, int | float) and equinox != 2000.0 and frame.upper() != "ICRS"
+    return f"{frame} equinox {equinox:g}".strip() if of_another else frame
 
 
 def _fits_column(path: Path, hdu: Any, place: int) -> Masked:
@@ -321,7 +334,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 def _read_votable(path: Path, pick: Pick) -> TableFile:
     _refuse_remote_parts(path)
-    parts, units = _votable_parts(path, pick)
+    parts, units, frames = _votable_parts(path, pick)
     if not parts:
         return TableFile("VOTable", {})
     number = pick.part(parts)
@@ -335,7 +348,8 @@ def _read_votable(path: Path, pick: Pick) -> TableFile:
     chosen = array.dtype.names if len(array.dtype.names) == len(picked) else [array.dtype.names[k] for k in picked]
     columns = (np.ma.asarray(array[name]) for name in chosen)
     declared = {place: units[number][place] for place in picked if units[number][place]}
-    return TableFile("VOTable", dict(zip(picked, columns, strict=True)), units=declared)
+    systems = {place: frames[number][place] for place in picked if frames[number][place]}
+    return TableFile("VOTable", dict(zip(picked, columns, strict=True)), units=declared, frames=systems)
 
 
 def _votable_array(path: Path, number: int, places: list[int]) -> Any:
@@ -352,22 +366,28 @@ def _votable_array(path: Path, number: int, places: list[int]) -> Any:
     return file.get_first_table().array
 
 
-def _votable_parts(path: Path, pick: Pick) -> tuple[list[Part], list[list[str]]]:
-    """The tables of a file up to the one that suffices, and the units of their columns."""
+def _votable_parts(path: Path, pick: Pick) -> tuple[list[Part], list[list[str]], list[list[str]]]:
+    """The tables of a file up to the one that suffices, and the units and celestial frames of their columns."""
     parts: list[Part] = []
     units: list[list[str]] = []
+    frames: list[list[str]] = []
+    systems: dict[str, str] = {}
     with get_xml_iterator(str(path)) as iterator:
         for start, tag, attributes, _ in iterator:
-            if start and tag == "TABLE":
+            if start and tag == "COOSYS":
+                systems[attributes.get("ID", "")] = attributes.get("system", "")
+            elif start and tag == "TABLE":
                 name = attributes.get("name") or attributes.get("ID") or ""
                 parts.append(Part("table", len(parts), name, []))
                 units.append([])
+                frames.append([])
             elif start and tag == "FIELD" and parts:
                 parts[-1].columns.append(attributes.get("name") or attributes.get("ID") or "")
                 units[-1].append(attributes.get("unit") or "")
+                frames[-1].append(systems.get(attributes.get("ref", ""), ""))
             elif start and tag == "DATA" and pick.suffices(parts[-1]):
                 break
-    return parts, units
+    return parts, units, frames
 
 
 def _refuse_remote_parts(path: Path) -> None:

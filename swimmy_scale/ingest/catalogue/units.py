@@ -21,6 +21,7 @@ _MAGNITUDES = ("mag", "mags", "abmag", "abmags", "magab", "magsab", "magnitude",
 _OTHER_SPELLINGS = {"nanomaggies": "nmgy", "nanomaggy": "nmgy", "maggies": "mgy"}
 _ANGSTROM = ("a", "ang", "angstroms")
 _HOURS = ("h:m:s", "hms", "hourangle", "hour", "hours", "h")
+_FRAMES = ("", "icrs", "fk5", "j2000", "j2000.0", "gcrs")
 _SEXAGESIMAL = re.compile(r"\s*[+-]?\d{1,3}(\s*[:hd°]\s*|\s+)\d{1,2}(\s*[:m'′]\s*|\s+)\d{1,2}(\.\d*)?\s*[s\"″]?\s*")
 
 
@@ -68,6 +69,15 @@ def converted(values: DoubleArray, declared: str, unit: str, column: str, path: 
         f"{path}: column {column} has the unit {declared!r}, {said}. Correct the unit in the file, give the column in "
         f"{_named(unit)}, or, for a catalogue, say its unit with --unit {column}=UNIT (catalogue.units in a job)."
     )
+
+
+def check_frame(declared: str, column: str, path: Path) -> None:
+    """Refuse positions that a table declares to be in another frame than ICRS, or FK5 of J2000, 0.02 arcsec from it."""
+    if declared.strip().lower().removeprefix("eq_") not in _FRAMES:
+        raise SwimmyError(
+            f"{path}: column {column} is in {declared}, and positions are needed in ICRS, or in FK5 of J2000. Convert "
+            "them, for example by astropy's SkyCoord, or correct what the file declares."
+        )
 
 
 def is_sexagesimal(text: npt.NDArray[np.str_]) -> BoolArray:

@@ -33,8 +33,8 @@ ZWARNING_BITS = (
     *("NEGATIVE_EMISSION", "UNPLUGGED", "BAD_TARGET", "NODATA"),
 )
 HARMLESS_BIT = ZWARNING_BITS.index("MANY_OUTLIERS")
-# Smaller logarithms of masses and rates mark missing values (-9999, -99).
-_MISSING_LOG = -90.0
+# Logarithms of masses and rates beyond these mark missing values (-9999, -99, 99).
+_MISSING_LOG = 90.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +193,8 @@ def read_mpa_jhu(info: Path, line: Path, extra: Path, widths_at_rest: bool = Fal
         failed={name: failed_fits(*fit) for name, fit in fits.items()},
         bptclass=np.where(has_bptclass, bptclass, -1).astype(np.int16),
         has_bptclass=has_bptclass,
-        log_stellar_mass=np.where(mass > 0.0, mass, np.nan),
-        log_sfr=np.where(rate > _MISSING_LOG, rate, np.nan),
+        log_stellar_mass=np.where((mass > 0.0) & (mass < _MISSING_LOG), mass, np.nan),
+        log_sfr=np.where(np.abs(rate) < _MISSING_LOG, rate, np.nan),
     )
 
 

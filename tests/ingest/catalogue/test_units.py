@@ -197,3 +197,44 @@ def test_unknown_angles_are_faults_and_one_that_is_none_is_refused(tmp_path: Pat
     path.write_text("object_id,ra,dec\n1,10:00:00,2\n2,10:00,2\n")
     with pytest.raises(SwimmyError, match="row 0: column ra is '10:00:00', which is not a number"):
         read_catalogue(CatalogueSource(path), HSC)
+
+
+# ---- frames
+
+
+@pytest.mark.parametrize(
+    ("cards", "refused"),
+    [
+        ({}, ""),
+        ({"RADESYS": "ICRS"}, ""),
+        ({"RADESYS": "ICRS", "EQUINOX": 1950.0}, ""),  # ICRS has no equinox
+        ({"RADECSYS": "FK5", "EQUINOX": 2000}, ""),
+        ({"EQUINOX": 2000.0}, ""),
+        ({"RADESYS": "FK4"}, "FK4"),
+        ({"RADESYS": "FK5", "EQUINOX": 1975.0}, "FK5 equinox 1975"),
+        ({"EQUINOX": 1950.0}, "equinox 1950"),
+    ],
+)
+def test_frames_of_fits_tables(tmp_path: Path, cards: dict[str, object], refused: str) -> None:
+    table = small_catalogue()
+    table.meta.update(cards)
+    if not refused:
+        assert read(table, tmp_path / "t.fits").ra.tolist() == [150.0, 150.125]
+        return
+    with pytest.raises(SwimmyError, match=f"t.fits: column ra is in {refused}, and positions are needed in ICRS"):
+        read(table, tmp_path / "t.fits")
+
+
+@pytest.mark.parametrize(
+    ("system", "is_good"), [("ICRS", True), ("eq_FK5", True), ("eq_FK4", False), ("galactic", False)]
+)
+def test_frames_of_votables(tmp_path: Path, system: str, is_good: bool) -> None:
+    path = write(small_catalogue(), tmp_path / "t.vot")
+    text = path.read_text().replace("<TABLE", f'<COOSYS ID="frame" system="{system}"/><TABLE', 1)
+    path.write_text(text.replace('name="ra"', 'name="ra" ref="frame"').replace('name="dec"', 'name="dec" ref="frame"'))
+    source = CatalogueSource(path)
+    if is_good:
+        assert read_catalogue(source, HSC).ra.tolist() == [150.0, 150.125]
+        return
+    with pytest.raises(SwimmyError, match=f"column ra is in {system}, and positions are needed in ICRS"):
+        read_catalogue(source, HSC)

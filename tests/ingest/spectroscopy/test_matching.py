@@ -229,11 +229,12 @@ def test_mpa_jhu_joined_by_order_where_ids_are_missing(tmp_path: Path) -> None:
         read_mpa_jhu(*mpa_files(tmp_path / "b", info, line_columns(3), extra))
 
 
-def test_marks_of_missing_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", [-9999.0, -99.0, 99.0])
+def test_marks_of_missing_values(mark: float, tmp_path: Path) -> None:
     info = info_columns(None, 4)
     info["RELIABLE"][1], info["Z_WARNING"][2] = 0, 4
     extra = extra_columns([3, 3, 3, 3])
-    extra["LGM_TOT_P50"][3], extra["SFR_TOT_P50"][3] = -9999.0, -99.0
+    extra["LGM_TOT_P50"][3], extra["SFR_TOT_P50"][3] = mark, mark
     found = read_mpa_jhu(*mpa_files(tmp_path / "m", info, line_columns(4), extra))
     assert np.isfinite(found.spectra.ra).all()  # all are in MPA-JHU
     assert np.isnan(found.widths["h_beta"]).tolist() == [False, True, True, False]
