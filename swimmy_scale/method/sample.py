@@ -363,6 +363,8 @@ def _patch_tests(
     if limits is not None:
         limited = [band for band, limit in zip(survey.bands, limits, strict=True) if math.isfinite(limit)]
         if not limited:
+            if cuts.depth_percentile is not None:
+                yield _Test("depth", f"5-sigma depth >= percentile {cuts.depth_percentile:g}", None, NO_DATA)
             return
         values = columns.depth_mag
         passed = np.ones(values.shape, np.bool_)

@@ -181,6 +181,9 @@ def test_depth_limits_from_a_percentile() -> None:
         apply_cuts(good(), cuts, HSC, ALL)
     assert apply_cuts(good(), cuts, HSC, ALL, [27.5, 0, 0, 0, 0])[0].tolist() == [False]
     assert apply_cuts(good(), cuts, HSC, ALL, [math.nan, 0, 0, 0, 0])[0].tolist() == [True]
+    in_sample, counts = apply_cuts(good(), cuts, HSC, ALL, [math.nan] * 5)
+    assert in_sample.tolist() == [True]
+    assert counts[2] == CutCount("depth", "5-sigma depth >= percentile 5", 1, 1, "no data")
 
 
 # ---------------------------------------------------------------- against a plain loop

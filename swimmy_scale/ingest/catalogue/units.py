@@ -49,6 +49,8 @@ def converted(values: DoubleArray, declared: str, unit: str, column: str, path: 
         When the declared unit is not understood or cannot become the needed one.
     """
     text = _bare(declared)
+    if unit == "" and text.lower() in ("z", "redshift"):
+        return values
     if text.lower() in _NO_UNIT or (unit == "mag" and re.sub("[^a-z]", "", text.lower()) in _MAGNITUDES):
         return values
     parsed = _parsed(text, unit)

@@ -105,6 +105,7 @@ def test_declared_units_are_used_in_every_format(tmp_path: Path, form: str) -> N
         ("\N{ANGSTROM SIGN}", "Angstrom", "h_alpha_eqw", 2.0, 2.0),
         ("nm", "Angstrom", "h_alpha_eqw", 2.0, 20.0),
         ("---", "", "redshift", 0.1, 0.1),
+        ("z", "", "redshift", 0.1, 0.1),
         ("", "arcsec", "fwhm_arcsec_g", 0.7, 0.7),
     ],
 )
