@@ -160,12 +160,7 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
             f"{path}: {len(lost)} of {table.n_rows} object_id are lost; write them as 64-bit integers"
         )
     table.warnings += table.conversion_warnings + unknown.warnings(path)
-    placed = np.ones(table.n_rows, np.bool_)
-    placed[[fault.row for fault in faults if fault.code in NO_OBJECT]] = False
-    has_primary = not table.columns.keys().isdisjoint(_IS_PRIMARY)
-    primary = flags & np.uint32(1 << FLAG_NAMES.index(NOT_PRIMARY)) == 0 if has_primary else None
-    found = pair_warnings(object_id, np.where(placed, ra, np.nan), dec, primary, source.pair_radius_arcsec)
-    table.warnings += [f"{path}: {warning}" for warning in found]
+    table.warnings += _pairs(table, source, object_id, ra, dec, flags, faults)
     return Objects(
         object_id=object_id,
         ra=ra,
@@ -183,6 +178,25 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),
         warnings=table.warnings,
     )
+
+
+def _pairs(
+    table: InputTable,
+    source: CatalogueSource,
+    object_id: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
+    flags: npt.NDArray[np.uint32],
+    faults: list[Fault],
+) -> list[str]:
+    """What to say of objects that lie close to each other; rows that are no object of their own are left out."""
+    no_object = [fault.row for fault in faults if fault.code in NO_OBJECT]
+    placed_ra = ra.copy()
+    placed_ra[no_object] = np.nan
+    has_primary = not table.columns.keys().isdisjoint(_IS_PRIMARY)
+    primary = flags & np.uint32(1 << FLAG_NAMES.index(NOT_PRIMARY)) == 0 if has_primary else None
+    found = pair_warnings(object_id, placed_ra, dec, primary, source.pair_radius_arcsec)
+    return [f"{table.path}: {warning}" for warning in found]
 
 
 def fwhm_from_moments(xx: DoubleArray, yy: DoubleArray, xy: DoubleArray) -> DoubleArray:
