@@ -99,7 +99,9 @@ def nearest_other(ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> tu
     if len(distinct) < 2:
         return index, separation
     points = _unit_vectors(ra[distinct], dec[distinct])
-    chord, found = _search_tree(points).query(points, k=2, distance_upper_bound=_chord(radius_arcsec + ROUNDING_ARCSEC))
+    chord, found = _search_tree(points).query(
+        points, k=2, distance_upper_bound=float(_chord(radius_arcsec + ROUNDING_ARCSEC))
+    )
     # The nearest point is the object's own, but for neighbours so near that rounding makes them one.
     column = (found[:, 0] == np.arange(len(distinct))).astype(np.int64)
     chord, found = chord[np.arange(len(distinct)), column], found[np.arange(len(distinct)), column]
