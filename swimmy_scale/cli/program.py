@@ -5,8 +5,10 @@ Modules of this folder import what computes only inside their functions, so that
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +69,22 @@ settings_option = click.option(
 )
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
-patch_qa_option = click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches.")
-column_option = click.option(
-    "--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column."
-)
+
+
+def catalogue_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say how a catalogue is to be read."""
+    options = (
+        click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches."),
+        click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column."),
+        click.option("--unit", "units", multiple=True, metavar="OURS=UNIT", help="Unit of a catalogue column, in place "
+                     "of the one that the file declares."),
+        click.option("--hdu", help="Number or name of the catalogue's table, in a file that has several."),
+        click.option("--fwhm", "fwhm", multiple=True, metavar="BAND=ARCSEC", help="One FWHM of the PSF for all objects "
+                     "of a survey whose FWHM nothing else gives."),
+        click.option("--pair-radius", type=click.FloatRange(0, 60), default=0.5, show_default=True,
+                     help="Objects closer than this to another one, in arcsec, are told and counted."),
+    )  # fmt: skip
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 @click.group(cls=Program)

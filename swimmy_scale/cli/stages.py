@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from swimmy_scale.cli.program import (
     PATH,
-    column_option,
+    catalogue_options,
     exit_with,
     load_settings,
     main,
-    patch_qa_option,
     settings_option,
     worker_option,
 )
+
+if TYPE_CHECKING:
+    from swimmy_scale.method.sections import CatalogueSource
 
 
 @main.command("simulate")
@@ -60,23 +62,55 @@ def simulate_command(
     click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
 
 
-def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
-    """The ``OURS=THEIRS`` options as a mapping."""
-    renames = {}
+def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str]:
+    """Options such as ``OURS=THEIRS`` as a mapping."""
+    named = {}
     for pair in pairs:
         ours, separator, theirs = pair.partition("=")
         if not (ours and separator and theirs):
-            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", param_hint="--column")
-        renames[ours] = theirs
-    return renames
+            raise click.BadParameter(f"{pair!r} is not of the form {form}", param_hint=option)
+        named[ours] = theirs
+    return named
+
+
+def catalogue_source(
+    path: Path,
+    patch_qa: Path | None,
+    columns: tuple[str, ...],
+    units: tuple[str, ...],
+    hdu: str | None,
+    fwhm: tuple[str, ...],
+    pair_radius: float,
+    keep: tuple[str, ...] = (),
+) -> CatalogueSource:
+    """The catalogue that `catalogue_options` describe."""
+    from swimmy_scale.method.sections import CatalogueSource
+
+    fwhm_arcsec = {}
+    for band, text in assignments(fwhm, "--fwhm", "BAND=ARCSEC").items():
+        try:
+            fwhm_arcsec[band] = float(text)
+        except ValueError:
+            raise click.BadParameter(f"{band}={text}: {text!r} is no number", param_hint="--fwhm") from None
+        if not 0 < fwhm_arcsec[band] < 50:
+            raise click.BadParameter(f"{band}={text}: need arcsec between 0 and 50", param_hint="--fwhm")
+    return CatalogueSource(
+        path.absolute(),
+        assignments(columns, "--column", "OURS=THEIRS"),
+        patch_qa.absolute() if patch_qa else None,
+        keep,
+        assignments(units, "--unit", "OURS=UNIT"),
+        hdu,
+        fwhm_arcsec,
+        pair_radius,
+    )
 
 
 @main.command("ingest")
 @click.argument("sources", type=PATH, nargs=-1, required=True)
 @click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
 @click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
-@patch_qa_option
-@column_option
+@catalogue_options
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
 @click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
               help="What SOURCES are; auto looks.")  # fmt: skip
@@ -86,12 +120,11 @@ def ingest_command(
     sources: tuple[Path, ...],
     catalog: Path,
     output: Path,
-    patch_qa: Path | None,
-    columns: tuple[str, ...],
     keep: tuple[str, ...],
     kind: Any,
     settings_path: Path | None,
     n_workers: int | None,
+    **described: Any,
 ) -> None:
     """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
 
@@ -103,13 +136,11 @@ def ingest_command(
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor
-    from swimmy_scale.method.sections import CatalogueSource, IngestSection
+    from swimmy_scale.method.sections import IngestSection
     from swimmy_scale.stages import standalone
 
     section = IngestSection(sources=tuple(path.absolute() for path in sources), kind=kind)
-    source = CatalogueSource(
-        catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
-    )
+    source = catalogue_source(catalog, keep=keep, **described)
     executor, settings = LocalExecutor(n_workers, with_tensorflow=False), load_settings(settings_path)
     with Watch() as watch:
         done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
@@ -267,8 +298,7 @@ def select_command(
 @click.option("--milliquas", type=PATH, help="Milliquas.")
 @click.option("--match-radius", type=click.FloatRange(0, 3600, min_open=True), default=1.0, show_default=True,
               help="Largest distance of a counterpart, arcsec.")  # fmt: skip
-@patch_qa_option
-@column_option
+@catalogue_options
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
 @settings_option
 def classify_command(
@@ -280,10 +310,9 @@ def classify_command(
     dr16q: Path | None,
     milliquas: Path | None,
     match_radius: float,
-    patch_qa: Path | None,
-    columns: tuple[str, ...],
     output: Path,
     settings_path: Path | None,
+    **described: Any,
 ) -> None:
     """Match CATALOGUE with tables of spectra, write the counterparts, and print how many objects each class has
     (table 1).
@@ -300,7 +329,7 @@ def classify_command(
 
     from swimmy_scale.cli.console import table_of
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.method.sections import CatalogueSource, MpaJhuSection, SpectroscopySection
+    from swimmy_scale.method.sections import MpaJhuSection, SpectroscopySection
     from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
 
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
@@ -318,11 +347,12 @@ def classify_command(
     )
     settings = load_settings(settings_path)
     cuts = PAPER_CUTS if settings_path is None else settings.sample
-    source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
+    source = catalogue_source(catalogue, **described)
     with Watch() as watch, watch.counting("classify", "files") as told:
         rows, cut_counts = classify(source, section, settings.survey, cuts, output.absolute(), told)
     for cut in cut_counts:
-        note = f" ({cut.note})" if cut.note else ""
+        notes = [cut.note, f"{cut.unknown:,} unknown" if cut.unknown else ""]
+        note = f" ({', '.join(filter(None, notes))})" if any(notes) else ""
         click.echo(f"{cut.rule}: {cut.after:,} of {cut.before:,}{note}", err=True)
     cells = ((label, f"{number:,}") for label, number in rows)
     Console().print(table_of(("Data", "N"), cells, "Table 1", n_left=1))

@@ -71,6 +71,46 @@ def match(
     return index, separation
 
 
+def nearest_other(ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> tuple[IntArray, DoubleArray]:
+    """Find each object's nearest neighbour in the same table.
+
+    Parameters
+    ----------
+    ra, dec : ndarray of float64, shape (n,), degrees
+        NaN where unknown.
+    radius_arcsec : float
+        A neighbour at exactly this distance still counts.
+
+    Returns
+    -------
+    index : ndarray of int64, shape (n,)
+        Row of the neighbour, -1 for none within the radius.
+    separation_arcsec : ndarray of float64, shape (n,)
+        Distance to it on the sphere, NaN for none.
+    """
+    index, separation = np.full(len(ra), -1, np.int64), np.full(len(ra), np.nan)
+    rows = _known(ra, dec)
+    rows = rows[np.lexsort((rows, dec[rows], ra[rows]))]
+    # Objects at one position are found by sorting: a search tree takes long where very many are.
+    same = np.flatnonzero((np.diff(ra[rows]) == 0) & (np.diff(dec[rows]) == 0))
+    index[rows[same]], index[rows[same + 1]] = rows[same + 1], rows[same]
+    separation[rows[same]] = separation[rows[same + 1]] = 0.0
+    distinct = np.delete(rows, same + 1)
+    if len(distinct) < 2:
+        return index, separation
+    points = _unit_vectors(ra[distinct], dec[distinct])
+    chord, found = _search_tree(points).query(
+        points, k=2, distance_upper_bound=float(_chord(radius_arcsec + ROUNDING_ARCSEC))
+    )
+    # The nearest point is the object's own, but for neighbours so near that rounding makes them one.
+    column = (found[:, 0] == np.arange(len(distinct))).astype(np.int64)
+    chord, found = chord[np.arange(len(distinct)), column], found[np.arange(len(distinct)), column]
+    near = np.flatnonzero(np.isfinite(chord) & (index[distinct] < 0))
+    index[distinct[near]] = distinct[found[near]]
+    separation[distinct[near]] = _arcsec(chord[near])
+    return index, separation
+
+
 class CatalogueRows:
     """Finds rows of the catalogue by id and by position; sorted, and put on the sphere, once for all sources.
 

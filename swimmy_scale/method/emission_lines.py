@@ -70,12 +70,34 @@ def observed_widths(
         Positive for emission. NaN where the width is unknown: not finite, with an error that is not positive, or
         outside the range of galaxies (-50 to 5000 Angstrom), as failed fits of blended broad lines are.
     """
+    width, fitted = _fitted_widths(eqw, eqw_err, factor)
+    # Adding 0 turns the -0 of a width of 0 into 0.
+    return np.where(fitted & _possible(width), width, np.nan) + 0.0
+
+
+def failed_fits(
+    eqw: npt.NDArray[np.floating[Any]], eqw_err: npt.NDArray[np.floating[Any]], factor: npt.ArrayLike = 1.0
+) -> BoolArray:
+    """Where a fit gave a width that no line has, outside of -50 to 5000 Angstrom; bool, shape of ``eqw``.
+
+    The parameters are those of `observed_widths`. Such a fit takes from one line of a blend what it gives to another,
+    so that the widths of the others say nothing either.
+    """
+    width, fitted = _fitted_widths(eqw, eqw_err, factor)
+    return np.asarray(fitted & ~_possible(width))
+
+
+def _fitted_widths(
+    eqw: npt.NDArray[np.floating[Any]], eqw_err: npt.NDArray[np.floating[Any]], factor: npt.ArrayLike
+) -> tuple[DoubleArray, BoolArray]:
+    """Observed widths, emission positive, and whether a fit gave them."""
     width = -np.asarray(eqw, np.float64) * np.asarray(factor, np.float64)
     error = np.asarray(eqw_err, np.float64)
-    known = np.isfinite(width) & np.isfinite(error) & (error > 0)
-    known &= (width <= MAX_EMISSION_ANGSTROM) & (width >= -MAX_ABSORPTION_ANGSTROM)
-    # Adding 0 turns the -0 of a width of 0 into 0.
-    return np.where(known, width, np.nan) + 0.0
+    return width, np.asarray(np.isfinite(width) & np.isfinite(error) & (error > 0))
+
+
+def _possible(width: DoubleArray) -> BoolArray:
+    return np.asarray((width <= MAX_EMISSION_ANGSTROM) & (width >= -MAX_ABSORPTION_ANGSTROM))
 
 
 def group_width(widths: Mapping[str, DoubleArray], group: str) -> DoubleArray:
@@ -91,20 +113,34 @@ def group_width(widths: Mapping[str, DoubleArray], group: str) -> DoubleArray:
     return np.sum([widths[line] for line in GROUPS[group]], axis=0, dtype=np.float64)
 
 
-def is_xelg(groups: Mapping[str, DoubleArray]) -> BoolArray:
+def is_xelg(widths: Mapping[str, DoubleArray], failed: Mapping[str, BoolArray]) -> tuple[BoolArray, BoolArray]:
     """Extreme emission-line galaxies: the observed width of any of three groups exceeds 100 Angstrom (section 2.2).
+
+    A line that is unknown may have any width from -50 to 5000 Angstrom. So a group exceeds 100 Angstrom for certain
+    where the others make up for the least of its unknown ones, and it is certain not to only where all are known. A
+    group with a failed fit may have any width.
 
     Parameters
     ----------
-    groups : mapping of str to ndarray of float64, shape (n,), Angstrom
-        `group_width` of ``XELG_GROUPS``; NaN does not exceed it.
+    widths : mapping of str to ndarray of float64, shape (n,), Angstrom
+        For each line of ``XELG_GROUPS``, as `observed_widths` gives them.
+    failed : mapping of str to ndarray of bool, shape (n,)
+        Likewise, as `failed_fits` gives them.
 
     Returns
     -------
-    ndarray of bool, shape (n,)
+    holds, is_known : ndarray of bool, shape (n,)
+        Which are extreme for certain, and for which it is certain whether they are.
     """
-    result: BoolArray = np.any([groups[name] > XELG_WIDTH_ANGSTROM for name in XELG_GROUPS], axis=0)
-    return result
+    holds = may_hold = np.zeros(len(next(iter(widths.values()))), np.bool_)
+    for group in XELG_GROUPS:
+        lines = {name: widths[name] for name in GROUPS[group]}
+        least = {name: np.where(np.isnan(width), -MAX_ABSORPTION_ANGSTROM, width) for name, width in lines.items()}
+        most = {name: np.where(np.isnan(width), MAX_EMISSION_ANGSTROM, width) for name, width in lines.items()}
+        lost = np.any([failed[name] for name in lines], axis=0)
+        holds = holds | (group_width(least, group) > XELG_WIDTH_ANGSTROM) & ~lost
+        may_hold = may_hold | (group_width(most, group) > XELG_WIDTH_ANGSTROM) | lost
+    return holds, holds | ~may_hold
 
 
 def throughput(band: str, wavelength: npt.ArrayLike) -> DoubleArray:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey
 
-FLAG_NAMES = (
+QUALITY_FLAGS = (
     "pixelflags_edge",
     "pixelflags_interpolatedcenter",
     "pixelflags_saturatedcenter",
@@ -24,9 +24,25 @@ FLAG_NAMES = (
     "mask_brightstar_ghost",
     "mask_brightstar_blooming",
 )
-"""Quality flags of section 2.2. Bit k of a ``flags`` column: name k is raised in any band. The order is public."""
+"""Quality flags of section 2.2."""
+
+NOT_PRIMARY = "not_primary"
+"""The flag of objects that are not the survey's primary measurement of their galaxy: tracts and patches overlap."""
+
+FLAG_NAMES = (*QUALITY_FLAGS, NOT_PRIMARY)
+"""Bit k of a ``flags`` column: name k is raised, in any band if it is of bands. The order is public."""
 
 NO_DATA = "no data"
+
+KNOWN_RANGES = {
+    "fwhm_arcsec": (0.0, 50.0),
+    "depth_mag": (0.0, 50.0),
+    "mag": (0.0, 50.0),
+    "psf_mag": (0.0, 50.0),
+    "redshift": (-1.0, 20.0),
+}
+"""Between which values, both exclusive, a column of the cuts says something. Beyond lie the numbers by which catalogues
+mark an unknown value: -99, 99, -999, 9999, or 0 for a magnitude."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class SampleCuts:
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
-        Quality flags that must be False (section 2.2).
+        Those of ``FLAG_NAMES`` that must be False (section 2.2).
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
@@ -91,7 +107,7 @@ class SampleCuts:
 
 @dataclass(frozen=True)
 class SampleColumns:
-    """The values of n objects that the cuts look at; NaN or infinite where unknown.
+    """The values of n objects that the cuts look at; NaN, or outside of `KNOWN_RANGES`, where unknown.
 
     Attributes
     ----------
@@ -131,6 +147,8 @@ class CutCount:
         What the cut asks, in words.
     before, after : int
         Objects before and after it.
+    unknown : int
+        Those among the objects that it cut whose value is unknown.
     note : str
         "no data" where the catalogue lacks the column, so that the cut was skipped; else empty.
     """
@@ -140,16 +158,31 @@ class CutCount:
     before: int
     after: int
     note: str = ""
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
 class _Test:
-    """One cut, ready to apply; ``passed`` is None where the catalogue has no data for it."""
+    """One cut, ready to apply; ``passed`` is None where the catalogue has no data for it.
+
+    ``known`` says where the value is known; None where it always is.
+    """
 
     name: str
     rule: str
     passed: BoolArray | None
     note: str = ""
+    known: BoolArray | None = None
+
+
+def known(name: str, values: npt.NDArray[np.floating]) -> BoolArray:
+    """Whether values of a column of `KNOWN_RANGES` are known; bool, shape of ``values``.
+
+    NaN, infinity and the numbers by which catalogues mark an unknown value are not.
+    """
+    low, high = KNOWN_RANGES[name]
+    inside: BoolArray = (values > low) & (values < high)
+    return inside
 
 
 def column_names(survey: Survey) -> tuple[str, ...]:
@@ -183,8 +216,8 @@ def apply_cuts(
     """Apply the cuts one after the other, in the paper's order (sections 2.1 and 2.2, appendix 3).
 
     The order is: scored, seeing and depth of the patch, magnitude, each flag, extendedness, redshift, each colour. An
-    object whose value is unknown (NaN or infinite) fails the cut that needs it. A cut is skipped, and says so, where
-    the whole catalogue lacks its column; no partition can tell that on its own, so the caller does.
+    object whose value is unknown (see `known`) fails the cut that needs it, and is counted. A cut is skipped, and says
+    so, where the whole catalogue lacks its column; no partition can tell that on its own, so the caller does.
 
     Parameters
     ----------
@@ -212,13 +245,16 @@ def apply_cuts(
     if unknown:
         raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
     limits = _depth_limits(cuts, survey, min_depth_mag)
+    columns = _unknown_as_nan(columns)
     in_sample = np.ones(columns.usable.shape[0], dtype=np.bool_)
     counts = []
     for test in _tests(columns, cuts, survey, set(available), limits):
-        before = int(np.count_nonzero(in_sample))
+        before, n_unknown = int(np.count_nonzero(in_sample)), 0
         if test.passed is not None:
+            n_unknown = 0 if test.known is None else int(np.count_nonzero(in_sample & ~test.known))
             in_sample &= test.passed
-        counts.append(CutCount(test.name, test.rule, before, int(np.count_nonzero(in_sample)), test.note))
+        after = int(np.count_nonzero(in_sample))
+        counts.append(CutCount(test.name, test.rule, before, after, test.note, n_unknown))
     return in_sample, counts
 
 
@@ -228,13 +264,18 @@ def merge_counts(parts: Sequence[Sequence[CutCount]]) -> list[CutCount]:
         return []
     total = list(parts[0])
     for part in parts[1:]:
-        if [replace(cut, before=0, after=0) for cut in part] != [replace(cut, before=0, after=0) for cut in total]:
+        if [_kind(cut) for cut in part] != [_kind(cut) for cut in total]:
             raise SwimmyError(
                 f"parts were cut differently: {[cut.name for cut in total]} and {[cut.name for cut in part]}. "
                 "Apply the same cuts to every part."
             )
         total = [
-            replace(cut, before=cut.before + more.before, after=cut.after + more.after)
+            replace(
+                cut,
+                before=cut.before + more.before,
+                after=cut.after + more.after,
+                unknown=cut.unknown + more.unknown,
+            )
             for cut, more in zip(total, part, strict=True)
         ]
     return total
@@ -246,7 +287,7 @@ def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) 
     Parameters
     ----------
     depth_mag : ndarray of float, shape (patch, band)
-        5-sigma PSF limiting magnitude, one row a patch. NaN is ignored.
+        5-sigma PSF limiting magnitude, one row a patch. Unknown ones (see `known`) are ignored.
     percent : float
         Within (0, 100); the paper takes 5.
 
@@ -262,10 +303,21 @@ def depth_percentile(depth_mag: npt.NDArray[np.floating], percent: float = 5.0) 
         )
     limits = np.full(depth_mag.shape[1], np.nan)
     for band in range(depth_mag.shape[1]):
-        known = depth_mag[np.isfinite(depth_mag[:, band]), band].astype(np.float64)
-        if known.size:
-            limits[band] = np.percentile(known, percent)
+        depths = depth_mag[known("depth_mag", depth_mag[:, band]), band].astype(np.float64)
+        if depths.size:
+            limits[band] = np.percentile(depths, percent)
     return limits
+
+
+def _kind(cut: CutCount) -> CutCount:
+    """The cut without its numbers."""
+    return replace(cut, before=0, after=0, unknown=0)
+
+
+def _unknown_as_nan(columns: SampleColumns) -> SampleColumns:
+    values = {name: getattr(columns, name) for name in KNOWN_RANGES}
+    nan = {name: np.where(known(name, held), held, held.dtype.type(np.nan)) for name, held in values.items()}
+    return replace(columns, **nan)
 
 
 def _tests(
@@ -278,23 +330,25 @@ def _tests(
     mag = columns.mag[:, survey.bands.index(magnitude_band)]
     if cuts.max_magnitude is not None:
         rule = f"{magnitude_band} cmodel magnitude < {cuts.max_magnitude:g}"
-        yield _test("magnitude", rule, _below(mag, cuts.max_magnitude), {f"mag_{magnitude_band}"} <= available)
+        yield _test("magnitude", rule, mag, mag < cuts.max_magnitude, {f"mag_{magnitude_band}"} <= available)
     for name in cuts.flags:
         clear = (columns.flags >> np.uint32(FLAG_NAMES.index(name))) & np.uint32(1) == 0
-        yield _test(name, f"{name} is False", clear, name in available)
+        rule = "isprimary is True" if name == NOT_PRIMARY else f"{name} is False"
+        yield _Test(name, rule, *((clear,) if name in available else (None, NO_DATA)))
     if cuts.min_extendedness_mag is not None:
         rule = f"{magnitude_band} PSF - cmodel magnitude > {cuts.min_extendedness_mag:g}"
         excess = _difference(columns.psf_mag, mag)
-        passed = np.isfinite(excess) & (excess > cuts.min_extendedness_mag)
-        yield _test("extendedness", rule, passed, {"psf_mag", f"mag_{magnitude_band}"} <= available)
+        present = {"psf_mag", f"mag_{magnitude_band}"} <= available
+        yield _test("extendedness", rule, excess, excess > cuts.min_extendedness_mag, present)
     if cuts.redshift is not None:
         low, high = cuts.redshift
         passed = (columns.redshift > low) & (columns.redshift < high)
-        yield _test("redshift", f"{low:g} < redshift < {high:g}", passed, "redshift" in available)
+        rule = f"{low:g} < redshift < {high:g}"
+        yield _test("redshift", rule, columns.redshift, passed, "redshift" in available)
     for first, second, limit in cuts.colours:
         colour = _difference(*(columns.mag[:, survey.bands.index(band)] for band in (first, second)))
         present = {f"mag_{first}", f"mag_{second}"} <= available
-        yield _test(f"{first}-{second}", f"{first} - {second} < {limit:g}", _below(colour, limit), present)
+        yield _test(f"{first}-{second}", f"{first} - {second} < {limit:g}", colour, colour < limit, present)
 
 
 def _patch_tests(
@@ -303,44 +357,52 @@ def _patch_tests(
     """Seeing and depth must hold in every band; only bands without data are skipped."""
     if cuts.max_fwhm_arcsec is not None:
         rule = f"PSF FWHM <= {cuts.max_fwhm_arcsec:g} arcsec in every band"
-        passed = np.isfinite(columns.fwhm_arcsec) & (columns.fwhm_arcsec <= cuts.max_fwhm_arcsec)
-        yield _all_bands("seeing", rule, passed, "fwhm_arcsec", list(survey.bands), survey, available)
+        values = columns.fwhm_arcsec
+        passed = values <= cuts.max_fwhm_arcsec
+        yield _all_bands("seeing", rule, values, passed, "fwhm_arcsec", list(survey.bands), survey, available)
     if limits is not None:
         limited = [band for band, limit in zip(survey.bands, limits, strict=True) if math.isfinite(limit)]
         if not limited:
+            if cuts.depth_percentile is not None:
+                yield _Test("depth", f"5-sigma depth >= percentile {cuts.depth_percentile:g}", None, NO_DATA)
             return
-        passed = np.isfinite(columns.depth_mag)
+        values = columns.depth_mag
+        passed = np.ones(values.shape, np.bool_)
         for band in survey.band_index(limited):
             # A Python float compares in the column's own precision, so a depth equal to the limit passes.
-            passed[:, band] &= columns.depth_mag[:, band] >= float(limits[band])
+            passed[:, band] = values[:, band] >= float(limits[band])
         shown = ", ".join(f"{band} {limits[survey.bands.index(band)]:.2f}" for band in limited)
-        yield _all_bands("depth", f"5-sigma depth >= {shown} mag", passed, "depth_mag", limited, survey, available)
+        rule = f"5-sigma depth >= {shown} mag"
+        yield _all_bands("depth", rule, values, passed, "depth_mag", limited, survey, available)
 
 
 def _all_bands(
-    name: str, rule: str, passed: BoolArray, column: str, bands: list[str], survey: Survey, available: set[str]
+    name: str,
+    rule: str,
+    values: FloatArray,
+    passed: BoolArray,
+    column: str,
+    bands: list[str],
+    survey: Survey,
+    available: set[str],
 ) -> _Test:
     present = [band for band in bands if f"{column}_{band}" in available]
     if not present:
         return _Test(name, rule, None, NO_DATA)
     absent = [band for band in bands if band not in present]
     note = f"{NO_DATA} in {', '.join(absent)}" if absent else ""
-    return _Test(name, rule, passed[:, survey.band_index(present)].all(axis=1), note)
+    picks = survey.band_index(present)
+    return _Test(name, rule, passed[:, picks].all(axis=1), note, ~np.isnan(values[:, picks]).any(axis=1))
 
 
-def _test(name: str, rule: str, passed: BoolArray, present: bool) -> _Test:
-    return _Test(name, rule, passed) if present else _Test(name, rule, None, NO_DATA)
-
-
-def _below(value: npt.NDArray[np.floating], limit: float) -> BoolArray:
-    below: BoolArray = np.isfinite(value) & (value < limit)
-    return below
+def _test(name: str, rule: str, value: npt.NDArray[np.floating], passed: BoolArray, present: bool) -> _Test:
+    """A cut of one value an object, NaN where unknown, which compares False with everything."""
+    return _Test(name, rule, passed, "", ~np.isnan(value)) if present else _Test(name, rule, None, NO_DATA)
 
 
 def _difference(first: FloatArray, second: FloatArray) -> DoubleArray:
     """first - second in float64; NaN where either is unknown."""
-    known = np.isfinite(first) & np.isfinite(second)
-    return np.where(known, first, np.nan).astype(np.float64) - np.where(known, second, np.nan).astype(np.float64)
+    return first.astype(np.float64) - second.astype(np.float64)
 
 
 def _depth_limits(cuts: SampleCuts, survey: Survey, min_depth_mag: Sequence[float] | None) -> Sequence[float] | None:

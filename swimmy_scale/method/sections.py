@@ -57,6 +57,14 @@ class CatalogueSource:
         ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``.
     keep_columns : tuple of str
         Columns to carry over into the candidate catalogue.
+    units : dict of str to str
+        Our names of columns and their units, in place of those that the file declares.
+    hdu : int or str, optional
+        Number or name of the table in a file that has several; by default the one that has the columns.
+    fwhm_arcsec : dict of str to float
+        One FWHM of the PSF a band, in arcsec, for all objects whose FWHM nothing else gives.
+    pair_radius_arcsec : float
+        Objects closer than this to another one are told and counted; 0 for none.
     """
 
     # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
@@ -66,6 +74,10 @@ class CatalogueSource:
     columns: dict[str, str] = field(default_factory=dict)
     patch_qa: Path | None = None
     keep_columns: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
+    hdu: int | str | None = None
+    fwhm_arcsec: dict[str, Annotated[float, Field(gt=0, lt=50)]] = field(default_factory=dict)
+    pair_radius_arcsec: Annotated[float, Field(ge=0, le=60)] = 0.5
 
 
 class IngestSection(JobSection):

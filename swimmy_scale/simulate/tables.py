@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.method.sample import FLAG_NAMES
+from swimmy_scale.method.sample import QUALITY_FLAGS
 from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.fits_tables import Columns
@@ -49,9 +49,10 @@ def catalogue_columns(plan: SimulationPlan, part_index: int, objects: Galaxies) 
     columns[f"{survey.magnitude_band}_psfflux_mag_isnull"] = np.zeros(n, np.bool_)
 
     cut = allocate(plan).cut[objects.row]
-    flagged = np.where(cut == CUTS.index("flag"), rng.integers(len(FLAG_NAMES) * survey.n_bands, size=n), -1)
-    names = [f"{band}_{flag}" for band in survey.bands for flag in FLAG_NAMES]
+    flagged = np.where(cut == CUTS.index("flag"), rng.integers(len(QUALITY_FLAGS) * survey.n_bands, size=n), -1)
+    names = [f"{band}_{flag}" for band in survey.bands for flag in QUALITY_FLAGS]
     columns |= {name: flagged == number for number, name in enumerate(names)}
+    columns["isprimary"] = np.ones(n, np.bool_)
 
     # Some of the objects that fail the redshift cut have no redshift at all.
     lost = (cut == CUTS.index("redshift")) & (rng.uniform(size=n) < 0.3)
@@ -122,7 +123,7 @@ def _sample_class(plan: SimulationPlan, objects: Galaxies, rng: np.random.Genera
 def _failed_cut(plan: SimulationPlan, objects: Galaxies, catalogue: Columns) -> npt.NDArray[np.str_]:
     """First cut of the paper's spectroscopic sample that the catalogue's values fail, or an empty string."""
     band = plan.survey.magnitude_band
-    flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in FLAG_NAMES]
+    flags = [catalogue[f"{name}_{flag}"] for name in plan.survey.bands for flag in QUALITY_FLAGS]
     redshift = catalogue["specz_redshift"]
     extendedness = np.subtract(catalogue[f"{band}_psfflux_mag"], catalogue[f"{band}_cmodel_mag"], dtype=np.float64)
     depth = np.array([sky.patch_conditions(plan, *key).depth_mag for key in patch_keys(objects)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.catalogue import Objects, read_catalogue
+from swimmy_scale.ingest.catalogue.catalogue import NO_OBJECT, Objects, read_catalogue
 from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
 from swimmy_scale.method.classes import Classes, table_1
-from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
@@ -21,8 +21,7 @@ from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 from swimmy_scale.storage.files import digest_file, write_json
 from swimmy_scale.storage.receipts import FileRecord
 
-# A row of a catalogue with one of these faults cannot be matched.
-_UNMATCHED = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
+log = logging.getLogger("swimmy_scale")
 
 PAPER_CUTS = SampleCuts(redshift=(0.05, 0.2), colours=())
 """Cuts of the paper's test data (sections 2.1 and 2.2)."""
@@ -42,7 +41,9 @@ def with_counterparts(
         When a table cannot be read or lacks a column.
     """
     usable = matched_rows(objects)
-    counterparts, simulated = find_counterparts(objects.object_id, objects.ra, objects.dec, usable, section, files_done)
+    counterparts, simulated, notes = find_counterparts(
+        objects.object_id, objects.ra, objects.dec, usable, section, files_done
+    )
     row = _rows_of(counterparts, objects)
     changed = replace(
         objects,
@@ -51,6 +52,7 @@ def with_counterparts(
         available=objects.available | {"redshift"},
         warnings=[
             *objects.warnings,
+            *notes,
             f"redshifts and classes are those of {len(counterparts)} counterparts within "
             f"{section.match_radius_arcsec:g} arcsec, not the catalogue's",
         ],
@@ -61,7 +63,7 @@ def with_counterparts(
 def matched_rows(objects: Objects) -> BoolArray:
     """Which rows of a catalogue can have a counterpart: the first with its id, at a known position; shape (n,)."""
     usable = np.ones(len(objects), np.bool_)
-    usable[[fault.row for fault in objects.faults if fault.code in _UNMATCHED]] = False
+    usable[[fault.row for fault in objects.faults if fault.code in NO_OBJECT]] = False
     return usable
 
 
@@ -149,6 +151,8 @@ def classify(
         flags=objects.flags,
         redshift=objects.redshift,
     )
+    for warning in objects.warnings:
+        log.warning(warning)
     in_sample, cut_counts = apply_cuts(columns, cuts, survey, objects.available)
     write_counterparts(output, counterparts, simulated)
     row = _rows_of(counterparts, objects)

@@ -32,7 +32,7 @@ _COLUMNS: dict[str, tuple[str, str, str]] = {
     "plate": ("J", "", "SDSS plate, -1 unknown"),
     "mjd": ("J", "d", "SDSS modified Julian date, -1 unknown"),
     "fiberid": ("J", "", "SDSS fibre, -1 unknown"),
-    "sample_class": ("13A", "", "quasar, xelg, agn_candidate, training or other"),
+    "sample_class": ("13A", "", "quasar, xelg, agn_candidate, training, other; empty: unknown"),
     "is_mpa_jhu": ("L", "", "In the MPA-JHU tables"),
     "is_xelg": ("L", "", "Extreme emission-line galaxy"),
     "is_quasar": ("L", "", "In DR16Q"),
@@ -65,7 +65,7 @@ class Counterparts:
     plate, mjd, fiberid : ndarray of int32, shape (n,)
         Of the SDSS spectrum, -1 where unknown.
     sample_class : ndarray of str, shape (n,)
-        One of `classes.SAMPLE_CLASSES`.
+        One of `classes.SAMPLE_CLASSES`, or empty where what MPA-JHU measured does not decide.
     is_mpa_jhu, is_xelg, is_quasar, is_agn_candidate : ndarray of bool, shape (n,)
         See `classes.Classes`.
     bptclass : ndarray of int16, shape (n,)
@@ -113,7 +113,8 @@ class Counterparts:
     @property
     def classes(self) -> Classes:
         """The classes of the objects."""
-        return Classes(self.is_mpa_jhu, self.is_xelg, self.is_quasar, self.is_agn_candidate)
+        undecided = self.is_mpa_jhu & (self.sample_class == "")
+        return Classes(self.is_mpa_jhu, self.is_xelg, self.is_quasar, self.is_agn_candidate, undecided)
 
     def take(self, rows: npt.NDArray[Any]) -> Counterparts:
         """Some of the objects: ``rows`` are indices or a mask."""

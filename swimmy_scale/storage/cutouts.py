@@ -15,7 +15,16 @@ import zarr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import FLAG_NAMES, CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile
+from swimmy_scale.method.sample import (
+    FLAG_NAMES,
+    KNOWN_RANGES,
+    CutCount,
+    SampleColumns,
+    SampleCuts,
+    apply_cuts,
+    depth_percentile,
+    known,
+)
 from swimmy_scale.method.survey import HSC, AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
 
@@ -28,6 +37,8 @@ RESERVED = {
     *("in_sample", "threshold", "candidate", "bands"),
 }
 
+
+UNKNOWN_DEPTH = KNOWN_RANGES["depth_mag"][0]
 
 OBJECT_VARIABLES = (
     Variable("object_id", ("object",), "int64", {"long_name": "identifier in the catalogue"}),
@@ -272,8 +283,9 @@ class SampleRule:
             patches = np.zeros((0, store.survey.n_bands), np.float32)
             for lo, hi in store.partitions():
                 depth = store.read("depth_mag", lo, hi)
-                known = depth[np.isfinite(depth).all(axis=1)]
-                patches = np.unique(np.concatenate([patches, known]), axis=0)
+                # Not NaN: rows with NaN are never alike. A patch counts in each band where its depth is known.
+                depth = np.where(known("depth_mag", depth), depth, np.float32(UNKNOWN_DEPTH))
+                patches = np.unique(np.concatenate([patches, depth]), axis=0)
             limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
         return cls(cuts, tuple(str(name) for name in available), limits)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.sphere import match
+from swimmy_scale.ingest.sphere import match, nearest_other
 
 ARCSEC = 1.0 / 3600.0
 
@@ -85,3 +85,29 @@ def test_radius_out_of_range_is_refused(radius: float) -> None:
     one = np.array([1.0])
     with pytest.raises(SwimmyError, match="must be above 0 and at most 3600"):
         match(one, one, one, one, radius)
+
+
+@pytest.mark.parametrize("radius", [0.3, 1.0, 5.0])
+def test_nearest_other_is_astropys(radius: float) -> None:
+    random = np.random.default_rng(5)
+    n = 300
+    ra, dec = random.uniform(0, 30 * ARCSEC, n), random.uniform(-15 * ARCSEC, 15 * ARCSEC, n)
+    sky = SkyCoord(ra, dec, unit="deg")
+    expected, distance, _ = sky.match_to_catalog_sky(sky, nthneighbor=2)
+    near = distance.arcsec <= radius
+    index, separation = nearest_other(ra, dec, radius)
+    assert 0 < near.sum() <= n
+    np.testing.assert_array_equal(index, np.where(near, expected, -1))
+    np.testing.assert_allclose(separation, np.where(near, distance.arcsec, np.nan), atol=1e-9)
+
+
+def test_nearest_other_of_many_at_one_place_and_across_ra_0() -> None:
+    ra = np.array([10.0, 0.0, 10.0, 360.0 - 0.2 * ARCSEC, 10.0, np.nan, 40.0])
+    index, separation = nearest_other(ra, np.zeros(7), 0.5)
+    assert index[[1, 3, 5, 6]].tolist() == [3, 1, -1, -1]
+    assert all(ra[index[k]] == 10.0 and index[k] != k for k in (0, 2, 4))
+    np.testing.assert_allclose(separation, [0, 0.2, 0, 0.2, 0, np.nan, np.nan], atol=1e-9)
+    # A search tree alone would take a hundred times as long as all other tests of this file together.
+    index, _ = nearest_other(np.full(200_000, 10.0), np.full(200_000, -5.0), 0.5)
+    assert (index >= 0).all()
+    assert nearest_other(np.zeros(1), np.zeros(1), 1.0)[0].tolist() == [-1]

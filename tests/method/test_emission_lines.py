@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.emission_lines import (
@@ -14,6 +16,7 @@ from swimmy_scale.method.emission_lines import (
     GROUPS,
     LINES,
     band_widths,
+    failed_fits,
     group_width,
     is_xelg,
     observed_widths,
@@ -133,27 +136,55 @@ def test_a_broad_line_spectrum_with_failed_narrow_fits_is_no_xelg(shared_data: P
     eqw = {name: -np.array([lines["LINEEW"][row[theirs]]], np.float64) for name, theirs in at.items()}
     error = {name: np.array([lines["LINEEW_ERR"][row[theirs]]]) for name, theirs in at.items()}
     assert -sum(values[0] for values in eqw.values()) > 100
-    widths = {name: observed_widths(eqw[name], error[name]) for name in at}
-    group = group_width(widths, "ha_nii")
-    assert np.isnan(group[0])
-    assert not is_xelg({"ha_nii": group, "oii": np.zeros(1), "hb_oiii": np.zeros(1)})[0]
+    widths, failed = all_lines(), {name: np.zeros(1, np.bool_) for name in LINES}
+    for name in at:
+        widths[name], failed[name] = observed_widths(eqw[name], error[name]), failed_fits(eqw[name], error[name])
+    assert np.isnan(group_width(widths, "ha_nii")[0])
+    assert [value.tolist() for value in is_xelg(widths, failed)] == [[False], [False]]
+    widths["oiii_5007"] = np.array([120.0])  # no blend: it decides
+    assert [value.tolist() for value in is_xelg(widths, failed)] == [[True], [True]]
+
+
+def all_lines(**widths: float) -> dict[str, np.ndarray]:
+    """Widths of one object, 0 where not given."""
+    return {name: np.array([widths.get(name, 0.0)]) for name in LINES}
+
+
+NAN = float("nan")
 
 
 @pytest.mark.parametrize(
-    ("oii", "hb_oiii", "ha_nii", "expected"),
+    ("widths", "expected", "is_known"),
     [
-        (100.0, 100.0, 100.0, False),
-        (100.01, 0.0, 0.0, True),
-        (0.0, 100.01, 0.0, True),
-        (0.0, 0.0, 100.01, True),
-        (np.nan, 150.0, np.nan, True),
-        (np.nan, np.nan, np.nan, False),
-        (60.0, 60.0, 60.0, False),
+        ({"oii_3726": 50.0, "oii_3729": 50.0, "h_beta": 100.0, "h_alpha": 100.0}, False, True),
+        ({"oii_3726": 50.01, "oii_3729": 50.0}, True, True),
+        ({"oiii_5007": 100.01}, True, True),
+        ({"h_alpha": 60.0, "nii_6584": 41.0}, True, True),
+        ({"oii_3729": 60.0, "h_beta": 60.0, "h_alpha": 60.0}, False, True),
+        ({"neiii_3869": 300.0, "sii_6717": 300.0}, False, True),
+        ({"neiii_3869": NAN, "sii_6717": NAN}, False, True),  # these do not count
+        ({"h_alpha": 990.0, "nii_6548": NAN}, True, True),
+        ({"h_alpha": 150.01, "nii_6548": NAN}, True, True),
+        ({"h_alpha": 150.0, "nii_6548": NAN}, False, False),
+        ({"h_alpha": 200.0, "nii_6548": NAN, "nii_6584": NAN}, False, False),
+        ({"nii_6548": NAN}, False, False),
+        ({"nii_6548": NAN, "oiii_5007": 150.0}, True, True),
+        (dict.fromkeys(LINES, NAN), False, False),
     ],
 )
-def test_xelg(oii: float, hb_oiii: float, ha_nii: float, expected: bool) -> None:
-    groups = {name: np.array([value]) for name, value in (("oii", oii), ("hb_oiii", hb_oiii), ("ha_nii", ha_nii))}
-    assert is_xelg(groups).tolist() == [expected]
+def test_xelg(widths: dict[str, float], expected: bool, is_known: bool) -> None:
+    no_failure = {name: np.zeros(1, np.bool_) for name in LINES}
+    assert [value.tolist() for value in is_xelg(all_lines(**widths), no_failure)] == [[expected], [is_known]]
+
+
+@given(st.lists(st.floats(-50, 5000) | st.just(NAN), min_size=len(LINES), max_size=len(LINES)), st.data())
+def test_what_is_certain_holds_whatever_the_unknown_lines_are(values: list[float], data: st.DataObject) -> None:
+    no_failure = {name: np.zeros(1, np.bool_) for name in LINES}
+    widths = dict(zip(LINES, values, strict=True))
+    holds, is_known = is_xelg(all_lines(**widths), no_failure)
+    filled = {name: data.draw(st.floats(-50, 5000)) if np.isnan(w) else w for name, w in widths.items()}
+    truth = any(sum(filled[line] for line in GROUPS[group]) > 100 for group in ("oii", "hb_oiii", "ha_nii"))
+    assert not is_known[0] or holds[0] == truth
 
 
 def test_group_is_the_sum_of_its_lines() -> None:

@@ -90,6 +90,12 @@ def test_defaults_are_the_papers() -> None:
         (GOOD.replace("epochs: 3", "epoch: 3"), r"job.yaml:9: train.schedule.epoch: Unexpected keyword.*found 3"),
         (GOOD.replace("path: cat.fits", "path: null"), r"job.yaml:2: catalogue.path: .*found None"),
         (GOOD.replace("path: cat.fits", "path: c.fits, colums: 5"), r"job.yaml:2: catalogue.colums: .*found 5"),
+        (
+            GOOD.replace("path: cat.fits", "path: c.fits, fwhm_arcsec: {g: 99}"),
+            r"catalogue.fwhm_arcsec.g: .*less than 50",
+        ),
+        (GOOD.replace("path: cat.fits", "path: c.fits, fwhm_arcsec: 0.7"), r"catalogue.fwhm_arcsec: .*dict"),
+        (GOOD.replace("path: cat.fits", "path: c.fits, pair_radius_arcsec: -1"), r"pair_radius_arcsec: .*equal to 0"),
         (GOOD.replace("[cutouts, more.tar]", "\n    - cutouts\n    - 5"), r"job.yaml:6: ingest.sources.1: .*found 5"),
         (GOOD.replace("ingest:", "ingest:\n  kind: zip"), r"job.yaml:4: ingest.kind: Input should be 'auto'.*'zip'"),
         (GOOD.replace("1.1", "red"), r"job.yaml:7: sample.colours.0.2: Input should be a valid number.*found 'red'"),

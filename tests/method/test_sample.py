@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.sample import (
     FLAG_NAMES,
+    NOT_PRIMARY,
+    QUALITY_FLAGS,
     CutCount,
     SampleColumns,
     SampleCuts,
@@ -56,9 +58,10 @@ SPEC_Z = replace(SampleCuts(), redshift=(0.05, 0.2))
 
 
 def test_flag_names_are_the_papers_ten_in_a_fixed_order() -> None:
-    assert len(FLAG_NAMES) == len(set(FLAG_NAMES)) == 10
+    assert len(QUALITY_FLAGS) == len(set(QUALITY_FLAGS)) == 10
     assert FLAG_NAMES[0] == "pixelflags_edge"
     assert FLAG_NAMES[9] == "mask_brightstar_blooming"
+    assert (*QUALITY_FLAGS, NOT_PRIMARY) == FLAG_NAMES
 
 
 def test_a_good_object_passes_and_the_order_is_the_papers() -> None:
@@ -96,12 +99,14 @@ def test_each_cut_at_its_edge(column: str, band: int | None, passing: float, fai
 UNKNOWN = [case for case in EDGES if case[0] not in ("usable", "flags")]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -99.0, 99.0, -999.0, 9999.0])
 @pytest.mark.parametrize(("column", "band", "passing", "failing", "cut"), UNKNOWN)
 def test_an_unknown_value_does_not_pass(column, band, passing, failing, cut, value) -> None:
     in_sample, counts = apply_cuts(with_value(column, value, band), SPEC_Z, HSC, ALL)
     assert in_sample.tolist() == [False]
-    assert cut in [count.name for count in counts]
+    found = next(count for count in counts if count.after < count.before)
+    # An unknown i magnitude fails the first cut that needs it, as do g and z their colours.
+    assert (found.name, found.unknown) == (cut, 1)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +181,9 @@ def test_depth_limits_from_a_percentile() -> None:
         apply_cuts(good(), cuts, HSC, ALL)
     assert apply_cuts(good(), cuts, HSC, ALL, [27.5, 0, 0, 0, 0])[0].tolist() == [False]
     assert apply_cuts(good(), cuts, HSC, ALL, [math.nan, 0, 0, 0, 0])[0].tolist() == [True]
+    in_sample, counts = apply_cuts(good(), cuts, HSC, ALL, [math.nan] * 5)
+    assert in_sample.tolist() == [True]
+    assert counts[2] == CutCount("depth", "5-sigma depth >= percentile 5", 1, 1, "no data")
 
 
 # ---------------------------------------------------------------- against a plain loop
@@ -252,13 +260,16 @@ def test_merging_nothing_gives_nothing_and_other_cuts_are_refused() -> None:
 
 
 def test_fifth_percentile_of_a_patch_table() -> None:
-    table = np.column_stack([np.arange(101.0), np.arange(101.0)[::-1] * 2, np.full(101, np.nan)])
+    depths = 20.0 + np.arange(101) / 8
+    table = np.column_stack([depths, depths[::-1], np.full(101, np.nan)])
     table[3, 0] = np.nan
-    expected = [np.percentile(np.delete(np.arange(101.0), 3), 5), 10.0]
+    expected = [np.percentile(np.delete(depths, 3), 5), 20.625]
     limits = depth_percentile(table)
     assert limits[:2].tolist() == expected
     assert math.isnan(limits[2])
-    assert depth_percentile(table, 50)[1] == 100.0
+    assert depth_percentile(table, 50)[1] == 26.25
+    unknown = np.tile([[99.0], [-99.0], [0.0], [np.inf]], (25, 3))
+    np.testing.assert_array_equal(depth_percentile(np.concatenate([table, unknown])), limits)
 
 
 @pytest.mark.parametrize(("shape", "percent"), [((3,), 5), ((3, 2), 0), ((3, 2), 100)])

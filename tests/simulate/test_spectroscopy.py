@@ -57,7 +57,7 @@ def found(drawn: tuple[Columns, Columns], folder: Path) -> tuple[Counterparts, n
         milliquas=folder / "milliquas.fits",
     )
     usable = np.ones(len(rows), np.bool_)
-    counterparts, simulated = find_counterparts(rows, catalogue["ra"], catalogue["dec"], usable, section)
+    counterparts, simulated, _ = find_counterparts(rows, catalogue["ra"], catalogue["dec"], usable, section)
     assert simulated
     return counterparts, counterparts.object_id
 

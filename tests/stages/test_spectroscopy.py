@@ -197,14 +197,14 @@ def test_classify_prints_table_1(survey: Path, done: Path, tmp_path: Path) -> No
             numbers[cells[0]] = int(cells[1])
     assert list(numbers) == [
         "Test data", "(1) SDSS MPA-JHU", "(1-1) Training data", "(1-2) XELGs", "(1-3) AGN candidates (BPTCLASS >= 3)",
-        "(3) DR16Q quasars", "(4) Other spec-z (SDSS & GAMA)", "in (1) and (3) both",
+        "(1) whose class is unknown", "(3) DR16Q quasars", "(4) Other spec-z (SDSS & GAMA)", "in (1) and (3) both",
     ]  # fmt: skip
     total, mpa, training, *_, quasars, others, both = numbers.values()
     assert total == mpa + quasars + others - both
     assert 0 < training < mpa < total < 60
     assert "0.05 < redshift < 0.2" in result.stderr
     # The catalogue, and seven tables: all were counted.
-    assert result.stderr.startswith("classify: 8 files\nclassify: done, 8 files in ")
+    assert "classify: done, 8 files in " in result.stderr
 
 
 def test_classify_without_a_table_is_a_wrong_usage(survey: Path, tmp_path: Path) -> None:

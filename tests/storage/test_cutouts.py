@@ -15,9 +15,9 @@ import zarr
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import FLAG_NAMES
+from swimmy_scale.method.sample import FLAG_NAMES, SampleCuts
 from swimmy_scale.method.survey import HSC, Survey
-from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout, decode_in_own_threads, survey_from_attrs
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, cutouts_layout, decode_in_own_threads, survey_from_attrs
 from swimmy_scale.storage.scores import scores_layout
 from swimmy_scale.storage.store import create, write_partition
 
@@ -101,6 +101,20 @@ def test_kept_columns_do_not_replace_ours(name: str) -> None:
 def test_kept_columns_that_cannot_be_arrays_are_refused(name: str) -> None:
     with pytest.raises(SwimmyError, match=r"cannot name an array\. Leave it out"):
         cutouts_layout(1, HSC, {name: "float64"}, 4, 2, {})
+
+
+def test_depth_limits_come_from_the_patches_known_in_each_band(tmp_path: Path) -> None:
+    from small_stores import filled  # here, because another test imports this file in a bare process
+
+    depths = 25.0 + np.arange(20, dtype=np.float32) / 8
+    by_object = np.repeat(np.stack([depths] * 5, axis=1), 3, axis=0)  # three objects a patch: each patch counts once
+    by_object[:, 4] = np.nan
+    by_object[:9, 0] = 99.0
+    layout = cutouts_layout(60, Survey(cutout_size_px=16), {}, 32, 8, {"available_columns": ["depth_mag_g"]})
+    filled(layout, tmp_path / "c.zarr", depth_mag=by_object)
+    rule = SampleRule.of(Cutouts(tmp_path / "c.zarr"), SampleCuts(depth_percentile=10.0))
+    expected = [np.percentile(depths[3:], 10), *[np.percentile(depths, 10)] * 3, np.nan]
+    np.testing.assert_allclose(rule.min_depth_mag, expected)
 
 
 def test_kept_columns_come_back_in_both_stores(tmp_path: Path) -> None:

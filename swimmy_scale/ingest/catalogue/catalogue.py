@@ -15,14 +15,21 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.input_table import InputTable, flag_values, object_ids
+from swimmy_scale.ingest.catalogue.pairs import pair_warnings
+from swimmy_scale.ingest.catalogue.table_files import NULL_WORDS
+from swimmy_scale.ingest.catalogue.unknown_values import UnknownValues
 from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.sample import FLAG_NAMES
+from swimmy_scale.method.sample import FLAG_NAMES, NOT_PRIMARY, QUALITY_FLAGS
 from swimmy_scale.method.sections import CatalogueSource
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+# Where HSC's releases and Rubin say whether an object is the primary measurement of its galaxy.
+_IS_PRIMARY = ("isprimary", "detect_isprimary", "detect_is_primary")
+# A row with one of these faults is no object of its own.
+NO_OBJECT = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
 
 
 @dataclass(eq=False)
@@ -41,7 +48,8 @@ class Objects:
     fwhm_arcsec, depth_mag : ndarray of float32, shape (n, band)
         FWHM of the PSF and 5-sigma limiting PSF magnitude. A FWHM is positive or NaN.
     flags : ndarray of uint32, shape (n,)
-        Bit k is set where ``FLAG_NAMES[k]`` is True in any band, or unknown in any band.
+        Bit k is set where ``FLAG_NAMES[k]`` is True in any band, or unknown in any band. ``not_primary`` is set where
+        ``isprimary`` is not True.
     redshift : ndarray of float64, shape (n,)
     sample_class : ndarray of object (str), shape (n,)
         Empty where unknown.
@@ -106,9 +114,11 @@ class Objects:
 def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     """Read a catalogue and find what is wrong with which of its rows.
 
-    Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown. An unknown flag counts as set.
-    FWHM and depth come from the columns ``fwhm_arcsec_{band}`` and ``depth_mag_{band}``, then from ``patch_qa``; a
-    FWHM that is still unknown comes from the PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22``, ``12``.
+    Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown; so is a value that catalogues put
+    in place of an unknown one (see `sample.known`). An unknown flag counts as set. FWHM and depth come from the columns
+    ``fwhm_arcsec_{band}`` and ``depth_mag_{band}``, then from ``patch_qa``; a FWHM that is still unknown comes from the
+    PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22``, ``12``, and at last from ``source.fwhm_arcsec``.
+    Units that a file declares are converted to those of `Objects`.
 
     Returns
     -------
@@ -121,21 +131,36 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     ------
     SwimmyError
         When a file is missing, unreadable, damaged, of unknown format or without rows; when a required or named
-        column is missing or holds values of the wrong kind; when ``patch_qa`` gives a patch twice or cannot be joined;
-        when a class is called ``sample``.
+        column is missing or holds values of the wrong kind or unit; when ``patch_qa`` gives a patch twice or cannot be
+        joined; when a class is called ``sample``; when ``source.fwhm_arcsec`` names a band that is not the survey's.
     """
     path, name = Path(source.path), str(source.path)
-    wanted = _wanted_columns(survey)
-    table = InputTable.read(path, wanted, source.columns, ("object_id", "ra", "dec"), source.keep_columns)
+    table = InputTable.read(
+        path,
+        _wanted_columns(survey),
+        source.columns,
+        ("object_id", "ra", "dec"),
+        source.keep_columns,
+        source.units,
+        source.hdu,
+    )
     object_id, lost = object_ids(table.columns["object_id"])
-    ra, dec = table.floats("ra"), table.floats("dec")
-    mag, psf_mag = _magnitudes(table, survey)
-    fwhm, depth = _seeing_and_depth(table, source, survey)
+    ra, dec = table.floats("ra", "deg"), table.floats("dec", "deg")
+    unknown = UnknownValues(table.n_rows)
+    mag, psf_mag = _magnitudes(table, survey, unknown)
+    fwhm, depth = _seeing_and_depth(table, source, survey, unknown)
+    redshift_name = "redshift" if "redshift" in table.columns else "specz_redshift"
+    redshift = table.floats(redshift_name, "")
+    if redshift_name in table.columns:
+        redshift = unknown.nan("redshift", redshift_name, redshift)
     faults = _id_faults(object_id, lost, name) + _position_faults(ra, dec, name) + _fwhm_faults(fwhm, survey, name)
+    flags = _flag_bits(table, survey)
     if lost:
         table.warnings.append(
             f"{path}: {len(lost)} of {table.n_rows} object_id are lost; write them as 64-bit integers"
         )
+    table.warnings += table.conversion_warnings + unknown.warnings(path)
+    table.warnings += _pairs(table, source, object_id, ra, dec, flags, faults)
     return Objects(
         object_id=object_id,
         ra=ra,
@@ -144,8 +169,8 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         psf_mag=psf_mag,
         fwhm_arcsec=fwhm,
         depth_mag=depth,
-        flags=_flag_bits(table, survey),
-        redshift=table.floats("redshift" if "redshift" in table.columns else "specz_redshift"),
+        flags=flags,
+        redshift=redshift,
         sample_class=_classes(table),
         kept={column: table.kept(column) for column in source.keep_columns},
         simulated=table.simulated,
@@ -153,6 +178,25 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),
         warnings=table.warnings,
     )
+
+
+def _pairs(
+    table: InputTable,
+    source: CatalogueSource,
+    object_id: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
+    flags: npt.NDArray[np.uint32],
+    faults: list[Fault],
+) -> list[str]:
+    """What to say of objects that lie close to each other; rows that are no object of their own are left out."""
+    no_object = [fault.row for fault in faults if fault.code in NO_OBJECT]
+    placed_ra = ra.copy()
+    placed_ra[no_object] = np.nan
+    has_primary = not table.columns.keys().isdisjoint(_IS_PRIMARY)
+    primary = flags & np.uint32(1 << FLAG_NAMES.index(NOT_PRIMARY)) == 0 if has_primary else None
+    found = pair_warnings(object_id, placed_ra, dec, primary, source.pair_radius_arcsec)
+    return [f"{table.path}: {warning}" for warning in found]
 
 
 def fwhm_from_moments(xx: DoubleArray, yy: DoubleArray, xy: DoubleArray) -> DoubleArray:
@@ -186,24 +230,37 @@ def tract_and_patch(table: InputTable) -> tuple[npt.NDArray[np.int32], npt.NDArr
 
 def _wanted_columns(survey: Survey) -> dict[str, str]:
     """Our name of every column that has a meaning, and the kind that it is read as."""
-    wanted = {"object_id": "text", "ra": "float", "dec": "float", "sample_class": "text"}
+    wanted = {"object_id": "text", "ra": "angle", "dec": "angle", "sample_class": "text"}
     wanted |= {"redshift": "float", "specz_redshift": "float"}
     wanted |= dict.fromkeys(("tract", "patch", "skymap_id"), "text")
-    wanted |= dict.fromkeys(FLAG_NAMES, "flag")
+    wanted |= dict.fromkeys((*QUALITY_FLAGS, *_IS_PRIMARY), "flag")
     for band in survey.bands:
-        wanted |= {f"{band}_{flag}": "flag" for flag in FLAG_NAMES}
+        wanted |= {f"{band}_{flag}": "flag" for flag in QUALITY_FLAGS}
         for name in ("cmodel_mag", "cmodel_flux", *(f"sdssshape_psf_shape{axes}" for axes in ("11", "22", "12"))):
             wanted[f"{band}_{name}"] = "float"
         wanted |= {f"fwhm_arcsec_{band}": "float", f"depth_mag_{band}": "float"}
     return wanted | {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
 
 
-def _per_band(table: InputTable, pattern: str, survey: Survey) -> DoubleArray:
-    return np.stack([table.floats(pattern.format(band)) for band in survey.bands], axis=1)
+def _per_band(table: InputTable, pattern: str, survey: Survey, unit: str) -> DoubleArray:
+    return np.stack([table.floats(pattern.format(band), unit) for band in survey.bands], axis=1)
+
+
+def _known_per_band(
+    table: InputTable, pattern: str, survey: Survey, unit: str, kind: str, unknown: UnknownValues
+) -> DoubleArray:
+    """Columns of a table, (n_rows, band); NaN where unknown."""
+    values = _per_band(table, pattern, survey, unit)
+    for column, band in enumerate(survey.bands):
+        name = pattern.format(band)
+        if name in table.columns:
+            values[:, column] = unknown.nan(kind, name, values[:, column])
+    return values
 
 
 def _classes(table: InputTable) -> npt.NDArray[np.object_]:
     classes = table.strings("sample_class")
+    classes[np.isin(classes.astype(str), NULL_WORDS)] = ""
     reserved = np.flatnonzero(classes == WHOLE_SAMPLE)
     if len(reserved):
         raise SwimmyError(
@@ -215,7 +272,7 @@ def _classes(table: InputTable) -> npt.NDArray[np.object_]:
 
 def _available(table: InputTable, survey: Survey, fwhm: FloatArray, depth: FloatArray) -> frozenset[str]:
     """Names of what the catalogue knows, see `Objects.available`."""
-    sources = {flag: (flag, *(f"{band}_{flag}" for band in survey.bands)) for flag in FLAG_NAMES}
+    sources: dict[str, tuple[str, ...]] = {flag: _flag_columns(flag, survey) for flag in FLAG_NAMES}
     sources |= {f"mag_{band}": (f"{band}_cmodel_mag", f"{band}_cmodel_flux") for band in survey.bands}
     sources["psf_mag"] = (f"{survey.magnitude_band}_psfflux_mag", f"{survey.magnitude_band}_psfflux_flux")
     sources["redshift"] = ("redshift", "specz_redshift")
@@ -226,24 +283,23 @@ def _available(table: InputTable, survey: Survey, fwhm: FloatArray, depth: Float
     return frozenset(names)
 
 
-def _magnitudes(table: InputTable, survey: Survey) -> tuple[FloatArray, FloatArray]:
+def _magnitudes(table: InputTable, survey: Survey, unknown: UnknownValues) -> tuple[FloatArray, FloatArray]:
     """CModel magnitudes (n, band) and the PSF magnitude (n,); mag = 31.4 - 2.5 log10(flux / nJy)."""
     names = [*(f"{band}_cmodel" for band in survey.bands), f"{survey.magnitude_band}_psfflux"]
     mags = np.full((table.n_rows, len(names)), np.nan)
     converted, missing = [], []
     for column, name in enumerate(names):
         if f"{name}_mag" in table.columns:
-            mags[:, column] = table.floats(f"{name}_mag")
+            mags[:, column] = unknown.nan("mag", f"{name}_mag", table.floats(f"{name}_mag", "mag"))
         elif f"{name}_flux" in table.columns:
-            flux = table.floats(f"{name}_flux")
-            mags[:, column] = FLUX_ZERO_POINT_MAG - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+            flux = table.floats(f"{name}_flux", "nJy")
+            mag = FLUX_ZERO_POINT_MAG - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+            mags[:, column] = unknown.nan("mag", f"{name}_flux", mag, shown=flux)
             converted.append(f"{name}_flux")
         else:
             missing.append(f"{name}_mag")
     if converted:
-        table.warnings.append(
-            f"{table.path}: magnitudes come from {', '.join(converted)}, taken as nJy (zero point 31.4)"
-        )
+        table.warnings.append(f"{table.path}: magnitudes come from {', '.join(converted)}, in nJy (zero point 31.4)")
     if missing:
         table.warnings.append(f"{table.path}: no column {', '.join(missing)}: these magnitudes are unknown")
     mags = mags.astype(np.float32)
@@ -255,11 +311,12 @@ def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
     bits = np.zeros(table.n_rows, np.uint32)
     absent, unknown_counts = [], {}
     for bit, flag in enumerate(FLAG_NAMES):
-        names = [name for name in (flag, *(f"{band}_{flag}" for band in survey.bands)) if name in table.columns]
+        names = [name for name in _flag_columns(flag, survey) if name in table.columns]
         if not names:
-            absent.append(flag)
+            absent.append(flag if flag != NOT_PRIMARY else f"{flag} (isprimary)")
         for name in names:
             is_set, unknown = flag_values(table.path, name, table.columns[name])
+            is_set = ~is_set if flag == NOT_PRIMARY else is_set
             bits |= np.where(is_set | unknown, np.uint32(1 << bit), np.uint32(0))
             if unknown.any():
                 unknown_counts[name] = int(unknown.sum())
@@ -271,36 +328,69 @@ def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
     return bits
 
 
-def _seeing_and_depth(table: InputTable, source: CatalogueSource, survey: Survey) -> tuple[FloatArray, FloatArray]:
+def _flag_columns(flag: str, survey: Survey) -> tuple[str, ...]:
+    """Names of the columns that a flag may have."""
+    return _IS_PRIMARY if flag == NOT_PRIMARY else (flag, *(f"{band}_{flag}" for band in survey.bands))
+
+
+def _seeing_and_depth(
+    table: InputTable, source: CatalogueSource, survey: Survey, unknown: UnknownValues
+) -> tuple[FloatArray, FloatArray]:
     """FWHM in arcsec and depth in mag, both (n, band)."""
     tract, patch = tract_and_patch(table)
-    fwhm, depth = _per_band(table, "fwhm_arcsec_{}", survey), _per_band(table, "depth_mag_{}", survey)
-    fwhm = np.where(fwhm > 0, fwhm, np.nan)
+    fwhm = _known_per_band(table, "fwhm_arcsec_{}", survey, "arcsec", "fwhm_arcsec", unknown)
+    depth = _known_per_band(table, "depth_mag_{}", survey, "mag", "depth_mag", unknown)
     if source.patch_qa is not None:
-        patch_fwhm, patch_depth = _join_patch_qa(Path(source.patch_qa), survey, tract, patch, table.path)
-        fwhm = np.where(np.isnan(fwhm), np.where(patch_fwhm > 0, patch_fwhm, np.nan), fwhm)
+        path = Path(source.patch_qa)
+        patch_fwhm, patch_depth = _join_patch_qa(path, survey, tract, patch, table)
+        fwhm = np.where(np.isnan(fwhm), patch_fwhm, fwhm)
         depth = np.where(np.isnan(depth), patch_depth, depth)
-    moments = [_per_band(table, "{}_sdssshape_psf_shape" + axes, survey) for axes in ("11", "22", "12")]
+    moments = [_per_band(table, "{}_sdssshape_psf_shape" + axes, survey, "arcsec2") for axes in ("11", "22", "12")]
     moments_fwhm = fwhm_from_moments(*moments)
     from_moments = np.isnan(fwhm) & ~np.isnan(moments_fwhm)
     fwhm = np.where(from_moments, moments_fwhm, fwhm)
     if from_moments.any():
         counts = ", ".join(f"{b} ({c})" for b, c in zip(survey.bands, from_moments.sum(axis=0), strict=True) if c)
         table.warnings.append(f"{table.path}: FWHM comes from the PSF's second moments in bands {counts}")
+    fwhm = _with_fwhm_of_the_job(fwhm, table, source, survey)
     shallow = [band for band, unknown in zip(survey.bands, np.isnan(depth).all(axis=0), strict=True) if unknown]
     if shallow:
         table.warnings.append(f"{table.path}: the depth is unknown in bands {', '.join(shallow)}")
     return fwhm.astype(np.float32), depth.astype(np.float32)
 
 
+def _with_fwhm_of_the_job(fwhm: DoubleArray, table: InputTable, source: CatalogueSource, survey: Survey) -> DoubleArray:
+    """FWHM in arcsec (n, band), with the one that the job states in a band where there is no other."""
+    strange = sorted(set(source.fwhm_arcsec) - set(survey.bands))
+    if strange:
+        raise SwimmyError(
+            f"fwhm_arcsec names the bands {', '.join(strange)}; survey {survey.name!r} has {', '.join(survey.bands)}. "
+            "Correct fwhm_arcsec in the catalogue section of the job."
+        )
+    stated = np.array([source.fwhm_arcsec.get(band, np.nan) for band in survey.bands])
+    filled = np.isnan(fwhm) & ~np.isnan(stated)
+    counts = dict(zip(survey.bands, filled.sum(axis=0).tolist(), strict=True))
+    taken = [f"{value:g} in {band} for {counts[band]}" for band, value in source.fwhm_arcsec.items() if counts[band]]
+    if taken:
+        table.warnings.append(
+            f"{table.path}: fwhm_arcsec of the job stands for what nothing else gives: {', '.join(taken)}"
+        )
+    unused = [band for band in source.fwhm_arcsec if not counts[band]]
+    if unused:
+        table.warnings.append(
+            f"{table.path}: fwhm_arcsec of the job is not used in {', '.join(unused)}: all objects have a measured one"
+        )
+    return np.where(filled, stated, fwhm)
+
+
 def _join_patch_qa(
-    path: Path, survey: Survey, tract: npt.NDArray[np.int32], patch: npt.NDArray[np.int32], catalogue: Path
+    path: Path, survey: Survey, tract: npt.NDArray[np.int32], patch: npt.NDArray[np.int32], catalogue: InputTable
 ) -> tuple[DoubleArray, DoubleArray]:
     """Seeing in arcsec and depth in mag of each object's patch, both (n, band); NaN where ``patch_qa`` has none."""
     if (tract < 0).all() or (patch < 0).all():
         raise SwimmyError(
-            f"catalogue {catalogue} has no tract and patch to join {path} by. Name them with --column tract=THEIRS "
-            "and --column patch=THEIRS, or leave patch_qa out."
+            f"catalogue {catalogue.path} has no tract and patch to join {path} by. Name them with --column "
+            "tract=THEIRS and --column patch=THEIRS, or leave patch_qa out."
         )
     wanted = dict.fromkeys(("tract", "patch", "skymap_id"), "text")
     wanted |= {f"{band}{what}": "float" for band in survey.bands for what in ("seeing", "mag_psf_depth")}
@@ -324,7 +414,10 @@ def _join_patch_qa(
     wanted_key = np.where((tract >= 0) & (patch >= 0), tract.astype(np.int64) << 32 | patch, -1)
     row = order[np.searchsorted(key, wanted_key, sorter=order).clip(max=len(key) - 1)]
     found = (key[row] == wanted_key)[:, None]
-    seeing, depth = _per_band(qa, "{}seeing", survey), _per_band(qa, "{}mag_psf_depth", survey)
+    unknown = UnknownValues(qa.n_rows)
+    seeing = _known_per_band(qa, "{}seeing", survey, "arcsec", "fwhm_arcsec", unknown)
+    depth = _known_per_band(qa, "{}mag_psf_depth", survey, "mag", "depth_mag", unknown)
+    catalogue.warnings += qa.warnings + qa.conversion_warnings + unknown.warnings(path)
     return np.where(found, seeing[row], np.nan), np.where(found, depth[row], np.nan)
 
 

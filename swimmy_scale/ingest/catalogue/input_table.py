@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.catalogue.column_selection import Selection
 from swimmy_scale.ingest.catalogue.table_files import (
     FALSE_WORDS,
     NULL_WORDS,
@@ -21,9 +22,8 @@ from swimmy_scale.ingest.catalogue.table_files import (
     is_float,
     read_table,
 )
+from swimmy_scale.ingest.catalogue.units import check_frame, converted, is_sexagesimal, sexagesimal_degrees
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray
-
-_MAX_NAMES = 60  # column names that an error lists
 
 
 @dataclass
@@ -40,8 +40,12 @@ class InputTable:
         Those to hand on as they are.
     simulated : bool
         The file says that its objects are simulated.
+    units : dict of str to str
+        By our names, what the file, or the user in its place, says of the columns' units.
     warnings : list of str
-        Empty at first; what its reader should tell the user.
+        What its reader should tell the user: at first, which of several tables was read.
+    conversions : dict of str to list of str
+        Columns whose units were converted, by "from rad to deg".
     """
 
     path: Path
@@ -49,7 +53,9 @@ class InputTable:
     columns: dict[str, Masked] = field(default_factory=dict)
     kept_columns: dict[str, Masked] = field(default_factory=dict)
     simulated: bool = False
+    units: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    conversions: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -59,19 +65,26 @@ class InputTable:
         renames: Mapping[str, str] | None = None,
         required: Sequence[str] = (),
         kept: Sequence[str] = (),
+        units: Mapping[str, str] | None = None,
+        hdu: int | str | None = None,
     ) -> InputTable:
         """Read those of the wanted columns that the file has, and all of the kept ones.
 
         Parameters
         ----------
         wanted : dict of str to str
-            Our name of each column, and the kind ("float", "flag" or "text") that it is read as if the file has no
-            types.
+            Our name of each column, and the kind ("float", "angle", "flag" or "text") that it is read as if the file
+            has no types.
         renames : dict of str to str, optional
             Ours to theirs. Names are compared without regard to case, and without the "# " that HSC's archive
             writes before the first.
         required, kept : sequence of str, optional
             Columns that must be there.
+        units : dict of str to str, optional
+            Our name and the unit of columns, in place of what the file declares.
+        hdu : int or str, optional
+            Number or name of the table in a FITS file or a VOTable that has several. By default it is the one with
+            the required columns, or, if several have those, the one with most of the wanted columns.
 
         Returns
         -------
@@ -82,9 +95,10 @@ class InputTable:
         ------
         SwimmyError
             When the file is missing, unreadable, damaged, of unknown format or without rows, or lacks a required,
-            kept or renamed column.
+            kept or renamed column; when two of its tables could be the one; when it declares its angles to be in
+            another frame than ICRS or FK5 of J2000.
         """
-        selection = _Selection(path, wanted, renames or {}, required, kept)
+        selection = Selection(path, wanted, renames or {}, required, kept, hdu)
         file = read_table(path, selection)
         arrays = file.arrays
         for place, flag in selection.isnull.items():
@@ -97,15 +111,26 @@ class InputTable:
         if file.form == "CSV":
             kept_columns = {name: infer_text(values) for name, values in kept_columns.items()}
         columns = {name: arrays[place] for name, place in selection.columns.items()}
-        return cls(path, n_rows, columns, kept_columns, file.simulated)
+        for name, place in selection.columns.items():
+            if wanted[name] == "angle":
+                check_frame(file.frames.get(place, ""), name, path)
+        declared = {name: file.units[place] for name, place in selection.columns.items() if place in file.units}
+        declared |= selection.stated(units or {})
+        return cls(path, n_rows, columns, kept_columns, file.simulated, declared, selection.notes)
 
-    def floats(self, name: str) -> DoubleArray:
+    def floats(self, name: str, unit: str | None = None) -> DoubleArray:
         """A column as float64, shape (n_rows,); NaN where unknown or infinite, and if there is no such column.
+
+        Parameters
+        ----------
+        unit : str, optional
+            The unit that is needed (see `units.converted`). An angle in "deg" may be text in base 60. By default
+            numbers come as they are.
 
         Raises
         ------
         SwimmyError
-            When a text in it is no number.
+            When a text in it is no number, or its unit cannot become the needed one.
         """
         if name not in self.columns:
             return np.full(self.n_rows, np.nan)
@@ -113,8 +138,16 @@ class InputTable:
         unknown = np.ma.getmaskarray(column).copy()
         values = np.ma.getdata(column)
         if values.dtype.kind not in "biuf":
-            unknown |= np.isin(np.strings.strip(values.astype(str)), NULL_WORDS)
-            values = np.where(unknown, "nan", values.astype(str))
+            text = values.astype(str)
+            unknown |= np.isin(np.strings.strip(text), NULL_WORDS)
+            if unit == "deg" and not unknown.all() and is_sexagesimal(text[~unknown]).all():
+                degrees = np.full(self.n_rows, np.nan)
+                try:
+                    degrees[~unknown] = sexagesimal_degrees(text[~unknown], self.units.get(name, ""), name)
+                except ValueError as error:
+                    raise SwimmyError(f"{self.path}: column {name}: {error}. Correct the value.") from error
+                return degrees
+            values = np.where(unknown, "nan", text)
         try:
             numbers = values.astype(np.float64)
         except ValueError:
@@ -123,7 +156,19 @@ class InputTable:
                 f"{self.path} row {row}: column {name} is {value!r}, which is not a number. Correct the value, or "
                 f"name another column with --column {name}=THEIRS."
             ) from None
-        return np.where(unknown | ~np.isfinite(numbers), np.nan, numbers)
+        numbers = np.where(unknown | ~np.isfinite(numbers), np.nan, numbers)
+        if unit is None or name not in self.units:
+            return numbers
+        result = converted(numbers, self.units[name], unit, name, self.path)
+        if result is not numbers:
+            names = self.conversions.setdefault(f"from {self.units[name]} to {unit}", [])
+            names += [] if name in names else [name]
+        return result
+
+    @property
+    def conversion_warnings(self) -> list[str]:
+        """What to say of the columns that were converted so far."""
+        return [f"{self.path}: {', '.join(names)} converted {how}" for how, names in self.conversions.items()]
 
     def strings(self, name: str) -> npt.NDArray[np.object_]:
         """A column as str, shape (n_rows,), dtype object; empty where unknown, and if there is no such column."""
@@ -239,77 +284,6 @@ def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolA
     return is_set & ~unknown, unknown
 
 
-class _Selection:
-    """Chooses the columns to read, once it is called with the names in the file (a `table_files.Pick`).
-
-    It then knows ``names``, those in the file, and positions in it: of ``columns`` and ``kept`` by our names, and of
-    ``isnull`` columns by the position of the column that they belong to.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        wanted: Mapping[str, str],
-        renames: Mapping[str, str],
-        required: Sequence[str],
-        kept: Sequence[str],
-    ) -> None:
-        self.path, self.wanted, self.required, self.kept_names = path, wanted, required, kept
-        self.renames = {_plain(ours): theirs for ours, theirs in renames.items()}
-        strange = self.renames.keys() - {_plain(name) for name in (*wanted, *kept)}
-        if strange:
-            raise SwimmyError(
-                f"--column {sorted(strange)[0]}=...: no column of that name has a meaning here. The names on the left "
-                f"are {_listed(sorted(wanted))}."
-            )
-
-    def __call__(self, names: Sequence[str]) -> dict[int, str]:
-        self.names = list(names)
-        columns = {name: self._place(name) for name in self.wanted}
-        missing = [name for name in self.required if columns[name] is None]
-        if missing:
-            raise SwimmyError(
-                f"{self.path} has no column {', '.join(missing)}. It has {_listed(self.names)}. Say which column it is "
-                f"with --column OURS=THEIRS, for example --column {missing[0]}=NAME."
-            )
-        self.columns = {name: place for name, place in columns.items() if place is not None}
-        self.kept: dict[str, int] = {}
-        for name in self.kept_names:
-            place = self._place(name)
-            if place is None:
-                raise SwimmyError(
-                    f"{self.path} has no column {name}, which keep_columns asks for. It has {_listed(self.names)}. "
-                    "Correct keep_columns."
-                )
-            self.kept[name] = place
-        places = {*self.columns.values(), *self.kept.values()}
-        isnull = {place: self._find(f"{self.names[place]}_isnull") for place in sorted(places)}
-        self.isnull = {place: flag for place, flag in isnull.items() if flag is not None}
-        kinds = dict.fromkeys(self.kept.values(), "text") | dict.fromkeys(self.isnull.values(), "flag")
-        kinds |= {place: self.wanted[name] for name, place in self.columns.items()}
-        return dict(sorted(kinds.items()))
-
-    def _place(self, ours: str) -> int | None:
-        theirs = self.renames.get(_plain(ours))
-        if theirs is None:
-            return self._find(ours)
-        place = self._find(theirs)
-        if place is None:
-            raise SwimmyError(
-                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}. "
-                "Name one of those."
-            )
-        return place
-
-    def _find(self, name: str) -> int | None:
-        exact = [place for place, theirs in enumerate(self.names) if theirs == name]
-        alike = exact or [place for place, theirs in enumerate(self.names) if _plain(theirs) == _plain(name)]
-        if len(alike) > 1:
-            found = ", ".join(self.names[place] for place in alike)
-            raise SwimmyError(f"{self.path} has column {name} more than once ({found}). Rename all but one of them.")
-        return alike[0] if alike else None
-
-
 def _text(column: Masked) -> AnyArray:
     """A column as NumPy's fixed-width text; empty where unknown."""
     values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
@@ -353,14 +327,3 @@ def _lost_float(value: float, kind: np.dtype[Any]) -> str:
         return f"object_id {value!r} is not an integer"
     bits = np.finfo(kind).nmant + 1
     return f"object_id came as the float {value!r}, which is exact only below 2**{bits}"
-
-
-def _plain(name: str) -> str:
-    """A column name in the form in which names are compared."""
-    return name.lstrip("# ").strip().lower()
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names in one line, at most `_MAX_NAMES` of them."""
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more

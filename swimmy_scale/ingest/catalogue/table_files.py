@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import mmap
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from astropy.io import fits
 from astropy.io.votable import parse as parse_votable
 from astropy.table import Table
+from astropy.table.meta import get_header_from_yaml
 from astropy.units import Quantity
 from astropy.utils.xml.iterparser import get_xml_iterator
 from pyarrow import csv as arrow_csv
@@ -26,13 +28,37 @@ from pyarrow import parquet
 from swimmy_scale.errors import SwimmyError
 
 Masked = np.ma.MaskedArray[Any, Any]
-# From the column names in a file to the position of each wanted column and its kind.
-Pick = Callable[[Sequence[str]], dict[int, str]]
+
+
+class Part(NamedTuple):
+    """One of several tables in a file: what the format calls it, its number, its name, and its columns' names."""
+
+    word: str
+    number: int
+    name: str
+    columns: list[str]
+
+
+class Pick(Protocol):
+    """What chooses the columns of a table to read, and the table where a file has several."""
+
+    def __call__(self, names: Sequence[str]) -> dict[int, str]:
+        """Position of each wanted column among the names in the table, and the kind that it is read as."""
+
+    def part(self, parts: Sequence[Part]) -> int:
+        """Position of the table to read among those of a file."""
+
+    def suffices(self, part: Part) -> bool:
+        """Whether this table is the one to read, whatever tables follow."""
+
+    def whole_file(self, form: str) -> None:
+        """Told that the file's format holds one table only."""
+
 
 _SUFFIXES = {
     "FITS": (".fits", ".fit", ".fits.gz", ".fit.gz"),
     "Parquet": (".parquet", ".parq", ".pq"),
-    "CSV": (".csv", ".csv.gz"),
+    "CSV": (".csv", ".csv.gz", ".tsv", ".tsv.gz"),
     "VOTable": (".xml", ".vot", ".votable"),
     "ECSV": (".ecsv",),
 }
@@ -40,7 +66,8 @@ _CONTENTS = {"FITS": b"SIMPLE  =", "Parquet": b"PAR1", "ECSV": b"# %ECSV", "VOTa
 TRUE_WORDS = ("True", "true", "TRUE", "T", "t", "1", "1.0")
 FALSE_WORDS = ("False", "false", "FALSE", "F", "f", "0", "0.0")
 NULL_WORDS = ("", "NULL", "null", "NaN", "nan", "NAN", "None", "none", "NA", "N/A", "\\N", "--")
-_ARROW_KINDS = {"float": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
+_ARROW_KINDS = {"float": pa.float64(), "angle": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
+_SEPARATORS = (",", ";", "\t", "|")
 _STREAM_TAG = re.compile(rb"<(?:[^\s<>/=\"']+:)?STREAM(?=[\s/>])(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 _XML_ENCODING = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)", re.IGNORECASE)
 
@@ -58,11 +85,17 @@ class TableFile:
         float may also be NaN.
     simulated : bool
         The card (FITS) or entry (ECSV) SIMULATE is true.
+    units : dict of int to str
+        By position in the file, as the file spells them; only for columns that declare one.
+    frames : dict of int to str
+        Likewise, celestial frames: of FITS the header's RADESYS and EQUINOX, of VOTables a column's COOSYS.
     """
 
     form: str
     arrays: dict[int, Masked]
     simulated: bool = False
+    units: dict[int, str] = field(default_factory=dict)
+    frames: dict[int, str] = field(default_factory=dict)
 
 
 def read_table(path: Path, pick: Pick) -> TableFile:
@@ -70,9 +103,9 @@ def read_table(path: Path, pick: Pick) -> TableFile:
 
     Parameters
     ----------
-    pick : callable
-        Gets the column names in the file and returns the position of each wanted column and the kind ("float", "flag"
-        or "text") that it is read as if the file has no types.
+    pick : Pick
+        Chooses the table and its columns. Kinds are "float", "angle" (a number, or text in base 60), "flag" and
+        "text"; they count where the file has no types.
 
     Raises
     ------
@@ -145,12 +178,25 @@ def _format_of(path: Path) -> str:
 
 def _read_fits(path: Path, pick: Pick) -> TableFile:
     with fits.open(path, checksum=True, logical_as_bytes=True) as hdus:
-        hdu = next((hdu for hdu in hdus if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)), None)
-        if hdu is None:
+        tables = [(n, hdu) for n, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
+        if not tables:
             raise SwimmyError(f"{path} has no table, only images. Give the catalogue's file.")
-        picked = pick([str(name) for name in hdu.columns.names])
+        parts = [Part("HDU", n, hdu.name, [str(name) for name in hdu.columns.names]) for n, hdu in tables]
+        chosen = pick.part(parts)
+        hdu, picked = tables[chosen][1], pick(parts[chosen].columns)
         arrays = {place: _fits_column(path, hdu, place) for place in picked}
-        return TableFile("FITS", arrays, simulated=hdu.header.get("SIMULATE") is True)
+        units = {place: str(unit) for place in picked if (unit := hdu.columns[place].unit)}
+        frame = _fits_frame(hdu.header)
+        frames = dict.fromkeys(picked, frame) if frame else {}
+        return TableFile("FITS", arrays, hdu.header.get("SIMULATE") is True, units, frames)
+
+
+def _fits_frame(header: Any) -> str:
+    """The frame that a header declares for positions, such as FK5 or FK4 B1950; empty for none."""
+    frame = str(header.get("RADESYS") or header.get("RADECSYS") or "").strip()
+    equinox = header.get("EQUINOX")
+    of_another = isinstance(equinox, int | float) and equinox != 2000.0 and frame.upper() != "ICRS"
+    return f"{frame} equinox {equinox:g}".strip() if of_another else frame
 
 
 def _fits_column(path: Path, hdu: Any, place: int) -> Masked:
@@ -170,11 +216,31 @@ def _fits_column(path: Path, hdu: Any, place: int) -> Masked:
 
 def _read_parquet(path: Path, pick: Pick) -> TableFile:
     with parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
+        schema, names = file.schema_arrow, file.schema_arrow.names
+        pick.whole_file("Parquet")
         picked = pick(names)
         table = file.read(columns=[names[place] for place in picked])
     arrays = {place: _from_arrow(path, names[place], table.column(names[place])) for place in picked}
-    return TableFile("Parquet", arrays)
+    units = _parquet_units(schema)
+    return TableFile("Parquet", arrays, units={place: units[names[place]] for place in picked if names[place] in units})
+
+
+def _parquet_units(schema: Any) -> dict[str, str]:
+    """Units by column name, from where astropy, VOParquet or a field's own metadata put them."""
+    units: dict[str, str] = {}
+    metadata = schema.metadata or {}
+    votable, described = metadata.get(b"IVOA.VOTable-Parquet.content"), metadata.get(b"table_meta_yaml")
+    if votable is not None and b"<!" not in votable:
+        with get_xml_iterator(io.BytesIO(votable)) as iterator:
+            fields = [attributes for start, tag, attributes, _ in iterator if start and tag == "FIELD"]
+        units |= {column["name"]: column.get("unit", "") for column in fields if "name" in column}
+    if described is not None:
+        columns = get_header_from_yaml(described.decode().split("\n"))["datatype"]
+        units |= {column["name"]: str(column.get("unit") or "") for column in columns}
+    for column in schema:
+        own = column.metadata or {}
+        units[column.name] = (own.get(b"unit") or own.get(b"units") or units.get(column.name, "").encode()).decode()
+    return {name: unit for name, unit in units.items() if unit}
 
 
 def _from_arrow(path: Path, name: str, column: Any) -> Masked:
@@ -195,16 +261,21 @@ def _from_arrow(path: Path, name: str, column: Any) -> Masked:
 def _read_csv(path: Path, pick: Pick) -> TableFile:
     with path.open("rb") as file:
         compression = "gzip" if file.read(2) == b"\x1f\x8b" else None
-    names, n_header_lines = _csv_header(path, compression)
+    names, n_header_lines, separator = _csv_header(path, compression)
+    pick.whole_file("CSV")
     picked = pick(names)
     labels = [str(place) for place in range(len(names))]  # names in a file may be empty or alike
-    with pa.input_stream(str(path), compression=compression) as stream:
-        try:
-            table = arrow_csv.read_csv(
+    types = {labels[place]: _ARROW_KINDS[kind] for place, kind in picked.items()}
+    angles = {labels[place]: pa.string() for place, kind in picked.items() if kind == "angle"}
+
+    def read(column_types: dict[str, pa.DataType]) -> Any:
+        with pa.input_stream(str(path), compression=compression) as stream:
+            return arrow_csv.read_csv(
                 stream,
                 read_options=arrow_csv.ReadOptions(column_names=labels, skip_rows=n_header_lines),
+                parse_options=arrow_csv.ParseOptions(delimiter=separator),
                 convert_options=arrow_csv.ConvertOptions(
-                    column_types={labels[place]: _ARROW_KINDS[kind] for place, kind in picked.items()},
+                    column_types=column_types,
                     include_columns=[labels[place] for place in picked],
                     null_values=list(NULL_WORDS),
                     true_values=list(TRUE_WORDS),
@@ -212,15 +283,23 @@ def _read_csv(path: Path, pick: Pick) -> TableFile:
                     strings_can_be_null=False,
                 ),
             )
-        except pa.ArrowInvalid as error:
-            reason = re.sub(r"column #(\d+)", lambda match: f"column {names[int(match[1])]}", str(error))
-            raise ValueError(reason) from error
+
+    try:
+        try:
+            table = read(types)
+        except pa.ArrowInvalid:
+            if not angles:
+                raise
+            table = read(types | angles)  # perhaps they are in base 60
+    except pa.ArrowInvalid as error:
+        reason = re.sub(r"column #(\d+)", lambda match: f"column {names[int(match[1])]}", str(error))
+        raise ValueError(reason) from error
     arrays = {place: _from_arrow(path, names[place], table.column(labels[place])) for place in picked}
     return TableFile("CSV", arrays)
 
 
-def _csv_header(path: Path, compression: str | None) -> tuple[list[str], int]:
-    """Column names and the number of lines before the first row.
+def _csv_header(path: Path, compression: str | None) -> tuple[list[str], int, str]:
+    """Column names, the number of lines before the first row, and the separator of the columns.
 
     HSC's archive writes the names as a comment, "# object_id,ra", perhaps after other comments. The last comment is
     the header if it has as many fields as the next line and that one starts with a number.
@@ -234,37 +313,81 @@ def _csv_header(path: Path, compression: str | None) -> tuple[list[str], int]:
                 continue
             if not line.strip():
                 break
-            fields = next(csv.reader([line]), [])
-            names = next(csv.reader([comments[-1].lstrip("#")]), []) if comments else []
+            separator = _separator(line)
+            fields = _fields(line, separator)
+            names = _fields(comments[-1].lstrip("#"), separator) if comments else []
             if len(names) == len(fields) and is_float(fields[0]):
-                return [name.strip() for name in names], len(comments)
-            return [name.strip() for name in fields], len(comments) + 1
-    names = next(csv.reader([comments[-1]]), []) if comments else []
-    return [name.strip() for name in names], len(comments)
+                return names, len(comments), separator
+            return fields, len(comments) + 1, separator
+    line = comments[-1] if comments else ""
+    return _fields(line, _separator(line)), len(comments), _separator(line)
+
+
+def _separator(line: str) -> str:
+    """What separates the columns of a CSV: what gives its first line most fields; a comma where none does."""
+    return max(_SEPARATORS, key=lambda separator: len(_fields(line, separator)))
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([line], delimiter=separator), [])]
 
 
 def _read_votable(path: Path, pick: Pick) -> TableFile:
     _refuse_remote_parts(path)
-    names: list[str] = []
-    number = -1
-    with get_xml_iterator(str(path)) as iterator:
-        for start, tag, attributes, _ in iterator:
-            if start and tag == "TABLE":
-                number, names = number + 1, []
-            elif start and tag == "FIELD":
-                names.append(attributes.get("name") or attributes.get("ID") or "")
-            elif start and tag == "DATA":
-                break
+    parts, units, frames = _votable_parts(path, pick)
+    if not parts:
+        return TableFile("VOTable", {})
+    number = pick.part(parts)
+    names = parts[number].columns
     picked = pick(names)
     if not picked:
         return TableFile("VOTable", {})
-    # Not "mask": when columns are chosen, it moves the rest of a row by a column after a bad value.
-    file = parse_votable(str(path), columns=list(picked), table_number=number, invalid="exception", verify="ignore")
-    array = file.get_first_table().array
+    array = _votable_array(path, number, list(picked))
     if not len(array):
         return TableFile("VOTable", dict.fromkeys(picked, array))
-    columns = (np.ma.asarray(array[name]) for name in array.dtype.names)
-    return TableFile("VOTable", dict(zip(picked, columns, strict=True)))
+    chosen = array.dtype.names if len(array.dtype.names) == len(picked) else [array.dtype.names[k] for k in picked]
+    columns = (np.ma.asarray(array[name]) for name in chosen)
+    declared = {place: units[number][place] for place in picked if units[number][place]}
+    systems = {place: frames[number][place] for place in picked if frames[number][place]}
+    return TableFile("VOTable", dict(zip(picked, columns, strict=True)), units=declared, frames=systems)
+
+
+def _votable_array(path: Path, number: int, places: list[int]) -> Any:
+    """Rows of a table: of these columns, or of all where another table of the file has fewer."""
+    # Not "mask": when columns are chosen, it moves the rest of a row by a column after a bad value.
+    how: dict[str, Any] = {"table_number": number, "invalid": "exception", "verify": "ignore"}
+    try:
+        file = parse_votable(str(path), columns=places, **how)
+    except ValueError as error:
+        # astropy holds the numbers against every table of the file, those that it skips as well.
+        if "column numbers out of range" not in str(error):
+            raise
+        file = parse_votable(str(path), **how)
+    return file.get_first_table().array
+
+
+def _votable_parts(path: Path, pick: Pick) -> tuple[list[Part], list[list[str]], list[list[str]]]:
+    """The tables of a file up to the one that suffices, and the units and celestial frames of their columns."""
+    parts: list[Part] = []
+    units: list[list[str]] = []
+    frames: list[list[str]] = []
+    systems: dict[str, str] = {}
+    with get_xml_iterator(str(path)) as iterator:
+        for start, tag, attributes, _ in iterator:
+            if start and tag == "COOSYS":
+                systems[attributes.get("ID", "")] = attributes.get("system", "")
+            elif start and tag == "TABLE":
+                name = attributes.get("name") or attributes.get("ID") or ""
+                parts.append(Part("table", len(parts), name, []))
+                units.append([])
+                frames.append([])
+            elif start and tag == "FIELD" and parts:
+                parts[-1].columns.append(attributes.get("name") or attributes.get("ID") or "")
+                units[-1].append(attributes.get("unit") or "")
+                frames[-1].append(systems.get(attributes.get("ref", ""), ""))
+            elif start and tag == "DATA" and pick.suffices(parts[-1]):
+                break
+    return parts, units, frames
 
 
 def _refuse_remote_parts(path: Path) -> None:
@@ -287,7 +410,8 @@ def _read_ecsv(path: Path, pick: Pick) -> TableFile:
         if next(lines, None) is not None and next(lines, None) is None:  # the reader fails on text columns of no rows
             raise SwimmyError(f"{path} has no rows. Check the file.")
     table = Table.read(str(path), format="ecsv", engine="pyarrow")
-    arrays = {}
+    arrays, units = {}, {}
+    pick.whole_file("ECSV")
     for place in pick(table.colnames):
         column = table.columns[place]
         mask = getattr(column, "mask", False)
@@ -295,7 +419,9 @@ def _read_ecsv(path: Path, pick: Pick) -> TableFile:
         if values.ndim != 1:
             raise SwimmyError(f"{path}: column {table.colnames[place]} holds arrays; need one value a row.")
         arrays[place] = np.ma.array(values, mask=np.broadcast_to(mask, values.shape))
-    return TableFile("ECSV", arrays, simulated=table.meta.get("SIMULATE") is True)
+        if getattr(column, "unit", None) is not None:
+            units[place] = str(column.unit)
+    return TableFile("ECSV", arrays, simulated=table.meta.get("SIMULATE") is True, units=units)
 
 
 _READERS: dict[str, Callable[[Path, Pick], TableFile]] = {

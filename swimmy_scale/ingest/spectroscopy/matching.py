@@ -38,6 +38,7 @@ class Matcher:
         n = len(ra)
         self.has_any = np.zeros(n, np.bool_)
         self.simulated = False
+        self.notes: list[str] = []
         # By their names in `Counterparts`.
         self.columns: dict[str, AnyArray] = {
             "redshift": np.full(n, np.nan),
@@ -51,7 +52,9 @@ class Matcher:
             "log_sfr": np.full(n, np.nan, np.float32),
         }
         self.widths = {line: np.full(n, np.nan) for line in LINES}
+        self.failed = {line: np.zeros(n, np.bool_) for line in LINES}
         self.line_redshift = np.full(n, np.nan)
+        self.has_bptclass = np.zeros(n, np.bool_)
 
     def add_spectra(self, spectra: Spectra, source: str) -> tuple[IntArray, IntArray]:
         """Take the redshifts, and the names of spectra, that no earlier table had.
@@ -66,6 +69,7 @@ class Matcher:
         rows = index[objects]
         self.has_any[objects] = True
         self.simulated |= spectra.simulated
+        self.notes += [note for note in spectra.notes if note not in self.notes]
         columns = self.columns
         new = np.isnan(columns["redshift"][objects]) & np.isfinite(spectra.redshift[rows])
         columns["redshift"][objects[new]] = spectra.redshift[rows[new]]
@@ -79,9 +83,11 @@ class Matcher:
         """Take what MPA-JHU measured on SDSS spectra."""
         objects, rows = self.add_spectra(table.spectra, "SDSS")
         self.columns["is_mpa_jhu"][objects] = True
+        self.has_bptclass[objects] = table.has_bptclass[rows]
         self.line_redshift[objects] = table.spectra.redshift[rows]
         for line, values in self.widths.items():
             values[objects] = table.widths[line][rows]
+            self.failed[line][objects] = table.failed[line][rows]
         for name in ("bptclass", "log_stellar_mass", "log_sfr"):
             self.columns[name][objects] = getattr(table, name)[rows]
 
@@ -95,6 +101,18 @@ class Matcher:
         objects, rows = self.add_spectra(spectra, "")
         self.columns["milliquas_type"][objects] = kind[rows]
 
+    def _classes(self) -> Classes:
+        extreme, is_known = is_xelg(self.widths, self.failed)
+        mpa_jhu, quasar = self.columns["is_mpa_jhu"], self.columns["is_quasar"]
+        agn_candidate = is_agn_candidate(self.columns["bptclass"])
+        undecided = mpa_jhu & ~extreme & ~quasar & ~agn_candidate & ~(is_known & self.has_bptclass)
+        if undecided.any():
+            self.notes.append(
+                f"{int(undecided.sum())} of {int(mpa_jhu.sum())} objects in MPA-JHU have no class: their spectra are "
+                "unreliable, or a line or the BPTCLASS that would decide is unknown"
+            )
+        return Classes(mpa_jhu, extreme, quasar, agn_candidate, undecided)
+
     def result(self, object_id: IntArray) -> Counterparts:
         """What the tables say of the objects that are in any of them, sorted by id."""
         groups = {group: group_width(self.widths, group) for group in GROUPS}
@@ -102,9 +120,7 @@ class Matcher:
         widths: dict[str, AnyArray] = {f"ew_{group}": values.astype(np.float32) for group, values in groups.items()}
         widths |= {f"ew_band_{band}": values.astype(np.float32) for band, values in bands.items()}
         columns = self.columns
-        classes = Classes(
-            columns["is_mpa_jhu"], is_xelg(groups), columns["is_quasar"], is_agn_candidate(columns["bptclass"])
-        )
+        classes = self._classes()
         all_objects = Counterparts(
             object_id=object_id,
             sample_class=classes.sample_class,
@@ -124,7 +140,7 @@ def find_counterparts(
     usable: BoolArray,
     section: SpectroscopySection,
     files_done: Callable[[int], None] = lambda n_files: None,
-) -> tuple[Counterparts, bool]:
+) -> tuple[Counterparts, bool, list[str]]:
     """Match a catalogue with all tables of a job (section 2.2).
 
     An object's redshift is the first that is known from specObj (the best of repeated spectra before the others),
@@ -145,6 +161,8 @@ def find_counterparts(
     counterparts : Counterparts
     simulated : bool
         Whether any of the tables says that it is simulated.
+    notes : list of str
+        How many spectra each rule dropped, and how many objects have no class.
 
     Raises
     ------
@@ -169,4 +187,4 @@ def find_counterparts(
     if section.milliquas is not None:
         matcher.add_milliquas(*read_milliquas(section.milliquas))
         files_done(1)
-    return matcher.result(object_id), matcher.simulated
+    return matcher.result(object_id), matcher.simulated, matcher.notes

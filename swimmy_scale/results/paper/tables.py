@@ -29,8 +29,9 @@ _CLASSES = ("quasar", "xelg")
 
 def table_1(run: RunData) -> tuple[Columns, Printed]:
     """What the sample consists of, by its counterparts."""
-    held = (run.counterpart(f"is_{name}") for name in ("mpa_jhu", "xelg", "quasar", "agn_candidate"))
-    rows = classes.table_1(classes.Classes(*held), run.in_sample)
+    held = {name: run.counterpart(name) for name in ("is_mpa_jhu", "is_xelg", "is_quasar", "is_agn_candidate")}
+    undecided = held["is_mpa_jhu"] & (run.counterpart("sample_class") == "")
+    rows = classes.table_1(classes.Classes(**held, is_undecided=undecided), run.in_sample)
     columns: Columns = {
         "data": np.array([label for label, _ in rows]),
         "n_objects": np.array([number for _, number in rows], np.int64),

@@ -20,7 +20,6 @@ from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.catalogue import (
-    FLAG_NAMES,
     CatalogueSource,
     Objects,
     fwhm_from_moments,
@@ -28,9 +27,17 @@ from swimmy_scale.ingest.catalogue.catalogue import (
     tract_and_patch,
 )
 from swimmy_scale.ingest.catalogue.input_table import InputTable
-from swimmy_scale.method import sample
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import column_names
+from swimmy_scale.method.sample import (
+    FLAG_NAMES,
+    NOT_PRIMARY,
+    QUALITY_FLAGS,
+    CutCount,
+    SampleColumns,
+    SampleCuts,
+    apply_cuts,
+    column_names,
+)
 from swimmy_scale.method.survey import HSC, Survey
 
 FORMS = ("fits", "fits.gz", "parquet", "csv", "csv.gz", "vot", "bin.vot", "ecsv", "comma.ecsv")
@@ -53,8 +60,9 @@ def small_table(n_rows: int = 4) -> Table:
         table[f"{band}_cmodel_mag"] = mag + rows / 8
         table[f"fwhm_arcsec_{band}"] = 0.7 + rows / 100
         table[f"depth_mag_{band}"] = 26.0 + rows / 10
-        for bit, flag in enumerate(FLAG_NAMES):
+        for bit, flag in enumerate(QUALITY_FLAGS):
             table[f"{band}_{flag}"] = (rows + bit + (band == "g")) % 5 == 0
+    table["isprimary"] = rows % 3 != 1
     table["i_psfflux_mag"] = 18.9 + rows / 8
     table["redshift"] = 0.05 * rows
     table["sample_class"] = [("test", "training", "xelg", "")[row % 4] for row in rows]
@@ -142,7 +150,8 @@ def test_every_format_gives_the_same_objects(tmp_path: Path, form: str) -> None:
     assert objects.redshift.tolist() == table["redshift"].tolist()
     assert objects.sample_class.tolist() == ["test", "training", "xelg", ""]
     for row in range(4):
-        is_set = [bool(table[f"g_{flag}"][row] or table[f"i_{flag}"][row]) for flag in FLAG_NAMES]
+        is_set = [bool(table[f"g_{flag}"][row] or table[f"i_{flag}"][row]) for flag in QUALITY_FLAGS]
+        is_set.append(row % 3 == 1)
         assert int(objects.flags[row]) == sum(2**bit for bit, flag in enumerate(is_set) if flag)
     assert objects.kept["n_visits"].tolist() == [-2, -1, 0, 1]
     assert objects.kept["n_visits"].dtype == np.int64
@@ -442,9 +451,8 @@ def test_flags_of_every_kind(tmp_path: Path, form: str, name: str, values: Any) 
     assert all(flag in absent for flag in FLAG_NAMES if flag != "mask_brightstar_halo")
 
 
-def test_flag_names_are_those_of_section_2_2() -> None:
-    assert len(FLAG_NAMES) == len(set(FLAG_NAMES)) == 10
-    assert FLAG_NAMES == sample.FLAG_NAMES
+def test_quality_flags_are_those_of_section_2_2() -> None:
+    assert len(QUALITY_FLAGS) == len(set(QUALITY_FLAGS)) == 10
 
 
 # ---- magnitudes
@@ -453,12 +461,12 @@ def test_flag_names_are_those_of_section_2_2() -> None:
 def test_flux_in_nanojansky_becomes_ab_magnitude(tmp_path: Path) -> None:
     table = small_table()
     table.rename_column("g_cmodel_mag", "g_cmodel_flux")
-    table["g_cmodel_flux"] = [3631e9, 3.631e6, 0.0, -1.0]
+    table["g_cmodel_flux"] = [363.1e9, 3.631e6, 0.0, -1.0]
     objects = read(table, tmp_path)
-    # 3631 Jy is magnitude 0; 31.4 is the usual rounding of 31.40006.
-    np.testing.assert_allclose(objects.mag[:2, 0], [0.0, 15.0], atol=1e-4)
+    # 363.1 Jy is magnitude 2.5; 31.4 is the usual rounding of 31.40006.
+    np.testing.assert_allclose(objects.mag[:2, 0], [2.5, 15.0], atol=1e-4)
     assert np.isnan(objects.mag[2:, 0]).all()
-    assert any("magnitudes come from g_cmodel_flux, taken as nJy" in warning for warning in objects.warnings)
+    assert any("magnitudes come from g_cmodel_flux, in nJy" in warning for warning in objects.warnings)
 
 
 def test_absent_magnitudes_are_told(tmp_path: Path) -> None:
@@ -467,6 +475,124 @@ def test_absent_magnitudes_are_told(tmp_path: Path) -> None:
     objects = read(table, tmp_path)
     assert np.isnan(objects.psf_mag).all()
     assert any("no column i_cmodel_mag, i_psfflux_mag" in warning for warning in objects.warnings)
+
+
+# ---- values that are unknown
+
+
+@pytest.mark.parametrize(
+    ("mark", "form"),
+    [
+        *((mark, "fits") for mark in (-99.0, 99.0, -999.0, 9999.0, 99.99, 0.0, -1e30, math.nan, math.inf)),
+        (-99.0, "csv"),
+    ],
+)
+def test_marks_of_unknown_values_are_unknown_and_counted(tmp_path: Path, mark: float, form: str) -> None:
+    table = small_table(6)
+    names = ("g_cmodel_mag", "i_cmodel_mag", "i_psfflux_mag", "depth_mag_g", "fwhm_arcsec_i")
+    for row, name in enumerate(names):
+        table[name][row] = mark
+    table["redshift"][5] = mark if mark else -9.0  # 0 is a redshift
+    objects = read(table, tmp_path, form=form)
+    columns = (
+        objects.mag[:, 0],
+        objects.mag[:, 1],
+        objects.psf_mag,
+        objects.depth_mag[:, 0],
+        objects.fwhm_arcsec[:, 1],
+    )
+    for row, values in enumerate((*columns, objects.redshift)):
+        assert np.flatnonzero(np.isnan(values)).tolist() == [row]
+    (said,) = (warning for warning in objects.warnings if "unknown" in warning)
+    assert "catalogue." + form + ": values that are unknown, of 6 rows: g_cmodel_mag 1" in said
+    for name in (*names, "redshift"):
+        assert f"{name} 1" in said
+    n_shown = 0 if not math.isfinite(mark) else 6 if mark else 5
+    assert said.count(f", such as {mark:g}") == n_shown
+    assert codes(objects) == [(4, Code.FWHM_MISSING)]
+
+
+def test_marks_of_unknown_fluxes_and_of_patches(tmp_path: Path) -> None:
+    table = small_table()
+    table.rename_column("i_cmodel_mag", "i_cmodel_flux")
+    table["i_cmodel_flux"] = [3.631e6, -99.0, 0.0, -99.0]
+    table.remove_columns([f"{what}_{band}" for what in ("fwhm_arcsec", "depth_mag") for band in "gi"])
+    qa = patch_qa_table()
+    qa["gseeing"][1], qa["imag_psf_depth"][2] = -99.0, 99.0
+    objects = read(table, tmp_path, patch_qa=str(write_table(qa, tmp_path / "qa.fits")))
+    assert np.isnan(objects.mag[:, 1]).tolist() == [False, True, True, True]
+    assert np.isnan(objects.fwhm_arcsec[:, 0]).tolist() == [True, False, False, True]
+    assert np.isnan(objects.depth_mag[:, 1]).tolist() == [False, True, False, True]
+    assert any("of 4 rows: i_cmodel_flux 3, such as -99, 0" in warning for warning in objects.warnings)
+    expected = "qa.fits: values that are unknown, of 3 rows: gseeing 1, such as -99; imag_psf_depth 1, such as 99"
+    assert any(warning.endswith(expected) for warning in objects.warnings)
+
+
+def test_no_mark_of_an_unknown_value_passes_a_cut_that_needs_it(tmp_path: Path) -> None:
+    rows = np.arange(8)
+    table = Table({"object_id": rows, "ra": 150.0 + rows / 100, "dec": np.full(8, 2.0)})
+    for k, band in enumerate(HSC.bands):
+        table[f"fwhm_arcsec_{band}"], table[f"{band}_cmodel_mag"] = np.float32(0.7), np.full(8, 18 - 0.2 * k, "f4")
+    table["i_psfflux_mag"] = np.full(8, 18.5, "f4")
+    marks = {1: ("i_cmodel_mag", -99), 2: ("i_cmodel_mag", -999), 3: ("r_cmodel_mag", 99), 4: ("z_cmodel_mag", -99)}
+    marks |= {5: ("g_cmodel_mag", -99), 6: ("i_psfflux_mag", 99), 7: ("i_cmodel_mag", 99)}
+    for row, (name, value) in marks.items():
+        table[name][row] = value
+    objects = read(table, tmp_path, survey=HSC)
+    in_sample, counts = apply_cuts(sample_columns(objects), SampleCuts(), HSC, objects.available)
+    assert in_sample.tolist() == [True] + [False] * 7
+    unknown = {count.name: count.unknown for count in counts if count.unknown}
+    assert unknown == {"magnitude": 3, "extendedness": 1, "g-r": 2, "r-z": 1}
+
+
+def sample_columns(objects: Objects) -> SampleColumns:
+    names = ("fwhm_arcsec", "depth_mag", "mag", "psf_mag", "flags", "redshift")
+    return SampleColumns(usable=np.ones(len(objects), bool), **{name: getattr(objects, name) for name in names})
+
+
+def test_null_words_are_no_classes(tmp_path: Path) -> None:
+    table = small_table()
+    table["sample_class"] = ["NULL", "nan", "xelg", "--"]
+    assert read(table, tmp_path, form="csv").sample_class.tolist() == ["", "", "xelg", ""]
+
+
+# ---- one galaxy, several objects
+
+
+@pytest.mark.parametrize("name", ["isprimary", "detect_isPrimary", "detect_is_primary"])
+def test_an_object_that_is_not_primary_is_out_of_the_sample(tmp_path: Path, name: str) -> None:
+    table = small_table(6)
+    table.remove_columns([f"{band}_{flag}" for band in "gi" for flag in QUALITY_FLAGS])
+    table["ra"], table["dec"] = 150.0 + np.arange(6) / 100, 2.0
+    table["ra"][3], table["dec"][3] = table["ra"][0], table["dec"][0] + 0.02 / 3600
+    table.rename_column("isprimary", name)
+    table[name] = [True, True, True, False, True, True]
+    objects = read(table, tmp_path)
+    off = SampleCuts(None, False, None, None, FLAG_NAMES, None, None, ())
+    in_sample, counts = apply_cuts(sample_columns(objects), off, TWO_BANDS, objects.available)
+    assert in_sample.tolist() == [True, True, True, False, True, True]
+    assert counts[-1] == CutCount("not_primary", "isprimary is True", 6, 5)
+    pair = f"1 pair of objects closer than 0.5 arcsec, perhaps one galaxy measured twice, such as {BIG} and {BIG + 3}, "
+    assert any(pair + "0.02 arcsec apart; in 0 of them both are primary" in warning for warning in objects.warnings)
+    table.remove_column(name)
+    objects = read(table, tmp_path, form="csv")
+    assert apply_cuts(sample_columns(objects), off, TWO_BANDS, objects.available)[0].all()
+    assert any("no column isprimary says which of the two" in warning for warning in objects.warnings)
+    assert any("not_primary (isprimary): they are taken as not set" in warning for warning in objects.warnings)
+    objects = read(table, tmp_path, form="ecsv", pair_radius_arcsec=0.01)
+    assert not any("pair" in warning for warning in objects.warnings)
+
+
+def test_an_unknown_isprimary_is_not_primary_and_a_repeated_row_is_no_pair(tmp_path: Path) -> None:
+    table = small_table()
+    table["isprimary"] = [True, False, True, True]
+    table["isprimary_isnull"] = [False, False, True, False]
+    table["object_id"][3], table["ra"][3], table["dec"][3] = table["object_id"][0], table["ra"][0], table["dec"][0]
+    objects = read(table, tmp_path)
+    bit = 1 << FLAG_NAMES.index(NOT_PRIMARY)
+    assert ((objects.flags & bit) != 0).tolist() == [False, True, True, False]
+    assert any("taken as set: isprimary (1)" in warning for warning in objects.warnings)
+    assert not any("pair" in warning for warning in objects.warnings)
 
 
 # ---- seeing and depth
@@ -573,6 +699,22 @@ def test_no_source_of_fwhm(tmp_path: Path) -> None:
     assert codes(objects) == [(0, Code.FWHM_MISSING), (1, Code.FWHM_MISSING)]
     assert objects.faults[0].reason.startswith("no PSF FWHM in g, i")
     assert any("the depth is unknown in bands g" in warning for warning in objects.warnings)
+
+
+def test_one_seeing_a_band_for_the_whole_survey(tmp_path: Path) -> None:
+    table = small_table()
+    table["fwhm_arcsec_g"] = [0.9, 0.0, -99.0, np.nan]
+    table.remove_column("fwhm_arcsec_i")
+    objects = read(table, tmp_path, fwhm_arcsec={"g": 0.75, "i": 0.6})
+    np.testing.assert_array_equal(objects.fwhm_arcsec, np.float32([[0.9, 0.6], [0.75, 0.6], [0.75, 0.6], [0.75, 0.6]]))
+    assert objects.faults == []
+    assert {"fwhm_arcsec_g", "fwhm_arcsec_i"} <= objects.available
+    said = "fwhm_arcsec of the job stands for what nothing else gives: 0.75 in g for 3, 0.6 in i for 4"
+    assert any(said in warning for warning in objects.warnings)
+    objects = read(small_table(), tmp_path, form="csv", fwhm_arcsec={"g": 0.75})
+    assert any("fwhm_arcsec of the job is not used in g: all objects have" in warning for warning in objects.warnings)
+    with pytest.raises(SwimmyError, match="fwhm_arcsec names the bands u; survey 'two' has g, i"):
+        read(table, tmp_path, form="ecsv", fwhm_arcsec={"u": 0.75})
 
 
 @pytest.mark.parametrize(
@@ -703,8 +845,12 @@ def test_empty_and_damaged_files(tmp_path: Path, form: str) -> None:
         ("# object_id,ra,dec\n", "has no rows|cannot be read as CSV: Empty CSV file"),
         ("object_id,ra,dec\n1,2\n", "Expected 3 columns, got 2"),
         ("object_id,ra,dec,patch\n1,2,3,4,5\n", "Expected 4 columns, got 5"),
-        ("object_id,ra,dec\n1,2,x\n", "column dec: CSV conversion error to double: invalid value 'x'"),
-        ("object_id;ra;dec\n1;2;3\n", "It has object_id;ra;dec"),
+        ("object_id,ra,dec\n1,2,x\n", "row 0: column dec is 'x', which is not a number"),
+        ("object_id,ra,dec,redshift\n1,2,3,x\n", "column redshift: CSV conversion error to double: invalid value 'x'"),
+        (
+            "object_id ra dec\n1 2 3\n",
+            "has no column object_id, ra, dec, only one, object_id ra dec. If spaces separate",
+        ),
     ],
 )
 def test_broken_csv(tmp_path: Path, content: str, message: str) -> None:

@@ -98,6 +98,54 @@ def test_sdss_in_any_format_with_its_published_names(suffix: str, tmp_path: Path
     assert (found.plate[3], found.mjd[3], found.fiberid[3]) == (269, 51602, 4)
 
 
+@pytest.mark.parametrize(
+    ("warning", "counts"),
+    [(0, True), (16, True), (4, False), (1, False), (16 + 4, False), (128, False), (1 << 12, False), (-1, False)],
+)
+def test_bits_of_zwarning_decide_by_what_they_mean(warning: int, counts: bool, tmp_path: Path) -> None:
+    # Of all bits only MANY_OUTLIERS, 16, usually tells of strong lines and not of an error.
+    columns = sdss_columns(2) | {"ZWARNING": [0, warning]}
+    best, _ = read_sdss(save(tmp_path / "t.fits", columns))
+    assert np.isfinite(best.ra).tolist() == [True, counts]
+
+
+def test_each_rule_says_how_many_spectra_it_dropped(tmp_path: Path) -> None:
+    columns = sdss_columns(6) | {"ZWARNING": [0, 16, 4, 16 + 4 + 128, 0, 0], "SPECPRIMARY": [1, 1, 1, 1, 0, 1]}
+    columns["Z"] = np.array([0.1, 0.1, 0.1, 0.1, 0.1, -9999.0])
+    path = save(tmp_path / "t.fits", columns)
+    said = "3 of 6 spectra do not count: no redshift 1, ZWARNING SMALL_DELTA_CHI2 2, ZWARNING UNPLUGGED 1"
+    outliers = "1 of 6 spectra count although MANY_OUTLIERS is set"
+    assert read_sdss(path)[0].notes == (f"{path}: {said}", f"{path}: {outliers}")
+    gama = {"RA": np.arange(4.0), "DEC": np.zeros(4), "Z": [0.1, 0.1, -9.9, 0.1], "NQ": [2, 3, 4, 1]}
+    path = save(tmp_path / "gama.fits", gama)
+    assert read_gama(path).notes == (f"{path}: 3 of 4 spectra do not count: NQ below 3 2, no redshift 1",)
+    info = info_columns(None, 4)
+    info["PLATEID"][0], info["RELIABLE"][1], info["Z_WARNING"][2] = -1, 0, 16
+    files = mpa_files(tmp_path / "m", info, line_columns(4), extra_columns([1] * 4))
+    said = "2 of 4 spectra were not measured reliably: Z_WARNING MANY_OUTLIERS 1, RELIABLE is 0 1"
+    expected = (f"{files[0]}: 1 of 4 spectra do not count: no plate 1", f"{files[0]}: {said}")
+    assert read_mpa_jhu(*files).spectra.notes == expected
+
+
+@pytest.mark.parametrize("mark", [-9999.0, -1.0, 99.0, np.nan])
+def test_marks_of_unknown_redshifts(mark: float, tmp_path: Path) -> None:
+    columns = {"RA": [10.0, 11.0], "DEC": [0.0, 0.0], "Z": [mark, 2.1]}
+    found = read_dr16q(save(tmp_path / "q.fits", columns))
+    np.testing.assert_array_equal(found.redshift, [np.nan, 2.1])
+
+
+def test_units_of_spectra(tmp_path: Path) -> None:
+    columns = Table(sdss_columns(1))
+    columns["PLUG_RA"], columns["PLUG_RA"].unit = np.radians([10.0]), "rad"
+    found = read_sdss(save(tmp_path / "t.fits", columns))[0]
+    assert found.ra == pytest.approx([10.0], rel=1e-14)
+    assert found.notes == (f"{tmp_path / 't.fits'}: plug_ra converted from rad to deg",)
+    line = Table(line_columns(1, h_alpha=-12.0))
+    line["H_ALPHA_EQW"].unit = line["H_ALPHA_EQW_ERR"].unit = "nm"
+    files = mpa_files(tmp_path / "m", info_columns(None, 1), line, extra_columns([1]))
+    assert read_mpa_jhu(*files).widths["h_alpha"][0] == pytest.approx(120.0)
+
+
 def test_real_specobj_rows(shared_data: Path, tmp_path: Path) -> None:
     # The first is a repeated spectrum, the second the best of its source.
     files = [shared_data / "spectra" / f"spec-{name}.fits" for name in ("0266-51602-0107", "0332-52367-0639")]
@@ -181,15 +229,17 @@ def test_mpa_jhu_joined_by_order_where_ids_are_missing(tmp_path: Path) -> None:
         read_mpa_jhu(*mpa_files(tmp_path / "b", info, line_columns(3), extra))
 
 
-def test_marks_of_missing_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", [-9999.0, -99.0, 99.0])
+def test_marks_of_missing_values(mark: float, tmp_path: Path) -> None:
     info = info_columns(None, 4)
     info["RELIABLE"][1], info["Z_WARNING"][2] = 0, 4
     extra = extra_columns([3, 3, 3, 3])
-    extra["LGM_TOT_P50"][3], extra["SFR_TOT_P50"][3] = -9999.0, -99.0
+    extra["LGM_TOT_P50"][3], extra["SFR_TOT_P50"][3] = mark, mark
     found = read_mpa_jhu(*mpa_files(tmp_path / "m", info, line_columns(4), extra))
     assert np.isfinite(found.spectra.ra).all()  # all are in MPA-JHU
     assert np.isnan(found.widths["h_beta"]).tolist() == [False, True, True, False]
     assert found.bptclass.tolist() == [3, -1, -1, 3]
+    assert found.has_bptclass.tolist() == [True, False, False, True]
     assert np.isnan(found.log_stellar_mass).tolist() == np.isnan(found.log_sfr).tolist() == [False, True, True, True]
 
 
@@ -197,6 +247,68 @@ def test_widths_at_rest_are_stretched(tmp_path: Path) -> None:
     files = mpa_files(tmp_path / "m", info_columns(None, 1), line_columns(1, h_alpha=-100.0), extra_columns([1]))
     assert read_mpa_jhu(*files).widths["h_alpha"][0] == 100.0
     assert read_mpa_jhu(*files, widths_at_rest=True).widths["h_alpha"][0] == pytest.approx(110.0)
+
+
+SHOC_579 = {
+    "oii_3726": -61.7, "oii_3729": -48.0, "neiii_3869": -68.5, "h_beta": -252.6, "oiii_4959": -480.9,
+    "oiii_5007": -1379.0, "nii_6548": -17.0, "h_alpha": -989.6, "nii_6584": -56.9, "sii_6717": -40.8,
+    "sii_6731": -38.6,
+}  # fmt: skip
+"""Widths of a real extreme emission-line galaxy, in MPA-JHU's sign."""
+
+
+def classes_of(
+    folder: Path, info: dict[str, Any], line: dict[str, Any], bptclass: list[int]
+) -> tuple[Counterparts, list[str]]:
+    files = mpa_files(folder, info, line, extra_columns(bptclass))
+    section = SpectroscopySection(mpa_jhu=MpaJhuSection(info=files[0], line=files[1], extra=files[2]))
+    n = len(bptclass)
+    ids, usable = np.arange(n), np.ones(n, np.bool_)
+    found, _, notes = find_counterparts(ids, 10.0 + np.arange(n), np.zeros(n), usable, section)
+    return found, notes
+
+
+def test_strong_lines_decide_and_unreliable_spectra_have_no_class(tmp_path: Path) -> None:
+    info, line = info_columns(None, 5), line_columns(5, **SHOC_579)
+    info["RELIABLE"][2], info["Z_WARNING"][3] = 0, 16
+    for name in ("NII_6548", "OIII_4959", "OII_3726"):  # one line of each group was not measured
+        line[f"{name}_EQW_ERR"][1] = -1.0
+    found, notes = classes_of(tmp_path / "m", info, line, [1, 1, 4, 1, 1])
+    assert found.sample_class.tolist() == ["xelg", "xelg", "", "", "xelg"]
+    assert np.isnan(found.ew_ha_nii).tolist() == [False, True, True, True, False]
+    assert any(note.startswith("2 of 5 objects in MPA-JHU have no class") for note in notes)
+    assert found.classes.is_undecided.tolist() == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("change", "bptclass", "expected"),
+    [
+        ({}, 1, "training"),
+        ({}, -1, "training"),  # lines too weak to tell, as in most early-type galaxies: the table says so
+        ({}, 4, "agn_candidate"),
+        ({}, 99, ""),  # no value of BPTCLASS
+        ({"H_ALPHA_EQW_ERR": -1.0}, 1, ""),
+        ({"H_ALPHA_EQW_ERR": -1.0}, 4, "agn_candidate"),
+        ({"H_ALPHA_EQW_ERR": -1.0, "OIII_5007_EQW": -150.0}, 1, "xelg"),
+        ({"SII_6717_EQW_ERR": -1.0, "NEIII_3869_EQW_ERR": -1.0}, 1, "training"),  # they do not make an XELG
+        ({"H_ALPHA_EQW": -654.0, "NII_6548_EQW": 338.0}, 1, ""),  # a failed fit of a broad line
+        ({"H_ALPHA_EQW": np.nan}, 1, ""),
+    ],
+)
+def test_unknown_is_not_normal(change: dict[str, float], bptclass: int, expected: str, tmp_path: Path) -> None:
+    line = line_columns(1)
+    for name, value in change.items():
+        line[name][0] = value
+    found, _ = classes_of(tmp_path / "m", info_columns(None, 1), line, [bptclass])
+    assert found.sample_class.tolist() == [expected]
+
+
+def test_a_spectrum_that_a_table_lacks_has_no_class(tmp_path: Path) -> None:
+    info, extra = info_columns([1, 2, 3], 3), extra_columns([1, 1]) | {"SPECOBJID": np.array([1, 2])}
+    line = line_columns(2) | {"SPECOBJID": np.array([1, 3])}
+    files = mpa_files(tmp_path / "m", info, line, extra)
+    section = SpectroscopySection(mpa_jhu=MpaJhuSection(info=files[0], line=files[1], extra=files[2]))
+    assert find(section, [10.0, 11.0, 12.0]).sample_class[::-1].tolist() == ["training", "", ""]
 
 
 # ---------------------------------------------------------------- all tables together
@@ -269,7 +381,7 @@ def test_no_counterpart_at_all_is_an_empty_table(tables: SpectroscopySection) ->
 
 def test_unusable_rows_do_not_take_counterparts_away(tables: SpectroscopySection) -> None:
     ra, dec = np.array([10.0, 10.0 + 0.3 * ARCSEC]), np.zeros(2)
-    found, _ = find_counterparts(np.array([5, 5]), ra, dec, np.array([False, True]), tables)
+    found, _, _ = find_counterparts(np.array([5, 5]), ra, dec, np.array([False, True]), tables)
     assert found.object_id.tolist() == [5]
 
 
