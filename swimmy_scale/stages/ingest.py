@@ -17,7 +17,7 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.catalogue import Objects, read_catalogue
+from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_sources, list_source, read_rows
 from swimmy_scale.method.bit_rounding import round_mantissa
 from swimmy_scale.method.job import plain
@@ -220,6 +220,9 @@ class IngestStage(Stage):
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
+        # What reads tables takes half a second to import, and workers need none of it.
+        from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+
         objects = self._matched(read_catalogue(self.catalogue, self.survey))
         index = self._find_pixels(objects)
         layout = self._layout(objects)

@@ -21,7 +21,6 @@ from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
 from swimmy_scale.stages.carried_thresholds import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
 from swimmy_scale.stages.combine import combine_scores, describe
 from swimmy_scale.stages.engine import Count, Stage, Task
-from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
@@ -150,6 +149,9 @@ def select(
     if scores.n_models > 1:
         # The columns are called score and residual, whatever they are made of: their meaning stands here.
         meta |= describe(section.combine, scores.n_models)
+    # What writes tables takes half a second to import, and workers need none of it.
+    from swimmy_scale.storage.candidate_files import write_candidates
+
     written = write_candidates(candidate_rows(scores, names), output.path, meta=meta, formats=section.formats)
     write_json(output.summary, summary)
     return summary, [*files, *written.values(), output.summary]

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.catalogue import NO_OBJECT, Objects, read_catalogue
-from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
+from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.method.classes import Classes, table_1
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
@@ -40,6 +39,9 @@ def with_counterparts(
     SwimmyError
         When a table cannot be read or lacks a column.
     """
+    # What reads tables takes half a second to import, and workers need none of it.
+    from swimmy_scale.ingest.spectroscopy.matching import find_counterparts
+
     usable = matched_rows(objects)
     counterparts, simulated, notes = find_counterparts(
         objects.object_id, objects.ra, objects.dec, usable, section, files_done
@@ -131,6 +133,8 @@ def classify(
     SwimmyError
         When a table cannot be read or lacks a column, or the cuts need what the catalogue does not have.
     """
+    from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+
     n_read, n_files = 0, 1 + len(section.paths)
 
     def read(n_more: int) -> None:

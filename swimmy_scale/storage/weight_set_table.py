@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import ANY_BAND
@@ -20,6 +19,10 @@ from swimmy_scale.method.weight_sets import (
     first_of_one_network,
 )
 from swimmy_scale.storage.files import write_atomically
+
+# It takes half a second to import, and workers need none of it.
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 FORMAT_VERSION = 1
 DESCRIPTIONS = {
@@ -72,6 +75,8 @@ def weight_set_table(
     SwimmyError
         When there are judgements and no known class has an object.
     """
+    from astropy.table import Table
+
     columns: dict[str, Any] = {}
     for name in ("run", "epoch", "file", "sha256", "latent_filters", "noise", "loss", "val_loss"):
         of_network = name in ("latent_filters", "noise")
@@ -114,6 +119,8 @@ def write_table(path: Path, table: Table) -> None:
 
 def read_table(path: Path) -> Table:
     """Read ``weight_sets.ecsv``."""
+    from astropy.table import Table
+
     try:
         table = Table.read(path, format="ascii.ecsv")
     except (OSError, ValueError) as error:
@@ -174,6 +181,8 @@ def by_network(table: Table) -> Table:
         ``val_loss_run_std``: the sample standard deviation of the means of its trainings, NaN for a single one; and
         ``r_sel_sum_mean`` and ``r_sel_sum_max`` if known classes judged.
     """
+    from astropy.table import Table
+
     rows = []
     for d, noise in sorted({(int(d), float(noise)) for d, noise in table.iterrows("latent_filters", "noise")}):
         part = table[(table["latent_filters"] == d) & (table["noise"] == noise)]

@@ -27,7 +27,7 @@ from scipy.optimize import curve_fit
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.catalogue import CatalogueSource, read_catalogue
-from swimmy_scale.ingest.catalogue.catalogue import Objects as CatalogueObjects
+from swimmy_scale.ingest.catalogue.objects import Objects as CatalogueObjects
 from swimmy_scale.ingest.pixels.sources import build_index, expand_sources, list_source, read_rows
 from swimmy_scale.method.quarantine import Code, merge_faults
 from swimmy_scale.method.sample import SampleColumns, SampleCuts, apply_cuts

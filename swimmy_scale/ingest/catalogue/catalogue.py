@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.input_table import InputTable, flag_values, object_ids
+from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.ingest.catalogue.pairs import pair_warnings
 from swimmy_scale.ingest.catalogue.table_files import NULL_WORDS
 from swimmy_scale.ingest.catalogue.unknown_values import UnknownValues
@@ -22,93 +19,12 @@ from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES, NOT_PRIMARY, QUALITY_FLAGS
 from swimmy_scale.method.sections import CatalogueSource
-from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 # Where HSC's releases and Rubin say whether an object is the primary measurement of its galaxy.
 _IS_PRIMARY = ("isprimary", "detect_isprimary", "detect_is_primary")
-# A row with one of these faults is no object of its own.
-NO_OBJECT = (Code.DUPLICATE_OBJECT_ID, Code.OBJECT_ID_LOST, Code.POSITION_MISSING)
-
-
-@dataclass(eq=False)
-class Objects:
-    """The rows of a catalogue, in its order; n is the number of rows.
-
-    Attributes
-    ----------
-    object_id : ndarray of int64, shape (n,)
-        -1 where it is lost (the row then has a fault).
-    ra, dec : ndarray of float64, shape (n,), deg
-    mag : ndarray of float32, shape (n, band)
-        CModel AB magnitude; NaN where unknown, like all floats here.
-    psf_mag : ndarray of float32, shape (n,)
-        PSF AB magnitude in the survey's ``magnitude_band``.
-    fwhm_arcsec, depth_mag : ndarray of float32, shape (n, band)
-        FWHM of the PSF and 5-sigma limiting PSF magnitude. A FWHM is positive or NaN.
-    flags : ndarray of uint32, shape (n,)
-        Bit k is set where ``FLAG_NAMES[k]`` is True in any band, or unknown in any band. ``not_primary`` is set where
-        ``isprimary`` is not True.
-    redshift : ndarray of float64, shape (n,)
-    sample_class : ndarray of object (str), shape (n,)
-        Empty where unknown.
-    kept : dict of str to ndarray, shape (n,)
-        The ``keep_columns``. Numbers and bools as they came, or float64 with NaN where some are unknown; strings in
-        NumPy's fixed-width type, empty where unknown.
-    simulated : bool
-        The catalogue says that its objects are simulated, in FITS by the card SIMULATE = T.
-    available : frozenset of str
-        What the catalogue knows: ``fwhm_arcsec_g``, ``depth_mag_g`` and ``mag_g`` for the bands, ``psf_mag``,
-        ``redshift``, and names of ``FLAG_NAMES``.
-    faults : list of Fault
-        Sorted by row and code. A row may have several.
-    warnings : list of str
-        What the user should know about the whole catalogue.
-    """
-
-    object_id: IntArray
-    ra: DoubleArray
-    dec: DoubleArray
-    mag: FloatArray
-    psf_mag: FloatArray
-    fwhm_arcsec: FloatArray
-    depth_mag: FloatArray
-    flags: npt.NDArray[np.uint32]
-    redshift: DoubleArray
-    sample_class: npt.NDArray[np.object_]
-    kept: dict[str, AnyArray]
-    simulated: bool = False
-    available: frozenset[str] = frozenset()
-    faults: list[Fault] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.object_id)
-
-    @property
-    def _arrays(self) -> dict[str, AnyArray]:
-        return {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
-
-    def slice(self, lo: int, hi: int) -> Objects:
-        """A copy of rows ``lo`` to ``hi`` (exclusive); the rows of its faults count from the catalogue's start."""
-        rows = range(len(self))[lo:hi]
-        lo, hi = rows.start, rows.stop
-        changed: dict[str, Any] = {name: values[lo:hi].copy() for name, values in self._arrays.items()}
-        changed["kept"] = {name: values[lo:hi].copy() for name, values in self.kept.items()}
-        changed["faults"] = [fault for fault in self.faults if lo <= fault.row < hi]
-        return replace(self, **changed, warnings=list(self.warnings))
-
-    def digest(self) -> str:
-        """SHA-256 in hex over the rows, their kept columns and their faults."""
-        digest = hashlib.sha256()
-        for name, values in [*self._arrays.items(), *self.kept.items()]:
-            # The width of text depends on the other rows of the catalogue, so it does not count.
-            is_text = values.dtype.kind in "OU"
-            content = json.dumps(values.tolist()).encode() if is_text else values.tobytes()
-            digest.update(json.dumps([name, "text" if is_text else values.dtype.str, len(content)]).encode() + content)
-        digest.update(json.dumps([astuple(fault) for fault in self.faults]).encode())
-        return digest.hexdigest()
 
 
 def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:

@@ -21,12 +21,12 @@ from pyarrow import parquet
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.catalogue import (
     CatalogueSource,
-    Objects,
     fwhm_from_moments,
     read_catalogue,
     tract_and_patch,
 )
 from swimmy_scale.ingest.catalogue.input_table import InputTable
+from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import (
     FLAG_NAMES,

@@ -15,7 +15,8 @@ from astropy.table import QTable, Table
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.catalogue import CatalogueSource, Objects, read_catalogue
+from swimmy_scale.ingest.catalogue.catalogue import CatalogueSource, read_catalogue
+from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.catalogue.units import converted, is_sexagesimal, sexagesimal_degrees
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import HSC
