@@ -266,8 +266,10 @@ class Fleet:
 
     def _tail(self, group: str) -> str:
         logs = sorted(self._places.log.workers.glob(f"{group}-*.log"), key=lambda path: path.stat().st_mtime_ns)
-        lines = [line for path in logs[-1:] for line in path.read_text(errors="replace").splitlines()[-TAIL_LINES:]]
-        return "\n".join(f"  {line}" for line in lines) or "  (it is empty)"
+        # One that has just been made is still empty.
+        texts = filter(None, (path.read_text(errors="replace").strip() for path in reversed(logs)))
+        lines = next(texts, "(it is empty)").splitlines()[-TAIL_LINES:]
+        return "\n".join(f"  {line}" for line in lines)
 
 
 def _names(workers: dict[str, Any]) -> set[str]:

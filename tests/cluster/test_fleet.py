@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -161,6 +162,9 @@ def test_dead_on_arrival(fleet: Fleet, fake: FakeSlurm, site: Site, tmp_path: Pa
     # A job that came and went between two looks has left its log.
     last = next(iter(fake.jobs))
     (places.log.workers / f"gpu-{last}.log").write_text("\n".join(["x"] * 99 + ["no module named tensorflow"]))
+    # The job that replaces it may have begun meanwhile, without a word yet.
+    (places.log.workers / f"gpu-{int(last) + 1}.log").touch()
+    os.utime(places.log.workers / f"gpu-{int(last) + 1}.log", (4e9, 4e9))
     fake.lose(last)
     with pytest.raises(SwimmyError, match=r"(?s)group gpu: 3 jobs in a row.*no module named tensorflow.*Correct site"):
         look(fleet)
