@@ -15,7 +15,7 @@ import zarr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import FLAG_NAMES, CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile
+from swimmy_scale.method.sample import ALL_FLAGS, CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile
 from swimmy_scale.method.survey import HSC, AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
 
@@ -52,8 +52,8 @@ def _variables(
 ) -> tuple[Variable, ...]:
     flags = {
         "long_name": "flags raised in any band",
-        "flag_masks": [1 << bit for bit in range(len(FLAG_NAMES))],
-        "flag_meanings": " ".join(FLAG_NAMES),
+        "flag_masks": [1 << bit for bit in range(len(ALL_FLAGS))],
+        "flag_meanings": " ".join(ALL_FLAGS),
     }
     image = {
         "units": "count",

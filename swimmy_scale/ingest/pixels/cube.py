@@ -19,7 +19,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.survey import AnyArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -98,7 +98,7 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
     return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
 
 
-def check_rows(cube: Cube, object_id: IntArray) -> None:
+def check_rows(cube: Cube, object_id: IntArray, ra: DoubleArray, dec: DoubleArray) -> list[str]:
     """Check that a cube has as many rows as the catalogue, and its object_ids if it has any."""
     if cube.shape[0] != len(object_id):
         raise SwimmyError(
@@ -108,16 +108,19 @@ def check_rows(cube: Cube, object_id: IntArray) -> None:
     with _open(cube.path, cube.form) as node:
         own = _datasets(node).get("object_id")
         if own is None or own.shape != (len(object_id),) or np.dtype(own.dtype).kind not in "iu":
-            return
+            return []
         differing = np.flatnonzero(np.asarray(own[...]) != object_id)
     if len(differing):
         raise SwimmyError(
             f"cube {cube.path}: object_id differs from the catalogue's in {len(differing)} rows, the first is row "
             f"{differing[0]}. Give the catalogue that the cube was made from."
         )
+    return []
 
 
-def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray) -> tuple[list[Fault], list[bytes]]:
+def read_cube(
+    cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray, partly_empty: BoolArray
+) -> tuple[list[Fault], list[bytes]]:
     """Read rows of a cube, cut around their middle to the survey's size.
 
     Parameters
@@ -126,12 +129,14 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
         First row, and how many.
     out : ndarray of float32, shape (n_rows, n_bands, cutout_size_px, cutout_size_px)
         Receives counts at the survey's zero point.
+    partly_empty : ndarray of bool, shape (n_rows,)
+        Receives True where pixels outside of the central aperture hold no data.
 
     Returns
     -------
     faults : list of Fault
-        NOT_FINITE_PIXELS, one a band; UNREADABLE_FILE where a row's chunk is damaged or missing. Their rows count
-        from ``lo``.
+        NOT_FINITE_PIXELS and NO_DATA, one a band; UNREADABLE_FILE where a row's chunk is damaged or missing. Their
+        rows count from ``lo``.
     digests : list of bytes, one for each row
         SHA-256 of the row's pixels; empty for an unreadable row.
     """
@@ -149,9 +154,11 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
             digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
             for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                 try:
-                    scale_into(plane, scale, out[row, band])
+                    partly_empty[row] |= scale_into(plane, scale, out[row, band], survey)
                 except UnusableFileError as error:
-                    faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
+                    faults.append(
+                        Fault(row, error.code, survey.bands[band], cube.path, f"{survey.bands[band]}: {error}")
+                    )
     return faults, digests
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ class TestAgainstAstropy:
         rng = np.random.default_rng(0)
         x, y = rng.uniform(0, 1300, 25).round(2), rng.uniform(0, 1300, 25).round(2)
         ra, dec = sky_of(paths[0], x, y)
-        survey = Survey(zero_point_mag=0.0)
+        survey = Survey(zero_point_mag=0.0, pixel_scale_arcsec=0.3)
         _, found, faults, _, _ = cut(paths, ra, dec, survey)
         first_x, first_y = np.ceil(x - 32).astype(int), np.ceil(y - 32).astype(int)
         whole = (np.minimum(first_x, first_y) >= 0) & (np.maximum(first_x, first_y) <= 1300 - 64)
@@ -247,8 +248,9 @@ class TestFiles:
         """With corners off the sky, no position is ruled out."""
         cards = {"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT", "CD1_1": -1.5, "CD2_2": 1.5, "CRVAL2": 0.0}
         path = write_coadd(tmp_path / "g.fits", image(), **cards)
-        all_sky = list_source(path, ONE).coadds[0]
+        one = replace(ONE, pixel_scale_arcsec=5400.0)
+        all_sky = list_source(path, one).coadds[0]
         assert all_sky.sky.footprint(all_sky.shape)[2] == 180.0
-        _, found, faults, _, _ = cut([path], np.array([150.0]), np.array([0.0]))
+        _, found, faults, _, _ = cut([path], np.array([150.0]), np.array([0.0]), one)
         assert faults == []
         np.testing.assert_array_equal(found[0, 0], image()[118:182, 98:162])

@@ -115,8 +115,8 @@ class TestRows:
 
     def rows(self, *items: str, **keys: np.ndarray) -> tuple[list[int], list[str]]:
         values = {"object_id": self.object_id, "ra": self.ra, "dec": self.dec, **keys}
-        rows, _, notes = assign_rows("source", names(*items), CatalogueRows(*values.values()), HSC, None, 1.0)
-        return rows.tolist(), notes
+        assigned = assign_rows("source", names(*items), CatalogueRows(*values.values()), HSC, None, 1.0)
+        return assigned.rows.tolist(), assigned.notes
 
     def test_lines(self) -> None:
         lines = [f"{line}-cutout-HSC-G-1-x.fits" for line in (0, 1, 2, 6, 7)]
