@@ -110,6 +110,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
     SwimmyError
         When the file cannot be read, has no image, no usable WCS, or no known band.
     """
+    hdus: list[Hdu] = []
     try:
         with open_reader(path) as (read, status):
             hdus = scan(read, status.st_size)
@@ -117,7 +118,13 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
             check_decodable(read, hdu, MAX_COADD_BYTES)
             verify_checksum(read, hdu)
     except UnusableFileError as error:
-        raise SwimmyError(f"coadd {path}: {error}. Fetch the file again, or leave it out.") from None
+        remedy = "Fetch the file again, or leave it out."
+        if error.code is Code.NO_IMAGE_HDU and any(len(item.image_shape) > 2 for item in hdus):
+            remedy = (
+                "Write a cube of cutouts, with its object_id, to HDF5 or Zarr; of an image with several bands, one 2-D "
+                "image a band."
+            )
+        raise SwimmyError(f"coadd {path}: {error}. {remedy}") from None
     try:
         zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
         sky = sky_map(hdu.header)

@@ -21,7 +21,8 @@ _COUNTS = {"adu", "adus", "dn", "count", "counts", "ct", "cts", "e", "e-", "elec
 _UNSAID = {"", "1", "none", "unknown", "undefined", "n/a", "relative", "arbitrary"}
 _PER_TIME = re.compile(r"\s*(?:/\s*s(?:ec(?:onds?)?)?|[\s.*]s(?:\*\*|\^)?\(?-1\)?)$")
 _MAGGIES = {"maggy": 0.0, "maggies": 0.0, "nanomaggy": 22.5, "nanomaggies": 22.5, "nmgy": 22.5, "mgy": 0.0}
-_AGREEMENT_MAG = 0.01
+AGREEMENT_MAG = 0.01
+"""By how much zero points of one file may differ."""
 
 
 def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
@@ -44,7 +45,7 @@ def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
     by_unit = zero_point_of_unit(unit.decode("ascii", "replace"), bool(stated))
     if by_unit is not None:
         stated["BUNIT"] = by_unit
-    if stated and max(stated.values()) - min(stated.values()) > _AGREEMENT_MAG:
+    if stated and max(stated.values()) - min(stated.values()) > AGREEMENT_MAG:
         said = ", ".join(f"{keyword} {value:.3f}" for keyword, value in stated.items())
         raise _wrong(f"its zero points contradict each other: {said} mag. Remove those that do not hold for the pixels")
     if not stated:

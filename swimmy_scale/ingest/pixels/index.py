@@ -222,7 +222,7 @@ def build_index(
         for listing in listings
     ]
     notes += chain.from_iterable(source.notes for source in assigned)
-    return _cutout_index(listings, assigned, object_id, survey, notes, tract)
+    return _cutout_index(listings, assigned, object_id, survey, notes, tract, name_pattern)
 
 
 def _index(listings: Sequence[Listing], file: npt.NDArray[np.int32]) -> Index:
@@ -265,6 +265,7 @@ def _cutout_index(
     survey: Survey,
     notes: list[str],
     tract: npt.NDArray[np.int32] | None,
+    name_pattern: str | None,
 ) -> Index:
     """Index of files whose rows and bands are known."""
     n_objects, n_bands = len(object_id), survey.n_bands
@@ -280,6 +281,8 @@ def _cutout_index(
     )
     tracts = np.array([one[0] for one in numbers], np.int32)
     matched = np.flatnonzero((rows >= 0) & (bands >= 0))
+    if len(rows) and not len(matched):
+        raise _nothing_fits(index, rows, bands, name_pattern)
     _refuse_repeated_lines(index, assigned, rows, bands, n_bands)
     rank = np.unique([os.fsencode(path) for path in index.sources], return_inverse=True)[1]
     order = matched[np.lexsort((index.files["name"][matched], rank[index.source[matched]]))]
@@ -295,6 +298,27 @@ def _cutout_index(
     index = replace(index, file=ranked.first, spare_cell=ranked.spare_cell, spare_file=ranked.spare_file, origin=origin)
     # A slice keeps only the files that are used.
     return replace(index.slice(0, len(index)), unmatched=unmatched, n_unmatched=len(lost), warnings=tuple(notes))
+
+
+def _nothing_fits(index: Index, rows: IntArray, bands: npt.NDArray[np.int16], name_pattern: str | None) -> SwimmyError:
+    """The error for files of which none belongs to an object and band."""
+    n_files, first = len(rows), index.describe(0)
+    if (bands >= 0).any():
+        first = index.describe(int(np.argmax(bands >= 0)))
+        return SwimmyError(
+            f"none of {n_files} files belongs to an object of the catalogue, such as {first}: no line number, "
+            "object_id or position fits. Give the catalogue that the files were requested with."
+        )
+    if (rows >= 0).any():
+        return SwimmyError(
+            f"none of {n_files} files is in a band of the survey, such as {first}. Name the bands of the files in "
+            "survey.bands."
+        )
+    how = "has a name of a known form" if name_pattern is None else f"has a name that fits {name_pattern!r}"
+    return SwimmyError(
+        f"none of {n_files} files {how}, such as {first}. Say with ingest.name_pattern, in the job or the settings, "
+        "what the names tell, for example '(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
+    )
 
 
 def _note_of_lost(unmatched: Sequence[str], n_lost: int, n_files: int, n_no_band: int) -> str:

@@ -190,9 +190,20 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
         return _as_coadds(listing, survey, band)
     if kind == "auto" and not is_fits(path):
         raise SwimmyError(
-            f"source {path}: is no folder, tar, FITS file or cube (Zarr, HDF5, .npy). Convert it to one of these."
+            f"source {path}: is no folder, tar, FITS file or cube (Zarr, HDF5, .npy). {_how_to_convert(path)}"
         )
     return listing
+
+
+def _how_to_convert(path: str) -> str:
+    """What to do with a file that is no source."""
+    with Path(path).open("rb") as stream:
+        is_zip = stream.read(4) == b"PK\x03\x04"
+    if is_zip and path.lower().endswith(".npz"):
+        return "Write the array in this .npz to HDF5 or Zarr, with its object_id, or to .npy."
+    if is_zip:
+        return "Unpack this zip, and give the folder."
+    return "Convert it to one of these."
 
 
 def _names_no_object(listing: Listing, survey: Survey) -> bool:
