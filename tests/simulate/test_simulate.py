@@ -63,7 +63,9 @@ def files(survey_folder: Path) -> dict[tuple[int, str], bytes]:
     tracts = fits.getdata(survey_folder / "catalogue.fits", 1)["tract"]
     for path in sorted((survey_folder / "cutouts").iterdir()):
         if path.is_dir():
-            named = [(SAVED_NAME, str(file.relative_to(path)), file.read_bytes()) for file in sorted(path.rglob("*.fits"))]
+            named = [
+                (SAVED_NAME, str(file.relative_to(path)), file.read_bytes()) for file in sorted(path.rglob("*.fits"))
+            ]
         else:
             with tarfile.open(path) as tar:
                 named = [(SERVICE_NAME, m.name, tar.extractfile(m).read()) for m in tar.getmembers()]  # type: ignore[union-attr]

@@ -207,25 +207,17 @@ def assign_rows(
         rows = np.where((claims.line >= 2) & (claims.line < len(catalogue) + 2), claims.line - 2, -1)
         if locate is not None:
             lined = (claims.line >= 0) & (claims.band >= 0) & ~has_position
-            notes += _place_lines(path, claims, lined, rows, blind, catalogue, locate, radius_arcsec, only_source)
+            _place_lines(claims, lined, rows, blind, catalogue, locate, radius_arcsec, only_source)
     rows = np.where(rows < 0, catalogue.by_id(claims.object_id), rows)
     check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)
     astray = check[catalogue.lie_elsewhere(rows[check], claims.ra[check], claims.dec[check], radius_arcsec)]
     by_position = (rows < 0) & has_position
     by_position[astray] = True
     rows[by_position] = catalogue.by_position(claims.ra[by_position], claims.dec[by_position], radius_arcsec)
-    told = has_position & (claims.line >= 0) & (rows >= 0)
-    # In a list of a part of the catalogue, lines and rows differ by one number throughout.
-    if len(astray) and len(np.unique(rows[told] - claims.line[told])) > 1:
-        notes.append(
-            f"{path}: {len(astray)} names give another position than their line in the catalogue, the first is "
-            f"{show_name(names[astray[0]])}; they are joined by position"
-        )
     return Assigned(rows, claims.band, claims.origin, claims.origins, blind, notes)
 
 
 def _place_lines(
-    path: str,
     claims: Claims,
     lined: npt.NDArray[np.bool_],
     rows: IntArray,
@@ -234,9 +226,8 @@ def _place_lines(
     locate: Locate,
     radius_arcsec: float,
     only_source: bool,
-) -> list[str]:
-    """Write ``rows`` and ``blind`` of the files in ``lined``, one folder after the other; return warnings."""
-    notes = []
+) -> None:
+    """Write ``rows`` and ``blind`` of the files in ``lined``, one folder after the other."""
     in_folders = np.flatnonzero(lined)
     in_folders = in_folders[np.argsort(claims.folder[in_folders], kind="stable")]
     uploads = np.split(in_folders, np.flatnonzero(np.diff(claims.folder[in_folders])) + 1) if len(in_folders) else []
@@ -246,12 +237,9 @@ def _place_lines(
             return locate(files[numbers])
 
         only_one = only_source and len(uploads) == 1
-        rows[files], located, note = rows_of_lines(claims.line[files], catalogue, locate_here, radius_arcsec, only_one)
+        rows[files], located = rows_of_lines(claims.line[files], catalogue, locate_here, radius_arcsec, only_one)
         if not located:
             blind[files] = claims.folder[files[0]]
-        if note:
-            notes.append(f"{path}: {note} ({len(files)} files)")
-    return notes
 
 
 def _band_of_archive_name(tail: bytes, survey: Survey) -> tuple[int, Origin]:

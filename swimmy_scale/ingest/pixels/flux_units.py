@@ -80,7 +80,8 @@ def zero_point_of_unit(text: str, has_zero_point: bool = False) -> float | None:
         raise _wrong(
             f"BUNIT {name!r} is not known, and no zero point is stated. Write MAGZERO into its header"
         ) from None
-    if unit.is_equivalent(units.Jy):
+    # Magnitudes and other logarithms of a flux density are no UnitBase, but equivalent to one.
+    if isinstance(unit, units.UnitBase) and unit.is_equivalent(units.Jy):
         return float((1.0 * unit).to_value(units.ABmag))
     raise _wrong(f"its pixels are in {name}, which is not linear in flux density. Convert them to counts or nJy")
 

@@ -42,7 +42,7 @@ Locate = Callable[[IntArray], Centres]
 
 def rows_of_lines(
     line: IntArray, catalogue: CatalogueRows, locate: Locate, radius_arcsec: float, only_one: bool
-) -> tuple[IntArray, bool, str]:
+) -> tuple[IntArray, bool]:
     """Rows that the files of one upload belong to.
 
     Some lines are looked up on the sky. Where these agree that row = line + a number, that holds for all of them: as a
@@ -66,28 +66,24 @@ def rows_of_lines(
         -1 for none.
     located : bool
         Whether the images say where they lie. Without it row = line - 2.
-    note : str
-        What the user should know, or empty.
     """
     lines, first, which = np.unique(line, return_index=True, return_inverse=True)
     probes = np.unique(np.linspace(0, len(lines) - 1, N_PROBES).round().astype(np.int64))
     centres, known = _locate_lines(which, probes, first, locate)
     by_line = _within(line - 2, len(catalogue))
     if not known.any():
-        return by_line, False, ""
+        return by_line, False
     ra, dec, reach = (values[known] for values in (centres.ra, centres.dec, centres.reach_arcsec))
     wanted = lines[probes[known]]
     rows = catalogue.by_position(ra, dec, radius_arcsec)
     for offset in dict.fromkeys([-2, *(rows - wanted)[rows >= 0].tolist()]):
         if _holds(wanted + offset, catalogue, ra, dec, reach, radius_arcsec):
-            return _within(line + offset, len(catalogue)), True, ""
+            return _within(line + offset, len(catalogue)), True
     if (rows < 0).all():
-        if only_one:
-            return by_line, True, ""
-        return np.full(len(line), -1, np.int64), True, "no object of the catalogue lies where its images do"
+        return by_line if only_one else np.full(len(line), -1, np.int64), True
     centres, _ = _locate_lines(which, np.arange(len(lines)), first, locate)
     found = catalogue.by_position(centres.ra, centres.dec, radius_arcsec)
-    return found[which], True, "its lines are in another order than the catalogue; they are joined by position"
+    return found[which], True
 
 
 def _locate_lines(which: IntArray, lines: IntArray, first: IntArray, locate: Locate) -> tuple[Centres, BoolArray]:
