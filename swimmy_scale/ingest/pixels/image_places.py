@@ -1,4 +1,4 @@
-"""Where the images of cutout files lie on the sky, by their headers."""
+"""What the headers of a few cutout files say before all are read: where they lie, and whether they fit the survey."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import math
 
 import numpy as np
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.contents import contents
-from swimmy_scale.ingest.pixels.cutout_files import unpacked
+from swimmy_scale.ingest.pixels.cutout_files import check_pixel_scale, unpacked
+from swimmy_scale.ingest.pixels.file_names import show_name
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, scan
+from swimmy_scale.ingest.pixels.flux_units import zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.listing import Listing
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.ingest.pixels.uploads import Centres
-from swimmy_scale.method.survey import IntArray
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.survey import IntArray, Survey
+
+N_LOOKED_AT = 3
 
 
 def locate_images(listing: Listing, files: IntArray) -> Centres:
@@ -48,3 +54,32 @@ def _headers(data: bytes, patterns: HeaderPatterns) -> tuple[tuple[int, ...], Sk
     sky = sky_map(image.header)
     patterns.learn(data, hdus, Headers(hdus[0], image, sky, None))
     return image.image_shape, sky
+
+
+def refuse_misfits(listing: Listing, files: IntArray, survey: Survey) -> None:
+    """Refuse a source if the first of its files have another pixel scale, or units that cannot be converted.
+
+    Single files that do not fit are faults of their objects when they are read.
+
+    Raises
+    ------
+    SwimmyError
+        When all of the first `N_LOOKED_AT` files in which an image is found are so.
+    """
+    wrong: tuple[int, UnusableFileError] | None = None
+    first = files[np.argsort(listing.files["offset"][files], kind="stable")][:N_LOOKED_AT]
+    for file, load in contents(listing.path, listing.packed, listing.files, first):
+        try:
+            data = unpacked(load())
+            hdus = scan(lambda offset, length, data=data: data[offset : offset + length], len(data))  # type: ignore[misc]
+            image = find_image(hdus)
+            check_pixel_scale(sky_map(image.header), survey)
+            zero_point(image.cards, hdus[0].cards)
+        except UnusableFileError as error:
+            if error.code in (Code.WRONG_PIXEL_SCALE, Code.WRONG_UNIT):
+                wrong = (file, error)
+            continue
+        return
+    if wrong is not None:
+        name = show_name(listing.files["name"][wrong[0]])
+        raise SwimmyError(f"{listing.path}: {name}: {wrong[1]}. Correct the survey section of the job, or the files.")

@@ -19,7 +19,7 @@ from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube, check_rows
 from swimmy_scale.ingest.pixels.file_names import Assigned, Origin, assign_rows, show_name
 from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
-from swimmy_scale.ingest.pixels.image_places import locate_images
+from swimmy_scale.ingest.pixels.image_places import locate_images, refuse_misfits
 from swimmy_scale.ingest.pixels.listing import Listing
 from swimmy_scale.ingest.pixels.ranking import Ranked, rank_files
 from swimmy_scale.ingest.sphere import CatalogueRows
@@ -194,9 +194,9 @@ def build_index(
     Raises
     ------
     SwimmyError
-        When there is no listing, kinds are mixed, a cube does not fit the catalogue, or the name pattern is bad; when
-        no name of a file belongs to an object; when several uploads have the same line numbers and nothing tells them
-        apart.
+        When there is no listing, kinds are mixed, a cube does not fit the catalogue, or the name pattern is bad. When
+        no file belongs to an object, or the first files of a source have another pixel scale than the survey or units
+        that cannot be converted. When several uploads have the same line numbers and nothing tells them apart.
     """
     kinds = sorted({listing.kind for listing in listings})
     if len(kinds) != 1:
@@ -221,6 +221,8 @@ def build_index(
         )
         for listing in listings
     ]
+    for listing, source in zip(listings, assigned, strict=True):
+        refuse_misfits(listing, np.flatnonzero((source.rows >= 0) & (source.bands >= 0)), survey)
     notes += chain.from_iterable(source.notes for source in assigned)
     return _cutout_index(listings, assigned, object_id, survey, notes, tract, name_pattern)
 
