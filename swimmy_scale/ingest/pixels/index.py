@@ -287,13 +287,14 @@ def _cutout_index(
         raise _nothing_fits(index, rows, bands, name_pattern)
     _refuse_repeated_lines(index, assigned, rows, bands, n_bands)
     rank = np.unique([os.fsencode(path) for path in index.sources], return_inverse=True)[1]
-    order = matched[np.lexsort((index.files["name"][matched], rank[index.source[matched]]))]
+    # In order of path: the files of each source are in order of name.
+    order = matched[np.argsort(rank[index.source[matched]], kind="stable")]
     cell = rows[order] * n_bands + bands[order]
     stated = tracts[origin[order]]
     is_preferred = np.zeros(len(order), np.bool_) if tract is None else (stated == tract[rows[order]]) & (stated >= 0)
     ranked = rank_files(order, cell, origin[order].astype(np.int64), is_preferred, n_objects, n_bands)
     notes += _notes_of_origins(ranked, origin, tracts, object_id, tract)
-    lost = np.setdiff1d(np.arange(len(rows)), matched)
+    lost = np.flatnonzero((rows < 0) | (bands < 0))
     unmatched = tuple(index.describe(int(i)) for i in lost[:MOST_NAMED])
     if len(lost):
         notes.append(_note_of_lost(unmatched, len(lost), len(rows), int((bands[lost] < 0).sum())))
