@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from swimmy_scale.ingest.pixels.band_images import image_of_band, read_plane
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
     MAX_FILE_BYTES,
@@ -133,7 +134,13 @@ def unpacked(data: bytes) -> bytes:
 
 
 def read_cutout(
-    data: bytes, ra: float, dec: float, survey: Survey, out: FloatArray, patterns: HeaderPatterns | None = None
+    data: bytes,
+    ra: float,
+    dec: float,
+    survey: Survey,
+    out: FloatArray,
+    patterns: HeaderPatterns | None = None,
+    band: int | None = None,
 ) -> Found:
     """Read one file's bytes into one plane of the cube.
 
@@ -148,6 +155,8 @@ def read_cutout(
         Receives counts at the survey's zero point. Its content is undefined after an error.
     patterns : HeaderPatterns, optional
         Headers of earlier files, which learn from this one. They save time and change nothing else.
+    band : int, optional
+        Which of the survey's bands to read from a file that has several (see `image_of_band`).
 
     Returns
     -------
@@ -165,22 +174,30 @@ def read_cutout(
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 
+    patterns = patterns if band is None else None
     known = patterns.find(data) if patterns is not None else None
     hdus = [] if known else scan(read, len(data))
-    hdu, first = (known.image, known.primary) if known else (find_image(hdus), hdus[0])
+    plane = None
+    if known:
+        hdu, first = known.image, known.primary
+    elif band is None:
+        hdu, first = find_image(hdus), hdus[0]
+    else:
+        (hdu, plane), first = image_of_band(hdus, band, survey), hdus[0]
+    shape = hdu.image_shape[-2:]
     verify_checksum(read, first)
     if hdu.index:
         verify_checksum(read, hdu)
     sky = known.sky if known else sky_map(hdu.header)
     if not known:
         check_pixel_scale(sky, survey)
-    region = crop(hdu.image_shape, sky, ra, dec, survey.cutout_size_px, survey.aperture_diameter_px / 2.0)
+    region = crop(shape, sky, ra, dec, survey.cutout_size_px, survey.aperture_diameter_px / 2.0)
     own_zero_point = known.zero_point_mag if known else zero_point(hdu.cards, first.cards)
     if patterns is not None and not known:
         patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point))
-    pixels = read_pixels(read, hdu)
-    if pixels.shape != hdu.image_shape:
-        raise unreadable(f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}")
+    pixels = read_pixels(read, hdu) if plane is None else read_plane(read, hdu, plane)
+    if pixels.shape != shape:
+        raise unreadable(f"the image decodes to {pixels.shape} px, not to {shape}")
     partly_empty = scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out, survey)
     return Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
 

@@ -29,11 +29,16 @@ _SAVED_NAME = re.compile(
 )
 _ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
 _POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")
+# Files of all bands: the same without one.
+_ID_ALONE = re.compile(r"(?P<object_id>\d{5,19})")
+_POSITION_ALONE = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?")
+ALL_BANDS = -3
+"""Band of a file whose name tells the object and no band."""
 _NO_ARCHIVE_NAME = -2
 Origin = tuple[int, str, str]
 """Tract, rerun and type that a name states: -1 and empty where it does not. Files of one origin belong together."""
 NO_ORIGIN: Origin = (-1, "", "")
-_FORMS = (_ARCHIVE_NAME, _SAVED_NAME, _ID_NAME, _POSITION_NAME)
+_FORMS = (_ARCHIVE_NAME, _SAVED_NAME, _ID_NAME, _POSITION_NAME, _ID_ALONE, _POSITION_ALONE)
 
 
 def show_name(name: bytes) -> str:
@@ -98,16 +103,20 @@ class Assigned(NamedTuple):
 
 
 def compile_pattern(name_pattern: str) -> re.Pattern[str]:
-    """Compile a user's name pattern; refused without a group for the band, or any that tells the object."""
+    """Compile a user's name pattern; refused without any group that tells the object.
+
+    Without one for the band, each file holds all bands.
+    """
     try:
         pattern = re.compile(name_pattern)
     except re.error as error:
         raise SwimmyError(f"name pattern {name_pattern!r} is not a regular expression: {error}. Correct it.") from error
     groups = set(pattern.groupindex)
-    if "band" not in groups or not ({"line", "object_id"} & groups or {"ra", "dec"} <= groups):
+    if not ({"line", "object_id"} & groups or {"ra", "dec"} <= groups):
         raise SwimmyError(
-            f"name pattern {name_pattern!r} has the groups {sorted(groups)}; it needs band and one of line, object_id, "
-            "or ra with dec. Write for example '(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
+            f"name pattern {name_pattern!r} has the groups {sorted(groups)}; it needs one of line, object_id, or ra "
+            "with dec; and band, where a file holds one. Write for example "
+            "'(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
         )
     return pattern
 
@@ -124,12 +133,14 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
         - ``LINENO-cutout-HSC-I-TRACT-RERUN.fits``, a member of the archive's tar,
         - ``LINENO_TYPE_RA_DEC_TRACT_FILTER.fits``, as the archive's tool saves it,
         - ``OBJECTID_BAND.fits``,
-        - ``RA,DEC_300x300_BAND.fits``.
+        - ``RA,DEC_300x300_BAND.fits``,
+        - ``OBJECTID.fits`` (of five digits and more) and ``RA,DEC.fits``, which hold all bands.
 
     Returns
     -------
     Claims
-        Band -1 for a name of unknown form, such as that of a PSF, and for a band that the survey lacks.
+        Band `ALL_BANDS` for a name that tells an object and no band; -1 for a name of unknown form, such as that of a
+        PSF, and for a band that the survey lacks.
     """
     n_files = len(names)
     claims = Claims(
@@ -162,7 +173,7 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
         if match is None:
             continue
         groups = match.groupdict()
-        claims.band[position] = band_of(groups.get("band") or "", survey)
+        claims.band[position] = band_of(groups["band"] or "", survey) if "band" in groups else ALL_BANDS
         for key in ("line", "object_id"):
             text = groups.get(key) or ""
             if text.isascii() and text.isdigit() and int(text) < 2**63:
@@ -206,7 +217,7 @@ def assign_rows(
     else:
         rows = np.where((claims.line >= 2) & (claims.line < len(catalogue) + 2), claims.line - 2, -1)
         if locate is not None:
-            lined = (claims.line >= 0) & (claims.band >= 0) & ~has_position
+            lined = (claims.line >= 0) & (claims.band != -1) & ~has_position
             _place_lines(claims, lined, rows, blind, catalogue, locate, radius_arcsec, only_source)
     rows = np.where(rows < 0, catalogue.by_id(claims.object_id), rows)
     check = np.flatnonzero((rows >= 0) & (claims.line >= 0) & has_position)

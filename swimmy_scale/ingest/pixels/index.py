@@ -17,13 +17,13 @@ import numpy.typing as npt
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube, check_rows
-from swimmy_scale.ingest.pixels.file_names import Assigned, Origin, assign_rows, show_name
+from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, Assigned, Origin, assign_rows, show_name
 from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
 from swimmy_scale.ingest.pixels.image_places import locate_images, refuse_misfits
 from swimmy_scale.ingest.pixels.listing import Listing
 from swimmy_scale.ingest.pixels.ranking import Ranked, rank_files
 from swimmy_scale.ingest.sphere import CatalogueRows
-from swimmy_scale.method.survey import AnyArray, DoubleArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray, Survey
 
 NO_FILE, NO_COADD_OF_BAND = -1, -2
 MOST_NAMED = 1000
@@ -51,6 +51,8 @@ class Index:
     spare_cell, spare_file : ndarray of int64 and int32, shape (n_spares,)
         Further files of the same objects and bands, in case that the first has no usable data: as in `Ranked`, with
         rows from ``first_row``.
+    has_all_bands : ndarray of bool, shape (n_files,)
+        Whether a file holds all bands of its object, in as many images or planes.
     origin : ndarray of int32, shape (n_files,)
         Files of one number are of one tract, or coadds of one patch.
     unmatched : tuple of str
@@ -72,6 +74,7 @@ class Index:
     cube: Cube | None = None
     spare_cell: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     spare_file: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    has_all_bands: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
     origin: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     unmatched: tuple[str, ...] = field(default=(), repr=False)
     n_unmatched: int = 0
@@ -108,6 +111,7 @@ class Index:
             coadds=tuple(self.coadds[i] for i in used) if self.coadds else (),
             spare_cell=self.spare_cell[spares] - first_cell,
             spare_file=spare_file.astype(np.int32),
+            has_all_bands=self.has_all_bands[used] if len(self.has_all_bands) else self.has_all_bands,
             origin=self.origin[used] if len(self.origin) else self.origin,
             unmatched=(),
             n_unmatched=0,
@@ -222,7 +226,7 @@ def build_index(
         for listing in listings
     ]
     for listing, source in zip(listings, assigned, strict=True):
-        refuse_misfits(listing, np.flatnonzero((source.rows >= 0) & (source.bands >= 0)), survey)
+        refuse_misfits(listing, np.flatnonzero((source.rows >= 0) & _is_of_band(source.bands)), survey)
     notes += chain.from_iterable(source.notes for source in assigned)
     return _cutout_index(listings, assigned, object_id, survey, notes, tract, name_pattern)
 
@@ -282,23 +286,35 @@ def _cutout_index(
         ]
     )
     tracts = np.array([one[0] for one in numbers], np.int32)
-    matched = np.flatnonzero((rows >= 0) & (bands >= 0))
+    matched = np.flatnonzero((rows >= 0) & _is_of_band(bands))
     if len(rows) and not len(matched):
         raise _nothing_fits(index, rows, bands, name_pattern)
     _refuse_repeated_lines(index, assigned, rows, bands, n_bands)
     rank = np.unique([os.fsencode(path) for path in index.sources], return_inverse=True)[1]
     # In order of path: the files of each source are in order of name.
     order = matched[np.argsort(rank[index.source[matched]], kind="stable")]
-    cell = rows[order] * n_bands + bands[order]
+    # A file of all bands stands in the cell of each.
+    repeats = np.where(bands[order] == ALL_BANDS, n_bands, 1)
+    of_band = np.where(bands[order] == ALL_BANDS, 0, bands[order]).astype(np.int64)
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    order, of_band = np.repeat(order, repeats), np.repeat(of_band, repeats) + within
+    cell = rows[order] * n_bands + of_band
     stated = tracts[origin[order]]
     is_preferred = np.zeros(len(order), np.bool_) if tract is None else (stated == tract[rows[order]]) & (stated >= 0)
     ranked = rank_files(order, cell, origin[order].astype(np.int64), is_preferred, n_objects, n_bands)
     notes += _notes_of_origins(ranked, origin, tracts, object_id, tract)
-    lost = np.flatnonzero((rows < 0) | (bands < 0))
+    lost = np.flatnonzero((rows < 0) | ~_is_of_band(bands))
     unmatched = tuple(index.describe(int(i)) for i in lost[:MOST_NAMED])
     if len(lost):
-        notes.append(_note_of_lost(unmatched, len(lost), len(rows), int((bands[lost] < 0).sum())))
-    index = replace(index, file=ranked.first, spare_cell=ranked.spare_cell, spare_file=ranked.spare_file, origin=origin)
+        notes.append(_note_of_lost(unmatched, len(lost), len(rows), int((~_is_of_band(bands[lost])).sum())))
+    index = replace(
+        index,
+        file=ranked.first,
+        spare_cell=ranked.spare_cell,
+        spare_file=ranked.spare_file,
+        origin=origin,
+        has_all_bands=bands == ALL_BANDS,
+    )
     # A slice keeps only the files that are used.
     return replace(index.slice(0, len(index)), unmatched=unmatched, n_unmatched=len(lost), warnings=tuple(notes))
 
@@ -306,8 +322,8 @@ def _cutout_index(
 def _nothing_fits(index: Index, rows: IntArray, bands: npt.NDArray[np.int16], name_pattern: str | None) -> SwimmyError:
     """The error for files of which none belongs to an object and band."""
     n_files, first = len(rows), index.describe(0)
-    if (bands >= 0).any():
-        first = index.describe(int(np.argmax(bands >= 0)))
+    if _is_of_band(bands).any():
+        first = index.describe(int(np.argmax(_is_of_band(bands))))
         return SwimmyError(
             f"none of {n_files} files belongs to an object of the catalogue, such as {first}: no line number, "
             "object_id or position fits. Give the catalogue that the files were requested with."
@@ -324,6 +340,10 @@ def _nothing_fits(index: Index, rows: IntArray, bands: npt.NDArray[np.int16], na
     )
 
 
+def _is_of_band(bands: npt.NDArray[np.int16]) -> BoolArray:
+    return np.asarray((bands >= 0) | (bands == ALL_BANDS))
+
+
 def _note_of_lost(unmatched: Sequence[str], n_lost: int, n_files: int, n_no_band: int) -> str:
     more = ", ..." if n_lost > 3 else ""
     return (
@@ -337,11 +357,11 @@ def _refuse_repeated_lines(
 ) -> None:
     """Refuse line numbers that several uploads use, where no image says which object it shows."""
     blind = np.concatenate([source.blind for source in assigned])
-    files = np.flatnonzero((blind >= 0) & (rows >= 0) & (bands >= 0))
+    files = np.flatnonzero((blind >= 0) & (rows >= 0) & _is_of_band(bands))
     upload = np.unique(np.stack([index.source[files], blind[files]]), axis=1, return_inverse=True)[1].ravel()
     if len(files) == 0 or upload.max() == 0:
         return
-    cell = rows[files] * n_bands + bands[files]
+    cell = rows[files] * n_bands + np.maximum(bands[files], 0)
     _, first, which = np.unique(cell, return_index=True, return_inverse=True)
     repeated = np.flatnonzero(upload != upload[first][which])
     if len(repeated):

@@ -19,7 +19,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels import coadd, cube
 from swimmy_scale.ingest.pixels.contents import contents
 from swimmy_scale.ingest.pixels.cutout_files import Found, read_cutout
-from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, parse_names
+from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, has_fits_suffix, parse_names
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns
@@ -209,7 +209,10 @@ def _how_to_convert(path: str) -> str:
 def _names_no_object(listing: Listing, survey: Survey) -> bool:
     """Whether the name of the first file tells no object."""
     claims = parse_names(listing.files["name"], survey)
-    return bool((claims.line[0] < 0) and (claims.object_id[0] < 0) and np.isnan(claims.ra[0]))
+    # One with a position alone may as well be a coadd.
+    return bool(
+        claims.band[0] == ALL_BANDS or ((claims.line[0] < 0) and (claims.object_id[0] < 0) and np.isnan(claims.ra[0]))
+    )
 
 
 def _as_coadds(listing: Listing, survey: Survey, band: str | None) -> Listing:
@@ -278,21 +281,30 @@ def _read_cutouts(
 ) -> list[Found]:
     """Read cutout files, each source from front to end."""
     found = [Found()] * len(files)
-    place_of = {file: place for place, file in enumerate(files.tolist())}
-    rows = (cells // survey.n_bands).tolist()
+    # A file of all bands is read for several cells.
+    places_of: dict[int, list[int]] = {}
+    for place, file in enumerate(files.tolist()):
+        places_of.setdefault(file, []).append(place)
     patterns = HeaderPatterns()
     for source, (path, packed) in enumerate(zip(index.sources, index.packed, strict=True)):
-        wanted = files[index.source[files] == source]
+        wanted = np.unique(files[index.source[files] == source])
         for file, load in contents(path, packed, index.files, wanted):
-            place, digest = place_of[file], b""
-            row = rows[place]
+            places, digest = places_of[file], b""
             try:
                 data = load()
                 digest = hashlib.sha256(data).digest()
-                one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns)
-                found[place] = one._replace(digest=digest)
             except UnusableFileError as error:
-                found[place] = Found(error, digest=digest)
+                for place in places:
+                    found[place] = Found(error)
+                continue
+            for place in places:
+                row, band = divmod(int(cells[place]), survey.n_bands)
+                which = band if index.has_all_bands[file] else None
+                try:
+                    one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
+                    found[place] = one._replace(digest=digest)
+                except UnusableFileError as error:
+                    found[place] = Found(error, digest=digest)
     return found
 
 

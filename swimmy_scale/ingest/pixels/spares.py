@@ -17,6 +17,8 @@ Read = Callable[[IntArray, IntArray, Planes], list[Found]]
 """Reads files (numbers in the index) for cells (row * n_bands + band), each into ``planes`` of its place in them."""
 
 GOOD, PARTLY_EMPTY, UNUSABLE = range(3)
+States = dict[tuple[int, int], int]
+"""How good each file is for a cell, by cell and file."""
 
 
 class Taken(NamedTuple):
@@ -63,20 +65,22 @@ def read_best(index: Index, read: Read, out: FloatArray) -> Taken:
     rows = np.unique(index.spare_cell // n_bands)
     waiting = [row for row in rows.tolist() if _state(found[row * n_bands : (row + 1) * n_bands]) > GOOD]
     notes: list[str] = []
-    state: dict[int, int] = {}
+    state: States = {}
     if waiting:
         spares = np.flatnonzero(np.isin(index.spare_cell // n_bands, waiting))
         # A file is judged first and read again if it is taken: held pixels would be as many as those of the partition.
         nowhere = np.empty(planes.shape[1:], np.float32)
         numbers = index.spare_file[spares].astype(np.int64)
-        judged = read(numbers, index.spare_cell[spares], lambda k: nowhere)
-        state = {number: _state([one]) for number, one in zip(numbers.tolist(), judged, strict=True)}
+        cells = index.spare_cell[spares]
+        judged = read(numbers, cells, lambda k: nowhere)
+        places = zip(cells.tolist(), numbers.tolist(), strict=True)
+        state = {place: _state([one]) for place, one in zip(places, judged, strict=True)}
     changed = []
     for row in waiting:
-        cells = range(row * n_bands, (row + 1) * n_bands)
-        state |= {int(file.flat[cell]): _state([found[cell]]) for cell in cells if file.flat[cell] >= 0}
+        of_row = range(row * n_bands, (row + 1) * n_bands)
+        state |= {(cell, int(file.flat[cell])): _state([found[cell]]) for cell in of_row if file.flat[cell] >= 0}
         best, is_mixed = _choose(index, row, state)
-        changed += [cell for cell, number in zip(cells, best, strict=True) if file.flat[cell] != number]
+        changed += [cell for cell, number in zip(of_row, best, strict=True) if file.flat[cell] != number]
         file[row] = best
         if is_mixed:
             notes.append("an object has its bands from several tracts or reruns, as none has data in all of them")
@@ -93,10 +97,10 @@ def _state(found: list[Found | None]) -> int:
     )
 
 
-def _choose(index: Index, row: int, state: dict[int, int]) -> tuple[list[int], bool]:
+def _choose(index: Index, row: int, state: States) -> tuple[list[int], bool]:
     """The files to take for a row, and whether they are of several origins where the first ones were not.
 
-    ``state`` is that of each file of the row.
+    ``state`` is that of the files of the row.
     """
     n_bands = index.file.shape[1]
     choices: list[list[int]] = []
@@ -107,25 +111,31 @@ def _choose(index: Index, row: int, state: dict[int, int]) -> tuple[list[int], b
         choices.append([first, *spares] if first >= 0 else [first])
     origins = dict.fromkeys(int(index.origin[number]) for files in choices for number in files if number >= 0)
 
-    def best_of(files: list[int]) -> int:
-        return min(files, key=lambda number: state.get(number, UNUSABLE))
+    def state_of(band: int, number: int) -> int:
+        return state.get((row * n_bands + band, number), UNUSABLE)
+
+    def best_of(band: int, files: list[int]) -> int:
+        return min(files, key=lambda number: state_of(band, number))
+
+    def worst_of(files: list[int]) -> int:
+        return max(state_of(band, number) for band, number in enumerate(files))
 
     sets = [[number for number, *_ in choices]]
     for origin in origins:
         of_one = [[number for number in files if number >= 0 and index.origin[number] == origin] for files in choices]
         if all(of_one):
-            sets.append([best_of(files) for files in of_one])
-    worst = [max(state.get(number, UNUSABLE) for number in files) for files in sets]
+            sets.append([best_of(band, files) for band, files in enumerate(of_one)])
+    worst = [worst_of(files) for files in sets]
     best = sets[worst.index(min(worst))]
     if min(worst) < UNUSABLE:
         return best, False
-    mixed = [best_of(files) for files in choices]
-    if max(state.get(number, UNUSABLE) for number in mixed) < UNUSABLE:
+    mixed = [best_of(band, files) for band, files in enumerate(choices)]
+    if worst_of(mixed) < UNUSABLE:
         return mixed, True
     return sets[0], False
 
 
-def _unused(index: Index, file: IntArray, state: dict[int, int]) -> list[str]:
+def _unused(index: Index, file: IntArray, state: States) -> list[str]:
     """One sentence for each file that is not used, the same for the same reason."""
     counts: Counter[str] = Counter()
     taken = set(file[file >= 0].tolist())
@@ -134,9 +144,9 @@ def _unused(index: Index, file: IntArray, state: dict[int, int]) -> list[str]:
         for number in (int(index.file.flat[cell]), *spares):
             if number in taken:
                 continue
-            if state.get(number, GOOD) == UNUSABLE:
+            if state.get((cell, number), GOOD) == UNUSABLE:
                 reason = "it has no usable data"
-            elif state.get(number, GOOD) == PARTLY_EMPTY:
+            elif state.get((cell, number), GOOD) == PARTLY_EMPTY:
                 reason = "it is partly empty"
             elif index.origin[number] == index.origin[file.flat[cell]]:
                 reason = "a file of the same tract is used"
