@@ -77,7 +77,7 @@ def make_survey(folder: Path, n_objects: int, n_workers: int | None = None, over
     print(f"simulating {n_objects:,} objects in {folder}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     survey.files.mkdir(parents=True)
-    plan = SimulationPlan(n_objects=n_objects, seed=1, faulty_fraction=0.0)
+    plan = SimulationPlan(n_objects, seed=1, faulty_fraction=0.0, overlap_fraction=0.0, repeat_fraction=0.0)
     if not oversize:
         plan = replace(plan, oversize_fraction=0.0)
     simulate(str(folder / "survey"), plan, LocalExecutor(n_workers).map_values)
