@@ -102,6 +102,12 @@ class CatalogueRows:
         """Over the rows of ``_placed``."""
         return _search_tree(self._points[self._placed])
 
+    @cached_property
+    def _first_at_place(self) -> IntArray:
+        """For each row of ``_placed``, the first row that lies at exactly the same place."""
+        _, first, which = np.unique(self._points[self._placed], axis=0, return_index=True, return_inverse=True)
+        return self._placed[first[which.ravel()]]
+
     def by_id(self, numbers: IntArray) -> IntArray:
         """Row of each number among the object_ids, the first of equals; -1 for none."""
         rows = np.full(len(numbers), -1, np.int64)
@@ -113,12 +119,12 @@ class CatalogueRows:
         return rows
 
     def by_position(self, ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> IntArray:
-        """Row nearest to each position; -1 where none lies within the radius."""
+        """Row nearest to each position, the first of those at one place; -1 where none lies within the radius."""
         rows = np.full(len(ra), -1, np.int64)
         if len(ra) and len(self._placed):
             known = _known(ra, dec)
             chord, nearest = self._tree.query(_unit_vectors(ra[known], dec[known]))
-            rows[known] = np.where(chord <= _chord(radius_arcsec), self._placed[nearest], -1)
+            rows[known] = np.where(chord <= _chord(radius_arcsec), self._first_at_place[nearest], -1)
         return rows
 
     def lie_elsewhere(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.sphere import match
+from swimmy_scale.ingest.sphere import CatalogueRows, match
 
 ARCSEC = 1.0 / 3600.0
 
@@ -85,3 +85,11 @@ def test_radius_out_of_range_is_refused(radius: float) -> None:
     one = np.array([1.0])
     with pytest.raises(SwimmyError, match="must be above 0 and at most 3600"):
         match(one, one, one, one, radius)
+
+
+def test_the_first_of_rows_at_one_place() -> None:
+    """An object that is twice in the catalogue is quarantined but for its first row, which needs the files."""
+    ra, dec = np.array([10.0, 20.0, 10.0, np.nan, 20.0]), np.array([1.0, 2.0, 1.0, 3.0, 2.0])
+    rows = CatalogueRows(np.arange(5), ra, dec)
+    found = rows.by_position(np.array([10.0, 20.0001, 30.0, np.nan]), np.array([1.0, 2.0, 2.0, 2.0]), 1.0)
+    assert found.tolist() == [0, 1, -1, -1]

@@ -11,7 +11,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 from coadd_files import write_coadd
 from fits_files import wcs_header
 
@@ -31,7 +31,7 @@ def image(shape: tuple[int, int] = SHAPE) -> np.ndarray:
 
 def sky_of(path: Path, x: np.ndarray, y: np.ndarray, hdu: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Positions of pixels, by astropy."""
-    with fits.open(path) as hdulist:
+    with fits.open(path) as hdulist, warnings.catch_warnings(action="ignore", category=FITSFixedWarning):
         sky = WCS(hdulist[hdu].header).pixel_to_world(x, y)
     return sky.ra.deg, sky.dec.deg
 
@@ -174,6 +174,35 @@ class TestEdges:
         assert np.isfinite(found).all(axis=(1, 2, 3)).tolist() == [False, True]
         assert [(fault.row, fault.code) for fault in faults] == [(0, Code.NOT_FINITE_PIXELS)]
         assert "1 of 4096 pixels are NaN or infinite, the first at (30, 50)" in faults[0].reason
+
+
+class TestHeaders:
+    @pytest.mark.parametrize(
+        "cards",
+        [
+            {"PC001001": -1.0, "PC001002": 0.0, "PC002001": 0.0, "PC002002": 1.0},
+            {"CROTA2": 180.0},
+            {"PC1_1": 0.8, "PC1_2": 0.6, "PC2_1": -0.6, "PC2_2": 0.8},
+        ],
+        ids=["as Pan-STARRS", "CROTA", "PC"],
+    )
+    def test_objects_are_in_the_middle(self, tmp_path: Path, cards: dict[str, object]) -> None:
+        """A reader that leaves out such cards takes mirrored or turned places, where there is only noise."""
+        data = image()
+        x, y = np.array([60.0, 200.0, 100.0]), np.array([50.0, 90.0, 240.0])
+        data[y.astype(int), x.astype(int)] = 1000.0
+        no_cd = dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"))
+        scale = 0.168 / 3600
+        path = write_coadd(tmp_path / "g.fits", data, CDELT1=scale, CDELT2=scale, **no_cd, **cards)
+        _, found, faults, _, _ = cut([path], *sky_of(path, x, y))
+        assert faults == []
+        assert (found[:, 0, 31:33, 31:33].max(axis=(1, 2)) == 1000.0).all()
+
+    def test_flux_densities(self, tmp_path: Path) -> None:
+        path = write_coadd(tmp_path / "g.fits", image(), MAGZERO=None, BUNIT="nJy")
+        index, found, _, _, _ = cut([path], *sky_of(path, np.array([131.5]), np.array([131.5])))
+        assert index.warnings == ()
+        np.testing.assert_allclose(found[0, 0], image()[100:164, 100:164] * 10 ** (-0.4 * 4.4), rtol=1e-5)
 
 
 class TestFiles:
