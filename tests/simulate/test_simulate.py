@@ -42,8 +42,9 @@ from swimmy_scale.simulate.tables import catalogue_columns
 
 BANDS = HSC.bands
 PLAN = SimulationPlan(
-    240, seed=11, faulty_fraction=0.15, cut_fraction=0.1, n_objects_per_tar=60, n_objects_per_patch=20
-)
+    240, seed=11, faulty_fraction=0.15, cut_fraction=0.1, overlap_fraction=0.05, repeat_fraction=0.01,
+    n_objects_per_tar=60, n_objects_per_patch=20,
+)  # fmt: skip
 SMALL = SimulationPlan(12, seed=2, n_objects_per_tar=4)
 SERVICE_NAME = re.compile(r"arch-\d{6}-\d{6}/(?P<line>\d+)-cutout-HSC-(?P<band>[GRIZY])-(?P<tract>\d+)-pdr3_wide\.fits")
 SAVED_NAME = re.compile(r"(?P<line>\d+)_coadd_[\d.]+_[+-][\d.]+_(?P<tract>\d+)_HSC-(?P<band>[GRIZY])\.fits")
@@ -313,6 +314,28 @@ def test_ingest_reports_exactly_the_planted_faults(survey: Survey, tmp_path: Pat
     assert np.isfinite(image[truth == ""]).all()
 
 
+def test_every_file_is_used_or_counted(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
+    """Files of second tracts and second requests change nothing but counts."""
+    objects = read_objects(survey_folder)
+    listings = [list_source(path, HSC) for path in expand_sources([str(survey_folder / "cutouts")])]
+    index = build_index(listings, objects.object_id, objects.ra, objects.dec, HSC, tract=objects.tract)
+    _, _, notes, _ = read_rows(index, 0, objects.object_id, objects.ra, objects.dec, HSC)
+    unused = Counter(note.rpartition(": ")[2] for note in notes)
+    truth = tables["truth"]
+    n_repeated = 5 * np.count_nonzero(truth["repeated"])
+    # A second tract is looked into only where the catalogue's lacks data.
+    instead = np.count_nonzero(truth["overlap"] == "instead")
+    assert unused == {
+        "a file of the same tract is used": n_repeated,
+        "a file of another tract is used": np.count_nonzero(truth["overlap"] != "") * 5
+        - 2 * np.count_nonzero(truth["overlap"] == "some_bands")
+        - instead,
+        "it has no usable data": instead,
+    }
+    summary = run_simulation(str(survey_folder), PLAN)
+    assert np.count_nonzero(index.file >= 0) + sum(unused.values()) + index.n_unmatched == summary.n_files
+
+
 def test_ingest_of_the_whole_survey(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
     image, reported, _ = ingest(survey_folder, HSC)
     truth = tables["truth"]["fault"]
@@ -360,8 +383,8 @@ def test_truth_counts(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> 
     assert set(summary.n_by_cut) == {"depth", "magnitude", "flag", "extendedness", "redshift"}
     assert summary.n_by_kind["xelg"] == round(0.02 * 240)
     assert summary.n_by_overlap == dict(Counter(overlap for overlap in truth["overlap"] if overlap))
-    assert sum(summary.n_by_overlap.values()) == round(0.02 * 240)
-    assert summary.n_repeated == np.count_nonzero(truth["repeated"]) == round(0.005 * 240)
+    assert sum(summary.n_by_overlap.values()) == round(0.05 * 240)
+    assert summary.n_repeated == np.count_nonzero(truth["repeated"]) == round(0.01 * 240)
     n_others = sum(3 if overlap == "some_bands" else 5 for overlap in truth["overlap"] if overlap)
     assert summary.n_files == 240 * 5 - 4 + n_others + 5 * summary.n_repeated
 

@@ -55,7 +55,8 @@ def check_objects(path: str, node: Any, object_id: IntArray, ra: DoubleArray, de
     for name, values in ids.items():
         same = _same_ids(path, name, values, object_id)
         if not same.all():
-            raise _differs(path, name, same, f"{values[np.argmin(same)]!s} in place of {object_id[np.argmin(same)]}")
+            first = int(np.argmin(same))
+            raise _differs(path, name, same, f"{_text(values[first])} in place of {object_id[first]}")
     if ids:
         return []
     places = [
@@ -105,7 +106,7 @@ def _same_ids(path: str, name: str, values: AnyArray, object_id: IntArray) -> Bo
     numbers = _whole_numbers(values)
     if numbers is None:
         raise SwimmyError(
-            f"cube {path}: {name} holds {values.dtype}, {values[:1].tolist()[0]!r} for example, not whole numbers to "
+            f"cube {path}: {name} holds {values.dtype}, {_text(values.tolist()[0])!r} for example, not whole numbers to "
             "compare with the catalogue's object_id. Write it as 64-bit integers."
         )
     if numbers.dtype.kind != "f":
@@ -127,11 +128,15 @@ def _whole_numbers(values: AnyArray) -> AnyArray | None:
         return values if bool((values == np.floor(values)).all()) else None
     if values.dtype.kind not in "OSUT":
         return None
-    texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in values.tolist()]
+    texts = [_text(item) for item in values.tolist()]
     if not all(_WHOLE_NUMBER.fullmatch(text) for text in texts):
         return None
     numbers = [int(text.split(".")[0]) for text in texts]
     return np.array([number if abs(number) < 2**63 else -1 for number in numbers], np.int64)
+
+
+def _text(item: Any) -> str:
+    return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
 
 
 def _columns(node: Any, n_rows: int) -> Iterator[tuple[str, AnyArray]]:
