@@ -106,8 +106,8 @@ def _same_ids(path: str, name: str, values: AnyArray, object_id: IntArray) -> Bo
     numbers = _whole_numbers(values)
     if numbers is None:
         raise SwimmyError(
-            f"cube {path}: {name} holds {values.dtype}, {_text(values.tolist()[0])!r} for example, not whole numbers to "
-            "compare with the catalogue's object_id. Write it as 64-bit integers."
+            f"cube {path}: {name} holds {values.dtype}, {_text(values.tolist()[0])!r} for example, not whole numbers "
+            "to compare with the catalogue's object_id. Write it as 64-bit integers."
         )
     if numbers.dtype.kind != "f":
         return np.asarray(numbers == object_id)

@@ -14,7 +14,9 @@ ZERO_POINT_CARDS = ("FLUXMAG0", "MAGZERO", "PHOTZP")
 UNIT_CARDS = (*ZERO_POINT_CARDS, "BUNIT")
 """Cards whose values are used here; of others it only matters whether they are there."""
 # Zero points by other names are in the Vega system as often as in AB.
-_OTHER_ZERO_POINTS = ("MAGZPT", "MAGZP", "MAG_ZP", "ZEROPT", "ZEROPNT", "ZP", "ZPT", "PHOTZPT", "PHOT_ZP")
+_OTHER_ZERO_POINTS = (
+    *("MAGZPT", "MAGZP", "MAG_ZP", "MAGZEROP", "ZEROPT", "ZEROPNT", "ZP", "ZPT", "ZPAB", "PHOTZPT", "PHOT_ZP"),
+)
 # Pan-STARRS writes its pixels as asinh(counts), with this softening.
 _NOT_LINEAR = "BSOFTEN"
 _COUNTS = {"adu", "adus", "dn", "count", "counts", "ct", "cts", "e", "e-", "electron", "electrons", "photon", "photons"}

@@ -239,6 +239,11 @@ class TestFiles:
         with pytest.raises(SwimmyError, match="holds no FITS file"):
             list_source(tmp_path / "empty", HSC, kind="coadd")
 
+    def test_a_cube_in_fits(self, tmp_path: Path) -> None:
+        fits.PrimaryHDU(np.zeros((3, 5, 64, 64), np.float32)).writeto(tmp_path / "cube.fits")
+        with pytest.raises(SwimmyError, match="Write a cube of cutouts, with its object_id, to HDF5 or Zarr"):
+            list_source(tmp_path / "cube.fits", HSC)
+
     def test_damage_is_refused(self, tmp_path: Path) -> None:
         path = write_coadd(tmp_path / "g.fits", image())
         path.write_bytes(path.read_bytes()[:100_000])
