@@ -381,16 +381,8 @@ def _notes_of_origins(
     tract: npt.NDArray[np.int32] | None,
 ) -> list[str]:
     """What to say of objects with files of several tracts, or of another one than the catalogue's."""
-    notes = []
-    has_file = ranked.first >= 0
-    of_object = np.where(has_file, origin[ranked.first] if len(origin) else 0, -1).astype(np.int64)
-    highest = of_object.max(axis=1, initial=-1)
-    mixed = np.flatnonzero(np.where(has_file, of_object, highest[:, None]).min(axis=1, initial=2**31) != highest)
-    if len(mixed):
-        notes.append(
-            f"{len(mixed)} objects have their bands from several tracts or reruns, as none has them all; the first is "
-            f"object_id {object_id[mixed[0]]}"
-        )
+    notes = _notes_of_mixed(ranked.first, origin, object_id)
+    of_object = _origins(ranked.first, origin)
     if len(ranked.spare_cell):
         notes.append(
             f"{len(ranked.spare_cell)} files are spare: another file holds the same object and band. They are read "
@@ -405,6 +397,25 @@ def _notes_of_origins(
                 f"not there; the first is object_id {object_id[other[0]]}"
             )
     return notes
+
+
+def _origins(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32]) -> IntArray:
+    """Origin of each object's and band's file, -1 where there is none."""
+    return np.where(first >= 0, origin[first] if len(origin) else 0, -1).astype(np.int64)
+
+
+def _notes_of_mixed(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32], object_id: IntArray) -> list[str]:
+    """What to say of objects whose bands are of several origins."""
+    of_object = _origins(first, origin)
+    highest = of_object.max(axis=1, initial=-1)
+    lowest = np.where(first >= 0, of_object, highest[:, None]).min(axis=1, initial=2**31)
+    mixed = np.flatnonzero(lowest != highest)
+    if not len(mixed):
+        return []
+    return [
+        f"{len(mixed)} objects have their bands from several tracts, patches or reruns, as none has them all; the "
+        f"first is object_id {object_id[mixed[0]]}"
+    ]
 
 
 def _coadd_index(
@@ -443,6 +454,9 @@ def _coadd_index(
     unmatched = tuple(index.describe(int(i)) for i in np.setdiff1d(np.arange(len(index.files)), used))
     if unmatched:
         notes.append(f"{len(unmatched)} of {len(index.files)} coadds hold no object: {', '.join(unmatched[:3])}")
+    if len({coadd.band for coadd in index.coadds}) < len(index.coadds):
+        # With one coadd a band there is nothing to choose.
+        notes += _notes_of_mixed(first, origin, catalogue.object_id)
     n_unstated = sum(coadd.zero_point_mag is None for coadd in index.coadds)
     if n_unstated:
         notes.append(

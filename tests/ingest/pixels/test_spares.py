@@ -96,7 +96,7 @@ class TestTracts:
         assert "1 objects have files of another tract than the catalogue's" in found.index.warnings[1]
         found = Ingested(write(tmp_path / "b", tract(9812, bands="gri") | tract(9813, bands="izy")), n=1, tract=stated)
         assert found.rows(N) == [0]
-        assert "1 objects have their bands from several tracts or reruns" in found.index.warnings[0]
+        assert "1 objects have their bands from several tracts, patches or reruns" in found.index.warnings[0]
 
     def test_mixed_where_data_lack(self, tmp_path: Path) -> None:
         """Each tract has a band without data."""
@@ -165,3 +165,25 @@ class TestCoadds:
         image, faults, notes, _ = read_rows(index, 0, ids, ra, dec, ONE)
         assert (faults, notes) == ([], [UNUSABLE])
         np.testing.assert_array_equal(image[0, 0], data[118:182, 98:162])
+
+    @pytest.mark.parametrize("n_coadds", [2, 3])
+    def test_bands_of_two_patches_are_told(self, tmp_path: Path, n_coadds: int) -> None:
+        """Unless there is one coadd a band, and so no choice."""
+        data = np.random.default_rng(5).normal(size=(300, 260)).astype(np.float32)
+        survey = Survey(
+            bands=("g", "r"),
+            selecting_bands=("g",),
+            magnitude_band="g",
+            band_divisors=(1.0,) * 2,
+            min_depth_mag=(25.0,) * 2,
+        )
+        paths = [
+            write_coadd(tmp_path / "a-g.fits", data),
+            write_coadd(tmp_path / "b-r.fits", data, CRPIX1=150.0),
+            write_coadd(tmp_path / "c-g.fits", data, CRVAL1=160.0),
+        ]
+        listings = [list_source(path, survey, kind="coadd") for path in paths[:n_coadds]]
+        index = build_index(listings, np.array([7]), np.array([150.0]), np.array([2.0]), survey)
+        said = [warning for warning in index.warnings if "from several tracts, patches or reruns" in warning]
+        assert len(said) == n_coadds - 2
+        assert not said or (said[0].startswith("1 objects") and said[0].endswith("object_id 7"))
