@@ -22,8 +22,9 @@ from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_source
 from swimmy_scale.method.bit_rounding import round_mantissa
 from swimmy_scale.method.job import plain
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
+from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
@@ -35,6 +36,8 @@ from swimmy_scale.storage.run_directory import counterparts_beside
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 log = logging.getLogger("swimmy_scale")
+
+_PARTLY_EMPTY_BIT = np.uint32(1 << ALL_FLAGS.index(PARTLY_EMPTY))
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ def ingest_partition(task: IngestTask) -> Receipt:
     Every catalogue row has its row in the store; a quarantined one has NaN pixels and its code.
     """
     objects, rows = task.objects, task.layout.rows(task.index)
-    image, faults, notes, input_sha256 = _read_pixels(task, 0, len(rows))
+    partly_empty = np.zeros(len(rows), np.bool_)
+    image, faults, notes, input_sha256 = _read_pixels(task, 0, len(rows), partly_empty)
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(len(rows), np.uint8)
     for fault in merged:
         code[fault.row - rows.start] = fault.code
+    n_partly_empty = int(np.count_nonzero(partly_empty & (code == 0)))
+    notes += [f"an object is {PARTLY_EMPTY}: pixels outside of its central aperture hold no data"] * n_partly_empty
     image[code != 0] = np.nan
     if task.keep_mantissa_bits is not None:
         round_mantissa(image, task.keep_mantissa_bits, out=image)
@@ -72,7 +78,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "mag": objects.mag,
         "psf_mag": objects.psf_mag,
         "depth_mag": objects.depth_mag,
-        "flags": objects.flags,
+        "flags": objects.flags | np.where(partly_empty & (code == 0), _PARTLY_EMPTY_BIT, np.uint32(0)),
         "redshift": objects.redshift,
         "sample_class": objects.sample_class,
         "quarantine_code": code,
@@ -91,10 +97,12 @@ def ingest_partition(task: IngestTask) -> Receipt:
     return task.commit(files, digest_columns(values), details, objects.object_id)
 
 
-def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
+def _read_pixels(
+    task: IngestTask, lo: int, hi: int, partly_empty: BoolArray
+) -> tuple[FloatArray, list[Fault], list[str], str]:
     """Rows ``lo`` to ``hi`` of a task: pixels (float32, NaN for rows that are left out), faults, warnings, digest.
 
-    The digest is that of what was read (see `sources.read_rows`).
+    The digest is that of what was read; ``partly_empty``, shape (hi - lo,), is filled (see `sources.read_rows`).
     """
     objects, first = task.objects, task.layout.rows(task.index).start
     size = task.survey.cutout_size_px
@@ -115,6 +123,7 @@ def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[F
                 objects.dec[part],
                 task.survey,
                 image[start + 1 - lo : stop - lo],
+                partly_empty[start + 1 - lo : stop - lo],
             )
             faults += found
             notes += said
@@ -124,7 +133,7 @@ def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[F
 
 def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
     """Read rows ``lo`` to ``hi`` of a task and write nothing."""
-    _read_pixels(task, lo, hi)
+    _read_pixels(task, lo, hi, np.zeros(hi - lo, np.bool_))
 
 
 def column_type(values: np.ndarray[Any, Any]) -> str:
@@ -197,6 +206,7 @@ class IngestStage(Stage):
             self.survey,
             name_pattern=section.name_pattern,
             match_radius_arcsec=section.match_radius_arcsec,
+            tract=objects.tract,
         )
         for warning in [*objects.warnings, *index.warnings]:
             log.warning(warning)
@@ -209,7 +219,7 @@ class IngestStage(Stage):
             {name: column_type(values) for name, values in objects.kept.items()},
             self.storage.partition_objects,
             self.storage.chunk_objects,
-            {"simulated": objects.simulated, "available_columns": sorted(objects.available)},
+            {"simulated": objects.simulated, "available_columns": sorted({*objects.available, PARTLY_EMPTY})},
             self.storage.keep_mantissa_bits,
         )
 
@@ -246,7 +256,14 @@ class IngestStage(Stage):
                 keep_mantissa_bits=self.storage.keep_mantissa_bits,
             )
 
-        write_json(self._notes, {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)})
+        write_json(
+            self._notes,
+            {
+                "warnings": [*objects.warnings, *index.warnings],
+                "n_unmatched": index.n_unmatched,
+                "unmatched": list(index.unmatched),
+            },
+        )
         return Tasks(range(layout.n_partitions), task)
 
     def _matched(self, objects: Objects) -> Objects:
@@ -277,5 +294,5 @@ class IngestStage(Stage):
             self.identity,
             parts,
             [*names, *labels, self._notes, *spectra],
-            {**counts, "n_unmatched_files": len(notes["unmatched"]), "warnings": dict(sorted(said.items()))},
+            {**counts, "n_unmatched_files": notes["n_unmatched"], "warnings": dict(sorted(said.items()))},
         )
