@@ -264,7 +264,7 @@ def test_help_and_completion_load_nothing_that_computes() -> None:
     ("module", "libraries"),
     [
         ("stages.run", {"matplotlib", "scipy.spatial", "scipy.interpolate", "keras"}),
-        ("stages.run", {"pyarrow", "pandas"}),
+        ("stages.run", {"pyarrow", "pandas", "astropy.table", "astropy.coordinates"}),
         ("model.keras_scorer", {"matplotlib", "pandas", "jax"}),
         ("cluster.executors", {"dask", "distributed", "numba", "keras"}),
     ],

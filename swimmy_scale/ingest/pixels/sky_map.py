@@ -7,13 +7,10 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from swimmy_scale.ingest.pixels.fits_scan import (
     CARD_BYTES,
@@ -25,6 +22,11 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     unreadable,
 )
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray
+
+# They take a fifth of a second to import, and plain projections need none of it.
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs import WCS
 
 _DEGREES_PER_RADIAN = math.degrees(1.0)
 # The cards of a plain TAN projection: those that place it, and those that may only say what is plain.
@@ -117,7 +119,7 @@ class SkyMap:
         """Size of a pixel along x and y, in arcsec, at the reference point."""
         if not self.simple:
             with warnings.catch_warnings(action="ignore"):
-                x, y = proj_plane_pixel_scales(_astropy_wcs(self.header)) * 3600.0
+                x, y = _scales_deg(_astropy_wcs(self.header)) * 3600.0
             return float(x), float(y)
         value = self.values
         return (
@@ -134,6 +136,8 @@ class SkyMap:
         if not (np.isfinite(ra).all() and np.isfinite(dec).all()):
             # Part of the image is off the sky: take all of the sky.
             return 0.0, 0.0, 180.0
+        from astropy.coordinates import SkyCoord
+
         sky = SkyCoord(ra, dec, unit="deg")
         return float(ra[0]), float(dec[0]), min(1.01 * float(sky[0].separation(sky).deg.max()), 180.0)
 
@@ -166,6 +170,8 @@ class SkyMap:
         )
 
     def _by_astropy(self, ra: DoubleArray | float, dec: DoubleArray | float) -> tuple[DoubleArray, DoubleArray]:
+        from astropy.coordinates import SkyCoord
+
         wcs = _astropy_wcs(self.header)
         try:
             with warnings.catch_warnings(action="ignore"):
@@ -235,6 +241,8 @@ def _plain_sky_map(cards: Cards) -> SkyMap:
 
 
 def _general_sky_map(header: bytes, cards: Cards, types: list[str]) -> SkyMap:
+    from astropy.coordinates import SkyCoord
+
     if not all("-" in kind for kind in types):
         raise unreadable(f"its axes 1 and 2 are {types}: only one is celestial")
     elsewhere = sorted(key.decode().rstrip() for key in cards if _ELSEWHERE.match(key))
@@ -258,7 +266,7 @@ def _general_sky_map(header: bytes, cards: Cards, types: list[str]) -> SkyMap:
         with warnings.catch_warnings(action="ignore"):
             if not isinstance(wcs.pixel_to_world(wcs.wcs.crpix[0], wcs.wcs.crpix[1]), SkyCoord):
                 raise unreadable(f"RADESYS {wcs.wcs.radesys!r} is no frame of the sky that can be brought to ICRS")
-            scales = proj_plane_pixel_scales(wcs)
+            scales = _scales_deg(wcs)
     except UnusableFileError:
         raise
     except Exception as error:
@@ -281,14 +289,23 @@ def _with_sip_suffix(text: str, types: list[str]) -> str:
 @functools.lru_cache(maxsize=64)
 def _astropy_wcs(header: str) -> WCS:
     """astropy's reading of a header's cards; kept, because making one takes milliseconds."""
+    from astropy.wcs import WCS
+
     with warnings.catch_warnings(action="ignore"):
         wcs = WCS(fits.Header.fromstring(header))
         # An image may keep the axes of the cube that it was taken from.
         return wcs.celestial if wcs.pixel_n_dim > 2 and wcs.has_celestial else wcs
 
 
+def _scales_deg(wcs: WCS) -> DoubleArray:
+    """Size of a pixel along each axis at the reference point."""
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    return np.asarray(proj_plane_pixel_scales(wcs), np.float64)
+
+
 def _comes_back(wcs: WCS, x: AnyArray, y: AnyArray, sky: SkyCoord) -> BoolArray:
     """Whether pixels lie where they should."""
     found = wcs.pixel_to_world(x, y)
-    limit = _ROUND_TRIP_PX * float(np.mean(proj_plane_pixel_scales(wcs)))
+    limit = _ROUND_TRIP_PX * float(np.mean(_scales_deg(wcs)))
     return np.asarray(found.separation(sky.transform_to(found.frame)).deg <= limit)
