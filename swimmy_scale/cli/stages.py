@@ -12,10 +12,11 @@ from swimmy_scale.cli.program import (
     PATH,
     column_option,
     exit_with,
-    load_settings,
     main,
     patch_qa_option,
+    settings_of,
     settings_option,
+    was_given,
     worker_option,
 )
 
@@ -80,7 +81,7 @@ def column_renames(pairs: tuple[str, ...]) -> dict[str, str]:
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
 @click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
               help="What SOURCES are; auto looks.")  # fmt: skip
-@settings_option
+@settings_option("ingest")
 @worker_option
 def ingest_command(
     sources: tuple[Path, ...],
@@ -110,7 +111,7 @@ def ingest_command(
     source = CatalogueSource(
         catalog.absolute(), column_renames(columns), patch_qa.absolute() if patch_qa else None, keep
     )
-    executor, settings = LocalExecutor(n_workers, with_tensorflow=False), load_settings(settings_path)
+    executor, settings = LocalExecutor(n_workers, with_tensorflow=False), settings_of("ingest", settings_path)
     with Watch() as watch:
         done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
@@ -121,7 +122,7 @@ def ingest_command(
 @main.command("train")
 @click.argument("cutouts", type=PATH)
 @click.option("--output", type=PATH, required=True, help="Folder for the weights.")
-@settings_option
+@settings_option("train")
 @worker_option
 def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_workers: int | None) -> None:
     """Train the autoencoder on the training class of CUTOUTS.
@@ -136,7 +137,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     from swimmy_scale.stages.scorer_choice import kept_beside
     from swimmy_scale.storage.run_directory import ModelsFolder
 
-    executor, settings, output = LocalExecutor(n_workers), load_settings(settings_path), output.absolute()
+    executor, settings, output = LocalExecutor(n_workers), settings_of("train", settings_path), output.absolute()
     scorer = scorer_for("auto", kept_beside(output))
     threads = executor.scoring_threads(settings.train, scorer)
     with Watch() as watch:
@@ -162,7 +163,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
 @click.option("--scorer", type=click.Choice(["auto", "keras", "numba"]), default="auto", show_default=True,
               help="auto: keras on a GPU, else numba; or what the output began with.")  # fmt: skip
-@settings_option
+@settings_option("score")
 @worker_option
 def score_command(
     cutouts: Path,
@@ -187,7 +188,7 @@ def score_command(
 
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
-    cutouts, output, settings = cutouts.absolute(), output.absolute(), load_settings(settings_path)
+    cutouts, output, settings = cutouts.absolute(), output.absolute(), settings_of("score", settings_path)
     scorer = scorer_for(scorer, kept_beside(output))
     executor = LocalExecutor(n_workers, with_tensorflow=scorer == "keras")
     paths = [model.absolute() for model in models]
@@ -206,7 +207,7 @@ def score_command(
 @click.option(
     "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
 )
-@settings_option
+@settings_option("select")
 def select_command(
     scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
 ) -> None:
@@ -227,7 +228,7 @@ def select_command(
     from swimmy_scale.stages.select import select, selection_count
     from swimmy_scale.storage.run_directory import SelectionFolder
 
-    section = load_settings(settings_path).select
+    section = settings_of("select" if marks is None else "select --marks", settings_path).select
     if marks is not None:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
@@ -270,7 +271,7 @@ def select_command(
 @patch_qa_option
 @column_option
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
-@settings_option
+@settings_option("classify")
 def classify_command(
     catalogue: Path,
     sdss: Path | None,
@@ -305,6 +306,8 @@ def classify_command(
 
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
         raise click.UsageError("give one table at least: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
+    if not mpa_jhu and was_given("mpa_jhu_widths"):
+        raise click.UsageError("--mpa-jhu-widths is of the tables that --mpa-jhu names, and they are not given")
     mpa_section = None
     if mpa_jhu:
         mpa_section = MpaJhuSection(**dict(zip(("info", "line", "extra"), mpa_jhu, strict=True)), widths=mpa_jhu_widths)
@@ -316,7 +319,7 @@ def classify_command(
         milliquas=milliquas,
         match_radius_arcsec=match_radius,
     )
-    settings = load_settings(settings_path)
+    settings = settings_of("classify", settings_path)
     cuts = PAPER_CUTS if settings_path is None else settings.sample
     source = CatalogueSource(catalogue, column_renames(columns), patch_qa)
     with Watch() as watch, watch.counting("classify", "files") as told:

@@ -26,6 +26,7 @@ from swimmy_scale.method.sections import CatalogueSource, IngestSection, Spectro
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.notices import add_up, shown
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
@@ -82,7 +83,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "input_sha256": input_sha256,
         "n_ingested": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
-        "warnings": dict(Counter(notes)),
+        "warnings": notes,
         "quarantined": [
             [f.row, int(objects.object_id[f.row - rows.start]), int(f.code), f.band, f.source, f.reason] for f in merged
         ],
@@ -258,15 +259,19 @@ class IngestStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         notes = json.loads(self._notes.read_text())
-        said: Counter[str] = Counter(notes["warnings"])
+        found: list[str] = []
         parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
         for receipt in parts.count(receipts):
             counts.update({key: int(receipt.details[key]) for key in counts})
-            said.update(receipt.details["warnings"])
+            found += receipt.details["warnings"]
         if parts.n_objects != counts.total():
             raise SwimmyError(
                 f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
             )
+        read = add_up(found)
+        # What was noticed before is said by then.
+        for notice in shown(read):
+            log.warning(notice)
         names = sorted(self.cutouts.rglob("zarr.json"))
         labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
         spectra = [] if self.spectroscopy is None else [self._tables, counterparts_beside(self.cutouts)]
@@ -274,5 +279,5 @@ class IngestStage(Stage):
             self.identity,
             parts,
             [*names, *labels, self._notes, *spectra],
-            {**counts, "n_unmatched_files": len(notes["unmatched"]), "warnings": dict(sorted(said.items()))},
+            {**counts, "n_unmatched_files": len(notes["unmatched"]), "warnings": add_up(notes["warnings"]) | read},
         )
