@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from swimmy_scale.method.job import Settings
 
 EXIT_FAILED = 1
+EXIT_NOTHING = 2
+"""Of `plan`: the job would give nothing; as for a wrong command line, the user has to change what was asked for."""
 EXIT_QUARANTINED = 3
 PATH = click.Path(path_type=Path)
 

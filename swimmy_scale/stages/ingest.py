@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,19 @@ from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_source
 from swimmy_scale.method.bit_rounding import round_mantissa
 from swimmy_scale.method.job import plain
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
-from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
+from swimmy_scale.method.sample import SampleCuts
+from swimmy_scale.method.sections import (
+    CatalogueSource,
+    IngestSection,
+    SpectroscopySection,
+    StorageSection,
+    TrainSection,
+)
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.notices import add_up, shown
+from swimmy_scale.stages.prospects import Prospects, prospects_of_catalogue
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
@@ -135,7 +143,10 @@ def column_type(values: np.ndarray[Any, Any]) -> str:
 
 @dataclass(frozen=True)
 class IngestStage(Stage):
-    """Ingest of a whole survey into ``cutouts.zarr``."""
+    """Ingest of a whole survey into ``cutouts.zarr``.
+
+    ``cuts`` and ``train`` are what the job does later: an ingest of which nothing could come out then is refused.
+    """
 
     ledger: Ledger
     cutouts: Path
@@ -144,6 +155,8 @@ class IngestStage(Stage):
     sources: IngestSection
     storage: StorageSection
     spectroscopy: SpectroscopySection | None = None
+    cuts: SampleCuts | None = None
+    train: TrainSection | None = None
 
     perform = staticmethod(ingest_partition)
     probe = staticmethod(probe_ingest)
@@ -203,6 +216,24 @@ class IngestStage(Stage):
             log.warning(warning)
         return index
 
+    def _prospects(self, objects: Objects, index: Index | None = None) -> Prospects:
+        return prospects_of_catalogue(self.catalogue.path, objects, self.survey, self.cuts, self.train, index)
+
+    def check_catalogue(self) -> None:
+        """Refuse a catalogue of which nothing could come out; it alone is read, and nothing is written."""
+        objects = read_catalogue(self.catalogue, self.survey)
+        self._layout(objects)
+        # Tables of spectra take minutes to read: the stage itself looks at the classes that they give.
+        (self if self.spectroscopy is None else replace(self, cuts=None, train=None))._prospects(objects).check()
+
+    def look_ahead(self) -> tuple[Prospects, Index, Layout]:
+        """What would come out, where the pixels lie and how they would be stored; nothing is written."""
+        objects = read_catalogue(self.catalogue, self.survey)
+        if self.spectroscopy is not None:
+            objects, _, _ = with_counterparts(objects, self.spectroscopy)
+        index = self._find_pixels(objects)
+        return self._prospects(objects, index), index, self._layout(objects)
+
     def _layout(self, objects: Objects) -> Layout:
         return cutouts_layout(
             len(objects),
@@ -222,8 +253,10 @@ class IngestStage(Stage):
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
         objects = self._matched(read_catalogue(self.catalogue, self.survey))
-        index = self._find_pixels(objects)
         layout = self._layout(objects)
+        self._prospects(objects).check()
+        index = self._find_pixels(objects)
+        self._prospects(objects, index).check()
         create(self.cutouts, layout)
         stage_identity = self.identity
 

@@ -78,12 +78,20 @@ class Run:
         """Whether a receipt closes a stage, which is none of those that are done ``again``."""
         return stage not in again and self.ledger(stage).read(FINISHED) is not None
 
+    @property
+    def ingest(self) -> IngestStage | None:
+        """The ingest of the job; None if its cutouts are there already."""
+        job = self.job
+        if job.ingest is None or job.catalogue is None:
+            return None
+        sections = (job.survey, job.catalogue, job.ingest, job.storage, job.spectroscopy)
+        return IngestStage(self.ledger("ingest"), self.cutouts, *sections, job.sample, job.train)
+
     def stages(self) -> Iterator[Stage]:
         """The stages of the job in order; ask for the next one when those before it are finished."""
         job, run = self.job, self.directory
-        if job.ingest is not None and job.catalogue is not None:
-            sections = (job.catalogue, job.ingest, job.storage, job.spectroscopy)
-            yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, *sections)
+        if (ingest := self.ingest) is not None:
+            yield ingest
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
             yield from campaign_stages(
