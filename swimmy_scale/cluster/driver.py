@@ -75,7 +75,10 @@ class Submission:
             try:
                 slurm.submit(script, ["--test-only"])
             except slurm.SlurmError as error:
-                raise SwimmyError(f"{error}. Correct {self.site.path} and submit again.") from error
+                hint = ""
+                if "memory" in str(error).lower():
+                    hint = " Where Slurm does not manage memory, job-directives-skip: [--mem] leaves it out."
+                raise SwimmyError(f"{error}. Correct {self.site.path} and submit again.{hint}") from error
         job_ids: list[str] = []
         try:
             for _ in range(self.n_chained):
