@@ -82,6 +82,8 @@ class Prospects:
                 f"there is nothing to train on (classes: {self.words_for_classes()}). Set train.classes to classes of "
                 "the catalogue's sample_class, or to [] for the whole sample."
             )
+        elif self.train is not None and (problem := self.train.schedule.too_few(self.n_training)):
+            yield f"{self.source}: {problem}"
         if (
             self.train is not None
             and self.train.evaluates

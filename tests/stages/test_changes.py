@@ -195,3 +195,27 @@ def test_a_job_that_failed_does_not_hold_its_output(tmp_path: Path, finished: Pa
     freeze_inputs(Run(RunDirectory(tmp_path / "run"), corrected, 1))
     assert RunDirectory(tmp_path / "run").frozen_job() == corrected
     assert yaml.safe_load((tmp_path / "run/job.yaml").read_text())["catalogue"]["keep_columns"] == ["i_cmodel_mag"]
+
+
+@pytest.mark.slow
+def test_another_training_leaves_nothing_of_the_first(finished: Path, tmp_path: Path) -> None:
+    """Fewer trainings, and no evaluation: folders, tables and receipts of those before are gone."""
+    schedule = {"epochs": 1, "keep_from_epoch": 1, "batch_size": 16, "seed": 1}
+    train = {"network": NETWORK, "schedule": schedule, "n_threads": 1, "classes": [], "max_objects": 64}
+    given = {"catalogue": None, "ingest": None, "storage": None, "cutouts": str(finished / "run/cutouts.zarr")}
+    many = {**train, "n_runs": 2, "evaluate": True}
+    first = write_job(tmp_path / "first.yaml", tmp_path, **given, train=many, score={"n_models": 2})
+    second = write_job(tmp_path / "second.yaml", tmp_path, **given, train=train)
+    run_serially(first, tmp_path / "run")
+    assert (tmp_path / "run/models/evaluation/run-01.json").exists()
+    run_serially(second, tmp_path / "run")
+    run_serially(second, tmp_path / "fresh")
+    assert made(tmp_path / "run") == made(tmp_path / "fresh")
+    assert verify(tmp_path / "run") == []
+    stages = [row["stage"] for row in RunDirectory(tmp_path / "run").status()]
+    assert stages == [stage for stage in STAGES if stage != "evaluate"]
+    # The trained weights go on alone: they are kept, and nothing is trained or scored again.
+    kept = weights_of(tmp_path / "run")
+    _, workers = run_serially(write_job(tmp_path / "third.yaml", tmp_path, **given, **kept), tmp_path / "run")
+    assert workers.n_tasks == 1, "the picture"
+    assert (tmp_path / "run/models/selected.keras").exists()

@@ -63,6 +63,7 @@ HOPELESS: list[tuple[Callable[[Table], None], dict[str, Any], str]] = [
     (without_class, {}, r"no object of class training passes .*\(classes: no class 12\). Set train.classes"),
     (lambda found: None, {"classes": ["star"]}, r"no object of class star .*no class 7, training 3, quasar 2"),
     (lambda found: None, {"evaluate": True, "known_classes": ["xelg"]}, r"no object of the known classes xelg"),
+    (lambda found: None, {}, r"3 training objects leave 2 to train on; at least two batches of 32"),
     (faint, {}, r"none of 12 usable objects passed the sample cuts: of 12 that were left, none passed 'i cmodel"),
 ]
 
