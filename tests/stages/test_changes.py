@@ -13,7 +13,12 @@ from survey_runs import NETWORK, call_here, run_serially, verify, weights_of, wr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.stages.changes import Change, stage_settings
+from swimmy_scale.stages.engine import Stage
+from swimmy_scale.stages.evaluate import EvaluateStage
 from swimmy_scale.stages.run import Run, freeze_inputs
+from swimmy_scale.stages.sample import SampleStage
+from swimmy_scale.stages.select import SelectStage
+from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage import files
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 
@@ -219,3 +224,55 @@ def test_another_training_leaves_nothing_of_the_first(finished: Path, tmp_path: 
     _, workers = run_serially(write_job(tmp_path / "third.yaml", tmp_path, **given, **kept), tmp_path / "run")
     assert workers.n_tasks == 1, "the picture"
     assert (tmp_path / "run/models/selected.keras").exists()
+
+
+LEVELS = {"a": 0.1, "b": 0.05}
+CHANGES: list[dict[str, Any]] = [
+    {"name": "new"},
+    {"survey": {"target_fwhm_arcsec": 1.2}},
+    {"storage": {"partition_objects": 64, "chunk_objects": 16}},
+    {"ingest": {"sources": ["elsewhere"]}},
+    {"sample": {"max_magnitude": 19.0}},
+    {"score": {"batch_size": 7}},
+    {"score": {"kind": "noise"}},
+    {"score": {"n_models": 2}},
+    {"score": {"one_a_run": True}},
+    {"select": {"levels": LEVELS}},
+    {"select": {"formats": ["ecsv"]}},
+    *({"train": {"n_threads": 2}}, {"train": {"n_runs": 2}}, {"train": {"max_objects": 7}}, {"train": {"classes": []}}),
+    *({"train": {"schedule": {**SCHEDULE, name: 2}}} for name in ("epochs", "batch_size", "seed")),
+    {"train": {"network": {**NETWORK, "latent_filters": 2}}},
+    {"train": {"sample": {"max_magnitude": 19.0}}},
+    {"train": {"grid": {"latent_filters": [2, 4]}}},
+    {"train": {"evaluate": True, "known_classes": ["xelg"]}},
+    {"train": {"evaluate": True, "judged_level": "3sigma"}},
+    {"train": {"evaluate": True, "threshold_objects": 9}},
+    {"train": {"choose": "known_classes"}},
+]
+
+
+def identities(finished: Path, job: Job) -> dict[str, str]:
+    """The identities of the stages of a job in the finished run, whose receipts are all the same for every job."""
+    run = Run(RunDirectory(finished / "run"), job, 1)
+    train = TrainStage(run.ledger("train"), finished / "run/cutouts.zarr", run.directory.models, job)
+    sample = SampleStage(run.ledger("sample"), train.cutouts, run.directory.scores, job.sample, run.ledger("score"))
+    select = SelectStage(run.ledger("select"), run.directory, run.ledger("ingest"), job.select, job.n_models)
+    assert run.ingest is not None
+    stages: dict[str, Stage] = {"ingest": run.ingest, "train": train, "sample": sample, "select": select}
+    if train.section.evaluates:
+        stages["evaluate"] = EvaluateStage(run.ledger("evaluate"), train, 1)
+    return {name: stage.identity for name, stage in stages.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluate", [False, True])
+@pytest.mark.parametrize("sections", CHANGES, ids=str)
+def test_settings_of_a_stage_are_those_of_its_identity(
+    finished: Path, tmp_path: Path, sections: dict[str, Any], evaluate: bool
+) -> None:
+    base = {**TRAIN, "evaluate": True} if evaluate else TRAIN
+    changed = {**sections, "train": {**base, **sections.get("train", {})}}
+    old, new = other(tmp_path, train=base), other(tmp_path, **changed)
+    before, after = identities(finished, old), identities(finished, new)
+    differ = {stage for stage in after if before.get(stage) != after[stage]}
+    assert set(Change.between(old, new).changed) - {"score", "picture"} == differ
