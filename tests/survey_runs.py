@@ -87,7 +87,8 @@ def write_job(path: Path, folder: Path, /, **sections: Any) -> Path:
             "schedule": {"epochs": 3, "keep_from_epoch": 2, "batch_size": 16, "seed": 5},
             "n_threads": 1,
         },
-        "storage": {"partition_objects": 32, "chunk_objects": 16},
+        # A store that is there already has partitions of its own.
+        "storage": None if "cutouts" in sections else {"partition_objects": 32, "chunk_objects": 16},
         **sections,
     }
     path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))

@@ -65,9 +65,8 @@ class Submission:
         scorer = scorer_for(site.section.scorer, kept_by_run(places.directory), site)
         run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer)
         with places.directory.lock():
-            if run.ingest is not None and not run.is_finished("ingest"):
-                run.ingest.check_catalogue()
-            freeze_inputs(run)
+            # The stage itself looks at the catalogue, but that would be in a job that has waited in the queue.
+            freeze_inputs(run, with_catalogue=True)
             write_scripts(site, places)
             write_atomically(places.log.site, site.path.read_bytes())
             write_atomically(places.log.script("driver"), scripts[places.log.script("driver")].encode())

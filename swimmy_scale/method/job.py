@@ -162,7 +162,7 @@ def load_settings(path: Path, command: str) -> Settings:
         for place in unused:
             names = {".".join(place), place[0]}
             others = [name for name, keys in USED_BY.items() if " " not in name and names & set(keys)]
-            by = f", {' and '.join(others)} do" if others else ""
+            by = f", {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
             message = f"{command} does not use it{by}; {command} uses {words_for_used(command)}. Leave it out."
             lines.append(describe(text, path, place, message))
         raise SwimmyError("\n".join(lines))

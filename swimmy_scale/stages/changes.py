@@ -126,7 +126,7 @@ class Change:
             reading = ("survey", "catalogue", "ingest", "spectroscopy", "storage", "cutouts")
             names = [name for name in self.settings if name.partition(".")[0] in reading]
             raise SwimmyError(
-                f"{run.path} holds the cutouts of another ingest: {', '.join(names)} differ from {run.job_file}. "
+                f"{run.path} holds the cutouts of another ingest than the job asks for ({', '.join(names)}). "
                 f"Choose another --output; or remove {done.path(FINISHED)}, and all is done again here. A change of "
                 "any other section needs neither: only what it changes is done again."
             )
@@ -135,13 +135,15 @@ class Change:
         """What is done again and what remains, for people."""
         begun = [stage for stage in STAGES if any(run.ledger(stage).every_name())]
         again = list(self.again) if begun else []
+        followers = [stage for stage in again if stage not in self.changed]
         remaining = [stage for stage in begun if stage in self.remaining]
         dropped = [stage for stage in begun if stage in self.dropped]
-        differ = f"{run.path}: another job than before; {', '.join(self.settings)} differ"
-        parts = [f"done again: {', '.join(again)}"] if again else []
-        parts += [f"remains: {', '.join(remaining)}"] if remaining else []
-        parts += [f"removed: {', '.join(dropped)}"] if dropped else []
-        yield f"{differ}. {'; '.join(parts) or 'nothing had been done'}."
+        parts = [f"Done again: {', '.join(self.changed)}."] if again and self.changed else []
+        parts += [f"Then, where what they read differs: {', '.join(followers)}."] if followers else []
+        parts += [f"Remains: {', '.join(remaining)}."] if remaining else []
+        parts += [f"Removed: {', '.join(dropped)}."] if dropped else []
+        what = " ".join(parts) or "Nothing had been done."
+        yield f"{run.path}: another job than before ({', '.join(self.settings)}). {what}"
         if "train" in again and "train" in self.changed and any(name.startswith("sample.") for name in self.settings):
             yield "To keep the weights under other cuts, give the cuts that they were trained with as train.sample."
         old = [path for path in (run.report, run.figures, run.tables, run.fidelity_page) if path.exists()]

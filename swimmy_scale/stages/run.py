@@ -160,8 +160,10 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
     check_memory(run, again)
 
 
-def freeze_inputs(run: Run) -> None:
+def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
     """Freeze the job, the scorer and the thresholds that it carries over, once all that it names is there and fits.
+
+    ``with_catalogue`` reads the catalogue as well, and refuses one of which nothing could come out.
 
     If the directory has another job, what that job made and this one would not replace is removed (see `changes`).
     """
@@ -172,6 +174,8 @@ def freeze_inputs(run: Run) -> None:
         change.check(directory, before)
     # A job that cannot be done changes nothing.
     check_inputs(run, change)
+    if with_catalogue and run.ingest is not None and not run.is_finished("ingest", change.again):
+        run.ingest.check_catalogue()
     if change:
         for line in change.lines(directory):
             log.warning(line)

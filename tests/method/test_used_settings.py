@@ -51,7 +51,7 @@ def test_a_section_is_used_or_refused(tmp_path: Path, command: str, section: str
     ("command", "content", "message"),
     [
         ("select", {"sample": {"max_magnitude": 10}}, r"s.yaml:1: sample: select does not use it, train and score and"),
-        ("train", {"score": {"n_models": 1, "kind": "noise"}}, r"s.yaml:3: score.kind: train does not .*, score do;"),
+        ("train", {"score": {"n_models": 1, "kind": "noise"}}, r"s.yaml:3: score.kind: train does not .*, score does;"),
         ("score", {"train": {"n_runs": 2}}, r"train.n_runs: score .* uses sample, score \(n_models, .*train \(network"),
         ("select --marks", {"select": {"combine": "mean"}}, r"select.combine: select --marks .* select \(formats\)"),
     ],

@@ -117,7 +117,7 @@ def test_a_run_says_them_on_screen_in_the_summary_and_in_the_report(
     unstated: Path, finished: Path, tmp_path: Path
 ) -> None:
     ingest(unstated, tmp_path / "c.zarr", 0)
-    given = {"catalogue": None, "ingest": None, "storage": None, "cutouts": str(tmp_path / "c.zarr")}
+    given = {"catalogue": None, "ingest": None, "cutouts": str(tmp_path / "c.zarr")}
     job = write_job(tmp_path / "job.yaml", tmp_path, **given, **weights_of(finished / "run"))
     done = call_here("run", job, "--output", tmp_path / "run", "--workers", 0)
     assert done.returncode == 0, done.stderr

@@ -53,7 +53,7 @@ def test_a_plan_is_what_the_run_did(finished: Path) -> None:
 
 
 def test_words_and_a_store(finished: Path, tmp_path: Path) -> None:
-    given = {"catalogue": None, "ingest": None, "storage": None, "cutouts": str(finished / "run/cutouts.zarr")}
+    given = {"catalogue": None, "ingest": None, "cutouts": str(finished / "run/cutouts.zarr")}
     job = write_job(tmp_path / "job.yaml", tmp_path, **given, **weights_of(finished / "run"))
     done = call_here("plan", job, "--workers", 2)
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,8 @@ def test_another_job_in_a_run_directory(finished: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", finished / "survey", select={"levels": {"top": 0.1}})
     done = call_here("plan", job, "--output", finished / "run")
     assert done.returncode == 0, done.stderr
-    assert "select.levels differ. done again: select, picture; remains: ingest, train, score, sample." in done.stderr
+    assert "(select.levels). Done again: select. Then, where what they read differs: picture." in done.stderr
+    assert "Remains: ingest, train, score, sample." in done.stderr
 
 
 def test_the_place_of_a_site(finished: Path, tmp_path: Path) -> None:
