@@ -18,7 +18,7 @@ from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, appl
 from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.stages.sample import nothing_passes
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, with_patches
 from swimmy_scale.storage.scores import BLOCK_OBJECTS
 
 
@@ -155,8 +155,8 @@ def prospects_of_catalogue(
     def cut(wanted: SampleCuts) -> tuple[BoolArray, list[CutCount]]:
         limits = None
         if wanted.depth_percentile is not None:
-            known = objects.depth_mag[np.isfinite(objects.depth_mag).all(axis=1)]
-            limits = depth_percentile(np.unique(known, axis=0), wanted.depth_percentile).tolist()
+            patches = with_patches(objects.depth_mag[:0], objects.depth_mag)
+            limits = depth_percentile(patches, wanted.depth_percentile).tolist()
         return apply_cuts(columns, wanted, survey, objects.available, limits)
 
     if cuts is not None:

@@ -244,6 +244,12 @@ class Cutouts:
         return cubes
 
 
+def with_patches(patches: FloatArray, depth_mag: FloatArray) -> FloatArray:
+    """Depths of patches, float32 (patch, band), and those of more objects, float32 (n, band); each once."""
+    known = depth_mag[np.isfinite(depth_mag).all(axis=1)]
+    return np.unique(np.concatenate([patches, known]), axis=0)
+
+
 @dataclass(frozen=True)
 class SampleRule:
     """What decides which objects are in the sample, the same for every partition.
@@ -271,9 +277,7 @@ class SampleRule:
         if cuts.depth_percentile is not None:
             patches = np.zeros((0, store.survey.n_bands), np.float32)
             for lo, hi in store.partitions():
-                depth = store.read("depth_mag", lo, hi)
-                known = depth[np.isfinite(depth).all(axis=1)]
-                patches = np.unique(np.concatenate([patches, known]), axis=0)
+                patches = with_patches(patches, store.read("depth_mag", lo, hi))
             limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
         return cls(cuts, tuple(str(name) for name in available), limits)
 

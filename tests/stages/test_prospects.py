@@ -150,3 +150,20 @@ def test_store_and_catalogue_agree(finished: Path) -> None:
     assert before.classes == after.classes
     assert before.in_band is not None
     assert all(number >= before.n_usable for number in before.in_band.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cuts", [SampleCuts(), SampleCuts(depth_percentile=20.0), SampleCuts(redshift=(0.05, 0.2), colours=())], ids=str
+)
+def test_cuts_are_those_of_the_store(finished: Path, cuts: SampleCuts) -> None:
+    """Of a store, and of a catalogue all of whose objects are usable but those of its faults."""
+    job = load_job(finished / "job.yaml", Job)
+    assert job.catalogue is not None
+    store = Cutouts(finished / "run/cutouts.zarr")
+    objects = read_catalogue(job.catalogue, HSC)
+    before = prospects_of_catalogue(job.catalogue.path, objects, HSC, cuts).cuts
+    after = prospects_of_store(store, cuts, None).cuts
+    assert [(cut.name, cut.rule, cut.note) for cut in before] == [(cut.name, cut.rule, cut.note) for cut in after]
+    unseen = before[0].after - after[0].after
+    assert all(0 <= one.after - other.after <= unseen for one, other in zip(before, after, strict=True))
