@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -188,12 +188,9 @@ class ScoreStage(Stage):
             n_scored += int(receipt.details["n_scored"])
             n_quarantined += int(receipt.details["n_quarantined"])
             kinds[receipt.details["computed_by"]] += receipt.n_objects
-        if len(kinds) > 1:
-            said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
-            log.warning(
-                f"{self.scores}: scored {said}; such scores differ in their last digits. For scores of one kind "
-                f"remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
-            )
+        warnings = list(self._mixed(kinds))
+        for warning in warnings:
+            log.warning(warning)
         return self.ledger.finish(
             self.identity,
             parts,
@@ -203,5 +200,15 @@ class ScoreStage(Stage):
                 "n_scored": n_scored,
                 "computed_by": dict(sorted(kinds.items())),
                 "n_quarantined": n_quarantined,
+                "warnings": warnings,
             },
         )
+
+    def _mixed(self, kinds: Counter[str]) -> Iterator[str]:
+        """What to know of scores that processors of several ``kinds`` have computed."""
+        if len(kinds) > 1:
+            said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
+            yield (
+                f"{self.scores}: scored {said}; such scores differ in their last digits. For scores of one kind "
+                f"remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
+            )

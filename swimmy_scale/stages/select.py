@@ -221,12 +221,13 @@ class SelectStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Select, write the catalogue, ``summary.json`` and ``quarantine.csv``."""
         run, sample, ingest = self.run, self.run.ledger("sample").read(FINISHED), self.ingest.read(FINISHED)
-        if sample is None:
+        score = run.ledger("score").read(FINISHED)
+        if sample is None or score is None:
             raise SwimmyError(f"{run.scores}: the sample is not finished. Run the job again.")
         details = {
             "cuts": sample.details["cuts"],
             "unmatched_files": ingest.details["n_unmatched_files"] if ingest else 0,
-            "warnings": ingest.details["warnings"] if ingest else {},
+            "warnings": (ingest.details["warnings"] if ingest else {}) | dict.fromkeys(score.details["warnings"], 1),
         }
         carried = self._carried()
         summary, files = select(run.scores, run.selection, self.section, carried, details, add)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -15,10 +17,12 @@ from astropy.io import fits
 from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
-from survey_runs import call_here, weights_of, write_job
+from survey_runs import call_here, run_serially, weights_of, write_job
 
 from swimmy_scale.cli.program import WholeLines
 from swimmy_scale.stages.notices import SHOWN, add_up, shown
+from swimmy_scale.storage.receipts import FINISHED
+from swimmy_scale.storage.run_directory import RunDirectory
 
 UNSTATED = "{} files state no zero point (FLUXMAG0, MAGZERO, PHOTZP): 27.0 mag is assumed; the first is {}"
 
@@ -125,3 +129,21 @@ def test_a_run_says_them_on_screen_in_the_summary_and_in_the_report(
     assert json.loads((tmp_path / "run/summary.json").read_text())["warnings"][said(unstated)] == 5 * N
     assert call_here("report", tmp_path / "run").returncode == 0
     assert said(unstated) in html.unescape((tmp_path / "run/report/index.html").read_text())
+
+
+@pytest.mark.slow
+def test_scores_of_several_kinds_of_processors_are_told(
+    finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run", copy_function=shutil.copy2)
+    run = RunDirectory(tmp_path / "run")
+    receipt = run.ledger("score").read("000003")
+    assert receipt is not None
+    other = dataclasses.replace(receipt, details={**receipt.details, "computed_by": "another machine"})
+    run.ledger("score").commit(other)
+    for stage in ("score", "select"):
+        run.ledger(stage).remove(FINISHED)
+    summary, _ = run_serially(finished / "job.yaml", run.path)
+    (said,) = [text for text in caplog.messages if "such scores differ in their last digits" in text]
+    assert "32 objects by another machine" in said
+    assert summary["warnings"][said] == 1
