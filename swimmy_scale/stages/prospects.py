@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.catalogue import Objects
-from swimmy_scale.ingest.pixels.sources import Index
 from swimmy_scale.method.quarantine import Code, merge_faults
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile, merge_counts
 from swimmy_scale.method.sections import TrainSection
@@ -20,6 +19,10 @@ from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.stages.sample import nothing_passes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule, with_patches
 from swimmy_scale.storage.scores import BLOCK_OBJECTS
+
+if TYPE_CHECKING:
+    from swimmy_scale.ingest.catalogue.catalogue import Objects
+    from swimmy_scale.ingest.pixels.sources import Index
 
 
 @dataclass(frozen=True)
