@@ -178,6 +178,7 @@ def test_ended_at_every_write_of_a_change(tmp_path: Path, job_of: Any, monkeypat
     assert n_ends > 3
 
 
+@pytest.mark.slow
 def test_a_finished_ingest_is_not_replaced(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "run", tmp_path / "run", copy_function=shutil.copy2)
     before = made(tmp_path / "run")
@@ -189,6 +190,7 @@ def test_a_finished_ingest_is_not_replaced(finished: Path, tmp_path: Path) -> No
     assert made(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_does_not_hold_its_output(tmp_path: Path, finished: Path) -> None:
     """A catalogue column that no output can hold is refused in the ingest; the corrected job starts there."""
     source = {"path": str(finished / "survey/catalogue.fits"), "keep_columns": ["nothing"]}
