@@ -144,7 +144,7 @@ class BankStage(IngestStage):
         storage, identity = self.storage, self.identity
         layout = cutouts_layout(self.n_objects, HSC, {}, storage.partition_objects, storage.chunk_objects, more)
         create(self.cutouts, layout)
-        write_json(self._notes, {"warnings": [], "unmatched": []})
+        write_json(self._notes, {"warnings": [], "n_unmatched": 0, "unmatched": []})
 
         def task(index: int) -> BankTask:
             of_task = digest_json([identity, index])

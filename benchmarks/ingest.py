@@ -169,7 +169,7 @@ def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for module, name in (
         (ingest.IngestStage, "plan"),
-        (ingest, "_read"),
+        (ingest, "_read_pixels"),
         (sources, "read_cutout"),
         (ingest, "write_partition"),
         (store, "_reads_back"),
@@ -183,7 +183,7 @@ def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     busy = core_seconds() - busy
     parts = {
         "catalogue, tar headers, names": seconds["plan"],
-        "reading files and their SHA-256": seconds["_read"] - seconds["read_cutout"],
+        "reading files and their SHA-256": seconds["_read_pixels"] - seconds["read_cutout"],
         "headers, pixels and their checks": seconds["read_cutout"],
         "compressing and writing": seconds["write_partition"] - seconds["_reads_back"],
         "reading back and comparing": seconds["_reads_back"],

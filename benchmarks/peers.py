@@ -77,14 +77,15 @@ def make_survey(folder: Path, n_objects: int, n_workers: int | None = None, over
     print(f"simulating {n_objects:,} objects in {folder}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     survey.files.mkdir(parents=True)
-    plan = SimulationPlan(n_objects=n_objects, seed=1, faulty_fraction=0.0)
+    plan = SimulationPlan(n_objects, seed=1, faulty_fraction=0.0, overlap_fraction=0.0, repeat_fraction=0.0)
     if not oversize:
         plan = replace(plan, oversize_fraction=0.0)
     simulate(str(folder / "survey"), plan, LocalExecutor(n_workers).map_values)
     catalogue = Table.read(survey.catalogue)
     listed = []
-    for name, data in delivered_files(folder / "survey" / "cutouts"):
-        index, band = row_and_band(name)
+    for part, name, data in delivered_files(folder / "survey" / "cutouts"):
+        line_row, band = row_and_band(name)
+        index = part * plan.n_objects_per_tar + line_row
         saved = saved_name(catalogue[index], band)
         (survey.files / saved).write_bytes(data)
         listed.append((int(catalogue["object_id"][index]), f"HSC-{band}", saved))
@@ -95,19 +96,19 @@ def make_survey(folder: Path, n_objects: int, n_workers: int | None = None, over
     return survey
 
 
-def delivered_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of all cutouts in the tars and folders of a simulated survey."""
-    for path in sorted(folder.iterdir()):
+def delivered_files(folder: Path) -> Iterator[tuple[int, str, bytes]]:
+    """Number of the part, name and bytes of all cutouts in the tars and folders of a simulated survey."""
+    for part, path in enumerate(sorted(folder.iterdir())):
         if path.is_dir():
-            yield from ((file.name, file.read_bytes()) for file in sorted(path.iterdir()))
+            yield from ((part, file.name, file.read_bytes()) for file in sorted(path.iterdir()))
             continue
         with tarfile.open(path) as tar:
             for member in tar:
-                yield Path(member.name).name, tar.extractfile(member).read()  # type: ignore[union-attr]
+                yield part, Path(member.name).name, tar.extractfile(member).read()  # type: ignore[union-attr]
 
 
 def row_and_band(name: str) -> tuple[int, str]:
-    """Row of the catalogue and band of a cutout's name; line 2 is the catalogue's first row."""
+    """Row in its part of the catalogue and band of a cutout's name; line 2 is the part's first row."""
     line, band = _LINE.match(name), _BAND.search(name)
     if line is None or band is None:
         raise SystemExit(f"{name}: has no line number or no band")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from astropy.io import fits
 
-from swimmy_scale.ingest.pixels.fits_scan import Cards, UnusableFileError, parse_cards
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import HSC
 
@@ -37,8 +37,8 @@ def wcs_header(n_x: int, n_y: int, **cards: object) -> fits.Header:
     return header
 
 
-def cards_of(header: fits.Header) -> Cards:
-    return parse_cards(header.tostring(endcard=False, padding=False).encode())
+def header_bytes(header: fits.Header) -> bytes:
+    return header.tostring(endcard=False, padding=False).encode()
 
 
 def pixels(n_y: int = SIZE, n_x: int = SIZE) -> np.ndarray:

@@ -60,7 +60,7 @@ def match(
     if not len(rows) or not len(other_rows):
         return index, separation
     chord, nearest = _search_tree(_unit_vectors(other_ra[other_rows], other_dec[other_rows])).query(
-        _unit_vectors(ra[rows], dec[rows]), distance_upper_bound=_chord(radius_arcsec + ROUNDING_ARCSEC)
+        _unit_vectors(ra[rows], dec[rows]), distance_upper_bound=float(_chord(radius_arcsec + ROUNDING_ARCSEC))
     )
     found = np.flatnonzero(np.isfinite(chord))
     # The nearest object of each counterpart comes first; a stable order leaves equals as they are in the table.
@@ -142,6 +142,12 @@ class CatalogueRows:
         """Over the rows of ``_placed``."""
         return _search_tree(self._points[self._placed])
 
+    @cached_property
+    def _first_at_place(self) -> IntArray:
+        """For each row of ``_placed``, the first row that lies at exactly the same place."""
+        _, first, which = np.unique(self._points[self._placed], axis=0, return_index=True, return_inverse=True)
+        return self._placed[first[which.ravel()]]
+
     def by_id(self, numbers: IntArray) -> IntArray:
         """Row of each number among the object_ids, the first of equals; -1 for none."""
         rows = np.full(len(numbers), -1, np.int64)
@@ -153,14 +159,17 @@ class CatalogueRows:
         return rows
 
     def by_position(self, ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> IntArray:
-        """Row nearest to each position; -1 where none lies within the radius."""
+        """Row nearest to each position, the first of those at one place; -1 where none lies within the radius."""
         rows = np.full(len(ra), -1, np.int64)
         if len(ra) and len(self._placed):
-            chord, nearest = self._tree.query(_unit_vectors(ra, dec))
-            rows = np.where(chord <= _chord(radius_arcsec), self._placed[nearest], -1)
+            known = _known(ra, dec)
+            chord, nearest = self._tree.query(_unit_vectors(ra[known], dec[known]))
+            rows[known] = np.where(chord <= _chord(radius_arcsec), self._first_at_place[nearest], -1)
         return rows
 
-    def lie_elsewhere(self, rows: IntArray, ra: DoubleArray, dec: DoubleArray, radius_arcsec: float) -> BoolArray:
+    def lie_elsewhere(
+        self, rows: IntArray, ra: DoubleArray, dec: DoubleArray, radius_arcsec: DoubleArray | float
+    ) -> BoolArray:
         """Whether each row lies farther than the radius from its position here; False for a row without a position."""
         chord = np.linalg.norm(_unit_vectors(ra, dec) - self._points[rows], axis=1)
         # NaN, a row without a position, compares false.
@@ -170,7 +179,7 @@ class CatalogueRows:
         """Rows within a circle on the sky, ascending."""
         if not len(self._placed):
             return self._placed
-        found = self._tree.query_ball_point(_unit_vectors(ra, dec), _chord(3600 * radius_deg))
+        found = self._tree.query_ball_point(_unit_vectors(ra, dec), float(_chord(3600 * radius_deg)))
         return self._placed[np.array(sorted(found), np.int64)]
 
 
@@ -194,9 +203,9 @@ def _unit_vectors(ra: DoubleArray | float, dec: DoubleArray | float) -> DoubleAr
     return np.stack([across * np.cos(longitude), across * np.sin(longitude), np.sin(latitude)], axis=-1)
 
 
-def _chord(arcsec: float) -> float:
+def _chord(arcsec: DoubleArray | float) -> DoubleArray:
     """Chord of the unit sphere between two points this far apart: 2 sin(angle / 2)."""
-    return float(2.0 * np.sin(np.radians(min(arcsec / 3600.0, 180.0)) / 2.0))
+    return np.asarray(2.0 * np.sin(np.radians(np.minimum(np.asarray(arcsec) / 3600.0, 180.0)) / 2.0))
 
 
 def _arcsec(chord: DoubleArray) -> DoubleArray:

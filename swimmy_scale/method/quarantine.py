@@ -26,6 +26,9 @@ class Code(enum.IntEnum):
     FWHM_ABOVE_TARGET = 11
     SCORING_FAILED = 12
     ENDED_WORKERS = 13
+    NO_DATA = 14
+    WRONG_PIXEL_SCALE = 15
+    WRONG_UNIT = 16
 
     @property
     def label(self) -> str:

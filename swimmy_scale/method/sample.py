@@ -32,6 +32,10 @@ NOT_PRIMARY = "not_primary"
 FLAG_NAMES = (*QUALITY_FLAGS, NOT_PRIMARY)
 """Bit k of a ``flags`` column: name k is raised, in any band if it is of bands. The order is public."""
 
+PARTLY_EMPTY = "partly_empty"
+ALL_FLAGS = (*FLAG_NAMES, PARTLY_EMPTY)
+"""The quality flags, and behind them what the pixels say: that some outside of the aperture hold no data."""
+
 NO_DATA = "no data"
 
 KNOWN_RANGES = {
@@ -60,7 +64,7 @@ class SampleCuts:
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
-        Those of ``FLAG_NAMES`` that must be False (section 2.2).
+        Those of ``ALL_FLAGS`` that must be False; by default those of section 2.2 and ``not_primary``.
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
@@ -91,9 +95,9 @@ class SampleCuts:
             problems.append(f"max_fwhm_arcsec {self.max_fwhm_arcsec} must be positive")
         if self.depth_percentile is not None and not 0 < self.depth_percentile < 100:
             problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
-        unknown = [name for name in self.flags if name not in FLAG_NAMES]
+        unknown = [name for name in self.flags if name not in ALL_FLAGS]
         if unknown:
-            problems.append(f"flags {', '.join(unknown)} are not among {', '.join(FLAG_NAMES)}")
+            problems.append(f"flags {', '.join(unknown)} are not among {', '.join(ALL_FLAGS)}")
         if len(set(self.flags)) != len(self.flags):
             problems.append("flags are named twice")
         if self.redshift is not None and not self.redshift[0] < self.redshift[1]:
@@ -122,7 +126,7 @@ class SampleColumns:
     psf_mag : ndarray of float32, shape (n,)
         PSF magnitude in the survey's magnitude band.
     flags : ndarray of uint32, shape (n,)
-        Bit k is ``FLAG_NAMES[k]``, raised in any band.
+        Bit k is ``ALL_FLAGS[k]``, raised in any band.
     redshift : ndarray of float64, shape (n,)
     """
 
@@ -241,7 +245,7 @@ def apply_cuts(
     """
     check_cuts(cuts, survey)
     _check_columns(columns, survey)
-    unknown = sorted(set(available) - set(column_names(survey)))
+    unknown = sorted(set(available) - {*column_names(survey), PARTLY_EMPTY})
     if unknown:
         raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
     limits = _depth_limits(cuts, survey, min_depth_mag)
@@ -332,7 +336,7 @@ def _tests(
         rule = f"{magnitude_band} cmodel magnitude < {cuts.max_magnitude:g}"
         yield _test("magnitude", rule, mag, mag < cuts.max_magnitude, {f"mag_{magnitude_band}"} <= available)
     for name in cuts.flags:
-        clear = (columns.flags >> np.uint32(FLAG_NAMES.index(name))) & np.uint32(1) == 0
+        clear = (columns.flags >> np.uint32(ALL_FLAGS.index(name))) & np.uint32(1) == 0
         rule = "isprimary is True" if name == NOT_PRIMARY else f"{name} is False"
         yield _Test(name, rule, *((clear,) if name in available else (None, NO_DATA)))
     if cuts.min_extendedness_mag is not None:

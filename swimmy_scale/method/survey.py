@@ -33,6 +33,10 @@ class Survey:
         Band of the magnitude and extendedness cuts (section 2.2).
     cutout_size_px : int
         Side of a cutout; a multiple of 8, as the network halves it three times.
+    pixel_scale_arcsec : float
+        Side of a pixel.
+    pixel_scale_tolerance : float
+        By what fraction of it the pixels of files may be larger or smaller; the PSF match scales with it.
     zero_point_mag : float
         AB zero point of the counts where a file does not carry its own.
     stretch_zero_point_mag : float
@@ -66,6 +70,7 @@ class Survey:
     stretch_beta: float = 0.05
     aperture_diameter_px: float = 6.0
     min_depth_mag: tuple[float, ...] = (25.82, 25.49, 25.23, 24.47, 23.59)
+    pixel_scale_tolerance: float = 0.02
 
     def __post_init__(self) -> None:
         n_bands = len(self.bands)
@@ -80,6 +85,8 @@ class Survey:
                 problems.append(f"band {band!r} is not one of {self.bands}")
         if self.cutout_size_px < 16 or self.cutout_size_px % 8:
             problems.append(f"cutout_size_px {self.cutout_size_px} must be a multiple of 8, at least 16")
+        if not 0 <= self.pixel_scale_tolerance < 1:
+            problems.append(f"pixel_scale_tolerance {self.pixel_scale_tolerance} must be 0 or above, and below 1")
         for name in ("pixel_scale_arcsec", "target_fwhm_arcsec", "stretch_alpha"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 problems.append(f"{name} {getattr(self, name)} must be positive")

@@ -24,7 +24,15 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import FloatArray, Survey
 from swimmy_scale.simulate import images
 from swimmy_scale.simulate.galaxies import Galaxies, draw_objects
-from swimmy_scale.simulate.plan import FAULT_NAMES, STREAM_PIXEL, SimulationPlan, allocate, generator, plan_parts
+from swimmy_scale.simulate.plan import (
+    FAULT_NAMES,
+    OVERLAPS,
+    STREAM_PIXEL,
+    SimulationPlan,
+    allocate,
+    generator,
+    plan_parts,
+)
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
 
 CUTOUT_FOLDER = "cutouts"
@@ -32,6 +40,7 @@ SAVED_FOLDER = "saved"
 RERUN = "pdr3_wide"
 # The archive names a tar after the time of the request. Ours is fixed, and so are the bytes.
 REQUEST = "arch-240101"
+AGAIN = "-again"
 BLOCK_BYTES, CARD_BYTES = 2880, 80
 
 
@@ -133,6 +142,7 @@ def object_files(
     sides = survey.cutout_size_px + extra
     if fault == "wrong_shape":
         sides[bad_band] = survey.cutout_size_px * 5 // 8  # 40 px in place of 64
+    instead = is_overlap(plan, row, "instead")
     variance = images.variance(plan, patch, canvas.image) if allocation.extra_hdus[row] else None
     files = []
     for number, band in enumerate(survey.bands):
@@ -145,10 +155,42 @@ def object_files(
             planes["MASK"] = np.zeros_like(planes["IMAGE"])
             planes["VARIANCE"] = variance[number, lines, columns]
         if number == bad_band:
-            planes = _spoiled_planes(fault, planes)
+            planes = {**planes, "IMAGE": np.zeros_like(planes["IMAGE"])} if instead else _spoiled_planes(fault, planes)
         x, y = canvas.origin_x + columns.start, canvas.origin_y + lines.start
         data = fits_bytes(survey, band, patch.tract, x, y, planes)
         files.append((band, _spoiled_bytes(fault, data, planes, rng) if number == bad_band else data))
+    return files
+
+
+def is_overlap(plan: SimulationPlan, row: int, *kinds: str) -> bool:
+    """Whether a second tract has this of an object."""
+    overlap = int(allocate(plan).overlap[row])
+    return overlap >= 0 and OVERLAPS[overlap] in kinds
+
+
+def other_tract_files(
+    plan: SimulationPlan, patch: Patch, objects: Galaxies, index: int, canvas: images.Canvas
+) -> list[tuple[str, bytes]]:
+    """(Band, file bytes) of what a second tract has of one object; nothing where none overlaps.
+
+    Its pixels are those of the first tract: the sky is the same, and the truth does not depend on which one is used.
+    """
+    survey, row = plan.survey, int(objects.row[index])
+    if allocate(plan).overlap[row] < 0:
+        return []
+    side = survey.cutout_size_px
+    columns = _cut(objects.x[index], canvas.origin_x, side)
+    lines = _cut(objects.y[index], canvas.origin_y, side)
+    bands = survey.bands[: survey.n_bands // 2 + 1] if is_overlap(plan, row, "some_bands") else survey.bands
+    files = []
+    for band in bands:
+        image = canvas.image[survey.bands.index(band), lines, columns].copy()
+        if is_overlap(plan, row, "nan_beyond", "zeros_beyond"):
+            image[:, side // 2 - 4 :] = np.nan if is_overlap(plan, row, "nan_beyond") else 0.0
+        if is_overlap(plan, row, "cut_off"):
+            image = image[:, : side * 3 // 4]
+        x, y = canvas.origin_x + columns.start, canvas.origin_y + lines.start
+        files.append((band, fits_bytes(survey, band, patch.tract, x, y, {"IMAGE": image})))
     return files
 
 
@@ -183,11 +225,15 @@ class Target:
     form: str
     request: str
 
-    def file_name(self, line: int, band: str, ra: float, dec: float, tract: int) -> str:
-        """Name of one cutout: in a tar as the service gives it, in a folder as its download tool does."""
+    def file_name(self, line: int, band: str, ra: float, dec: float, tract: int, again: str = "") -> str:
+        """Name of one cutout: in a tar as the service gives it, in a folder as its download tool does.
+
+        ``again`` is behind the name of the request where that is another one.
+        """
         if self.form == "folder":
-            return f"{line}_coadd_{ra:.5f}_{dec:+.5f}_{tract}_HSC-{band.upper()}.fits"
-        return f"{self.request}/{line}-cutout-HSC-{band.upper()}-{tract}-{RERUN}.fits"
+            folder = f"{self.request}{again}/" if again else ""
+            return f"{folder}{line}_coadd_{ra:.5f}_{dec:+.5f}_{tract}_HSC-{band.upper()}.fits"
+        return f"{self.request}{again}/{line}-cutout-HSC-{band.upper()}-{tract}-{RERUN}.fits"
 
 
 def part_target(plan: SimulationPlan, part_index: int) -> Target:
@@ -233,25 +279,34 @@ def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartRec
             n_files += 1
     _remove(final)
     unfinished.rename(final)
-    files = final.iterdir() if target.form == "folder" else [final]
-    size_bytes = sum(file.stat().st_size for file in files)
+    files = final.rglob("*") if target.form == "folder" else [final]
+    size_bytes = sum(file.stat().st_size for file in files if file.is_file())
     return PartReceipt(part_index, len(plan_parts(plan)[part_index]), n_files, size_bytes)
 
 
 def _part_files(plan: SimulationPlan, part_index: int, target: Target) -> Iterator[tuple[str, bytes]]:
-    """(Name, bytes) of the cutouts of a part, object by object."""
+    """(Name, bytes) of the cutouts of a part, object by object; the files of a second request come last."""
     objects, neighbours = draw_objects(plan, part_index)
     rng = generator(plan, STREAM_PIXEL, part_index)
+    again: list[tuple[str, bytes]] = []
+    n_again = 0
     for index in range(len(objects.row)):
         patch = patch_conditions(plan, int(objects.tract[index]), int(objects.patch_index[index]))
         canvas = images.draw_noiseless(plan, patch, objects, index, neighbours)
         image = images.add_noise(plan, patch, canvas.image, rng)
         images.add_artefact(plan, objects, index, image, float(rng.uniform(0.15, 0.4)))
         final = images.Canvas(image, canvas.origin_x, canvas.origin_y)
-        # The archive counts the lines of the uploaded list from 1, and line 1 is the header: row 0 is line 2.
-        line = int(objects.row[index]) + 2
-        for band, data in object_files(plan, patch, objects, index, final, rng):
-            yield target.file_name(line, band, objects.ra[index], objects.dec[index], patch.tract), data
+        # Each part is a list of its own. The archive counts its lines from 1, and line 1 is the header.
+        ra, dec = objects.ra[index], objects.dec[index]
+        files = object_files(plan, patch, objects, index, final, rng)
+        for band, data in files:
+            yield target.file_name(index + 2, band, ra, dec, patch.tract), data
+        for band, data in other_tract_files(plan, patch, objects, index, final):
+            yield target.file_name(index + 2, band, ra, dec, patch.tract - 1), data
+        if allocate(plan).repeated[objects.row[index]]:
+            n_again += 1
+            again += [(target.file_name(n_again + 1, band, ra, dec, patch.tract, AGAIN), data) for band, data in files]
+    yield from again
 
 
 def _remove(path: Path) -> None:
@@ -266,7 +321,13 @@ def _open_target(path: Path, form: str) -> Iterator[Callable[[str, bytes], objec
     """A function that writes one named file into a new folder or tar file."""
     if form == "folder":
         path.mkdir()
-        yield lambda name, data: (path / name).write_bytes(data)
+
+        def write(name: str, data: bytes) -> None:
+            file = path / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(data)
+
+        yield write
         return
     with path.open("wb") as raw, contextlib.ExitStack() as stack:
         stream: IO[bytes] = raw

@@ -43,6 +43,10 @@ FAULTS = (
 )
 FAULT_NAMES = tuple(name for name, _ in FAULTS)
 
+# What a second tract, overlapping the catalogue's, has of an object: all of it; data on one side only, with NaN or
+# zeros beyond; an image cut off at its edge; some bands; or all of it, where the catalogue's has zeros in one band.
+OVERLAPS = ("whole", "nan_beyond", "zeros_beyond", "cut_off", "some_bands", "instead")
+
 # The catalogue cuts of sections 2.1 and 2.2 that some objects must fail.
 CUTS = ("depth", "magnitude", "flag", "extendedness", "redshift")
 
@@ -79,6 +83,10 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
         Objects whose cutouts are a pixel too large in some bands, as the archive sometimes delivers them.
     extra_hdu_fraction : float
         Objects whose files hold mask and variance as well.
+    overlap_fraction : float
+        Objects of which a second tract has files too, spread evenly over the kinds of `OVERLAPS`.
+    repeat_fraction : float
+        Objects that were requested once more, in a list of their own.
     n_objects_per_tar : int
         Objects of one part: a tar file, or the folder of saved files.
     n_objects_per_patch : int
@@ -108,6 +116,8 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
     training_fraction: float = 0.5
     oversize_fraction: float = 0.05
     extra_hdu_fraction: float = 0.02
+    overlap_fraction: float = 0.02
+    repeat_fraction: float = 0.005
     n_objects_per_tar: int = 500
     n_objects_per_patch: int = 40
     survey: Survey = HSC
@@ -180,6 +190,10 @@ class Allocation:
         Row whose object_id the object has: its own row, except for duplicates.
     oversize, extra_hdus : ndarray of bool, shape (n_objects,)
         Whether cutouts are too large in some bands, and whether files hold mask and variance.
+    overlap : ndarray of int8, shape (n_objects,)
+        Index into `OVERLAPS`, or -1.
+    repeated : ndarray of bool, shape (n_objects,)
+        Whether the object was requested twice.
     """
 
     kind: SmallIntArray
@@ -188,6 +202,8 @@ class Allocation:
     id_row: IntArray
     oversize: BoolArray
     extra_hdus: BoolArray
+    overlap: SmallIntArray
+    repeated: BoolArray
 
 
 @functools.lru_cache(maxsize=2)
@@ -212,7 +228,13 @@ def allocate(plan: SimulationPlan) -> Allocation:
     cut[plain] = np.arange(len(plain)) % len(CUTS)
     oversize = rng.permutation(n) < round(plan.oversize_fraction * n)
     extra_hdus = rng.permutation(n) < round(plan.extra_hdu_fraction * n)
-    return Allocation(kind, fault, cut, id_row, oversize, extra_hdus)
+    overlap = np.full(n, -1, np.int8)
+    sound = rng.permutation(np.flatnonzero(fault < 0))
+    overlapping = sound[: round(plan.overlap_fraction * n)]
+    overlap[overlapping] = np.arange(len(overlapping)) % len(OVERLAPS)
+    repeated = np.zeros(n, np.bool_)
+    repeated[sound[::-1][: round(plan.repeat_fraction * n)]] = True
+    return Allocation(kind, fault, cut, id_row, oversize, extra_hdus, overlap, repeated)
 
 
 def is_of_kind(kind: SmallIntArray, *names: str) -> BoolArray:

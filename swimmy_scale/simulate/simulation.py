@@ -49,6 +49,10 @@ class SimulationSummary:
         Objects by the code that ingest must report.
     n_by_cut : dict of str to int
         Objects by the first cut that they fail.
+    n_by_overlap : dict of str to int
+        Objects by what a second tract has of them.
+    n_repeated : int
+        Objects that were requested twice.
     """
 
     directory: str
@@ -62,6 +66,8 @@ class SimulationSummary:
     n_by_kind: dict[str, int]
     n_by_fault: dict[str, int]
     n_by_cut: dict[str, int]
+    n_by_overlap: dict[str, int]
+    n_repeated: int
 
 
 def simulate(directory: str, plan: SimulationPlan, map: Map = map) -> SimulationSummary:  # noqa: A002
@@ -124,6 +130,8 @@ def finish(directory: str, plan: SimulationPlan, receipts: Iterable[PartReceipt]
         n_by_kind=_counts(truth["kind"]),
         n_by_fault=_counts(truth["fault"]),
         n_by_cut=_counts(truth["cut"]),
+        n_by_overlap=_counts(truth["overlap"]),
+        n_repeated=int(truth["repeated"].sum()),
     )
     _write_record(folder, plan, summary)
     return summary

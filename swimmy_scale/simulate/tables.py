@@ -10,7 +10,16 @@ from swimmy_scale.method.survey import DoubleArray
 from swimmy_scale.simulate import images, sky
 from swimmy_scale.simulate.fits_tables import Columns
 from swimmy_scale.simulate.galaxies import REDSHIFT_LIMITS, Galaxies
-from swimmy_scale.simulate.plan import CUTS, FAULTS, KINDS, STREAM_CATALOGUE, SimulationPlan, allocate, generator
+from swimmy_scale.simulate.plan import (
+    CUTS,
+    FAULTS,
+    KINDS,
+    OVERLAPS,
+    STREAM_CATALOGUE,
+    SimulationPlan,
+    allocate,
+    generator,
+)
 from swimmy_scale.simulate.spectra import nearest_type
 
 # The paper's cuts (section 2.2), written here once more so that the truth does not come from the code it tests.
@@ -71,7 +80,9 @@ def truth_columns(plan: SimulationPlan, objects: Galaxies, catalogue: Columns) -
     fault = allocation.fault[objects.row]
     columns: Columns = {
         "object_id": catalogue["object_id"],
-        "line": objects.row + 2,
+        "line": np.arange(len(objects.row)) + 2,
+        "overlap": np.array([*OVERLAPS, ""])[allocation.overlap[objects.row]],
+        "repeated": allocation.repeated[objects.row],
         "kind": np.array(KINDS)[objects.kind],
         "redshift": objects.redshift,
         "sed": nearest_type(objects.young_fraction),

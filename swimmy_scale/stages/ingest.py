@@ -22,7 +22,7 @@ from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_source
 from swimmy_scale.method.bit_rounding import round_mantissa
 from swimmy_scale.method.job import plain
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
-from swimmy_scale.method.sample import SampleCuts
+from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY, SampleCuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
     IngestSection,
@@ -30,7 +30,7 @@ from swimmy_scale.method.sections import (
     StorageSection,
     TrainSection,
 )
-from swimmy_scale.method.survey import FloatArray, Survey
+from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.notices import add_up, shown
@@ -44,6 +44,8 @@ from swimmy_scale.storage.run_directory import counterparts_beside
 from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
 
 log = logging.getLogger("swimmy_scale")
+
+_PARTLY_EMPTY_BIT = np.uint32(1 << ALL_FLAGS.index(PARTLY_EMPTY))
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,14 @@ def ingest_partition(task: IngestTask) -> Receipt:
     Every catalogue row has its row in the store; a quarantined one has NaN pixels and its code.
     """
     objects, rows = task.objects, task.layout.rows(task.index)
-    image, faults, notes, input_sha256 = _read_pixels(task, 0, len(rows))
+    partly_empty = np.zeros(len(rows), np.bool_)
+    image, faults, notes, input_sha256 = _read_pixels(task, 0, len(rows), partly_empty)
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(len(rows), np.uint8)
     for fault in merged:
         code[fault.row - rows.start] = fault.code
+    n_partly_empty = int(np.count_nonzero(partly_empty & (code == 0)))
+    notes += [f"an object is {PARTLY_EMPTY}: pixels outside of its central aperture hold no data"] * n_partly_empty
     image[code != 0] = np.nan
     if task.keep_mantissa_bits is not None:
         round_mantissa(image, task.keep_mantissa_bits, out=image)
@@ -81,7 +86,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "mag": objects.mag,
         "psf_mag": objects.psf_mag,
         "depth_mag": objects.depth_mag,
-        "flags": objects.flags,
+        "flags": objects.flags | np.where(partly_empty & (code == 0), _PARTLY_EMPTY_BIT, np.uint32(0)),
         "redshift": objects.redshift,
         "sample_class": objects.sample_class,
         "quarantine_code": code,
@@ -91,7 +96,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "input_sha256": input_sha256,
         "n_ingested": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
-        "warnings": notes,
+        "warnings": dict(Counter(notes)),
         "quarantined": [
             [f.row, int(objects.object_id[f.row - rows.start]), int(f.code), f.band, f.source, f.reason] for f in merged
         ],
@@ -100,10 +105,12 @@ def ingest_partition(task: IngestTask) -> Receipt:
     return task.commit(files, digest_columns(values), details, objects.object_id)
 
 
-def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[Fault], list[str], str]:
+def _read_pixels(
+    task: IngestTask, lo: int, hi: int, partly_empty: BoolArray
+) -> tuple[FloatArray, list[Fault], list[str], str]:
     """Rows ``lo`` to ``hi`` of a task: pixels (float32, NaN for rows that are left out), faults, warnings, digest.
 
-    The digest is that of what was read (see `sources.read_rows`).
+    The digest is that of what was read; ``partly_empty``, shape (hi - lo,), is filled (see `sources.read_rows`).
     """
     objects, first = task.objects, task.layout.rows(task.index).start
     size = task.survey.cutout_size_px
@@ -124,6 +131,7 @@ def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[F
                 objects.dec[part],
                 task.survey,
                 image[start + 1 - lo : stop - lo],
+                partly_empty[start + 1 - lo : stop - lo],
             )
             faults += found
             notes += said
@@ -133,7 +141,7 @@ def _read_pixels(task: IngestTask, lo: int, hi: int) -> tuple[FloatArray, list[F
 
 def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
     """Read rows ``lo`` to ``hi`` of a task and write nothing."""
-    _read_pixels(task, lo, hi)
+    _read_pixels(task, lo, hi, np.zeros(hi - lo, np.bool_))
 
 
 def column_type(values: np.ndarray[Any, Any]) -> str:
@@ -211,6 +219,7 @@ class IngestStage(Stage):
             self.survey,
             name_pattern=section.name_pattern,
             match_radius_arcsec=section.match_radius_arcsec,
+            tract=objects.tract,
         )
         for warning in [*objects.warnings, *index.warnings]:
             log.warning(warning)
@@ -245,7 +254,7 @@ class IngestStage(Stage):
             {name: column_type(values) for name, values in objects.kept.items()},
             self.storage.partition_objects,
             self.storage.chunk_objects,
-            {"simulated": objects.simulated, "available_columns": sorted(objects.available)},
+            {"simulated": objects.simulated, "available_columns": sorted({*objects.available, PARTLY_EMPTY})},
             self.storage.keep_mantissa_bits,
         )
 
@@ -284,7 +293,14 @@ class IngestStage(Stage):
                 keep_mantissa_bits=self.storage.keep_mantissa_bits,
             )
 
-        write_json(self._notes, {"warnings": [*objects.warnings, *index.warnings], "unmatched": list(index.unmatched)})
+        write_json(
+            self._notes,
+            {
+                "warnings": [*objects.warnings, *index.warnings],
+                "n_unmatched": index.n_unmatched,
+                "unmatched": list(index.unmatched),
+            },
+        )
         return Tasks(range(layout.n_partitions), task)
 
     def _matched(self, objects: Objects) -> Objects:
@@ -299,16 +315,16 @@ class IngestStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         notes = json.loads(self._notes.read_text())
-        found: list[str] = []
+        found = Counter[str]()
         parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
         for receipt in parts.count(receipts):
             counts.update({key: int(receipt.details[key]) for key in counts})
-            found += receipt.details["warnings"]
+            found.update(receipt.details["warnings"])
         if parts.n_objects != counts.total():
             raise SwimmyError(
                 f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
             )
-        read = add_up(found)
+        read = add_up(found.elements())
         # What was noticed before is said by then.
         for notice in shown(read):
             log.warning(notice)
@@ -319,5 +335,5 @@ class IngestStage(Stage):
             self.identity,
             parts,
             [*names, *labels, self._notes, *spectra],
-            {**counts, "n_unmatched_files": len(notes["unmatched"]), "warnings": add_up(notes["warnings"]) | read},
+            {**counts, "n_unmatched_files": notes["n_unmatched"], "warnings": add_up(notes["warnings"]) | read},
         )

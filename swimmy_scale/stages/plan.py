@@ -130,7 +130,7 @@ def plan_job(run: Run, place: Place) -> Plan:
     if stage is not None and not run.is_finished("ingest"):
         prospects, index, layout = stage.look_ahead()
         if index.cube is None:
-            n_files, n_unmatched = len(index.files), len(index.unmatched)
+            n_files, n_unmatched = len(index.files), index.n_unmatched
         n_partitions, survey, chunk, written = layout.n_partitions, job.survey, job.storage.chunk_objects, layout
     else:
         store = Cutouts(run.cutouts)

@@ -16,7 +16,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import (
-    FLAG_NAMES,
+    ALL_FLAGS,
     KNOWN_RANGES,
     CutCount,
     SampleColumns,
@@ -63,8 +63,8 @@ def _variables(
 ) -> tuple[Variable, ...]:
     flags = {
         "long_name": "flags raised in any band",
-        "flag_masks": [1 << bit for bit in range(len(FLAG_NAMES))],
-        "flag_meanings": " ".join(FLAG_NAMES),
+        "flag_masks": [1 << bit for bit in range(len(ALL_FLAGS))],
+        "flag_meanings": " ".join(ALL_FLAGS),
     }
     image = {
         "units": "count",

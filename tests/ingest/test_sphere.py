@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.sphere import match, nearest_other
+from swimmy_scale.ingest.sphere import CatalogueRows, match, nearest_other
 
 ARCSEC = 1.0 / 3600.0
 
@@ -111,3 +111,11 @@ def test_nearest_other_of_many_at_one_place_and_across_ra_0() -> None:
     index, _ = nearest_other(np.full(200_000, 10.0), np.full(200_000, -5.0), 0.5)
     assert (index >= 0).all()
     assert nearest_other(np.zeros(1), np.zeros(1), 1.0)[0].tolist() == [-1]
+
+
+def test_the_first_of_rows_at_one_place() -> None:
+    """An object that is twice in the catalogue is quarantined but for its first row, which needs the files."""
+    ra, dec = np.array([10.0, 20.0, 10.0, np.nan, 20.0]), np.array([1.0, 2.0, 1.0, 3.0, 2.0])
+    rows = CatalogueRows(np.arange(5), ra, dec)
+    found = rows.by_position(np.array([10.0, 20.0001, 30.0, np.nan]), np.array([1.0, 2.0, 2.0, 2.0]), 1.0)
+    assert found.tolist() == [0, 1, -1, -1]

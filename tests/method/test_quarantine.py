@@ -23,6 +23,9 @@ def test_codes_do_not_change() -> None:
         "fwhm_above_target": 11,
         "scoring_failed": 12,
         "ended_workers": 13,
+        "no_data": 14,
+        "wrong_pixel_scale": 15,
+        "wrong_unit": 16,
     }
 
 

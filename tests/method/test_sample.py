@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.sample import (
+    ALL_FLAGS,
     FLAG_NAMES,
     NOT_PRIMARY,
+    PARTLY_EMPTY,
     QUALITY_FLAGS,
     CutCount,
     SampleColumns,
@@ -94,6 +96,15 @@ def test_each_cut_at_its_edge(column: str, band: int | None, passing: float, fai
     in_sample, counts = apply_cuts(with_value(column, failing, band), SPEC_Z, HSC, ALL)
     assert in_sample.tolist() == [False]
     assert [count.name for count in counts if count.after < count.before] == [cut]
+
+
+def test_the_flag_of_empty_pixels_cuts_where_it_is_named() -> None:
+    columns = with_value("flags", 1 << ALL_FLAGS.index(PARTLY_EMPTY))
+    available = {*ALL, PARTLY_EMPTY}
+    assert apply_cuts(columns, SPEC_Z, HSC, available)[0].tolist() == [True]
+    in_sample, counts = apply_cuts(columns, replace(SPEC_Z, flags=ALL_FLAGS), HSC, available)
+    assert in_sample.tolist() == [False]
+    assert [count.name for count in counts if count.after < count.before] == [PARTLY_EMPTY]
 
 
 UNKNOWN = [case for case in EDGES if case[0] not in ("usable", "flags")]

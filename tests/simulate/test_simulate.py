@@ -42,8 +42,9 @@ from swimmy_scale.simulate.tables import catalogue_columns
 
 BANDS = HSC.bands
 PLAN = SimulationPlan(
-    240, seed=11, faulty_fraction=0.15, cut_fraction=0.1, n_objects_per_tar=60, n_objects_per_patch=20
-)
+    240, seed=11, faulty_fraction=0.15, cut_fraction=0.1, overlap_fraction=0.05, repeat_fraction=0.01,
+    n_objects_per_tar=60, n_objects_per_patch=20,
+)  # fmt: skip
 SMALL = SimulationPlan(12, seed=2, n_objects_per_tar=4)
 SERVICE_NAME = re.compile(r"arch-\d{6}-\d{6}/(?P<line>\d+)-cutout-HSC-(?P<band>[GRIZY])-(?P<tract>\d+)-pdr3_wide\.fits")
 SAVED_NAME = re.compile(r"(?P<line>\d+)_coadd_[\d.]+_[+-][\d.]+_(?P<tract>\d+)_HSC-(?P<band>[GRIZY])\.fits")
@@ -58,18 +59,28 @@ def survey_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(survey_folder: Path) -> dict[tuple[int, str], bytes]:
-    """Every cutout by (catalogue row, band), read by the standard library alone."""
+    """Every cutout of the catalogue's tract by (catalogue row, band), read by the standard library alone."""
     found: dict[tuple[int, str], bytes] = {}
+    tracts = fits.getdata(survey_folder / "catalogue.fits", 1)["tract"]
     for path in sorted((survey_folder / "cutouts").iterdir()):
         if path.is_dir():
-            named = [(SAVED_NAME, file.name, file.read_bytes()) for file in sorted(path.iterdir())]
+            named = [
+                (SAVED_NAME, str(file.relative_to(path)), file.read_bytes()) for file in sorted(path.rglob("*.fits"))
+            ]
         else:
             with tarfile.open(path) as tar:
                 named = [(SERVICE_NAME, m.name, tar.extractfile(m).read()) for m in tar.getmembers()]  # type: ignore[union-attr]
+        part = 3 if path.is_dir() else int(re.search(r"-(\d{6})\.tar", path.name)[1])  # type: ignore[index]
         for pattern, name, data in named:
+            if "-again/" in name:
+                continue
             match = pattern.fullmatch(name)
             assert match, name
-            key = int(match["line"]) - 2, match["band"].lower()
+            # Each upload counts its lines anew.
+            row = PLAN.n_objects_per_tar * part + int(match["line"]) - 2
+            if int(match["tract"]) != tracts[row]:
+                continue
+            key = row, match["band"].lower()
             assert key not in found
             found[key] = data
     return found
@@ -160,7 +171,7 @@ def test_plan_deals_out_every_object_once(n_objects: int, seed: int, faulty: flo
 @pytest.mark.slow
 def test_lines_and_bands(files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]) -> None:
     planted = tables["truth"]["planted_fault"]
-    assert list(tables["truth"]["line"]) == list(range(2, PLAN.n_objects + 2))
+    assert list(tables["truth"]["line"]) == 4 * list(range(2, 62))
     bands = defaultdict(set)
     for row, band in files:
         bands[row].add(band)
@@ -276,7 +287,7 @@ def ingest(folder: Path, survey: Survey) -> tuple[np.ndarray, dict[int, str], tu
     """Pixels, quarantine codes by row, and files that belong to no object, as the real ingest has them."""
     objects = read_objects(folder, survey)
     listings = [list_source(path, survey) for path in expand_sources([str(folder / "cutouts")])]
-    index = build_index(listings, objects.object_id, objects.ra, objects.dec, survey)
+    index = build_index(listings, objects.object_id, objects.ra, objects.dec, survey, tract=objects.tract)
     image, faults, *_ = read_rows(index, 0, objects.object_id, objects.ra, objects.dec, survey)
     reported = {fault.row: fault.code.label for fault in merge_faults([*objects.faults, *faults])}
     return image, reported, index.unmatched
@@ -301,6 +312,28 @@ def test_ingest_reports_exactly_the_planted_faults(survey: Survey, tmp_path: Pat
     assert reported == {int(row): str(truth[row]) for row in np.flatnonzero(truth != "")}
     assert unmatched == ()
     assert np.isfinite(image[truth == ""]).all()
+
+
+def test_every_file_is_used_or_counted(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
+    """Files of second tracts and second requests change nothing but counts."""
+    objects = read_objects(survey_folder)
+    listings = [list_source(path, HSC) for path in expand_sources([str(survey_folder / "cutouts")])]
+    index = build_index(listings, objects.object_id, objects.ra, objects.dec, HSC, tract=objects.tract)
+    _, _, notes, _ = read_rows(index, 0, objects.object_id, objects.ra, objects.dec, HSC)
+    unused = Counter(note.rpartition(": ")[2] for note in notes)
+    truth = tables["truth"]
+    n_repeated = 5 * np.count_nonzero(truth["repeated"])
+    # A second tract is looked into only where the catalogue's lacks data.
+    instead = np.count_nonzero(truth["overlap"] == "instead")
+    assert unused == {
+        "a file of the same tract is used": n_repeated,
+        "a file of another tract is used": np.count_nonzero(truth["overlap"] != "") * 5
+        - 2 * np.count_nonzero(truth["overlap"] == "some_bands")
+        - instead,
+        "it has no usable data": instead,
+    }
+    summary = run_simulation(str(survey_folder), PLAN)
+    assert np.count_nonzero(index.file >= 0) + sum(unused.values()) + index.n_unmatched == summary.n_files
 
 
 def test_ingest_of_the_whole_survey(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> None:
@@ -349,7 +382,11 @@ def test_truth_counts(survey_folder: Path, tables: dict[str, fits.FITS_rec]) -> 
     assert set(summary.n_by_fault) <= {code.label for code in Code}
     assert set(summary.n_by_cut) == {"depth", "magnitude", "flag", "extendedness", "redshift"}
     assert summary.n_by_kind["xelg"] == round(0.02 * 240)
-    assert summary.n_files == sum(1 for _ in range(240 * 5)) - 4
+    assert summary.n_by_overlap == dict(Counter(overlap for overlap in truth["overlap"] if overlap))
+    assert sum(summary.n_by_overlap.values()) == round(0.05 * 240)
+    assert summary.n_repeated == np.count_nonzero(truth["repeated"]) == round(0.01 * 240)
+    n_others = sum(3 if overlap == "some_bands" else 5 for overlap in truth["overlap"] if overlap)
+    assert summary.n_files == 240 * 5 - 4 + n_others + 5 * summary.n_repeated
 
 
 def test_catalogue(tables: dict[str, fits.FITS_rec]) -> None:

@@ -15,7 +15,7 @@ import zarr
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import FLAG_NAMES, SampleCuts
+from swimmy_scale.method.sample import ALL_FLAGS, SampleCuts
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule, cutouts_layout, decode_in_own_threads, survey_from_attrs
 from swimmy_scale.storage.scores import scores_layout
@@ -56,8 +56,8 @@ def test_names_types_and_units(tmp_path: Path) -> None:
         assert ds.sizes == {"object": 10, "band": 5, "y": 64, "x": 64}
         assert set(ds.variables) == {*CONTRACT, "sample_class", "band", "z_spec"}
         assert set(ds.coords) == {"object_id", "ra", "dec", "band"}
-        assert ds.flags.attrs["flag_masks"] == [2**bit for bit in range(len(FLAG_NAMES))]
-        assert len(ds.flags.attrs["flag_meanings"].split()) == len(FLAG_NAMES)
+        assert ds.flags.attrs["flag_masks"] == [2**bit for bit in range(len(ALL_FLAGS))]
+        assert len(ds.flags.attrs["flag_meanings"].split()) == len(ALL_FLAGS)
         assert ds.quarantine_code.attrs["flag_values"] == list(range(len(Code) + 1))
         assert ds.flags.attrs["flag_meanings"].split()[0] == "pixelflags_edge"
         assert ds.quarantine_code.attrs["flag_meanings"].split()[5] == "missing_band"

@@ -89,6 +89,7 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         redshift=redshift,
         sample_class=_classes(table),
         kept={column: table.kept(column) for column in source.keep_columns},
+        tract=tract_and_patch(table)[0],
         simulated=table.simulated,
         available=_available(table, survey, fwhm, depth),
         faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),

@@ -41,6 +41,8 @@ class Objects:
     kept : dict of str to ndarray, shape (n,)
         The ``keep_columns``. Numbers and bools as they came, or float64 with NaN where some are unknown; strings in
         NumPy's fixed-width type, empty where unknown.
+    tract : ndarray of int32, shape (n,)
+        Tract of the sky map; -1 where unknown.
     simulated : bool
         The catalogue says that its objects are simulated, in FITS by the card SIMULATE = T.
     available : frozenset of str
@@ -63,6 +65,7 @@ class Objects:
     redshift: DoubleArray
     sample_class: npt.NDArray[np.object_]
     kept: dict[str, AnyArray]
+    tract: npt.NDArray[np.int32]
     simulated: bool = False
     available: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.pixels.cutout_files import first_pixel, scale_into, zero_point, zero_point_factor
+from swimmy_scale.ingest.pixels.cutout_files import (
+    Found,
+    check_pixel_scale,
+    first_pixel,
+    scale_into,
+    zero_point_factor,
+)
 from swimmy_scale.ingest.pixels.file_names import band_of
 from swimmy_scale.ingest.pixels.fits_pixels import check_decodable, decode_with_astropy
 from swimmy_scale.ingest.pixels.fits_scan import (
@@ -26,8 +32,9 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     unreadable,
     verify_checksum,
 )
+from swimmy_scale.ingest.pixels.flux_units import zero_point
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
-from swimmy_scale.method.quarantine import Code, Fault
+from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 # A whole KiDS tile of 1 square degree takes 1.3 GiB.
@@ -53,6 +60,11 @@ class Coadd:
     shape: tuple[int, int]
     sky: SkyMap
     zero_point_mag: float | None
+
+    @property
+    def grid(self) -> tuple[object, ...]:
+        """Equal for the images of one patch in all bands, which lie in the same place."""
+        return self.shape, *(round(value, 6) for value in self.sky.footprint(self.shape))
 
     def place(self, ra: DoubleArray, dec: DoubleArray, size_px: int) -> tuple[IntArray, IntArray, IntArray, BoolArray]:
         """Where the cutouts of n objects lie in the image.
@@ -98,16 +110,27 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
     SwimmyError
         When the file cannot be read, has no image, no usable WCS, or no known band.
     """
+    hdus: list[Hdu] = []
     try:
         with open_reader(path) as (read, status):
             hdus = scan(read, status.st_size)
             hdu = find_image(hdus)
             check_decodable(read, hdu, MAX_COADD_BYTES)
             verify_checksum(read, hdu)
-            zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
     except UnusableFileError as error:
-        raise SwimmyError(f"coadd {path}: {error}. Fetch the file again, or leave it out.") from None
-    sky = sky_map(hdu.cards)
+        remedy = "Fetch the file again, or leave it out."
+        if error.code is Code.NO_IMAGE_HDU and any(len(item.image_shape) > 2 for item in hdus):
+            remedy = (
+                "Write a cube of cutouts, with its object_id, to HDF5 or Zarr; of an image with several bands, one 2-D "
+                "image a band."
+            )
+        raise SwimmyError(f"coadd {path}: {error}. {remedy}") from None
+    try:
+        zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
+        sky = sky_map(hdu.header)
+        check_pixel_scale(sky, survey)
+    except UnusableFileError as error:
+        raise SwimmyError(f"coadd {path}: {error}. Correct its header or the job, or leave the file out.") from None
     if sky is None:
         raise SwimmyError(
             f"coadd {path}: HDU {hdu.index} has no usable celestial WCS, so no position can be found in it. "
@@ -127,68 +150,50 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
 
 
 def cut_out(
-    path: str,
-    name: str,
-    coadd: Coadd,
-    rows: IntArray,
-    ra: DoubleArray,
-    dec: DoubleArray,
-    survey: Survey,
-    out: FloatArray,
-) -> tuple[list[Fault], dict[int, bytes]]:
-    """Cut objects out of one coadd.
+    path: str, coadd: Coadd, ra: DoubleArray, dec: DoubleArray, survey: Survey, plane: Callable[[int], FloatArray]
+) -> list[Found]:
+    """Cut n objects out of one coadd.
 
     Parameters
     ----------
-    path, name : str
-        The file to open, and its name in faults.
-    rows : ndarray of int64, shape (n,)
-        Rows of the objects in ``ra``, ``dec`` and ``out``, and in the faults.
-    ra, dec : ndarray of float64
+    ra, dec : ndarray of float64, shape (n,)
         ICRS, degrees.
-    out : ndarray of float32, axes (object, band, y, x)
-        Receives counts at the survey's zero point in the coadd's band.
+    plane : callable
+        For the number of an object, an array of float32, axes (y, x), that receives counts at the survey's zero point.
 
     Returns
     -------
-    faults : list of Fault
-        POSITION_OUTSIDE where a cutout crosses the edge, NOT_FINITE_PIXELS, UNREADABLE_FILE.
-    digests : dict of int to bytes
-        SHA-256 of the pixels as the file has them, for each row that was read.
+    list of Found, one for each object
+        With an error POSITION_OUTSIDE where a cutout crosses the edge, NOT_FINITE_PIXELS, NO_DATA, UNREADABLE_FILE; the
+        digest is of the pixels as the file has them.
     """
     size = survey.cutout_size_px
-    band = survey.bands[coadd.band]
-    faults: list[Fault] = []
-    digests: dict[int, bytes] = {}
-    first_y, first_x, missing, inside = coadd.place(ra[rows], dec[rows], size)
-
-    def fail(row: int, code: Code, reason: str) -> None:
-        faults.append(Fault(row, code, band, name, f"{band}: {reason}"))
-
+    first_y, first_x, missing, inside = coadd.place(ra, dec, size)
+    found = [Found()] * len(ra)
     for i in np.flatnonzero((missing > 0) | ~inside).tolist():
         reason = f"the cutout of {size} x {size} px extends {missing[i]} px beyond the edge of the coadd"
         if not inside[i]:
-            reason = f"RA {ra[rows[i]]:.6f}, Dec {dec[rows[i]]:.6f} is outside of the coadd"
-        fail(int(rows[i]), Code.POSITION_OUTSIDE, reason)
-    good = np.flatnonzero((missing == 0) & inside)
+            reason = f"RA {ra[i]:.6f}, Dec {dec[i]:.6f} is outside of the coadd"
+        found[i] = Found(UnusableFileError(Code.POSITION_OUTSIDE, reason))
+    waiting = np.flatnonzero((missing == 0) & inside)
     scale = zero_point_factor(coadd.zero_point_mag, survey)
+    done: set[int] = set()
     try:
         with open_reader(path) as (read, status):
             hdu = find_image(scan(read, status.st_size))
             if hdu.image_shape != coadd.shape:
                 raise unreadable(f"has changed since it was listed: {hdu.image_shape} px, was {coadd.shape}")
-            for i, pixels in _regions(read, hdu, good, first_y, first_x, size):
-                row = int(rows[i])
-                digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+            for i, pixels in _regions(read, hdu, waiting, first_y, first_x, size):
+                digest = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+                done.add(i)
                 try:
-                    scale_into(pixels, scale, out[row, coadd.band])
+                    found[i] = Found(None, scale_into(pixels, scale, plane(i), survey), digest=digest)
                 except UnusableFileError as error:
-                    fail(row, error.code, str(error))
+                    found[i] = Found(error, digest=digest)
     except UnusableFileError as error:
-        for row in rows[good].tolist():
-            if row not in digests:
-                fail(row, error.code, str(error))
-    return faults, digests
+        for i in set(waiting.tolist()) - done:
+            found[i] = Found(error)
+    return found
 
 
 def _regions(

@@ -16,10 +16,12 @@ import numpy as np
 import zarr
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels.cube_objects import check_objects
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.ingest.pixels.flux_units import AGREEMENT_MAG, zero_point_of_unit
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.survey import AnyArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
@@ -87,37 +89,27 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
         array = arrays[name]
         _check_axes(path, array, survey)
         _check_bands(path, arrays, survey)
-        stated = dict(getattr(array, "attrs", {})).get("zero_point_mag")
-        try:
-            zero_point_mag = None if stated is None else float(stated)
-        except (TypeError, ValueError):
-            zero_point_mag = float("nan")
-        if zero_point_mag is not None and not abs(zero_point_mag) <= 60:
-            raise SwimmyError(f"cube {path}: zero_point_mag {stated!r} is not a zero point. Correct the attribute.")
+        attributes = dict(getattr(array, "attrs", {}))
+        zero_point_mag = _zero_point(path, attributes)
+        _check_pixel_scale(path, attributes, survey)
         n_objects, n_bands, n_y, n_x = map(int, array.shape)
     return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
 
 
-def check_rows(cube: Cube, object_id: IntArray) -> None:
-    """Check that a cube has as many rows as the catalogue, and its object_ids if it has any."""
+def check_rows(cube: Cube, object_id: IntArray, ra: DoubleArray, dec: DoubleArray) -> list[str]:
+    """Check that a cube has as many rows as the catalogue, and its objects (see `cube_objects.check_objects`)."""
     if cube.shape[0] != len(object_id):
         raise SwimmyError(
             f"cube {cube.path}: {cube.shape[0]} objects for {len(object_id)} rows of the catalogue; row i of one must "
             "be row i of the other. Give the catalogue that the cube was made from."
         )
     with _open(cube.path, cube.form) as node:
-        own = _datasets(node).get("object_id")
-        if own is None or own.shape != (len(object_id),) or np.dtype(own.dtype).kind not in "iu":
-            return
-        differing = np.flatnonzero(np.asarray(own[...]) != object_id)
-    if len(differing):
-        raise SwimmyError(
-            f"cube {cube.path}: object_id differs from the catalogue's in {len(differing)} rows, the first is row "
-            f"{differing[0]}. Give the catalogue that the cube was made from."
-        )
+        return check_objects(cube.path, node, object_id, ra, dec)
 
 
-def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray) -> tuple[list[Fault], list[bytes]]:
+def read_cube(
+    cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray, partly_empty: BoolArray
+) -> tuple[list[Fault], list[bytes]]:
     """Read rows of a cube, cut around their middle to the survey's size.
 
     Parameters
@@ -126,12 +118,14 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
         First row, and how many.
     out : ndarray of float32, shape (n_rows, n_bands, cutout_size_px, cutout_size_px)
         Receives counts at the survey's zero point.
+    partly_empty : ndarray of bool, shape (n_rows,)
+        Receives True where pixels outside of the central aperture hold no data.
 
     Returns
     -------
     faults : list of Fault
-        NOT_FINITE_PIXELS, one a band; UNREADABLE_FILE where a row's chunk is damaged or missing. Their rows count
-        from ``lo``.
+        NOT_FINITE_PIXELS and NO_DATA, one a band; UNREADABLE_FILE where a row's chunk is damaged or missing. Their
+        rows count from ``lo``.
     digests : list of bytes, one for each row
         SHA-256 of the row's pixels; empty for an unreadable row.
     """
@@ -149,9 +143,11 @@ def read_cube(cube: Cube, lo: int, n_rows: int, survey: Survey, out: FloatArray)
             digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
             for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                 try:
-                    scale_into(plane, scale, out[row, band])
+                    partly_empty[row] |= scale_into(plane, scale, out[row, band], survey)
                 except UnusableFileError as error:
-                    faults.append(Fault(row, error.code, survey.bands[band], cube.path, str(error)))
+                    faults.append(
+                        Fault(row, error.code, survey.bands[band], cube.path, f"{survey.bands[band]}: {error}")
+                    )
     return faults, digests
 
 
@@ -170,9 +166,23 @@ def _open(path: str, form: str) -> Iterator[Any]:
                 node = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # each library raises its own types for a damaged file
             raise SwimmyError(
-                f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). Write it again."
+                f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). {_remedy(error)}"
             ) from None
         yield node
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about a cube that cannot be opened."""
+    said = str(error)
+    if isinstance(error, BlockingIOError):
+        return "Another program has it open for writing: wait until it has closed the file."
+    if "lock" in said and "No locks available" in said:
+        return "The file system has no locks: set HDF5_USE_FILE_LOCKING=FALSE."
+    if "h5clear" in said:
+        return "A program that wrote it has not closed it: if none does any more, run `h5clear -s` on the file."
+    if isinstance(error, PermissionError):
+        return "Check its permissions."
+    return "Write it again."
 
 
 def _datasets(node: Any) -> dict[str, Any]:
@@ -199,6 +209,39 @@ def _check_axes(path: str, array: Any, survey: Survey) -> None:
         raise SwimmyError(
             f"cube {path}: cutouts of {shape[3]} x {shape[2]} px (x, y) are smaller than the {size} x {size} px that "
             f"survey {survey.name!r} needs. Cut them larger."
+        )
+
+
+def _zero_point(path: str, attributes: dict[str, Any]) -> float | None:
+    """AB zero point by the attributes zero_point_mag, and units or BUNIT; None where there is none."""
+    stated = attributes.get("zero_point_mag")
+    try:
+        zero_point_mag = None if stated is None else float(stated)
+    except (TypeError, ValueError):
+        zero_point_mag = float("nan")
+    if zero_point_mag is not None and not abs(zero_point_mag) <= 60:
+        raise SwimmyError(f"cube {path}: zero_point_mag {stated!r} is not a zero point. Correct the attribute.")
+    unit = next((attributes[name] for name in ("units", "unit", "BUNIT") if name in attributes), "")
+    try:
+        by_unit = zero_point_of_unit(
+            str(unit.decode() if isinstance(unit, bytes) else unit), zero_point_mag is not None
+        )
+    except UnusableFileError as error:
+        raise SwimmyError(f"cube {path}: {error}.") from None
+    if by_unit is not None and zero_point_mag is not None and abs(by_unit - zero_point_mag) > AGREEMENT_MAG:
+        raise SwimmyError(
+            f"cube {path}: its unit {unit!r} has the zero point {by_unit:.3f} mag, zero_point_mag is {zero_point_mag}. "
+            "Correct the attribute that does not hold."
+        )
+    return by_unit if zero_point_mag is None else zero_point_mag
+
+
+def _check_pixel_scale(path: str, attributes: dict[str, Any], survey: Survey) -> None:
+    stated = attributes.get("pixel_scale_arcsec")
+    if stated is not None and not abs(float(stated) / survey.pixel_scale_arcsec - 1.0) <= survey.pixel_scale_tolerance:
+        raise SwimmyError(
+            f"cube {path}: pixel_scale_arcsec is {stated}, the survey's is {survey.pixel_scale_arcsec}. Set the "
+            "survey's in the job to the cube's."
         )
 
 

@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import math
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
+from swimmy_scale.ingest.pixels.band_images import image_of_band, read_plane
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
     MAX_FILE_BYTES,
-    Cards,
     UnusableFileError,
-    card_number,
     find_image,
     scan,
     unreadable,
     verify_checksum,
 )
+from swimmy_scale.ingest.pixels.flux_units import zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
+from swimmy_scale.method.no_data import without_data
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
-
-ZERO_POINT_CARDS = ("FLUXMAG0", "MAGZERO", "PHOTZP")
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 
-def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
-    """AB zero point that a file states for its counts, in mag; None where it states none.
+class Found(NamedTuple):
+    """What came of reading one object in one band.
 
-    It is 2.5 log10(FLUXMAG0), MAGZERO or PHOTZP: the first of these cards that the image's header or the primary one
-    has. One whose value cannot be a zero point makes the file unreadable.
+    Attributes
+    ----------
+    error : UnusableFileError or None
+        Why there is no cutout.
+    partly_empty : bool
+        Whether pixels outside of the central aperture hold no data.
+    states_zero_point : bool
+        Whether the file states its own zero point. If not, the survey's is assumed.
+    digest : bytes
+        SHA-256 of what was read; empty where nothing was.
     """
-    for keyword in ZERO_POINT_CARDS:
-        for cards in (image_cards, primary_cards):
-            value = card_number(cards, keyword)
-            if value is None:
-                continue
-            is_flux = keyword == "FLUXMAG0"
-            if not math.isfinite(value) or (is_flux and value <= 0) or (not is_flux and abs(value) > 60):
-                raise unreadable(f"{keyword} = {value} is not a zero point")
-            return 2.5 * math.log10(value) if is_flux else value
-    return None
+
+    error: UnusableFileError | None = None
+    partly_empty: bool = False
+    states_zero_point: bool = True
+    digest: bytes = b""
 
 
 def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float32:
@@ -63,18 +67,20 @@ def first_pixel(position: DoubleArray | float, size_px: int) -> IntArray:
     return np.asarray(np.ceil(np.round(np.asarray(position) - size_px / 2.0, 6)).astype(np.int64))
 
 
-def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size_px: int) -> tuple[slice, slice]:
+def crop(
+    shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size_px: int, most_off_px: float = math.inf
+) -> tuple[slice, slice]:
     """Region (y, x) of an image that is the cutout of the object.
 
-    An axis of exactly ``size_px`` pixels is taken as it is. A longer one is cut around the pixel nearest to the
-    object if the image has a WCS, else around its middle. The archive cuts at whole pixels, so a cutout may lack
-    one pixel on one side: then the object lies up to 1.5 px from the centre.
+    An axis of exactly ``size_px`` pixels is taken as it is, if the object is within ``most_off_px`` of its middle. A
+    longer one is cut around the pixel nearest to the object if the image has a WCS, else around its middle. The archive
+    cuts at whole pixels, so a cutout may lack one pixel on one side: then the object lies up to 1.5 px from the centre.
 
     Raises
     ------
     UnusableFileError
         WRONG_SHAPE where the image, or the part of it around the object, is too small; POSITION_OUTSIDE where the
-        object is not in the image.
+        object is not in the image, or off the middle of one of the right size.
     """
     n_y, n_x = shape
     if n_y < size_px or n_x < size_px:
@@ -103,27 +109,39 @@ def crop(shape: tuple[int, ...], sky: SkyMap | None, ra: float, dec: float, size
                     f"{missing} px are missing for {size_px} x {size_px} px around it",
                 )
             first = min(max(first, 0), length - size_px)
+        elif abs(pixel - (length - 1) / 2) > most_off_px and length == size_px:
+            raise UnusableFileError(
+                Code.POSITION_OUTSIDE,
+                f"the object at RA {ra:.6f}, Dec {dec:.6f} falls on pixel ({x:.1f}, {y:.1f}) (x, y) of an image of "
+                f"{n_x} x {n_y} px, outside of the central aperture",
+            )
         region.append(slice(first, first + size_px))
     return region[0], region[1]
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes) -> bytes:
     """Bytes of a FITS file, unpacked if they are gzipped."""
     if data[:2] != b"\x1f\x8b":
         return data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-            unpacked = stream.read(MAX_FILE_BYTES + 1)
+            content = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(f"damaged gzip: {error}") from None
-    if len(unpacked) > MAX_FILE_BYTES:
+    if len(content) > MAX_FILE_BYTES:
         raise unreadable(f"unpacks to more than {MAX_FILE_BYTES} bytes")
-    return unpacked
+    return content
 
 
 def read_cutout(
-    data: bytes, ra: float, dec: float, survey: Survey, out: FloatArray, patterns: HeaderPatterns | None = None
-) -> bool:
+    data: bytes,
+    ra: float,
+    dec: float,
+    survey: Survey,
+    out: FloatArray,
+    patterns: HeaderPatterns | None = None,
+    band: int | None = None,
+) -> Found:
     """Read one file's bytes into one plane of the cube.
 
     Parameters
@@ -137,53 +155,111 @@ def read_cutout(
         Receives counts at the survey's zero point. Its content is undefined after an error.
     patterns : HeaderPatterns, optional
         Headers of earlier files, which learn from this one. They save time and change nothing else.
+    band : int, optional
+        Which of the survey's bands to read from a file that has several (see `image_of_band`).
 
     Returns
     -------
-    bool
-        Whether the file states its own zero point. If not, the survey's is assumed.
+    Found
+        Without an error and a digest.
 
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE, NO_IMAGE_HDU, WRONG_SHAPE, POSITION_OUTSIDE or NOT_FINITE_PIXELS.
+        UNREADABLE_FILE, NO_IMAGE_HDU, WRONG_SHAPE, POSITION_OUTSIDE, WRONG_PIXEL_SCALE, WRONG_UNIT, NOT_FINITE_PIXELS
+        or NO_DATA.
     """
-    data = _unpacked(data)
+    data = unpacked(data)
 
     def read(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 
+    patterns = patterns if band is None else None
     known = patterns.find(data) if patterns is not None else None
     hdus = [] if known else scan(read, len(data))
-    hdu, first = (known.image, known.primary) if known else (find_image(hdus), hdus[0])
+    plane = None
+    if known:
+        hdu, first = known.image, known.primary
+    elif band is None:
+        hdu, first = find_image(hdus), hdus[0]
+    else:
+        (hdu, plane), first = image_of_band(hdus, band, survey), hdus[0]
+    shape = hdu.image_shape[-2:]
     verify_checksum(read, first)
     if hdu.index:
         verify_checksum(read, hdu)
-    sky = known.sky if known else sky_map(hdu.cards)
-    region = crop(hdu.image_shape, sky, ra, dec, survey.cutout_size_px)
+    sky = known.sky if known else sky_map(hdu.header)
+    if not known:
+        check_pixel_scale(sky, survey)
+    region = crop(shape, sky, ra, dec, survey.cutout_size_px, survey.aperture_diameter_px / 2.0)
     own_zero_point = known.zero_point_mag if known else zero_point(hdu.cards, first.cards)
     if patterns is not None and not known:
         patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point))
-    pixels = read_pixels(read, hdu)
-    if pixels.shape != hdu.image_shape:
-        raise unreadable(f"the image decodes to {pixels.shape} px, not to {hdu.image_shape}")
-    scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out)
-    return own_zero_point is not None
+    pixels = read_pixels(read, hdu) if plane is None else read_plane(read, hdu, plane)
+    if pixels.shape != shape:
+        raise unreadable(f"the image decodes to {pixels.shape} px, not to {shape}")
+    partly_empty = scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out, survey)
+    return Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
 
 
-def scale_into(pixels: AnyArray, scale: np.float32, out: FloatArray) -> None:
-    """``out`` = pixels * scale in float32; refused where one is not finite, or is beyond float32 after scaling."""
+def check_pixel_scale(sky: SkyMap | None, survey: Survey) -> None:
+    """Refuse an image whose pixels are larger or smaller than the survey's by more than its tolerance."""
+    if sky is None:
+        return
+    wanted = survey.pixel_scale_arcsec
+    scales = sky.pixel_scales_arcsec()
+    if max(abs(scale / wanted - 1.0) for scale in scales) > survey.pixel_scale_tolerance:
+        x, y = scales
+        found = f"{x:.4g}" if abs(x / y - 1.0) < 1e-3 else f"{x:.4g} x {y:.4g}"
+        raise UnusableFileError(
+            Code.WRONG_PIXEL_SCALE,
+            f"its pixels are {found} arcsec, survey.pixel_scale_arcsec is {wanted:g} and pixel_scale_tolerance "
+            f"{survey.pixel_scale_tolerance:g}",
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def _aperture(survey: Survey) -> BoolArray:
+    return survey.aperture()
+
+
+def scale_into(pixels: AnyArray, scale: np.float32, out: FloatArray, survey: Survey) -> bool:
+    """``out`` = pixels * scale in float32.
+
+    Returns
+    -------
+    bool
+        Whether pixels outside of the central aperture hold no data (see `without_data`).
+
+    Raises
+    ------
+    UnusableFileError
+        NOT_FINITE_PIXELS where a pixel is not finite, or is beyond float32 after scaling; NO_DATA where one in the
+        aperture holds none.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         out[...] = pixels
         if scale != 1.0:
             out *= scale
         # If the sum is finite, so is every pixel; that costs less than isfinite over all of them.
-        if math.isfinite(float(out.sum())):
-            return
-    bad = np.argwhere(~np.isfinite(out))
+        is_finite = math.isfinite(float(out.sum()))
+    bad = np.empty(0) if is_finite else np.argwhere(~np.isfinite(out))
     if len(bad):
         first_y, first_x = bad[0]
         raise UnusableFileError(
             Code.NOT_FINITE_PIXELS,
             f"{len(bad)} of {out.size} pixels are NaN or infinite, the first at ({first_x}, {first_y}) (x, y)",
         )
+    empty = without_data(out)
+    if empty is None:
+        return False
+    aperture = _aperture(survey)
+    n_empty = int(np.count_nonzero(empty & aperture))
+    if n_empty:
+        value = out[empty & aperture][0]
+        raise UnusableFileError(
+            Code.NO_DATA,
+            f"{n_empty} of {np.count_nonzero(aperture)} pixels of the central aperture hold no data, but {value:g} "
+            f"like {np.count_nonzero(empty)} of all {out.size} pixels",
+        )
+    return True

@@ -34,7 +34,7 @@ MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
 
 _END = b"END" + b" " * 77
-_NOT_IMAGES = {b"MASK", b"VARIANCE", b"VAR", b"WEIGHT", b"WHT", b"ERR", b"ERROR", b"DQ", b"PSF", b"MSK"}
+NOT_IMAGES = {b"MASK", b"VARIANCE", b"VAR", b"WEIGHT", b"WHT", b"ERR", b"ERROR", b"DQ", b"PSF", b"MSK"}
 _IMAGE_NAMES = {b"IMAGE", b"SCI", b"SCIENCE"}
 
 
@@ -181,7 +181,7 @@ def find_image(hdus: list[Hdu]) -> Hdu:
         names = {(card_text(hdu.cards, keyword) or b"").upper() for keyword in ("EXTTYPE", "EXTNAME")}
         if names & _IMAGE_NAMES:
             return hdu
-        if second_choice is None and not names & _NOT_IMAGES:
+        if second_choice is None and not names & NOT_IMAGES:
             second_choice = hdu
     if second_choice is None:
         found = ", ".join(f"HDU {hdu.index} {hdu.extension.decode('ascii', 'replace')} {hdu.shape}" for hdu in hdus[:6])

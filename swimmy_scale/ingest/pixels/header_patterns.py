@@ -32,14 +32,14 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, VALUE_AT, Hdu, is_plain, parse_number
-from swimmy_scale.ingest.pixels.sky_map import WCS_NUMBERS, WCS_ORDERS, WCS_TEXTS, SkyMap
+from swimmy_scale.ingest.pixels.flux_units import UNIT_CARDS
+from swimmy_scale.ingest.pixels.sky_map import PLACING_CARDS, PLAIN_CARDS, SkyMap
 
 MAX_PATTERNS = 16
 # Where every file is unlike all others, nothing more is learnt.
 MAX_PUSHED_OUT = 256
 
 _VALUE_BYTES = CARD_BYTES - VALUE_AT
-_PLACING = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2")
 # Keywords whose values the parsers look at: in all HDUs, and in those that are used, the primary one and the image's.
 _LOOKED_AT = {
     *("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "ZIMAGE", "EXTTYPE", "EXTNAME", "END"),
@@ -47,8 +47,8 @@ _LOOKED_AT = {
 }
 _LOOKED_AT_IF_USED = {
     *_LOOKED_AT,
-    *(*WCS_NUMBERS, *WCS_ORDERS, *WCS_TEXTS),
-    *("BSCALE", "BZERO", "BLANK", "FLUXMAG0", "MAGZERO", "PHOTZP"),
+    *PLAIN_CARDS,
+    *("BSCALE", "BZERO", "BLANK", *UNIT_CARDS),
 }
 _CHECKSUMS = {b"CHECKSUM", b"DATASUM "}
 
@@ -164,7 +164,7 @@ class _Pattern:
             values = {keyword: parse_number(data[at : at + _VALUE_BYTES]) for keyword, at in self.placing.items()}
             if not all(map(math.isfinite, values.values())) or abs(values.get("CRVAL2", 0.0)) >= 90.0:
                 return None
-            headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}, simple=True))
+            headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}))
         if self.has_checksums:
             primary, image = (
                 replace(hdu, header=data[hdu.start : hdu.start + len(hdu.header)])
@@ -195,6 +195,6 @@ def _placing_offsets(hdu: Hdu) -> dict[str, int]:
     offsets: dict[str, int] = {}
     for at in range(0, len(hdu.header), CARD_BYTES):
         keyword = hdu.header[at : at + 8].decode("ascii", "replace").rstrip()
-        if keyword in _PLACING and hdu.header[at + 8 : at + VALUE_AT] == b"= ":
+        if keyword in PLACING_CARDS and hdu.header[at + 8 : at + VALUE_AT] == b"= ":
             offsets.setdefault(keyword, hdu.start + at + VALUE_AT)
     return offsets

@@ -6,8 +6,10 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +17,17 @@ import numpy.typing as npt
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube, check_rows
-from swimmy_scale.ingest.pixels.cutout_files import ZERO_POINT_CARDS
-from swimmy_scale.ingest.pixels.file_names import assign_rows, show_name
+from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, Assigned, Origin, assign_rows, show_name
+from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
+from swimmy_scale.ingest.pixels.image_places import locate_images, refuse_misfits
 from swimmy_scale.ingest.pixels.listing import Listing
+from swimmy_scale.ingest.pixels.ranking import Ranked, rank_files
 from swimmy_scale.ingest.sphere import CatalogueRows
-from swimmy_scale.method.survey import AnyArray, DoubleArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray, Survey
 
 NO_FILE, NO_COADD_OF_BAND = -1, -2
+MOST_NAMED = 1000
+"""Files of no object that are named one by one; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,17 @@ class Index:
         Which of ``sources`` holds the file.
     files : structured ndarray, shape (n_files,)
         As in `Listing`.
+    spare_cell, spare_file : ndarray of int64 and int32, shape (n_spares,)
+        Further files of the same objects and bands, in case that the first has no usable data: as in `Ranked`, with
+        rows from ``first_row``.
+    has_all_bands : ndarray of bool, shape (n_files,)
+        Whether a file holds all bands of its object, in as many images or planes.
+    origin : ndarray of int32, shape (n_files,)
+        Files of one number are of one tract, or coadds of one patch.
     unmatched : tuple of str
-        Files that belong to no object. Empty in a slice.
+        The first `MOST_NAMED` files that belong to no object. Empty in a slice.
+    n_unmatched : int
+        How many there are.
     warnings : tuple of str
         What the user should know. Empty in a slice.
     """
@@ -57,7 +72,12 @@ class Index:
     files: AnyArray
     coadds: tuple[Coadd, ...] = ()
     cube: Cube | None = None
+    spare_cell: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    spare_file: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    has_all_bands: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))
+    origin: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     unmatched: tuple[str, ...] = field(default=(), repr=False)
+    n_unmatched: int = 0
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -70,10 +90,15 @@ class Index:
                 f"rows {lo} to {hi} are not within {self.first_row} to {self.first_row + len(self)} of this index"
             )
         file = self.file[lo - self.first_row : hi - self.first_row]
-        used, renumbered = np.unique(file, return_inverse=True)
+        n_bands = self.file.shape[1]
+        first_cell = (lo - self.first_row) * n_bands
+        spares = slice(*np.searchsorted(self.spare_cell, [first_cell, first_cell + file.size]))
+        used, renumbered = np.unique(np.append(file, self.spare_file[spares]), return_inverse=True)
         n_absent = int(np.count_nonzero(used < 0))
         used = used[n_absent:]
-        renumbered = np.where(file < 0, file, renumbered.reshape(file.shape) - n_absent)
+        renumbered = renumbered - n_absent
+        spare_file = renumbered[file.size :]
+        renumbered = np.where(file < 0, file, renumbered[: file.size].reshape(file.shape))
         used_sources, source = np.unique(self.source[used], return_inverse=True)
         return replace(
             self,
@@ -84,7 +109,12 @@ class Index:
             source=source.astype(np.int32),
             files=self.files[used],
             coadds=tuple(self.coadds[i] for i in used) if self.coadds else (),
+            spare_cell=self.spare_cell[spares] - first_cell,
+            spare_file=spare_file.astype(np.int32),
+            has_all_bands=self.has_all_bands[used] if len(self.has_all_bands) else self.has_all_bands,
+            origin=self.origin[used] if len(self.origin) else self.origin,
             unmatched=(),
+            n_unmatched=0,
             warnings=(),
         )
 
@@ -92,7 +122,7 @@ class Index:
         """Identity of the input, without reading it.
 
         This is the SHA-256 in hex over kind, first row, and name, offset, size and time of change of the file of each
-        object and band. The folder that a source lies in is not part of it.
+        object and band, and of its spare ones. The folder that a source lies in is not part of it.
         """
         digest = hashlib.sha256(f"{self.kind} {self.first_row} {self.file.shape}".encode())
         if self.cube is not None:
@@ -102,9 +132,10 @@ class Index:
             flat = self.file[lo : lo + step].ravel()
             present = self.files[flat[flat >= 0]]
             digest.update((flat >= 0).tobytes())
-            for column in ("offset", "size", "mtime_ns"):
-                digest.update(present[column].astype("<i8").tobytes())
-            digest.update(b"\0".join(present["name"].tolist()))
+            _update(digest, present)
+        if len(self.spare_cell):
+            digest.update(self.spare_cell.astype("<i8").tobytes())
+            _update(digest, self.files[self.spare_file])
         return digest.hexdigest()
 
     def path(self, file: int) -> str:
@@ -118,6 +149,13 @@ class Index:
         return f"{path}:{name}" if self.packed[self.source[file]] else str(Path(path, name))
 
 
+def _update(digest: Any, files: AnyArray) -> None:
+    """Take names, offsets, sizes and times of change of files into a digest."""
+    for column in ("offset", "size", "mtime_ns"):
+        digest.update(files[column].astype("<i8").tobytes())
+    digest.update(b"\0".join(files["name"].tolist()))
+
+
 def build_index(
     listings: Sequence[Listing],
     object_id: IntArray,
@@ -126,17 +164,21 @@ def build_index(
     survey: Survey,
     name_pattern: str | None = None,
     match_radius_arcsec: float = 1.0,
+    tract: npt.NDArray[np.int32] | None = None,
 ) -> Index:
     """Join what the sources hold to the rows of the catalogue.
 
-    A file belongs to a row (1) by line number, row = LINENO - 2, in the archive's two name forms; (2) by object_id;
-    (3) by position, nearest within the radius; in this order. If a source has, in place of a line number, any number
-    that is no line of the catalogue but one of its object_ids, all such numbers of the source are taken as object_ids.
-    Where a name has a line and a position and the line's row lies elsewhere, the position decides, with a warning.
-    Where several files hold one row and band, the first in order of path is taken, with a warning. Files of no row or
-    band are kept in ``unmatched``, with a warning.
+    A file belongs to a row (1) by line number, in the archive's two name forms; (2) by object_id; (3) by position,
+    nearest within the radius; in this order. The archive counts lines from 2 in each upload, so what they mean is found
+    from where some of the images lie (see `uploads.rows_of_lines`). If a source has, in place of a line number, any
+    number that is no line of the catalogue but one of its object_ids, all such numbers of the source are taken as
+    object_ids. Where a name has a line and a position and the line's row lies elsewhere, the position decides.
 
-    In each band a row gets the first coadd, in order of path, that holds its whole cutout. A row near the edge of
+    Where several files hold one row and band, they are ranked (see `ranking.rank_files`): first those of the tract, and
+    rerun, that has most bands, of the catalogue's tract, of the first in order of path. The others are spare: they are
+    read where the first has no usable data. Files of no row or band are kept in ``unmatched``. All this is told.
+
+    In each band a row gets a coadd that holds its whole cutout, with spare ones likewise. A row near the edge of
     every coadd gets the one that misses least of its cutout, and a fault when it is cut out.
 
     Parameters
@@ -149,29 +191,44 @@ def build_index(
     name_pattern : str, optional
         See `file_names.parse_names`.
     match_radius_arcsec : float
-        Largest distance between the position in a file's name and the catalogue's.
+        Largest distance between the position in a file's name, or the middle of its image, and the catalogue's.
+    tract : ndarray of int32, shape (n,), optional
+        Tract of each row by the catalogue, -1 where unknown.
 
     Raises
     ------
     SwimmyError
-        When there is no listing, kinds are mixed, a cube does not fit the catalogue, or the name pattern is bad.
+        When there is no listing, kinds are mixed, a cube does not fit the catalogue, or the name pattern is bad. When
+        no file belongs to an object, or the first files of a source have another pixel scale than the survey or units
+        that cannot be converted. When several uploads have the same line numbers and nothing tells them apart.
     """
     kinds = sorted({listing.kind for listing in listings})
     if len(kinds) != 1:
         raise SwimmyError(f"the sources hold {' and '.join(kinds) or 'nothing'}: give sources of one kind in one run.")
     notes = [note for listing in listings for note in listing.notes]
     if listings[0].cube is not None:
-        return _cube_index(listings, listings[0].cube, object_id, survey, notes)
+        return _cube_index(listings, listings[0].cube, object_id, ra, dec, survey, notes)
     catalogue = CatalogueRows(object_id, ra, dec)
     if kinds == ["coadd"]:
         return _coadd_index(listings, catalogue, ra, dec, survey, notes)
-    found = [
-        assign_rows(listing.path, listing.files["name"], catalogue, survey, name_pattern, match_radius_arcsec)
+    listings = [listing for listing in listings if len(listing.files)] or listings[:1]
+    assigned = [
+        assign_rows(
+            listing.path,
+            listing.files["name"],
+            catalogue,
+            survey,
+            name_pattern,
+            match_radius_arcsec,
+            partial(locate_images, listing),
+            len(listings) == 1,
+        )
         for listing in listings
     ]
-    rows, bands, said = zip(*found, strict=True)
-    notes += chain(*said)
-    return _cutout_index(listings, np.concatenate(rows), np.concatenate(bands), len(object_id), survey, notes)
+    for listing, source in zip(listings, assigned, strict=True):
+        refuse_misfits(listing, np.flatnonzero((source.rows >= 0) & _is_of_band(source.bands)), survey)
+    notes += chain.from_iterable(source.notes for source in assigned)
+    return _cutout_index(listings, assigned, object_id, survey, notes, tract, name_pattern)
 
 
 def _index(listings: Sequence[Listing], file: npt.NDArray[np.int32]) -> Index:
@@ -190,11 +247,17 @@ def _index(listings: Sequence[Listing], file: npt.NDArray[np.int32]) -> Index:
 
 
 def _cube_index(
-    listings: Sequence[Listing], cube: Cube, object_id: IntArray, survey: Survey, notes: list[str]
+    listings: Sequence[Listing],
+    cube: Cube,
+    object_id: IntArray,
+    ra: DoubleArray,
+    dec: DoubleArray,
+    survey: Survey,
+    notes: list[str],
 ) -> Index:
     if len(listings) > 1:
         raise SwimmyError(f"{len(listings)} cubes are given, the first is {cube.path}: give one cube a run.")
-    check_rows(cube, object_id)
+    notes += check_rows(cube, object_id, ra, dec)
     if cube.zero_point_mag is None:
         notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.zero_point_mag} mag is assumed")
     file = np.full((len(object_id), survey.n_bands), NO_FILE, np.int32)
@@ -203,38 +266,156 @@ def _cube_index(
 
 def _cutout_index(
     listings: Sequence[Listing],
-    rows: IntArray,
-    bands: npt.NDArray[np.int16],
-    n_objects: int,
+    assigned: Sequence[Assigned],
+    object_id: IntArray,
     survey: Survey,
     notes: list[str],
+    tract: npt.NDArray[np.int32] | None,
+    name_pattern: str | None,
 ) -> Index:
-    """Index of files whose rows and bands, shape (n_files,), are known; -1 for none."""
-    file = np.full((n_objects, survey.n_bands), NO_FILE, np.int32)
-    index = _index(listings, file)
-    matched = np.flatnonzero((rows >= 0) & (bands >= 0))
+    """Index of files whose rows and bands are known."""
+    n_objects, n_bands = len(object_id), survey.n_bands
+    index = _index(listings, np.full((n_objects, n_bands), NO_FILE, np.int32))
+    rows = np.concatenate([source.rows for source in assigned])
+    bands = np.concatenate([source.bands for source in assigned])
+    numbers: dict[Origin, int] = {}
+    origin = np.concatenate(
+        [
+            np.array([numbers.setdefault(one, len(numbers)) for one in source.origins], np.int32)[source.origin]
+            for source in assigned
+        ]
+    )
+    tracts = np.array([one[0] for one in numbers], np.int32)
+    matched = np.flatnonzero((rows >= 0) & _is_of_band(bands))
+    if len(rows) and not len(matched):
+        raise _nothing_fits(index, rows, bands, name_pattern)
+    _refuse_repeated_lines(index, assigned, rows, bands, n_bands)
     rank = np.unique([os.fsencode(path) for path in index.sources], return_inverse=True)[1]
-    order = matched[np.lexsort((index.files["name"][matched], rank[index.source[matched]]))]
-    cell = rows[order] * survey.n_bands + bands[order]
-    cells, firsts = np.unique(cell, return_index=True)
-    file.ravel()[cells] = order[firsts]
-    if len(cells) < len(order):
-        first_extra = np.setdiff1d(np.arange(len(order)), firsts)[0]
-        extra, used = int(order[first_extra]), int(file.ravel()[cell[first_extra]])
-        notes.append(
-            f"{len(order) - len(cells)} files are not used because another holds the same object and band; the first "
-            f"of them is {index.describe(extra)}, {index.describe(used)} is used instead"
-        )
-    lost = np.setdiff1d(np.arange(len(rows)), matched)
-    unmatched = tuple(index.describe(int(i)) for i in lost)
-    if unmatched:
-        more = ", ..." if len(unmatched) > 3 else ""
-        notes.append(
-            f"{len(unmatched)} of {len(rows)} files belong to no object of the catalogue or no band of the survey: "
-            f"{', '.join(unmatched[:3])}{more}"
-        )
+    # In order of path: the files of each source are in order of name.
+    order = matched[np.argsort(rank[index.source[matched]], kind="stable")]
+    # A file of all bands stands in the cell of each.
+    repeats = np.where(bands[order] == ALL_BANDS, n_bands, 1)
+    of_band = np.where(bands[order] == ALL_BANDS, 0, bands[order]).astype(np.int64)
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    order, of_band = np.repeat(order, repeats), np.repeat(of_band, repeats) + within
+    cell = rows[order] * n_bands + of_band
+    stated = tracts[origin[order]]
+    is_preferred = np.zeros(len(order), np.bool_) if tract is None else (stated == tract[rows[order]]) & (stated >= 0)
+    ranked = rank_files(order, cell, origin[order].astype(np.int64), is_preferred, n_objects, n_bands)
+    notes += _notes_of_origins(ranked, origin, tracts, object_id, tract)
+    lost = np.flatnonzero((rows < 0) | ~_is_of_band(bands))
+    unmatched = tuple(index.describe(int(i)) for i in lost[:MOST_NAMED])
+    if len(lost):
+        notes.append(_note_of_lost(unmatched, len(lost), len(rows), int((~_is_of_band(bands[lost])).sum())))
+    index = replace(
+        index,
+        file=ranked.first,
+        spare_cell=ranked.spare_cell,
+        spare_file=ranked.spare_file,
+        origin=origin,
+        has_all_bands=bands == ALL_BANDS,
+    )
     # A slice keeps only the files that are used.
-    return replace(index.slice(0, len(index)), unmatched=unmatched, warnings=tuple(notes))
+    return replace(index.slice(0, len(index)), unmatched=unmatched, n_unmatched=len(lost), warnings=tuple(notes))
+
+
+def _nothing_fits(index: Index, rows: IntArray, bands: npt.NDArray[np.int16], name_pattern: str | None) -> SwimmyError:
+    """The error for files of which none belongs to an object and band."""
+    n_files, first = len(rows), index.describe(0)
+    if _is_of_band(bands).any():
+        first = index.describe(int(np.argmax(_is_of_band(bands))))
+        return SwimmyError(
+            f"none of {n_files} files belongs to an object of the catalogue, such as {first}: no line number, "
+            "object_id or position fits. Give the catalogue that the files were requested with."
+        )
+    if (rows >= 0).any():
+        return SwimmyError(
+            f"none of {n_files} files is in a band of the survey, such as {first}. Name the bands of the files in "
+            "survey.bands."
+        )
+    how = "has a name of a known form" if name_pattern is None else f"has a name that fits {name_pattern!r}"
+    return SwimmyError(
+        f"none of {n_files} files {how}, such as {first}. Say with ingest.name_pattern, in the job or the settings, "
+        "what the names tell, for example '(?P<object_id>[0-9]+)_(?P<band>[grizy])[.]fits'."
+    )
+
+
+def _is_of_band(bands: npt.NDArray[np.int16]) -> BoolArray:
+    return np.asarray((bands >= 0) | (bands == ALL_BANDS))
+
+
+def _note_of_lost(unmatched: Sequence[str], n_lost: int, n_files: int, n_no_band: int) -> str:
+    more = ", ..." if n_lost > 3 else ""
+    return (
+        f"{n_lost} of {n_files} files belong to no object of the catalogue or no band of the survey "
+        f"({n_lost - n_no_band} to no object, {n_no_band} to no band): {', '.join(unmatched[:3])}{more}"
+    )
+
+
+def _refuse_repeated_lines(
+    index: Index, assigned: Sequence[Assigned], rows: IntArray, bands: npt.NDArray[np.int16], n_bands: int
+) -> None:
+    """Refuse line numbers that several uploads use, where no image says which object it shows."""
+    blind = np.concatenate([source.blind for source in assigned])
+    files = np.flatnonzero((blind >= 0) & (rows >= 0) & _is_of_band(bands))
+    upload = np.unique(np.stack([index.source[files], blind[files]]), axis=1, return_inverse=True)[1].ravel()
+    if len(files) == 0 or upload.max() == 0:
+        return
+    cell = rows[files] * n_bands + np.maximum(bands[files], 0)
+    _, first, which = np.unique(cell, return_index=True, return_inverse=True)
+    repeated = np.flatnonzero(upload != upload[first][which])
+    if len(repeated):
+        one, other = files[first[which[repeated[0]]]], files[repeated[0]]
+        raise SwimmyError(
+            f"{index.describe(int(one))} and {index.describe(int(other))} have the same line number, as the archive "
+            f"counts lines anew in each upload, and no image says where it lies ({len(repeated)} files). Fetch the "
+            "cutouts again with their world coordinates, or name each file OBJECTID_BAND.fits."
+        )
+
+
+def _notes_of_origins(
+    ranked: Ranked,
+    origin: npt.NDArray[np.int32],
+    tracts: npt.NDArray[np.int32],
+    object_id: IntArray,
+    tract: npt.NDArray[np.int32] | None,
+) -> list[str]:
+    """What to say of objects with files of several tracts, or of another one than the catalogue's."""
+    notes = _notes_of_mixed(ranked.first, origin, object_id)
+    of_object = _origins(ranked.first, origin)
+    if len(ranked.spare_cell):
+        notes.append(
+            f"{len(ranked.spare_cell)} files are spare: another file holds the same object and band. They are read "
+            "where that one has no usable data"
+        )
+    if tract is not None and len(tracts):
+        stated = np.where(of_object >= 0, tracts[np.maximum(of_object, 0)], -1)
+        other = np.flatnonzero(((stated >= 0) & (stated != tract[:, None]) & (tract[:, None] >= 0)).any(axis=1))
+        if len(other):
+            notes.append(
+                f"{len(other)} objects have files of another tract than the catalogue's, whose files lack bands or are "
+                f"not there; the first is object_id {object_id[other[0]]}"
+            )
+    return notes
+
+
+def _origins(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32]) -> IntArray:
+    """Origin of each object's and band's file, -1 where there is none."""
+    return np.where(first >= 0, origin[first] if len(origin) else 0, -1).astype(np.int64)
+
+
+def _notes_of_mixed(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32], object_id: IntArray) -> list[str]:
+    """What to say of objects whose bands are of several origins."""
+    of_object = _origins(first, origin)
+    highest = of_object.max(axis=1, initial=-1)
+    lowest = np.where(first >= 0, of_object, highest[:, None]).min(axis=1, initial=2**31)
+    mixed = np.flatnonzero(lowest != highest)
+    if not len(mixed):
+        return []
+    return [
+        f"{len(mixed)} objects have their bands from several tracts, patches or reruns, as none has them all; the "
+        f"first is object_id {object_id[mixed[0]]}"
+    ]
 
 
 def _coadd_index(
@@ -245,26 +426,43 @@ def _coadd_index(
     survey: Survey,
     notes: list[str],
 ) -> Index:
-    file = np.full((len(ra), survey.n_bands), NO_FILE, np.int32)
+    n_objects, n_bands = len(ra), survey.n_bands
+    absent = np.full((n_objects, n_bands), NO_FILE, np.int32)
     present = {coadd.band for listing in listings for coadd in listing.coadds}
-    file[:, [band for band in range(survey.n_bands) if band not in present]] = NO_COADD_OF_BAND
-    index = _index(listings, file)
-    missing = np.full(file.shape, np.iinfo(np.int64).max)
+    absent[:, [band for band in range(n_bands) if band not in present]] = NO_COADD_OF_BAND
+    index = _index(listings, absent)
+    grids: dict[object, int] = {}
+    origin = np.array([grids.setdefault(coadd.grid, len(grids)) for coadd in index.coadds], np.int32)
+    missing = np.full(absent.shape, np.iinfo(np.int64).max)
+    cut_off = absent.copy()
+    files, cells = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for i in sorted(range(len(index.files)), key=index.describe):
         coadd = index.coadds[i]
         rows = catalogue.near(*coadd.sky.footprint(coadd.shape))
         _, _, lacks, inside = coadd.place(ra[rows], dec[rows], survey.cutout_size_px)
         better = inside & (lacks < missing[rows, coadd.band])
-        file[rows[better], coadd.band] = i
+        cut_off[rows[better], coadd.band] = i
         missing[rows[better], coadd.band] = lacks[better]
-    unmatched = tuple(index.describe(int(i)) for i in np.setdiff1d(np.arange(len(index.files)), file))
+        whole = rows[inside & (lacks == 0)]
+        files.append(np.full(len(whole), i))
+        cells.append(whole * n_bands + coadd.band)
+    file, cell = np.concatenate(files), np.concatenate(cells)
+    nowhere = np.zeros(len(file), np.bool_)
+    ranked = rank_files(file, cell, origin[file].astype(np.int64), nowhere, n_objects, n_bands)
+    first = np.where(ranked.first >= 0, ranked.first, cut_off)
+    used = np.union1d(first[first >= 0], ranked.spare_file)
+    unmatched = tuple(index.describe(int(i)) for i in np.setdiff1d(np.arange(len(index.files)), used))
     if unmatched:
         notes.append(f"{len(unmatched)} of {len(index.files)} coadds hold no object: {', '.join(unmatched[:3])}")
+    if len({coadd.band for coadd in index.coadds}) < len(index.coadds):
+        # With one coadd a band there is nothing to choose.
+        notes += _notes_of_mixed(first, origin, catalogue.object_id)
     n_unstated = sum(coadd.zero_point_mag is None for coadd in index.coadds)
     if n_unstated:
         notes.append(
             f"{n_unstated} coadds state no zero point ({', '.join(ZERO_POINT_CARDS)}): "
             f"{survey.zero_point_mag} mag is assumed"
         )
+    index = replace(index, file=first, spare_cell=ranked.spare_cell, spare_file=ranked.spare_file, origin=origin)
     # A slice keeps only the files that are used.
-    return replace(index.slice(0, len(index)), unmatched=unmatched, warnings=tuple(notes))
+    return replace(index.slice(0, len(index)), unmatched=unmatched, n_unmatched=len(unmatched), warnings=tuple(notes))

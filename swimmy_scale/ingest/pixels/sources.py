@@ -6,12 +6,9 @@ catalogue, and `read_rows` reads the pixels of an index's rows.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +17,11 @@ import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels import coadd, cube
-from swimmy_scale.ingest.pixels.cutout_files import ZERO_POINT_CARDS, read_cutout
-from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, parse_names
-from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES, Reader, UnusableFileError, open_reader, unreadable
+from swimmy_scale.ingest.pixels.contents import contents
+from swimmy_scale.ingest.pixels.cutout_files import Found, read_cutout
+from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, has_fits_suffix, parse_names
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns
 from swimmy_scale.ingest.pixels.index import NO_COADD_OF_BAND, NO_FILE, Index, build_index
 from swimmy_scale.ingest.pixels.listing import (
@@ -34,8 +33,9 @@ from swimmy_scale.ingest.pixels.listing import (
     make_listing,
     tar_form,
 )
+from swimmy_scale.ingest.pixels.spares import read_best
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
-from swimmy_scale.method.survey import DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 __all__ = ["KINDS", "Index", "Listing", "build_index", "expand_sources", "list_source", "read_rows"]
 
@@ -100,6 +100,7 @@ def read_rows(
     dec: DoubleArray,
     survey: Survey,
     out: FloatArray | None = None,
+    partly_empty: BoolArray | None = None,
 ) -> tuple[FloatArray, list[Fault], list[str], str]:
     """Read the pixels of all rows of an index.
 
@@ -113,6 +114,8 @@ def read_rows(
         Of these rows; ICRS, degrees.
     out : ndarray of float32, shape (n, n_bands, cutout_size_px, cutout_size_px), optional
         Array to write into.
+    partly_empty : ndarray of bool, shape (n,), optional
+        Receives whether pixels of an object outside of the central aperture hold no data.
 
     Returns
     -------
@@ -141,13 +144,17 @@ def read_rows(
     if out.shape != shape or out.dtype != np.float32:
         raise ValueError(f"out is {out.dtype} of shape {out.shape}, float32 of {shape} is needed")
     out[...] = np.nan
+    empty = np.zeros(len(index), np.bool_) if partly_empty is None else partly_empty
+    empty[...] = False
     warnings: list[str] = []
     if index.cube is not None:
-        faults, digests = cube.read_cube(index.cube, lo, len(index), survey, out)
-    elif index.kind == "coadd":
-        faults, digests = _read_coadds(index, ra, dec, survey, out)
+        faults, digests = cube.read_cube(index.cube, lo, len(index), survey, out, empty)
     else:
-        faults, warnings, digests = _read_cutouts(index, ra, dec, survey, out)
+        faults, warnings, digests = _read_files(index, ra, dec, survey, out, empty)
+        if index.kind == "coadd":
+            faults += _missing_bands(index, survey, NO_COADD_OF_BAND, "coadd") + _without_coadd(index, ra, dec, survey)
+        else:
+            faults += _missing_bands(index, survey, NO_FILE, "file")
     faults = [replace(fault, row=lo + fault.row) for fault in merge_faults(faults)]
     for fault in faults:
         out[fault.row - lo] = np.nan
@@ -183,15 +190,29 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
         return _as_coadds(listing, survey, band)
     if kind == "auto" and not is_fits(path):
         raise SwimmyError(
-            f"source {path}: is no folder, tar, FITS file or cube (Zarr, HDF5, .npy). Convert it to one of these."
+            f"source {path}: is no folder, tar, FITS file or cube (Zarr, HDF5, .npy). {_how_to_convert(path)}"
         )
     return listing
+
+
+def _how_to_convert(path: str) -> str:
+    """What to do with a file that is no source."""
+    with Path(path).open("rb") as stream:
+        is_zip = stream.read(4) == b"PK\x03\x04"
+    if is_zip and path.lower().endswith(".npz"):
+        return "Write the array in this .npz to HDF5 or Zarr, with its object_id, or to .npy."
+    if is_zip:
+        return "Unpack this zip, and give the folder."
+    return "Convert it to one of these."
 
 
 def _names_no_object(listing: Listing, survey: Survey) -> bool:
     """Whether the name of the first file tells no object."""
     claims = parse_names(listing.files["name"], survey)
-    return bool((claims.line[0] < 0) and (claims.object_id[0] < 0) and np.isnan(claims.ra[0]))
+    # One with a position alone may as well be a coadd.
+    return bool(
+        claims.band[0] == ALL_BANDS or ((claims.line[0] < 0) and (claims.object_id[0] < 0) and np.isnan(claims.ra[0]))
+    )
 
 
 def _as_coadds(listing: Listing, survey: Survey, band: str | None) -> Listing:
@@ -220,26 +241,27 @@ def _missing_bands(index: Index, survey: Survey, absent: int, what: str) -> list
     return faults
 
 
-def _read_cutouts(
-    index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey, out: FloatArray
+def _read_files(
+    index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey, out: FloatArray, partly_empty: BoolArray
 ) -> tuple[list[Fault], list[str], list[bytes]]:
-    """Faults, warnings, and the SHA-256 of each object's and band's file, empty where none was read."""
-    faults = _missing_bands(index, survey, NO_FILE, "file")
+    """Faults, warnings, and the SHA-256 of what was read for each object and band, empty where nothing was."""
+    read = _read_cutouts if index.kind == "cutouts" else _read_coadds
+    taken = read_best(index, partial(read, index, ra, dec, survey), out)
+    faults = []
+    unstated = []
     digests = [b""] * index.file.size
-    cell_of = {file: cell for cell, file in enumerate(index.file.ravel().tolist()) if file >= 0}
-    unstated: list[int] = []
-    patterns = HeaderPatterns()
-    for file, read in _contents(index):
-        row, band = divmod(cell_of[file], survey.n_bands)
-        try:
-            data = read()
-            digests[cell_of[file]] = hashlib.sha256(data).digest()
-            if not read_cutout(data, float(ra[row]), float(dec[row]), survey, out[row, band], patterns):
-                unstated.append(file)
-        except UnusableFileError as error:
-            reason = f"{survey.bands[band]}: {error}"
-            faults.append(Fault(row, error.code, survey.bands[band], index.describe(file), reason))
-    warnings = []
+    for cell, found in enumerate(taken.found):
+        row, band = divmod(cell, survey.n_bands)
+        if found is None:
+            continue
+        file, name = int(taken.file[row, band]), survey.bands[band]
+        digests[cell] = found.digest
+        partly_empty[row] |= found.partly_empty
+        if found.error is not None:
+            faults.append(Fault(row, found.error.code, name, index.describe(file), f"{name}: {found.error}"))
+        elif not found.states_zero_point:
+            unstated.append(file)
+    warnings = taken.notes
     if unstated:
         warnings.append(
             f"{len(unstated)} files state no zero point ({', '.join(ZERO_POINT_CARDS)}): {survey.zero_point_mag} mag "
@@ -248,12 +270,71 @@ def _read_cutouts(
     return faults, warnings, digests
 
 
+def _read_cutouts(
+    index: Index,
+    ra: DoubleArray,
+    dec: DoubleArray,
+    survey: Survey,
+    files: IntArray,
+    cells: IntArray,
+    planes: Callable[[int], FloatArray],
+) -> list[Found]:
+    """Read cutout files, each source from front to end."""
+    found = [Found()] * len(files)
+    # A file of all bands is read for several cells.
+    places_of: dict[int, list[int]] = {}
+    for place, file in enumerate(files.tolist()):
+        places_of.setdefault(file, []).append(place)
+    patterns = HeaderPatterns()
+    for source, (path, packed) in enumerate(zip(index.sources, index.packed, strict=True)):
+        wanted = np.unique(files[index.source[files] == source])
+        for file, load in contents(path, packed, index.files, wanted):
+            places, digest = places_of[file], b""
+            try:
+                data = load()
+                digest = hashlib.sha256(data).digest()
+            except UnusableFileError as error:
+                for place in places:
+                    found[place] = Found(error)
+                continue
+            for place in places:
+                row, band = divmod(int(cells[place]), survey.n_bands)
+                which = band if index.has_all_bands[file] else None
+                try:
+                    one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
+                    found[place] = one._replace(digest=digest)
+                except UnusableFileError as error:
+                    found[place] = Found(error, digest=digest)
+    return found
+
+
 def _read_coadds(
-    index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey, out: FloatArray
-) -> tuple[list[Fault], list[bytes]]:
-    """Faults, and the SHA-256 of each object's and band's pixels, empty where none were read."""
-    faults = _missing_bands(index, survey, NO_COADD_OF_BAND, "coadd")
-    digests = [b""] * index.file.size
+    index: Index,
+    ra: DoubleArray,
+    dec: DoubleArray,
+    survey: Survey,
+    files: IntArray,
+    cells: IntArray,
+    planes: Callable[[int], FloatArray],
+) -> list[Found]:
+    """Cut objects out of coadds, one coadd after the other."""
+    found = [Found()] * len(files)
+    for file in np.unique(files).tolist():
+        places = np.flatnonzero(files == file)
+        rows = cells[places] // survey.n_bands
+
+        def plane(k: int, places: IntArray = places) -> FloatArray:
+            return planes(int(places[k]))
+
+        cut = coadd.cut_out(index.path(file), index.coadds[file], ra[rows], dec[rows], survey, plane)
+        for place, one in zip(places.tolist(), cut, strict=True):
+            found[place] = one
+    return found
+
+
+def _without_coadd(index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey) -> list[Fault]:
+    """Faults of objects that lie in no coadd, or have no position."""
+    faults = []
     has_position = np.isfinite(ra) & np.isfinite(dec)
     for row, band in np.argwhere(index.file == NO_FILE).tolist():
         if not has_position[row]:
@@ -261,65 +342,4 @@ def _read_coadds(
             continue
         reason = f"{survey.bands[band]}: RA {ra[row]:.6f}, Dec {dec[row]:.6f} is in no coadd of this band"
         faults.append(Fault(row, Code.POSITION_OUTSIDE, survey.bands[band], "", reason))
-    for file, image in enumerate(index.coadds):
-        rows = np.flatnonzero(index.file[:, image.band] == file)
-        found, read = coadd.cut_out(index.path(file), index.describe(file), image, rows, ra, dec, survey, out)
-        faults += found
-        for row, digest in read.items():
-            digests[row * survey.n_bands + image.band] = digest
-    return faults, digests
-
-
-def _contents(index: Index) -> Iterator[tuple[int, Callable[[], bytes]]]:
-    """Each file of an index with a function that reads it, each source from front to end."""
-    for source, (path, packed) in enumerate(zip(index.sources, index.packed, strict=True)):
-        files = np.flatnonzero(index.source == source)
-        files = files[np.argsort(index.files["offset"][files], kind="stable")]
-        with ExitStack() as stack:
-            read_tar = _tar_reader(stack, path, packed) if packed else None
-            for file in files.tolist():
-                if read_tar is None:
-                    yield file, partial(_whole_file, index.path(file))
-                else:
-                    _, offset, size, _ = index.files[file].item()
-                    yield file, partial(_read_whole, read_tar, offset, size)
-
-
-def _whole_file(path: str) -> bytes:
-    with open_reader(path) as (read, status):
-        return _read_whole(read, 0, status.st_size)
-
-
-def _read_whole(read: Reader, offset: int, size: int) -> bytes:
-    """All bytes of a file that stands alone or in a tar."""
-    if size > MAX_FILE_BYTES:
-        raise unreadable(f"{size} bytes are above the limit of {MAX_FILE_BYTES}")
-    data = read(offset, size)
-    if len(data) < size:
-        raise unreadable(f"cut off: {len(data)} of {size} bytes are there")
-    return data
-
-
-def _tar_reader(stack: ExitStack, path: str, packed: str) -> Reader:
-    """Reader of the unpacked tar, open while ``stack`` is. Where it cannot be opened, each reading says so."""
-    try:
-        read, _ = stack.enter_context(open_reader(path))
-    except UnusableFileError as error:
-        reason = str(error)
-
-        def fail(offset: int, length: int) -> bytes:
-            raise unreadable(reason)
-
-        return fail
-    return _gzip_reader(stack.enter_context(gzip.GzipFile(path))) if packed == "tar.gz" else read
-
-
-def _gzip_reader(stream: gzip.GzipFile) -> Reader:
-    def read(offset: int, length: int) -> bytes:
-        try:
-            stream.seek(offset)
-            return stream.read(length)
-        except (OSError, EOFError, zlib.error) as error:
-            raise unreadable(f"damaged gzip: {error}") from None
-
-    return read
+    return faults

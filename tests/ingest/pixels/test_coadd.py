@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import Cutout2D
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 from coadd_files import write_coadd
 from fits_files import wcs_header
 
@@ -30,7 +31,7 @@ def image(shape: tuple[int, int] = SHAPE) -> np.ndarray:
 
 def sky_of(path: Path, x: np.ndarray, y: np.ndarray, hdu: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Positions of pixels, by astropy."""
-    with fits.open(path) as hdulist:
+    with fits.open(path) as hdulist, warnings.catch_warnings(action="ignore", category=FITSFixedWarning):
         sky = WCS(hdulist[hdu].header).pixel_to_world(x, y)
     return sky.ra.deg, sky.dec.deg
 
@@ -79,7 +80,7 @@ class TestAgainstAstropy:
         rng = np.random.default_rng(0)
         x, y = rng.uniform(0, 1300, 25).round(2), rng.uniform(0, 1300, 25).round(2)
         ra, dec = sky_of(paths[0], x, y)
-        survey = Survey(zero_point_mag=0.0)
+        survey = Survey(zero_point_mag=0.0, pixel_scale_arcsec=0.3)
         _, found, faults, _, _ = cut(paths, ra, dec, survey)
         first_x, first_y = np.ceil(x - 32).astype(int), np.ceil(y - 32).astype(int)
         whole = (np.minimum(first_x, first_y) >= 0) & (np.maximum(first_x, first_y) <= 1300 - 64)
@@ -175,6 +176,35 @@ class TestEdges:
         assert "1 of 4096 pixels are NaN or infinite, the first at (30, 50)" in faults[0].reason
 
 
+class TestHeaders:
+    @pytest.mark.parametrize(
+        "cards",
+        [
+            {"PC001001": -1.0, "PC001002": 0.0, "PC002001": 0.0, "PC002002": 1.0},
+            {"CROTA2": 180.0},
+            {"PC1_1": 0.8, "PC1_2": 0.6, "PC2_1": -0.6, "PC2_2": 0.8},
+        ],
+        ids=["as Pan-STARRS", "CROTA", "PC"],
+    )
+    def test_objects_are_in_the_middle(self, tmp_path: Path, cards: dict[str, object]) -> None:
+        """A reader that leaves out such cards takes mirrored or turned places, where there is only noise."""
+        data = image()
+        x, y = np.array([60.0, 200.0, 100.0]), np.array([50.0, 90.0, 240.0])
+        data[y.astype(int), x.astype(int)] = 1000.0
+        no_cd = dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"))
+        scale = 0.168 / 3600
+        path = write_coadd(tmp_path / "g.fits", data, CDELT1=scale, CDELT2=scale, **no_cd, **cards)
+        _, found, faults, _, _ = cut([path], *sky_of(path, x, y))
+        assert faults == []
+        assert (found[:, 0, 31:33, 31:33].max(axis=(1, 2)) == 1000.0).all()
+
+    def test_flux_densities(self, tmp_path: Path) -> None:
+        path = write_coadd(tmp_path / "g.fits", image(), MAGZERO=None, BUNIT="nJy")
+        index, found, _, _, _ = cut([path], *sky_of(path, np.array([131.5]), np.array([131.5])))
+        assert index.warnings == ()
+        np.testing.assert_allclose(found[0, 0], image()[100:164, 100:164] * 10 ** (-0.4 * 4.4), rtol=1e-5)
+
+
 class TestFiles:
     @pytest.mark.parametrize(
         ("name", "card", "band"),
@@ -208,6 +238,11 @@ class TestFiles:
         (tmp_path / "empty").mkdir()
         with pytest.raises(SwimmyError, match="holds no FITS file"):
             list_source(tmp_path / "empty", HSC, kind="coadd")
+
+    def test_a_cube_in_fits(self, tmp_path: Path) -> None:
+        fits.PrimaryHDU(np.zeros((3, 5, 64, 64), np.float32)).writeto(tmp_path / "cube.fits")
+        with pytest.raises(SwimmyError, match="Write a cube of cutouts, with its object_id, to HDF5 or Zarr"):
+            list_source(tmp_path / "cube.fits", HSC)
 
     def test_damage_is_refused(self, tmp_path: Path) -> None:
         path = write_coadd(tmp_path / "g.fits", image())
@@ -247,8 +282,9 @@ class TestFiles:
         """With corners off the sky, no position is ruled out."""
         cards = {"CTYPE1": "RA---AIT", "CTYPE2": "DEC--AIT", "CD1_1": -1.5, "CD2_2": 1.5, "CRVAL2": 0.0}
         path = write_coadd(tmp_path / "g.fits", image(), **cards)
-        all_sky = list_source(path, ONE).coadds[0]
+        one = replace(ONE, pixel_scale_arcsec=5400.0)
+        all_sky = list_source(path, one).coadds[0]
         assert all_sky.sky.footprint(all_sky.shape)[2] == 180.0
-        _, found, faults, _, _ = cut([path], np.array([150.0]), np.array([0.0]))
+        _, found, faults, _, _ = cut([path], np.array([150.0]), np.array([0.0]), one)
         assert faults == []
         np.testing.assert_array_equal(found[0, 0], image()[118:182, 98:162])

@@ -96,12 +96,12 @@ class TestRead:
         path = write_group(tmp_path, image())
         zarr.open_group(path, mode="a")["image"].attrs["zero_point_mag"] = 29.5
         index = build_index([list_source(path, HSC)], IDS, RA, DEC, HSC)
-        assert index.warnings == ()
+        assert not any("is assumed" in warning for warning in index.warnings)
         np.testing.assert_allclose(read(path)[0], image() * 0.1, rtol=1e-6)
 
     def test_zero_point_is_assumed_with_a_warning(self, tmp_path: Path) -> None:
         index = build_index([list_source(write_npy(tmp_path, image()), HSC)], IDS, RA, DEC, HSC)
-        assert "27.0 mag is assumed" in index.warnings[0]
+        assert "27.0 mag is assumed" in index.warnings[1]
 
     def test_missing_and_damaged_chunks(self, tmp_path: Path) -> None:
         path = write_zarr(tmp_path, image())
@@ -163,7 +163,7 @@ class TestRefused:
         np.savez(tmp_path / "a.npz", image())
         with pytest.raises(SwimmyError, match="cannot be opened as npy"):
             list_source(tmp_path / "a.npy", HSC)
-        with pytest.raises(SwimmyError, match="is no folder, tar, FITS file or cube"):
+        with pytest.raises(SwimmyError, match=r"Write the array in this .npz to HDF5 or Zarr, with its object_id"):
             list_source(tmp_path / "a.npz", HSC)
         with pytest.raises(SwimmyError, match=r"is no Zarr store, HDF5 or \.npy file"):
             list_source(tmp_path / "a.npz", HSC, kind="cube")
@@ -206,3 +206,151 @@ class TestRefused:
         listing = list_source(write_npy(tmp_path, image()), HSC)
         with pytest.raises(SwimmyError, match="2 cubes are given"):
             build_index([listing, listing], IDS, RA, DEC, HSC)
+
+
+def as_text(ids: np.ndarray) -> np.ndarray:
+    return np.array([str(number) for number in ids], "S20")
+
+
+IDS_OF = {
+    "text": lambda file, ids: file.create_dataset("object_id", data=as_text(ids)),
+    "column": lambda file, ids: file.create_dataset("object_id", data=ids[:, None]),
+    "other type": lambda file, ids: file.create_dataset("object_id", data=ids.astype(">u8")),
+    "exact floats": lambda file, ids: file.create_dataset("object_id", data=ids.astype("f8")),
+    "float text": lambda file, ids: file.create_dataset("OBJID", data=[f"{number}.0" for number in ids]),
+    "other name": lambda file, ids: file.create_dataset("objectId", data=ids),
+    "any name": lambda file, ids: file.create_dataset("galaxies", data=ids),
+    "in a group": lambda file, ids: file.create_dataset("catalogue/id", data=ids),
+    "in a table": lambda file, ids: file.create_dataset(
+        "rows", data=np.rec.fromarrays([ids, 2.0 * ids], names="object_id,mag")
+    ),
+    "an attribute": lambda file, ids: file["image"].attrs.create("ids", ids),
+    "of the file": lambda file, ids: file.attrs.create("object_id", as_text(ids)),
+}
+
+
+class TestObjects:
+    """A row of a cube is never taken on trust where the cube says which object it is."""
+
+    @pytest.mark.parametrize("form", IDS_OF)
+    def test_hdf5(self, tmp_path: Path, form: str) -> None:
+        with h5py.File(tmp_path / "cube.h5", "w") as file:
+            file["image"] = image()
+            file["index"] = np.arange(N)
+            file["class"] = np.zeros(N, np.int64)
+            IDS_OF[form](file, IDS)
+        listing = list_source(tmp_path / "cube.h5", HSC)
+        assert len(build_index([listing], IDS, RA, DEC, HSC).warnings) == 1  # of the zero point
+        swapped = IDS.copy()
+        swapped[[2, 3]] = swapped[[3, 2]]
+        with pytest.raises(SwimmyError, match="differs from the catalogue's in 2 rows, the first is row 2"):
+            build_index([listing], swapped, RA, DEC, HSC)
+
+    @pytest.mark.parametrize("dtype", ["str", "i4", "f8"])
+    @pytest.mark.parametrize("zarr_format", [2, 3])
+    def test_zarr(self, tmp_path: Path, dtype: str, zarr_format: int) -> None:
+        path = write_group(tmp_path, image(), zarr_format)
+        group = zarr.open_group(path, mode="a")
+        array = group.create_array("objectId", shape=(N,), dtype=str if dtype == "str" else dtype)
+        array[...] = np.array([str(number) for number in IDS], object) if dtype == "str" else IDS.astype(dtype)
+        listing = list_source(path, HSC)
+        build_index([listing], IDS, RA, DEC, HSC)
+        with pytest.raises(SwimmyError, match="objectId differs from the catalogue's in 6 rows, the first is row 0"):
+            build_index([listing], IDS[::-1], RA, DEC, HSC)
+
+    def test_floats_that_round_ids_together(self, tmp_path: Path) -> None:
+        ids = IDS + 43158172147386000
+        listing = list_source(write_hdf5(tmp_path, image(), objectId=ids.astype(np.float64)), HSC)
+        with pytest.raises(
+            SwimmyError, match="objectId is float64, which rounds different ids of the catalogue to one"
+        ):
+            build_index([listing], ids, RA, DEC, HSC)
+
+    def test_ids_of_another_kind(self, tmp_path: Path) -> None:
+        listing = list_source(write_hdf5(tmp_path, image(), object_id=np.array([b"J1000+02"] * N)), HSC)
+        with pytest.raises(SwimmyError, match="'J1000\\+02' for example, not whole numbers to compare"):
+            build_index([listing], IDS, RA, DEC, HSC)
+
+    def test_positions_where_there_are_no_ids(self, tmp_path: Path) -> None:
+        listing = list_source(write_hdf5(tmp_path, image(), RA=RA + 1e-5, dec_deg=DEC), HSC)
+        assert len(build_index([listing], IDS, RA, DEC, HSC).warnings) == 1  # of the zero point
+        with pytest.raises(SwimmyError, match=r"position differs .* in 6 rows, the first is row 0 \(RA 1.00001"):
+            build_index([listing], IDS, RA[::-1].copy(), DEC, HSC)
+
+    def test_nothing_to_compare(self, tmp_path: Path) -> None:
+        listing = list_source(write_hdf5(tmp_path, image(), index=np.arange(N)), HSC)
+        warning = build_index([listing], IDS, RA, DEC, HSC).warnings[0]
+        assert "nothing in it says which objects it holds; its rows are taken in the order of the catalogue" in warning
+
+
+class TestUnits:
+    def write(self, tmp_path: Path, **attributes: object) -> Path:
+        path = write_group(tmp_path, image(), object_id=IDS)
+        zarr.open_group(path, mode="a")["image"].attrs.update(attributes)
+        return path
+
+    def test_nanojansky(self, tmp_path: Path) -> None:
+        np.testing.assert_allclose(read(self.write(tmp_path, units="nJy"))[0], image() * 10 ** (-0.4 * 4.4), rtol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("attributes", "reason"),
+        [
+            ({"units": "nJy", "zero_point_mag": 27.0}, "'nJy' has the zero point 31.400 mag, zero_point_mag is 27.0"),
+            ({"BUNIT": "mag"}, "not linear in flux density"),
+            ({"pixel_scale_arcsec": 0.262}, "pixel_scale_arcsec is 0.262, the survey's is 0.168"),
+        ],
+    )
+    def test_refused(self, tmp_path: Path, attributes: dict[str, object], reason: str) -> None:
+        with pytest.raises(SwimmyError, match=reason):
+            list_source(self.write(tmp_path, **attributes), HSC)
+
+
+class TestNoData:
+    def test_padding_over_the_middle_and_outside(self, tmp_path: Path) -> None:
+        data = image()
+        data[0, 4] = 0
+        data[1, 1, :, :31] = 0.0
+        data[2] = -1.0
+        data[3, 2, :, 60:] = 0.0
+        index = build_index([list_source(write_npy(tmp_path, data), HSC)], IDS, RA, DEC, HSC)
+        partly_empty = np.ones(N, np.bool_)
+        found, faults, _, _ = read_rows(index, 0, IDS, RA, DEC, HSC, None, partly_empty)
+        assert [(fault.row, fault.code, fault.band) for fault in faults] == [
+            (0, Code.NO_DATA, "y"),
+            (1, Code.NO_DATA, "r"),
+            (2, Code.NO_DATA, "g"),
+        ]
+        assert faults[0].reason == (
+            "y: 32 of 32 pixels of the central aperture hold no data, but 0 like 4096 of all 4096 pixels"
+        )
+        assert np.isnan(found[:3]).all()
+        assert np.isfinite(found[3:]).all()
+        assert partly_empty.tolist() == [False, False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (BlockingIOError(11, "unable to lock file"), "Another program has it open for writing"),
+        (
+            OSError("unable to lock file, errno = 37, error message = 'No locks available'"),
+            "HDF5_USE_FILE_LOCKING=FALSE",
+        ),
+        (
+            OSError("file is already open for write (may use <h5clear file> to clear ...)"),
+            "run `h5clear -s` on the file",
+        ),
+        (PermissionError(13, "Permission denied"), "Check its permissions"),
+    ],
+)
+def test_cubes_that_cannot_be_opened_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: OSError, remedy: str
+) -> None:
+    path = write_hdf5(tmp_path, image())
+
+    def refuse(*arguments: object) -> None:
+        raise said
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(SwimmyError, match=remedy):
+        list_source(path, HSC)

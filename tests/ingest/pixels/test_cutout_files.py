@@ -20,7 +20,7 @@ from fits_files import (
     RA,
     SIZE,
     archive_file,
-    cards_of,
+    header_bytes,
     outcome,
     pixels,
     primary,
@@ -180,7 +180,7 @@ class TestZeroPoint:
             ({"FLUXMAG0": 10**12}, {"FLUXMAG0": 10**10.8}, 30.0),
             ({"MAGZERO": 0.0}, {}, 0.0),
             ({}, {"PHOTZP": 25.5}, 25.5),
-            ({"MAGZERO": 25.0}, {"FLUXMAG0": 10**10.8}, 27.0),
+            ({"MAGZERO": 27.0}, {"FLUXMAG0": 10**10.8}, 27.0),
             ({}, {}, None),
         ],
     )
@@ -200,12 +200,12 @@ class TestZeroPoint:
     def test_counts_are_brought_to_the_survey(self) -> None:
         out = np.empty((SIZE, SIZE), np.float32)
         hdu = fits.PrimaryHDU(pixels(), fits.Header({"MAGZERO": 24.5}))
-        assert read_cutout(to_bytes(hdu), RA, DEC, HSC, out)
+        assert read_cutout(to_bytes(hdu), RA, DEC, HSC, out).states_zero_point
         np.testing.assert_allclose(out, pixels() * 10.0, rtol=2e-7)
 
     def test_absent_is_told(self) -> None:
         out = np.empty((SIZE, SIZE), np.float32)
-        assert not read_cutout(to_bytes(fits.PrimaryHDU(pixels())), RA, DEC, HSC, out)
+        assert not read_cutout(to_bytes(fits.PrimaryHDU(pixels())), RA, DEC, HSC, out).states_zero_point
         np.testing.assert_array_equal(out, pixels())
 
     def test_the_archives_own_leaves_bits_alone(self) -> None:
@@ -229,7 +229,7 @@ class TestCrop:
         position = WCS(header).pixel_to_world(*at)
         ra, dec = float(position.ra.deg), float(position.dec.deg)
         inside = all(-0.5 <= value <= length - 0.5 for value, length in zip(at, shape[::-1], strict=True))
-        code, region = outcome(lambda: crop(shape, sky_map(cards_of(header)), ra, dec, SIZE))
+        code, region = outcome(lambda: crop(shape, sky_map(header_bytes(header)), ra, dec, SIZE))
         if code is not None:
             at_the_edge = any(
                 min(abs(value + 0.5), abs(value - length + 0.5)) < 1e-6
@@ -261,7 +261,7 @@ class TestCrop:
         assert region == (slice(first, first + 64), slice(0, 64))
 
     def test_unknown_position_takes_the_middle(self) -> None:
-        sky = sky_map(cards_of(wcs_header(80, 80)))
+        sky = sky_map(header_bytes(wcs_header(80, 80)))
         assert crop((80, 80), sky, math.nan, DEC, 64) == (slice(8, 72), slice(8, 72))
 
     @pytest.mark.parametrize("shape", [(65, 64), (64, 65), (65, 65)])
@@ -278,7 +278,13 @@ class TestCrop:
         assert caught.value.code is Code.WRONG_SHAPE
 
     def test_right_size_is_taken_as_it_is(self) -> None:
-        np.testing.assert_array_equal(load(archive_file(pixels()), RA + 20 * 0.168 / 3600), pixels())
+        np.testing.assert_array_equal(load(archive_file(pixels()), RA + 2.9 * 0.168 / 3600), pixels())
+
+    def test_right_size_off_the_object(self) -> None:
+        """The aperture would hold a neighbour or the sky."""
+        with pytest.raises(UnusableFileError, match=r"pixel \(28.4, 31.5\).*outside of the central aperture") as caught:
+            load(archive_file(pixels()), RA + 3.1 * 0.168 / 3600)
+        assert caught.value.code is Code.POSITION_OUTSIDE
 
     def test_object_outside(self) -> None:
         with pytest.raises(UnusableFileError, match=r"RA 150.01.*falls on pixel \(-182.7, 31.5\)") as caught:
@@ -368,7 +374,7 @@ class TestDamage:
         image = pixels()
         image[0, :2] = np.inf, -np.inf
         with pytest.raises(UnusableFileError, match="2 of 4096"):
-            scale_into(image, np.float32(1.0), np.empty_like(image))
+            scale_into(image, np.float32(1.0), np.empty_like(image), HSC)
 
     @pytest.mark.parametrize(
         ("card", "value", "reason"),

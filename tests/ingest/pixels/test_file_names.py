@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.pixels.file_names import assign_rows, band_of, compile_pattern, parse_names
+from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, assign_rows, band_of, compile_pattern, parse_names
 from swimmy_scale.ingest.sphere import CatalogueRows
 from swimmy_scale.method.survey import HSC
 
@@ -46,6 +46,12 @@ class TestNames:
         assert claims.line[0] == line
         assert claims.object_id[0] == object_id
         np.testing.assert_equal([claims.ra[0], claims.dec[0]], [ra or np.nan, dec or np.nan])
+
+    @pytest.mark.parametrize("name", [f"{ID}.fits", "a/222.5,-0.09_300x300.fits.gz", "222.5_-0.09.fits"])
+    def test_no_band_is_all_bands(self, name: str) -> None:
+        claims = parse_names(names(name), HSC)
+        assert claims.band[0] == ALL_BANDS
+        assert (claims.object_id[0], claims.ra[0]) in [(ID, pytest.approx(np.nan, nan_ok=True)), (-1, 222.5)]
 
     @pytest.mark.parametrize(
         "name",
@@ -98,9 +104,8 @@ class TestNames:
         ("pattern", "reason"),
         [
             ("(", "is not a regular expression"),
-            (r"(?P<object_id>\d+)", "needs band and one of line"),
-            (r"(?P<band>\w)", "needs band and one of line"),
-            (r"(?P<band>\w)(?P<ra>\d)", "needs band and one of line"),
+            (r"(?P<band>\w)", "needs one of line, object_id, or ra with dec; and band, where a file holds one"),
+            (r"(?P<band>\w)(?P<ra>\d)", "needs one of line, object_id"),
         ],
     )
     def test_bad_patterns(self, pattern: str, reason: str) -> None:
@@ -115,8 +120,8 @@ class TestRows:
 
     def rows(self, *items: str, **keys: np.ndarray) -> tuple[list[int], list[str]]:
         values = {"object_id": self.object_id, "ra": self.ra, "dec": self.dec, **keys}
-        rows, _, notes = assign_rows("source", names(*items), CatalogueRows(*values.values()), HSC, None, 1.0)
-        return rows.tolist(), notes
+        assigned = assign_rows("source", names(*items), CatalogueRows(*values.values()), HSC, None, 1.0)
+        return assigned.rows.tolist(), assigned.notes
 
     def test_lines(self) -> None:
         lines = [f"{line}-cutout-HSC-G-1-x.fits" for line in (0, 1, 2, 6, 7)]
@@ -148,8 +153,7 @@ class TestRows:
 
     def test_line_with_another_position(self) -> None:
         rows, notes = self.rows("2_coadd_30.0_2.0_1_HSC-G.fits", "3_coadd_20.0_-1.0_1_HSC-G.fits")
-        assert rows == [2, 1]
-        assert "1 names give another position than their line" in notes[0]
+        assert (rows, notes) == ([2, 1], [])
 
     def test_line_of_a_row_without_position(self) -> None:
         ra = self.ra.copy()

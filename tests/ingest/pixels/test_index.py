@@ -46,7 +46,7 @@ class TestIndex:
         for paths in ((one, two), (two, one)):
             index = self.build(*paths)
             assert index.describe(index.file[0, 0]) == f"{one}/100_g.fits"
-            assert "2 files are not used because another holds the same object and band" in index.warnings[0]
+            assert "2 files are spare: another file holds the same object and band" in index.warnings[0]
 
     def test_slices(self, tmp_path: Path) -> None:
         every = [f"{i}_{b}.fits" for i in range(100, 106) for b in "griy"]

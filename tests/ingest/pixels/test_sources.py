@@ -22,7 +22,7 @@ from fits_files import DEC, FORMS, RA, archive_file, pixels, primary, to_bytes
 from tar_files import write_tar
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.pixels import sources
+from swimmy_scale.ingest.pixels import contents
 from swimmy_scale.ingest.pixels.sources import Index, build_index, list_source, read_rows
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import HSC, FloatArray, Survey
@@ -199,7 +199,7 @@ class TestFaults:
         assert "y: cut off" in faults[0].reason or "no file for band" in faults[0].reason
 
     def test_file_beyond_the_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1000)
+        monkeypatch.setattr(contents, "MAX_FILE_BYTES", 1000)
         faults = self.faults(tmp_path, FILES)
         assert "are above the limit of 1000" in faults[0].reason
 

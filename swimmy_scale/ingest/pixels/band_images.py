@@ -1,0 +1,88 @@
+"""Files that hold all bands of an object: which image, or plane of an image, is that of a band."""
+
+from __future__ import annotations
+
+import re
+from math import prod
+
+import numpy as np
+
+from swimmy_scale.ingest.pixels.file_names import band_of
+from swimmy_scale.ingest.pixels.fits_scan import (
+    NOT_IMAGES,
+    Hdu,
+    Reader,
+    UnusableFileError,
+    card_text,
+    is_plain,
+    unreadable,
+)
+from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.survey import AnyArray, Survey
+
+
+def image_of_band(hdus: list[Hdu], band: int, survey: Survey) -> tuple[Hdu, int | None]:
+    """The HDU that holds a band, and the plane in it where it has three axes.
+
+    A 2-D image says its band in FILTER, BAND or EXTNAME. An image of three axes (band, y, x) says those of its planes
+    in BANDS (``grz``, or names with commas between), or in BAND0, BAND1 and so on.
+
+    Raises
+    ------
+    UnusableFileError
+        MISSING_BAND where no image says that it is of this band, NO_IMAGE_HDU where none says any.
+    """
+    said = []
+    for hdu in hdus:
+        shape = hdu.image_shape
+        planes = _planes(hdu, survey) if len(shape) == 3 and 0 not in shape else []
+        if len(shape) == 2 and 0 not in shape:
+            planes = [_band(hdu, survey)]
+        if band in planes:
+            return hdu, planes.index(band) if len(shape) == 3 else None
+        said += [survey.bands[number] for number in planes if number >= 0]
+    if said:
+        raise UnusableFileError(Code.MISSING_BAND, f"the file has the bands {', '.join(said)} only")
+    raise UnusableFileError(
+        Code.NO_IMAGE_HDU,
+        f"no image among {len(hdus)} HDUs says its band in EXTNAME, FILTER or BAND, and no cube those of its planes in "
+        "BANDS",
+    )
+
+
+def read_plane(read: Reader, hdu: Hdu, plane: int) -> AnyArray:
+    """Pixels, axes (y, x), of one plane of an image with three axes."""
+    if not is_plain(hdu):
+        raise unreadable(f"HDU {hdu.index} has three axes and is scaled or compressed: write it as floats")
+    n_bytes = abs(hdu.bitpix) // 8 * prod(hdu.shape[1:])
+    raw = read(hdu.data_start + plane * n_bytes, n_bytes)
+    if len(raw) < n_bytes:
+        raise unreadable(
+            f"cut off while it was read: {len(raw)} of {n_bytes} bytes of plane {plane} in HDU {hdu.index}"
+        )
+    return np.frombuffer(raw, ">f4" if hdu.bitpix == -32 else ">f8").reshape(hdu.shape[1:])
+
+
+def _band(hdu: Hdu, survey: Survey) -> int:
+    """Band that a 2-D image says it is of; -1 for none, and for a mask or variance."""
+    kinds = [(card_text(hdu.cards, keyword) or b"").upper() for keyword in ("EXTTYPE", "EXTNAME")]
+    if any(NOT_IMAGES.intersection(re.split(rb"[^A-Z0-9]+", kind)) for kind in kinds):
+        return -1
+    for keyword in ("FILTER", "BAND", "EXTNAME"):
+        name = (card_text(hdu.cards, keyword) or b"").decode("ascii", "replace")
+        found = {band_of(part, survey) for part in (name, *re.split(r"[^A-Za-z0-9]+", name))} - {-1}
+        if len(found) == 1:
+            return found.pop()
+    return -1
+
+
+def _planes(hdu: Hdu, survey: Survey) -> list[int]:
+    """Bands of the planes of an image with three axes; empty where it does not say them all."""
+    n_planes = hdu.image_shape[0]
+    text = (card_text(hdu.cards, "BANDS") or b"").decode("ascii", "replace")
+    names = re.split(r"[,\s]+", text.strip()) if re.search(r"[,\s]", text.strip()) else list(text)
+    if len(names) != n_planes:
+        names = [
+            (card_text(hdu.cards, f"BAND{number}") or b"").decode("ascii", "replace") for number in range(n_planes)
+        ]
+    return [band_of(name, survey) for name in names] if all(names) else []

@@ -1,0 +1,107 @@
+"""What the pixels of a file are in: the AB zero point of its header, or why they cannot be brought to the survey's."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from astropy import units
+
+from swimmy_scale.ingest.pixels.fits_scan import Cards, UnusableFileError, card_number, card_text, unreadable
+from swimmy_scale.method.quarantine import Code
+
+ZERO_POINT_CARDS = ("FLUXMAG0", "MAGZERO", "PHOTZP")
+UNIT_CARDS = (*ZERO_POINT_CARDS, "BUNIT")
+"""Cards whose values are used here; of others it only matters whether they are there."""
+# Zero points by other names are in the Vega system as often as in AB.
+_OTHER_ZERO_POINTS = (
+    *("MAGZPT", "MAGZP", "MAG_ZP", "MAGZEROP", "ZEROPT", "ZEROPNT", "ZP", "ZPT", "ZPAB", "PHOTZPT", "PHOT_ZP"),
+)
+# Pan-STARRS writes its pixels as asinh(counts), with this softening.
+_NOT_LINEAR = "BSOFTEN"
+_COUNTS = {"adu", "adus", "dn", "count", "counts", "ct", "cts", "e", "e-", "electron", "electrons", "photon", "photons"}
+_UNSAID = {"", "1", "none", "unknown", "undefined", "n/a", "relative", "arbitrary"}
+_PER_TIME = re.compile(r"\s*(?:/\s*s(?:ec(?:onds?)?)?|[\s.*]s(?:\*\*|\^)?\(?-1\)?)$")
+_MAGGIES = {"maggy": 0.0, "maggies": 0.0, "nanomaggy": 22.5, "nanomaggies": 22.5, "nmgy": 22.5, "mgy": 0.0}
+AGREEMENT_MAG = 0.01
+"""By how much zero points of one file may differ."""
+
+
+def zero_point(image_cards: Cards, primary_cards: Cards) -> float | None:
+    """AB zero point of a file's pixels, in mag; None where the file states none.
+
+    It comes from the cards FLUXMAG0 (2.5 log10 of it), MAGZERO and PHOTZP, of the image's header before the primary
+    one, and from a BUNIT that is a flux density, such as nJy.
+
+    Raises
+    ------
+    UnusableFileError
+        UNREADABLE_FILE where a card's value cannot be a zero point. WRONG_UNIT where two that are stated differ by more
+        than 0.01 mag, the pixels are not linear in flux, or BUNIT is no unit of flux.
+    """
+    both = (image_cards, primary_cards)
+    if any(f"{_NOT_LINEAR:<8}".encode() in cards for cards in both):
+        raise _wrong(f"{_NOT_LINEAR} says that its pixels are asinh of counts. Convert them to linear counts")
+    stated = _from_cards(*both)
+    unit = next((text for text in (card_text(cards, "BUNIT") for cards in both) if text is not None), b"")
+    by_unit = zero_point_of_unit(unit.decode("ascii", "replace"), bool(stated))
+    if by_unit is not None:
+        stated["BUNIT"] = by_unit
+    if stated and max(stated.values()) - min(stated.values()) > AGREEMENT_MAG:
+        said = ", ".join(f"{keyword} {value:.3f}" for keyword, value in stated.items())
+        raise _wrong(f"its zero points contradict each other: {said} mag. Remove those that do not hold for the pixels")
+    if not stated:
+        others = [name for name in _OTHER_ZERO_POINTS if any(f"{name:<8}".encode() in cards for cards in both)]
+        if others:
+            raise _wrong(
+                f"{others[0]} states a zero point, which may be AB or not. Write the AB zero point into MAGZERO"
+            )
+    return next(iter(stated.values()), None)
+
+
+def zero_point_of_unit(text: str, has_zero_point: bool = False) -> float | None:
+    """AB zero point, in mag, of a unit of flux density; None for counts, and where the text says nothing.
+
+    ``has_zero_point``: a zero point is stated beside the unit, so that an unknown one may be of counts.
+
+    Raises
+    ------
+    UnusableFileError
+        WRONG_UNIT where the unit is known and not linear in flux density, or unknown and no zero point is stated.
+    """
+    name = " ".join(text.split())
+    if name.lower() in _UNSAID or _PER_TIME.sub("", name.lower()) in _COUNTS:
+        return None
+    if name.lower() in _MAGGIES:
+        return _MAGGIES[name.lower()]
+    try:
+        unit = units.Unit(name, parse_strict="raise")
+    except (ValueError, TypeError):
+        if has_zero_point:
+            return None
+        raise _wrong(
+            f"BUNIT {name!r} is not known, and no zero point is stated. Write MAGZERO into its header"
+        ) from None
+    # Magnitudes and other logarithms of a flux density are no UnitBase, but equivalent to one.
+    if isinstance(unit, units.UnitBase) and unit.is_equivalent(units.Jy):
+        return float((1.0 * unit).to_value(units.ABmag))
+    raise _wrong(f"its pixels are in {name}, which is not linear in flux density. Convert them to counts or nJy")
+
+
+def _from_cards(image_cards: Cards, primary_cards: Cards) -> dict[str, float]:
+    """Zero points in mag, by the card that states them."""
+    stated: dict[str, float] = {}
+    for keyword in ZERO_POINT_CARDS:
+        for cards in (image_cards, primary_cards):
+            value = card_number(cards, keyword)
+            if value is None:
+                continue
+            is_flux = keyword == "FLUXMAG0"
+            if not math.isfinite(value) or (is_flux and value <= 0) or (not is_flux and abs(value) > 60):
+                raise unreadable(f"{keyword} = {value} is not a zero point")
+            stated.setdefault(keyword, 2.5 * math.log10(value) if is_flux else value)
+    return stated
+
+
+def _wrong(reason: str) -> UnusableFileError:
+    return UnusableFileError(Code.WRONG_UNIT, reason)
