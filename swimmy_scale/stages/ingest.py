@@ -91,7 +91,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
         "input_sha256": input_sha256,
         "n_ingested": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
-        "warnings": notes,
+        "warnings": dict(Counter(notes)),
         "quarantined": [
             [f.row, int(objects.object_id[f.row - rows.start]), int(f.code), f.band, f.source, f.reason] for f in merged
         ],
@@ -292,16 +292,16 @@ class IngestStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         notes = json.loads(self._notes.read_text())
-        found: list[str] = []
+        found = Counter[str]()
         parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
         for receipt in parts.count(receipts):
             counts.update({key: int(receipt.details[key]) for key in counts})
-            found += receipt.details["warnings"]
+            found.update(receipt.details["warnings"])
         if parts.n_objects != counts.total():
             raise SwimmyError(
                 f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
             )
-        read = add_up(found)
+        read = add_up(found.elements())
         # What was noticed before is said by then.
         for notice in shown(read):
             log.warning(notice)
