@@ -100,7 +100,6 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     """Seconds for all objects: each floor, the stage; objects a second of ``model.predict``; FLOP a second."""
     from swimmy_scale.method.network import Network
     from swimmy_scale.method.preprocess import preprocess
-    from swimmy_scale.method.sample import SampleCuts
     from swimmy_scale.model.devices import configure_threads
     from swimmy_scale.model.files import folded_weights, load
     from swimmy_scale.model.keras_scorer import Scorer
@@ -127,9 +126,7 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     scorer.score(source)
     output = folder / "scores.zarr"
     scoring = Scoring((Model(path, sha256),), network, 256, 1, "keras")
-    stage = ScoreStage(
-        ledger_beside(output, "score"), store.path, output, scoring, SampleCuts(use_depth=False, flags=())
-    )
+    stage = ScoreStage(ledger_beside(output, "score"), store.path, output, scoring)
     tasks = stage.plan()
     stage.perform(tasks[0])  # loads the model
     seconds = {

@@ -155,7 +155,6 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The score stage in this process, ``repeat`` times: rates, and shares of its tasks' time."""
     import swimmy_scale.model.keras_scorer
     from swimmy_scale.method.network import Network
-    from swimmy_scale.method.sample import SampleCuts
     from swimmy_scale.model import scoring
     from swimmy_scale.stages.engine import SerialExecutor, run_stage
     from swimmy_scale.stages.score import ScoreStage
@@ -177,7 +176,7 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     for repeat in range(options.repeat):
         scorer.seconds = dict.fromkeys(scorer.seconds, 0.0)
         output = folder / f"scores-{repeat}.zarr"
-        work = ScoreStage(ledger_beside(output, "score"), store.path, output, how, SampleCuts())
+        work = ScoreStage(ledger_beside(output, "score"), store.path, output, how)
         started = time.perf_counter()
         run_stage(work, SerialExecutor(), Silent())
         seconds = time.perf_counter() - started

@@ -31,7 +31,7 @@ from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.run_directory import RunDirectory
-from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, strangest, write_selection
+from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, strangest, write_sample, write_selection
 from swimmy_scale.storage.store import create, write_partition
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -79,6 +79,11 @@ def multiply(small: Path, large: Path, n_candidates: int) -> None:
         for lo in range(0, n_candidates, BLOCK_OBJECTS):
             yield lo, flags[pick[lo : lo + BLOCK_OBJECTS]]
 
+    in_sample = scores.read("in_sample")[pick]
+    write_sample(
+        large / "scores.zarr",
+        ((lo, in_sample[lo : lo + BLOCK_OBJECTS]) for lo in range(0, n_candidates, BLOCK_OBJECTS)),
+    )
     write_selection(large / "scores.zarr", levels, scores.read("threshold"), blocks())
 
 

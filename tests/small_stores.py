@@ -10,7 +10,7 @@ from survey_runs import write_job
 
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage.cutouts import cutouts_layout
-from swimmy_scale.storage.scores import scores_layout, write_combined, write_selection
+from swimmy_scale.storage.scores import scores_layout, write_combined, write_sample, write_selection
 from swimmy_scale.storage.store import Layout, create, write_partition
 
 N = 20
@@ -33,8 +33,6 @@ def filled(layout: Layout, path: Path, **given: np.ndarray) -> None:
                 columns[variable.name] = given[variable.name][rows.start : rows.stop]
             elif variable.name == "quarantine_code":
                 columns[variable.name] = np.zeros(shape, np.uint8)
-            elif variable.name == "in_sample":
-                columns[variable.name] = np.ones(shape, bool)
             elif variable.dtype == "string":
                 columns[variable.name] = np.full(shape, "training")
             else:
@@ -59,6 +57,7 @@ def make_run(folder: Path, models: tuple[str, ...] = (), **job: Any) -> Path:
         N, cutouts.attrs["survey"], HSC, {"z_spec": "float64"}, 8, 4, {"model_sha256": "ab", "simulated": True}, models
     )
     filled(layout, folder / "scores.zarr", **columns)
+    write_sample(folder / "scores.zarr", [(0, np.ones(N, bool))])
     if models:
         combined = np.ones((N, HSC.n_bands), np.float32)
         names = {"combined_score": "mean score", "combined_residual": "mean residual"}

@@ -28,7 +28,7 @@ from swimmy_scale.stages.verify import Verifier
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.receipts import Damage, Receipt
 from swimmy_scale.storage.run_directory import RunDirectory
-from swimmy_scale.storage.scores import Scores, scores_layout, write_selection
+from swimmy_scale.storage.scores import Scores, scores_layout, write_sample, write_selection
 from swimmy_scale.storage.store import create, write_partition
 
 N_OBJECTS = 240
@@ -87,7 +87,8 @@ def write_job(path: Path, folder: Path, /, **sections: Any) -> Path:
             "schedule": {"epochs": 3, "keep_from_epoch": 2, "batch_size": 16, "seed": 5},
             "n_threads": 1,
         },
-        "storage": {"partition_objects": 32, "chunk_objects": 16},
+        # A store that is there already has partitions of its own.
+        "storage": None if "cutouts" in sections else {"partition_objects": 32, "chunk_objects": 16},
         **sections,
     }
     path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
@@ -198,11 +199,11 @@ def make_scores(
             "object_id": first_id + np.arange(rows.start, rows.stop),
             "ra": np.zeros(len(rows)),
             "dec": np.zeros(len(rows)),
-            "in_sample": np.isfinite(part).all(axis=1),
             "sample_class": np.array([""] * len(rows), dtype=object),
             "quarantine_code": np.zeros(len(rows), np.uint8),
         }
         write_partition(path, layout, partition, columns)
+    write_sample(path, [(0, np.isfinite(values).all(axis=1))])
     flags = np.zeros((n, len(LEVELS), 5), np.bool_)
     for row, bands in enumerate(flag):
         flags[row, 0, HSC.band_index(tuple(bands))] = True

@@ -46,6 +46,7 @@ ONLY_PARSED = {
 }
 # What stands, after the quick start, for names that readers replace by their own.
 STANDS_FOR = {
+    "my-survey.yaml": "jobs/demo.yaml",
     **dict.fromkeys(("RUN", "runs/my-survey", "/shared/runs/my-survey", "/shared/runs/paper"), "demo/run"),
     "jobs/paper.yaml": "jobs/demo.yaml",
     "my-site.yaml": "cluster/slurm-cpu.yaml",

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from swimmy_scale.stages.notices import shown
 from swimmy_scale.storage.run_directory import RunDirectory
 
 
@@ -38,6 +39,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     for code, number in summary["quarantined_by_code"].items():
         console.print(f"  {number:,} {code}")
     console.print(f"{summary['in_sample']:,} in the sample after the cuts")
+    for notice in shown(summary.get("warnings", {})):
+        click.echo(f"  warning: {notice}")
     thresholds, levels = summary["thresholds"], summary["levels"]
     head = ["level", "top", *next(iter(thresholds.values()))]
     cells = (

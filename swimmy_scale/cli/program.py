@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 import swimmy_scale
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
+from swimmy_scale.method.used_settings import words_for_used
 
 if TYPE_CHECKING:
     from swimmy_scale.method.job import Settings
 
 EXIT_FAILED = 1
+EXIT_NOTHING = 2
+"""Of `plan`: the job would give nothing; as for a wrong command line, the user has to change what was asked for."""
 EXIT_QUARANTINED = 3
 PATH = click.Path(path_type=Path)
 
@@ -55,18 +59,35 @@ class Program(click.Group):
             sys.exit(130)
 
 
+class WholeLines(logging.Handler):
+    """Writes to stderr, above a bar of progress if there is one; no line is broken, so that paths can be copied."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        super().__init__()
+        self._console = Console(stderr=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as one line."""
+        # The console finds stderr anew each time: a bar of progress takes its place while it is shown.
+        self._console.print(self.format(record), soft_wrap=True, markup=False, highlight=False)
+
+
 worker_option = click.option(
     "--workers",
     "n_workers",
     type=click.IntRange(min=0),
     help="Worker processes on this machine; 0 does all in this process. Default: one per core, if memory allows.",
 )
-settings_option = click.option(
-    "--settings",
-    "settings_path",
-    type=PATH,
-    help="YAML with any of a job file's sections survey, sample, train, score, select, storage.",
-)
+
+
+def settings_option(command: str) -> Callable[[Any], Any]:
+    """The option ``--settings`` of a command, whose help names what the command uses."""
+    used = words_for_used(command)
+    return click.option("--settings", "settings_path", type=PATH, help=f"YAML with sections of a job file: {used}.")
+
+
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
@@ -98,13 +119,10 @@ def main(debug: bool) -> None:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale run jobs/demo.yaml --output demo/run
     """
-    from rich.console import Console
-    from rich.logging import RichHandler
-
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,
         format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+        handlers=[WholeLines()],
     )
     # Dask's scheduler logs every step, and silences itself by the level of its own handler. Without one of its own it
     # would take the handler above, which is there before Dask is loaded.
@@ -116,11 +134,16 @@ def main(debug: bool) -> None:
         distributed.propagate = False
 
 
-def load_settings(path: Path | None) -> Settings:
-    """The settings of a file, or the defaults."""
-    from swimmy_scale.method.job import Settings, load_job
+def was_given(name: str) -> bool:
+    """Whether the user gave an option of the current command, and not its default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
-    return Settings() if path is None else load_job(path, Settings)
+
+def settings_of(command: str, path: Path | None) -> Settings:
+    """The settings of a file for a command, or the defaults."""
+    from swimmy_scale.method.job import Settings, load_settings
+
+    return Settings() if path is None else load_settings(path, command)
 
 
 def exit_with(n_quarantined: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, main
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, main, was_given
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +87,12 @@ def figures_command(
         return
     if run is None:
         raise click.UsageError("Missing argument 'RUN'; --list alone needs none.")
-    data, chosen = RunData(run), names or tuple(FIGURES)
+    chosen = names or tuple(FIGURES)
+    for option, figure in (("spectra", "stacked-spectra"), ("how", "stacked-spectra"), ("object_id", "stretch")):
+        if was_given(option) and figure not in chosen:
+            words = {"spectra": "--spectra", "how": "--stack", "object_id": "--object"}[option]
+            raise click.UsageError(f"{words} is for the figure {figure}, which is not asked for")
+    data = RunData(run)
     drawn = draw_figures(data, chosen, Options(spectra, how, object_id), output or data.files.figures)
     made, n_missing = _made("figures", drawn, len(chosen))
     for name, paths in made:

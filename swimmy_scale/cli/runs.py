@@ -1,14 +1,15 @@
-"""Commands for whole runs: run, submit, status, verify."""
+"""Commands for whole runs: run, plan, submit, status, verify."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from swimmy_scale.cli.program import PATH, exit_with, json_option, main, site_option, worker_option
+from swimmy_scale.cli.program import EXIT_NOTHING, PATH, exit_with, json_option, main, site_option, worker_option
 from swimmy_scale.errors import SwimmyError
 
 if TYPE_CHECKING:
@@ -65,6 +66,54 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
 def say(line: str) -> None:
     """Tell the user, on stderr."""
     click.echo(line, err=True)
+
+
+@main.command("plan")
+@click.argument("job_path", metavar="JOB", type=PATH)
+@click.option("--output", type=PATH, help="The run directory that JOB would go to: also says what it would do again.")
+@site_option
+@worker_option
+@json_option
+def plan_command(
+    job_path: Path, output: Path | None, site_path: Path | None, n_workers: int | None, as_json: bool
+) -> None:
+    """Say what the job file JOB would do and need, before a pixel is read; exit status 2 if nothing would come out.
+
+    It reads the catalogue and lists the files, or reads the columns of a store, and writes nothing. Times are
+    estimates, by rates whose source is named.
+
+    \b
+    Example:
+      swimmy-scale plan jobs/demo.yaml
+      swimmy-scale plan jobs/demo.yaml --site cluster/slurm-cpu.yaml --json
+    """
+    from swimmy_scale.cluster.executors import place_for, scorer_for
+    from swimmy_scale.method.job import Job, load_job
+    from swimmy_scale.results.words import duration
+    from swimmy_scale.stages.changes import Change
+    from swimmy_scale.stages.plan import lines, plan_job
+    from swimmy_scale.stages.run import Run
+    from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.storage.run_directory import RunDirectory
+
+    job, site = load_job(job_path, Job), site_from(site_path, n_workers)
+    directory = RunDirectory((output or Path("no run directory")).absolute())
+    scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
+    place, limits, threads = place_for(site, n_workers, job, scorer)
+    before = directory.frozen_job()
+    if before is not None and (change := Change.between(before, job)):
+        change.check(directory, before)
+        for line in change.lines(directory):
+            say(line)
+    plan = plan_job(Run(directory, job, threads, limits, scorer), place)
+    if as_json:
+        click.echo(json.dumps(plan.to_json(), indent=1))
+    else:
+        for line in lines(plan, duration):
+            click.echo(line)
+    for problem in plan.problems:
+        say(f"nothing would come out: {problem}")
+    sys.exit(EXIT_NOTHING if plan.problems else 0)
 
 
 @main.command("submit")

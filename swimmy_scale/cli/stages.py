@@ -12,9 +12,10 @@ from swimmy_scale.cli.program import (
     PATH,
     catalogue_options,
     exit_with,
-    load_settings,
     main,
+    settings_of,
     settings_option,
+    was_given,
     worker_option,
 )
 
@@ -114,7 +115,7 @@ def catalogue_source(
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
 @click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
               help="What SOURCES are; auto looks.")  # fmt: skip
-@settings_option
+@settings_option("ingest")
 @worker_option
 def ingest_command(
     sources: tuple[Path, ...],
@@ -141,7 +142,7 @@ def ingest_command(
 
     section = IngestSection(sources=tuple(path.absolute() for path in sources), kind=kind)
     source = catalogue_source(catalog, keep=keep, **described)
-    executor, settings = LocalExecutor(n_workers, with_tensorflow=False), load_settings(settings_path)
+    executor, settings = LocalExecutor(n_workers, with_tensorflow=False), settings_of("ingest", settings_path)
     with Watch() as watch:
         done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
     n_quarantined = int(done.details["n_quarantined"])
@@ -152,7 +153,7 @@ def ingest_command(
 @main.command("train")
 @click.argument("cutouts", type=PATH)
 @click.option("--output", type=PATH, required=True, help="Folder for the weights.")
-@settings_option
+@settings_option("train")
 @worker_option
 def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_workers: int | None) -> None:
     """Train the autoencoder on the training class of CUTOUTS.
@@ -167,7 +168,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
     from swimmy_scale.stages.scorer_choice import kept_beside
     from swimmy_scale.storage.run_directory import ModelsFolder
 
-    executor, settings, output = LocalExecutor(n_workers), load_settings(settings_path), output.absolute()
+    executor, settings, output = LocalExecutor(n_workers), settings_of("train", settings_path), output.absolute()
     scorer = scorer_for("auto", kept_beside(output))
     threads = executor.scoring_threads(settings.train, scorer)
     with Watch() as watch:
@@ -193,7 +194,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @click.option("--output", type=PATH, required=True, help="The scores.zarr to make.")
 @click.option("--scorer", type=click.Choice(["auto", "keras", "numba"]), default="auto", show_default=True,
               help="auto: keras on a GPU, else numba; or what the output began with.")  # fmt: skip
-@settings_option
+@settings_option("score")
 @worker_option
 def score_command(
     cutouts: Path,
@@ -218,7 +219,7 @@ def score_command(
 
     if sha256s and len(sha256s) != len(models):
         raise click.UsageError("--model-sha256 comes once for each --model, in the same order, or not at all")
-    cutouts, output, settings = cutouts.absolute(), output.absolute(), load_settings(settings_path)
+    cutouts, output, settings = cutouts.absolute(), output.absolute(), settings_of("score", settings_path)
     scorer = scorer_for(scorer, kept_beside(output))
     executor = LocalExecutor(n_workers, with_tensorflow=scorer == "keras")
     paths = [model.absolute() for model in models]
@@ -237,7 +238,7 @@ def score_command(
 @click.option(
     "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
 )
-@settings_option
+@settings_option("select")
 def select_command(
     scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
 ) -> None:
@@ -258,7 +259,7 @@ def select_command(
     from swimmy_scale.stages.select import select, selection_count
     from swimmy_scale.storage.run_directory import SelectionFolder
 
-    section = load_settings(settings_path).select
+    section = settings_of("select" if marks is None else "select --marks", settings_path).select
     if marks is not None:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
@@ -300,7 +301,7 @@ def select_command(
               help="Largest distance of a counterpart, arcsec.")  # fmt: skip
 @catalogue_options
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
-@settings_option
+@settings_option("classify")
 def classify_command(
     catalogue: Path,
     sdss: Path | None,
@@ -334,6 +335,8 @@ def classify_command(
 
     if not (sdss or gama or mpa_jhu or dr16q or milliquas):
         raise click.UsageError("give one table at least: --sdss, --gama, --mpa-jhu, --dr16q or --milliquas")
+    if not mpa_jhu and was_given("mpa_jhu_widths"):
+        raise click.UsageError("--mpa-jhu-widths is of the tables that --mpa-jhu names, and they are not given")
     mpa_section = None
     if mpa_jhu:
         mpa_section = MpaJhuSection(**dict(zip(("info", "line", "extra"), mpa_jhu, strict=True)), widths=mpa_jhu_widths)
@@ -345,7 +348,7 @@ def classify_command(
         milliquas=milliquas,
         match_radius_arcsec=match_radius,
     )
-    settings = load_settings(settings_path)
+    settings = settings_of("classify", settings_path)
     cuts = PAPER_CUTS if settings_path is None else settings.sample
     source = catalogue_source(catalogue, **described)
     with Watch() as watch, watch.counting("classify", "files") as told:

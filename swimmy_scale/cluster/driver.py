@@ -65,7 +65,8 @@ class Submission:
         scorer = scorer_for(site.section.scorer, kept_by_run(places.directory), site)
         run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer)
         with places.directory.lock():
-            freeze_inputs(run)
+            # The stage itself looks at the catalogue, but that would be in a job that has waited in the queue.
+            freeze_inputs(run, with_catalogue=True)
             write_scripts(site, places)
             write_atomically(places.log.site, site.path.read_bytes())
             write_atomically(places.log.script("driver"), scripts[places.log.script("driver")].encode())
@@ -73,7 +74,10 @@ class Submission:
             try:
                 slurm.submit(script, ["--test-only"])
             except slurm.SlurmError as error:
-                raise SwimmyError(f"{error}. Correct {self.site.path} and submit again.") from error
+                hint = ""
+                if "memory" in str(error).lower():
+                    hint = " Where Slurm does not manage memory, job-directives-skip: [--mem] leaves it out."
+                raise SwimmyError(f"{error}. Correct {self.site.path} and submit again.{hint}") from error
         job_ids: list[str] = []
         try:
             for _ in range(self.n_chained):

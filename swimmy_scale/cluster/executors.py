@@ -18,10 +18,12 @@ from swimmy_scale.cluster.gpus import computes_on_gpu
 from swimmy_scale.cluster.resources import usable_cores, usable_memory_bytes
 from swimmy_scale.cluster.site import Site
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job
 from swimmy_scale.method.sections import ScorerChoice, ScorerName, TrainSection
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.lost_workers import attempt, clear_attempts, has_attempts
 from swimmy_scale.stages.memory import MemoryLimits, default_worker_bytes
+from swimmy_scale.stages.place import Place
 from swimmy_scale.stages.scorer_choice import chosen_scorer
 from swimmy_scale.storage.receipts import Receipt
 
@@ -57,6 +59,26 @@ def executor_for(
 
         return SlurmExecutor(site, run, say)
     return LocalExecutor(site.section.workers if site else n_workers, with_tensorflow=with_tensorflow)
+
+
+def place_for(
+    site: Site | None, n_workers: int | None, job: Job, scorer: ScorerName
+) -> tuple[Place, MemoryLimits, int]:
+    """Where a job would run, the memory of its worker processes, and the threads of one that scores."""
+    if site is None or not site.is_slurm:
+        n_workers = site.section.workers if site else n_workers
+        here = LocalExecutor(n_workers, with_tensorflow=job.train is not None or scorer == "keras")
+        threads = here.scoring_threads(job.train, scorer)
+        on_gpu = scorer == "keras" and computes_on_gpu()
+        n_processes = max(here.n_workers, 1)
+        return Place("this machine", n_processes, n_processes, threads, on_gpu), here.limits, threads
+
+    def processes(wants_gpu: bool) -> int:
+        return sum(group.jobs * group.spec.processes for group in site.groups_for(wants_gpu))
+
+    threads = site.scoring_threads(scorer)
+    place = Place(str(site.path), processes(False), processes(True), threads, site.on_gpu)
+    return place, site.memory_limits, threads
 
 
 def default_workers(n_cores: int, memory_bytes: int, with_tensorflow: bool = True) -> int:
@@ -100,6 +122,7 @@ class LocalExecutor:
         if n_workers is None:
             n_workers = default_workers(self._n_cores, self._memory_bytes, with_tensorflow)
         self._n_workers, self._seconds_here = n_workers, seconds_here
+        self.n_workers = n_workers
         each = self._memory_bytes // max(self._n_workers, 1)
         where = f"this machine, with {self._n_workers} worker processes,"
         self.limits = MemoryLimits(each, each, where, "start fewer with --workers")

@@ -89,6 +89,11 @@ class JobSpec(Section):
     worker_extra_args: tuple[str, ...] = ()
     death_timeout: float = Field(default=60.0, ge=10)  # seconds after which a worker that finds no scheduler leaves
 
+    @property
+    def asks_memory(self) -> bool:
+        """Whether its script asks Slurm for memory: not where ``job-directives-skip`` leaves ``--mem`` out."""
+        return not any(part in f"#SBATCH --mem={self.job_mem or ''}" for part in self.job_directives_skip)
+
     @field_validator("walltime", mode="before")
     @classmethod
     def _text(cls, value: Any) -> Any:

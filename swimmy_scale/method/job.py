@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, WrapValidator, model_validator
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
@@ -24,7 +25,8 @@ from swimmy_scale.method.sections import (
     located,
 )
 from swimmy_scale.method.survey import HSC, Survey
-from swimmy_scale.method.yaml_files import absolute_paths, parse, read_text
+from swimmy_scale.method.used_settings import USED_BY, USED_BY_EVALUATION, words_for_used
+from swimmy_scale.method.yaml_files import absolute_paths, describe, parse, read_text
 
 
 class Settings(JobSection):
@@ -85,11 +87,23 @@ class Job(Settings):
             raise ValueError("cutouts names an existing store; leave out ingest and catalogue")
         if self.cutouts is not None and self.spectroscopy is not None:
             raise ValueError("cutouts brings the redshifts and classes of its ingest; leave out spectroscopy")
+        if self.cutouts is not None and self.storage != StorageSection():
+            raise ValueError("cutouts is stored already, and scores take its partitions; leave out storage")
         check_cuts(self.sample, self.survey)
+        if self.train is not None:
+            check_cuts(self.train.cuts(self.sample), self.survey)
         if self.train is None and not self.weights:
             raise ValueError("give train, or model for existing weights")
         if self.train is not None and self.weights:
             raise ValueError("give train, or model for existing weights, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _models_to_combine(self) -> Self:
+        if self.n_models == 1 and self.select.combine != "mean":
+            raise ValueError(
+                f"select.combine {self.select.combine} is for several models, and one scores; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -122,6 +136,37 @@ class Job(Settings):
     def networks(self) -> tuple[NetworkSection, ...]:
         """The free sizes of the networks that the job trains, or of the one that it loads."""
         return (self.weights[0].network,) if self.weights else (self.train or TrainSection()).networks
+
+
+def load_settings(path: Path, command: str) -> Settings:
+    """Read and validate the settings of one command, which uses all that they say.
+
+    Raises
+    ------
+    SwimmyError
+        For every section or key that the command does not use, each with its line.
+    """
+    text = read_text(path, "settings")
+    settings = absolute_paths(parse(text, path, Settings, "settings"), path.parent.resolve())
+    evaluates = command == "train" and settings.train is not None and settings.train.evaluates
+    used = {"format_version", *USED_BY[command], *(USED_BY_EVALUATION if evaluates else ())}
+    unused: list[tuple[str, ...]] = []
+    for section, content in yaml.safe_load(text).items():
+        if section in used:
+            continue
+        keys = list(content) if isinstance(content, dict) else []
+        of_section = any(name.startswith(f"{section}.") for name in used)
+        unused += [(section, key) for key in keys if f"{section}.{key}" not in used] if of_section else [(section,)]
+    if unused:
+        lines = []
+        for place in unused:
+            names = {".".join(place), place[0]}
+            others = [name for name, keys in USED_BY.items() if " " not in name and names & set(keys)]
+            by = f", {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
+            message = f"{command} does not use it{by}; {command} uses {words_for_used(command)}. Leave it out."
+            lines.append(describe(text, path, place, message))
+        raise SwimmyError("\n".join(lines))
+    return settings
 
 
 def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:

@@ -167,6 +167,20 @@ class Schedule:
         """The schedule of the training with index ``run``: the same, with the seed ``seed + run``."""
         return replace(self, seed=self.seed + run)
 
+    def n_validation(self, n_objects: int) -> int:
+        """How many of all objects only measure ``val_loss``."""
+        return max(1, round(n_objects * self.validation_fraction))
+
+    def too_few(self, n_objects: int) -> str:
+        """What is wrong with training on so few objects; empty if they are enough."""
+        n_training = n_objects - self.n_validation(n_objects)
+        if n_training >= 2 * self.batch_size:
+            return ""
+        return (
+            f"{n_objects} training objects leave {n_training} to train on; at least two batches of "
+            f"{self.batch_size} are needed. Widen the training class or lower batch_size."
+        )
+
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch; epochs count from 1."""
         return self.learning_rate if epoch <= self.decay_after_epoch else self.decayed_learning_rate

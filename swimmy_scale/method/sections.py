@@ -15,6 +15,7 @@ from swimmy_scale.method.candidates import ANY_BAND, LEVELS, level_suffix
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.network import Network, Schedule
 from swimmy_scale.method.noise import FLOOR
+from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.score_kind import ScoreKind
 from swimmy_scale.method.survey import Survey
 from swimmy_scale.method.weight_sets import too_few
@@ -108,6 +109,10 @@ class IngestSection(JobSection):
     def _one_kind_of_source(self) -> Self:
         if bool(self.sources) == bool(self.coadd):
             raise ValueError("give either sources or coadd")
+        if self.coadd and self.kind not in ("auto", "coadd"):
+            raise ValueError(f"coadd gives images of coadds, and kind says {self.kind}. Leave one of them out")
+        if self.name_pattern is not None and (self.coadd or self.kind in ("coadd", "cube")):
+            raise ValueError("name_pattern is for names of cutout files, and coadds and cubes are not found by name")
         return self
 
 
@@ -201,6 +206,9 @@ class TrainSection(JobSection):
 
     Attributes
     ----------
+    sample : SampleCuts, optional
+        Cuts of the objects to train on; by default those of the section ``sample``. With cuts of its own, training is
+        not done again when those change.
     n_runs : int
         Independent trainings of each network. Training k of all has seed ``schedule.seed + k``.
     classes : tuple of str
@@ -227,6 +235,7 @@ class TrainSection(JobSection):
         By default the whole sample sets them, as in the paper.
     """
 
+    sample: Annotated[SampleCuts, WrapValidator(located)] | None = None
     network: NetworkSection = NetworkSection()
     schedule: Annotated[Schedule, WrapValidator(located)] = Schedule()
     n_runs: int = Field(default=1, ge=1)
@@ -257,10 +266,27 @@ class TrainSection(JobSection):
             )
         return self
 
+    @model_validator(mode="after")
+    def _something_to_judge(self) -> Self:
+        if not self.evaluates:
+            fields = type(self).model_fields
+            names = ("known_classes", "judged_level", "threshold_objects")
+            given = [name for name in names if getattr(self, name) != fields[name].default]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)} say how weights are judged, and nothing judges them. Set evaluate: true or "
+                    "choose: known_classes, or leave them out"
+                )
+        return self
+
     @property
     def evaluates(self) -> bool:
         """Whether weight sets are judged by known classes."""
         return self.evaluate or self.choose == "known_classes"
+
+    def cuts(self, sample: SampleCuts) -> SampleCuts:
+        """The cuts of the objects to train on, where those of the sample are ``sample``."""
+        return sample if self.sample is None else self.sample
 
     @property
     def n_kept_epochs(self) -> int:

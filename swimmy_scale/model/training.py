@@ -151,13 +151,9 @@ def _random(schedule: Schedule, purpose: int, epoch: int) -> np.random.Generator
 
 def _split(n_objects: int, schedule: Schedule) -> tuple[IntArray, IntArray]:
     """Rows to train on and rows to validate with, both sorted."""
-    n_validation = max(1, round(n_objects * schedule.validation_fraction))
-    n_training = n_objects - n_validation
-    if n_training < 2 * schedule.batch_size:
-        raise SwimmyError(
-            f"{n_objects} training objects leave {n_training} to train on; at least two batches of "
-            f"{schedule.batch_size} are needed. Widen the training class or lower batch_size."
-        )
+    if problem := schedule.too_few(n_objects):
+        raise SwimmyError(problem)
+    n_validation = schedule.n_validation(n_objects)
     order = _random(schedule, _SPLIT, 0).permutation(n_objects)
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 

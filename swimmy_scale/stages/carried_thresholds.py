@@ -91,16 +91,28 @@ def read_carried(path: Path) -> Carried:
         ) from error
 
 
+def _kept(copy: Path) -> Carried | None:
+    try:
+        content = parse_checked(copy.read_text(), FORMAT_VERSION)
+        return _carried(content["thresholds_from"], content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def carried_thresholds(original: Path, copy: Path) -> Carried:
+    """Thresholds from the run's own copy, or from the other run's summary if there is none; writes nothing."""
+    return _kept(copy) or read_carried(original)
+
+
 def keep_carried(original: Path, copy: Path) -> Carried:
     """Thresholds from the run's own copy; if there is none or it is damaged, it is made from the other run's summary.
 
     So a run is finished and repaired from its own directory, even if the other run changes or goes away.
     """
-    try:
-        content = parse_checked(copy.read_text(), FORMAT_VERSION)
-        return _carried(content["thresholds_from"], content)
-    except (OSError, ValueError, KeyError, TypeError):
-        carried = read_carried(original)
+    kept = _kept(copy)
+    if kept is not None:
+        return kept
+    carried = read_carried(original)
     content = {
         "format_version": FORMAT_VERSION,
         "thresholds_from": carried.thresholds_from,

@@ -50,6 +50,10 @@ def combine_scores(path: Path, rule: Rule, add: Callable[[int], None] = lambda n
     """
     scores = Scores(path, add)
     if scores.n_models == 1:
+        if rule != "mean":
+            raise SwimmyError(
+                f"{path}: holds the scores of one model, and select.combine {rule} is for several. Leave it out."
+            )
         return []
     check_combine(rule, scores.n_models, scores.n_objects, path)
     attrs = {"combine": rule, "n_models": scores.n_models}

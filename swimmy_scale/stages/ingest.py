@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,19 @@ from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_source
 from swimmy_scale.method.bit_rounding import round_mantissa
 from swimmy_scale.method.job import plain
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
-from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY
-from swimmy_scale.method.sections import CatalogueSource, IngestSection, SpectroscopySection, StorageSection
+from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY, SampleCuts
+from swimmy_scale.method.sections import (
+    CatalogueSource,
+    IngestSection,
+    SpectroscopySection,
+    StorageSection,
+    TrainSection,
+)
 from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.notices import add_up, shown
+from swimmy_scale.stages.prospects import Prospects, prospects_of_catalogue
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
@@ -143,7 +151,10 @@ def column_type(values: np.ndarray[Any, Any]) -> str:
 
 @dataclass(frozen=True)
 class IngestStage(Stage):
-    """Ingest of a whole survey into ``cutouts.zarr``."""
+    """Ingest of a whole survey into ``cutouts.zarr``.
+
+    ``cuts`` and ``train`` are what the job does later: an ingest of which nothing could come out then is refused.
+    """
 
     ledger: Ledger
     cutouts: Path
@@ -152,6 +163,8 @@ class IngestStage(Stage):
     sources: IngestSection
     storage: StorageSection
     spectroscopy: SpectroscopySection | None = None
+    cuts: SampleCuts | None = None
+    train: TrainSection | None = None
 
     perform = staticmethod(ingest_partition)
     probe = staticmethod(probe_ingest)
@@ -212,6 +225,28 @@ class IngestStage(Stage):
             log.warning(warning)
         return index
 
+    def _prospects(self, objects: Objects, index: Index | None = None) -> Prospects:
+        return prospects_of_catalogue(self.catalogue.path, objects, self.survey, self.cuts, self.train, index)
+
+    def check_catalogue(self) -> None:
+        """Refuse a catalogue of which nothing could come out; it alone is read, and nothing is written."""
+        from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+
+        objects = read_catalogue(self.catalogue, self.survey)
+        self._layout(objects)
+        # Tables of spectra take minutes to read: the stage itself looks at the classes that they give.
+        (self if self.spectroscopy is None else replace(self, cuts=None, train=None))._prospects(objects).check()
+
+    def look_ahead(self) -> tuple[Prospects, Index, Layout]:
+        """What would come out, where the pixels lie and how they would be stored; nothing is written."""
+        from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+
+        objects = read_catalogue(self.catalogue, self.survey)
+        if self.spectroscopy is not None:
+            objects, _, _ = with_counterparts(objects, self.spectroscopy)
+        index = self._find_pixels(objects)
+        return self._prospects(objects, index), index, self._layout(objects)
+
     def _layout(self, objects: Objects) -> Layout:
         return cutouts_layout(
             len(objects),
@@ -234,8 +269,10 @@ class IngestStage(Stage):
         from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
 
         objects = self._matched(read_catalogue(self.catalogue, self.survey))
-        index = self._find_pixels(objects)
         layout = self._layout(objects)
+        self._prospects(objects).check()
+        index = self._find_pixels(objects)
+        self._prospects(objects, index).check()
         create(self.cutouts, layout)
         stage_identity = self.identity
 
@@ -278,15 +315,19 @@ class IngestStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
         notes = json.loads(self._notes.read_text())
-        said: Counter[str] = Counter(notes["warnings"])
+        found = Counter[str]()
         parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
         for receipt in parts.count(receipts):
             counts.update({key: int(receipt.details[key]) for key in counts})
-            said.update(receipt.details["warnings"])
+            found.update(receipt.details["warnings"])
         if parts.n_objects != counts.total():
             raise SwimmyError(
                 f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
             )
+        read = add_up(found.elements())
+        # What was noticed before is said by then.
+        for notice in shown(read):
+            log.warning(notice)
         names = sorted(self.cutouts.rglob("zarr.json"))
         labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
         spectra = [] if self.spectroscopy is None else [self._tables, counterparts_beside(self.cutouts)]
@@ -294,5 +335,5 @@ class IngestStage(Stage):
             self.identity,
             parts,
             [*names, *labels, self._notes, *spectra],
-            {**counts, "n_unmatched_files": notes["n_unmatched"], "warnings": dict(sorted(said.items()))},
+            {**counts, "n_unmatched_files": notes["n_unmatched"], "warnings": add_up(notes["warnings"]) | read},
         )

@@ -169,6 +169,10 @@ class ScoringNeeds:
     def _on_keras(self) -> bool:
         return self.scorer == "keras"
 
+    def memory_bytes(self, limits: MemoryLimits, n_models: int) -> int:
+        """Bound for a process that scores by ``n_models``."""
+        return self._bytes(limits, n_models)[1]
+
     def _bytes(self, limits: MemoryLimits, n_models: int) -> tuple[int, int]:
         """Objects of a batch, and the bound for a process that scores them by ``n_models``."""
         on_gpu = limits.on_gpu and self._on_keras

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,18 @@ import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job
 from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.method.survey import HSC
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
-from swimmy_scale.stages.carried_thresholds import keep_carried
+from swimmy_scale.stages.carried_thresholds import carried_thresholds, keep_carried, read_carried
+from swimmy_scale.stages.changes import Change
 from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import PICTURE_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
+from swimmy_scale.stages.sample import SampleStage
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.storage.cutouts import Cutouts
@@ -29,6 +33,8 @@ from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
+
+log = logging.getLogger("swimmy_scale")
 
 PROVENANCE_VERSION = 1
 PACKAGES = ("astropy", "dask", "distributed", "keras", "numba", "numpy", "scipy", "tensorflow", "xarray", "zarr")
@@ -68,20 +74,35 @@ class Run:
         """The models that score, and how; known after training."""
         return scoring_of(self.directory, self.job, self.n_threads, self.scorer)
 
+    def is_finished(self, stage: str, again: Sequence[str] = ()) -> bool:
+        """Whether a receipt closes a stage, which is none of those that are done ``again``."""
+        return stage not in again and self.ledger(stage).read(FINISHED) is not None
+
+    @property
+    def ingest(self) -> IngestStage | None:
+        """The ingest of the job; None if its cutouts are there already."""
+        job = self.job
+        if job.ingest is None or job.catalogue is None:
+            return None
+        sections = (job.survey, job.catalogue, job.ingest, job.storage, job.spectroscopy)
+        return IngestStage(self.ledger("ingest"), self.cutouts, *sections, job.sample, job.train)
+
     def stages(self) -> Iterator[Stage]:
         """The stages of the job in order; ask for the next one when those before it are finished."""
         job, run = self.job, self.directory
-        if job.ingest is not None and job.catalogue is not None:
-            sections = (job.catalogue, job.ingest, job.storage, job.spectroscopy)
-            yield IngestStage(self.ledger("ingest"), self.cutouts, job.survey, *sections)
+        if (ingest := self.ingest) is not None:
+            yield ingest
         check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
         if job.train is not None:
             yield from campaign_stages(
                 job, self.cutouts, run.models, self.ledger, self.n_threads, self.limits, self.scorer
             )
-        score = ScoreStage(self.ledger("score"), self.cutouts, run.scores, self.scoring, job.sample)
+        score = ScoreStage(self.ledger("score"), self.cutouts, run.scores, self.scoring, owned=True)
+        sample = SampleStage(self.ledger("sample"), self.cutouts, run.scores, job.sample, score.ledger)
+        sample.check()
         yield score
         score.renew_metadata()
+        yield sample
         yield SelectStage(self.ledger("select"), run, run.stage_ledger("ingest", job), job.select, job.n_models)
         yield PictureStage(
             self.ledger("picture"), self.cutouts, run.scores, run.picture, self.scoring, self.ledger("select")
@@ -112,16 +133,17 @@ def write_provenance(run: Run) -> None:
         ledger.finish(identity, Parts(), [path])
 
 
-def check_inputs(run: Run) -> None:
+def check_inputs(run: Run, change: Change | None = None) -> None:
     """Check that all that a job names is there, and that it fits in memory, before anything is started.
 
-    Sources of an ingest that is finished may be gone. The message names all paths that are missing.
+    Sources of an ingest that is finished may be gone. The message names all paths that are missing. With a ``change``
+    the stages that it does again count as unfinished.
     """
-    job = run.job
+    job, again = run.job, change.again if change else ()
     named = [model.path for model in job.weights]
     if job.cutouts is not None:
         named.append(job.cutouts)
-    if job.ingest is not None and job.catalogue is not None and run.ledger("ingest").read(FINISHED) is None:
+    if job.ingest is not None and job.catalogue is not None and not run.is_finished("ingest", again):
         named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
         named += job.spectroscopy.paths if job.spectroscopy else ()
@@ -130,24 +152,42 @@ def check_inputs(run: Run) -> None:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
     for model in job.weights:
         read_model_file(model.path, model.sha256)
-    check_memory(run)
-
-
-def freeze_inputs(run: Run) -> None:
-    """Freeze the job, the scorer and the thresholds that it carries over, once all that it names is there and fits."""
-    run.directory.holds_job(run.job)
-    # A job that cannot be done is not frozen: its corrected form would be another job.
-    check_inputs(run)
-    run.directory.freeze_job(run.job)
-    run.directory.keep_scorer(run.scorer)
-    job = run.job
     if job.select.thresholds_from is not None:
-        carried = keep_carried(job.select.thresholds_from, run.directory.selection.carried_thresholds)
+        original, copy = job.select.thresholds_from, run.directory.selection.carried_thresholds
+        others = change is not None and "select.thresholds_from" in change.settings
+        carried = read_carried(original) if others else carried_thresholds(original, copy)
         carried.check(job.n_models, job.select.combine, job.score.score_kind)
+    check_memory(run, again)
 
 
-def check_memory(run: Run) -> None:
-    """Check that worker processes have the memory for the stages that are not finished.
+def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
+    """Freeze the job, the scorer and the thresholds that it carries over, once all that it names is there and fits.
+
+    ``with_catalogue`` reads the catalogue as well, and refuses one of which nothing could come out.
+
+    If the directory has another job, what that job made and this one would not replace is removed (see `changes`).
+    """
+    directory, job = run.directory, run.job
+    before = directory.frozen_job()
+    change = Change.between(before or job, job)
+    if before is not None:
+        change.check(directory, before)
+    # A job that cannot be done changes nothing.
+    check_inputs(run, change)
+    if with_catalogue and run.ingest is not None and not run.is_finished("ingest", change.again):
+        run.ingest.check_catalogue()
+    if change:
+        for line in change.lines(directory):
+            log.warning(line)
+        change.clear(directory, job)
+    directory.freeze_job(job)
+    directory.keep_scorer(run.scorer)
+    if job.select.thresholds_from is not None:
+        keep_carried(job.select.thresholds_from, directory.selection.carried_thresholds)
+
+
+def check_memory(run: Run, again: Sequence[str] = ()) -> None:
+    """Check that worker processes have the memory for the stages that are not finished, or are done ``again``.
 
     Training is checked when its stage begins: only then its size is known.
     """
@@ -157,15 +197,21 @@ def check_memory(run: Run) -> None:
     survey, chunk_objects = job.survey, job.storage.chunk_objects
     if job.cutouts is not None:
         store = Cutouts(job.cutouts)
+        # As text, because a limit that is NaN does not equal itself.
+        if repr(job.survey) not in (repr(HSC), repr(store.survey)):
+            raise SwimmyError(
+                f"{job.cutouts}: the job's section survey differs from the survey that the store was ingested "
+                "for, which counts. Leave the section out, or ingest again with it."
+            )
         survey, chunk_objects = store.survey, store.chunk_objects
-    elif run.ledger("ingest").read(FINISHED) is None:
+    elif not run.is_finished("ingest", again):
         check_ingest(limits, survey, job.storage.partition_objects)
-    if run.ledger("score").read(FINISHED) is None:
+    if not run.is_finished("score", again):
         for section in job.networks:
             network = section.for_survey(survey)
             needs = ScoringNeeds(survey, network, job.score.batch_size, chunk_objects, run.scorer, run.n_threads)
             needs.check(limits, job.n_models)
-    if run.ledger("picture").read(FINISHED) is None:
+    if not run.is_finished("picture", again):
         limits.check("the picture's reconstructions", PICTURE_BYTES, run.scorer == "keras", "Nothing else would do")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,17 +14,16 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale.method.quarantine import Code
-from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import partition_digest, store_digest
 from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
-from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
+from swimmy_scale.storage.store import Layout, OtherLayoutError, create, digest_columns, write_partition
 
 log = logging.getLogger("swimmy_scale")
 
@@ -36,7 +36,6 @@ class ScoreTask(Task):
     scores: Path
     layout: Layout
     scoring: Scoring
-    rule: SampleRule
 
     def seconds(self, n_threads: int) -> float:
         """See `Task.seconds`; TensorFlow is for processes of their own."""
@@ -73,7 +72,6 @@ def score_partition(task: ScoreTask) -> Receipt:
     score[failed] = residual[failed] = np.nan
     code[failed] = Code.SCORING_FAILED
     reasons = {int(row): "score is not finite" for row in failed} | {int(row): LEFT_OUT_REASON for row in skipped}
-    in_sample, counts = task.rule.apply(store, lo, hi, code == 0)
     object_id = store.read("object_id", lo, hi)
     values = {
         "score": score.reshape(task.layout.shape(task.layout.variable("score"), hi - lo)),
@@ -81,7 +79,6 @@ def score_partition(task: ScoreTask) -> Receipt:
         "object_id": object_id,
         "ra": store.read("ra", lo, hi),
         "dec": store.read("dec", lo, hi),
-        "in_sample": in_sample,
         "sample_class": store.read("sample_class", lo, hi),
         "quarantine_code": code,
         **{name: store.read(name, lo, hi) for name in store.kept},
@@ -89,7 +86,6 @@ def score_partition(task: ScoreTask) -> Receipt:
     details = {
         "n_scored": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
-        "cuts": [asdict(count) for count in counts],
         "computed_by": computed_by(task.scoring, store.survey),
         "quarantined": [
             [lo + row, int(object_id[row]), int(code[row]), "", "", reason] for row, reason in sorted(reasons.items())
@@ -101,13 +97,16 @@ def score_partition(task: ScoreTask) -> Receipt:
 
 @dataclass(frozen=True)
 class ScoreStage(Stage):
-    """Scores of a whole ``cutouts.zarr``; the cuts decide ``in_sample``."""
+    """Scores of a whole ``cutouts.zarr``.
+
+    With ``owned`` scores of another layout, which an earlier job made, are replaced.
+    """
 
     ledger: Ledger
     cutouts: Path
     scores: Path
     scoring: Scoring
-    cuts: SampleCuts
+    owned: bool = False
 
     perform = staticmethod(score_partition)
     probe = staticmethod(probe_score)
@@ -123,8 +122,8 @@ class ScoreStage(Stage):
 
     @property
     def identity(self) -> str:
-        """Digest of model, cuts, code version and the data of all partitions."""
-        return digest_json([*self._settings, asdict(self.cuts), store_digest(self.cutouts)])
+        """Digest of model, code version and the data of all partitions."""
+        return digest_json([*self._settings, store_digest(self.cutouts)])
 
     def _layout(self, store: Cutouts) -> Layout:
         return scores_layout(
@@ -156,10 +155,15 @@ class ScoreStage(Stage):
             read_model_file(model.path, model.sha256)
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
-        create(self.scores, layout)
-        rule = SampleRule.of(store, self.cuts)
+        try:
+            create(self.scores, layout)
+        except OtherLayoutError:
+            if not self.owned:
+                raise
+            shutil.rmtree(self.scores)
+            create(self.scores, layout)
         # The identity holds the data of this partition alone: when another one changes, this is not scored again.
-        settings = digest_json([*self._settings, asdict(rule)])
+        settings = digest_json(self._settings)
 
         def task(index: int) -> ScoreTask:
             return ScoreTask(
@@ -171,7 +175,6 @@ class ScoreStage(Stage):
                 scores=self.scores,
                 layout=layout,
                 scoring=self.scoring,
-                rule=rule,
             )
 
         return Tasks(range(layout.n_partitions), task)
@@ -179,20 +182,15 @@ class ScoreStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted."""
         files = create(self.scores, self._layout(Cutouts(self.cutouts)))
-        parts, n_scored, n_quarantined, counts = Parts(), 0, 0, list[CutCount]()
+        parts, n_scored, n_quarantined = Parts(), 0, 0
         kinds = Counter[str]()
         for receipt in parts.count(receipts):
             n_scored += int(receipt.details["n_scored"])
             n_quarantined += int(receipt.details["n_quarantined"])
-            found = [CutCount(**count) for count in receipt.details["cuts"]]
-            counts = merge_counts([counts, found]) if counts else found
             kinds[receipt.details["computed_by"]] += receipt.n_objects
-        if len(kinds) > 1:
-            said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
-            log.warning(
-                f"{self.scores}: scored {said}; such scores differ in their last digits. For scores of one kind "
-                f"remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
-            )
+        warnings = list(self._mixed(kinds))
+        for warning in warnings:
+            log.warning(warning)
         return self.ledger.finish(
             self.identity,
             parts,
@@ -202,6 +200,15 @@ class ScoreStage(Stage):
                 "n_scored": n_scored,
                 "computed_by": dict(sorted(kinds.items())),
                 "n_quarantined": n_quarantined,
-                "cuts": [asdict(count) for count in counts],
+                "warnings": warnings,
             },
         )
+
+    def _mixed(self, kinds: Counter[str]) -> Iterator[str]:
+        """What to know of scores that processors of several ``kinds`` have computed."""
+        if len(kinds) > 1:
+            said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
+            yield (
+                f"{self.scores}: scored {said}; such scores differ in their last digits. For scores of one kind "
+                f"remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."
+            )

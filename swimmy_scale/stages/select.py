@@ -195,8 +195,8 @@ class SelectStage(Stage):
 
     @property
     def identity(self) -> str:
-        """Digest of the scores, the levels, the carried thresholds, and how several models are combined."""
-        done = self.run.ledger("score").read(FINISHED)
+        """Digest of scores and sample, the levels, the carried thresholds, and how several models are combined."""
+        done, sample = (self.run.ledger(stage).read(FINISHED) for stage in ("score", "sample"))
         carried = self._carried()
         return digest_json(
             [
@@ -204,6 +204,7 @@ class SelectStage(Stage):
                 SUMMARY_VERSION,
                 swimmy_scale.__version__,
                 done.data_digest if done else "",
+                sample.identity if sample else "",
                 list(self.section.levels.items()),
                 self.section.formats,
                 carried.summary["thresholds"] if carried else None,
@@ -221,13 +222,14 @@ class SelectStage(Stage):
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Select, write the catalogue, ``summary.json`` and ``quarantine.csv``."""
-        run, score, ingest = self.run, self.run.ledger("score").read(FINISHED), self.ingest.read(FINISHED)
-        if score is None:
-            raise SwimmyError(f"{run.scores}: scoring is not finished. Run the job again.")
+        run, sample, ingest = self.run, self.run.ledger("sample").read(FINISHED), self.ingest.read(FINISHED)
+        score = run.ledger("score").read(FINISHED)
+        if sample is None or score is None:
+            raise SwimmyError(f"{run.scores}: the sample is not finished. Run the job again.")
         details = {
-            "cuts": score.details["cuts"],
+            "cuts": sample.details["cuts"],
             "unmatched_files": ingest.details["n_unmatched_files"] if ingest else 0,
-            "warnings": ingest.details["warnings"] if ingest else {},
+            "warnings": (ingest.details["warnings"] if ingest else {}) | dict.fromkeys(score.details["warnings"], 1),
         }
         carried = self._carried()
         summary, files = select(run.scores, run.selection, self.section, carried, details, add)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
@@ -16,8 +18,9 @@ from swimmy_scale.stages.engine import Executor, Progress, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
+from swimmy_scale.stages.sample import SampleStage
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import Receipt
@@ -130,12 +133,16 @@ def score(
     progress: Progress,
     limits: MemoryLimits,
 ) -> Receipt:
-    """Score ``cutouts`` into ``output``."""
+    """Score ``cutouts`` into ``output``, with the sample that the settings cut; returns the receipt of the scores."""
     store = Cutouts(cutouts)
     needs = ScoringNeeds(
         store.survey, scoring.network, scoring.batch_size, store.chunk_objects, scoring.scorer, scoring.n_threads
     )
     needs.check(limits, len(scoring.models))
     ledger = ledger_beside(output, "score")
+    sample = SampleStage(ledger_beside(output, "sample"), cutouts, output, settings.sample, ledger)
     with driver_lock(ledger.folder, output):
-        return run_stage(ScoreStage(ledger, cutouts, output, scoring, settings.sample), executor, progress)
+        SampleRule.of(store, settings.sample).apply(store, 0, 0, np.zeros(0, np.bool_))
+        receipt = run_stage(ScoreStage(ledger, cutouts, output, scoring), executor, progress)
+        run_stage(sample, executor, progress)
+    return receipt

@@ -130,6 +130,11 @@ class TrainStage(Stage):
         """The settings of training; settings of a single stage may leave all of it to the defaults."""
         return self.settings.train or TrainSection()
 
+    @property
+    def cuts(self) -> SampleCuts:
+        """The cuts of the objects to train on."""
+        return self.section.cuts(self.settings.sample)
+
     @cached_property
     def networks(self) -> tuple[Network, ...]:
         """The networks, of which each is trained ``n_runs`` times; one network without a grid."""
@@ -166,7 +171,7 @@ class TrainStage(Stage):
                 [asdict(network) for network in self.networks],
                 asdict(section.schedule),
                 section.n_runs,
-                asdict(self.settings.sample),
+                asdict(self.cuts),
                 section.classes,
                 section.max_objects,
                 # TensorFlow adds gradients up in another order with other threads: they are part of the result.
@@ -186,18 +191,19 @@ class TrainStage(Stage):
         if self.limits is None:
             return
         store, section = Cutouts(self.cutouts), self.section
-        n_objects = sum(len(rows) for rows, _ in _trainable_rows(store, self.settings.sample, section.classes))
+        n_objects = sum(len(rows) for rows, _ in _trainable_rows(store, self.cuts, section.classes))
         n_objects = min(n_objects, section.max_objects or n_objects)
         needed = max(
             train_memory_bytes(store.survey, network, n_objects, section.schedule.batch_size)
             for network in self.networks
         )
-        remedy = "Lower train.max_objects in a new run, which takes this store by `cutouts:`"
+        remedy = "Lower train.max_objects and run again"
         self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
 
     def plan(self) -> Sequence[TrainTask]:
         """One task for each training, each with a seed of its own; their memory is checked first."""
         self._check_memory()
+        self.models.keep_only(len(self.network_of_training))
         identity = self._training
         return [
             TrainTask(
@@ -209,7 +215,7 @@ class TrainStage(Stage):
                 folder=self.models.training(index),
                 network=network,
                 schedule=self.section.schedule.of_run(index),
-                cuts=self.settings.sample,
+                cuts=self.cuts,
                 section=self.section,
             )
             for index, network in enumerate(self.network_of_training)
@@ -218,11 +224,13 @@ class TrainStage(Stage):
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Copy the weights of the lowest validation loss to ``selected.keras``; write the manifest.
 
-        With a grid the table of weight sets is written as well.
+        With a grid the table of weight sets is written as well. An evaluation by earlier settings is removed.
         """
         receipts = list(receipts)
         if self.section.evaluates:
             return self.ledger.finish(self.identity, Parts.of(receipts), [])
+        shutil.rmtree(self.models.evaluations, ignore_errors=True)
+        self.models.table.unlink(missing_ok=True)
         score = self.settings.score
         choice = Choice(self.models, score, self.is_grid)
         kept = kept_weight_sets(self.models, receipts, self.network_of_training)

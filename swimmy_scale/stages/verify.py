@@ -127,7 +127,7 @@ class Verifier:
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
         with driver_lock(beside, path):
-            return self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score"))
+            return self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score", "sample"))
 
     def _run(self, run: RunDirectory) -> list[Damage]:
         # Held until all is read: the workers of both parts have their keys and scripts in this directory.

@@ -255,6 +255,13 @@ class Cutouts:
         return cubes
 
 
+def with_patches(patches: FloatArray, depth_mag: FloatArray) -> FloatArray:
+    """Depths of patches, float32 (patch, band), and those of more objects, float32 (n, band); each once."""
+    # Not NaN: rows with NaN are never alike. A patch counts in each band where its depth is known.
+    depth = np.where(known("depth_mag", depth_mag), depth_mag, np.float32(UNKNOWN_DEPTH))
+    return np.unique(np.concatenate([patches, depth]), axis=0)
+
+
 @dataclass(frozen=True)
 class SampleRule:
     """What decides which objects are in the sample, the same for every partition.
@@ -282,10 +289,7 @@ class SampleRule:
         if cuts.depth_percentile is not None:
             patches = np.zeros((0, store.survey.n_bands), np.float32)
             for lo, hi in store.partitions():
-                depth = store.read("depth_mag", lo, hi)
-                # Not NaN: rows with NaN are never alike. A patch counts in each band where its depth is known.
-                depth = np.where(known("depth_mag", depth), depth, np.float32(UNKNOWN_DEPTH))
-                patches = np.unique(np.concatenate([patches, depth]), axis=0)
+                patches = with_patches(patches, store.read("depth_mag", lo, hi))
             limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
         return cls(cuts, tuple(str(name) for name in available), limits)
 

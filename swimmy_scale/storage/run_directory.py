@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, write_atomically, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
 
-STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
+STAGES = ("ingest", "train", "evaluate", "score", "sample", "select", "picture")
 """In the order in which a job goes through them."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of run directories: what their receipts stand for. A run of another version can be read, and not continued."""
 
 SCORER_VERSION = 1
@@ -75,13 +75,25 @@ class ModelsFolder:
         """The folder of one training."""
         return self.path / f"run-{index:02d}"
 
+    def keep_only(self, n_trainings: int) -> None:
+        """Remove what a longer list of trainings left: their folders and evaluations."""
+        kept = {self.training(index).name for index in range(n_trainings)}
+        for path in (*self.path.glob("run-*"), *self.evaluations.glob("run-*.json")):
+            if path.name.removesuffix(".json") not in kept:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
     def histories(self) -> Iterator[Path]:
         """The histories of all trainings that have finished an epoch."""
         return self.path.glob("run-*/history.csv")
 
+    evaluations = At("evaluation", "How the weight sets of each training were judged.")
+
     def evaluation(self, index: int) -> Path:
         """How the weight sets of one training were judged."""
-        return self.path / "evaluation" / f"run-{index:02d}.json"
+        return self.evaluations / f"run-{index:02d}.json"
 
     @classmethod
     def holding(cls, model: Path) -> Iterator[ModelsFolder]:
@@ -185,41 +197,61 @@ class RunDirectory:
         """The frozen job."""
         return load_job(self.job_file, Job)
 
-    def holds_job(self, job: Job) -> bool:
-        """Whether the directory holds this job already. A run directory belongs to one job.
+    def frozen_job(self) -> Job | None:
+        """The job that the directory was last run with, from its receipt; None if there is none.
 
         Raises
         ------
         SwimmyError
-            When it holds another job, naming the sections that differ; when another version of the program made it.
+            When another version of the program made the directory.
         """
-        ledger = self.ledger("job")
-        receipt = ledger.read(FINISHED)
-        if receipt is None or ledger.valid(FINISHED, receipt.identity) is None:
-            return False
+        receipt = self.ledger("job").read(FINISHED)
+        if receipt is None:
+            return None
         version = receipt.details.get("format_version", 1)
         if version != FORMAT_VERSION:
             raise SwimmyError(
                 f"{self.path} was made by another version of the program (format_version {version}, this one makes "
                 f"{FORMAT_VERSION}), and cannot be continued. Choose another --output; it can still be read."
             )
-        frozen = self.load_job()
-        # Compared as text, because a limit that is NaN does not equal itself.
-        differ = [name for name in Job.model_fields if repr(getattr(frozen, name)) != repr(getattr(job, name))]
-        if differ:
-            raise SwimmyError(
-                f"{self.path} holds another job: {', '.join(differ)} differ from {self.job_file}. "
-                "Choose another --output, or give the job that it was made with."
-            )
-        return True
+        return parse_job(receipt.details["job"], self.job_file, Job)
 
     def freeze_job(self, job: Job) -> None:
-        """Write ``job.yaml`` once (see `holds_job`)."""
-        if not self.holds_job(job):
-            text = dump_job(job)
+        """Write ``job.yaml``, unless it says the same; its receipt, which holds the text as well, makes it the job."""
+        text, ledger = dump_job(job), self.ledger("job")
+        if ledger.valid(FINISHED, digest_json(text)) is None:
             write_atomically(self.job_file, text.encode())
-            details = {"format_version": FORMAT_VERSION}
-            self.ledger("job").finish(digest_json(text), Parts(), [self.job_file], details)
+            details = {"format_version": FORMAT_VERSION, "job": text}
+            ledger.finish(digest_json(text), Parts(), [self.job_file], details)
+
+    def discard(self, stage: str, keep: Iterable[Path] = ()) -> None:
+        """Remove what a stage made: its receipts first, so that none outlives its files, then the files.
+
+        It does nothing more when it is called again, after an end at any instant. What lies in a store of another
+        stage stays: the stage replaces it. Files named by ``keep`` stay, with the folder that they lie in.
+        """
+        ledger = self.ledger(stage)
+        for name in sorted(ledger.every_name(), key=lambda name: name != FINISHED):
+            ledger.remove(name)
+        for path in self._made_by(stage):
+            if any(item.is_relative_to(path) for item in keep):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _made_by(self, stage: str) -> list[Path]:
+        ledger, selection = self.ledger(stage), self.selection
+        made: dict[str, list[Path]] = {
+            "ingest": [self.own_cutouts, counterparts_beside(self.own_cutouts), self.quarantine]
+            + [ledger.note_path(what) for what in ("notes", "tables")],
+            "train": [self.models.path],
+            "evaluate": [self.models.evaluations, self.models.table],
+            "select": [selection.summary, *map(selection.candidates, ("fits", "ecsv", "vot", "parquet"))],
+            "picture": [self.picture],
+        }
+        return made.get(stage, [])
 
     def kept_scorer(self) -> ScorerName | None:
         """The scorer that the run began with (see `keep_scorer`); None if nothing, or damage, says it."""

@@ -1,4 +1,4 @@
-"""``scores.zarr``: score and residual of every object, and the thresholds, flags and scores that selection adds."""
+"""``scores.zarr``: score and residual of every object, and what the cuts and the selection add to it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ RANKED_OBJECTS = 20_000_000
 # Up to this number NumPy gives the thresholds, at 130 bytes an object. Above it two passes count the scores, in the
 # same memory for any survey. The thresholds are the same.
 IN_MEMORY_OBJECTS = 200_000
+SAMPLE = "in_sample"
 RESIDUAL = "source minus reconstruction, summed over the aperture"
 SELECTED = ("level", "threshold", "candidate")
 COMBINED = ("combined_score", "combined_residual")
@@ -67,7 +68,6 @@ def scores_layout(
             Variable("score", by_band, "float32", {"units": "1", "long_name": kind.long_name}),
             Variable("residual", by_band, "float32", {"units": "1", "long_name": RESIDUAL}),
             *OBJECT_VARIABLES,
-            Variable("in_sample", ("object",), "bool", {"long_name": "scored, and passed the sample cuts"}),
             CLASS_VARIABLE,
             CODE_VARIABLE,
             *(Variable(name, ("object",), dtype, {"long_name": "from the catalogue"}) for name, dtype in kept.items()),
@@ -80,7 +80,7 @@ def scores_layout(
             "kept_columns": dict(kept),
         },
         notes=notes,
-        added_later=(*COMBINED, *SELECTED),
+        added_later=(SAMPLE, *COMBINED, *SELECTED),
     )
 
 
@@ -176,6 +176,31 @@ def _add_by_object(
 
 def _files_of(path: Path, names: Iterable[str]) -> list[Path]:
     return [file for name in names for file in sorted((path / name).rglob("*")) if file.is_file()]
+
+
+def write_sample(path: Path, blocks: Iterable[tuple[int, BoolArray]]) -> list[Path]:
+    """Add ``in_sample`` (object) to a ``scores.zarr``.
+
+    What an earlier selection added is removed first: it cut another sample. ``blocks`` are the first row and the
+    values of ``BLOCK_OBJECTS`` rows each.
+
+    Returns
+    -------
+    list of Path
+        The files written, flushed to disk, without the root's metadata, which a selection extends and vouches for.
+    """
+    n_objects = Scores(path).n_objects
+    for name in (*SELECTED, *COMBINED, SAMPLE):
+        shutil.rmtree(path / name, ignore_errors=True)
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    long_name = "scored, and passed the sample cuts"
+    array = _add_by_object(group, SAMPLE, (n_objects,), ("object",), "bool", BLOCK_OBJECTS, long_name=long_name)
+    for lo, in_sample in blocks:
+        array[lo : lo + len(in_sample)] = in_sample
+    consolidate(path)
+    files = _files_of(path, (SAMPLE,))
+    sync_files([path / "zarr.json", *files], path)
+    return files
 
 
 def write_combined(

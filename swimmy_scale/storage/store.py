@@ -161,6 +161,10 @@ def consolidate(path: Path) -> None:
         zarr.consolidate_metadata(str(path))
 
 
+class OtherLayoutError(SwimmyError):
+    """A store is there already, and of another layout."""
+
+
 def create(path: Path, layout: Layout) -> list[Path]:
     """Create a store; if it exists, renew metadata that are damaged.
 
@@ -171,7 +175,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
 
     Raises
     ------
-    SwimmyError
+    OtherLayoutError
         When ``path`` holds a store of another layout.
     """
     identity = digest_json(
@@ -224,7 +228,7 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str, added_late
         and all(_content(path / name) == _content(fresh / name) for name in names if name != root)
     )
     if attrs.get("layout_sha256") != identity and not same_but_digest:
-        raise SwimmyError(
+        raise OtherLayoutError(
             f"{path} exists and was made with other settings or from another catalogue. "
             "Choose another output, or remove it if it is not needed."
         )

@@ -71,6 +71,8 @@ BAD_INPUT = [
     ("wrong format", ["ingest", "pixels", "--catalog", "text.fits", "--output", "o.zarr"], "text.fits"),
     ("no pixels", ["ingest", "absent", "--catalog", "c.csv", "--output", "o.zarr"], "absent"),
     ("bad settings", ["ingest", "p", "--catalog", "c.csv", "--output", "o.zarr", "--settings", "text.txt"], "text.txt"),
+    ("missing file", ["plan", "absent.yaml"], "absent.yaml: cannot read the job file"),
+    ("missing input", ["plan", "job.yaml"], "c.fits"),
     ("missing file", ["train", "absent.zarr", "--output", "models"], "no readable Zarr store"),
     ("wrong format", ["train", "text.txt", "--output", "models"], "no readable Zarr store"),
     ("missing file", ["score", "absent.zarr", "--model", "m.keras", "--output", "s.zarr"], "no manifest.json"),
@@ -108,7 +110,8 @@ def bad_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Path(name).mkdir()
     for name in ("text.txt", "text.fits"):
         Path(name).write_text("nothing: [of the kind\n")
-    Path("c.csv").write_text("object_id,ra,dec\n1,10.0,1.0\n")
+    seeing = ",".join(f"fwhm_arcsec_{band}" for band in "grizy")
+    Path("c.csv").write_text(f"object_id,ra,dec,{seeing}\n1,10.0,1.0{',0.7' * 5}\n")
     Path("job.yaml").write_text(JOB)
     Path("local.yaml").write_text((ROOT / "cluster" / "local.yaml").read_text())
     return tmp_path

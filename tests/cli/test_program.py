@@ -19,7 +19,7 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
-    *("verify", "doctor", "figures", "tables", "fidelity", "completion"),
+    *("plan", "verify", "doctor", "figures", "tables", "fidelity", "completion"),
 )
 
 
@@ -72,31 +72,25 @@ def test_stages_one_by_one(finished: Path, tmp_path: Path) -> None:
     survey = finished / "survey"
     settings = tmp_path / "settings.yaml"
     schedule = {"epochs": 2, "keep_from_epoch": 1, "batch_size": 16}
-    settings.write_text(
-        yaml.safe_dump(
-            {
-                "train": {"network": NETWORK, "schedule": schedule, "n_threads": 1},
-                "storage": {"partition_objects": 64, "chunk_objects": 32},
-            }
-        )
-    )
+    settings.write_text(yaml.safe_dump({"train": {"network": NETWORK, "schedule": schedule, "n_threads": 1}}))
+    (tmp_path / "network.yaml").write_text(yaml.safe_dump({"train": {"network": NETWORK}}))
+    (tmp_path / "storage.yaml").write_text("storage: {partition_objects: 64, chunk_objects: 32}")
     cutouts, models, scores = (tmp_path / name for name in ("cutouts.zarr", "models", "scores.zarr"))
-    common = ("--settings", settings, "--workers", 0)
     ingested = call(
         "ingest", survey / "cutouts", "--catalog", survey / "catalogue.fits",
         "--patch-qa", survey / "patch_qa.fits", "--output", cutouts, "--keep-column", "i_cmodel_mag",
-        "--settings", settings, "--workers", 2,
+        "--settings", tmp_path / "storage.yaml", "--workers", 2,
     )  # fmt: skip
     assert ingested.returncode == 3, ingested.stderr
     assert ingested.stdout.startswith("240 given = 228 ingested + 12 quarantined")
     assert len((tmp_path / "cutouts.quarantine.csv").read_text().splitlines()) == 1 + 12
-    trained = call_here("train", cutouts, "--output", models, *common)
+    trained = call_here("train", cutouts, "--output", models, "--settings", settings, "--workers", 0)
     assert trained.returncode == 0, trained.stderr
     assert "selected.keras: epoch" in trained.stdout
-    scored = call_here("score", cutouts, "--model", models / "selected.keras", "--output", scores, *common)
+    scored = call_here("score", cutouts, "--model", models / "selected.keras", "--output", scores, "--workers", 0)
     assert scored.returncode == 3, scored.stderr
     assert scored.stdout.startswith("240 given = 228 scored + 12 quarantined")
-    selected = call_here("select", scores, "--output", tmp_path / "selection", "--settings", settings)
+    selected = call_here("select", scores, "--output", tmp_path / "selection")
     assert selected.returncode == 3, selected.stderr
     assert "240 given = 228 scored + 12 quarantined" in selected.stdout
     assert "SIMULATED" in selected.stdout
@@ -113,14 +107,14 @@ def test_stages_one_by_one(finished: Path, tmp_path: Path) -> None:
     shutil.copy(models / "selected.keras", other)
     digest = hashlib.sha256(other.read_bytes()).hexdigest()
     arguments = ("score", cutouts, "--model", other, "--model-sha256", digest, "--output", tmp_path / "s3.zarr")
-    again = call(*arguments, "--settings", settings, "--workers", 2)
+    again = call(*arguments, "--settings", tmp_path / "network.yaml", "--workers", 2)
     assert again.returncode == 3, again.stderr
     with xarray.open_zarr(scores) as one, xarray.open_zarr(tmp_path / "s3.zarr") as two:
         assert one.score.values.tobytes() == two.score.values.tobytes()
 
     (models / "selected.keras").write_bytes(b"not a model")
     refused = call_here(
-        "score", cutouts, "--model", models / "selected.keras", "--output", tmp_path / "s2.zarr", *common
+        "score", cutouts, "--model", models / "selected.keras", "--output", tmp_path / "s2.zarr", "--workers", 0
     )
     assert refused.returncode == 1
     assert "sha256 is" in refused.stderr
@@ -137,7 +131,7 @@ def test_verify_and_status(tmp_path: Path) -> None:
     assert not re.search("Traceback|Exception|TensorFlow|absl", done.stderr), done.stderr
     assert call_here("verify", run).returncode == 0
     rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)["stages"]
-    assert [row["stage"] for row in rows] == ["ingest", "train", "score", "select", "picture"]
+    assert [row["stage"] for row in rows] == ["ingest", "train", "score", "sample", "select", "picture"]
     assert all(row["finished"] for row in rows)
     local = Path(__file__).resolve().parents[2] / "cluster" / "local.yaml"
     again = call_here("run", job, "--output", run, "--site", local)

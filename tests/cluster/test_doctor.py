@@ -282,7 +282,7 @@ def spec(**fields: object) -> JobSpec:
 @pytest.mark.parametrize(
     ("asked", "gpus", "state", "words"),
     [
-        ({}, 0, "ok", "queue cpu (the default) takes 4 cores, 8,192 MiB, 04:00:00"),
+        ({}, 0, "ok", "queue cpu (the default) takes 4 cores and 8,192 MiB, 04:00:00"),
         ({"queue": "long", "walltime": "30-00"}, 0, "ok", "queue long"),
         ({"queue": "gpu"}, 1, "ok", "queue gpu"),
         ({"queue": "cpu,gpu", "cores": 32}, 1, "ok", "queue cpu,gpu"),
@@ -292,11 +292,21 @@ def spec(**fields: object) -> JobSpec:
         ({"cores": 20}, 0, "problem", "20 cores and 8,192 MiB, but the largest node of queue cpu (the default) has 16"),
         ({"job-cpu": 20}, 0, "problem", "20 cores"),
         ({"memory": "100GiB"}, 0, "problem", "102,400 MiB, but the largest node"),
+        ({"memory": "100GiB", "job-directives-skip": ["--mem"]}, 0, "ok", "takes 4 cores, 04:00:00"),
+        ({"memory": "100GiB", "job-directives-skip": ["-A", "--cpus-per-task"]}, 0, "problem", "102,400 MiB, but the"),
         ({}, 1, "problem", "no node of queue cpu (the default) has a GPU"),
     ],
 )
 def test_queues(asked: dict, gpus: int, state: str, words: str) -> None:
     expect(slurm_site.check_queue("workers", spec(**asked), gpus, NODES), state, "jobs workers", words)
+
+
+def test_nodes_whose_memory_nobody_manages() -> None:
+    """Slurm says 1 MiB for a node whose RealMemory is not set."""
+    rows = [dataclasses.replace(row, memory_bytes=1 << 20) for row in NODES]
+    expect(slurm_site.check_queue("driver", spec(), 0, rows), "problem", "1 MiB", "job-directives-skip: [--mem] in job")
+    skipping = spec(**{"job-directives-skip": ["--mem"]})
+    expect(slurm_site.check_queue("driver", skipping, 0, rows), "ok", "takes 4 cores, ")
 
 
 def test_no_default_queue() -> None:

@@ -93,3 +93,17 @@ def test_this_machine_has_no_batch_jobs(tmp_path: Path) -> None:
     local = parse_site("swimmy-scale: {kind: local}", tmp_path / "site.yaml")
     with pytest.raises(SwimmyError, match=r"kind local has no batch jobs. Use `swimmy-scale run --site`"):
         Submission(parse_job(JOB, tmp_path / "job.yaml", Job), local, tmp_path / "run")
+
+
+def test_a_hopeless_job_is_not_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_command(tmp_path, "squeue", "exit 0", monkeypatch)
+    fake_command(tmp_path, "sbatch", f"touch {tmp_path}/submitted", monkeypatch)
+    (tmp_path / "c.csv").write_text("object_id,ra,dec\n1,10.0,1.0\n2,11.0,1.0\n")
+    (tmp_path / "pixels").mkdir()
+    text = "{catalogue: {path: c.csv}, ingest: {sources: [pixels]}, train: {classes: []}}"
+    site = parse_site(SITE, tmp_path / "site.yaml")
+    submission = Submission(parse_job(text, tmp_path / "job.yaml", Job), site, tmp_path / "run")
+    with pytest.raises(SwimmyError, match=r"c\.csv: all 2 objects would be in quarantine: 2 fwhm_missing"):
+        submission.submit()
+    assert not (tmp_path / "submitted").exists()
+    assert not (tmp_path / "run/job.yaml").exists()

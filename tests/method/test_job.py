@@ -381,7 +381,11 @@ def test_a_grid_is_every_combination_of_its_values() -> None:
         ("known_classes: []", "", r"known_classes are one or more classes of sample_class, each once"),
         ("known_classes: [a, b, a]", "", r"known_classes are one or more classes of sample_class, each once"),
         ("known_classes: [any]", "", r"known_classes .* none called 'any'"),
-        ("judged_level: 1sigma", "", r"train.judged_level '1sigma' is none of select.levels: 2sigma, 3sigma, 3.5sigma"),
+        (
+            "evaluate: true, judged_level: 1sigma",
+            "",
+            r"train.judged_level '1sigma' is none of select.levels: 2sigma, 3sigma, 3.5sigma",
+        ),
         ("threshold_objects: 0", "", r"train.threshold_objects: .*greater than or equal to 1"),
         ("grid: {}", "", r"train.grid: give values of latent_filters, of noise, or of both"),
         ("grid: {noise: [0.1, 0.1]}", "", r"train.grid: noise has a value twice"),

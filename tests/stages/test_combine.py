@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import xarray
-import yaml
 from astropy.table import Table
 from click.testing import CliRunner
 from scipy.stats import percentileofscore
@@ -255,23 +254,16 @@ def test_streamed_thresholds_cut_the_combined_score(copied: Path, monkeypatch: p
 
 
 def test_one_model_knows_nothing_of_combining(reference: Path, tmp_path: Path) -> None:
-    outputs = {}
-    for rule in RULES:
-        job = write_job(tmp_path / f"{rule}.yaml", tmp_path, **listed(reference, 1), select={"combine": rule})
-        outputs[rule] = run_serially(job, tmp_path / rule)[0]
-        summary = (tmp_path / rule / "summary.json").read_bytes()
-        assert summary == (tmp_path / "mean/summary.json").read_bytes()
-        assert_same_results(tmp_path / rule, tmp_path / "mean")
-        ledger = Ledger(tmp_path / rule / "receipts", tmp_path / rule, "select")
-        receipt = ledger.read(FINISHED)
-        first = Ledger(tmp_path / "mean/receipts", tmp_path / "mean", "select").read(FINISHED)
-        assert receipt is not None
-        assert first is not None
-        assert receipt.identity == first.identity
-        assert not (tmp_path / rule / "scores.zarr/combined_score").exists()
-    assert not {"combine", "n_models"} & set(outputs["rank"])
-    assert outputs["mean"]["model_sha256"] == manifest_of(reference)["ensemble"][0]["sha256"]
-    assert combine_scores(tmp_path / "mean/scores.zarr", "rank") == []
+    summary, _ = run_serially(write_job(tmp_path / "job.yaml", tmp_path, **listed(reference, 1)), tmp_path / "run")
+    assert not (tmp_path / "run/scores.zarr/combined_score").exists()
+    assert not {"combine", "n_models"} & set(summary)
+    assert summary["model_sha256"] == manifest_of(reference)["ensemble"][0]["sha256"]
+    assert combine_scores(tmp_path / "run/scores.zarr", "mean") == []
+    for rule in set(RULES) - {"mean"}:
+        with pytest.raises(
+            SwimmyError, match=f"holds the scores of one model, and select.combine {rule} is for several"
+        ):
+            combine_scores(tmp_path / "run/scores.zarr", rule)
 
 
 # ---------------------------------------------------------------- the same bytes, resumed and repaired
@@ -414,7 +406,8 @@ def test_score_and_select_by_the_command_line(reference: Path, tmp_path: Path) -
     ensemble = manifest_of(reference)["ensemble"]
     models = [reference / "models" / item["file"] for item in ensemble]
     settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump({"score": {"n_models": 2}, "select": {"combine": "median"}}))
+    settings.write_text("score: {n_models: 2}")
+    (tmp_path / "select.yaml").write_text("select: {combine: median}")
 
     def invoke(*arguments: object) -> Any:
         return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -426,7 +419,9 @@ def test_score_and_select_by_the_command_line(reference: Path, tmp_path: Path) -
     reversed_order = Scores(reference / "scores.zarr").read("score")[:, [1, 0]]
     assert together.read("score").tobytes() == reversed_order.tobytes()
     assert invoke("verify", tmp_path / "scores.zarr").exit_code == 0
-    selected = invoke("select", tmp_path / "scores.zarr", "--output", tmp_path / "s", "--settings", settings)
+    selected = invoke(
+        "select", tmp_path / "scores.zarr", "--output", tmp_path / "s", "--settings", tmp_path / "select.yaml"
+    )
     assert selected.exit_code == 3, selected.stderr
     assert json.loads((tmp_path / "s/summary.json").read_text())["combine"] == "median"
     digests = ("--model-sha256", ensemble[1]["sha256"])

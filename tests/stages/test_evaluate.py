@@ -12,6 +12,7 @@ from typing import Any
 
 import distributed
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 from astropy.table import Table
@@ -92,13 +93,13 @@ def alone(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
         with Watch() as watch:
             run_stage(replace(stage, ledger=ledger_beside(output, "score"), scores=output, scoring=alone), Serial(),
                       watch)  # fmt: skip
-        found.append(naive_counts(Scores(output)))
+        in_sample = Scores(reference / "scores.zarr").read("in_sample")
+        found.append(naive_counts(Scores(output), in_sample))
     return found
 
 
-def naive_counts(scores: Scores) -> dict[str, Any]:
-    score, residual = scores.read("score"), scores.read("residual")
-    in_sample, kind = scores.read("in_sample"), scores.read("sample_class").astype(str)
+def naive_counts(scores: Scores, in_sample: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    score, residual, kind = scores.read("score"), scores.read("residual"), scores.read("sample_class").astype(str)
     cut = [np.quantile(score[in_sample, band].astype(np.float64), 1 - FRACTION) for band in range(3)]
     counts: dict[str, Any] = {"thresholds": dict(zip("gri", cut, strict=True)), "n_selected_any": 0}
     counts |= {name: {"n": 0, "g": 0, "r": 0, "i": 0, "any": 0} for name in KNOWN}
@@ -380,7 +381,7 @@ def test_run_again_does_nothing(reference: Path, job: Path) -> None:
     assert run_serially(job, reference)[1].n_tasks == 0
     assert {path: path.stat().st_mtime_ns for path in (reference / "models").rglob("*")} == before
     rows = {row["stage"]: row for row in RunDirectory(reference).status()}
-    assert list(rows) == ["ingest", "train", "evaluate", "score", "select", "picture"]
+    assert list(rows) == ["ingest", "train", "evaluate", "score", "sample", "select", "picture"]
     assert rows["evaluate"] == {"stage": "evaluate", "finished": True, "n_tasks": 2, "n_objects": 0, "n_quarantined": 0}
 
 

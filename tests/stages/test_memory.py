@@ -124,13 +124,13 @@ def test_training_is_refused_once_its_size_is_known(tmp_path: Path, survey: Path
     limits = MemoryLimits(1 << 50, KERAS_BYTES, "site.yaml", "buy more")
     stages = Run(RunDirectory(tmp_path / "run"), load_job(job, Job), 1, limits).stages()
     run_stage(next(stages), Serial(), Watch())
-    expected = r"training on \d+ objects needs .* Lower train.max_objects in a new run.*, or buy more"
+    expected = r"training on \d+ objects needs .* Lower train.max_objects and run again, or buy more"
     with pytest.raises(SwimmyError, match=expected):
         next(stages).plan()
 
 
 def test_a_job_that_is_refused_is_not_frozen(tmp_path: Path, survey: Path) -> None:
-    """Otherwise the corrected job would be refused as another job."""
+    """A job that cannot be done changes nothing."""
     small = MemoryLimits(1 << 40, 1 << 40, "site.yaml", "buy more")
     for batch_size, fits in ((10**9, False), (64, True)):
         job = load_job(write_job(tmp_path / "job.yaml", survey, score={"batch_size": batch_size}), Job)

@@ -171,12 +171,6 @@ def test_run_again_does_nothing(reference: Path, job: Path) -> None:
     assert times() == before
 
 
-def test_another_job_is_refused(reference: Path, survey: Path, tmp_path: Path) -> None:
-    other = write_job(tmp_path / "other.yaml", survey, sample={"max_magnitude": 19.0})
-    with pytest.raises(SwimmyError, match=r"holds another job: sample differ"):
-        run_serially(other, reference)
-
-
 def test_two_drivers(reference: Path, job: Path) -> None:
     from swimmy_scale.storage.files import driver_lock
 

@@ -13,7 +13,14 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import HSC, BoolArray
 from swimmy_scale.storage import scores
 from swimmy_scale.storage.cutouts import cutouts_layout
-from swimmy_scale.storage.scores import Scores, model_block_objects, scores_layout, write_combined, write_selection
+from swimmy_scale.storage.scores import (
+    Scores,
+    model_block_objects,
+    scores_layout,
+    write_combined,
+    write_sample,
+    write_selection,
+)
 from swimmy_scale.storage.store import Layout, create, write_partition
 
 N = 7
@@ -42,11 +49,11 @@ def path(tmp_path: Path) -> Path:
                 "object_id": np.arange(rows.start, rows.stop),
                 "ra": np.zeros(n),
                 "dec": np.zeros(n),
-                "in_sample": np.arange(n) > 0,
                 "sample_class": np.array([""] * n, dtype=object),
                 "quarantine_code": np.zeros(n, np.uint8),
             },
         )
+    write_sample(path, [(0, np.arange(N) % 4 > 0)])
     return path
 
 

@@ -63,17 +63,22 @@ def check_queue(name: str, spec: JobSpec, gpus: int, partitions: Sequence[slurm.
         longest = max(limits, key=walltime_seconds)
         text = f"{what}: walltime {spec.walltime} is more than the {longest} of queue {queue}"
         return problem("queue", text, f"Lower walltime in {where}: lost time is made up for by new jobs")
-    n_cores, memory_bytes = spec.job_cpu or spec.cores, int(spec.memory)
+    # What is not asked for does not have to fit: some sites leave memory to nobody, and their nodes say 1 MiB.
+    n_cores, memory_bytes = spec.job_cpu or spec.cores, int(spec.memory) if spec.asks_memory else 0
+    asked_for = f"{n_cores} cores" + (f" and {memory_bytes / MIB:,.0f} MiB" if memory_bytes else "")
     if not any(row.n_cores >= n_cores and row.memory_bytes >= memory_bytes for row in rows):
         largest = max(rows, key=lambda row: (row.n_cores, row.memory_bytes))
         text = (
-            f"{what}: {n_cores} cores and {memory_bytes / MIB:,.0f} MiB, but the largest node of queue {queue} has "
-            f"{largest.n_cores} and {largest.memory_bytes / MIB:,.0f} MiB"
+            f"{what}: {asked_for}, but the largest node of queue {queue} has {largest.n_cores} and "
+            f"{largest.memory_bytes / MIB:,.0f} MiB"
         )
+        if largest.memory_bytes <= MIB and largest.n_cores >= n_cores:
+            remedy = f"Slurm does not manage memory there: set job-directives-skip: [--mem] in {where}"
+            return problem("queue", text, remedy)
         return problem("queue", text, f"Lower cores, processes and memory in {where}")
     if gpus and not any("gpu" in row.resources for row in rows):
         return problem("queue", f"{what}: no node of queue {queue} has a GPU", f"Choose another queue in {where}")
-    return ok("queue", f"{what}: queue {queue} takes {n_cores} cores, {memory_bytes / MIB:,.0f} MiB, {spec.walltime}")
+    return ok("queue", f"{what}: queue {queue} takes {asked_for}, {spec.walltime}")
 
 
 def check_task_memory(site: Site) -> Finding:

@@ -1,0 +1,165 @@
+"""What another job does to a run directory: which stages are done again, and which remain.
+
+Every stage has an identity of its own, and is done again where that differs; nothing here decides over results. It
+tells people beforehand, keeps a finished ingest from being replaced, and removes what the other job would not make.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job
+from swimmy_scale.storage.receipts import FINISHED
+from swimmy_scale.storage.run_directory import STAGES, RunDirectory
+
+READ_BY = {
+    "ingest": (),
+    "train": ("ingest",),
+    "evaluate": ("ingest", "train"),
+    "score": ("ingest", "train", "evaluate"),
+    "sample": ("ingest", "score"),
+    "select": ("score", "sample"),
+    "picture": ("score", "select"),
+}
+"""The stages whose output each stage reads."""
+
+
+def stage_settings(job: Job) -> dict[str, Any]:
+    """What of a job each of its stages depends on, beside the stages that it reads; stages that it lacks are left out.
+
+    ``tests/stages/test_changes.py`` holds it against the identities of the stages.
+    """
+    content = job.model_dump(mode="json")
+    train, score, select = job.train, job.score, job.select
+    kind = score.score_kind.described
+    choice = [score.n_models, score.one_a_run and score.n_models > 1]
+    settings: dict[str, Any] = {"ingest": content["cutouts"]}
+    if job.cutouts is None:
+        settings["ingest"] = [content[name] for name in ("survey", "catalogue", "ingest", "spectroscopy", "storage")]
+    if train is not None:
+        networks = [network.model_dump(mode="json") for network in train.networks]
+        schedule, cuts = asdict(train.schedule), asdict(train.cuts(job.sample))
+        trained = [networks, schedule, train.n_runs, cuts, train.classes, train.max_objects, train.n_threads]
+        settings["train"] = [trained, "chosen later" if train.evaluates else choice]
+        if train.evaluates:
+            level = train.judged_level or next(iter(select.levels))
+            judged = [train.known_classes, level, select.levels[level], train.threshold_objects, train.schedule.seed]
+            settings["evaluate"] = [judged, content["sample"], kind, train.choose, choice]
+    weights = [(model.sha256, model.network.model_dump(mode="json")) for model in job.weights]
+    settings["score"] = [weights, kind, job.n_models]
+    settings["sample"] = content["sample"]
+    settings["select"] = [
+        list(select.levels.items()),
+        select.formats,
+        content["select"]["thresholds_from"],
+        select.combine if job.n_models > 1 else None,
+    ]
+    settings["picture"] = None
+    # As text, because a limit that is NaN does not equal itself.
+    return {stage: json.dumps(settings[stage]) for stage in STAGES if stage in settings}
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """The settings that differ, as ``section.key``."""
+    if isinstance(old, dict) and isinstance(new, dict) and "." not in name:
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".removeprefix("."))
+    elif json.dumps(old) != json.dumps(new):
+        yield name
+
+
+@dataclass(frozen=True)
+class Change:
+    """What another job changes in a run directory.
+
+    Attributes
+    ----------
+    settings : tuple of str
+        Those that differ, as ``section.key``.
+    again : tuple of str
+        Stages of the new job that are done again, as far as what they read differs then.
+    remaining : tuple of str
+        Stages that remain as they are, if they are finished.
+    dropped : tuple of str
+        Stages that only the old job has.
+    changed : tuple of str
+        Stages whose own settings differ.
+    """
+
+    settings: tuple[str, ...]
+    again: tuple[str, ...]
+    remaining: tuple[str, ...]
+    dropped: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @classmethod
+    def between(cls, old: Job, new: Job) -> Change:
+        """The change from one job to another."""
+        before, after = stage_settings(old), stage_settings(new)
+        changed = tuple(stage for stage in after if before.get(stage) != after[stage])
+        dropped = tuple(stage for stage in before if stage not in after)
+        again: list[str] = []
+        for stage in after:
+            if stage in changed or any(other in again or other in dropped for other in READ_BY[stage]):
+                again.append(stage)
+        remaining = tuple(stage for stage in after if stage not in again)
+        settings = tuple(_differences(old.model_dump(mode="json"), new.model_dump(mode="json")))
+        return cls(settings, tuple(again), remaining, dropped, changed)
+
+    def __bool__(self) -> bool:
+        return bool(self.settings)
+
+    def check(self, run: RunDirectory, old: Job) -> None:
+        """Refuse to replace cutouts that are finished: they take longest, and other runs may read them.
+
+        Raises
+        ------
+        SwimmyError
+            When the run has finished an ingest that the new job would do again.
+        """
+        done = run.ledger("ingest")
+        if "ingest" in self.changed and old.cutouts is None and done.read(FINISHED) is not None:
+            reading = ("survey", "catalogue", "ingest", "spectroscopy", "storage", "cutouts")
+            names = [name for name in self.settings if name.partition(".")[0] in reading]
+            raise SwimmyError(
+                f"{run.path} holds the cutouts of another ingest than the job asks for ({', '.join(names)}). "
+                f"Choose another --output; or remove {done.path(FINISHED)}, and all is done again here. A change of "
+                "any other section needs neither: only what it changes is done again."
+            )
+
+    def lines(self, run: RunDirectory) -> Iterator[str]:
+        """What is done again and what remains, for people."""
+        begun = [stage for stage in STAGES if any(run.ledger(stage).every_name())]
+        again = list(self.again) if begun else []
+        followers = [stage for stage in again if stage not in self.changed]
+        remaining = [stage for stage in begun if stage in self.remaining]
+        dropped = [stage for stage in begun if stage in self.dropped]
+        parts = [f"Done again: {', '.join(self.changed)}."] if again and self.changed else []
+        parts += [f"Then, where what they read differs: {', '.join(followers)}."] if followers else []
+        parts += [f"Remains: {', '.join(remaining)}."] if remaining else []
+        parts += [f"Removed: {', '.join(dropped)}."] if dropped else []
+        what = " ".join(parts) or "Nothing had been done."
+        yield f"{run.path}: another job than before ({', '.join(self.settings)}). {what}"
+        if "train" in again and "train" in self.changed and any(name.startswith("sample.") for name in self.settings):
+            yield "To keep the weights under other cuts, give the cuts that they were trained with as train.sample."
+        old = [path for path in (run.report, run.figures, run.tables, run.fidelity_page) if path.exists()]
+        if again and old:
+            yield f"{', '.join(str(path) for path in old)}: made of the earlier job; make them again."
+
+    def clear(self, run: RunDirectory, job: Job) -> None:
+        """Remove what the earlier job made and must not be taken for what ``job`` makes.
+
+        The stages themselves replace all else. It can be called again after an end at any instant.
+        """
+        # Weights that the job names may be those that this run has trained.
+        weights = [model.path for model in job.weights]
+        for stage in reversed(STAGES):
+            started_anew = stage == "ingest" and stage in self.changed
+            if started_anew or stage in self.dropped or (stage in ("select", "picture") and stage in self.again):
+                run.discard(stage, weights)
+        if "select.thresholds_from" in self.settings:
+            run.selection.carried_thresholds.unlink(missing_ok=True)
