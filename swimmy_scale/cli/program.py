@@ -143,7 +143,7 @@ def settings_of(command: str, path: Path | None) -> Settings:
     """The settings of a file for a command, or the defaults."""
     from swimmy_scale.method.job import Settings, load_settings
 
-    return Settings() if path is None else load_settings(path, command)
+    return Settings() if path is None else load_settings(path, command, logging.warning)
 
 
 def exit_with(n_quarantined: int) -> None:

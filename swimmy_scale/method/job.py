@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,7 +26,7 @@ from swimmy_scale.method.sections import (
     located,
 )
 from swimmy_scale.method.survey import HSC, Survey
-from swimmy_scale.method.used_settings import USED_BY, USED_BY_EVALUATION, words_for_used
+from swimmy_scale.method.used_settings import IN_ORDER, USED_BY, USED_BY_EVALUATION, users_of, words_for_used
 from swimmy_scale.method.yaml_files import absolute_paths, describe, parse, read_text
 
 
@@ -138,13 +139,16 @@ class Job(Settings):
         return (self.weights[0].network,) if self.weights else (self.train or TrainSection()).networks
 
 
-def load_settings(path: Path, command: str) -> Settings:
-    """Read and validate the settings of one command, which uses all that they say.
+def load_settings(path: Path, command: str, say: Callable[[str], None] = lambda line: None) -> Settings:
+    """Read and validate the settings of one command.
+
+    What it does not use, and only a later command does, is told to ``say``: one file may serve them all.
 
     Raises
     ------
     SwimmyError
-        For every section or key that the command does not use, each with its line.
+        For every section or key that neither the command nor a later one uses, each with its line: if it should change
+        anything, it comes too late.
     """
     text = read_text(path, "settings")
     settings = absolute_paths(parse(text, path, Settings, "settings"), path.parent.resolve())
@@ -157,15 +161,18 @@ def load_settings(path: Path, command: str) -> Settings:
         keys = list(content) if isinstance(content, dict) else []
         of_section = any(name.startswith(f"{section}.") for name in used)
         unused += [(section, key) for key in keys if f"{section}.{key}" not in used] if of_section else [(section,)]
-    if unused:
-        lines = []
-        for place in unused:
-            names = {".".join(place), place[0]}
-            others = [name for name, keys in USED_BY.items() if " " not in name and names & set(keys)]
-            by = f", {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
-            message = f"{command} does not use it{by}; {command} uses {words_for_used(command)}. Leave it out."
-            lines.append(describe(text, path, place, message))
-        raise SwimmyError("\n".join(lines))
+    refused = []
+    for place in unused:
+        others = users_of(place)
+        by = f", {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
+        message = f"{command} does not use it{by}"
+        if any(IN_ORDER.index(other) > IN_ORDER.index(command.split()[0]) for other in others):
+            say(describe(text, path, place, message))
+        else:
+            message += f"; {command} uses {words_for_used(command)}. Leave it out."
+            refused.append(describe(text, path, place, message))
+    if refused:
+        raise SwimmyError("\n".join(refused))
     return settings
 
 

@@ -12,8 +12,21 @@ USED_BY = {
 }
 """What each command for a single stage uses of its settings: whole sections, or keys of one."""
 
+IN_ORDER = ("classify", "ingest", "train", "score", "select")
+"""The commands in the order of use: one file may serve them all, but what comes too late is refused."""
+
 USED_BY_EVALUATION = ("score.batch_size", "score.kind", "score.floor", "select.levels")
 """What `train` uses as well where it evaluates its weights."""
+
+
+def users_of(place: tuple[str, ...]) -> list[str]:
+    """The commands that use a section, or some of it, or one key of it."""
+    whole, key = place[0], ".".join(place)
+    return [
+        command
+        for command in IN_ORDER
+        if any(name in (whole, key) or name.startswith(f"{key}.") for name in USED_BY[command])
+    ]
 
 
 def words_for_used(command: str) -> str:
