@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -101,6 +102,24 @@ def peak_memory_bytes(pid: int | str = "self") -> int:
     """Largest resident memory so far of a process. ``getrusage`` would start at that of the one which started it."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@contextlib.contextmanager
+def processor_seconds() -> Generator[list[float]]:
+    """Processor seconds of the commands that are run within by `counted`: one number, at the end."""
+    before, used = _seconds_of_children(), list[float]()
+    yield used
+    used.append(_seconds_of_children() - before)
+
+
+def counted(words: Sequence[str]) -> list[str]:
+    """A command line that runs another one and counts all that it starts (see ``counted.py``)."""
+    return [sys.executable, str(Path(__file__).with_name("counted.py")), *words]
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def row(what: str, unit: str, values: Sequence[float], **more: Any) -> dict[str, Any]:

@@ -35,6 +35,7 @@ ORDER = (
     "full_numba",
     "scaling",
     "startup",
+    "checks",
 )
 HEADINGS = {
     "score_stage": "The score stage against simpler ways",
@@ -55,6 +56,7 @@ HEADINGS = {
     "full_numba": "The same survey, scorer: numba",
     "scaling": "Workers, batches, chunks and numbers of objects",
     "startup": "Small surveys, from the command to the catalogue",
+    "checks": "Tests and the demonstration",
     "gpu": "On a GPU",
 }
 # Targets without a measurement, until a result of that name is there.

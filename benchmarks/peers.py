@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import json
 import re
-import resource
 import shutil
 import statistics
 import tarfile
@@ -27,7 +26,7 @@ from typing import Any
 import hyrax_peer
 import numpy as np
 from hyrax_peer import Hyrax
-from measure import report, row, run_measured, swimmy
+from measure import counted, processor_seconds, report, row, run_measured, swimmy
 
 N_FEW, N_MANY, N_DELIVERED = 3_500, 35_000, 200
 OTHER_SCORER = {"keras": "numba", "numba": "keras"}
@@ -195,11 +194,9 @@ class Timed:
 
 def timed(words: Sequence[str]) -> tuple[float, float, float]:
     """Seconds, processor seconds and MiB of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    measured = run_measured(words)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return measured.seconds, busy, sum(peak.memory_bytes for peak in measured.peaks.values()) / 2**20
+    with processor_seconds() as busy:
+        measured = run_measured(counted(words))
+    return measured.seconds, busy[0], sum(peak.memory_bytes for peak in measured.peaks.values()) / 2**20
 
 
 @dataclass

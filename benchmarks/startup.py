@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bank import make_bank, make_survey
-from measure import report, row
+from measure import counted, processor_seconds, report, row
 
 BANK_OBJECTS = 512
 # The most seconds that ``run`` may take, by number of objects.
@@ -83,13 +83,13 @@ def timed(folder: Path, line: Sequence[str], environment: Mapping[str, str]) -> 
     """Wall and processor seconds of a command and all that it started."""
     for name in ("output", "output.receipts"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    before, started = os.times(), time.perf_counter()
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
-    seconds, after = time.perf_counter() - started, os.times()
+    started = time.perf_counter()
+    with processor_seconds() as used:
+        done = subprocess.run(counted(line), env=environment, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - started
     if done.returncode not in (0, 3):
         raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return seconds, used
+    return seconds, used[0]
 
 
 def main() -> None:

@@ -1,0 +1,99 @@
+"""What a change waits for: all tests, the fast ones, and the demonstration, each as ``make`` runs it.
+
+    python benchmarks/checks.py --json benchmarks/results/checks.json
+    python benchmarks/checks.py --before ../older --only test demo     # also a checkout of an older version
+
+Both checkouts must be set up (``make setup``) and have no folder ``demo``, which is made and removed in every turn. The
+checkouts take turns. Processor time counts all that a command starts. It takes half an hour, and an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from measure import counted, processor_seconds, report, row
+
+ROOT = Path(__file__).resolve().parent.parent
+WHAT = {
+    "test": "make test: lint, types and all tests",
+    "check-fast": "make check-fast: lint, types and all tests that take no second",
+    "demo": "make demo: a simulated survey to candidates and report",
+}
+
+
+def has(checkout: Path, target: str) -> bool:
+    """Whether a checkout's Makefile has a target."""
+    return any(line.startswith(f"{target}:") for line in (checkout / "Makefile").read_text().splitlines())
+
+
+def timed(checkout: Path, target: str) -> tuple[float, float]:
+    """Wall and processor seconds of ``make TARGET``."""
+    demo = checkout / "demo"
+    if target == "demo" and demo.exists():
+        raise SystemExit(f"{demo} is there already, and the run would only be read again. Move it away first.")
+    started = time.perf_counter()
+    with processor_seconds() as used:
+        done = subprocess.run(
+            counted(["make", "-C", str(checkout), target]), capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - started
+    if target == "demo":
+        shutil.rmtree(demo, ignore_errors=True)
+    if done.returncode:
+        raise SystemExit(f"make {target} in {checkout} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return seconds, used[0]
+
+
+def commit_of(checkout: Path) -> str:
+    """The commit that a checkout holds."""
+    git = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def lines(target: str, found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
+    """The lines of one command; ratios are to this version, of medians."""
+    made = []
+    for place, what in enumerate(("", ", processor time")):
+        here = statistics.median(took[place] for took in found[""])
+        for way, each in found.items():
+            values = [took[place] for took in each]
+            ratio = statistics.median(values) / here if way else None
+            made.append(row(f"{WHAT[target]}{way}{what}", "s", values, ratio=ratio))
+    return made
+
+
+def main() -> None:
+    """Take turns, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=[*WHAT], default=[*WHAT])
+    parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument("--before", type=Path, help="a checkout of another version")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    checkouts = {"": ROOT} | ({", before": options.before.absolute()} if options.before else {})
+    rows = []
+    for target in options.only:
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(options.repeat):
+            for way, checkout in checkouts.items():
+                if has(checkout, target):
+                    found.setdefault(way, []).append(timed(checkout, target))
+                    print(f"make {target} in {checkout}: {found[way][-1]}", file=sys.stderr)
+        rows += lines(target, found)
+    notes = [
+        "Each version runs its own tests, of which this one has more; types are checked from nothing in a new clone."
+    ]
+    if options.before:
+        notes.append(f"before: commit {commit_of(options.before)}")
+    report("checks", rows, options.json, notes, repeat=options.repeat)
+
+
+if __name__ == "__main__":
+    main()
