@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -125,44 +126,54 @@ def test_thresholds_carried_over(field: Path, tmp_path: Path) -> None:
     assert carried["selected"]["2sigma"]["rows"]["any"]["sample"]["n_selected"] == int(positive.sum())
 
 
-def test_survey_without_its_own_target_is_quarantined(shared_data: Path, tmp_path: Path) -> None:
-    """With HSC's 1.0 arcsec every object of this field is above the target, so there is no sample."""
-    with pytest.raises(SwimmyError, match="nothing to train on"):
+def test_a_survey_without_its_own_target_is_refused(shared_data: Path, tmp_path: Path) -> None:
+    """With HSC's 1.0 arcsec every object of this field is above the target, which the catalogue alone tells."""
+    with pytest.raises(
+        SwimmyError, match=r"all 40 objects would be in quarantine: 40 fwhm_above_target \(PSF FWHM is 1"
+    ):
         run_serially(field_job(tmp_path, shared_data, target_fwhm=1.0), tmp_path / "run")
-    records = Table.read(tmp_path / "run" / "quarantine.csv", format="csv")
-    assert len(records) == 40
-    assert "fwhm_above_target" in set(records["code"])
+    assert not (tmp_path / "run/cutouts.zarr").exists()
+
+
+STARS = ("star_cat_correct.fits", "--column", "ra=ira", "--column", "dec=idec")
 
 
 @pytest.mark.parametrize(
-    ("folder", "catalogue", "columns", "reason"),
+    ("folder", "catalogue", "bands", "reason"),
     [
-        ("hsc_gri_G79635", None, (), "no file for bands z, y"),
-        (
-            "hsc_das_format_stars",
-            "star_cat_correct.fits",
-            ("ra=ira", "dec=idec"),
-            r"no file for bands g, r, z, y; i: the image has",
-        ),
+        ("hsc_gri_G79635", ("catalogue.csv",), "grizy", r"all 1 .* missing_band \(no pixels in bands z, y\)"),
+        ("hsc_das_format_stars", STARS, "grizy", r"all 10 .* missing_band \(no pixels in bands g, r, z, y\)"),
+        ("hsc_das_format_stars", STARS, "", r"all 10 .* fwhm_missing \(no PSF FWHM in g, r, i, z, y: no column"),
     ],
 )
-def test_incomplete_objects_are_quarantined(
-    shared_data: Path, tmp_path: Path, folder: str, catalogue: str | None, columns: tuple[str, ...], reason: str
+def test_data_of_which_nothing_would_come_out_are_refused(
+    shared_data: Path, tmp_path: Path, folder: str, catalogue: tuple[str, ...], bands: str, reason: str
 ) -> None:
-    path = tmp_path / "catalogue.csv" if catalogue is None else shared_data / folder / catalogue
-    if catalogue is None:
-        path.write_text("object_id,ra,dec\n79635,222.51551376,0.09749601\n")
-    options = [option for column in columns for option in ("--column", column)]
-    output = tmp_path / "cutouts.zarr"
-    result = call_here("ingest", shared_data / folder, "--catalog", path, "--output", output, "--workers", 0, *options)
+    (tmp_path / "catalogue.csv").write_text("object_id,ra,dec\n79635,222.51551376,0.09749601\n")
+    name, *options = catalogue
+    path = tmp_path / name if name == "catalogue.csv" else shared_data / folder / name
+    seeing = [option for band in bands for option in ("--fwhm", f"{band}=0.8")]
+    words = ("--catalog", path, "--output", tmp_path / "c.zarr", "--workers", 0, *options, *seeing)
+    result = call_here("ingest", shared_data / folder, *words)
+    assert result.returncode == 1
+    assert re.search(reason, result.stderr), result.stderr
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_stamps_that_are_too_small_are_quarantined(shared_data: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "i.yaml"
+    settings.write_text("survey: {bands: [i], selecting_bands: [i], band_divisors: [1], min_depth_mag: [25]}\n")
+    folder, output, (name, *options) = shared_data / "hsc_das_format_stars", tmp_path / "cutouts.zarr", STARS
+    words = ("--catalog", folder / name, "--output", output, "--workers", 0, *options, "--fwhm", "i=0.8")
+    result = call_here("ingest", folder, *words, "--settings", settings)
     assert result.returncode == 3, result.stderr
+    assert result.stdout.startswith("10 given = 0 ingested + 10 quarantined")
     records = Table.read(tmp_path / "cutouts.quarantine.csv", format="csv")
-    n_objects = 1 if catalogue is None else 10
-    assert len(records) == n_objects
-    assert result.stdout.startswith(f"{n_objects} given = 0 ingested + {n_objects} quarantined")
-    assert set(records["code"]) == {"missing_band"}
-    assert all(reason in str(text) for text in records["reason"])
+    assert list(records["code"]) == 10 * ["wrong_shape"]
+    assert all(
+        re.search(r"the image has \d+ x \d+ px \(x, y\), 64 x 64 are needed", str(text)) for text in records["reason"]
+    )
     with xarray.open_zarr(output) as ds:
-        assert ds.sizes["object"] == n_objects
-        assert (ds.quarantine_code == 5).all()
+        assert ds.sizes["object"] == 10
+        assert (ds.quarantine_code > 0).all()
         assert bool(np.isnan(ds.image.values).all())

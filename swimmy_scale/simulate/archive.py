@@ -32,14 +32,13 @@ from swimmy_scale.simulate.plan import (
     allocate,
     generator,
     plan_parts,
+    request_name,
 )
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
 
 CUTOUT_FOLDER = "cutouts"
 SAVED_FOLDER = "saved"
 RERUN = "pdr3_wide"
-# The archive names a tar after the time of the request. Ours is fixed, and so are the bytes.
-REQUEST = "arch-240101"
 AGAIN = "-again"
 BLOCK_BYTES, CARD_BYTES = 2880, 80
 
@@ -238,7 +237,7 @@ class Target:
 
 def part_target(plan: SimulationPlan, part_index: int) -> Target:
     """Where a part goes: the last of two or more is a folder, the last but one of three or more a gzipped tar."""
-    request = f"{REQUEST}-{part_index:06d}"
+    request = request_name(part_index)
     if plan.n_parts >= 2 and part_index == plan.n_parts - 1:
         return Target(f"{CUTOUT_FOLDER}/{SAVED_FOLDER}", "folder", request)
     if plan.n_parts >= 3 and part_index == plan.n_parts - 2:

@@ -169,6 +169,11 @@ def plan_parts(plan: SimulationPlan) -> list[range]:
     return [range(start, min(start + step, plan.n_objects)) for start in range(0, plan.n_objects, step)]
 
 
+def request_name(part_index: int) -> str:
+    """The archive's name for the list of lines of a part: the time of the request, here always the same."""
+    return f"arch-240101-{part_index:06d}"
+
+
 def generator(plan: SimulationPlan, stream: int, *words: int) -> np.random.Generator:
     """Random numbers for one purpose, which depend on the plan's seed, the stream and the words alone."""
     return np.random.default_rng(np.random.SeedSequence((plan.seed, stream, *words)))

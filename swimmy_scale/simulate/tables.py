@@ -19,6 +19,7 @@ from swimmy_scale.simulate.plan import (
     SimulationPlan,
     allocate,
     generator,
+    request_name,
 )
 from swimmy_scale.simulate.spectra import nearest_type
 
@@ -80,6 +81,7 @@ def truth_columns(plan: SimulationPlan, objects: Galaxies, catalogue: Columns) -
     fault = allocation.fault[objects.row]
     columns: Columns = {
         "object_id": catalogue["object_id"],
+        "request": np.array([request_name(int(row) // plan.n_objects_per_tar) for row in objects.row]),
         "line": np.arange(len(objects.row)) + 2,
         "overlap": np.array([*OVERLAPS, ""])[allocation.overlap[objects.row]],
         "repeated": allocation.repeated[objects.row],

@@ -172,6 +172,7 @@ def test_plan_deals_out_every_object_once(n_objects: int, seed: int, faulty: flo
 def test_lines_and_bands(files: dict[tuple[int, str], bytes], tables: dict[str, fits.FITS_rec]) -> None:
     planted = tables["truth"]["planted_fault"]
     assert list(tables["truth"]["line"]) == 4 * list(range(2, 62))
+    assert list(tables["truth"]["request"]) == [f"arch-240101-{part:06d}" for part in range(4) for _ in range(60)]
     bands = defaultdict(set)
     for row, band in files:
         bands[row].add(band)
