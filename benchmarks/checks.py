@@ -2,6 +2,7 @@
 
     python benchmarks/checks.py --json benchmarks/results/checks.json
     python benchmarks/checks.py --before ../older --only test demo     # also a checkout of an older version
+    python benchmarks/checks.py --before ../older --before-only demo   # all here, and one of them there
 
 Both checkouts must be set up (``make setup``) and have no folder ``demo``, which is made and removed in every turn. The
 checkouts take turns. Processor time counts all that a command starts. It takes half an hour, and an idle machine.
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*WHAT], default=[*WHAT])
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--before", type=Path, help="a checkout of another version")
+    parser.add_argument("--before-only", nargs="+", choices=[*WHAT], default=[*WHAT])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     checkouts = {"": ROOT} | ({", before": options.before.absolute()} if options.before else {})
@@ -83,7 +85,7 @@ def main() -> None:
         found: dict[str, list[tuple[float, float]]] = {}
         for _ in range(options.repeat):
             for way, checkout in checkouts.items():
-                if has(checkout, target):
+                if has(checkout, target) and (not way or target in options.before_only):
                     found.setdefault(way, []).append(timed(checkout, target))
                     print(f"make {target} in {checkout}: {found[way][-1]}", file=sys.stderr)
         rows += lines(target, found)

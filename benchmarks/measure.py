@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,16 @@ def swimmy(*arguments: Any) -> list[str]:
     return [sys.executable, "-m", "swimmy_scale", *(str(argument) for argument in arguments)]
 
 
-def run_measured(words: Sequence[str], meanwhile: Callable[[int], None] | None = None) -> Measured:
+def of_checkout(checkout: Path) -> tuple[str, dict[str, str]]:
+    """Interpreter of another checkout, from its .venv, and variables by which it takes the checkout's package."""
+    return str(checkout.absolute() / ".venv/bin/python"), os.environ | {"PYTHONPATH": str(checkout.absolute())}
+
+
+def run_measured(
+    words: Sequence[str],
+    meanwhile: Callable[[int], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Measured:
     """Run a command and look at its processes while it runs.
 
     Parameters
@@ -69,10 +78,12 @@ def run_measured(words: Sequence[str], meanwhile: Callable[[int], None] | None =
     words : sequence of str
     meanwhile : callable, optional
         Called in a thread with the process id.
+    environment : mapping, optional
+        Variables of the command, by default those of this process.
     """
     started = time.perf_counter()
     peaks: dict[int, Peak] = {}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         ended = threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
         watcher.start()
@@ -181,15 +192,24 @@ class Scored:
     measured: Measured
 
 
-def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: Sequence[Any] = ()) -> Scored:
-    """Score a store by the command line, and remove the scores again."""
+def score(
+    cutouts: Path,
+    model: Path,
+    n_workers: int,
+    settings: str = "",
+    more: Sequence[Any] = (),
+    checkout: Path | None = None,
+) -> Scored:
+    """Score a store by the command line, of another checkout if one is given, and remove the scores again."""
+    python, environment = (sys.executable, None) if checkout is None else of_checkout(checkout)
     with tempfile.TemporaryDirectory(dir=cutouts.parent) as name:
         output, options = Path(name) / "scores.zarr", Path(name) / "settings.yaml"
         options.write_text("sample: {use_depth: false, flags: [], colours: []}\n" + settings)
         sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-        words = swimmy("score", cutouts, "--model", model, "--model-sha256", sha256, "--output", output,
-                       "--settings", options, "--workers", n_workers, *more)  # fmt: skip
-        measured = run_measured(words)
+        # -P: else Python would take the package that lies in the current folder.
+        words = [python, "-P", "-m", "swimmy_scale", "score", cutouts, "--model", model, "--model-sha256", sha256,
+                 "--output", output, "--settings", options, "--workers", n_workers, *more]  # fmt: skip
+        measured = run_measured([str(word) for word in words], environment=environment)
         receipts = []
         for path in output.with_name("scores.zarr.receipts").rglob("0*.json"):
             receipts.append((path.stat().st_mtime_ns, json.loads(path.read_text())["n_objects"]))

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bank import make_bank, make_survey
-from measure import counted, processor_seconds, report, row
+from measure import counted, of_checkout, processor_seconds, report, row
 
 BANK_OBJECTS = 512
 # The most seconds that ``run`` may take, by number of objects.
@@ -54,10 +54,9 @@ def ways(folder: Path, with_keras: bool, before: Path | None) -> dict[str, Way]:
     if with_keras:
         found["keras"] = Way(", scorer: keras", here, ("--site", str(site)), ("--scorer", "keras"))
     if before is not None:
+        python, environment = of_checkout(before)
         # -P: else Python would take the package that lies in the current folder.
-        environment = os.environ | {"PYTHONPATH": str(before.absolute())}
-        program = (str(before.absolute() / ".venv/bin/python"), "-P", "-m", "swimmy_scale")
-        found["before"] = Way(", before", program, environment=environment)
+        found["before"] = Way(", before", (python, "-P", "-m", "swimmy_scale"), environment=environment)
     return found
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import report, row
+from measure import of_checkout, report, row
 
 EPOCHS = 3  # those after the first are timed
 VALIDATION = 0.2
@@ -93,7 +93,7 @@ def start(way: str, n_objects: int, n_threads: int, checkout: Path | None = None
     """One training, in a process of this version or of the one in another checkout."""
     python, environment = sys.executable, dict(os.environ)
     if checkout is not None:
-        python, environment["PYTHONPATH"] = str(checkout / ".venv" / "bin" / "python"), str(checkout)
+        python, environment = of_checkout(checkout)
     words = [python, __file__, "--way", way, "--n-objects", str(n_objects), "--threads", str(n_threads)]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

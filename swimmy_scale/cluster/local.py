@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import dask
@@ -16,6 +16,7 @@ from distributed.security import Security
 
 from swimmy_scale.cluster.mapping import MOST_BUNDLED, DaskWorkers
 from swimmy_scale.cluster.resources import usable_memory_bytes
+from swimmy_scale.cluster.signals import interrupts_held
 
 SETTINGS = {
     # Dask does not blame a task for its worker's death: marks on disk count that.
@@ -34,6 +35,7 @@ SETTINGS = {
     # ignores a second one above 32 MiB.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 30,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+    "distributed.nanny.pre-spawn-environ.PYTHONHASHSEED": 6640,  # Dask's own, which it sets too late for our workers
     # The scheduler remembers transitions and events for debugging: hundreds of MB if it may.
     "distributed.admin.log-length": 1000,
     # Nothing but the TLS port answers: no web server, which would have no password.
@@ -50,12 +52,27 @@ def start_method() -> str:
     On Linux they start from a process that has imported what they need, once for all workers of all stages, in a tenth
     of a second in place of two. Elsewhere system libraries do not bear that.
     """
-    if sys.platform != "linux":
-        return "spawn"
+    return "forkserver" if sys.platform == "linux" else "spawn"
+
+
+def _start_importing() -> None:
+    """Start the process that workers start from, if it is not there; with Dask's settings in place."""
     # Else Dask would have that process import pandas too.
     distributed.utils._forkserver_preload_set = True
-    multiprocessing.get_context("forkserver").set_forkserver_preload([*IMPORTED_ONCE])
-    return "forkserver"
+    forkserver.set_forkserver_preload([*IMPORTED_ONCE])
+    for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+        if value is not None:
+            os.environ.setdefault(name, str(value))
+    # It comes first, because its start would let interrupts through.
+    resource_tracker.ensure_running()
+    with interrupts_held():
+        forkserver.ensure_running()
+
+
+def _let_loops_speak(speak: bool) -> None:
+    """Whether event loops log what they could not do: when all is torn down in the middle, that is a page of no use."""
+    for name in ("tornado.application", "asyncio"):
+        logging.getLogger(name).disabled = not speak
 
 
 def share_of_cores(cores: Sequence[int], index: int, n_workers: int) -> list[int]:
@@ -105,30 +122,40 @@ def local_workers(
         Whether each keeps to its share of the cores (see `OwnCores`).
     """
     total_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
-    with (
-        dask.config.set(
-            {
-                **SETTINGS,
-                "distributed.scheduler.http.routes": [],
-                "distributed.worker.multiprocessing-method": start_method(),
-            }
-        ),
-        distributed.LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            # Dask itself would not see the limits of all control groups.
-            memory_limit=total_bytes // n_workers,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            security=Security.temporary(),
-            # Failures come back to the driver, which says what to do; workers need not print them too.
-            silence_logs=logging.CRITICAL,
-            # As they are now, and not as they were when the first worker started.
-            env=dict(os.environ),
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        if own_cores:
-            client.register_plugin(OwnCores(n_workers))
-        yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
+    settings = {
+        **SETTINGS,
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.multiprocessing-method": start_method(),
+    }
+    with contextlib.ExitStack() as opened:
+        opened.callback(_let_loops_speak, True)
+        try:
+            opened.enter_context(dask.config.set(settings))
+            if start_method() == "forkserver":
+                _start_importing()
+            # What makes the keys does not bear an interruption while it is imported.
+            with interrupts_held():
+                security = Security.temporary()
+            cluster = opened.enter_context(
+                distributed.LocalCluster(
+                    n_workers=n_workers,
+                    threads_per_worker=1,
+                    # Dask itself would not see the limits of all control groups.
+                    memory_limit=total_bytes // n_workers,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    security=security,
+                    # Failures come back to the driver, which says what to do; workers need not print them too.
+                    silence_logs=logging.CRITICAL,
+                    # As they are now, and not as they were when the first worker started.
+                    env=dict(os.environ),
+                )
+            )
+            client = opened.enter_context(distributed.Client(cluster, set_as_default=False))
+            if own_cores:
+                client.register_plugin(OwnCores(n_workers))
+            yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
+        except KeyboardInterrupt:
+            _let_loops_speak(False)
+            raise

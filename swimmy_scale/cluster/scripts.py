@@ -16,6 +16,7 @@ import dask
 import yaml
 
 from swimmy_scale.cluster.local import SETTINGS
+from swimmy_scale.cluster.signals import interrupts_kept
 from swimmy_scale.cluster.site import Group, JobSpec, Site
 from swimmy_scale.cluster.tls import TLS_FILES
 from swimmy_scale.cluster.versions import fitting_version
@@ -158,7 +159,9 @@ def _job(
         "log-directory": None,
     }
     with fitting_version("dask-jobqueue"):
-        from dask_jobqueue.slurm import SLURMJob
+        # Importing it would have Ctrl-C end the program without a word, and with the status of success.
+        with interrupts_kept():
+            from dask_jobqueue.slurm import SLURMJob
 
         with dask.config.set({f"jobqueue.{CONFIG_NAME}": settings}):
             return SLURMJob(f"--scheduler-file {places.log.scheduler}", name=name, config_name=CONFIG_NAME)

@@ -1,9 +1,10 @@
-"""What tells a driver to stop: a batch system before its time ends, or a user."""
+"""What tells a driver to stop: a batch system before its time ends, or a user, by Ctrl-C too."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -20,7 +21,8 @@ def driver_signals() -> Iterator[None]:
             signal.signal(name, signal.SIG_IGN)
         raise TimeIsUpError if number == signal.SIGUSR1 else KeyboardInterrupt
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
     for number in previous:
         signal.signal(number, stop)
     try:
@@ -28,3 +30,36 @@ def driver_signals() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Undo what is done within to the handling of Ctrl-C, such as by a library that is imported."""
+    previous = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C until the end of the block, and for ever from processes that start within.
+
+    A terminal sends it to all processes of a command. One is enough to end the others, and each of them would print a
+    page of where it was.
+    """
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()
+    # Blocked for what starts within; noted, because the signal may come by another thread, which does not block it.
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+    if came:
+        signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,65 @@
+"""Ctrl-C, as a terminal sends it: to every process of the command at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from survey_runs import call_here, command, write_job
+
+from swimmy_scale.stages.verify import Verifier
+
+pytestmark = pytest.mark.slow
+
+SAID = "swimmy-scale: interrupted; what is done is kept, run the same command to go on"
+
+
+def interrupted(words: list[str], seen: Callable[[int], bool]) -> tuple[int, list[str]]:
+    """Exit status and lines of stderr of a command that gets Ctrl-C at a moment; nothing of it is left."""
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        limit = time.monotonic() + 120
+        while not seen(process.pid):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    assert psutil.wait_procs(children, timeout=30)[1] == []
+    return process.returncode, stderr.splitlines()
+
+
+def has_children(process_id: int) -> bool:
+    return bool(psutil.Process(process_id).children())
+
+
+def test_a_run_that_is_interrupted_at_any_moment_says_so(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    job = write_job(tmp_path / "job.yaml", finished / "survey")
+    moments: dict[str, Callable[[int], bool]] = {
+        "workers start": has_children,
+        "ingest": lambda _: any((run / "receipts/ingest").glob("0*.json")),
+        "train": lambda _: any(run.glob("models/run-00/state-001-*.npz")),
+    }
+    for moment, seen in moments.items():
+        status, lines = interrupted(command("run", job, "--output", run, "--workers", 2), seen)
+        assert (status, lines[-1]) == (130, SAID), (moment, lines)
+        assert not [line for line in lines if "Traceback" in line or "Error" in line], (moment, lines)
+    assert not (run / "summary.json").exists()
+
+
+def test_commands_without_workers_say_so(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Verifier, "output", interrupt)
+    done = call_here("verify", finished / "run")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, SAID)
