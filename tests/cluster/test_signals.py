@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,6 +27,15 @@ def test_signals_become_exceptions_once(number: signal.Signals, error: type[Base
     assert signal.getsignal(number) == before
 
 
+@pytest.fixture
+def usual_ctrl_c() -> Iterator[None]:
+    """Python's own handling, whatever other tests have imported."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_ctrl_c")
 def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with interrupts_kept():
@@ -44,6 +54,7 @@ def test_a_library_that_takes_ctrl_c_gives_it_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_importing_the_cluster_keeps_the_handling_of_ctrl_c() -> None:
     """A notebook that imports the package keeps its own handler."""
     code = """

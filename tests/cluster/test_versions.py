@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
-import dask_jobqueue
 import distributed
 import pytest
 
@@ -46,7 +46,7 @@ def test_other_failures_stay_as_they_are(error: Exception) -> None:
 def test_another_dask_jobqueue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
     with pytest.raises(
-        SwimmyError, match=rf"^dask-jobqueue {dask_jobqueue.__version__} .* dask_jobqueue\.slurm .*{REMEDY}"
+        SwimmyError, match=rf"^dask-jobqueue {version('dask-jobqueue')} .* dask_jobqueue\.slurm .*{REMEDY}"
     ):
         worker_script(site.groups[0], Places(Path("/shared/run")))
 
