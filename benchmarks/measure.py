@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,7 @@ def of_checkout(checkout: Path) -> tuple[str, dict[str, str]]:
     return str(checkout.absolute() / ".venv/bin/python"), os.environ | {"PYTHONPATH": str(checkout.absolute())}
 
 
-def run_measured(
-    words: Sequence[str],
-    meanwhile: Callable[[int], None] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Measured:
+def run_measured(words: Sequence[str], meanwhile: Callable[[int], None] | None = None) -> Measured:
     """Run a command and look at its processes while it runs.
 
     Parameters
@@ -78,12 +74,10 @@ def run_measured(
     words : sequence of str
     meanwhile : callable, optional
         Called in a thread with the process id.
-    environment : mapping, optional
-        Variables of the command, by default those of this process.
     """
     started = time.perf_counter()
     peaks: dict[int, Peak] = {}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         ended = threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks, ended))
         watcher.start()
@@ -192,24 +186,15 @@ class Scored:
     measured: Measured
 
 
-def score(
-    cutouts: Path,
-    model: Path,
-    n_workers: int,
-    settings: str = "",
-    more: Sequence[Any] = (),
-    checkout: Path | None = None,
-) -> Scored:
-    """Score a store by the command line, of another checkout if one is given, and remove the scores again."""
-    python, environment = (sys.executable, None) if checkout is None else of_checkout(checkout)
+def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: Sequence[Any] = ()) -> Scored:
+    """Score a store by the command line, and remove the scores again."""
     with tempfile.TemporaryDirectory(dir=cutouts.parent) as name:
         output, options = Path(name) / "scores.zarr", Path(name) / "settings.yaml"
         options.write_text("sample: {use_depth: false, flags: [], colours: []}\n" + settings)
         sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-        # -P: else Python would take the package that lies in the current folder.
-        words = [python, "-P", "-m", "swimmy_scale", "score", cutouts, "--model", model, "--model-sha256", sha256,
-                 "--output", output, "--settings", options, "--workers", n_workers, *more]  # fmt: skip
-        measured = run_measured([str(word) for word in words], environment=environment)
+        words = swimmy("score", cutouts, "--model", model, "--model-sha256", sha256, "--output", output,
+                       "--settings", options, "--workers", n_workers, *more)  # fmt: skip
+        measured = run_measured(words)
         receipts = []
         for path in output.with_name("scores.zarr.receipts").rglob("0*.json"):
             receipts.append((path.stat().st_mtime_ns, json.loads(path.read_text())["n_objects"]))

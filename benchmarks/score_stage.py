@@ -1,7 +1,6 @@
 """The score stage by both scorers against two simpler ways, side by side; prints a table and writes JSON.
 
     python benchmarks/score_stage.py --n-objects 8192 --json benchmarks/results/score_stage.json
-    python benchmarks/score_stage.py --before ../older    # also the numba scorer of another checkout, with its .venv
 
 Every way goes from stored cutouts to scores: the plain one from FITS files, the others from the same objects in Zarr.
 Machines are shared and drift, so ratios count and rates do not: each way is timed several times, in turn.
@@ -123,10 +122,12 @@ def full_network(folder: Path, n_objects: int) -> float:
     return n_objects / (time.perf_counter() - started)
 
 
-def stage(folder: Path, scorer: str, checkout: Path | None = None) -> float:
+def stage(folder: Path, scorer: str) -> float:
     """The score stage with a worker a core; objects a second once all workers have their model."""
-    cutouts, model, n_workers = folder / "cutouts.zarr", folder / "model.keras", len(os.sched_getaffinity(0))
-    return score(cutouts, model, n_workers, more=("--scorer", scorer), checkout=checkout).objects_per_second
+    more = ("--scorer", scorer)
+    return score(
+        folder / "cutouts.zarr", folder / "model.keras", len(os.sched_getaffinity(0)), more=more
+    ).objects_per_second
 
 
 WAYS: dict[str, tuple[str, Callable[[Path], float]]] = {
@@ -149,7 +150,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-objects", type=int, default=16384)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--before", type=Path, help="a checkout of an older version, with its .venv")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -158,7 +158,6 @@ def main() -> None:
         print(json.dumps(WAYS[options.way][1](options.folder)))
         return
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    older: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         prepare(Path(name), options.n_objects)
         for _ in range(options.repeat):
@@ -169,8 +168,6 @@ def main() -> None:
                 if done.returncode:
                     raise SystemExit(done.stderr)
                 found.append(float(done.stdout.splitlines()[-1]))
-            if options.before is not None:
-                older.append(stage(Path(name), "numba", options.before))
     rows = [row(WAYS[way][0], "objects/s", found) for way, found in rates.items()]
     for ours, theirs, target in TARGETS:
         # Turn by turn: what the machine does besides hits both alike.
@@ -178,11 +175,6 @@ def main() -> None:
         middle = statistics.median(ratios)
         what = f"{WAYS[ours][0]} against {WAYS[theirs][0].split(':')[0]}"
         rows.append(row(what, "", ratios, ratio=middle, target=target, met=middle >= target))
-    if older:
-        what = f"{WAYS['numba'][0]}, before"
-        ratios = [new / old for new, old in zip(rates["numba"], older, strict=True)]
-        rows.append(row(what, "objects/s", older))
-        rows.append(row(f"{WAYS['numba'][0]} against {what}", "", ratios, ratio=statistics.median(ratios)))
     report("score_stage", rows, options.json, n_objects=options.n_objects, repeat=options.repeat)
 
 

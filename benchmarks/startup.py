@@ -4,9 +4,9 @@
     python benchmarks/startup.py --before ../older-checkout
 
 Every command is a process of its own, timed from its start to its end, with the processor time of all its processes.
-The ways take turns. ``--before`` adds the program of another checkout, by the environment in its .venv. Before the
-clock starts every way has run once: numba keeps its machine code on disk, so only an installation's first run compiles.
-`make bench` leaves out the Keras scorer, which takes most of the time.
+The ways take turns. ``--before`` adds the program of another checkout, by the environment in its .venv; it must read
+this version's stores. Before the clock starts every way has run once: numba keeps its machine code on disk, so only an
+installation's first run compiles. `make bench` leaves out the Keras scorer, which takes most of the time.
 """
 
 from __future__ import annotations
