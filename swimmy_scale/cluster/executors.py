@@ -58,6 +58,11 @@ def executor_for(
         from swimmy_scale.cluster.fleet import SlurmExecutor
 
         return SlurmExecutor(site, run, say)
+    return _here(site, n_workers, with_tensorflow)
+
+
+def _here(site: Site | None, n_workers: int | None, with_tensorflow: bool) -> LocalExecutor:
+    """The executor of this machine, with as many workers as a site for it says, if there is one."""
     return LocalExecutor(site.section.workers if site else n_workers, with_tensorflow=with_tensorflow)
 
 
@@ -66,8 +71,7 @@ def place_for(
 ) -> tuple[Place, MemoryLimits, int]:
     """Where a job would run, the memory of its worker processes, and the threads of one that scores."""
     if site is None or not site.is_slurm:
-        n_workers = site.section.workers if site else n_workers
-        here = LocalExecutor(n_workers, with_tensorflow=job.train is not None or scorer == "keras")
+        here = _here(site, n_workers, with_tensorflow=job.train is not None or scorer == "keras")
         threads = here.scoring_threads(job.train, scorer)
         on_gpu = scorer == "keras" and computes_on_gpu()
         n_processes = max(here.n_workers, 1)
@@ -121,16 +125,15 @@ class LocalExecutor:
         self._memory_bytes = usable_memory_bytes() if memory_bytes is None else memory_bytes
         if n_workers is None:
             n_workers = default_workers(self._n_cores, self._memory_bytes, with_tensorflow)
-        self._n_workers, self._seconds_here = n_workers, seconds_here
-        self.n_workers = n_workers
-        each = self._memory_bytes // max(self._n_workers, 1)
-        where = f"this machine, with {self._n_workers} worker processes,"
+        self.n_workers, self._seconds_here = n_workers, seconds_here
+        each = self._memory_bytes // max(self.n_workers, 1)
+        where = f"this machine, with {self.n_workers} worker processes,"
         self.limits = MemoryLimits(each, each, where, "start fewer with --workers")
-        self.threads_each = max(self._n_cores // max(self._n_workers, 1), 1)
+        self.threads_each = max(self._n_cores // max(self.n_workers, 1), 1)
 
     def scoring_threads(self, train: TrainSection | None, scorer: ScorerName) -> int:
         """Threads of a scoring process. TensorFlow keeps the number that it has trained with in one process for all."""
-        return train.n_threads if self._n_workers == 0 and train and scorer == "keras" else self.threads_each
+        return train.n_threads if self.n_workers == 0 and train and scorer == "keras" else self.threads_each
 
     def open(self) -> contextlib.AbstractContextManager[object]:
         """Nothing lives longer than a stage."""
@@ -140,7 +143,7 @@ class LocalExecutor:
         return {}
 
     def map(self, work: Work, tasks: Sequence[Task]) -> Generator[Receipt]:
-        if self._n_workers == 0:
+        if self.n_workers == 0:
             yield from SerialExecutor().map(work, tasks)
             return
         n_done = 0
@@ -153,7 +156,7 @@ class LocalExecutor:
         from swimmy_scale.cluster.local import local_workers
 
         left = tasks[n_done:]
-        n_workers = min(self._n_workers, len(left))
+        n_workers = min(self.n_workers, len(left))
         with local_workers(n_workers, self._memory_bytes, own_cores=work.own_cores) as workers:
             yield from workers.map(work, left)
 
@@ -178,9 +181,9 @@ class LocalExecutor:
 
     def map_values(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Apply a function that needs no receipts; results come in the order of ``items``."""
-        if self._n_workers == 0:
+        if self.n_workers == 0:
             yield from map(function, items)
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self._n_workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(self.n_workers, mp_context=context) as pool:
             yield from pool.map(function, items)

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import gzip
 import io
-import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from swimmy_scale.simulate.plan import (
     request_name,
 )
 from swimmy_scale.simulate.sky import TRACT_CENTER_PX, Patch, patch_conditions, tract_wcs
+from swimmy_scale.storage.files import remove
 
 CUTOUT_FOLDER = "cutouts"
 SAVED_FOLDER = "saved"
@@ -270,13 +270,13 @@ def write_part(directory: str, plan: SimulationPlan, part_index: int) -> PartRec
     final = Path(directory, target.path)
     final.parent.mkdir(parents=True, exist_ok=True)
     unfinished = final.with_name(f".{final.name}.unfinished")
-    _remove(unfinished)
+    remove(unfinished)
     n_files = 0
     with _open_target(unfinished, target.form) as write:
         for name, data in _part_files(plan, part_index, target):
             write(name, data)
             n_files += 1
-    _remove(final)
+    remove(final)
     unfinished.rename(final)
     files = final.rglob("*") if target.form == "folder" else [final]
     size_bytes = sum(file.stat().st_size for file in files if file.is_file())
@@ -306,13 +306,6 @@ def _part_files(plan: SimulationPlan, part_index: int, target: Target) -> Iterat
             n_again += 1
             again += [(target.file_name(n_again + 1, band, ra, dec, patch.tract, AGAIN), data) for band, data in files]
     yield from again
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

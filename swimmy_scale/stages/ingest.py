@@ -228,20 +228,22 @@ class IngestStage(Stage):
     def _prospects(self, objects: Objects, index: Index | None = None) -> Prospects:
         return prospects_of_catalogue(self.catalogue.path, objects, self.survey, self.cuts, self.train, index)
 
-    def check_catalogue(self) -> None:
-        """Refuse a catalogue of which nothing could come out; it alone is read, and nothing is written."""
+    def _read_catalogue(self) -> Objects:
+        # What reads tables takes half a second to import, and workers need none of it.
         from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
 
-        objects = read_catalogue(self.catalogue, self.survey)
+        return read_catalogue(self.catalogue, self.survey)
+
+    def check_catalogue(self) -> None:
+        """Refuse a catalogue of which nothing could come out; it alone is read, and nothing is written."""
+        objects = self._read_catalogue()
         self._layout(objects)
         # Tables of spectra take minutes to read: the stage itself looks at the classes that they give.
         (self if self.spectroscopy is None else replace(self, cuts=None, train=None))._prospects(objects).check()
 
     def look_ahead(self) -> tuple[Prospects, Index, Layout]:
         """What would come out, where the pixels lie and how they would be stored; nothing is written."""
-        from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
-
-        objects = read_catalogue(self.catalogue, self.survey)
+        objects = self._read_catalogue()
         if self.spectroscopy is not None:
             objects, _, _ = with_counterparts(objects, self.spectroscopy)
         index = self._find_pixels(objects)
@@ -265,10 +267,7 @@ class IngestStage(Stage):
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
-        # What reads tables takes half a second to import, and workers need none of it.
-        from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
-
-        objects = self._matched(read_catalogue(self.catalogue, self.survey))
+        objects = self._matched(self._read_catalogue())
         layout = self._layout(objects)
         self._prospects(objects).check()
         index = self._find_pixels(objects)

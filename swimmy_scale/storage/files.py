@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -95,6 +96,14 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON in the order given, atomically."""
     write_atomically(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; nothing where there is none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ No other module spells these file names.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, write_atomically, write_json
+from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, remove, write_atomically, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
 
 STAGES = ("ingest", "train", "evaluate", "score", "sample", "select", "picture")
@@ -80,10 +79,7 @@ class ModelsFolder:
         kept = {self.training(index).name for index in range(n_trainings)}
         for path in (*self.path.glob("run-*"), *self.evaluations.glob("run-*.json")):
             if path.name.removesuffix(".json") not in kept:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+                remove(path)
 
     def histories(self) -> Iterator[Path]:
         """The histories of all trainings that have finished an epoch."""
@@ -186,10 +182,7 @@ class RunDirectory:
         for store in (self.own_cutouts, self.scores):
             left += store.rglob("*.partial")
         for path in left:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(path)
 
     # ------------------------------------------------------------ the job
 
@@ -234,12 +227,8 @@ class RunDirectory:
         for name in sorted(ledger.every_name(), key=lambda name: name != FINISHED):
             ledger.remove(name)
         for path in self._made_by(stage):
-            if any(item.is_relative_to(path) for item in keep):
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            if not any(item.is_relative_to(path) for item in keep):
+                remove(path)
 
     def _made_by(self, stage: str) -> list[Path]:
         ledger, selection = self.ledger(stage), self.selection

@@ -64,7 +64,8 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     ra, dec = table.floats("ra", "deg"), table.floats("dec", "deg")
     unknown = UnknownValues(table.n_rows)
     mag, psf_mag = _magnitudes(table, survey, unknown)
-    fwhm, depth = _seeing_and_depth(table, source, survey, unknown)
+    tract, patch = tract_and_patch(table)
+    fwhm, depth = _seeing_and_depth(table, source, survey, tract, patch, unknown)
     redshift_name = "redshift" if "redshift" in table.columns else "specz_redshift"
     redshift = table.floats(redshift_name, "")
     if redshift_name in table.columns:
@@ -89,7 +90,7 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         redshift=redshift,
         sample_class=_classes(table),
         kept={column: table.kept(column) for column in source.keep_columns},
-        tract=tract_and_patch(table)[0],
+        tract=tract,
         simulated=table.simulated,
         available=_available(table, survey, fwhm, depth),
         faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),
@@ -251,10 +252,14 @@ def _flag_columns(flag: str, survey: Survey) -> tuple[str, ...]:
 
 
 def _seeing_and_depth(
-    table: InputTable, source: CatalogueSource, survey: Survey, unknown: UnknownValues
+    table: InputTable,
+    source: CatalogueSource,
+    survey: Survey,
+    tract: npt.NDArray[np.int32],
+    patch: npt.NDArray[np.int32],
+    unknown: UnknownValues,
 ) -> tuple[FloatArray, FloatArray]:
     """FWHM in arcsec and depth in mag, both (n, band)."""
-    tract, patch = tract_and_patch(table)
     fwhm = _known_per_band(table, "fwhm_arcsec_{}", survey, "arcsec", "fwhm_arcsec", unknown)
     depth = _known_per_band(table, "depth_mag_{}", survey, "mag", "depth_mag", unknown)
     if source.patch_qa is not None:

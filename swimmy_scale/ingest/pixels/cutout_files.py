@@ -17,6 +17,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     MAX_FILE_BYTES,
     UnusableFileError,
     find_image,
+    reader_of,
     scan,
     unreadable,
     verify_checksum,
@@ -170,10 +171,7 @@ def read_cutout(
         or NO_DATA.
     """
     data = unpacked(data)
-
-    def read(offset: int, length: int) -> bytes:
-        return data[offset : offset + length]
-
+    read = reader_of(data)
     patterns = patterns if band is None else None
     known = patterns.find(data) if patterns is not None else None
     hdus = [] if known else scan(read, len(data))

@@ -106,6 +106,11 @@ class Hdu:
         return self.shape if self.extension in (b"PRIMARY", b"IMAGE") else ()
 
 
+def reader_of(data: bytes) -> Reader:
+    """Random access to bytes in memory."""
+    return lambda offset, length: data[offset : offset + length]
+
+
 @contextmanager
 def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
     """Random access to the bytes of a plain file, and its status."""

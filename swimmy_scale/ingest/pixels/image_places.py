@@ -10,7 +10,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.contents import contents
 from swimmy_scale.ingest.pixels.cutout_files import check_pixel_scale, unpacked
 from swimmy_scale.ingest.pixels.file_names import show_name
-from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, scan
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, reader_of, scan
 from swimmy_scale.ingest.pixels.flux_units import zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.listing import Listing
@@ -49,7 +49,7 @@ def _headers(data: bytes, patterns: HeaderPatterns) -> tuple[tuple[int, ...], Sk
     known = patterns.find(data)
     if known:
         return known.image.image_shape, known.sky
-    hdus = scan(lambda offset, length: data[offset : offset + length], len(data))
+    hdus = scan(reader_of(data), len(data))
     image = find_image(hdus)
     sky = sky_map(image.header)
     patterns.learn(data, hdus, Headers(hdus[0], image, sky, None))
@@ -71,7 +71,7 @@ def refuse_misfits(listing: Listing, files: IntArray, survey: Survey) -> None:
     for file, load in contents(listing.path, listing.packed, listing.files, first):
         try:
             data = unpacked(load())
-            hdus = scan(lambda offset, length, data=data: data[offset : offset + length], len(data))  # type: ignore[misc]
+            hdus = scan(reader_of(data), len(data))
             image = find_image(hdus)
             check_pixel_scale(sky_map(image.header), survey)
             zero_point(image.cards, hdus[0].cards)

@@ -118,6 +118,11 @@ class Index:
             warnings=(),
         )
 
+    def spares(self, cell: int) -> list[int]:
+        """The spare files of one object and band, the better first."""
+        first, end = np.searchsorted(self.spare_cell, [cell, cell + 1])
+        return [int(number) for number in self.spare_file[first:end]]
+
     def fingerprint(self) -> str:
         """Identity of the input, without reading it.
 

@@ -105,10 +105,8 @@ def _choose(index: Index, row: int, state: States) -> tuple[list[int], bool]:
     n_bands = index.file.shape[1]
     choices: list[list[int]] = []
     for band in range(n_bands):
-        cell = row * n_bands + band
-        spares = index.spare_file[slice(*np.searchsorted(index.spare_cell, [cell, cell + 1]))].tolist()
         first = int(index.file[row, band])
-        choices.append([first, *spares] if first >= 0 else [first])
+        choices.append([first, *index.spares(row * n_bands + band)] if first >= 0 else [first])
     origins = dict.fromkeys(int(index.origin[number]) for files in choices for number in files if number >= 0)
 
     def state_of(band: int, number: int) -> int:
@@ -140,8 +138,7 @@ def _unused(index: Index, file: IntArray, state: States) -> list[str]:
     counts: Counter[str] = Counter()
     taken = set(file[file >= 0].tolist())
     for cell in np.unique(index.spare_cell).tolist():
-        spares = index.spare_file[slice(*np.searchsorted(index.spare_cell, [cell, cell + 1]))].tolist()
-        for number in (int(index.file.flat[cell]), *spares):
+        for number in (int(index.file.flat[cell]), *index.spares(cell)):
             if number in taken:
                 continue
             if state.get((cell, number), GOOD) == UNUSABLE:
