@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 SHOWN = 20
@@ -49,8 +49,11 @@ def add_up(notes: Iterable[str]) -> dict[str, int]:
     return dict(sorted(said.items()))
 
 
-def shown(notices: Iterable[str]) -> list[str]:
-    """The first `SHOWN` notices, and how many more there are."""
-    lines = list(notices)
+def shown(notices: Mapping[str, int]) -> list[str]:
+    """The first `SHOWN` notices with their numbers, unless they say them, and how many more there are."""
+    lines = [
+        notice if number == 1 or _COUNTED.fullmatch(notice) else f"{notice} ({number:,} times)"
+        for notice, number in notices.items()
+    ]
     more = len(lines) - SHOWN
     return lines[:SHOWN] + ([f"{more:,} more kinds of warnings; summary.json has all"] if more > 0 else [])

@@ -58,8 +58,13 @@ def test_numbers_of_a_kind_are_added(parts: list[tuple[int, str]]) -> None:
 
 def test_many_kinds_are_cut_short() -> None:
     lines = [f"kind {k}" for k in range(SHOWN + 3)]
-    assert shown(lines) == [*lines[:SHOWN], "3 more kinds of warnings; summary.json has all"]
-    assert shown(lines[:SHOWN]) == lines[:SHOWN]
+    assert shown(dict.fromkeys(lines, 1)) == [*lines[:SHOWN], "3 more kinds of warnings; summary.json has all"]
+    assert shown(dict.fromkeys(lines[:SHOWN], 1)) == lines[:SHOWN]
+
+
+def test_what_is_shown_has_its_number() -> None:
+    counted, odd = UNSTATED.format(15, "b.fits"), "a file of an object is not used"
+    assert shown({counted: 15, odd: 1_378, "no column x": 1}) == [counted, f"{odd} (1,378 times)", "no column x"]
 
 
 # ---------------------------------------------------------------- from files to the screen
