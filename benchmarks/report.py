@@ -31,7 +31,8 @@ from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.run_directory import RunDirectory
-from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout, strangest, write_sample, write_selection
+from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout
+from swimmy_scale.storage.selection import Selection, new_selection, strangest
 from swimmy_scale.storage.store import create, write_partition
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -57,9 +58,10 @@ return (performance.now() - start) / 1000;
 
 def multiply(small: Path, large: Path, n_candidates: int) -> None:
     """A run directory of so many candidates from a small finished one."""
-    shutil.copytree(small, large, ignore=shutil.ignore_patterns("*.zarr", "report", "*.png", "log"))
+    shutil.copytree(small, large, ignore=shutil.ignore_patterns("*.zarr", "report", "selections", "*.png", "log"))
     scores, cutouts = Scores(small / "scores.zarr"), Cutouts(small / "cutouts.zarr")
-    flags = scores.read("candidate")
+    selection = Selection(small / "selection.zarr")
+    flags = selection.read("candidate")
     rows = np.flatnonzero(flags[:, 0].any(axis=1))
     if not len(rows) or scores.n_models > 1:
         raise SystemExit(f"{small}: needs candidates, and one model. Give the run of `make demo`.")
@@ -73,18 +75,16 @@ def multiply(small: Path, large: Path, n_candidates: int) -> None:
         n_candidates, survey_attrs, scores.survey, scores.kept, PARTITION, CHUNK, notes, kind=scores.kind
     )
     fill(large / "scores.zarr", layout, scores, pick, turn)
-    levels = tuple(str(level) for level in scores.read("level"))
 
-    def blocks() -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    def blocks(values: npt.NDArray[np.bool_]) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         for lo in range(0, n_candidates, BLOCK_OBJECTS):
-            yield lo, flags[pick[lo : lo + BLOCK_OBJECTS]]
+            yield lo, values[pick[lo : lo + BLOCK_OBJECTS]]
 
-    in_sample = scores.read("in_sample")[pick]
-    write_sample(
-        large / "scores.zarr",
-        ((lo, in_sample[lo : lo + BLOCK_OBJECTS]) for lo in range(0, n_candidates, BLOCK_OBJECTS)),
-    )
-    write_selection(large / "scores.zarr", levels, scores.read("threshold"), blocks())
+    made = large / "selection.zarr"
+    with new_selection(made, Scores(large / "scores.zarr"), selection.levels, {}, {}) as large_selection:
+        large_selection.fill("in_sample", blocks(selection.read("in_sample")))
+        large_selection.fill("threshold", [(0, selection.read("threshold"))])
+        large_selection.fill("candidate", blocks(flags))
 
 
 def fill(path: Path, layout: Any, store: Any, pick: npt.NDArray[np.int64], turn: npt.NDArray[np.int64]) -> None:
@@ -119,8 +119,8 @@ def jpeg_changes(run: Path) -> dict[str, npt.NDArray[np.int64]]:
     """By how many of 255 levels JPEG changes the pictures of a run's own candidates, one number a colour of a pixel."""
     directory = RunDirectory(run)
     job = directory.load_job()
-    scores, cutouts = Scores(directory.scores), Cutouts(directory.cutouts(job))
-    survey, rows = scores.survey, np.sort(strangest(scores, MAX_CANDIDATES))
+    selection, cutouts = Selection(directory.selection.store), Cutouts(directory.cutouts(job))
+    survey, rows = selection.survey, np.sort(strangest(selection, MAX_CANDIDATES))
     fwhm = cutouts.read("fwhm_arcsec", 0, cutouts.n_objects)[rows]
     source = preprocess(cutouts.images(0, cutouts.n_objects)[rows], fwhm, survey)
     expected = reconstructor(scoring_of(directory, job, n_threads=1))(source)

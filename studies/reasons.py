@@ -302,7 +302,7 @@ def measure(facts: Facts, with_weight_sets: bool, n_quasars: int) -> Measured:
     return {
         "study": "reasons",
         "job": facts.data.job.name,
-        "model_sha256": str(facts.data.scores.attrs.get("model_sha256")),
+        "model_sha256": str(facts.data.selection.scores.attrs.get("model_sha256")),
         "nuclei": nuclei(facts),
         "galaxies": galaxies(facts),
         "overlaps": overlaps(facts),

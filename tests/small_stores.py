@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from survey_runs import write_job
+from survey_runs import write_job, write_selection
 
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage.cutouts import cutouts_layout
-from swimmy_scale.storage.scores import scores_layout, write_combined, write_sample, write_selection
+from swimmy_scale.storage.scores import scores_layout
 from swimmy_scale.storage.store import Layout, create, write_partition
 
 N = 20
@@ -51,16 +51,22 @@ def make_run(folder: Path, models: tuple[str, ...] = (), **job: Any) -> Path:
     folder.mkdir(parents=True)
     write_job(folder / "job.yaml", folder, **job)
     columns = {"object_id": OBJECT_ID, "ra": RA, "dec": DEC}
-    cutouts = cutouts_layout(N, HSC, {"z_spec": "float64"}, 8, 4, {"simulated": True})
+    cutouts = cutouts_layout(N, HSC, {"z_spec": "float64"}, 8, 4, {"simulated": True, "available_columns": []})
     filled(cutouts, Path(job.get("cutouts") or folder / "cutouts.zarr"), **columns)
     layout = scores_layout(
-        N, cutouts.attrs["survey"], HSC, {"z_spec": "float64"}, 8, 4, {"model_sha256": "ab", "simulated": True}, models
+        N,
+        cutouts.attrs["survey"],
+        HSC,
+        {"z_spec": "float64"},
+        8,
+        4,
+        {"model_sha256": "ab", "simulated": True, "cutouts": "cutouts.zarr"},
+        models,
     )
     filled(layout, folder / "scores.zarr", **columns)
-    write_sample(folder / "scores.zarr", [(0, np.ones(N, bool))])
+    values = {"in_sample": np.ones(N, bool), "threshold": np.ones((2, HSC.n_bands)), "candidate": flags()}
     if models:
         combined = np.ones((N, HSC.n_bands), np.float32)
-        names = {"combined_score": "mean score", "combined_residual": "mean residual"}
-        write_combined(folder / "scores.zarr", names, iter([(0, combined, combined)]), {})
-    write_selection(folder / "scores.zarr", LEVELS, np.ones((2, HSC.n_bands)), iter([(0, flags())]))
+        values |= {"combined_score": combined, "combined_residual": combined}
+    write_selection(folder / "scores.zarr", LEVELS, **values)
     return folder

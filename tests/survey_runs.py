@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xarray
 import yaml
 from click.testing import CliRunner
 from filelock import FileLock
@@ -20,15 +21,18 @@ from filelock import FileLock
 from swimmy_scale.cli import main
 from swimmy_scale.cli.progress import Watch
 from swimmy_scale.method.job import Job, load_job
-from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.method.sample import SampleCuts
+from swimmy_scale.method.sections import ScorerName, SelectSection
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.run import Run, run_job
-from swimmy_scale.stages.verify import Verifier
+from swimmy_scale.stages.select import SelectStage
+from swimmy_scale.stages.verify import Verification, Verifier
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.receipts import Damage, Receipt
-from swimmy_scale.storage.run_directory import RunDirectory
-from swimmy_scale.storage.scores import Scores, scores_layout, write_sample, write_selection
+from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
+from swimmy_scale.storage.scores import Scores, scores_layout
+from swimmy_scale.storage.selection import Selection, new_selection
 from swimmy_scale.storage.store import create, write_partition
 
 N_OBJECTS = 240
@@ -101,10 +105,23 @@ def weights_of(run: Path) -> dict[str, Any]:
     return {"train": None, "model": {"path": str(run / "models/selected.keras"), "sha256": digest, "network": NETWORK}}
 
 
-def verify(path: Path) -> list[Damage]:
-    """Verify a run directory or one stage's output in this process."""
+def verification(path: Path) -> Verification:
+    """What is wrong with a run directory or with the output of one command."""
     with Watch() as watch:
         return Verifier(Serial(), watch).output(path)
+
+
+def verify(path: Path) -> list[Damage]:
+    """What is damaged in it, each time anew; nothing must be unexpected or unfinished, unless something is damaged."""
+    found = verification(path)
+    assert found.unexpected == []
+    assert found.damage or not found.unfinished
+    return found.damage
+
+
+def mark(path: Path) -> None:
+    """Mark what is damaged, so that the command that made it does it again."""
+    verification(path).mark()
 
 
 def run_serially(job: Path, output: Path, scorer: ScorerName = "numba") -> tuple[dict[str, Any], Serial]:
@@ -124,7 +141,7 @@ from swimmy_scale.cli.progress import Watch
 from swimmy_scale.cluster.executors import LocalExecutor
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.stages.run import Run, run_job
-from swimmy_scale.storage.run_directory import RunDirectory
+from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 
 if __name__ == "__main__":
     job, output, n_workers = sys.argv[1:]
@@ -176,16 +193,43 @@ def assert_same_results(found: Path, expected: Path) -> None:
     """The catalogue has the same bytes and the scores have the same values."""
     for name in ("candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.parquet", "quarantine.csv"):
         assert (found / name).read_bytes() == (expected / name).read_bytes(), name
-    one, other = Scores(found / "scores.zarr"), Scores(expected / "scores.zarr")
+    one, other = Selection(found / "selection.zarr"), Selection(expected / "selection.zarr")
     for name in ("score", "residual", "object_id", "in_sample", "quarantine_code", "candidate"):
         assert one.read(name).tobytes() == other.read(name).tobytes(), name
     assert np.array_equal(one.read("threshold", 0, 3), other.read("threshold", 0, 3))
 
 
+def opened(run: Path) -> xarray.Dataset:
+    """Scores and selection of a run, joined by row."""
+    with xarray.open_zarr(run / "scores.zarr") as scores, xarray.open_zarr(run / "selection.zarr") as selection:
+        joined: xarray.Dataset = scores.assign(selection.variables)
+        return joined
+
+
+NO_CUTS = SampleCuts(
+    max_fwhm_arcsec=None, use_depth=False, max_magnitude=None, flags=(), min_extendedness_mag=None, colours=()
+)
+
+
+def select(
+    run: Path,
+    output: Path,
+    section: SelectSection,
+    cuts: SampleCuts = NO_CUTS,
+    add: Callable[[int], None] = lambda n_rows: None,
+) -> dict[str, Any]:
+    """Select from the scores of a run into a folder, in this process; returns the summary."""
+    folder, scores = SelectionFolder(output), run / "scores.zarr"
+    n_models = Scores(scores).n_models
+    stage = SelectStage(folder.ledger, folder, scores, run / "cutouts.zarr", cuts, section, n_models)
+    stage.finish([], add)
+    return folder.read_summary()
+
+
 def make_scores(
     path: Path, score: list[list[float]], flag: list[str], threshold: npt.NDArray[np.float64], first_id: int = 0
-) -> Scores:
-    """A small ``scores.zarr`` after selection, all but its quarantined objects in the sample; ``flag``: bands."""
+) -> Selection:
+    """A small ``scores.zarr`` and a selection beside it: all with finite scores in the sample, ``flag`` its bands."""
     values, n = np.array(score, np.float32).reshape(-1, 5), len(score)
     survey_attrs = cutouts_layout(n, HSC, {}, 8, 4, {}).attrs["survey"]
     layout = scores_layout(n, survey_attrs, HSC, {}, 8, 4, {"model_sha256": "0", "simulated": True})
@@ -203,9 +247,18 @@ def make_scores(
             "quarantine_code": np.zeros(len(rows), np.uint8),
         }
         write_partition(path, layout, partition, columns)
-    write_sample(path, [(0, np.isfinite(values).all(axis=1))])
     flags = np.zeros((n, len(LEVELS), 5), np.bool_)
     for row, bands in enumerate(flag):
         flags[row, 0, HSC.band_index(tuple(bands))] = True
-    write_selection(path, LEVELS, threshold, iter([(0, flags)]))
-    return Scores(path)
+    in_sample = np.isfinite(values).all(axis=1)
+    return write_selection(path, LEVELS, in_sample=in_sample, threshold=threshold, candidate=flags)
+
+
+def write_selection(scores: Path, levels: Sequence[str], **values: npt.NDArray[Any]) -> Selection:
+    """A ``selection.zarr`` beside a ``scores.zarr``, of the given values."""
+    combined = {name: name for name in values if name.startswith("combined_")}
+    path = scores.parent / "selection.zarr"
+    with new_selection(path, Scores(scores), levels, combined, {}) as selection:
+        for name, whole in values.items():
+            selection.fill(name, [(0, whole)])
+    return Selection(path)

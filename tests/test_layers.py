@@ -185,7 +185,7 @@ def _file_names() -> set[str]:
         for name, attribute in vars(type(folder)).items():
             if isinstance(attribute, At):
                 found |= set(attribute.name.split("/"))
-            elif isinstance(attribute, property):
+            elif isinstance(attribute, property) and name != "ledger":
                 found.add(getattr(folder, name).path.name)
     found.add(ModelsFolder(Path("r")).evaluation(0).parent.name)
     return found - {"r"}

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import ndimage
-from survey_runs import NETWORK, call_here, run_serially, write_job
+from survey_runs import NETWORK, call_here, opened, run_serially, write_job
 
 from swimmy_scale.errors import SwimmyError
 
@@ -103,7 +103,7 @@ def test_kids_field_to_a_catalogue(field: Path) -> None:
     assert {cut["note"] for cut in summary["cuts"] if cut["name"] == "magnitude"} == {"no data"}
     table = Table.read(field / "candidates.fits")
     assert 0 < len(table) == summary["selected"]["2sigma"]["rows"]["any"]["sample"]["n_selected"]
-    with xarray.open_zarr(field / "scores.zarr") as ds:
+    with opened(field) as ds:
         assert int(np.isfinite(ds.score.values).all(axis=1).sum()) == summary["scored"]
         sample = ds.score.values[ds.in_sample.values].astype(np.float64)
         assert np.array_equal(ds.threshold.values[0], np.quantile(sample, 0.95, axis=0))
@@ -121,7 +121,7 @@ def test_thresholds_carried_over(field: Path, tmp_path: Path) -> None:
     assert result.returncode == 3, result.stderr
     carried = json.loads((tmp_path / "all" / "summary.json").read_text())
     assert carried["thresholds"] == lowered
-    with xarray.open_zarr(tmp_path / "run" / "scores.zarr") as ds:
+    with opened(tmp_path / "run") as ds:
         positive = (ds.residual.values[:, :3] > 0).any(axis=1) & ds.in_sample.values
     assert carried["selected"]["2sigma"]["rows"]["any"]["sample"]["n_selected"] == int(positive.sum())
 

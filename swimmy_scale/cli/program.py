@@ -89,6 +89,9 @@ def settings_option(command: str) -> Callable[[Any], Any]:
 
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
+cutouts_option = click.option(
+    "--cutouts", type=PATH, help="Where the cutouts are now, if they are no longer where they were scored."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 

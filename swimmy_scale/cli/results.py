@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, main, was_given
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, cutouts_option, main, was_given
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,7 @@ MAX_CANDIDATES = 10_000
 @main.command("report")
 @click.argument("run", type=PATH)
 @click.option("--output", type=PATH, help="The folder to make.  [default: RUN/report]")
+@cutouts_option
 @click.option(
     "--max-candidates",
     type=click.IntRange(min=1),
@@ -30,24 +31,26 @@ MAX_CANDIDATES = 10_000
     show_default=True,
     help="Show only this many, the strongest; each takes about 13 kB of disk.",
 )
-def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
-    """Make the report of the run directory RUN: a folder whose index.html opens in any browser, without a network.
+def report_command(run: Path, output: Path | None, cutouts: Path | None, max_candidates: int) -> None:
+    """Make the report of RUN: a folder whose index.html opens in any browser, without a network.
+
+    RUN is a run directory, or the folder of a selection from the scores of one.
 
     \b
     Example:
       swimmy-scale report demo/run
+      swimmy-scale report demo/run/selections/strict
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.resources import usable_cores
     from swimmy_scale.results.report.gather import write_report
-    from swimmy_scale.storage.run_directory import RunDirectory
 
-    directory = RunDirectory.existing(run.absolute())
-    output = output.absolute() if output else directory.report
     with Watch() as watch, watch.counting("report", "candidates") as told:
-        n_shown, n_candidates = write_report(directory, output, max_candidates, told, usable_cores())
+        made, n_shown, n_candidates = write_report(
+            run.absolute(), output and output.absolute(), max_candidates, told, usable_cores(), cutouts
+        )
     which = f"the strongest {n_shown:,} of {n_candidates:,}" if n_shown < n_candidates else f"{n_shown:,}"
-    click.echo(f"{output / 'index.html'}: {which} candidates")
+    click.echo(f"{made / 'index.html'}: {which} candidates")
 
 
 @main.command("figures")
@@ -59,6 +62,7 @@ def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
               help="How spectra are stacked; mean weights by inverse variance.")  # fmt: skip
 @click.option("--object", "object_id", type=int, help="object_id of the object that stretch shows.")
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/figures.")
+@cutouts_option
 def figures_command(
     run: Path | None,
     names: tuple[str, ...],
@@ -67,8 +71,11 @@ def figures_command(
     how: Any,
     object_id: int | None,
     output: Path | None,
+    cutouts: Path | None,
 ) -> None:
-    """Draw the paper's figures of the run directory RUN: NAME.png, NAME.pdf, and the numbers in NAME.ecsv.
+    """Draw the paper's figures of RUN: NAME.png, NAME.pdf, and the numbers in NAME.ecsv.
+
+    RUN is a run directory, or the folder of a selection from the scores of one.
 
     Without a NAME all are drawn that can be; what the others lack is said on stderr.
 
@@ -92,8 +99,8 @@ def figures_command(
         if was_given(option) and figure not in chosen:
             words = {"spectra": "--spectra", "how": "--stack", "object_id": "--object"}[option]
             raise click.UsageError(f"{words} is for the figure {figure}, which is not asked for")
-    data = RunData(run)
-    drawn = draw_figures(data, chosen, Options(spectra, how, object_id), output or data.files.figures)
+    data = RunData(run, cutouts)
+    drawn = draw_figures(data, chosen, Options(spectra, how, object_id), output or data.folder.figures)
     made, n_missing = _made("figures", drawn, len(chosen))
     for name, paths in made:
         click.echo(f"{name:24} {paths[0]}")
@@ -104,8 +111,11 @@ def figures_command(
 @click.argument("run", metavar="RUN", type=PATH)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/tables.")
-def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> None:
-    """Print the paper's tables of the run directory RUN, and write them whole as ECSV and CSV.
+@cutouts_option
+def tables_command(run: Path, names: tuple[str, ...], output: Path | None, cutouts: Path | None) -> None:
+    """Print the paper's tables of RUN, and write them whole as ECSV and CSV.
+
+    RUN is a run directory, or the folder of a selection from the scores of one.
 
     The tables are table-1, table-2, table-3, table-4, table-6 and high-but-negative. Without a NAME all are made that
     can be; what the others lack is said on stderr.
@@ -123,10 +133,10 @@ def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> No
     from swimmy_scale.results.paper.run_data import RunData
     from swimmy_scale.results.paper.tables import TABLES, TITLES
 
-    data, chosen = RunData(run), names or tuple(TABLES)
+    data, chosen = RunData(run, cutouts), names or tuple(TABLES)
     if data.simulated:
         click.echo("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
-    made, n_missing = _made("tables", write_tables(data, chosen, output or data.files.tables), len(chosen))
+    made, n_missing = _made("tables", write_tables(data, chosen, output or data.folder.tables), len(chosen))
     # A row stays one line, in a file and in a pipe as well.
     console = Console(highlight=False, markup=False, width=200)
     for name, ((head, rows), paths) in made:
@@ -180,7 +190,7 @@ def fidelity_command(run: Path, output: Path | None, json_path: Path | None) -> 
     from swimmy_scale.storage.files import write_atomically, write_json
 
     data = RunData(run)
-    path = output or data.files.fidelity_page
+    path = output or data.folder.fidelity_page
     facts = measure(data, __version__)
     write_atomically(path, page(facts).encode())
     if json_path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from swimmy_scale.errors import SwimmyError
 
 if TYPE_CHECKING:
     from swimmy_scale.cluster.site import Site
+    from swimmy_scale.method.job import Job
+    from swimmy_scale.stages.verify import Verification
+    from swimmy_scale.storage.run_directory import RunDirectory
 
 
 def site_from(path: Path | None, n_workers: int | None) -> Site | None:
@@ -41,16 +45,21 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
       swimmy-scale run jobs/demo.yaml --output demo/run
       swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
+    from swimmy_scale.method.job import Job, load_job
+    from swimmy_scale.storage.run_directory import RunDirectory
+
+    exit_with(_run(load_job(job_path, Job), RunDirectory(output.absolute()), site_path, n_workers))
+
+
+def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> int:
+    """Run a job and print what came out; returns the number of quarantined objects."""
     from swimmy_scale.cli.console import print_paths, print_summary
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
-    from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.stages.run import Run, run_job
     from swimmy_scale.stages.scorer_choice import kept_by_run
-    from swimmy_scale.storage.run_directory import RunDirectory
 
-    job, directory = load_job(job_path, Job), RunDirectory(output.absolute())
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
         scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
@@ -60,7 +69,7 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
         summary = run_job(run, executor, watch)
     print_summary(summary)
     print_paths(directory, job.select.formats)
-    exit_with(summary["quarantined"])
+    return int(summary["quarantined"])
 
 
 def say(line: str) -> None:
@@ -186,16 +195,20 @@ def status_command(run: Path, as_json: bool) -> None:
 
 @main.command("verify")
 @click.argument("output", metavar="RUN", type=PATH)
+@click.option("--repair", is_flag=True, help="Do again what is damaged or not finished.")
 @site_option
 @worker_option
-def verify_command(output: Path, site_path: Path | None, n_workers: int | None) -> None:
-    """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train` or `score` made.
+def verify_command(output: Path, repair: bool, site_path: Path | None, n_workers: int | None) -> None:
+    """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train`, `score` or `select`
+    made.
 
-    Damaged or missing files are listed, one a line; the command that made them then repairs just these.
+    It only reads. Files that are damaged, missing, unreadable or unexpected are listed, one a line, and stages that
+    are not finished; the exit status is then 1.
 
     \b
     Example:
       swimmy-scale verify demo/run
+      swimmy-scale verify demo/run --repair
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for
@@ -205,13 +218,61 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
 
     output = output.absolute()
     site = site_from(site_path, n_workers)
-    place = output if RunDirectory(output).exists() else ledger_beside(output, "").folder
+    run = RunDirectory(output)
+    place = output if run.exists() else ledger_beside(output, "").folder
     with Watch() as watch, driver_signals():
-        damage = Verifier(executor_for(site, n_workers, place, say, with_tensorflow=False), watch).output(output)
-    for item in damage:
+        found = Verifier(executor_for(site, n_workers, place, say, with_tensorflow=False), watch).output(output)
+    for item in found.damage:
         click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
-    if damage:
-        raise SwimmyError(
-            f"{len(damage)} damaged or missing. Give the command that made them again: it repairs just these."
-        )
-    click.echo("every file is as its receipt says")
+    for path in found.unexpected:
+        click.echo(f"{path}: unexpected, no receipt names it")
+    for path in found.others:
+        click.echo(f"{path}: not made by the program", err=True)
+    for stage in found.unfinished:
+        click.echo(f"{stage}: not finished")
+    if found.is_sound:
+        click.echo("every file is as its receipt says")
+        return
+    if not repair:
+        raise SwimmyError(_words_for(found, f"swimmy-scale verify {shlex.quote(str(output))} --repair"))
+    _repair(found, output, site_path, n_workers)
+
+
+def _words_for(found: Verification, command: str) -> str:
+    """How much is wrong, and what to do."""
+    n_damaged, n_unexpected, n_unfinished = len(found.damage), len(found.unexpected), len(found.unfinished)
+    parts = [f"{n_damaged} damaged, missing or unreadable"] if n_damaged else []
+    parts += [f"{n_unexpected} unexpected"] if n_unexpected else []
+    parts += [f"{n_unfinished} not finished"] if n_unfinished else []
+    remedy = f"`{command}` does again just what is damaged or not finished." if n_damaged or n_unfinished else ""
+    if n_unexpected:
+        remedy = f"{remedy} Remove what is unexpected, unless it is yours: nothing reads it.".strip()
+    return f"{', '.join(parts)}. {remedy}"
+
+
+def _repair(found: Verification, output: Path, site_path: Path | None, n_workers: int | None) -> None:
+    """Do again what is damaged or not finished; of a single command's output, say which command does it."""
+    from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.stages import standalone
+    from swimmy_scale.storage.files import driver_lock
+    from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder, ledger_beside
+
+    run, folder = RunDirectory(output), SelectionFolder(output)
+    if not run.exists() and not folder.exists():
+        with driver_lock(ledger_beside(output, "").folder, output):
+            found.mark()
+        raise SwimmyError(f"{output}: marked. Give the command that made it again: it does again just what is damaged.")
+    # Before the marks, which take away the receipts that say it.
+    selections = run.named_selections() if run.exists() else [folder]
+    made = [standalone.HowMade.of(selection) for selection in selections]
+    with run.lock() if run.exists() else driver_lock(folder.receipts, output):
+        found.mark()
+    n_quarantined = 0
+    if run.exists():
+        # Whatever is damaged: the receipt of the job holds its text.
+        job = run.frozen_job() or run.load_job()
+        n_quarantined = _run(job, run, site_path, n_workers)
+    with Watch() as watch:
+        for selection in made:
+            selection.again(watch)
+    exit_with(n_quarantined)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import click
 from swimmy_scale.cli.program import (
     PATH,
     catalogue_options,
+    cutouts_option,
     exit_with,
     main,
     settings_of,
@@ -21,6 +23,7 @@ from swimmy_scale.cli.program import (
 
 if TYPE_CHECKING:
     from swimmy_scale.method.sections import CatalogueSource
+    from swimmy_scale.storage.run_directory import RunDirectory
 
 
 @main.command("simulate")
@@ -232,53 +235,85 @@ def score_command(
 
 
 @main.command("select")
-@click.argument("scores", type=PATH)
-@click.option("--output", type=PATH, required=True, help="Folder for candidates.* and summary.json.")
+@click.argument("scores", metavar="RUN", type=PATH)
+@click.option("--output", type=PATH, help="Folder to write the selection to.")
+@click.option("--name", help="Write it to RUN/selections/NAME.")
 @click.option("--thresholds-from", type=PATH, help="summary.json of another run, to take its thresholds.")
 @click.option(
-    "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
+    "--thresholds-of-another-model",
+    "of_another_model",
+    is_flag=True,
+    help="Take them though they were made for the scores of another model or scorer.",
 )
+@click.option("--marks", type=PATH, help="CSV of the report: select nothing, but write the vetted candidates of RUN.")
+@cutouts_option
 @settings_option("select")
 def select_command(
-    scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
+    scores: Path,
+    output: Path | None,
+    name: str | None,
+    thresholds_from: Path | None,
+    of_another_model: bool,
+    marks: Path | None,
+    cutouts: Path | None,
+    settings_path: Path | None,
 ) -> None:
-    """Cut the sample of SCORES at its percentiles and write the candidates.
+    """Cut the sample of RUN at its percentiles and write the candidates; nothing of RUN is changed or scored again.
 
-    With --marks nothing is cut: the candidates that SCORES holds go to vetted.*, each with its mark, but for those
-    marked as artefacts.
+    RUN is a run directory or a scores.zarr. Of a run directory the cuts and levels are those of its job, as far as
+    --settings does not say others. With --marks nothing is cut: the candidates of RUN, a run directory or a
+    selection's folder, go to vetted.*, each with its mark, but for those marked as artefacts.
 
     \b
     Example:
+      swimmy-scale select demo/run --settings strict.yaml --name strict
       swimmy-scale select scores.zarr --output selection/
-      swimmy-scale select demo/run/scores.zarr --marks marks.csv --output vetted/
+      swimmy-scale select demo/run --marks marks.csv --output vetted/
     """
     from swimmy_scale.cli.console import print_summary
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.results.report.vetting import write_vetted
-    from swimmy_scale.stages.carried_thresholds import read_carried
-    from swimmy_scale.stages.select import select, selection_count
-    from swimmy_scale.storage.run_directory import SelectionFolder
+    from swimmy_scale.stages import standalone
 
-    section = settings_of("select" if marks is None else "select --marks", settings_path).select
+    if (output is None) == (name is None):
+        raise click.UsageError("give --output or --name: where the selection goes")
     if marks is not None:
-        if thresholds_from is not None:
-            raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
-        with Watch() as watch, watch.counting("select", "rows") as told:
-            counts, paths = write_vetted(scores, marks, output, section.formats, told)
-        click.echo(
-            f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
-        )
-        click.echo("\n".join(str(path) for path in paths))
+        if thresholds_from is not None or output is None:
+            raise click.UsageError("--marks keeps the selection as it is, and goes with --output")
+        _write_vetted(scores, marks, output, settings_of("select --marks", settings_path).select.formats)
         return
-    other = thresholds_from or section.thresholds_from
-    carried = read_carried(other) if other else None
+    given = standalone.Given.at(scores.absolute(), cutouts and cutouts.absolute())
+    place = _named(given.run, name) if output is None else output.absolute()
+    settings = standalone.selection_settings(
+        given.settings,
+        settings_of("select", settings_path),
+        thresholds_from and thresholds_from.absolute(),
+        of_another_model,
+    )
     with Watch() as watch:
-        count = selection_count(scores, carried is not None, section.combine)
-        watch.start("select", count.total, 0, count.unit)
-        summary, _ = select(scores, SelectionFolder(output), section, carried, add=watch.add)
-        watch.stop("select")
+        folder = standalone.select(given, place, settings, watch)
+    summary = folder.read_summary()
     print_summary(summary)
+    click.echo(f"candidates  {folder.candidates(settings.select.formats[0])}")
     exit_with(summary["quarantined"])
+
+
+def _named(run: RunDirectory | None, name: str | None) -> Path:
+    """The folder of a selection that is kept in the run directory under a name."""
+    if run is None:
+        raise click.UsageError("--name is for the scores of a run directory; give --output for others")
+    if name is None or Path(name).name != name or name.startswith("."):
+        raise click.UsageError(f"--name {name!r}: give the name of a folder, without a path")
+    return run.named_selection(name).path
+
+
+def _write_vetted(run: Path, marks: Path, output: Path, formats: Sequence[str]) -> None:
+    from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.results.report.vetting import write_vetted
+
+    with Watch() as watch, watch.counting("select", "rows") as told:
+        counts, paths = write_vetted(run, marks, output, formats, told)
+    click.echo(f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts")
+    click.echo("\n".join(str(path) for path in paths))
 
 
 @main.command("classify")

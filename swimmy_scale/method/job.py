@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -199,9 +199,10 @@ def load_job[T: Settings](path: Path, kind: type[T]) -> T:
     return parse_job(read_text(path, "job"), path, kind)
 
 
-def dump_job(job: Settings) -> str:
-    """The job as YAML, complete with defaults and absolute paths."""
-    text: str = yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump_job(job: Settings, sections: Collection[str] | None = None) -> str:
+    """The job, or some of its sections, as YAML, complete with defaults and absolute paths."""
+    chosen = None if sections is None else {"format_version", *sections}
+    text: str = yaml.safe_dump(job.model_dump(mode="json", include=chosen), sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -359,7 +359,10 @@ class SelectSection(JobSection):
     levels : dict of str to float
         Name and top fraction of the sample, largest fraction first.
     thresholds_from : Path, optional
-        ``summary.json`` of another run whose thresholds are carried over; by default this sample sets them.
+        ``summary.json`` of another run whose thresholds are carried over; by default this sample sets them. They must
+        have been made for scores of the same model and scorer.
+    thresholds_of_another_model : bool
+        Carry thresholds over that were made for the scores of another model or scorer.
     formats : tuple of str
         File formats of the candidate catalogue.
     combine : str
@@ -369,6 +372,7 @@ class SelectSection(JobSection):
 
     levels: dict[str, float] = Field(default_factory=lambda: dict(LEVELS))
     thresholds_from: Path | None = None
+    thresholds_of_another_model: bool = False
     formats: tuple[Literal["fits", "ecsv", "vot", "parquet"], ...] = ("fits", "ecsv", "vot", "parquet")
     combine: Rule = "mean"
 
@@ -386,6 +390,8 @@ class SelectSection(JobSection):
                 raise ValueError(f"levels {other!r} and {level!r} would share the column bands_{level_suffix(level)}")
         if not self.formats or len(set(self.formats)) != len(self.formats):
             raise ValueError("formats are one or more of fits, ecsv, vot, parquet, each once")
+        if self.thresholds_of_another_model and self.thresholds_from is None:
+            raise ValueError("thresholds_of_another_model goes with thresholds_from. Give that, or leave it out")
         return self
 
 

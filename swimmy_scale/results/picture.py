@@ -23,7 +23,7 @@ from swimmy_scale.results.histogram import ScoreHistogram, score_histogram
 from swimmy_scale.results.style import GREY, INK, MUTED, RESIDUAL_COLOURS, WARNING, band_colour, score_lines
 from swimmy_scale.results.words import counted
 from swimmy_scale.storage.files import write_atomically
-from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import Selection
 
 DPI = 128
 MAX_GALLERY = 12
@@ -113,15 +113,15 @@ def write_picture(
     return path
 
 
-def sample_histogram(scores: Scores) -> ScoreHistogram:
+def sample_histogram(selection: Selection) -> ScoreHistogram:
     """The histogram that `write_picture` draws of a selected sample: a row for each selecting band."""
-    selecting = scores.survey.band_index(scores.survey.selecting_bands)
+    selecting = selection.survey.band_index(selection.survey.selecting_bands)
 
     def blocks() -> Iterator[tuple[FloatArray, BoolArray]]:
-        for _, (score, candidate, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
+        for _, (score, candidate, in_sample) in selection.blocks(selection.score_name, "candidate", "in_sample"):
             yield score[in_sample][:, selecting], candidate[in_sample, 0][:, selecting]
 
-    return score_histogram(blocks, scores.read("threshold")[:, selecting], N_BINS, _MARGIN_SHARE)
+    return score_histogram(blocks, selection.read("threshold")[:, selecting], N_BINS, _MARGIN_SHARE)
 
 
 # ---------------------------------------------------------------- the parts

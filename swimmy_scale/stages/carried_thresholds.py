@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
 
 SUMMARY_VERSION = 1
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Carried:
         ``summary["thresholds"][level][band]`` is a number.
     n_models, combine, kind
         The number of models that gave the scores, how these became one (None for one model), and what they are.
+    model_sha256, scorer
+        The models' digests and the scorer that gave the scores; None where the summary does not say.
+    levels : mapping of str to float
+        The fraction of its own sample that each level selected.
     """
 
     thresholds_from: str
@@ -36,6 +40,42 @@ class Carried:
     n_models: int = 1
     combine: str | None = None
     kind: ScoreKind = EQUATION_6
+    model_sha256: Any = None
+    scorer: str | None = None
+    levels: Mapping[str, float] = field(default_factory=dict)
+
+    def check_model(self, model_sha256: Any, scorer: str | None) -> None:
+        """Check that they were made for scores of these models and this scorer.
+
+        Raises
+        ------
+        SwimmyError
+            When they were not: the scores of another model are other numbers, and its thresholds say nothing of them.
+        """
+        remedy = (
+            "Select by this sample's own thresholds (leave thresholds_from out), or give the summary.json of a run "
+            "with the same model. If you want it nevertheless, set select.thresholds_of_another_model: true (with "
+            "`select`: --thresholds-of-another-model)."
+        )
+        if model_sha256 != self.model_sha256:
+            raise SwimmyError(
+                f"{self.thresholds_from}: its thresholds cut scores of the model {_digests(self.model_sha256)}, and "
+                f"here they would cut those of {_digests(model_sha256)}. {remedy}"
+            )
+        if self.scorer is not None and scorer != self.scorer:
+            raise SwimmyError(
+                f"{self.thresholds_from}: its thresholds cut scores of the {self.scorer} scorer, and here they would "
+                f"cut those of the {scorer} scorer, which differ in their last digits. {remedy}"
+            )
+
+    def check_levels(self, levels: Mapping[str, float]) -> None:
+        """Check that levels of one name stand for one fraction there and here."""
+        for name, fraction in levels.items():
+            if name in self.levels and self.levels[name] != fraction:
+                raise SwimmyError(
+                    f"{self.thresholds_from}: its level {name} is the top {self.levels[name]:g} of its sample, and "
+                    f"select.levels says {fraction:g}. Give the levels that its thresholds were made for."
+                )
 
     def check(self, n_models: int, combine: Rule, kind: ScoreKind) -> None:
         """Check that they were made for such scores: of this kind, from as many models, combined by the same rule."""
@@ -58,6 +98,12 @@ def scores_made_of(n_models: int, combine: str | None, kind: ScoreKind) -> dict[
     return ({"n_models": n_models, "combine": combine} if n_models > 1 else {}) | kind.described
 
 
+def _digests(model_sha256: Any) -> str:
+    """The beginnings of digests, for people."""
+    digests = model_sha256 if isinstance(model_sha256, list) else [model_sha256]
+    return ", ".join("(not said)" if one is None else f"{str(one)[:12]}..." for one in digests)
+
+
 def _described(n_models: int, combine: str | None) -> str:
     return f"the {combine} of {n_models} models" if n_models > 1 else "scores of one model"
 
@@ -65,7 +111,14 @@ def _described(n_models: int, combine: str | None) -> str:
 def _carried(thresholds_from: str, content: Mapping[str, Any]) -> Carried:
     thresholds = {"thresholds": content.get("thresholds")}
     return Carried(
-        thresholds_from, thresholds, content.get("n_models", 1), content.get("combine"), ScoreKind.of(content)
+        thresholds_from,
+        thresholds,
+        content.get("n_models", 1),
+        content.get("combine"),
+        ScoreKind.of(content),
+        content.get("model_sha256"),
+        content.get("scorer"),
+        dict(content.get("levels", {})),
     )
 
 
@@ -117,6 +170,9 @@ def keep_carried(original: Path, copy: Path) -> Carried:
         "format_version": FORMAT_VERSION,
         "thresholds_from": carried.thresholds_from,
         **scores_made_of(carried.n_models, carried.combine, carried.kind),
+        "model_sha256": carried.model_sha256,
+        "scorer": carried.scorer,
+        "levels": carried.levels,
         **carried.summary,
     }
     write_json(copy, with_checksum(content))

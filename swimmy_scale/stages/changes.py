@@ -21,8 +21,7 @@ READ_BY = {
     "train": ("ingest",),
     "evaluate": ("ingest", "train"),
     "score": ("ingest", "train", "evaluate"),
-    "sample": ("ingest", "score"),
-    "select": ("score", "sample"),
+    "select": ("ingest", "score"),
     "picture": ("score", "select"),
 }
 """The stages whose output each stage reads."""
@@ -51,11 +50,12 @@ def stage_settings(job: Job) -> dict[str, Any]:
             settings["evaluate"] = [judged, content["sample"], kind, train.choose, choice]
     weights = [(model.sha256, model.network.model_dump(mode="json")) for model in job.weights]
     settings["score"] = [weights, kind, job.n_models]
-    settings["sample"] = content["sample"]
     settings["select"] = [
+        content["sample"],
         list(select.levels.items()),
         select.formats,
         content["select"]["thresholds_from"],
+        select.thresholds_of_another_model,
         select.combine if job.n_models > 1 else None,
     ]
     settings["picture"] = None
@@ -146,7 +146,8 @@ class Change:
         yield f"{run.path}: another job than before ({', '.join(self.settings)}). {what}"
         if "train" in again and "train" in self.changed and any(name.startswith("sample.") for name in self.settings):
             yield "To keep the weights under other cuts, give the cuts that they were trained with as train.sample."
-        old = [path for path in (run.report, run.figures, run.tables, run.fidelity_page) if path.exists()]
+        own = run.selection
+        old = [path for path in (own.report, own.figures, own.tables, own.fidelity_page) if path.exists()]
         if again and old:
             yield f"{', '.join(str(path) for path in old)}: made of the earlier job; make them again."
 

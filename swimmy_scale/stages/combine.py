@@ -1,8 +1,8 @@
-"""One score from the scores of several models, written block by block beside them in ``scores.zarr``."""
+"""One score from the scores of several models, block by block, for the selection that cuts it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.ensemble import Rule, mean, mean_rank, median, ordered
 from swimmy_scale.method.survey import FloatArray
-from swimmy_scale.storage.scores import COMBINED, RANKED_OBJECTS, Scores, model_block_objects, write_combined
+from swimmy_scale.storage.selection import COMBINED, RANKED_OBJECTS, Selection, model_block_objects
 
 # The long_name of combined_score and of combined_residual.
 LONG_NAMES: dict[Rule, tuple[str, str]] = {
@@ -38,46 +38,35 @@ def check_combine(rule: Rule, n_models: int, n_objects: int, path: Path) -> None
         )
 
 
-def combine_scores(path: Path, rule: Rule, add: Callable[[int], None] = lambda n_rows: None) -> list[Path]:
-    """Add ``combined_score`` and ``combined_residual`` to a ``scores.zarr`` of several models.
+def combined(selection: Selection, rule: Rule) -> Iterator[tuple[str, Iterator[tuple[int, FloatArray]]]]:
+    """``combined_score`` and ``combined_residual`` of a selection whose sample is known: name, and blocks of rows.
 
-    ``add`` is told of rows that are done: all of them once, for ranks twice.
-
-    Returns
-    -------
-    list of Path
-        The files written; none for a single model.
+    Nothing for a single model. All rows of the scores are read once for each of the two, for ranks once more.
     """
-    scores = Scores(path, add)
-    if scores.n_models == 1:
-        if rule != "mean":
-            raise SwimmyError(
-                f"{path}: holds the scores of one model, and select.combine {rule} is for several. Leave it out."
-            )
-        return []
-    check_combine(rule, scores.n_models, scores.n_objects, path)
-    attrs = {"combine": rule, "n_models": scores.n_models}
-    return write_combined(path, describe(rule, scores.n_models), _combined(scores, rule), attrs)
+    if selection.n_models == 1:
+        return
+    rows = model_block_objects(selection.n_models)
+    score, residual = COMBINED
+    yield score, _scores(selection, rule, rows)
+    blocks = selection.blocks("residual", block_objects=rows)
+    yield residual, ((lo, median(values) if rule == "median" else mean(values)) for lo, (values,) in blocks)
 
 
-def _combined(scores: Scores, rule: Rule) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-    sample = ordered(_sample(scores)) if rule == "rank" else None
-    rows = model_block_objects(scores.n_models)
-    for lo, (score, residual) in scores.blocks("score", "residual", block_objects=rows):
+def _scores(selection: Selection, rule: Rule, rows: int) -> Iterator[tuple[int, FloatArray]]:
+    sample = ordered(_sample(selection)) if rule == "rank" else None
+    for lo, (score,) in selection.blocks("score", block_objects=rows):
         if sample is not None:
-            yield lo, mean_rank(score, sample), mean(residual)
-        elif rule == "median":
-            yield lo, median(score), median(residual)
+            yield lo, mean_rank(score, sample)
         else:
-            yield lo, mean(score), mean(residual)
+            yield lo, median(score) if rule == "median" else mean(score)
 
 
-def _sample(scores: Scores) -> FloatArray:
+def _sample(selection: Selection) -> FloatArray:
     """The scores of the sample by every model, float32 (n_sample, model, band)."""
-    in_sample = scores.read("in_sample")
-    sample = np.empty((int(in_sample.sum()), scores.n_models, scores.survey.n_bands), np.float32)
-    filled, rows = 0, model_block_objects(scores.n_models)
-    for _, (score, chosen) in scores.blocks("score", "in_sample", block_objects=rows):
+    in_sample = selection.read("in_sample")
+    sample = np.empty((int(in_sample.sum()), selection.n_models, selection.survey.n_bands), np.float32)
+    filled, rows = 0, model_block_objects(selection.n_models)
+    for _, (score, chosen) in selection.blocks("score", "in_sample", block_objects=rows):
         part = score[chosen]
         sample[filled : filled + len(part)] = part
         filled += len(part)

@@ -17,7 +17,7 @@ from swimmy_scale.stages.engine import Stage, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.storage.scores import Scores, strangest
+from swimmy_scale.storage.selection import Selection, strangest
 
 if TYPE_CHECKING:
     from swimmy_scale.results.picture import Gallery
@@ -30,7 +30,7 @@ class PictureTask(Task):
     """What the picture of a run is made of."""
 
     cutouts: Path
-    scores: Path
+    selection: Path
     picture: Path
     scoring: Scoring
 
@@ -43,13 +43,13 @@ class PictureTask(Task):
         return replace(self, scoring=replace(self.scoring, n_threads=n_threads))
 
 
-def _gallery(task: PictureTask, scores: Scores) -> Gallery:
+def _gallery(task: PictureTask, selection: Selection) -> Gallery:
     """The strangest candidates with their reconstructions."""
     # Importing Matplotlib is a fifth of the time that a process takes to start, and only this one draws.
     from swimmy_scale.results.picture import MAX_GALLERY, Gallery
 
-    rows = strangest(scores, MAX_GALLERY).tolist()
-    store, survey = Cutouts(task.cutouts), scores.survey
+    rows = strangest(selection, MAX_GALLERY).tolist()
+    store, survey = Cutouts(task.cutouts), selection.survey
     selecting = survey.band_index(survey.selecting_bands)
     size = survey.cutout_size_px
     source = np.zeros((len(rows), survey.n_bands, size, size), np.float32)
@@ -57,10 +57,12 @@ def _gallery(task: PictureTask, scores: Scores) -> Gallery:
         fwhm = store.read("fwhm_arcsec", row, row + 1)
         source[index : index + 1] = preprocess(store.images(row, row + 1), fwhm, store.survey)
     reconstruction = reconstructor(task.scoring)(source) if rows else source
-    flags = np.array([scores.read("candidate", row, row + 1)[0, 0, selecting] for row in rows], dtype=np.bool_)
-    score = np.array([scores.read(scores.score_name, row, row + 1)[0, selecting] for row in rows], dtype=np.float32)
+    flags = np.array([selection.read("candidate", row, row + 1)[0, 0, selecting] for row in rows], dtype=np.bool_)
+    score = np.array(
+        [selection.read(selection.score_name, row, row + 1)[0, selecting] for row in rows], dtype=np.float32
+    )
     return Gallery(
-        object_id=np.array([scores.read("object_id", row, row + 1)[0] for row in rows], dtype=np.int64),
+        object_id=np.array([selection.read("object_id", row, row + 1)[0] for row in rows], dtype=np.int64),
         label=band_label(flags.reshape(len(rows), len(selecting)), survey.selecting_bands).tolist(),
         score=score.reshape(len(rows), len(selecting)),
         source=source,
@@ -72,15 +74,15 @@ def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
     from swimmy_scale.results.picture import sample_histogram, write_picture
 
-    scores = Scores(task.scores)
+    selection = Selection(task.selection)
     write_picture(
         task.picture,
-        scores.survey,
-        sample_histogram(scores),
-        scores.read("threshold")[:, scores.survey.band_index(scores.survey.selecting_bands)],
-        [str(level) for level in scores.read("level")],
-        _gallery(task, scores),
-        simulated=bool(scores.attrs.get("simulated", False)),
+        selection.survey,
+        sample_histogram(selection),
+        selection.read("threshold")[:, selection.survey.band_index(selection.survey.selecting_bands)],
+        selection.levels,
+        _gallery(task, selection),
+        simulated=selection.simulated,
     )
     return task.commit([task.picture])
 
@@ -94,7 +96,7 @@ class PictureStage(Stage):
 
     ledger: Ledger
     cutouts: Path
-    scores: Path
+    selection: Path
     picture: Path
     scoring: Scoring
     select: Ledger
@@ -110,12 +112,12 @@ class PictureStage(Stage):
     def identity(self) -> str:
         """Digest of the selection and the models."""
         done = self.select.read(FINISHED)
-        selection = done.identity if done else ""
-        return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selection, *self.scoring.identity])
+        selected = done.identity if done else ""
+        return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selected, *self.scoring.identity])
 
     def plan(self) -> Sequence[PictureTask]:
         """One task."""
-        return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.scores, self.picture, self.scoring)]
+        return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.selection, self.picture, self.scoring)]
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Close the stage; the only file is that of its task."""

@@ -19,13 +19,11 @@ from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
 from swimmy_scale.stages.carried_thresholds import carried_thresholds, keep_carried, read_carried
 from swimmy_scale.stages.changes import Change
-from swimmy_scale.stages.combine import check_combine
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import PICTURE_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
-from swimmy_scale.stages.sample import SampleStage
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.storage.cutouts import Cutouts
@@ -92,20 +90,25 @@ class Run:
         job, run = self.job, self.directory
         if (ingest := self.ingest) is not None:
             yield ingest
-        check_combine(job.select.combine, job.n_models, Cutouts(self.cutouts).n_objects, self.cutouts)
+        select = SelectStage(
+            self.ledger("select"),
+            run.selection,
+            run.scores,
+            self.cutouts,
+            job.sample,
+            job.select,
+            job.n_models,
+            run.quarantine,
+        )
+        select.check()
         if job.train is not None:
             yield from campaign_stages(
                 job, self.cutouts, run.models, self.ledger, self.n_threads, self.limits, self.scorer
             )
-        score = ScoreStage(self.ledger("score"), self.cutouts, run.scores, self.scoring, owned=True)
-        sample = SampleStage(self.ledger("sample"), self.cutouts, run.scores, job.sample, score.ledger)
-        sample.check()
-        yield score
-        score.renew_metadata()
-        yield sample
-        yield SelectStage(self.ledger("select"), run, run.stage_ledger("ingest", job), job.select, job.n_models)
+        yield ScoreStage(self.ledger("score"), self.cutouts, run.scores, self.scoring, owned=True)
+        yield select
         yield PictureStage(
-            self.ledger("picture"), self.cutouts, run.scores, run.picture, self.scoring, self.ledger("select")
+            self.ledger("picture"), self.cutouts, run.selection.store, run.picture, self.scoring, select.ledger
         )
 
 
@@ -157,6 +160,10 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
         others = change is not None and "select.thresholds_from" in change.settings
         carried = read_carried(original) if others else carried_thresholds(original, copy)
         carried.check(job.n_models, job.select.combine, job.score.score_kind)
+        carried.check_levels(job.select.levels)
+        if job.weights and not job.select.thresholds_of_another_model:
+            digests = [model.sha256 for model in job.weights]
+            carried.check_model(digests if len(digests) > 1 else digests[0], run.scorer)
     check_memory(run, again)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -138,15 +139,13 @@ class ScoreStage(Stage):
                 "scorer": self.scoring.scorer,
                 **self.scoring.kind.described,
                 "simulated": bool(store.attrs.get("simulated", False)),
+                # As seen from the folder of the scores, so that both can be moved together.
+                "cutouts": os.path.relpath(self.cutouts, self.scores.parent),
             },
             # Models are called by their position in model_sha256: their digests change with every training.
             tuple(str(k) for k in range(len(self.scoring.models))) if len(self.scoring.models) > 1 else (),
             self.scoring.kind,
         )
-
-    def renew_metadata(self) -> None:
-        """Repair the store's metadata if they are damaged; changes nothing else."""
-        create(self.scores, self._layout(Cutouts(self.cutouts)))
 
     def plan(self) -> Sequence[ScoreTask]:
         """One task a partition; creates ``scores.zarr``."""
@@ -194,8 +193,7 @@ class ScoreStage(Stage):
         return self.ledger.finish(
             self.identity,
             parts,
-            # The selection extends the root's metadata and vouches for them.
-            [file for file in files if file != self.scores / "zarr.json"],
+            files,
             {
                 "n_scored": n_scored,
                 "computed_by": dict(sorted(kinds.items())),

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Settings
+from swimmy_scale.method.job import Settings, load_job, parse_job
 from swimmy_scale.method.network import Network
-from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, TrainSection
+from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, SelectSection, TrainSection
 from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.stages.choice import recorded
-from swimmy_scale.stages.engine import Executor, Progress, run_stage
+from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
-from swimmy_scale.stages.sample import SampleStage
 from swimmy_scale.stages.score import ScoreStage
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.stages.select import SelectStage
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.quarantine_file import write_quarantine
-from swimmy_scale.storage.receipts import Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, ledger_beside, quarantine_beside
+from swimmy_scale.storage.receipts import FINISHED, Receipt
+from swimmy_scale.storage.run_directory import (
+    ModelsFolder,
+    RunDirectory,
+    SelectionFolder,
+    ledger_beside,
+    quarantine_beside,
+    scores_ledger,
+)
+from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import FORMAT_VERSION as SELECTION_VERSION
+from swimmy_scale.storage.selection import scores_of
+from swimmy_scale.storage.store import open_group
 
 
 def ingest(
@@ -133,16 +145,136 @@ def score(
     progress: Progress,
     limits: MemoryLimits,
 ) -> Receipt:
-    """Score ``cutouts`` into ``output``, with the sample that the settings cut; returns the receipt of the scores."""
+    """Score ``cutouts`` into ``output``."""
     store = Cutouts(cutouts)
     needs = ScoringNeeds(
         store.survey, scoring.network, scoring.batch_size, store.chunk_objects, scoring.scorer, scoring.n_threads
     )
     needs.check(limits, len(scoring.models))
     ledger = ledger_beside(output, "score")
-    sample = SampleStage(ledger_beside(output, "sample"), cutouts, output, settings.sample, ledger)
     with driver_lock(ledger.folder, output):
-        SampleRule.of(store, settings.sample).apply(store, 0, 0, np.zeros(0, np.bool_))
-        receipt = run_stage(ScoreStage(ledger, cutouts, output, scoring), executor, progress)
-        run_stage(sample, executor, progress)
-    return receipt
+        return run_stage(ScoreStage(ledger, cutouts, output, scoring), executor, progress)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a selection is made from.
+
+    Attributes
+    ----------
+    scores, cutouts : Path
+    settings : Settings
+        Of the run that scored; the defaults for scores outside of a run directory.
+    run : RunDirectory, optional
+        Where the scores lie in one.
+    """
+
+    scores: Path
+    cutouts: Path
+    settings: Settings
+    run: RunDirectory | None = None
+
+    @classmethod
+    def at(cls, path: Path, cutouts: Path | None = None) -> Given:
+        """What lies at ``path``, a run directory or a ``scores.zarr``; ``cutouts`` is where its cutouts are now.
+
+        Raises
+        ------
+        SwimmyError
+            When there are no scores, their cutouts are not where they were, or their scoring is not finished.
+        """
+        around = RunDirectory(path if RunDirectory(path).exists() else path.parent)
+        in_run = around.exists() and path in (around.path, around.scores)
+        scores = around.scores if in_run else path
+        attrs, done = Scores(scores).attrs, scores_ledger(scores)
+        if done.read(FINISHED) is None and done.folder_of_stage.is_dir():
+            raise SwimmyError(
+                f"{scores}: not scored to the end, and a selection is made from all scores. Give the command that "
+                "scores again: it goes on where it stopped."
+            )
+        settings = Settings()
+        known = Path(os.path.normpath(scores.parent / str(attrs["cutouts"]))) if "cutouts" in attrs else None
+        if in_run:
+            settings = around.load_job()
+        chosen = cutouts or known
+        if chosen is None or not chosen.is_dir():
+            raise SwimmyError(
+                f"{chosen or scores}: the cutouts that were scored are not there, and the cuts look at their columns. "
+                "Say where they are now with --cutouts."
+            )
+        return cls(scores, chosen, settings, around if in_run else None)
+
+
+def select(given: Given, output: Path, settings: Settings, progress: Progress) -> SelectionFolder:
+    """Select from scores into the folder ``output``, which is all that is written to.
+
+    ``settings`` say how. The same selection is not made again.
+
+    Raises
+    ------
+    SwimmyError
+        When ``output`` is a run directory, whose own selection only `run` makes.
+    """
+    folder = SelectionFolder(output)
+    if RunDirectory(output).exists():
+        raise SwimmyError(
+            f"{output}: a run directory, whose own selection belongs to its job. Change the job and run it again "
+            "here; or choose another --output, or --name for a further selection of this run."
+        )
+    stage = SelectStage(
+        folder.ledger,
+        folder,
+        given.scores,
+        given.cutouts,
+        settings.sample,
+        settings.select,
+        Scores(given.scores).n_models,
+    )
+    with driver_lock(folder.receipts, output):
+        if settings.select.thresholds_from is not None:
+            # What an earlier command carried over may come from another file.
+            folder.carried_thresholds.unlink(missing_ok=True)
+        run_stage(stage, SerialExecutor(), progress)
+    return folder
+
+
+def selection_settings(
+    of_run: Settings, given: Settings, thresholds_from: Path | None = None, of_another_model: bool = False
+) -> Settings:
+    """The settings of a selection: the sections that are ``given``, the others as the run has them."""
+    sample = given.sample if "sample" in given.model_fields_set else of_run.sample
+    select = given.select if "select" in given.model_fields_set else of_run.select
+    changed: dict[str, Any] = {} if thresholds_from is None else {"thresholds_from": thresholds_from}
+    changed |= {"thresholds_of_another_model": True} if of_another_model else {}
+    # Validated anew: an update alone would not be.
+    section = SelectSection.model_validate(select.model_dump() | changed)
+    return Settings(sample=sample, select=section)
+
+
+@dataclass(frozen=True)
+class HowMade:
+    """How a selection was made, so that it can be made again: its settings, and the scores that it cuts."""
+
+    folder: SelectionFolder
+    settings: Settings
+    scores: Path
+
+    @classmethod
+    def of(cls, folder: SelectionFolder) -> HowMade:
+        """What the receipt says; without a readable one, what the selection says itself.
+
+        Raises
+        ------
+        SwimmyError
+            When both are damaged.
+        """
+        done = folder.ledger.read(FINISHED)
+        if done is None:
+            scores = scores_of(folder.store, dict(open_group(folder.store, SELECTION_VERSION).attrs))
+            return cls(folder, load_job(folder.settings, Settings), scores)
+        scores = Path(os.path.normpath(folder.path / done.details["scores"]))
+        return cls(folder, parse_job(done.details["settings"], folder.settings, Settings), scores)
+
+    def again(self, progress: Progress) -> None:
+        """Make it again, unless it is whole."""
+        select(Given.at(self.scores), self.folder.path, self.settings, progress)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +13,16 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import driver_lock
-from swimmy_scale.storage.receipts import Damage, Ledger, OwnedFile, Receipt, owned_files
-from swimmy_scale.storage.run_directory import STAGES, RunDirectory, cutouts_ledger, ledger_beside
+from swimmy_scale.storage.files import check_unlocked, remove
+from swimmy_scale.storage.receipts import FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
+from swimmy_scale.storage.run_directory import (
+    STAGES,
+    RunDirectory,
+    SelectionFolder,
+    cutouts_ledger,
+    ledger_beside,
+    stages_of,
+)
 from swimmy_scale.storage.scores import Scores
 
 TASK_BYTES = 256 << 20
@@ -91,59 +99,127 @@ def _store(item: Damage) -> str:
     return item.path.partition("/")[0]
 
 
+@dataclass
+class Verification:
+    """What is wrong with a run directory, or with the output of a single stage.
+
+    Attributes
+    ----------
+    damage : list of Damage
+        Files and receipts that are missing, changed or unreadable. Paths outside of what was verified are absolute.
+    unexpected : list of str
+        Files that no receipt names, in the stores and folders that the program fills.
+    others : list of str
+        Files that no receipt names elsewhere: most likely people's own. They are no fault.
+    unfinished : list of str
+        Stages, and selections, that have not come to their end.
+    """
+
+    damage: list[Damage] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    _marks: list[tuple[Ledger, str]] = field(default_factory=list)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every file is as its receipt says, and nothing is missing or too many."""
+        return not (self.damage or self.unexpected or self.unfinished)
+
+    def mark(self) -> None:
+        """Remove the receipts of what is damaged, so that it is done again; the driver's lock must be held."""
+        for ledger, name in self._marks:
+            remove(ledger.path(name))
+
+    def add(self, other: Verification, prefix: Path | None = None) -> None:
+        """Take over what is wrong with a part; ``prefix`` goes before its paths."""
+
+        def named(path: str) -> str:
+            return path if prefix is None else str(prefix / path)
+
+        self.damage += [replace(item, path=named(item.path)) for item in other.damage]
+        for name in ("unexpected", "others", "unfinished"):
+            getattr(self, name).extend(map(named, getattr(other, name)))
+        self._marks += other._marks
+
+
 @dataclass(frozen=True)
 class Verifier:
-    """Compares bytes with receipts, on many workers if there is more than one task."""
+    """Compares bytes with receipts, on many workers if there is more than one task. It writes nothing."""
 
     executor: Executor
     progress: Progress
 
-    def output(self, path: Path) -> list[Damage]:
-        """Compare every byte with its receipt; remove the receipts of what is damaged.
+    def output(self, path: Path) -> Verification:
+        """Compare every byte with its receipt, and find what no receipt names and what is not finished.
 
         Parameters
         ----------
         path : Path
-            A run directory, and with it the store that its job names by ``cutouts``; or what a single stage made
-            (``cutouts.zarr``, ``models/``, ``scores.zarr``), with its receipts beside it.
-
-        Returns
-        -------
-        list of Damage
-            Empty when all is well; the command that made ``path`` repairs what is listed. Paths outside of ``path``
-            are absolute.
+            A run directory, and with it its further selections and the store that its job names by ``cutouts``; or
+            what a single command made (``cutouts.zarr``, ``models/``, ``scores.zarr``, a selection's folder).
 
         Raises
         ------
         SwimmyError
             When nothing has receipts there, or another process works on it.
         """
-        if RunDirectory(path).exists():
-            return self._run(RunDirectory(path))
-        beside = ledger_beside(path, "").folder
+        run, folder, beside = RunDirectory(path), SelectionFolder(path), ledger_beside(path, "").folder
+        if run.exists():
+            return self._run(run)
+        if folder.exists():
+            return self._unlocked(folder.receipts, path, lambda: self._selection(folder))
         if not beside.is_dir():
             raise SwimmyError(
-                f"{path}: neither a run directory (no receipts folder in it) nor the output of one stage (no "
+                f"{path}: neither a run directory (no receipts folder in it) nor the output of one command (no "
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
-        with driver_lock(beside, path):
-            return self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score", "sample"))
+        return self._unlocked(beside, path, lambda: self._alone(beside, path))
 
-    def _run(self, run: RunDirectory) -> list[Damage]:
-        # Held until all is read: the workers of both parts have their keys and scripts in this directory.
-        with run.lock():
-            damage = self._folder(run.receipts, run.path, ("job", "scorer", *STAGES, "provenance"))
-            try:
-                cutouts = parse_job(run.job_file.read_text(), run.job_file, Job).cutouts
-            except (OSError, ValueError, SwimmyError):
-                return damage  # damaged itself, and listed as such
-            if cutouts is not None:
-                found = self._cutouts(cutouts, run)
-                damage += [replace(item, path=str(cutouts.parent / item.path)) for item in found]
-            return damage
+    def _unlocked(self, folder: Path, path: Path, verify: Callable[[], Verification]) -> Verification:
+        """Verify what nobody is changing; held by nothing, so that one who may only read can do it."""
+        before = check_unlocked(folder, path)
+        found = verify()
+        if check_unlocked(folder, path) != before:
+            raise SwimmyError(f"{path}: another process has worked on it meanwhile. Give the command again.")
+        return found
 
-    def _cutouts(self, cutouts: Path, run: RunDirectory) -> list[Damage]:
-        """Damage of the store that the job of a run names."""
+    def _alone(self, beside: Path, path: Path) -> Verification:
+        found = self._folder(beside, path.parent, ("ingest", "train", "evaluate", "score"), [path])
+        ledgers = [Ledger(beside, path.parent, stage) for stage in STAGES]
+        found.unfinished += [ledger.stage for ledger in ledgers if ledger.names() and FINISHED not in ledger.names()]
+        return found
+
+    def _selection(self, folder: SelectionFolder) -> Verification:
+        found = self._folder(folder.receipts, folder.path, ("select",), [folder.store])
+        if not folder.ledger.path(FINISHED).exists():
+            found.unfinished.append("select")
+        return found
+
+    def _run(self, run: RunDirectory) -> Verification:
+        found = self._unlocked(run.log.path, run.path, lambda: self._folder_of(run))
+        for folder in run.named_selections():
+            part = self._unlocked(folder.receipts, folder.path, partial(self._selection, folder))
+            found.add(part, folder.path.relative_to(run.path))
+        job: Job | None
+        try:
+            job = parse_job(run.job_file.read_text(), run.job_file, Job)
+        except (OSError, ValueError, SwimmyError):
+            # Damaged itself, and listed as such; its receipt holds the text as well.
+            job = run.frozen_job()
+        found.unfinished += [
+            stage for stage in (stages_of(job) if job else ()) if not run.ledger(stage).path(FINISHED).exists()
+        ]
+        if job is not None and job.cutouts is not None:
+            found.add(self._cutouts(job.cutouts, run), cutouts_ledger(job.cutouts).root)
+        return found
+
+    def _folder_of(self, run: RunDirectory) -> Verification:
+        filled = [run.own_cutouts, run.scores, run.selection.store, run.models.path, run.receipts]
+        return self._folder(run.receipts, run.path, ("job", "scorer", *STAGES, "provenance"), filled)
+
+    def _cutouts(self, cutouts: Path, run: RunDirectory) -> Verification:
+        """What is wrong with the store that the job of a run names."""
         ledger = cutouts_ledger(cutouts)
         if not ledger.folder.is_dir():
             raise SwimmyError(
@@ -151,10 +227,10 @@ class Verifier:
                 "Copy its receipts along, or ingest again."
             )
         alone = ledger.folder == ledger_beside(cutouts, "ingest").folder
-        with driver_lock(ledger.folder, cutouts) if alone else RunDirectory(ledger.root).lock():
-            return self._folder(ledger.folder, ledger.root, ("ingest",))
+        locked, what = (ledger.folder, cutouts) if alone else (RunDirectory(ledger.root).log.path, ledger.root)
+        return self._unlocked(locked, what, lambda: self._folder(ledger.folder, ledger.root, ("ingest",), [cutouts]))
 
-    def _folder(self, folder: Path, root: Path, stages: tuple[str, ...]) -> list[Damage]:
+    def _folder(self, folder: Path, root: Path, stages: tuple[str, ...], filled: Sequence[Path]) -> Verification:
         (files, damage), other_ids = owned_files(folder, root, stages), list[Damage]()
         tasks = _tasks(Ledger(folder, root, "verify"), files)
         executor = self.executor if len(tasks) > 1 else SerialExecutor()
@@ -169,6 +245,40 @@ class Verifier:
         # Damaged metadata give the wrong rows: that is no fault of the partitions.
         unsound = {_store(item) for item in damage if item.path.endswith("zarr.json")}
         damage += [item for item in other_ids if _store(item) not in unsound]
-        for item in damage:
-            Ledger(folder, root, item.stage).remove(item.name)
-        return sorted(damage, key=lambda item: (stages.index(item.stage), item.name, item.path))
+        damage.sort(key=lambda item: (stages.index(item.stage), item.name, item.path))
+        known = {file.path for file in files} | _of_receipts(folder, root, stages)
+        unexpected, others = _not_named(folder, root, filled, known)
+        if any((root / item.path).is_relative_to(folder) for item in damage):
+            # What a damaged receipt named is not known.
+            unexpected = []
+        marks = [(Ledger(folder, root, item.stage), item.name) for item in damage]
+        return Verification(damage, unexpected, others, [], marks)
+
+
+def _of_receipts(folder: Path, root: Path, stages: Sequence[str]) -> set[str]:
+    """Files that belong to the receipts themselves."""
+    found = []
+    for stage in stages:
+        ledger = Ledger(folder, root, stage)
+        found += [ledger.path(name) for name in ledger.every_name()]
+        found += [ledger.note_path(what) for what in ("notes", "tables")]
+    # What workers leave of objects that end them, and who holds the folder.
+    found += [path for name in ("attempts", "left-out") for path in (folder / name).rglob("*")]
+    found += [folder / "driver.lock", folder / "driver.json"]
+    return {path.relative_to(root).as_posix() for path in found}
+
+
+def _not_named(folder: Path, root: Path, filled: Sequence[Path], known: Collection[str]) -> tuple[list[str], list[str]]:
+    """Files that are not known: in what the program fills, and beside it in the root if that is all ours."""
+    unexpected = []
+    for path in filled:
+        for item in sorted(path.rglob("*")):
+            name = item.relative_to(root).as_posix()
+            # What an interrupted write has left is swept away by the next one.
+            is_left = any(part.endswith(".partial") for part in item.relative_to(root).parts)
+            if not item.is_dir() and name not in known and not is_left:
+                unexpected.append(name)
+    in_root = [item for item in sorted(root.iterdir()) if item.is_file() and not item.name.endswith(".partial")]
+    # Beside the output of a single command lies whatever people keep there.
+    ours = folder in filled
+    return unexpected, [item.name for item in in_root if ours and item.name not in known]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -127,6 +128,43 @@ def parse_checked(text: str, format_version: int) -> dict[str, Any]:
     return body
 
 
+def check_unlocked(folder: Path, what: Path) -> str:
+    """Check that no driver holds a lock, and write nothing.
+
+    Returns
+    -------
+    str
+        Who held it last: a driver that comes and goes changes it.
+
+    Raises
+    ------
+    SwimmyError
+        When a driver holds it, naming its host and process.
+    """
+    owner = folder / "driver.json"
+    try:
+        with (folder / "driver.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _in_use(owner, what) from None
+    except OSError:
+        # There was no driver yet, or the lock may not be read.
+        pass
+    try:
+        return f"{owner.stat().st_mtime_ns} {owner.read_text()}"
+    except OSError:
+        return ""
+
+
+def _in_use(owner: Path, what: Path) -> SwimmyError:
+    try:
+        known = json.loads(owner.read_text())
+        who = f"process {known['process_id']} on {known['host']}"
+    except (OSError, ValueError, KeyError):
+        who = "another process"
+    return SwimmyError(f"{what} is in use by {who}. Wait for it, or end that process, then run the command again.")
+
+
 @contextlib.contextmanager
 def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     """Hold a run directory or a stage's output for one driver.
@@ -143,17 +181,11 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     lock = filelock.FileLock(folder / "driver.lock")
     owner = folder / "driver.json"
     try:
-        # Slurm may start a driver again before the lock of its lost node is free.
-        lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0)
+        # Slurm may start a driver again before the lock of its lost node is free. For a moment it may be held by
+        # somebody who only looks whether it is.
+        lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
     except filelock.Timeout:
-        try:
-            known = json.loads(owner.read_text())
-            who = f"process {known['process_id']} on {known['host']}"
-        except (OSError, ValueError, KeyError):
-            who = "another process"
-        raise SwimmyError(
-            f"{what or folder.parent} is in use by {who}. Wait for it, or end that process, then run the command again."
-        ) from None
+        raise _in_use(owner, what or folder.parent) from None
     try:
         write_json(owner, {"host": socket.gethostname(), "process_id": os.getpid()})
         yield

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,23 +13,26 @@ import xarray
 import zarr
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.method.survey import AnyArray, IntArray
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.run_directory import RunDirectory
+from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import Selection, run_of
 
 # long_name of the coordinates, which have none in the stores.
 LABEL_NAMES = {"band": "photometric band", "level": "selection level", "model": "weight set"}
 # Attributes that are about one of the stores, not about the run.
-OF_ONE_STORE = ("title", "units", "format_version", "layout_sha256", "partition_objects", "chunk_objects")
+OF_ONE_STORE = ("title", "units", "format_version", "layout_sha256", "partition_objects", "chunk_objects", "scores")
 READ_AGAIN = "Run `swimmy-scale run` again: it finishes what is missing"
 
 
 def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Dataset:
-    """Open a run directory as one Dataset; pixels and scores are read on demand.
+    """Open a run as one Dataset; pixels and scores are read on demand.
 
     Parameters
     ----------
+    run : Path or str
+        A run directory, with its own selection; or the folder of another selection from its scores.
     cutouts : Path or str, optional
         Where ``cutouts.zarr`` is now, if it was moved; by default the run's own, or the one that its ``job.yaml``
         names.
@@ -35,19 +40,28 @@ def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Datas
     Returns
     -------
     xarray.Dataset
-        Dask-backed, in the chunks of the stores. Indexed by ``object_id`` (int64), ``band``, and by ``level`` and
-        ``model`` if there are any: ``ds.sel(object_id=..., band="g")``. It has all variables of ``scores.zarr``
-        (``score``, ``residual``, ``in_sample``; after selection ``threshold`` and ``candidate``) and the other ones of
-        ``cutouts.zarr``: ``image`` (object, band, y, x) in counts, ``fwhm_arcsec``, ``mag`` and so on. NaN as in the
+        Dask-backed, in the chunks of the stores. Its dimensions are ``object_id`` (int64), ``band``, and ``level`` and
+        ``model`` if there are any: ``ds.sel(object_id=..., band="g")``. It has the variables of ``scores.zarr``
+        (``score``, ``residual``), of ``selection.zarr`` if a selection was made (``in_sample``, ``threshold``,
+        ``candidate``, with several models ``combined_score`` and ``combined_residual``), and the other ones of
+        ``cutouts.zarr``: ``image`` (object_id, band, y, x) in counts, ``fwhm_arcsec``, ``mag`` and so on. NaN as in the
         stores: pixels and scores of quarantined objects, unknown magnitudes. ``ds.swimmy`` has `Selections`.
+
+        Each id is there once: of rows that share an id, which all but one are in quarantine, the others are left out,
+        and the attribute ``n_left_out`` says how many. Attributes follow the CF conventions, and hold only what every
+        file format can: text and numbers.
 
     Raises
     ------
     SwimmyError
-        When ``run`` is not a run directory, a store is missing or of another format version, or the two stores have
-        other objects or bands. A chunk that is missing or damaged raises when it is read.
+        When ``run`` is neither, a store is missing or of another format version, or the stores have other objects or
+        bands. A chunk that is missing or damaged raises when it is read.
     """
-    directory = RunDirectory(Path(run))
+    path = Path(run)
+    if SelectionFolder(path).store.is_dir() and not RunDirectory(path).job_file.is_file():
+        directory, folder = run_of(path)
+    else:
+        directory, folder = RunDirectory(path), SelectionFolder(path)
     if not directory.job_file.is_file():
         raise SwimmyError(f"{run}: no job.yaml in it, so this is not a run directory. Check the path.")
     if not directory.scores.is_dir():
@@ -57,26 +71,62 @@ def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Datas
         raise SwimmyError(
             f"{chosen}: the cutouts of {run} are not there. Give open_run their place as its argument cutouts."
         )
-    return open_stores(directory.scores, chosen)
+    return open_stores(directory.scores, chosen, folder.store if folder.store.is_dir() else None)
 
 
-def open_stores(scores: Path, cutouts: Path) -> xarray.Dataset:
-    """Join ``scores.zarr`` and ``cutouts.zarr`` of the same objects (see `open_run`)."""
+def open_stores(scores: Path, cutouts: Path, selection: Path | None = None) -> xarray.Dataset:
+    """Join ``scores.zarr`` and ``cutouts.zarr`` of the same objects, and a ``selection.zarr`` (see `open_run`)."""
     scored, pixels = Scores(scores), Cutouts(cutouts)
     object_id = _shared_ids(scored, pixels)
+    stores = [cutouts, scores]
+    if selection is not None:
+        Selection(selection, scores)  # checks that they belong together
+        stores.append(selection)
     # A missing chunk is an error, not a fill value; arrays keep the setting that holds when they are opened.
     with zarr.config.set({"array.read_missing_chunks": False}):
-        right = xarray.open_zarr(scores)
-        left = xarray.open_zarr(cutouts)
-    left = left.drop_vars([name for name in left.variables if name in right.variables])
-    joined: xarray.Dataset = left.assign(right.variables).set_coords(["object_id", "ra", "dec", *right.indexes])
-    joined = joined.assign_coords(object_id=("object", object_id, right["object_id"].attrs)).set_xindex("object_id")
+        opened: list[xarray.Dataset] = [xarray.open_zarr(store) for store in stores]
+    joined, others = opened[0], opened[1:]
+    about = dict(joined.attrs)
+    for store in others:
+        # A later store counts: scores know more of what is in quarantine than their cutouts.
+        joined = joined.drop_vars([name for name in joined.variables if name in store.variables])
+        joined = joined.assign(store.variables)
+        joined = joined.set_coords(list(store.indexes))
+        about |= store.attrs
+    meaning = joined["object_id"].attrs
+    joined = joined.set_coords(["object_id", "ra", "dec"])
+    joined = joined.assign_coords(object_id=("object", object_id, meaning)).swap_dims(object="object_id")
+    kept = _first_of_each(object_id, scored)
+    if kept.size < object_id.size:
+        joined = joined.isel(object_id=kept)
     for name in joined.coords:
         if name in LABEL_NAMES:
             joined[name].attrs["long_name"] = LABEL_NAMES[name]
-    joined.attrs = {key: value for key, value in (left.attrs | right.attrs).items() if key not in OF_ONE_STORE}
-    joined.attrs |= {"title": "cutouts and anomaly scores", "scores": str(scores), "cutouts": str(cutouts)}
+    joined.attrs = {
+        "Conventions": "CF-1.11",
+        "title": "cutouts and anomaly scores",
+        **{key: _plain(value) for key, value in about.items() if key not in OF_ONE_STORE},
+        "n_left_out": int(object_id.size - kept.size),
+        "scores": str(scores),
+        "cutouts": str(cutouts),
+    }
     return joined
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as text or a number, which every file format can hold; others become JSON."""
+    if isinstance(value, bool):
+        return int(value)
+    return value if isinstance(value, str | int | float) else json.dumps(value)
+
+
+def _first_of_each(object_id: AnyArray, scored: Scores) -> IntArray:
+    """The best row of each id, ascending: one that is not in quarantine, if there is one."""
+    if np.unique(object_id).size == object_id.size:
+        return np.arange(object_id.size)
+    order = np.lexsort((scored.read("quarantine_code") != 0, object_id))
+    first = np.r_[True, object_id[order][1:] != object_id[order][:-1]]
+    return np.sort(order[first])
 
 
 def _shared_ids(scored: Scores, pixels: Cutouts) -> AnyArray:
@@ -113,13 +163,10 @@ class Selections:
         self._dataset = dataset
 
     def _where(self, chosen: npt.NDArray[np.bool_]) -> xarray.Dataset:
-        return self._dataset.isel(object=np.flatnonzero(chosen))
+        return self._dataset.isel(object_id=np.flatnonzero(chosen))
 
     def objects(self, object_ids: Sequence[int] | AnyArray) -> xarray.Dataset:
         """Objects by their ids, in the order of the ids.
-
-        A catalogue may have an id twice. Then all but one of its rows are in quarantine, and the other one is taken.
-        (``ds.sel(object_id=...)`` gives all rows of an id, and takes a list only if no id comes twice.)
 
         Raises
         ------
@@ -127,18 +174,14 @@ class Selections:
             When ids are missing, with the first of them.
         """
         wanted = np.asarray(object_ids, np.int64).reshape(-1)
-        # Sorted by id, quarantined rows last: a search from the left finds the best row of each id.
-        here = self._dataset["object_id"].values
-        order = np.lexsort((self._dataset["quarantine_code"].values != 0, here))
-        at = np.searchsorted(here[order], wanted)
-        found = order[np.minimum(at, here.size - 1)] if here.size else np.zeros(0, np.int64)
-        missing = wanted[here[found] != wanted] if here.size else wanted
+        found = self._dataset.indexes["object_id"].get_indexer(wanted)
+        missing = wanted[found < 0]
         if missing.size:
             raise SwimmyError(
                 f"object_id {missing[0]} is not in {self._dataset.attrs.get('scores')} ({missing.size} of "
                 f"{wanted.size} are not). Check the ids: they are whole numbers of the catalogue, never floats."
             )
-        return self._dataset.isel(object=found)
+        return self._dataset.isel(object_id=found)
 
     def candidates(self, level: str, band: str | None = None) -> xarray.Dataset:
         """Objects that are candidates at a level such as ``3sigma``, in any band or in a given one.

@@ -9,6 +9,7 @@ power cut.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,8 +28,8 @@ from swimmy_scale.storage.files import (
 
 FORMAT_VERSION = 1
 FINISHED = "finished"
-# What reading a receipt raises if its file is missing or damaged.
-UNREADABLE = (FileNotFoundError, ValueError, KeyError, TypeError)
+# What reading a receipt raises if its file is missing, damaged, or cannot be read.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,14 @@ class Ledger:
     root: Path
     stage: str
 
+    @property
+    def folder_of_stage(self) -> Path:
+        """The folder of the stage's receipts."""
+        return self.folder / self.stage
+
     def path(self, name: str) -> Path:
         """Where the receipt called ``name`` lies."""
-        return self.folder / self.stage / f"{name}.json"
+        return self.folder_of_stage / f"{name}.json"
 
     def note_path(self, what: str) -> Path:
         """Where the stage keeps a note of its own, which is not a receipt."""
@@ -172,10 +178,23 @@ class Ledger:
     def read(self, name: str) -> Receipt | None:
         """The receipt called ``name``, or None if it is missing, damaged, or that of another task."""
         try:
-            receipt = Receipt.from_json(self.path(name).read_text())
+            receipt = Receipt.from_json(self.read_text(name))
         except UNREADABLE:
             return None
         return receipt if (receipt.stage, receipt.name) == (self.stage, name) else None
+
+    def read_text(self, name: str) -> str:
+        """The text of a receipt.
+
+        Raises
+        ------
+        OSError
+            When it cannot be read; when something else lies in its place.
+        """
+        path = self.path(name)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        return path.read_text()
 
     def valid(self, name: str, identity: str) -> Receipt | None:
         """The receipt, if it has this identity and its files are unchanged; else None.
@@ -206,7 +225,7 @@ class Ledger:
 
     def every_name(self) -> Iterator[str]:
         """Names of all receipts of the stage, readable or not, as the folder lists them."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder / self.stage) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder_of_stage) as entries:
             for entry in entries:
                 if entry.name.endswith(".json") and not entry.name.startswith("."):
                     yield entry.name.removesuffix(".json")
@@ -258,21 +277,27 @@ class OwnedFile:
     def damage(self, root: Path) -> Damage | None:
         """What is wrong with the file, after reading every byte of it."""
         path = root / self.path
-        if not path.is_file():
-            reason = "missing"
-        elif (size := path.stat().st_size) != self.record.size_bytes:
-            reason = f"{size} bytes, its receipt says {self.record.size_bytes}"
-        elif digest_file(path) != self.record.sha256:
-            reason = "its bytes differ from its receipt"
-        else:
-            return None
+        try:
+            if not path.exists():
+                reason = "missing"
+            elif not path.is_file():
+                reason = "not a file"
+            elif (size := path.stat().st_size) != self.record.size_bytes:
+                reason = f"{size} bytes, its receipt says {self.record.size_bytes}"
+            elif digest_file(path) != self.record.sha256:
+                reason = "its bytes differ from its receipt"
+            else:
+                return None
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror})"
         return Damage(self.stage, self.name, self.path, reason)
 
 
 def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[OwnedFile], list[Damage]]:
     """Every committed file, and what is wrong with the receipts themselves.
 
-    A finished stage must have the receipts of all its tasks, as many as its ``n_tasks`` says. Where several receipts
+    A finished stage must have the receipts of all its tasks, as many as its ``n_tasks`` says, and they must add up to
+    what its end says. Where several receipts
     name one file (a later stage may renew a store's metadata), the record of the last stage counts: ``stages`` are in
     the order of the job. Folder and root are those of `Ledger`.
     """
@@ -280,13 +305,17 @@ def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[O
     owned: dict[str, OwnedFile] = {}
     for stage in stages:
         ledger = Ledger(folder, root, stage)
-        names = ledger.names()
+        names, parts = ledger.names(), Parts()
         done = ledger.read(FINISHED)
         needed = {task_name(index) for index in range(done.details["n_tasks"] if done else 0)}
+        sound = len(damage)
         damage += [ledger.damage(name, "the receipt is missing") for name in sorted(needed - set(names))]
         for name in names:
             try:
-                receipt = Receipt.from_json(ledger.path(name).read_text())
+                receipt = Receipt.from_json(ledger.read_text(name))
+            except OSError as error:
+                damage.append(ledger.damage(name, f"the receipt cannot be read ({error.strerror})"))
+                continue
             except UNREADABLE:
                 damage.append(ledger.damage(name, "the receipt is damaged"))
                 continue
@@ -294,4 +323,12 @@ def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[O
                 damage.append(ledger.damage(name, f"the receipt is that of {receipt.stage} {receipt.name}"))
                 continue
             owned |= {key: OwnedFile(stage, name, key, record) for key, record in receipt.files.items()}
+            if name in needed:
+                for _ in parts.count([receipt]):
+                    pass
+            elif name != FINISHED and done is not None:
+                damage.append(ledger.damage(name, "the receipt is of no task of the finished stage"))
+        added_up = (parts.n_objects, parts.digest())
+        if done is not None and len(damage) == sound and added_up != (done.n_objects, done.data_digest):
+            damage.append(ledger.damage(FINISHED, "the receipts of the tasks do not add up to what it says"))
     return list(owned.values()), damage

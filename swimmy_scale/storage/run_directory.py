@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
+from swimmy_scale.method.job import Job, Settings, dump_job, load_job, parse_job
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, remove, write_atomically, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
 
-STAGES = ("ingest", "train", "evaluate", "score", "sample", "select", "picture")
+STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 """In the order in which a job goes through them."""
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of run directories: what their receipts stand for. A run of another version can be read, and not continued."""
 
 SCORER_VERSION = 1
@@ -99,16 +99,47 @@ class ModelsFolder:
 
 @dataclass(frozen=True)
 class SelectionFolder:
-    """Where a selection lies: the run directory itself, or the output of `select`."""
+    """Where a selection lies: the run directory itself, a folder in its ``selections``, or the output of `select`."""
 
     path: Path
 
+    store = At("selection.zarr", "Who is in the sample, the thresholds, and who exceeds them.")
     summary = At("summary.json", "Counts, thresholds, and what they select.")
+    settings = At("selection.yaml", "The settings that it was made by: the sections sample and select.")
     carried_thresholds = At("carried_thresholds.json", "A copy of the thresholds that the run takes from another run.")
+    receipts = At("receipts", "The receipt of the selection, among those of its run if it is the run's own.")
+    report = At("report", "The report, a folder.")
+    figures = At("figures", "The paper's figures, a folder.")
+    tables = At("tables", "The paper's tables, a folder.")
+    fidelity_page = At("fidelity.md", "The paper's numbers beside the selection's.")
 
     def candidates(self, kind: str) -> Path:
         """The candidate catalogue in one format: ``fits``, ``ecsv``, ``vot`` or ``parquet``."""
         return self.path / f"candidates.{kind}"
+
+    def made(self) -> list[Path]:
+        """Every path that a selection may have written."""
+        kinds = ("fits", "ecsv", "vot", "parquet")
+        return [self.store, self.summary, self.settings, self.carried_thresholds, *map(self.candidates, kinds)]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The receipt of the selection."""
+        return Ledger(self.receipts, self.path, "select")
+
+    def exists(self) -> bool:
+        """Whether a selection is there, be it finished or not."""
+        return self.store.is_dir() or self.ledger.path(FINISHED).exists()
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        content: dict[str, Any] = json.loads(self.summary.read_text())
+        return content
+
+    def in_job(self, job: Job) -> Job:
+        """The job of the run, with the settings that this selection was made by."""
+        settings = load_job(self.settings, Settings)
+        return job.model_copy(update={"sample": settings.sample, "select": settings.select})
 
 
 @dataclass(frozen=True)
@@ -123,12 +154,9 @@ class RunDirectory:
     receipts = At("receipts", "Receipts of all stages.")
     own_cutouts = At("cutouts.zarr", "The cutouts that the run ingests; a job may name others (see `cutouts`).")
     scores = At("scores.zarr", "Scores of all objects.")
+    selections = At("selections", "Further selections from the scores, each in a folder of its own.")
     quarantine = At("quarantine.csv", "Every quarantined object, with the reason.")
     picture = At("candidates.png", "Histograms and the strangest candidates.")
-    report = At("report", "The report, a folder.")
-    figures = At("figures", "The paper's figures of this run, a folder.")
-    tables = At("tables", "The paper's tables of this run, a folder.")
-    fidelity_page = At("fidelity.md", "The paper's numbers beside the run's.")
 
     @property
     def log(self) -> LogFolder:
@@ -142,8 +170,18 @@ class RunDirectory:
 
     @property
     def selection(self) -> SelectionFolder:
-        """Candidates, thresholds and their summary."""
+        """The run's own selection: candidates, thresholds and their summary."""
         return SelectionFolder(self.path)
+
+    def named_selection(self, name: str) -> SelectionFolder:
+        """A further selection from the run's scores."""
+        return SelectionFolder(self.selections / name)
+
+    def named_selections(self) -> list[SelectionFolder]:
+        """All further selections, by name."""
+        if not self.selections.is_dir():
+            return []
+        return [folder for path in sorted(self.selections.iterdir()) if (folder := SelectionFolder(path)).exists()]
 
     def cutouts(self, job: Job) -> Path:
         """The cutouts that the job names, or the run's own."""
@@ -157,8 +195,10 @@ class RunDirectory:
         return cls(path)
 
     def exists(self) -> bool:
-        """Whether a run directory is there."""
-        return self.receipts.is_dir()
+        """Whether a run directory is there; the folder of a selection alone is none."""
+        if not self.receipts.is_dir():
+            return False
+        return not self.selection.exists() or self.job_file.exists() or self.ledger("job").folder_of_stage.is_dir()
 
     # ------------------------------------------------------------ receipts and the driver's lock
 
@@ -179,6 +219,8 @@ class RunDirectory:
         left = list(self.path.glob(".*.partial"))
         for folder in (self.receipts, self.models.path, self.log.path):
             left += folder.rglob(".*.partial")
+        for folder in self.selections.glob("*"):
+            left += folder.glob(".*.partial")
         for store in (self.own_cutouts, self.scores):
             left += store.rglob("*.partial")
         for path in left:
@@ -237,7 +279,7 @@ class RunDirectory:
             + [ledger.note_path(what) for what in ("notes", "tables")],
             "train": [self.models.path],
             "evaluate": [self.models.evaluations, self.models.table],
-            "select": [selection.summary, *map(selection.candidates, ("fits", "ecsv", "vot", "parquet"))],
+            "select": [path for path in selection.made() if path != selection.carried_thresholds],
             "picture": [self.picture],
         }
         return made.get(stage, [])
@@ -295,9 +337,18 @@ class RunDirectory:
         return train is not None and train.evaluates
 
     def read_summary(self) -> dict[str, Any]:
-        """The content of ``summary.json``."""
-        content: dict[str, Any] = json.loads(self.selection.summary.read_text())
-        return content
+        """The content of the run's ``summary.json``."""
+        return self.selection.read_summary()
+
+
+def stages_of(job: Job) -> tuple[str, ...]:
+    """The stages of a job, in order."""
+    lacks = {
+        *(() if job.cutouts is None else ("ingest",)),
+        *(() if job.train else ("train",)),
+        *(() if job.train and job.train.evaluates else ("evaluate",)),
+    }
+    return tuple(stage for stage in STAGES if stage not in lacks)
 
 
 # ---------------------------------------------------------------- beside the output of a single stage
@@ -328,6 +379,12 @@ def cutouts_ledger(cutouts: Path) -> Ledger:
     if cutouts == run.own_cutouts and (run.receipts / "ingest").is_dir() and not beside.folder.is_dir():
         return run.ledger("ingest")
     return beside
+
+
+def scores_ledger(scores: Path) -> Ledger:
+    """The receipts of the stage that made a store of scores: beside it, or in the run directory around it."""
+    beside, run = ledger_beside(scores, "score"), RunDirectory(scores.parent)
+    return run.ledger("score") if scores == run.scores and not beside.folder.is_dir() else beside
 
 
 def partition_digest(cutouts: Path, index: int) -> str:

@@ -77,8 +77,6 @@ class Layout:
         Group attributes, among them ``format_version``.
     notes : mapping
         More group attributes, which may change when the store is filled again: the model's digest, for example.
-    added_later : tuple of str
-        Arrays that are added once the store is filled; after the last of them the root's metadata are written anew.
     """
 
     n_objects: int
@@ -89,7 +87,6 @@ class Layout:
     labels: Mapping[str, tuple[str, ...]]
     attrs: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict)
-    added_later: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chunk_objects < 1 or self.partition_objects % self.chunk_objects:
@@ -205,7 +202,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
             sync_files((fresh / name for name in names), fresh)
             fresh.rename(path)
         else:
-            _renew(path, fresh, names, identity, layout.added_later)
+            _renew(path, fresh, names, identity)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     files = [path / name for name in names]
@@ -213,7 +210,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
     return files
 
 
-def _renew(path: Path, fresh: Path, names: list[Path], identity: str, added_later: tuple[str, ...]) -> None:
+def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
     root = Path("zarr.json")
     wanted_attrs = dict(zarr.open_group(str(fresh), mode="r", use_consolidated=False).attrs)
     try:
@@ -221,7 +218,7 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str, added_late
     except Exception:  # a damaged root can fail in any way; it is renewed below
         attrs = {"layout_sha256": identity if (path / root).exists() else None}
     # If a flipped bit hit the digest itself, all else is as it should be.
-    arrays = {item.parent.name for item in path.glob("*/zarr.json")} - set(added_later)
+    arrays = {item.parent.name for item in path.glob("*/zarr.json")}
     same_but_digest = (
         {**attrs, "layout_sha256": identity} == wanted_attrs
         and arrays == {name.parts[0] for name in names if name != root}
@@ -232,11 +229,7 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str, added_late
             f"{path} exists and was made with other settings or from another catalogue. "
             "Choose another output, or remove it if it is not needed."
         )
-    # Who added the last array has extended the root, and renews it.
-    extended = attrs == wanted_attrs and bool(added_later) and (path / added_later[-1]).exists()
     for name in names:
-        if name == root and extended:
-            continue
         wanted = (fresh / name).read_bytes()
         if _content(path / name) != wanted:
             write_atomically(path / name, wanted)

@@ -95,12 +95,13 @@ def test_stages_one_by_one(finished: Path, tmp_path: Path) -> None:
     assert "240 given = 228 scored + 12 quarantined" in selected.stdout
     assert "SIMULATED" in selected.stdout
     summary = json.loads((tmp_path / "selection" / "summary.json").read_text())
-    with xarray.open_zarr(scores) as ds:
+    with xarray.open_zarr(tmp_path / "selection" / "selection.zarr") as ds:
         n_selected = int(ds.candidate.values[:, 0].any(axis=1).sum())
         assert summary["selected"]["2sigma"]["rows"]["any"]["sample"]["n_selected"] == n_selected
+    with xarray.open_zarr(scores) as ds:
         assert np.isfinite(ds.i_cmodel_mag.values).all()
 
-    for output in (cutouts, models, scores):
+    for output in (cutouts, models, scores, tmp_path / "selection"):
         assert CliRunner().invoke(main, ["verify", str(output)]).stdout == "every file is as its receipt says\n"
     # Without a manifest the digest has to be given, and the network comes from the settings.
     other = tmp_path / "other.keras"
@@ -131,7 +132,7 @@ def test_verify_and_status(tmp_path: Path) -> None:
     assert not re.search("Traceback|Exception|TensorFlow|absl", done.stderr), done.stderr
     assert call_here("verify", run).returncode == 0
     rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)["stages"]
-    assert [row["stage"] for row in rows] == ["ingest", "train", "score", "sample", "select", "picture"]
+    assert [row["stage"] for row in rows] == ["ingest", "train", "score", "select", "picture"]
     assert all(row["finished"] for row in rows)
     local = Path(__file__).resolve().parents[2] / "cluster" / "local.yaml"
     again = call_here("run", job, "--output", run, "--site", local)
@@ -145,4 +146,4 @@ def test_verify_and_status(tmp_path: Path) -> None:
     found = call_here("verify", run)
     assert found.returncode == 1
     assert found.stdout == "candidates.fits: missing (select finished)\n"
-    assert "1 damaged or missing" in found.stderr
+    assert "1 damaged, missing or unreadable. `swimmy-scale verify" in found.stderr

@@ -26,8 +26,8 @@ SECTIONS: dict[str, Any] = {
 USES = {
     "ingest": {"survey", "storage"},
     "train": {"sample", "train"},
-    "score": {"sample", "score"},
-    "select": {"select"},
+    "score": {"score"},
+    "select": {"sample", "select"},
     "classify": {"survey", "sample"},
 }
 # The file may be that of a later command too; what an earlier one should have known comes too late.
@@ -35,7 +35,7 @@ TOO_LATE = {
     "ingest": set(),
     "train": {"survey", "storage"},
     "score": {"survey", "storage", "train"},
-    "select": {"survey", "storage", "sample", "train", "score"},
+    "select": {"survey", "storage", "train", "score"},
     "classify": set(),
 }
 
@@ -67,11 +67,11 @@ def test_a_section_is_used_or_told_or_refused(tmp_path: Path, command: str, sect
     [
         (
             "select",
-            {"sample": {"max_magnitude": 10}},
-            r"s.yaml:1: sample: select does not use it, classify and train and",
+            {"survey": {"name": "x"}},
+            r"s.yaml:1: survey: select does not use it, classify and ingest do",
         ),
         ("score", {"score": {"kind": "noise", "one_a_run": True}}, r"s.yaml:3: score.one_a_run: score .*, train does;"),
-        ("score", {"train": {"n_runs": 2}}, r"train.n_runs: score .* uses sample, score \(n_models, .*train \(network"),
+        ("score", {"train": {"n_runs": 2}}, r"train.n_runs: score .* uses score \(n_models, .*train \(network"),
         ("select --marks", {"select": {"combine": "mean"}}, r"select.combine: select --marks .* select \(formats\)"),
     ],
 )

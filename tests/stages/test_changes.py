@@ -16,7 +16,6 @@ from swimmy_scale.stages.changes import Change, stage_settings
 from swimmy_scale.stages.engine import Stage
 from swimmy_scale.stages.evaluate import EvaluateStage
 from swimmy_scale.stages.run import Run, freeze_inputs
-from swimmy_scale.stages.sample import SampleStage
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage import files
@@ -47,7 +46,7 @@ WEIGHTS = {"path": "m.keras", "sha256": "a" * 64, "network": NETWORK}
         ({"score": {"batch_size": 7}}, ("score.batch_size",), ()),
         ({"select": {"levels": {"top": 0.1}}}, ("select.levels",), ("select", "picture")),
         ({"select": {"formats": ["fits"]}}, ("select.formats",), ("select", "picture")),
-        ({"score": {"kind": "noise"}}, ("score.kind",), ("score", "sample", "select", "picture")),
+        ({"score": {"kind": "noise"}}, ("score.kind",), ("score", "select", "picture")),
         ({"score": {"n_models": 2}}, ("score.n_models",), STAGES[1:]),
         ({"sample": {"max_magnitude": 19.0}}, ("sample.max_magnitude",), STAGES[1:]),
         ({"train": {**TRAIN, "max_objects": 9}}, ("train.max_objects",), STAGES[1:]),
@@ -74,7 +73,7 @@ def test_cuts_of_training_keep_the_weights(tmp_path: Path, job: Job) -> None:
     first = other(tmp_path, train={**TRAIN, "sample": cuts})
     assert Change.between(job, first).again == (), "they are the default cuts"
     second = other(tmp_path, train={**TRAIN, "sample": cuts}, sample={"max_magnitude": 19.0})
-    assert Change.between(first, second).again == ("sample", "select", "picture")
+    assert Change.between(first, second).again == ("select", "picture")
 
 
 # ---------------------------------------------------------------- in a run directory
@@ -257,10 +256,10 @@ def identities(finished: Path, job: Job) -> dict[str, str]:
     """The identities of the stages of a job in the finished run, whose receipts are all the same for every job."""
     run = Run(RunDirectory(finished / "run"), job, 1)
     train = TrainStage(run.ledger("train"), finished / "run/cutouts.zarr", run.directory.models, job)
-    sample = SampleStage(run.ledger("sample"), train.cutouts, run.directory.scores, job.sample, run.ledger("score"))
-    select = SelectStage(run.ledger("select"), run.directory, run.ledger("ingest"), job.select, job.n_models)
+    places = (run.ledger("select"), run.directory.selection, run.directory.scores, train.cutouts)
+    select = SelectStage(*places, job.sample, job.select, job.n_models)
     assert run.ingest is not None
-    stages: dict[str, Stage] = {"ingest": run.ingest, "train": train, "sample": sample, "select": select}
+    stages: dict[str, Stage] = {"ingest": run.ingest, "train": train, "select": select}
     if train.section.evaluates:
         stages["evaluate"] = EvaluateStage(run.ledger("evaluate"), train, 1)
     return {name: stage.identity for name, stage in stages.items()}

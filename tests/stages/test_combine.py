@@ -18,7 +18,18 @@ import xarray
 from astropy.table import Table
 from click.testing import CliRunner
 from scipy.stats import percentileofscore
-from survey_runs import NETWORK, Serial, assert_same_results, call_here, make_survey, run_serially, verify, write_job
+from survey_runs import (
+    NETWORK,
+    Serial,
+    assert_same_results,
+    call_here,
+    make_survey,
+    mark,
+    run_serially,
+    select,
+    verify,
+    write_job,
+)
 
 from swimmy_scale.cli import main
 from swimmy_scale.cli.progress import Watch
@@ -26,19 +37,18 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import LEVELS
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.job import Job, Settings, load_job
+from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.stages import combine, picture, standalone
-from swimmy_scale.stages.carried_thresholds import read_carried
-from swimmy_scale.stages.combine import combine_scores
 from swimmy_scale.stages.memory import MemoryLimits
 from swimmy_scale.stages.run import Run
-from swimmy_scale.stages.select import select
 from swimmy_scale.stages.train import TrainStage
-from swimmy_scale.storage import scores as scores_module
+from swimmy_scale.storage import selection as selection_module
 from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import Selection
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
@@ -205,25 +215,32 @@ def test_each_model_scores_as_it_does_alone(reference: Path, tmp_path: Path) -> 
         assert alone.n_models == 1
         assert alone.read("score").tobytes() == score[:, which].tobytes()
         assert alone.read("residual").tobytes() == residual[:, which].tobytes()
-        for name in ("in_sample", "quarantine_code", "object_id"):
+        for name in ("quarantine_code", "object_id"):
             assert alone.read(name).tobytes() == together.read(name).tobytes()
     assert len({score[:, which].tobytes() for which in range(N_MODELS)}) == N_MODELS
 
 
+def cuts_of(run: Path) -> SampleCuts:
+    return RunDirectory(run).load_job().sample
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_the_combined_score_is_cut(copied: Path, rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scores_module, "BLOCK_OBJECTS", 100)
-    path, output = copied / "scores.zarr", copied / "selection"
-    summary, files = select(path, SelectionFolder(output), selecting(rule))
+    monkeypatch.setattr(selection_module, "BLOCK_OBJECTS", 100)
+    output = copied / "selections" / rule
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    summary = select(copied, output, selecting(rule), cuts_of(copied))
+    assert {path: path.read_bytes() for path in before} == before, "nothing but its own folder is written to"
     assert (summary["combine"], summary["n_models"]) == (rule, N_MODELS)
     assert summary["model_sha256"] == [item["sha256"] for item in manifest_of(copied)["ensemble"]]
-    with xarray.open_zarr(path) as ds:
+    with xarray.open_zarr(copied / "scores.zarr") as scored, xarray.open_zarr(output / "selection.zarr") as cut:
+        ds = scored.assign(cut.variables)
         in_sample = ds.in_sample.values
         score, residual = combined(rule, ds.score.values, ds.residual.values, in_sample)
         assert ds.combined_score.dims == ds.combined_residual.dims == ("object", "band")
         np.testing.assert_array_equal(ds.combined_score.values, score)
         np.testing.assert_array_equal(ds.combined_residual.values, residual)
-        assert ds.combined_score.attrs["combine"] == rule
+        assert cut.attrs["combine"] == rule
         assert ds.combined_score.attrs["long_name"] == TEXTS[rule]
         threshold = np.quantile(score[in_sample].astype(np.float64), 1 - np.array([*LEVELS.values()]), axis=0)
         assert np.array_equal(ds.threshold.values, threshold)
@@ -243,27 +260,29 @@ def test_the_combined_score_is_cut(copied: Path, rule: Rule, monkeypatch: pytest
     assert metadata["combined_score"] == TEXTS[rule]
     rows = summary["selected"]["2sigma"]["rows"]
     assert rows["any"]["sample"]["n_selected"] == len(table) > 0
-    assert {path / "combined_score/c/0/0", path / "combined_residual/zarr.json"} <= set(files)
+    written = SelectionFolder(output).ledger.read(FINISHED)
+    assert written is not None
+    assert {"selection.zarr/combined_score/c/0/0", "selection.zarr/combined_residual/zarr.json"} <= set(written.files)
 
 
 def test_streamed_thresholds_cut_the_combined_score(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Scores(copied / "scores.zarr").read("threshold")
     monkeypatch.setattr("swimmy_scale.stages.select.sample_thresholds.__defaults__", (0,))
-    select(copied / "scores.zarr", SelectionFolder(copied / "selection"), selecting("mean"))
-    assert Scores(copied / "scores.zarr").read("threshold").tobytes() == before.tobytes()
+    select(copied, copied / "selections/mean", selecting("mean"), cuts_of(copied))
+    one, other = (Selection(path / "selection.zarr").read("threshold") for path in (copied, copied / "selections/mean"))
+    assert one.tobytes() == other.tobytes()
 
 
 def test_one_model_knows_nothing_of_combining(reference: Path, tmp_path: Path) -> None:
     summary, _ = run_serially(write_job(tmp_path / "job.yaml", tmp_path, **listed(reference, 1)), tmp_path / "run")
-    assert not (tmp_path / "run/scores.zarr/combined_score").exists()
+    assert not (tmp_path / "run/selection.zarr/combined_score").exists()
     assert not {"combine", "n_models"} & set(summary)
     assert summary["model_sha256"] == manifest_of(reference)["ensemble"][0]["sha256"]
-    assert combine_scores(tmp_path / "run/scores.zarr", "mean") == []
     for rule in set(RULES) - {"mean"}:
         with pytest.raises(
             SwimmyError, match=f"holds the scores of one model, and select.combine {rule} is for several"
         ):
-            combine_scores(tmp_path / "run/scores.zarr", rule)
+            select(tmp_path / "run", tmp_path / "out", selecting(rule))
+    assert not (tmp_path / "out/selection.zarr").exists()
 
 
 # ---------------------------------------------------------------- the same bytes, resumed and repaired
@@ -275,7 +294,7 @@ def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     assert result.returncode == 3, result.stderr
     assert_same_results(tmp_path / "run", reference)
     for name in ("combined_score", "combined_residual"):
-        one, other = (Scores(run / "scores.zarr").read(name) for run in (tmp_path / "run", reference))
+        one, other = (Selection(run / "selection.zarr").read(name) for run in (tmp_path / "run", reference))
         assert one.tobytes() == other.tobytes()
     provenance = json.loads((tmp_path / "run/provenance.json").read_text())
     assert provenance["model_sha256"] == [item["sha256"] for item in manifest_of(reference)["ensemble"]]
@@ -296,10 +315,10 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("scores.zarr/combined_score/c/0/0", flip),
-        ("scores.zarr/combined_residual/c/0/0", Path.unlink),
-        ("scores.zarr/combined_score/zarr.json", flip),
-        ("scores.zarr/combined_residual/zarr.json", Path.unlink),
+        ("selection.zarr/combined_score/c/0/0", flip),
+        ("selection.zarr/combined_residual/c/0/0", Path.unlink),
+        ("selection.zarr/combined_score/zarr.json", flip),
+        ("selection.zarr/combined_residual/zarr.json", Path.unlink),
         ("scores.zarr/model/zarr.json", flip),
         ("scores.zarr/score/c/3/0/0", flip),
         ("scores.zarr/score/zarr.json", Path.unlink),
@@ -312,24 +331,33 @@ def test_damage_is_found_and_repaired(
 ) -> None:
     damage(copied / name)
     assert [item.path for item in verify(copied)] == [name]
+    mark(copied)
     run_serially(job, copied)
     assert verify(copied) == []
     assert_same_results(copied, reference)
     for variable in ("combined_score", "combined_residual"):
-        one, other = (Scores(run / "scores.zarr").read(variable) for run in (copied, reference))
+        one, other = (Selection(run / "selection.zarr").read(variable) for run in (copied, reference))
         assert one.tobytes() == other.tobytes()
 
 
-def test_a_selection_that_was_ended_between_its_writes_is_made_whole(copied: Path, reference: Path, job: Path) -> None:
+def test_a_selection_that_fails_leaves_the_one_before_it(
+    copied: Path, reference: Path, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger = Ledger(copied / "receipts", copied, "select")
     ledger.remove(FINISHED)
-    combine_scores(copied / "scores.zarr", "rank")
-    assert not (copied / "scores.zarr/candidate").exists(), "flags of one score must not stand beside another"
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("swimmy_scale.stages.select._flags", fail)
+    with pytest.raises(OSError, match="no space left"):
+        run_serially(job, copied)
+    assert (copied / "selection.zarr/candidate").exists()
+    assert not list(copied.glob(".selection*"))
+    monkeypatch.undo()
     run_serially(job, copied)
     assert verify(copied) == []
     assert_same_results(copied, reference)
-    with xarray.open_zarr(copied / "scores.zarr") as ds:
-        assert ds.combined_score.attrs["combine"] == "mean"
 
 
 # ---------------------------------------------------------------- what is refused
@@ -343,8 +371,7 @@ def test_ranks_that_do_not_fit_in_memory(
         r"ranks of 240 objects and 3 models .* and 239 objects is the limit .* Set select.combine to mean or median"
     )
     with pytest.raises(SwimmyError, match=r"scores.zarr: " + message):
-        select(copied / "scores.zarr", SelectionFolder(copied / "selection"), selecting("rank"))
-    assert (copied / "scores.zarr/candidate").exists()
+        select(copied, copied / "selections/rank", selecting("rank"), cuts_of(copied))
     job = write_job(
         tmp_path / "job.yaml", survey, train=TRAIN, score={"n_models": N_MODELS}, select={"combine": "rank"}
     )
@@ -352,7 +379,7 @@ def test_ranks_that_do_not_fit_in_memory(
         run_serially(job, tmp_path / "refused")
     assert not (tmp_path / "refused/models").exists(), "before anything is trained"
     monkeypatch.setattr(combine, "RANKED_OBJECTS", 3 * 240)
-    select(copied / "scores.zarr", SelectionFolder(copied / "selection"), selecting("rank"))
+    select(copied, copied / "selections/rank", selecting("rank"), cuts_of(copied))
 
 
 @pytest.mark.parametrize(
@@ -382,9 +409,9 @@ def test_thresholds_of_the_same_ensemble_are_carried(reference: Path, copied: Pa
     (copied / "summary.json").unlink()
     Ledger(tmp_path / "other/receipts", tmp_path / "other", "select").remove(FINISHED)
     assert run_serially(job, tmp_path / "other")[0] == summary
-    carried = read_carried(tmp_path / "other/summary.json")
+    ranked = selecting("rank").model_copy(update={"thresholds_from": tmp_path / "other/summary.json"})
     with pytest.raises(SwimmyError, match="would cut the rank of 3 models"):
-        select(tmp_path / "other/scores.zarr", SelectionFolder(tmp_path / "x"), selecting("rank"), carried)
+        select(tmp_path / "other", tmp_path / "x", ranked)
 
 
 # ---------------------------------------------------------------- the picture, the command line

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from astropy.table import Table
 from click.testing import CliRunner
-from survey_runs import NETWORK, Serial, make_survey, run_serially, verify, write_job
+from survey_runs import NETWORK, Serial, make_survey, mark, run_serially, verify, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.cli.progress import Watch
@@ -39,6 +39,7 @@ from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
 from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import Selection
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
@@ -93,7 +94,7 @@ def alone(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dic
         with Watch() as watch:
             run_stage(replace(stage, ledger=ledger_beside(output, "score"), scores=output, scoring=alone), Serial(),
                       watch)  # fmt: skip
-        in_sample = Scores(reference / "scores.zarr").read("in_sample")
+        in_sample = Selection(reference / "selection.zarr").read("in_sample")
         found.append(naive_counts(Scores(output), in_sample))
     return found
 
@@ -171,7 +172,7 @@ def test_counts_are_those_of_weights_scored_alone(reference: Path, alone: list[d
             assert row[f"r_sel_{name}"] == expected[name]["any"] / expected[name]["n"]
     expected_meta = {"choose": "known_classes", "level": "1sigma", "fraction": FRACTION, "threshold_objects": None}
     assert expected_meta.items() <= table.meta.items()
-    n_sample = int(Scores(reference / "scores.zarr").read("in_sample").sum())
+    n_sample = int(Selection(reference / "selection.zarr").read("in_sample").sum())
     assert (table.meta["n_threshold_objects"], table.meta["bands"]) == (n_sample, ["g", "r", "i"])
     assert len({tuple(item.values()) for item in (found["thresholds"] for found in details)}) == 4
 
@@ -243,7 +244,7 @@ def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
     assert int(sample.sets_thresholds.sum()) == 40
     again = known_sample(Cutouts(reference / "cutouts.zarr"), task.judged)
     assert np.array_equal(again.rows, sample.rows)
-    scores = Scores(reference / "scores.zarr")
+    scores = Selection(reference / "selection.zarr")
     kind, in_sample = scores.read("sample_class").astype(str), scores.read("in_sample")
     assert in_sample[sample.rows].all()
     assert set(np.flatnonzero(in_sample & np.isin(kind, KNOWN))) <= set(sample.rows.tolist())
@@ -261,7 +262,7 @@ def test_some_objects_set_the_thresholds_and_all_of_the_known_classes_count(
 def test_more_than_there_are_is_the_whole_sample(reference: Path) -> None:
     stage = evaluate_stage(reference, threshold_objects=10_000)
     sample = known_sample(Cutouts(reference / "cutouts.zarr"), stage.plan()[0].judged)
-    in_sample = Scores(reference / "scores.zarr").read("in_sample")
+    in_sample = Selection(reference / "selection.zarr").read("in_sample")
     assert np.array_equal(sample.rows, np.flatnonzero(in_sample))
     assert sample.sets_thresholds.all()
 
@@ -381,7 +382,7 @@ def test_run_again_does_nothing(reference: Path, job: Path) -> None:
     assert run_serially(job, reference)[1].n_tasks == 0
     assert {path: path.stat().st_mtime_ns for path in (reference / "models").rglob("*")} == before
     rows = {row["stage"]: row for row in RunDirectory(reference).status()}
-    assert list(rows) == ["ingest", "train", "evaluate", "score", "sample", "select", "picture"]
+    assert list(rows) == ["ingest", "train", "evaluate", "score", "select", "picture"]
     assert rows["evaluate"] == {"stage": "evaluate", "finished": True, "n_tasks": 2, "n_objects": 0, "n_quarantined": 0}
 
 
@@ -394,6 +395,7 @@ def test_damage_is_found_and_repaired(copied: Path, reference: Path, job: Path, 
     data[len(data) // 2] ^= 16
     (copied / name).write_bytes(data)
     assert [(item.path, item.stage) for item in verify(copied)] == [(name, "evaluate")]
+    mark(copied)
     assert run_serially(job, copied)[1].n_tasks == n_tasks
     assert evaluation_files(copied) == evaluation_files(reference)
     assert verify(copied) == []

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import xarray
 import yaml
 from astropy.table import Table
 from click.testing import CliRunner
-from survey_runs import NETWORK, assert_same_results, call_here, make_survey, run_serially, verify, write_job
+from survey_runs import NETWORK, assert_same_results, call_here, make_survey, opened, run_serially, verify, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -21,6 +20,7 @@ from swimmy_scale.method.noise import FLOOR, noise_score, source_and_noise
 from swimmy_scale.method.score_kind import EQUATION_6
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import Selection
 
 # NumPy warns of its new copy rules for code inside of Keras, not for ours.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")]
@@ -70,7 +70,7 @@ def test_the_score_is_made_of_the_residual_and_the_cutouts_own_noise(reference: 
 
 def test_all_that_is_written_says_which_score_it_is(reference: Path) -> None:
     kind = {"kind": "noise", "floor": FLOOR}
-    with xarray.open_zarr(reference / "scores.zarr") as ds:
+    with opened(reference) as ds:
         assert ds.attrs["score"] == kind
         assert ds.score.attrs["long_name"] == "absolute residual in units of its expected noise"
     for name in ("summary.json", "provenance.json"):
@@ -93,7 +93,7 @@ def test_weights_are_judged_by_the_same_score(reference: Path) -> None:
     """With all of the sample as known classes, the share that is selected is that of the run's own thresholds."""
     judged = json.loads((reference / "models/evaluation/run-00.json").read_text())["weight_sets"]
     listed = json.loads((reference / "models/manifest.json").read_text())["ensemble"]
-    scores = Scores(reference / "scores.zarr")
+    scores = Selection(reference / "selection.zarr")
     sample, score = scores.read("in_sample"), scores.read("score")
     for place, item in enumerate(listed):
         (found,) = [one for one in judged if one["sha256"] == item["sha256"]]
@@ -104,7 +104,7 @@ def test_weights_are_judged_by_the_same_score(reference: Path) -> None:
 
 def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
-    settings.write_text("score: {kind: noise}\nsample: {colours: []}\n")
+    settings.write_text("score: {kind: noise}\n")
     for n_workers in (0, 2):
         words = ["--scorer", "numba", "--workers", n_workers, "--settings", settings]
         model = reference / "models/selected.keras"
@@ -113,7 +113,7 @@ def test_dask_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 3, done.stderr
     one, other = Scores(tmp_path / "0.zarr"), Scores(tmp_path / "2.zarr")
-    for name in ("score", "residual", "object_id", "in_sample", "quarantine_code"):
+    for name in ("score", "residual", "object_id", "quarantine_code"):
         assert one.read(name).tobytes() == other.read(name).tobytes(), name
     assert one.attrs == other.attrs
     assert verify(tmp_path / "2.zarr") == []

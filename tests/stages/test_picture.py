@@ -17,7 +17,7 @@ from swimmy_scale.stages.picture import PictureTask, draw_picture
 from swimmy_scale.storage import scores as scores_module
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.receipts import Ledger
-from swimmy_scale.storage.scores import Scores, strangest
+from swimmy_scale.storage.selection import Selection, strangest
 from swimmy_scale.storage.store import create
 
 # Columns g r i z y. The first level's thresholds are 1, 2, 4; z and y never select.
@@ -36,14 +36,14 @@ THRESHOLD = np.array([[1.0, 2.0, 4.0, 1.0, 1.0], [50.0] * 5])
 
 
 @pytest.fixture(scope="module")
-def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Selection:
     return make_scores(tmp_path_factory.mktemp("picture") / "scores.zarr", SCORE, FLAG, THRESHOLD)
 
 
 @pytest.mark.parametrize("block", [1, 3, 8, 1 << 18])
 @pytest.mark.parametrize("n_objects", [0, 1, 3, 4, 12])
 def test_strangest_first_and_ties_by_row(
-    scores: Scores, monkeypatch: pytest.MonkeyPatch, n_objects: int, block: int
+    scores: Selection, monkeypatch: pytest.MonkeyPatch, n_objects: int, block: int
 ) -> None:
     monkeypatch.setattr(scores_module, "BLOCK_OBJECTS", block)
     rows = strangest(scores, n_objects)
@@ -69,7 +69,7 @@ def test_no_candidates_and_no_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 1 << 18])
-def test_the_histogram_counts_the_whole_sample(scores: Scores, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+def test_the_histogram_counts_the_whole_sample(scores: Selection, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(scores_module, "BLOCK_OBJECTS", block)
     found = sample_histogram(scores)
     known = np.array(SCORE)[[row for row in range(8) if row != 6], :3]
@@ -87,7 +87,7 @@ def task(folder: Path) -> PictureTask:
         identity="identity",
         n_objects=0,
         cutouts=folder / "cutouts.zarr",
-        scores=folder / "scores.zarr",
+        selection=folder / "selection.zarr",
         picture=folder / "candidates.png",
         scoring=Scoring((Model(folder / "absent.keras", "0"),), Network(), 8, 1),
     )

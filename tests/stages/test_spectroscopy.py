@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from survey_runs import Serial, verify, write_job
+from survey_runs import Serial, mark, verify, write_job
 
 import swimmy_scale
 from swimmy_scale.cli import main
@@ -105,6 +105,7 @@ def test_receipt_protects_the_file_and_a_damaged_one_is_made_again(own_survey: P
     assert "counterparts.fits" in done.files
     path.write_bytes(whole[:-1] + b"\x01")
     assert [damage.path for damage in verify(run)] == ["counterparts.fits"]
+    mark(run)
     assert ingest(stage_of(own_survey, run)) == 0  # no partition is done again
     assert path.read_bytes() == whole
     assert verify(run) == []

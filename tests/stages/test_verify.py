@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from survey_runs import make_survey, run_serially, verify, weights_of, write_job
+from survey_runs import make_survey, mark, run_serially, verify, weights_of, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -65,7 +65,9 @@ def test_a_store_made_alone_is_verified_and_repaired(survey: Path, tmp_path: Pat
     damaged = store / "image/c/1/0/0/0"
     whole = damaged.read_bytes()
     flip(damaged)
-    assert [item.path for item in verify(store)] == ["cutouts.zarr/image/c/1/0/0/0"]
+    for _ in range(2):
+        assert [item.path for item in verify(store)] == ["cutouts.zarr/image/c/1/0/0/0"]
+    mark(store)
     ingest(survey, store)
     assert damaged.read_bytes() == whole
     assert verify(store) == []
@@ -115,11 +117,11 @@ def test_a_receipt_must_say_which_objects_its_partition_holds(survey: Path, tmp_
     for change in ({"first_object_id": last}, {"last_object_id": first}, {"n_objects": 31}):
         wrong = replace(receipt, **change)
         ledger.commit(wrong)
-        (found,) = verify(store)
-        assert (found.name, found.path) == ("000001", "cutouts.zarr/object_id/c/1")
+        found = next(item for item in verify(store) if item.name == "000001")
+        assert found.path == "cutouts.zarr/object_id/c/1"
         assert re.fullmatch(r"object_id \d+ to \d+, its receipt says \d+ to \d+", found.reason)
         assert found.reason.endswith(f"its receipt says {wrong.first_object_id} to {wrong.last_object_id}")
-        assert ledger.read(task_name(1)) is None
+    mark(store)
     ingest(survey, store)
     assert verify(store) == []
 
@@ -145,6 +147,7 @@ def test_the_store_that_a_job_names_is_verified_with_the_run(survey: Path, finis
     assert verify(tmp_path / "run") == []
     flip(store / "ra/c/0")
     assert [item.path for item in verify(tmp_path / "run")] == [str(store / "ra/c/0")]
+    mark(tmp_path / "run")
     ingest(survey, store)
     assert verify(tmp_path / "run") == []
     with (

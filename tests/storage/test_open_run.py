@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.open_run import _between, open_stores
+from swimmy_scale.storage.scores import scores_layout
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +33,17 @@ def ds(run: Path) -> xarray.Dataset:
 
 
 def test_everything_of_both_stores_is_there(run: Path, ds: xarray.Dataset) -> None:
-    with xarray.open_zarr(run / "cutouts.zarr") as pixels, xarray.open_zarr(run / "scores.zarr") as scored:
-        assert set(ds.variables) == set(pixels.variables) | set(scored.variables)
-        for name in ds.variables:
-            store = scored if name in scored.variables else pixels
-            assert ds[name].dims == store[name].dims, name
+    stores = [xarray.open_zarr(run / f"{name}.zarr") for name in ("selection", "scores", "cutouts")]
+    assert set(ds.variables) == set().union(*(store.variables for store in stores))
+    for name in ds.variables:
+        with next(store for store in stores if name in store.variables) as store:
+            assert ds[name].dims == tuple("object_id" if dim == "object" else dim for dim in store[name].dims), name
             assert np.array_equal(ds[name].values, store[name].values, equal_nan=ds[name].dtype.kind == "f"), name
-    assert ds.image.dims == ("object", "band", "y", "x")
+    assert ds.image.dims == ("object_id", "band", "y", "x")
     assert ds.object_id.dtype == np.int64
     assert ds.attrs["model_sha256"] == "ab"
-    assert ds.attrs["simulated"] is True
+    assert ds.attrs["simulated"] == 1
+    assert ds.attrs["Conventions"].startswith("CF-")
     assert ds.attrs["zero_point_mag"] == 27.0
     assert "layout_sha256" not in ds.attrs
 
@@ -73,20 +74,43 @@ def test_by_object_id(ds: xarray.Dataset) -> None:
 def test_several_objects_in_their_order(ds: xarray.Dataset) -> None:
     assert ds.swimmy.objects([OBJECT_ID[9], OBJECT_ID[3]]).dec.values.tolist() == [DEC[9], DEC[3]]
     assert ds.swimmy.objects(ds.object_id[[19, 0]]).object_id.values.tolist() == OBJECT_ID[[19, 0]].tolist()
-    assert ds.swimmy.objects([]).sizes["object"] == 0
+    assert ds.swimmy.objects([]).sizes["object_id"] == 0
     for absent in (5, OBJECT_ID[-1] + 1):
         with pytest.raises(SwimmyError, match=rf"object_id {absent} is not in .*scores.zarr \(1 of 2 are not\)"):
             ds.swimmy.objects([OBJECT_ID[0], absent])
 
 
-def test_an_id_that_comes_twice_is_its_good_row(ds: xarray.Dataset) -> None:
+def test_an_id_that_comes_twice_is_its_good_row(tmp_path: Path) -> None:
     object_id, code = OBJECT_ID.copy(), np.zeros(N, np.uint8)
     object_id[[4, 12, 17]] = 77
-    code[[4, 17]] = 1
-    twice = ds.drop_indexes("object_id").assign_coords(object_id=("object", object_id)).set_xindex("object_id")
-    twice["quarantine_code"] = ("object", code)
-    assert twice.swimmy.objects([OBJECT_ID[2], 77]).dec.values.tolist() == [DEC[2], DEC[12]]
-    assert twice.sel(object_id=77).dec.values.tolist() == DEC[[4, 12, 17]].tolist()
+    object_id[[0, 19]] = 88
+    code[[0, 4, 17, 19]] = 1
+    run = make_run(tmp_path / "run")
+    layout = cutouts_layout(N, HSC, {}, 8, 4, {})
+    columns = {"object_id": object_id, "ra": RA, "dec": DEC, "quarantine_code": code}
+    for name in ("cutouts", "scores"):
+        shutil.rmtree(run / f"{name}.zarr")
+    filled(layout, run / "cutouts.zarr", **columns)
+    filled(scores_layout(N, layout.attrs["survey"], HSC, {}, 8, 4, {}), run / "scores.zarr", **columns)
+    ds = swimmy_scale.open_run(run)
+    assert (ds.sizes["object_id"], ds.attrs["n_left_out"]) == (N - 3, 3)
+    assert ds.object_id.values.tolist() == object_id[np.delete(np.arange(N), [4, 17, 19])].tolist()
+    assert ds.sel(object_id=[OBJECT_ID[2], 77]).dec.values.tolist() == [DEC[2], DEC[12]]
+    assert ds.swimmy.objects([88]).dec.values.tolist() == [DEC[0]], "all of them are bad: the first"
+
+
+def test_pandas_and_netcdf(ds: xarray.Dataset, tmp_path: Path) -> None:
+    series = ds.score.sel(band="g").to_pandas()
+    assert series.index.name == "object_id"
+    assert series.loc[OBJECT_ID[7]] == float(ds.score[7, 0])
+    frame = ds[["score", "ra"]].sel(band="i").to_dataframe()
+    assert frame.loc[OBJECT_ID[3], "ra"] == RA[3]
+    ds.to_netcdf(tmp_path / "run.nc")
+    with xarray.open_dataset(tmp_path / "run.nc") as back:
+        assert back.object_id.dtype == np.int64
+        for name in ds.variables:
+            assert np.array_equal(back[name].values, ds[name].values, equal_nan=ds[name].dtype.kind == "f"), name
+        assert {**back.attrs} == {**ds.attrs}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +122,7 @@ def test_by_level(ds: xarray.Dataset, level: str, band: str | None, rows: list[i
 
 
 def test_by_level_in_plain_xarray(ds: xarray.Dataset) -> None:
-    plain = ds.isel(object=ds.candidate.sel(level="2sigma").any("band").values)
+    plain = ds.isel(object_id=ds.candidate.sel(level="2sigma").any("band").values)
     assert plain.identical(ds.swimmy.candidates("2sigma"))
     assert plain.candidate.dtype == bool
     assert plain.flags.dtype == np.uint32
@@ -118,7 +142,7 @@ def test_by_level_in_plain_xarray(ds: xarray.Dataset) -> None:
 )
 def test_by_sky_box(ds: xarray.Dataset, ra: tuple, dec: tuple, n_objects: int) -> None:
     found = ds.swimmy.box(ra, dec)
-    assert found.sizes["object"] == n_objects
+    assert found.sizes["object_id"] == n_objects
     assert found.image.chunks is not None
 
 
@@ -150,11 +174,11 @@ def test_opening_reads_no_pixels_and_damage_shows_when_it_is_read(run: Path, tmp
 
 def test_several_models(tmp_path: Path) -> None:
     ds = swimmy_scale.open_run(make_run(tmp_path / "run", models=("a", "b")))
-    assert ds.score.dims == ("object", "model", "band")
-    assert ds.combined_score.dims == ("object", "band")
+    assert ds.score.dims == ("object_id", "model", "band")
+    assert ds.combined_score.dims == ("object_id", "band")
     assert ds.sel(object_id=OBJECT_ID[1], model="b", band="g").score.shape == ()
     assert ds.model.attrs["long_name"] == "weight set"
-    assert ds.swimmy.candidates("3sigma").sizes["object"] == 1
+    assert ds.swimmy.candidates("3sigma").sizes["object_id"] == 1
 
 
 def test_the_cutouts_may_lie_elsewhere(tmp_path: Path) -> None:
@@ -164,18 +188,12 @@ def test_the_cutouts_may_lie_elsewhere(tmp_path: Path) -> None:
     moved = elsewhere.rename(tmp_path / "moved.zarr")
     with pytest.raises(SwimmyError, match=r"store.zarr: the cutouts of .*run are not there. Give open_run"):
         swimmy_scale.open_run(run)
-    assert swimmy_scale.open_run(str(run), str(moved)).sizes["object"] == N
+    assert swimmy_scale.open_run(str(run), str(moved)).sizes["object_id"] == N
 
 
 def test_without_a_selection(tmp_path: Path, run: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    for name in ("level", "threshold", "candidate"):
-        shutil.rmtree(copy / "scores.zarr" / name)
-    root = copy / "scores.zarr" / "zarr.json"
-    content = json.loads(root.read_text())
-    for name in ("level", "threshold", "candidate"):
-        del content["consolidated_metadata"]["metadata"][name]
-    root.write_text(json.dumps(content))
+    shutil.rmtree(copy / "selection.zarr")
     ds = swimmy_scale.open_run(copy)
     assert "threshold" not in ds
     with pytest.raises(SwimmyError, match="no selection was made yet"):

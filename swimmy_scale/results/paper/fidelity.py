@@ -55,8 +55,8 @@ def measure(run: RunData, version: str) -> dict[str, Any]:
         "version": version,
         "job": run.job.name,
         "simulated": run.simulated,
-        "model_sha256": str(run.scores.attrs.get("model_sha256")),
-        "n_objects": run.scores.n_objects,
+        "model_sha256": str(run.selection.scores.attrs.get("model_sha256")),
+        "n_objects": run.selection.n_objects,
         "n_in_sample": int(run.in_sample.sum()),
         "levels": dict(run.job.select.levels),
         "training": None
@@ -85,8 +85,8 @@ def measure(run: RunData, version: str) -> dict[str, Any]:
 
 def found_numbers(run: RunData) -> Numbers:
     """The run's value of every number of `paper_numbers.NUMBERS`, by key; None where there is nothing to measure."""
-    tables = {name: _read(run, run.files.tables / f"{name}.ecsv") for name in TABLES_NEEDED}
-    figures = {name: _read(run, run.files.figures / f"{name}.ecsv") for name in FIGURES_NEEDED}
+    tables = {name: _read(run, run.folder.tables / f"{name}.ecsv") for name in TABLES_NEEDED}
+    figures = {name: _read(run, run.folder.figures / f"{name}.ecsv") for name in FIGURES_NEEDED}
     found = _selected(tables["table-2"], tables["high-but-negative"])
     for row in tables["table-4"]:
         found[f"table-4/{row['type']}"] = share(int(row["n_selected"]), int(row["n_objects"]))
@@ -116,7 +116,7 @@ def _read(run: RunData, path: Path) -> Table:
         raise SwimmyError(
             f"{path}: its format_version is {version}, this program reads {saving.FORMAT_VERSION}. {remedy}"
         )
-    if table.meta.get("model_sha256") != run.scores.attrs.get("model_sha256"):
+    if table.meta.get("model_sha256") != run.selection.scores.attrs.get("model_sha256"):
         raise SwimmyError(f"{path}: it was made of another model's scores than the run has now. {remedy}")
     return table
 

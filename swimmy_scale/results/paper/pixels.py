@@ -72,9 +72,9 @@ def _sigma(run: RunData, rows: IntArray) -> DoubleArray:
     """Sigma of each object's scores among those of the training data, or of the sample if there are none."""
     training = run.in_sample & (run.sample_class == "training")
     members = training if training.any() else run.in_sample
-    blocks = run.scores.blocks(run.scores.score_name)
+    blocks = run.selection.blocks(run.selection.score_name)
     reference = np.concatenate([block[members[lo : lo + len(block)]] for lo, (block,) in blocks])
-    score = np.concatenate([run.scores.read(run.scores.score_name, row, row + 1) for row in rows.tolist()])
+    score = np.concatenate([run.selection.read(run.selection.score_name, row, row + 1) for row in rows.tolist()])
     return np.stack([sigma_excess(score[:, band], reference[:, band]) for band in range(run.survey.n_bands)], axis=-1)
 
 

@@ -90,7 +90,7 @@ def _made[Maker, Made](
 
 
 def _meta(run: RunData, **facts: Any) -> dict[str, Any]:
-    sha256 = run.scores.attrs.get("model_sha256")
+    sha256 = run.selection.scores.attrs.get("model_sha256")
     return {**facts, "survey": run.survey.name, "simulated": run.simulated, "model_sha256": sha256}
 
 

@@ -18,8 +18,8 @@ from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatAr
 from swimmy_scale.model.scoring import reconstructor, scoring_of
 from swimmy_scale.storage.counterparts import Counterparts, read_counterparts
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
-from swimmy_scale.storage.run_directory import RunDirectory, counterparts_beside
-from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.run_directory import counterparts_beside
+from swimmy_scale.storage.selection import Selection, run_of
 
 # Values of an object without a counterpart, by the kind of the column's dtype.
 _UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": ""}
@@ -32,45 +32,54 @@ class MissingError(SwimmyError):
 
 
 class RunData:
-    """A finished run directory, read only. Columns have one value for each object of the run, in catalogue order.
+    """A selection and its run, read only. Columns have one value for each object of the run, in catalogue order.
+
+    Parameters
+    ----------
+    path : Path
+        A run directory, for its own selection, or the folder of another selection from the scores of a run.
+    cutouts : Path, optional
+        Where the run's cutouts are now; by default where its job says.
 
     Raises
     ------
     SwimmyError
-        When ``path`` is not a run directory, or its selection is not finished.
+        When ``path`` is neither, or its selection is not finished.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.directory, self.files = path, RunDirectory.existing(path)
-        if not self.files.selection.summary.is_file():
+    def __init__(self, path: Path, cutouts: Path | None = None) -> None:
+        self.directory = path
+        self.files, self.folder = run_of(path)
+        self._cutouts = cutouts
+        if not self.folder.summary.is_file():
             raise SwimmyError(f"{path}: its selection is not finished. Run the job again.")
-        self.scores = Scores(self.files.scores)
-        self.survey: Survey = self.scores.survey
-        self.simulated = bool(self.scores.attrs.get("simulated", False))
+        self.selection = Selection(self.folder.store, self.files.scores)
+        self.survey: Survey = self.selection.survey
+        self.simulated = self.selection.simulated
 
     # ------------------------------------------------------------ the job and its stores
 
     @functools.cached_property
     def job(self) -> Job:
-        """The frozen job."""
-        return self.files.load_job()
+        """The frozen job, with the settings of the selection."""
+        return self.folder.in_job(self.files.load_job())
 
     @functools.cached_property
     def cutouts(self) -> Cutouts:
         """The run's cutouts, which may lie elsewhere."""
-        return Cutouts(self.files.cutouts(self.job))
+        return Cutouts(self._cutouts or self.files.cutouts(self.job))
 
     # ------------------------------------------------------------ columns
 
     @functools.cached_property
     def object_id(self) -> IntArray:
         """int64 (object,)."""
-        return self.scores.read("object_id")
+        return self.selection.read("object_id")
 
     @functools.cached_property
     def in_sample(self) -> BoolArray:
         """bool (object,): passed the cuts."""
-        return self.scores.read("in_sample")
+        return self.selection.read("in_sample")
 
     @functools.cached_property
     def selecting(self) -> list[int]:
@@ -80,26 +89,26 @@ class RunData:
     @functools.cached_property
     def score(self) -> FloatArray:
         """float32 (object, selecting band)."""
-        return self._by_band(self.scores.score_name)
+        return self._by_band(self.selection.score_name)
 
     @functools.cached_property
     def residual(self) -> FloatArray:
         """float32 (object, selecting band)."""
-        return self._by_band(self.scores.residual_name)
+        return self._by_band(self.selection.residual_name)
 
     def _by_band(self, name: str) -> FloatArray:
-        parts = [block[:, self.selecting] for _, (block,) in self.scores.blocks(name)]
+        parts = [block[:, self.selecting] for _, (block,) in self.selection.blocks(name)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.float32)
 
     @functools.cached_property
     def levels(self) -> list[str]:
         """Names of the levels, from low to high significance."""
-        return [str(name) for name in self.scores.read("level")]
+        return self.selection.levels
 
     @functools.cached_property
     def threshold(self) -> DoubleArray:
         """float64 (level, selecting band)."""
-        return self.scores.read("threshold")[:, self.selecting]
+        return self.selection.read("threshold")[:, self.selecting]
 
     def candidate(self, level: str) -> BoolArray:
         """Objects selected at a level, bool (object, selecting band); `MissingError` if the job has no such level."""
@@ -109,7 +118,7 @@ class RunData:
                 "in a job of another run directory."
             )
         at = self.levels.index(level)
-        parts = [block[:, at][:, self.selecting] for _, (block,) in self.scores.blocks("candidate")]
+        parts = [block[:, at][:, self.selecting] for _, (block,) in self.selection.blocks("candidate")]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.selecting)), np.bool_)
 
     def order_by_score(self, rows: IntArray, k: int) -> IntArray:
@@ -124,7 +133,7 @@ class RunData:
     @functools.cached_property
     def sample_class(self) -> npt.NDArray[np.str_]:
         """Class of each object, str (object,)."""
-        return self.scores.read("sample_class").astype(np.str_)
+        return self.selection.read("sample_class").astype(np.str_)
 
     @functools.cached_property
     def mag(self) -> FloatArray:

@@ -127,7 +127,7 @@ def negative_flags(run: RunData) -> BoolArray:
 
 
 def _candidates(run: RunData, flags: BoolArray, residual: FloatArray | None = None) -> tuple[Columns, Printed]:
-    ra, dec = run.scores.read("ra"), run.scores.read("dec")
+    ra, dec = run.selection.read("ra"), run.selection.read("dec")
     columns = candidate_table(run.object_id, ra, dec, run.score, flags, run.survey.selecting_bands, residual)
     return columns, printed_candidate_table(columns, N_PRINTED)
 

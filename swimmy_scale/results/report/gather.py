@@ -28,8 +28,8 @@ from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_ti
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED
-from swimmy_scale.storage.run_directory import STAGES, RunDirectory
-from swimmy_scale.storage.scores import Scores, sample_thresholds, strangest
+from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
+from swimmy_scale.storage.selection import Selection, run_of, sample_thresholds, strangest
 
 # Candidates whose pixels are in memory at once: 64 MB of cutouts, sources and reconstructions of 5 bands of 64 px.
 BATCH_CANDIDATES = 16 * ROWS_PER_SHEET
@@ -38,26 +38,36 @@ Told = Callable[[int, int], None]
 
 
 def write_report(
-    run: RunDirectory, output: Path, max_candidates: int, told: Told, n_threads: int = 1
-) -> tuple[int, int]:
-    """Make the report of a finished run: ``index.html`` and a folder of images.
+    path: Path,
+    output: Path | None,
+    max_candidates: int,
+    told: Told,
+    n_threads: int = 1,
+    cutouts: Path | None = None,
+) -> tuple[Path, int, int]:
+    """Make the report of a finished run, or of a selection from its scores: ``index.html`` and a folder of images.
 
     The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
     A report that is there already is replaced once the new one is complete.
 
     Parameters
     ----------
-    output : Path
-        The folder to make.
+    path : Path
+        A run directory, or the folder of a selection.
+    output : Path, optional
+        The folder to make; by default ``report`` in that folder.
     max_candidates : int
         Show at most this many, the strongest (see `scores.strangest`); the page says so where there are more.
     told : callable
         Told how many candidates are drawn, and of how many.
     n_threads : int
         Threads of the network; they change the speed only.
+    cutouts : Path, optional
+        Where the run's cutouts are now; by default where its job says.
 
     Returns
     -------
+    output : Path
     n_shown, n_candidates : int
 
     Raises
@@ -65,33 +75,36 @@ def write_report(
     SwimmyError
         When selection is not finished, or ``output`` exists and is not a report.
     """
-    _check(run, output)
-    job, scores = run.load_job(), Scores(run.scores)
-    order = strangest(scores, max_candidates)
+    run, folder = run_of(path)
+    output = output or folder.report
+    _check(folder, output)
+    job, selection = folder.in_job(run.load_job()), Selection(folder.store, run.scores)
+    order = strangest(selection, max_candidates)
     rows = np.sort(order)
-    columns = _read_rows(scores, rows)
-    counts, percentile = _count_sample(scores, columns["score"])
+    columns = _read_rows(selection, rows)
+    counts, percentile = _count_sample(selection, columns["score"])
     output.parent.mkdir(parents=True, exist_ok=True)
     # A name that `run` sweeps away if this process is killed.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
-        folder = Path(name) / output.name
-        (folder / IMAGES).mkdir(parents=True)
+        fresh = Path(name) / output.name
+        (fresh / IMAGES).mkdir(parents=True)
         told(0, len(rows))
         scoring = scoring_of(run, job, n_threads)
-        drawn = _draw(Cutouts(run.cutouts(job)), scoring, rows, columns["residual"], folder / IMAGES, told)
-        candidates = _candidates(scores, order, columns, percentile, drawn)
-        text = page(_facts(run, job, scores, counts, drawn.residual_limit, output), candidates)
-        (folder / "index.html").write_text(text, encoding="utf-8")
+        store = Cutouts(cutouts or run.cutouts(job))
+        drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
+        candidates = _candidates(selection, order, columns, percentile, drawn)
+        facts = _facts(run, folder, job, selection, counts, drawn.residual_limit, output)
+        (fresh / "index.html").write_text(page(facts, candidates), encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
-        folder.replace(output)
-    return len(rows), counts.n_candidates
+        fresh.replace(output)
+    return output, len(rows), counts.n_candidates
 
 
-def _check(run: RunDirectory, output: Path) -> None:
-    done = run.ledger("select").read(FINISHED)
-    if done is None or not run.selection.summary.is_file():
+def _check(folder: SelectionFolder, output: Path) -> None:
+    done = folder.ledger.read(FINISHED)
+    if done is None or not folder.summary.is_file():
         raise SwimmyError(
-            f"{run.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
+            f"{folder.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
             "`swimmy-scale run`."
         )
     is_report = (output / "index.html").is_file()
@@ -102,25 +115,25 @@ def _check(run: RunDirectory, output: Path) -> None:
 # ---------------------------------------------------------------- numbers
 
 
-def _read_rows(scores: Scores, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
+def _read_rows(selection: Selection, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
     """Columns of the candidates to show; ``rows`` are sorted."""
-    names = ("object_id", "ra", "dec", "sample_class", "candidate", *scores.kept)
+    names = ("object_id", "ra", "dec", "sample_class", "candidate", *selection.kept)
     parts = []
-    for lo, arrays in scores.blocks(scores.score_name, scores.residual_name, *names):
+    for lo, arrays in selection.blocks(selection.score_name, selection.residual_name, *names):
         inside = rows[(rows >= lo) & (rows < lo + len(arrays[0]))] - lo
         parts.append([values[inside] for values in arrays])
     columns = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
     return dict(zip(("score", "residual", *names), columns, strict=True))
 
 
-def _count_sample(scores: Scores, shown: FloatArray) -> tuple[ScoreCounts, DoubleArray]:
+def _count_sample(selection: Selection, shown: FloatArray) -> tuple[ScoreCounts, DoubleArray]:
     """The histogram of the sample, and the percentage of it below each of the scores ``shown`` (m, band)."""
     n_shown, n_bands = shown.shape
     order = np.argsort(shown, axis=0, kind="stable")
     ranked = np.take_along_axis(shown, order, axis=0)
     lower = np.zeros((n_shown + 1, n_bands), np.int64)
     counts = ScoreCounts(n_bands)
-    for _, (score, flags, in_sample) in scores.blocks(scores.score_name, "candidate", "in_sample"):
+    for _, (score, flags, in_sample) in selection.blocks(selection.score_name, "candidate", "in_sample"):
         score = score[in_sample]
         counts.add(score, flags[in_sample, 0])
         for band in range(n_bands):
@@ -186,7 +199,11 @@ def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray
 
 
 def _candidates(
-    scores: Scores, order: IntArray, columns: Mapping[str, npt.NDArray[Any]], percentile: DoubleArray, drawn: Drawn
+    selection: Selection,
+    order: IntArray,
+    columns: Mapping[str, npt.NDArray[Any]],
+    percentile: DoubleArray,
+    drawn: Drawn,
 ) -> Candidates:
     as_they_are = ("object_id", "ra", "dec", "score", "residual", "candidate")
     return Candidates(
@@ -196,22 +213,30 @@ def _candidates(
         percentile=percentile,
         magnitude=drawn.magnitude,
         hints=drawn.hints,
-        kept={name: columns[name].tolist() for name in scores.kept},
+        kept={name: columns[name].tolist() for name in selection.kept},
     )
 
 
-def _facts(run: RunDirectory, job: Job, scores: Scores, counts: ScoreCounts, limit: float, output: Path) -> Facts:
-    summary = run.read_summary()
-    survey, levels = scores.survey, [str(level) for level in scores.read("level")]
-    median = sample_thresholds(scores, [0.5])[0]
-    select = run.ledger("select").read(FINISHED)
+def _facts(
+    run: RunDirectory,
+    folder: SelectionFolder,
+    job: Job,
+    selection: Selection,
+    counts: ScoreCounts,
+    limit: float,
+    output: Path,
+) -> Facts:
+    summary = folder.read_summary()
+    survey, levels = selection.survey, selection.levels
+    median = sample_thresholds(selection, [0.5])[0]
+    select = folder.ledger.read(FINISHED)
     return Facts(
         name=job.name,
         survey=survey,
         summary=summary,
         provenance=_provenance(run.provenance),
         levels=levels,
-        charts=charts(counts, survey.bands, survey.selecting_bands, median, scores.read("threshold"), levels),
+        charts=charts(counts, survey.bands, survey.selecting_bands, median, selection.read("threshold"), levels),
         quarantine=_quarantine(run.quarantine, summary["quarantined_by_code"]),
         stage_times=list(_stage_times(run, job)),
         tiles=layout(survey),
@@ -220,7 +245,7 @@ def _facts(run: RunDirectory, job: Job, scores: Scores, counts: ScoreCounts, lim
         hints=HINTS,
         n_candidates=counts.n_candidates,
         run_digest=digest_json(["report", select.identity if select else ""]),
-        files=_files(run, job) if output == run.report else (),
+        files=_files(run, folder, job) if output == folder.report else (),
     )
 
 
@@ -232,9 +257,10 @@ def _provenance(path: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _files(run: RunDirectory, job: Job) -> Sequence[str]:
-    candidates = [run.selection.candidates(kind) for kind in job.select.formats]
-    paths = (*candidates, run.picture, run.selection.summary, run.quarantine, run.job_file, run.provenance)
+def _files(run: RunDirectory, folder: SelectionFolder, job: Job) -> Sequence[str]:
+    candidates = [folder.candidates(kind) for kind in job.select.formats]
+    of_run = (run.picture, run.quarantine, run.job_file, run.provenance) if folder.path == run.path else ()
+    paths = (*candidates, folder.summary, folder.settings, *of_run)
     return [path.name for path in paths if path.is_file()]
 
 

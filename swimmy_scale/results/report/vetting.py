@@ -12,7 +12,8 @@ from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.results.report.marks import MARKS, Mark, parse_marks
 from swimmy_scale.storage.candidate_files import write_candidates
-from swimmy_scale.storage.scores import SELECTED, Scores, candidate_rows
+from swimmy_scale.storage.run_directory import SelectionFolder
+from swimmy_scale.storage.selection import Selection, candidate_rows
 
 ARTEFACT = "artefact"
 ADDED = ("mark", "mark_note")
@@ -28,7 +29,7 @@ def write_vetted(
     Parameters
     ----------
     path : Path
-        ``scores.zarr``, after selection.
+        The folder of a selection: a run directory, for its own.
     marks_path : Path
         CSV that the report exported (see `marks.parse_marks`).
     output : Path
@@ -53,15 +54,15 @@ def write_vetted(
     def count(n_rows: int) -> None:
         nonlocal n_read
         n_read += n_rows
-        told(n_read, scores.n_objects)
+        told(n_read, selection.n_objects)
 
-    scores = Scores(path, count)
-    missing = [name for name in SELECTED if name not in scores.group]
-    if missing:
-        raise SwimmyError(f"{path}: no candidates are selected yet. Run `swimmy-scale select` without --marks first.")
+    folder = SelectionFolder(path)
+    if not folder.store.is_dir():
+        raise SwimmyError(f"{path}: no candidates are selected here yet. Give a finished run or a selection's folder.")
+    selection = Selection(folder.store, add=count)
     marks = _read_marks(marks_path)
-    levels = [str(level) for level in scores.read("level")]
-    columns = candidate_rows(scores, levels)
+    levels = selection.levels
+    columns = candidate_rows(selection, levels)
     clashes = sorted(set(ADDED) & set(columns))
     if clashes:
         raise SwimmyError(
@@ -74,11 +75,11 @@ def write_vetted(
     counts = {name: sum(mark.mark == name for mark in found) for name in MARKS}
     counts = {"candidates": len(found), "vetted": len(found) - counts[ARTEFACT], **counts}
     meta = {
-        "survey": scores.survey.name,
-        "simulated": bool(scores.attrs.get("simulated", False)),
-        **scores.kind.described,
+        "survey": selection.survey.name,
+        "simulated": selection.simulated,
+        **selection.kind.described,
         "marks": counts,
-        "thresholds": thresholds_to_json(scores.read("threshold"), scores.survey.bands, levels),
+        "thresholds": thresholds_to_json(selection.read("threshold"), selection.survey.bands, levels),
     }
     vetted = _without_artefacts(columns, found)
     return counts, list(write_candidates(vetted, output, meta=meta, formats=formats, stem="vetted").values())
@@ -109,5 +110,5 @@ def _check_known(marks: dict[int, Mark], candidates: set[int], path: Path) -> No
         more = f" and {len(unknown) - NAMED_IDS} more" if len(unknown) > NAMED_IDS else ""
         raise SwimmyError(
             f"{path}: {named}{more} of {len(marks)} marked objects are not among the {len(candidates)} candidates. "
-            "Give the scores.zarr of the run whose report was marked. A spreadsheet may also have rounded long numbers."
+            "Give the run, or the selection, whose report was marked. A spreadsheet may also have rounded long numbers."
         )

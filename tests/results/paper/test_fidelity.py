@@ -16,7 +16,7 @@ import xarray
 import yaml
 from astropy.table import Table
 from click.testing import CliRunner
-from survey_runs import NETWORK, run_serially
+from survey_runs import NETWORK, opened, run_serially
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -80,8 +80,8 @@ def facts(data: RunData) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def counted(folder: Path) -> dict[str, str]:
     """Counts by another way: from the stores and the counterparts, joined by object_id."""
-    with xarray.open_zarr(folder / "scores.zarr") as opened:
-        stored = opened.load()
+    with opened(folder) as found:
+        stored = found.load()
     matched = {int(row["object_id"]): row for row in Table.read(folder / "counterparts.fits", mask_invalid=False)}
     objects = [(i, matched.get(int(k))) for i, k in enumerate(stored.object_id.values) if stored.in_sample.values[i]]
     flags = stored.candidate.sel(level="2sigma", band=BANDS).values
@@ -169,12 +169,12 @@ def test_correlations_and_losses(data: RunData, folder: Path) -> None:
 def test_deviations_and_magnitudes_are_what_independent_counting_gives(
     folder: Path, data: RunData, facts: dict[str, Any]
 ) -> None:
-    with xarray.open_zarr(folder / "scores.zarr") as opened:
-        stored = opened.load()
+    with opened(folder) as found:
+        stored = found.load()
     inside, score = stored.in_sample.values, stored.score.sel(band=BANDS).values
     flags = stored.candidate.sel(level="2sigma", band=BANDS).values
-    with xarray.open_zarr(folder / "cutouts.zarr") as opened:
-        mag = opened.mag.sel(band=BANDS).values
+    with xarray.open_zarr(folder / "cutouts.zarr") as pixels:
+        mag = pixels.mag.sel(band=BANDS).values
     assert facts["reconstruction"]["n_pixels"] == 32
     for k, band in enumerate(BANDS):
         row = facts["reconstruction"]["bands"][band]

@@ -17,6 +17,7 @@ import xarray
 from astropy.io import fits
 from astropy.table import Table
 from click.testing import CliRunner, Result
+from survey_runs import opened as opened_run
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -42,7 +43,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stored(plain: Path) -> xarray.Dataset:
     """Its scores, read as other people's scripts do."""
-    with xarray.open_zarr(plain / "scores.zarr") as opened:
+    with opened_run(plain) as opened:
         return opened.load()
 
 

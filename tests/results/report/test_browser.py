@@ -29,7 +29,8 @@ from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.marks import parse_marks
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_file
-from swimmy_scale.storage.scores import Scores, strangest
+from swimmy_scale.storage.scores import Scores
+from swimmy_scale.storage.selection import Selection, strangest
 
 # Keras warns of NumPy's new copy rules inside its own code; nothing of ours is meant by it.
 pytestmark = [
@@ -94,7 +95,7 @@ class Truth:
     """What the page must show, read from the run's stores in the simplest way; rows are those of candidates."""
 
     def __init__(self, run: Path) -> None:
-        scores, cutouts = Scores(run / "scores.zarr"), Cutouts(run / "cutouts.zarr")
+        scores, cutouts = Selection(run / "selection.zarr"), Cutouts(run / "cutouts.zarr")
         flags = scores.read("candidate")
         self.rows = np.flatnonzero(flags[:, 0].any(axis=1))
         self.flags = flags[self.rows]
@@ -334,7 +335,7 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
         order[2]: ("known", '=HYPERLINK("x"), "quoted", 2 and j'),
     }  # fmt: skip
     (tmp_path / "marks.csv").write_text(text, newline="")
-    words = ["select", str(run / "scores.zarr"), "--marks", str(tmp_path / "marks.csv"), "--output", str(tmp_path)]
+    words = ["select", str(run), "--marks", str(tmp_path / "marks.csv"), "--output", str(tmp_path)]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     vetted = Table.read(tmp_path / "vetted.parquet")

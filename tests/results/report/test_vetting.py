@@ -15,12 +15,8 @@ from survey_runs import LEVELS, make_scores
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import HSC
 from swimmy_scale.results.report.vetting import write_vetted
 from swimmy_scale.storage.candidate_files import FORMATS
-from swimmy_scale.storage.cutouts import cutouts_layout
-from swimmy_scale.storage.scores import scores_layout
-from swimmy_scale.storage.store import create
 
 FIRST = 39582418599936000  # a spreadsheet's numbers would round it
 HEADER = "format_version,object_id,mark,note\n"
@@ -36,7 +32,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vetting") / "scores.zarr"
     values = [[float(row)] * 5 for row in range(8)]
     make_scores(path, values, ["g", "", "r", "gr", "", "i", "g", "gri"], THRESHOLD, FIRST)
-    return path
+    return path.parent
 
 
 def marks(folder: Path, *lines: str) -> Path:
@@ -98,10 +94,8 @@ def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, 
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SwimmyError, match=r"bytes.csv: cannot read the marks"):
         write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS, silent)
-    survey = cutouts_layout(8, HSC, {}, 8, 4, {}).attrs["survey"]
-    create(tmp_path / "new.zarr", scores_layout(8, survey, HSC, {}, 8, 4, {}))
-    with pytest.raises(SwimmyError, match=r"new.zarr: no candidates are selected yet. Run `swimmy-scale select`"):
-        write_vetted(tmp_path / "new.zarr", marks(tmp_path), tmp_path, FORMATS, silent)
+    with pytest.raises(SwimmyError, match=r"new: no candidates are selected here yet. Give a finished run"):
+        write_vetted(tmp_path / "new", marks(tmp_path), tmp_path, FORMATS, silent)
 
 
 def test_marks_and_new_thresholds_exclude_each_other(scores: Path, tmp_path: Path) -> None:

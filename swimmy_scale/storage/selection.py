@@ -1,0 +1,317 @@
+"""``selection.zarr``: who is in the sample, the thresholds of its scores, and who exceeds them.
+
+It refers to the scores that it cuts, and is read together with them. It is written whole: under another name first,
+which it gives up when all of it is on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.candidates import candidate_columns
+from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
+from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
+from swimmy_scale.storage.files import remove, sync_files
+from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
+from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores
+from swimmy_scale.storage.shards import EVERY_CHUNK
+from swimmy_scale.storage.store import add_labels, consolidate, n_rows, open_group, read_rows
+
+FORMAT_VERSION = 1
+# Objects times models for which ranks can be taken: all scores of the sample lie in memory, at 20 bytes each.
+RANKED_OBJECTS = 20_000_000
+# Up to this number NumPy gives the thresholds, at 130 bytes an object. Above it two passes count the scores, in the
+# same memory for any survey. The thresholds are the same.
+IN_MEMORY_OBJECTS = 200_000
+COMBINED = ("combined_score", "combined_residual")
+OWN = ("in_sample", "level", "threshold", "candidate")
+LONG_NAMES = {
+    "object_id": "identifier in the catalogue",
+    "in_sample": "scored, and passed the sample cuts",
+    "threshold": "a score above it is selected where the residual is positive",
+    "candidate": "score above the threshold, residual positive, in the sample",
+}
+
+
+class Selection:
+    """A ``selection.zarr``, opened for reading together with the ``scores.zarr`` that it cuts.
+
+    Parameters
+    ----------
+    path : Path
+        The ``selection.zarr``.
+    scores : Path, optional
+        Where its scores are now; by default where they were, seen from the selection.
+    add : callable, optional
+        Told of the rows of each block of `blocks` once the caller asks for the next one.
+
+    Attributes
+    ----------
+    path : Path
+    scores : Scores
+    survey : Survey
+    n_objects, n_models : int
+    kept : dict of str to str
+        Catalogue columns that travel along, with their types.
+    kind : ScoreKind
+        What the score is.
+    simulated : bool
+    score_name, residual_name : str
+        The variables (object, band) that are cut: those of the one model, or those combined of several models.
+
+    Raises
+    ------
+    SwimmyError
+        When the store or its scores cannot be read, or are not of the same number of objects.
+    """
+
+    def __init__(
+        self, path: Path, scores: Path | None = None, add: Callable[[int], None] = lambda n_rows: None
+    ) -> None:
+        self.path = path
+        self._add = add
+        self.group: zarr.Group = open_group(path, FORMAT_VERSION)
+        self.attrs: dict[str, Any] = dict(self.group.attrs)
+        cut = scores or scores_of(path, self.attrs)
+        if not cut.is_dir():
+            raise SwimmyError(
+                f"{cut}: not there, and {path} is a selection of these scores. Keep both as they lay to each other."
+            )
+        self.scores = Scores(cut)
+        self.survey, self.kept, self.kind = self.scores.survey, self.scores.kept, self.scores.kind
+        self.n_objects, self.n_models = self.scores.n_objects, self.scores.n_models
+        self.simulated = bool(self.scores.attrs.get("simulated", False))
+        self.score_name, self.residual_name = COMBINED if self.n_models > 1 else ("score", "residual")
+        if (n_selected := n_rows(self.group, "in_sample")) != self.n_objects:
+            raise SwimmyError(
+                f"{path} has {n_selected:,} objects, {cut} has {self.n_objects:,}: they do not belong together. Select "
+                "from these scores again."
+            )
+
+    @property
+    def levels(self) -> list[str]:
+        """Names of the levels, from low to high significance."""
+        return [str(level) for level in self.read("level")]
+
+    def read(self, name: str, lo: int = 0, hi: int | None = None) -> AnyArray:
+        """Rows of a variable of the selection or of its scores, all of them by default (see `store.read_rows`)."""
+        own = name in OWN or name in COMBINED
+        return read_rows(self.group, name, lo, hi) if own else self.scores.read(name, lo, hi)
+
+    def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
+        """The named variables block by block, by default of ``BLOCK_OBJECTS`` rows: (first row, arrays)."""
+        step = block_objects or BLOCK_OBJECTS
+        for lo in range(0, self.n_objects, step):
+            hi = min(lo + step, self.n_objects)
+            yield lo, tuple(self.read(name, lo, hi) for name in names)
+            self._add(hi - lo)
+
+    def sample_scores(self) -> Iterator[FloatArray]:
+        """The scores of the sample that are cut, float32 (m, band), block by block."""
+        for _, (score, in_sample) in self.blocks(self.score_name, "in_sample"):
+            yield score[in_sample]
+
+    def fill(self, name: str, blocks: Iterable[tuple[int, AnyArray]]) -> None:
+        """Write a variable of a selection that is being made (see `new_selection`): first row and values of each block.
+
+        Raises
+        ------
+        SwimmyError
+            When a block does not read back as it was written.
+        """
+        array: Any = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)[name]
+        for lo, values in blocks:
+            array.with_config(EVERY_CHUNK)[lo : lo + len(values)] = values
+            if not np.array_equal(self.read(name, lo, lo + len(values)), values, equal_nan=values.dtype.kind == "f"):
+                raise SwimmyError(
+                    f"{self.path}: {name}[{lo}:{lo + len(values)}] does not read back as it was written. Check the "
+                    "disk and its free space, then run again."
+                )
+
+
+def scores_of(path: Path, attrs: Mapping[str, Any]) -> Path:
+    """The ``scores.zarr`` that a selection cuts; its attributes name it as it is seen from the selection's folder."""
+    if not isinstance(attrs.get("scores"), str):
+        raise SwimmyError(f"{path}: its attributes are damaged (no scores). Select again.")
+    return Path(os.path.normpath(path.parent / attrs["scores"]))
+
+
+def model_block_objects(n_models: int) -> int:
+    """Rows to read at once of variables (object, model, band): a block is as large as one of a single model."""
+    return max(BLOCK_OBJECTS // n_models, 1)
+
+
+def run_of(path: Path) -> tuple[RunDirectory, SelectionFolder]:
+    """The run and the selection that a path names: a run directory and its own selection, or a selection's folder.
+
+    Raises
+    ------
+    SwimmyError
+        When it is neither, or the scores of the selection do not lie in a run directory.
+    """
+    folder = SelectionFolder(path)
+    if not folder.exists() or RunDirectory(path).exists():
+        return RunDirectory.existing(path), folder
+    scores = scores_of(folder.store, dict(open_group(folder.store, FORMAT_VERSION).attrs))
+    run = RunDirectory(scores.parent)
+    if scores != run.scores or not run.exists():
+        raise SwimmyError(
+            f"{path}: a selection from {scores}, which lies in no run directory. This command needs the job, the "
+            "models and the cutouts of one: `swimmy-scale run` makes it."
+        )
+    return run, folder
+
+
+# ---------------------------------------------------------------- making one
+
+
+@contextmanager
+def new_selection(
+    path: Path,
+    scores: Scores,
+    levels: Sequence[str],
+    combined: Mapping[str, str],
+    attrs: Mapping[str, Any],
+    add: Callable[[int], None] = lambda n_rows: None,
+) -> Iterator[Selection]:
+    """Make a ``selection.zarr``: fill every variable of what this gives (see `Selection.fill`).
+
+    At the end all of it is flushed to disk, then it takes the place of what was at ``path``. If anything fails, what
+    was there stays. The same selection gives the same files.
+
+    Parameters
+    ----------
+    combined : mapping of str to str
+        What the scores combined of several models are, by the names of their variables; empty for one model.
+    attrs : mapping
+        More attributes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
+    content = {
+        "format_version": FORMAT_VERSION,
+        "title": "selection of unusual objects",
+        "scores": os.path.relpath(scores.path, path.parent),
+        "coordinates": "object_id",
+        **attrs,
+    }
+    try:
+        group = zarr.create_group(str(fresh), attributes=content)
+        add_labels(group, "band", scores.survey.bands)
+        add_labels(group, "level", tuple(levels))
+        n_bands = scores.survey.n_bands
+        _by_object(group, "object_id", "int64", scores.n_objects)
+        _by_object(group, "in_sample", "bool", scores.n_objects)
+        for name, meaning in combined.items():
+            rows = model_block_objects(scores.n_models)
+            _by_object(group, name, "float32", scores.n_objects, rows, units="1", long_name=meaning, band=n_bands)
+        group.create_array(
+            "threshold",
+            shape=(len(levels), n_bands),
+            chunks=(len(levels), n_bands),
+            dtype="float64",
+            compressors=[Crc32cCodec()],
+            fill_value=float("nan"),
+            attributes={"units": "1", "long_name": LONG_NAMES["threshold"]},
+            dimension_names=("level", "band"),
+        )
+        _by_object(group, "candidate", "bool", scores.n_objects, level=len(levels), band=n_bands)
+        made = Selection(fresh, scores.path, add)
+        made.fill("object_id", ((lo, ids) for lo, (ids,) in scores.blocks("object_id")))
+        yield made
+        consolidate(fresh)
+        sync_files(files_of(fresh), fresh)
+        remove(path)
+        fresh.rename(path)
+        sync_files([], path.parent)
+    finally:
+        remove(fresh)
+
+
+def _by_object(
+    group: zarr.Group,
+    name: str,
+    dtype: str,
+    n_objects: int,
+    block_objects: int = BLOCK_OBJECTS,
+    units: str | None = None,
+    long_name: str | None = None,
+    **sizes: int,
+) -> None:
+    """An array that is written in blocks of ``block_objects`` rows, which are its chunks."""
+    group.create_array(
+        name,
+        shape=(n_objects, *sizes.values()),
+        chunks=(max(min(block_objects, n_objects), 1), *sizes.values()),
+        dtype=dtype,
+        compressors=[ZstdCodec(level=3), Crc32cCodec()],
+        fill_value={"float32": float("nan"), "bool": False}.get(dtype, 0),
+        attributes={"long_name": long_name or LONG_NAMES[name], **({"units": units} if units else {})},
+        dimension_names=("object", *sizes),
+    )
+
+
+def files_of(path: Path) -> list[Path]:
+    """All files of a store, sorted."""
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+# ---------------------------------------------------------------- what is read of it
+
+
+def sample_thresholds(
+    selection: Selection, fractions: Sequence[float], in_memory_objects: int = IN_MEMORY_OBJECTS
+) -> DoubleArray:
+    """Thresholds of this sample, float64 (level, band); the same numbers in memory and streamed."""
+    if selection.n_objects <= in_memory_objects:
+        return thresholds(np.concatenate(list(selection.sample_scores())), fractions)
+    return streamed_thresholds(selection.sample_scores, selection.survey.n_bands, fractions)
+
+
+def candidate_rows(selection: Selection, levels: Sequence[str]) -> dict[str, Any]:
+    """Columns of the candidate catalogue (see `candidate_columns`), of the objects that are flagged on disk."""
+    parts = []
+    names = ("object_id", "ra", "dec", selection.score_name, selection.residual_name, "candidate", *selection.kept)
+    for _, arrays in selection.blocks(*names):
+        block = dict(zip(names, arrays, strict=True))
+        chosen = block["candidate"].any(axis=(1, 2))
+        parts.append({name: values[chosen] for name, values in block.items()})
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    kept = {name: columns.pop(name) for name in selection.kept}
+    object_id, ra, dec, score, residual, candidate = columns.values()
+    bands, selecting = selection.survey.bands, selection.survey.selecting_bands
+    return candidate_columns(object_id, ra, dec, score, residual, candidate, levels, bands, selecting, kept)
+
+
+def strangest(selection: Selection, n_objects: int) -> IntArray:
+    """Rows of the candidates that exceed a threshold of the first level by the largest factor.
+
+    Only bands that select a candidate count for it. Memory does not grow with the survey.
+
+    Returns
+    -------
+    ndarray of int64, shape (m,), m at most ``n_objects``
+        Strangest first; of equal ones the lower row first.
+    """
+    threshold = selection.read("threshold", 0, 1)[0]
+    rows, excess = np.zeros(0, np.int64), np.zeros(0, np.float64)
+    for lo, (score, candidate) in selection.blocks(selection.score_name, "candidate"):
+        chosen = np.flatnonzero(candidate[:, 0].any(axis=1))
+        # A carried threshold may be 0; every score above it is then infinitely strange.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(candidate[chosen, 0], score[chosen] / threshold, 0.0)
+        rows = np.concatenate([rows, lo + chosen])
+        excess = np.concatenate([excess, ratio.max(axis=1, initial=0.0)])
+        order = np.argsort(-excess, kind="stable")[:n_objects]
+        rows, excess = rows[order], excess[order]
+    return rows
