@@ -65,11 +65,13 @@ def simulate_command(
 
 def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str]:
     """Options such as ``OURS=THEIRS`` as a mapping."""
-    named = {}
+    named: dict[str, str] = {}
     for pair in pairs:
         ours, separator, theirs = pair.partition("=")
         if not (ours and separator and theirs):
             raise click.BadParameter(f"{pair!r} is not of the form {form}", param_hint=option)
+        if named.get(ours, theirs) != theirs:
+            raise click.BadParameter(f"{ours!r} is given twice, as {named[ours]!r} and {theirs!r}", param_hint=option)
         named[ours] = theirs
     return named
 
@@ -236,38 +238,41 @@ def score_command(
 @click.option("--output", type=PATH, required=True, help="Folder for candidates.* and summary.json.")
 @click.option("--thresholds-from", type=PATH, help="summary.json of another run, to take its thresholds.")
 @click.option(
-    "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
+    "--marks",
+    type=PATH,
+    multiple=True,
+    help="CSV of the report: write vetted.* of the selection that SCORES holds already. Several files are merged.",
 )
 @settings_option("select")
 def select_command(
-    scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
+    scores: Path, output: Path, thresholds_from: Path | None, marks: tuple[Path, ...], settings_path: Path | None
 ) -> None:
     """Cut the sample of SCORES at its percentiles and write the candidates.
 
-    With --marks nothing is cut: the candidates that SCORES holds go to vetted.*, each with its mark, but for those
-    marked as artefacts.
+    With --marks nothing is cut: the candidates that SCORES holds go to vetted.*, each with its mark and note, but for
+    those marked as artefacts. Files of several people are merged, if no two give an object different marks.
 
     \b
     Example:
       swimmy-scale select scores.zarr --output selection/
       swimmy-scale select demo/run/scores.zarr --marks marks.csv --output vetted/
+      swimmy-scale select demo/run/scores.zarr --marks mine.csv --marks hers.csv --output vetted/
     """
     from swimmy_scale.cli.console import print_summary
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.results.report.vetting import write_vetted
+    from swimmy_scale.results.report.vetting import count_lines, write_vetted
     from swimmy_scale.stages.carried_thresholds import read_carried
     from swimmy_scale.stages.select import select, selection_count
     from swimmy_scale.storage.run_directory import SelectionFolder
 
-    section = settings_of("select" if marks is None else "select --marks", settings_path).select
-    if marks is not None:
+    section = settings_of("select --marks" if marks else "select", settings_path).select
+    if marks:
         if thresholds_from is not None:
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
         with Watch() as watch, watch.counting("select", "rows") as told:
             counts, paths = write_vetted(scores, marks, output, section.formats, told)
-        click.echo(
-            f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
-        )
+        for line in count_lines(counts):
+            click.echo(line)
         click.echo("\n".join(str(path) for path in paths))
         return
     other = thresholds_from or section.thresholds_from

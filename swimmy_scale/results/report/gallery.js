@@ -114,7 +114,7 @@ function filter() {
 
 // Sort and filter again, and go back to the first page.
 function refresh() {
-  state.order = chosen(byId("sort").value, filter(), (id) => marks.of(id));
+  state.order = chosen(byId("sort").value, filter(), (id) => marks.of(id) || (marks.note(id) && "noted"));
   state.page = 0;
   state.current = -1;
   renderPage();
@@ -138,8 +138,8 @@ function renderPage() {
 function showCounts() {
   const counts = MARKS.map((mark) => `${marks.count(mark)} ${mark}`).join(", ");
   const lost = marks.kept ? "" : " (this browser does not keep them: export before you leave)";
-  byId("mark-counts").textContent = counts + lost;
-  byId("export").disabled = MARKS.every((mark) => !marks.count(mark));
+  byId("mark-counts").textContent = `${counts}, ${marks.countNoted()} only noted${lost}`;
+  byId("export").disabled = !marks.byId.size;
 }
 
 function say(text) {
@@ -209,8 +209,11 @@ function noteField(index) {
   const id = ALL.id[index];
   const area = el("textarea", { id: "note", rows: "2" });
   area.value = marks.note(id);
-  area.addEventListener("input", () => marks.set(id, marks.of(id), area.value));
-  return el("p", {}, el("label", { for: "note" }, "Note, exported with the mark"), area);
+  area.addEventListener("input", () => {
+    marks.set(id, marks.of(id), area.value);
+    showCounts();
+  });
+  return el("p", {}, el("label", { for: "note" }, "Note, exported with the mark or alone"), area);
 }
 
 function keptList(index) {
@@ -280,7 +283,7 @@ async function importMarks(file) {
     const number = marks.addCsv(await file.text());
     say("");
     refresh();
-    byId("status").textContent = `${number} marks read`;
+    byId("status").textContent = `marks and notes of ${number} objects read`;
   } catch (error) {
     say(`${file.name}, ${error.message}. No mark was read: give a file that Export marks saved.`);
   }

@@ -317,13 +317,21 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     browser.one("#note").send_keys('=HYPERLINK("x"), "quoted", 2 and j')
     browser.one("#details .close").click()
     assert current(browser) == order[2]
-    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 1 known"
+    browser.all(".open")[4].click()
+    browser.one("#note").send_keys("a note alone")
+    counted = "1 interesting, 1 artefact, 1 known, 1 only noted"
+    assert browser.one("#mark-counts").text == counted
+    browser.one("#details .close").click()
     browser.open(run / "report" / "index.html")
-    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 1 known"
+    assert browser.one("#mark-counts").text == counted
     pressed = [element.text for element in browser.all(".card [aria-pressed=true]")]
     assert pressed == ["Interesting", "Artefact", "Known"]
     browser.choose("mark", "artefact")
     assert shown(browser) == [order[1]]
+    browser.choose("mark", "noted")
+    assert shown(browser) == [order[4]]
+    browser.choose("mark", "none")
+    assert shown(browser) == [one for one in order if one not in {*order[:3], order[4]}]
     browser.one("#export").click()
     text = browser.saved("marks.csv")
     assert text.splitlines()[0] == "format_version,object_id,mark,note"
@@ -331,13 +339,20 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     found = parse_marks(io.StringIO(text, newline=""), "marks.csv")
     assert {str(key): mark[:2] for key, mark in found.items()} == {
         order[0]: ("interesting", ""), order[1]: ("artefact", ""),
-        order[2]: ("known", '=HYPERLINK("x"), "quoted", 2 and j'),
+        order[2]: ("known", '=HYPERLINK("x"), "quoted", 2 and j'), order[4]: ("", "a note alone"),
     }  # fmt: skip
     (tmp_path / "marks.csv").write_text(text, newline="")
     words = ["select", str(run / "scores.zarr"), "--marks", str(tmp_path / "marks.csv"), "--output", str(tmp_path)]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[:2] == [
+        f"{len(truth.ids)} candidates = {len(truth.ids) - 1} vetted + 1 artefact",
+        f"{len(truth.ids)} candidates = 1 interesting + 1 artefact + 1 known + 1 only noted + "
+        f"{len(truth.ids) - 4} without mark or note",
+    ]
     vetted = Table.read(tmp_path / "vetted.parquet")
+    noted = {str(row["object_id"]): str(row["mark_note"]) for row in vetted if row["mark_note"]}
+    assert noted == {order[2]: '=HYPERLINK("x"), "quoted", 2 and j', order[4]: "a note alone"}
     assert [str(value) for value in vetted["object_id"]] == sorted({*truth.ids} - {order[1]}, key=int)
     assert verify(run) == []
 
@@ -353,15 +368,40 @@ def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth,
     assert (
         "bad.csv, line 5: object_id 7 is not among these candidates. No mark was read" in browser.one("#message").text
     )
-    assert browser.one("#mark-counts").text == "0 interesting, 0 artefact, 0 known"
+    assert browser.one("#mark-counts").text == "0 interesting, 0 artefact, 0 known, 0 only noted"
     assert not browser.one("#export").is_enabled()
+    bad.write_text(good.read_text() + f"1,{truth.ids[1]},,\n")
+    browser.one("#import").send_keys(str(bad))
+    browser.wait_until(lambda: "neither a mark nor a note" in browser.one("#message").text, "the file is refused")
+    good.write_text(good.read_text() + f"1,{truth.ids[4]},,only a note\n")
     browser.one("#import").send_keys(str(good))
-    browser.wait_until(lambda: "2 marks read" in status(browser), "the file is read")
-    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 1 known"
+    browser.wait_until(lambda: "marks and notes of 3 objects read" in status(browser), "the file is read")
+    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 1 known, 1 only noted"
     assert not browser.one("#message").is_displayed()
     browser.one("#export").click()
     found = parse_marks(io.StringIO(browser.saved("marks.csv"), newline=""), "marks.csv")
     assert found[int(truth.ids[2])].note == "-a\nb"
+    assert found[int(truth.ids[4])][:2] == ("", "only a note")
+
+
+def test_marks_of_two_tabs_are_all_kept(browser: Browser, run: Path, truth: Truth) -> None:
+    first = browser.driver.current_window_handle
+    browser.driver.switch_to.new_window("tab")
+    browser.prefer()
+    browser.open(run / "report" / "index.html")
+    browser.script("marks.set(arguments[0], 'known', '')", truth.ids[0])
+    second = browser.driver.current_window_handle
+    browser.driver.switch_to.window(first)
+    try:
+        browser.wait_until(lambda: ", 1 known," in browser.one("#mark-counts").text, "the other tab's mark is here")
+        browser.script("marks.set(arguments[0], 'artefact', '')", truth.ids[1])
+        kept = browser.script("return localStorage.getItem(marks.key)")
+        assert truth.ids[0] in kept
+        assert truth.ids[1] in kept
+    finally:
+        browser.driver.switch_to.window(second)
+        browser.driver.close()
+        browser.driver.switch_to.window(first)
 
 
 def test_keys_reach_everything_and_can_be_turned_off(browser: Browser, truth: Truth) -> None:
@@ -390,7 +430,7 @@ def test_keys_reach_everything_and_can_be_turned_off(browser: Browser, truth: Tr
     browser.one("#keys-on").click()
     browser.one("#help .close").click()
     browser.one("body").send_keys("3")
-    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 0 known"
+    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 0 known, 0 only noted"
 
 
 # ---------------------------------------------------------------- for every reader
