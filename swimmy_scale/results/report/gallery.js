@@ -187,6 +187,12 @@ function setMark(index, mark) {
   showCounts();
 }
 
+// A table that is wider than its place scrolls in it, and does not widen the page.
+function scrollable(...children) {
+  const attributes = { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scrollable table" };
+  return el("div", attributes, el("table", {}, ...children));
+}
+
 function detailTable(index) {
   const names = ["band", "score", "percentile", "residual", "selected at"];
   const heads = names.map((text, place) => el("th", { scope: "col", class: place ? "n" : null }, text));
@@ -202,7 +208,7 @@ function detailTable(index) {
     return el("tr", {}, el("th", { scope: "row" }, band), ...cells.map((text) => el("td", { class: "n" }, text)));
   });
   const caption = el("caption", {}, "Percentile: how much of the sample scores lower");
-  return el("table", {}, caption, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+  return scrollable(caption, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
 }
 
 function noteField(index) {
@@ -224,7 +230,7 @@ function keptList(index) {
   ];
   const rows = names.map((name) => el("tr", {}, ...cells(name)));
   const caption = el("caption", {}, "From the survey's catalogue");
-  return names.length ? el("table", {}, caption, el("tbody", {}, ...rows)) : null;
+  return names.length ? scrollable(caption, el("tbody", {}, ...rows)) : null;
 }
 
 function showDetails(index) {

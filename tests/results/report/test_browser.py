@@ -469,6 +469,43 @@ def test_dark_light_and_paper(browser: Browser, run: Path) -> None:
     browser.prefer()
 
 
+# What stands outside of an element, except for what scrolls inside of its own frame.
+OUTSIDE = """
+const [frame, left, right] = arguments[0] === null ? [document.body, 0, document.documentElement.clientWidth]
+  : (({ left, right }) => [document.getElementById(arguments[0]), left, right])
+    (document.getElementById(arguments[0]).getBoundingClientRect());
+return [...frame.querySelectorAll("*")].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.width && (box.right > right + 0.5 || box.left < left - 0.5) && !e.closest(".scroll > *, .tile, .skip");
+}).map((e) => `${e.tagName}#${e.id}.${e.className} ${e.textContent.trim().slice(0, 30)}`);
+"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (320, 568)])
+def test_nothing_is_wider_than_a_small_screen(browser: Browser, run: Path, width: int, height: int) -> None:
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        browser.open(run / "report" / "index.html")
+        browser.script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert browser.script(OUTSIDE, None) == []
+        assert browser.script("return [document.scrollingElement.scrollWidth, innerWidth]") == [width, width]
+        assert browser.script("return document.querySelectorAll('table:not(.scroll > table)').length") == 0
+        for name, button in (("details", ".open"), ("help", "#show-help")):
+            browser.script("document.querySelector(arguments[0]).click()", button)
+            assert browser.script(OUTSIDE, name) == []
+            box = browser.script("return document.getElementById(arguments[0]).getBoundingClientRect().toJSON()", name)
+            assert box["left"] >= 0
+            assert box["right"] <= width
+            assert box["top"] >= 0
+            assert box["bottom"] <= height
+            fits = "const d = document.getElementById(arguments[0]); return d.scrollWidth <= d.clientWidth"
+            assert browser.script(fits, name)
+            browser.script("document.getElementById(arguments[0]).close()", name)
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 CONTRAST = """
 const parse = (text) => text.match(/[\\d.]+/g).map(Number);
 const over = (top, below) => top.slice(0, 3).map((v, k) => v * (top[3] ?? 1) + below[k] * (1 - (top[3] ?? 1)));
