@@ -23,6 +23,7 @@ from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.charts import charts
+from swimmy_scale.results.report.further import further_objects
 from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
@@ -43,6 +44,7 @@ def write_report(
     """Make the report of a finished run: ``index.html`` and a folder of images.
 
     The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
+    Beside the candidates it shows a few further objects (see `further_objects`).
     A report that is there already is replaced once the new one is complete.
 
     Parameters
@@ -78,9 +80,11 @@ def write_report(
         (folder / IMAGES).mkdir(parents=True)
         told(0, len(rows))
         scoring = scoring_of(run, job, n_threads)
-        drawn = _draw(Cutouts(run.cutouts(job)), scoring, rows, columns["residual"], folder / IMAGES, told)
+        store = Cutouts(run.cutouts(job))
+        drawn = _draw(store, scoring, rows, columns["residual"], folder / IMAGES, told)
+        further = further_objects(run, scores, store, scoring, drawn.residual_limit, folder / IMAGES)
         candidates = _candidates(scores, order, columns, percentile, drawn)
-        text = page(_facts(run, job, scores, counts, drawn.residual_limit, output), candidates)
+        text = page(_facts(run, job, scores, counts, drawn.residual_limit, output), candidates, further)
         (folder / "index.html").write_text(text, encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
         folder.replace(output)
@@ -172,12 +176,7 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
 
 def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
-    names = ("image", "fwhm_arcsec", "mag")
-    parts = []
-    for chunk in np.unique(rows // store.chunk_objects).tolist():
-        inside = rows[rows // store.chunk_objects == chunk]
-        first, stop = int(inside[0]), int(inside[-1]) + 1
-        parts.append([store.read(name, first, stop)[inside - first] for name in names])
+    parts = [arrays for _, arrays in store.chunks_of(rows, "image", "fwhm_arcsec", "mag")]
     image, fwhm, mag = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return image, fwhm, mag
 

@@ -242,6 +242,30 @@ def test_the_policy_holds_and_the_watch_would_see_what_breaks_it(started: Browse
     assert "http://127.0.0.1:9/beacon.png" in started.requests()  # that it was tried is seen; it was not sent
 
 
+def test_further_objects_are_shown_apart_and_cannot_be_marked(browser: Browser, run: Path, truth: Truth) -> None:
+    titles = [element.text for element in browser.all("#further summary")]
+    assert [title.split(":")[0] for title in titles[-3:]] == ["Comparison", "Just below the cut", "High but negative"]
+    assert any(title.startswith(f"Class {CLASS}:") for title in titles)
+    assert browser.script("return document.querySelectorAll('#further button, #further [data-index]').length") == 0
+    browser.script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    browser.script("document.querySelectorAll('#further img').forEach((i) => { i.loading = 'eager'; })")
+    loaded = "return [...document.querySelectorAll('#further img')].every((i) => i.complete && i.naturalWidth === 192)"
+    browser.wait_until(lambda: browser.script(loaded), "the pictures are loaded")
+    scores = Scores(run / "scores.zarr")
+    known = dict(zip(map(str, scores.read("object_id").tolist()), scores.read("sample_class"), strict=True))
+    for details in browser.all("#further details"):
+        title = details.find_element("css selector", "summary").text
+        ids = [element.text for element in details.find_elements("css selector", "li b")]
+        words = [element.text for element in details.find_elements("css selector", "li > p:last-child")]
+        assert 0 < len(ids) <= 24
+        for object_id, text in zip(ids, words, strict=True):
+            assert text.startswith("Candidate at" if object_id in truth.ids else "No candidate:")
+            if title.startswith("Class "):
+                assert title.startswith(f"Class {known[object_id]}:")
+            else:
+                assert object_id not in truth.ids
+
+
 # ---------------------------------------------------------------- sort and filter
 
 
@@ -579,8 +603,9 @@ def test_the_same_run_gives_the_same_bytes_and_a_cap_is_said(run: Path, tmp_path
     text = (tmp_path / "few" / "index.html").read_text()
     assert f"The 9 strongest of {len(truth.ids)} candidates are shown" in text
     assert all(object_id in text for object_id in truth.ordered(truth.rank)[:9])
-    assert truth.ordered(truth.rank)[9] not in text
-    assert sorted(digests(tmp_path / "few")) == ["images/00000.jpg", "images/00001.jpg", "index.html"]
+    assert truth.ordered(truth.rank)[9] not in text.split('id="further"')[0]
+    sheets = [name for name in sorted(digests(tmp_path / "few")) if "further" not in name]
+    assert sheets == ["images/00000.jpg", "images/00001.jpg", "index.html"]
 
 
 @pytest.mark.parametrize(("words", "message"), [
