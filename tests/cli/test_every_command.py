@@ -123,6 +123,14 @@ BAD_INPUT = [
             ("not a run", "folder", "not a run directory"),
         )
     ),
+    *(
+        (what, [command, path, "7", *more], message)
+        for command, more in (("show", []), ("cutouts", ["--output", "out"]))
+        for what, path, message in (
+            ("missing file", "absent", "not a run directory"),
+            ("not a run", "folder", "not a run directory"),
+        )
+    ),
     ("missing file", ["weight-sets", "absent"], "no readable table of weight sets"),
     ("not a run", ["weight-sets", "folder"], "no readable table of weight sets"),
 ]

@@ -20,7 +20,9 @@ def sexagesimal(ra: DoubleArray, dec: DoubleArray) -> tuple[list[str], list[str]
     sky = SkyCoord(ra, dec, unit="deg", frame="icrs")
     hours = sky.ra.to_string(unit="hourangle", sep=":", precision=4, pad=True)
     degrees = sky.dec.to_string(unit="deg", sep=":", precision=3, pad=True, alwayssign=True)
-    return np.atleast_1d(hours).tolist(), np.atleast_1d(degrees).tolist()
+    # astropy rounds the last half of a tenth of a millisecond up to 24 h, which others refuse.
+    whole = [text.replace("24:00:00", "00:00:00") for text in np.atleast_1d(hours).tolist()]
+    return whole, np.atleast_1d(degrees).tolist()
 
 
 def write_regions(path: Path, columns: Columns, survey: Survey) -> None:
