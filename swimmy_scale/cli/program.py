@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 import swimmy_scale
+from swimmy_scale.cli.given_once import GivenOnce
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
 from swimmy_scale.method.used_settings import words_for_used
 
@@ -29,8 +30,10 @@ EXIT_QUARANTINED = 3
 PATH = click.Path(path_type=Path)
 
 
-class Program(click.Group):
+class Program(GivenOnce, click.Group):
     """Commands whose expected failures are one line on stderr, with exit status 1."""
+
+    command_class = GivenOnce
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; only a defect shows a traceback."""

@@ -44,10 +44,12 @@ def report_command(run: Path, output: Path | None, cutouts: Path | None, max_can
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.resources import usable_cores
     from swimmy_scale.results.report.gather import write_report
+    from swimmy_scale.storage.selection import SelectedRun
 
     with Watch() as watch, watch.counting("report", "candidates") as told:
+        selected = SelectedRun.at(run.absolute(), cutouts and cutouts.absolute())
         made, n_shown, n_candidates = write_report(
-            run.absolute(), output and output.absolute(), max_candidates, told, usable_cores(), cutouts
+            selected, output and output.absolute(), max_candidates, told, usable_cores()
         )
     which = f"the strongest {n_shown:,} of {n_candidates:,}" if n_shown < n_candidates else f"{n_shown:,}"
     click.echo(f"{made / 'index.html'}: {which} candidates")

@@ -68,11 +68,13 @@ def simulate_command(
 
 def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str]:
     """Options such as ``OURS=THEIRS`` as a mapping."""
-    named = {}
+    named: dict[str, str] = {}
     for pair in pairs:
         ours, separator, theirs = pair.partition("=")
         if not (ours and separator and theirs):
             raise click.BadParameter(f"{pair!r} is not of the form {form}", param_hint=option)
+        if named.get(ours, theirs) != theirs:
+            raise click.BadParameter(f"{ours!r} is given twice, as {named[ours]!r} and {theirs!r}", param_hint=option)
         named[ours] = theirs
     return named
 
@@ -245,7 +247,12 @@ def score_command(
     is_flag=True,
     help="Take them though they were made for the scores of another model or scorer.",
 )
-@click.option("--marks", type=PATH, help="CSV of the report: select nothing, but write the vetted candidates of RUN.")
+@click.option(
+    "--marks",
+    type=PATH,
+    multiple=True,
+    help="CSV of the report: select nothing, but write the vetted candidates of RUN. Several files are merged.",
+)
 @cutouts_option
 @settings_option("select")
 def select_command(
@@ -254,7 +261,7 @@ def select_command(
     name: str | None,
     thresholds_from: Path | None,
     of_another_model: bool,
-    marks: Path | None,
+    marks: tuple[Path, ...],
     cutouts: Path | None,
     settings_path: Path | None,
 ) -> None:
@@ -262,13 +269,15 @@ def select_command(
 
     RUN is a run directory or a scores.zarr. Of a run directory the cuts and levels are those of its job, as far as
     --settings does not say others. With --marks nothing is cut: the candidates of RUN, a run directory or a
-    selection's folder, go to vetted.*, each with its mark, but for those marked as artefacts.
+    selection's folder, go to vetted.*, each with its mark and note, but for those marked as artefacts. Files of several
+    people are merged, if no two give an object different marks.
 
     \b
     Example:
       swimmy-scale select demo/run --settings strict.yaml --name strict
       swimmy-scale select scores.zarr --output selection/
       swimmy-scale select demo/run --marks marks.csv --output vetted/
+      swimmy-scale select demo/run --marks mine.csv --marks hers.csv --output vetted/
     """
     from swimmy_scale.cli.console import print_summary
     from swimmy_scale.cli.progress import Watch
@@ -276,7 +285,7 @@ def select_command(
 
     if (output is None) == (name is None):
         raise click.UsageError("give --output or --name: where the selection goes")
-    if marks is not None:
+    if marks:
         if thresholds_from is not None or output is None:
             raise click.UsageError("--marks keeps the selection as it is, and goes with --output")
         _write_vetted(scores, marks, output, settings_of("select --marks", settings_path).select.formats)
@@ -306,13 +315,14 @@ def _named(run: RunDirectory | None, name: str | None) -> Path:
     return run.named_selection(name).path
 
 
-def _write_vetted(run: Path, marks: Path, output: Path, formats: Sequence[str]) -> None:
+def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Sequence[str]) -> None:
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.results.report.vetting import write_vetted
+    from swimmy_scale.results.report.vetting import count_lines, write_vetted
 
     with Watch() as watch, watch.counting("select", "rows") as told:
         counts, paths = write_vetted(run, marks, output, formats, told)
-    click.echo(f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts")
+    for line in count_lines(counts):
+        click.echo(line)
     click.echo("\n".join(str(path) for path in paths))
 
 

@@ -166,10 +166,29 @@ class CutCount:
 
 
 @dataclass(frozen=True)
+class FailedCut:
+    """A cut that one object fails.
+
+    Attributes
+    ----------
+    name, rule : str
+        As of `CutCount`.
+    value : str
+        The object's value, or "unknown"; of cuts in several bands that of each band, "g 1.12, r unknown". Empty for
+        flags.
+    """
+
+    name: str
+    rule: str
+    value: str
+
+
+@dataclass(frozen=True)
 class _Test:
     """One cut, ready to apply; ``passed`` is None where the catalogue has no data for it.
 
-    ``known`` says where the value is known; None where it always is.
+    ``known`` says where the value is known; None where it always is. ``value`` (n,) or (n, band) is what is cut, NaN
+    where unknown; None for flags. ``bands`` are those of its second axis.
     """
 
     name: str
@@ -177,6 +196,16 @@ class _Test:
     passed: BoolArray | None
     note: str = ""
     known: BoolArray | None = None
+    value: npt.NDArray[np.floating] | None = None
+    bands: tuple[str, ...] = ()
+
+    def shown_value(self, row: int) -> str:
+        """The value of one object as people read it."""
+        if self.value is None:
+            return ""
+        shown = ["unknown" if math.isnan(value) else f"{value:.6g}" for value in np.atleast_1d(self.value[row])]
+        named = zip(self.bands or ("",), shown, strict=True)
+        return ", ".join(f"{band} {text}".strip() for band, text in named)
 
 
 def known(name: str, values: npt.NDArray[np.floating]) -> BoolArray:
@@ -243,16 +272,9 @@ def apply_cuts(
     SwimmyError
         When a colour names an unknown band, or the depth limits are missing.
     """
-    check_cuts(cuts, survey)
-    _check_columns(columns, survey)
-    unknown = sorted(set(available) - {*column_names(survey), PARTLY_EMPTY})
-    if unknown:
-        raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
-    limits = _depth_limits(cuts, survey, min_depth_mag)
-    columns = _unknown_as_nan(columns)
     in_sample = np.ones(columns.usable.shape[0], dtype=np.bool_)
     counts = []
-    for test in _tests(columns, cuts, survey, set(available), limits):
+    for test in _checked_tests(columns, cuts, survey, available, min_depth_mag):
         before, n_unknown = int(np.count_nonzero(in_sample)), 0
         if test.passed is not None:
             n_unknown = 0 if test.known is None else int(np.count_nonzero(in_sample & ~test.known))
@@ -260,6 +282,28 @@ def apply_cuts(
         after = int(np.count_nonzero(in_sample))
         counts.append(CutCount(test.name, test.rule, before, after, test.note, n_unknown))
     return in_sample, counts
+
+
+def failed_cuts(
+    columns: SampleColumns,
+    cuts: SampleCuts,
+    survey: Survey,
+    available: Collection[str],
+    min_depth_mag: Sequence[float] | None = None,
+) -> list[list[FailedCut]]:
+    """All the cuts that each object fails, in the order of `apply_cuts`, whose arguments and errors these are.
+
+    Returns
+    -------
+    list of list of FailedCut
+        One list for each object; an empty one for an object of the sample.
+    """
+    failed: list[list[FailedCut]] = [[] for _ in range(columns.usable.shape[0])]
+    for test in _checked_tests(columns, cuts, survey, available, min_depth_mag):
+        if test.passed is not None:
+            for row in np.flatnonzero(~test.passed).tolist():
+                failed[row].append(FailedCut(test.name, test.rule, test.shown_value(row)))
+    return failed
 
 
 def merge_counts(parts: Sequence[Sequence[CutCount]]) -> list[CutCount]:
@@ -322,6 +366,23 @@ def _unknown_as_nan(columns: SampleColumns) -> SampleColumns:
     values = {name: getattr(columns, name) for name in KNOWN_RANGES}
     nan = {name: np.where(known(name, held), held, held.dtype.type(np.nan)) for name, held in values.items()}
     return replace(columns, **nan)
+
+
+def _checked_tests(
+    columns: SampleColumns,
+    cuts: SampleCuts,
+    survey: Survey,
+    available: Collection[str],
+    min_depth_mag: Sequence[float] | None,
+) -> Iterator[_Test]:
+    """The cuts that are switched on, once the arguments of `apply_cuts` are found to fit together."""
+    check_cuts(cuts, survey)
+    _check_columns(columns, survey)
+    unknown = sorted(set(available) - {*column_names(survey), PARTLY_EMPTY})
+    if unknown:
+        raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
+    limits = _depth_limits(cuts, survey, min_depth_mag)
+    return _tests(_unknown_as_nan(columns), cuts, survey, set(available), limits)
 
 
 def _tests(
@@ -396,12 +457,13 @@ def _all_bands(
     absent = [band for band in bands if band not in present]
     note = f"{NO_DATA} in {', '.join(absent)}" if absent else ""
     picks = survey.band_index(present)
-    return _Test(name, rule, passed[:, picks].all(axis=1), note, ~np.isnan(values[:, picks]).any(axis=1))
+    shown = values[:, picks]
+    return _Test(name, rule, passed[:, picks].all(axis=1), note, ~np.isnan(shown).any(axis=1), shown, tuple(present))
 
 
 def _test(name: str, rule: str, value: npt.NDArray[np.floating], passed: BoolArray, present: bool) -> _Test:
     """A cut of one value an object, NaN where unknown, which compares False with everything."""
-    return _Test(name, rule, passed, "", ~np.isnan(value)) if present else _Test(name, rule, None, NO_DATA)
+    return _Test(name, rule, passed, "", ~np.isnan(value), value) if present else _Test(name, rule, None, NO_DATA)
 
 
 def _difference(first: FloatArray, second: FloatArray) -> DoubleArray:

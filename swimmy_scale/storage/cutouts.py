@@ -19,10 +19,12 @@ from swimmy_scale.method.sample import (
     ALL_FLAGS,
     KNOWN_RANGES,
     CutCount,
+    FailedCut,
     SampleColumns,
     SampleCuts,
     apply_cuts,
     depth_percentile,
+    failed_cuts,
     known,
 )
 from swimmy_scale.method.survey import HSC, AnyArray, BoolArray, FloatArray, IntArray, Survey
@@ -38,6 +40,7 @@ RESERVED = {
 }
 
 
+CUT_VARIABLES = ("mag", "psf_mag", "fwhm_arcsec", "depth_mag", "flags", "redshift")
 UNKNOWN_DEPTH = KNOWN_RANGES["depth_mag"][0]
 
 OBJECT_VARIABLES = (
@@ -231,6 +234,19 @@ class Cutouts:
     def _ranges(self, step: int) -> Iterator[tuple[int, int]]:
         return ((lo, min(lo + step, self.n_objects)) for lo in range(0, self.n_objects, step))
 
+    def chunks_of(self, rows: IntArray, *names: str) -> Iterator[tuple[slice, tuple[AnyArray, ...]]]:
+        """The named variables of some rows, ascending, chunk by chunk: each chunk is read once, and one is in memory.
+
+        Yields the places in ``rows``, and an array of each variable, in the order of ``names``.
+        """
+        chunks, first = np.unique(rows // self.chunk_objects, return_index=True)
+        for _, start, stop in zip(chunks, first, [*first[1:], len(rows)], strict=True):
+            lo, inside = int(rows[start]), rows[start:stop] - rows[start]
+            yield (
+                slice(int(start), int(stop)),
+                tuple(self.read(name, lo, lo + int(inside[-1]) + 1)[inside] for name in names),
+            )
+
     def sources(self, rows: IntArray) -> FloatArray:
         """Preprocessed cutouts of some rows, as the network takes them; each chunk is read once.
 
@@ -295,6 +311,13 @@ class SampleRule:
 
     def apply(self, store: Cutouts, lo: int, hi: int, usable: BoolArray) -> tuple[BoolArray, list[CutCount]]:
         """Which of the rows ``lo`` to ``hi`` are in the sample, and the counts of the cuts (see `apply_cuts`)."""
-        names = ("mag", "psf_mag", "fwhm_arcsec", "depth_mag", "flags", "redshift")
-        columns = SampleColumns(usable=usable, **{name: store.read(name, lo, hi) for name in names})
+        columns = SampleColumns(usable=usable, **{name: store.read(name, lo, hi) for name in CUT_VARIABLES})
         return apply_cuts(columns, self.cuts, store.survey, self.available, self.min_depth_mag)
+
+    def failed(self, store: Cutouts, rows: IntArray) -> list[list[FailedCut]]:
+        """The cuts that some rows, ascending, fail (see `failed_cuts`)."""
+        failed: list[list[FailedCut]] = []
+        for _, (code, *values) in store.chunks_of(rows, "quarantine_code", *CUT_VARIABLES):
+            columns = SampleColumns(usable=code == 0, **dict(zip(CUT_VARIABLES, values, strict=True)))
+            failed += failed_cuts(columns, self.cuts, store.survey, self.available, self.min_depth_mag)
+        return failed

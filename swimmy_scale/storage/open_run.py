@@ -17,7 +17,7 @@ from swimmy_scale.method.survey import AnyArray, IntArray
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
-from swimmy_scale.storage.selection import Selection, run_of
+from swimmy_scale.storage.selection import SelectedRun, Selection
 
 # long_name of the coordinates, which have none in the stores.
 LABEL_NAMES = {"band": "photometric band", "level": "selection level", "model": "weight set"}
@@ -59,7 +59,8 @@ def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Datas
     """
     path = Path(run)
     if SelectionFolder(path).store.is_dir() and not RunDirectory(path).job_file.is_file():
-        directory, folder = run_of(path)
+        selected = SelectedRun.at(path)
+        directory, folder = selected.run, selected.folder
     else:
         directory, folder = RunDirectory(path), SelectionFolder(path)
     if not directory.job_file.is_file():

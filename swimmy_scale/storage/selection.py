@@ -6,10 +6,12 @@ which it gives up when all of it is on disk.
 
 from __future__ import annotations
 
+import functools
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import candidate_columns
+from swimmy_scale.method.job import Job
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import remove, sync_files
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores
@@ -151,25 +155,73 @@ def model_block_objects(n_models: int) -> int:
     return max(BLOCK_OBJECTS // n_models, 1)
 
 
-def run_of(path: Path) -> tuple[RunDirectory, SelectionFolder]:
-    """The run and the selection that a path names: a run directory and its own selection, or a selection's folder.
+@dataclass(frozen=True)
+class SelectedRun:
+    """A selection and the run whose scores it cuts, read only.
 
-    Raises
-    ------
-    SwimmyError
-        When it is neither, or the scores of the selection do not lie in a run directory.
+    Attributes
+    ----------
+    run : RunDirectory
+    folder : SelectionFolder
+        The run directory itself, for its own selection.
+    moved_cutouts : Path, optional
+        Where the run's cutouts are now, if not where its job says.
     """
-    folder = SelectionFolder(path)
-    if not folder.exists() or RunDirectory(path).exists():
-        return RunDirectory.existing(path), folder
-    scores = scores_of(folder.store, dict(open_group(folder.store, FORMAT_VERSION).attrs))
-    run = RunDirectory(scores.parent)
-    if scores != run.scores or not run.exists():
-        raise SwimmyError(
-            f"{path}: a selection from {scores}, which lies in no run directory. This command needs the job, the "
-            "models and the cutouts of one: `swimmy-scale run` makes it."
-        )
-    return run, folder
+
+    run: RunDirectory
+    folder: SelectionFolder
+    moved_cutouts: Path | None = None
+
+    @classmethod
+    def at(cls, path: Path, cutouts: Path | None = None) -> SelectedRun:
+        """What a path names: a run directory and its own selection, or the folder of another selection.
+
+        Raises
+        ------
+        SwimmyError
+            When it is neither, or the scores of the selection do not lie in a run directory.
+        """
+        folder = SelectionFolder(path)
+        if not folder.exists() or RunDirectory(path).exists():
+            return cls(RunDirectory.existing(path), folder, cutouts)
+        scores = scores_of(folder.store, dict(open_group(folder.store, FORMAT_VERSION).attrs))
+        run = RunDirectory(scores.parent)
+        if scores != run.scores or not run.exists():
+            raise SwimmyError(
+                f"{path}: a selection from {scores}, which lies in no run directory. This command needs the job, the "
+                "models and the cutouts of one: `swimmy-scale run` makes it."
+            )
+        return cls(run, folder, cutouts)
+
+    @functools.cached_property
+    def job(self) -> Job:
+        """The frozen job, with the settings of the selection."""
+        return self.folder.in_job(self.run.load_job())
+
+    @functools.cached_property
+    def selection(self) -> Selection:
+        """The selection, with its scores.
+
+        Raises
+        ------
+        SwimmyError
+            When it is not finished.
+        """
+        if not self.folder.summary.is_file():
+            raise SwimmyError(
+                f"{self.folder.path}: candidates are not selected yet. Finish the run with `swimmy-scale run`."
+            )
+        return Selection(self.folder.store, self.run.scores)
+
+    @property
+    def cutouts_path(self) -> Path:
+        """Where the run's cutouts are."""
+        return self.moved_cutouts or self.run.cutouts(self.job)
+
+    @functools.cached_property
+    def cutouts(self) -> Cutouts:
+        """The run's cutouts."""
+        return Cutouts(self.cutouts_path)
 
 
 # ---------------------------------------------------------------- making one

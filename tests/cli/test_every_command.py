@@ -57,6 +57,36 @@ def test_every_option_has_help(name: str) -> None:
     assert [option.name for option in options if not option.help] == []
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_takes_the_last_of_two_values_in_silence(name: str) -> None:
+    command = main.commands[name]
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    single = [option for option in options if not (option.multiple or option.is_flag)]
+    for option in single:
+        words = [word for value in "ab" for word in (option.opts[0], *(f"{value}{k}" for k in range(option.nargs)))]
+        with pytest.raises(click.UsageError) as caught:
+            command.make_context(name, words)
+        one, other = (" ".join(f"{value}{k}" for k in range(option.nargs)) for value in "ab")
+        assert caught.value.message == f"{option.opts[0]} takes one value, and is given as {one} and {other}"
+
+
+@pytest.mark.parametrize(("words", "status"), [
+    (["plan", "absent.yaml", "--output", "a", "--output", "b"], 2),
+    (["plan", "absent.yaml", "--output", "a", "--output=b"], 2),
+    (["plan", "absent.yaml", "--output", "a", "--output", "a"], 1),  # the same value twice says one thing
+    (["plan", "absent.yaml", "--json", "--json"], 1),
+    (["--debug", "--debug", "status", "absent", "--json"], 1),
+    (["ingest", "p", "--catalog", "c", "--output", "o", "--column", "ra=a", "--column", "ra=b"], 2),
+    (["ingest", "p", "--catalog", "c", "--output", "o", "--column", "ra=a", "--column", "ra=a"], 1),
+    (["ingest", "p", "--catalog", "c", "--output", "o", "--unit", "ra=deg", "--unit", "ra=rad"], 2),
+    (["ingest", "p", "--catalog", "c", "--output", "o", "--fwhm", "g=0.7", "--fwhm", "g=0.8"], 2),
+])  # fmt: skip
+def test_an_option_with_two_values_is_wrong_usage(bad_folder: Path, words: list[str], status: int) -> None:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == status, result.output
+    assert status == 1 or "is given " in result.stderr
+
+
 JOB = "{catalogue: {path: c.fits}, ingest: {sources: [pixels]}, train: {}}"
 # What is wrong, the command, and a part of the message; every message ends with what to do.
 BAD_INPUT = [
@@ -88,6 +118,14 @@ BAD_INPUT = [
     *(
         (what, [command, path], message)
         for command in ("report", "tables", "figures", "fidelity")
+        for what, path, message in (
+            ("missing file", "absent", "not a run directory"),
+            ("not a run", "folder", "not a run directory"),
+        )
+    ),
+    *(
+        (what, [command, path, "7", *more], message)
+        for command, more in (("show", []), ("cutouts", ["--output", "out"]))
         for what, path, message in (
             ("missing file", "absent", "not a run directory"),
             ("not a run", "folder", "not a run directory"),

@@ -67,6 +67,8 @@ def test_small_stored_surveys_need_neither_tensorflow_nor_dask(finished: Path, t
         ("status", run),
         ("verify", run, "--workers", 2),
         ("report", run),
+        ("show", run, "--group", "comparison", "--number", 2, "--output", tmp_path / "shown.png"),
+        ("cutouts", run, "--candidates", "--output", tmp_path / "fits"),
         ("figures", run, "stamps-candidates"),
         ("score", reference / "cutouts.zarr", "--model", model, "--output", tmp_path / "s.zarr", "--workers", 2),
         ("select", tmp_path / "s.zarr", "--output", tmp_path / "selected"),

@@ -26,6 +26,7 @@ from swimmy_scale.method.sample import (
     check_cuts,
     column_names,
     depth_percentile,
+    failed_cuts,
     merge_counts,
 )
 from swimmy_scale.method.survey import HSC, Survey
@@ -252,6 +253,31 @@ def test_any_split_gives_the_loops_sample_and_counts_that_add_up(seed: int, edge
     assert counts[0].before == 60
     assert all(cut.after == following.before for cut, following in itertools.pairwise(counts))
     assert counts[-1].after == whole.sum()
+
+
+FAILED = [
+    ("usable", None, False, ("scored", "not quarantined", "")),
+    ("fwhm_arcsec", 2, 1.25, ("seeing", "PSF FWHM <= 1 arcsec in every band", "g 0.7, r 0.7, i 1.25, z 0.7, y 0.7")),
+    ("depth_mag", 4, -99, ("depth", "5-sigma depth >= g 25.82, r 25.49, i 25.23, z 24.47, y 23.59 mag",
+                           "g 27, r 27, i 27, z 27, y unknown")),
+    ("flags", None, 1, ("pixelflags_edge", "pixelflags_edge is False", "")),
+    ("psf_mag", None, np.nan, ("extendedness", "i PSF - cmodel magnitude > 0.2", "unknown")),
+    ("mag", 0, 20.5, ("g-r", "g - r < 1.2", "1.7")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "band", "value", "failed"), FAILED, ids=[row[3][0] for row in FAILED])
+def test_a_failed_cut_is_named_with_its_value(column: str, band: int | None, value: float, failed: tuple) -> None:
+    (found,) = failed_cuts(with_value(column, value, band), SPEC_Z, HSC, ALL)
+    assert [(cut.name, cut.rule, cut.value) for cut in found] == [failed]
+
+
+def test_an_object_is_in_the_sample_where_it_fails_no_cut() -> None:
+    columns = random_columns(3, 200)
+    in_sample, _ = apply_cuts(columns, SPEC_Z, HSC, ALL)
+    failed = failed_cuts(columns, SPEC_Z, HSC, ALL)
+    assert [not cuts for cuts in failed] == in_sample.tolist()
+    assert max(map(len, failed)) > 1
 
 
 def test_counts_are_plain_json_values() -> None:

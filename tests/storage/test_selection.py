@@ -16,7 +16,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage import selection as selection_module
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
-from swimmy_scale.storage.selection import Selection, model_block_objects, new_selection, run_of
+from swimmy_scale.storage.selection import SelectedRun, Selection, model_block_objects, new_selection
 
 IN_SAMPLE = np.arange(N) % 4 > 0
 THRESHOLD = np.arange(10, dtype=np.float64).reshape(2, 5)
@@ -117,14 +117,14 @@ def test_the_run_of_a_selection(run: Path, tmp_path: Path) -> None:
             made.fill(name, [(0, values)])
     assert made.attrs["scores"] == "../../scores.zarr"
     (run / "receipts/job").mkdir(parents=True)
-    assert run_of(folder.path) == (RunDirectory(run), folder)
-    assert run_of(run) == (RunDirectory(run), SelectionFolder(run))
+    assert SelectedRun.at(folder.path) == SelectedRun(RunDirectory(run), folder)
+    assert SelectedRun.at(run) == SelectedRun(RunDirectory(run), SelectionFolder(run))
     # All of it moves together.
     moved = run.rename(tmp_path / "moved")
-    assert run_of(moved / "selections/strict")[0] == RunDirectory(moved)
+    assert SelectedRun.at(moved / "selections/strict").run == RunDirectory(moved)
     assert np.array_equal(Selection(moved / "selections/strict/selection.zarr").read("candidate"), flags())
     with pytest.raises(SwimmyError, match="no receipts folder"):
-        run_of(tmp_path)
+        SelectedRun.at(tmp_path)
 
 
 def test_scores_of_other_objects_are_refused(run: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from swimmy_scale.model.scoring import reconstructor, scoring_of
 from swimmy_scale.storage.counterparts import Counterparts, read_counterparts
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.run_directory import counterparts_beside
-from swimmy_scale.storage.selection import Selection, run_of
+from swimmy_scale.storage.selection import SelectedRun
 
 # Values of an object without a counterpart, by the kind of the column's dtype.
 _UNKNOWN: dict[str, Any] = {"b": False, "i": -1, "f": np.nan, "U": ""}
@@ -48,26 +48,23 @@ class RunData:
     """
 
     def __init__(self, path: Path, cutouts: Path | None = None) -> None:
-        self.directory = path
-        self.files, self.folder = run_of(path)
-        self._cutouts = cutouts
-        if not self.folder.summary.is_file():
-            raise SwimmyError(f"{path}: its selection is not finished. Run the job again.")
-        self.selection = Selection(self.folder.store, self.files.scores)
+        self.directory, self._selected = path, SelectedRun.at(path, cutouts)
+        self.files, self.folder = self._selected.run, self._selected.folder
+        self.selection = self._selected.selection
         self.survey: Survey = self.selection.survey
         self.simulated = self.selection.simulated
 
     # ------------------------------------------------------------ the job and its stores
 
-    @functools.cached_property
+    @property
     def job(self) -> Job:
         """The frozen job, with the settings of the selection."""
-        return self.folder.in_job(self.files.load_job())
+        return self._selected.job
 
-    @functools.cached_property
+    @property
     def cutouts(self) -> Cutouts:
         """The run's cutouts, which may lie elsewhere."""
-        return Cutouts(self._cutouts or self.files.cutouts(self.job))
+        return self._selected.cutouts
 
     # ------------------------------------------------------------ columns
 

@@ -36,7 +36,7 @@ function matches(index, filter, markOf) {
   const magnitude = ALL.magnitude[index];
   if (filter.magMin !== null && !(magnitude !== null && magnitude >= filter.magMin)) return false;
   if (filter.magMax !== null && !(magnitude !== null && magnitude <= filter.magMax)) return false;
-  const mark = markOf(ALL.id[index]);
+  const mark = markOf(ALL.id[index]); // "noted" where there is only a note
   if (filter.mark === "none" ? mark !== "" : filter.mark !== "" && mark !== filter.mark) return false;
   return filter.text === "" || ALL.id[index].includes(filter.text) || known.toLowerCase().includes(filter.text);
 }

@@ -114,7 +114,7 @@ function filter() {
 
 // Sort and filter again, and go back to the first page.
 function refresh() {
-  state.order = chosen(byId("sort").value, filter(), (id) => marks.of(id));
+  state.order = chosen(byId("sort").value, filter(), (id) => marks.of(id) || (marks.note(id) && "noted"));
   state.page = 0;
   state.current = -1;
   renderPage();
@@ -138,8 +138,8 @@ function renderPage() {
 function showCounts() {
   const counts = MARKS.map((mark) => `${marks.count(mark)} ${mark}`).join(", ");
   const lost = marks.kept ? "" : " (this browser does not keep them: export before you leave)";
-  byId("mark-counts").textContent = counts + lost;
-  byId("export").disabled = MARKS.every((mark) => !marks.count(mark));
+  byId("mark-counts").textContent = `${counts}, ${marks.countNoted()} only noted${lost}`;
+  byId("export").disabled = !marks.byId.size;
 }
 
 function say(text) {
@@ -187,6 +187,12 @@ function setMark(index, mark) {
   showCounts();
 }
 
+// A table that is wider than its place scrolls in it, and does not widen the page.
+function scrollable(...children) {
+  const attributes = { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scrollable table" };
+  return el("div", attributes, el("table", {}, ...children));
+}
+
 function detailTable(index) {
   const names = ["band", "score", "percentile", "residual", "selected at"];
   const heads = names.map((text, place) => el("th", { scope: "col", class: place ? "n" : null }, text));
@@ -202,15 +208,18 @@ function detailTable(index) {
     return el("tr", {}, el("th", { scope: "row" }, band), ...cells.map((text) => el("td", { class: "n" }, text)));
   });
   const caption = el("caption", {}, "Percentile: how much of the sample scores lower");
-  return el("table", {}, caption, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
+  return scrollable(caption, el("thead", {}, el("tr", {}, ...heads)), el("tbody", {}, ...rows));
 }
 
 function noteField(index) {
   const id = ALL.id[index];
   const area = el("textarea", { id: "note", rows: "2" });
   area.value = marks.note(id);
-  area.addEventListener("input", () => marks.set(id, marks.of(id), area.value));
-  return el("p", {}, el("label", { for: "note" }, "Note, exported with the mark"), area);
+  area.addEventListener("input", () => {
+    marks.set(id, marks.of(id), area.value);
+    showCounts();
+  });
+  return el("p", {}, el("label", { for: "note" }, "Note, exported with the mark or alone"), area);
 }
 
 function keptList(index) {
@@ -221,7 +230,7 @@ function keptList(index) {
   ];
   const rows = names.map((name) => el("tr", {}, ...cells(name)));
   const caption = el("caption", {}, "From the survey's catalogue");
-  return names.length ? el("table", {}, caption, el("tbody", {}, ...rows)) : null;
+  return names.length ? scrollable(caption, el("tbody", {}, ...rows)) : null;
 }
 
 function showDetails(index) {
@@ -280,7 +289,7 @@ async function importMarks(file) {
     const number = marks.addCsv(await file.text());
     say("");
     refresh();
-    byId("status").textContent = `${number} marks read`;
+    byId("status").textContent = `marks and notes of ${number} objects read`;
   } catch (error) {
     say(`${file.name}, ${error.message}. No mark was read: give a file that Export marks saved.`);
   }

@@ -23,13 +23,14 @@ from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.charts import charts
+from swimmy_scale.results.report.further import further_objects
 from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
-from swimmy_scale.storage.selection import Selection, run_of, sample_thresholds, strangest
+from swimmy_scale.storage.selection import SelectedRun, Selection, sample_thresholds, strangest
 
 # Candidates whose pixels are in memory at once: 64 MB of cutouts, sources and reconstructions of 5 bands of 64 px.
 BATCH_CANDIDATES = 16 * ROWS_PER_SHEET
@@ -38,32 +39,24 @@ Told = Callable[[int, int], None]
 
 
 def write_report(
-    path: Path,
-    output: Path | None,
-    max_candidates: int,
-    told: Told,
-    n_threads: int = 1,
-    cutouts: Path | None = None,
+    selected: SelectedRun, output: Path | None, max_candidates: int, told: Told, n_threads: int = 1
 ) -> tuple[Path, int, int]:
     """Make the report of a finished run, or of a selection from its scores: ``index.html`` and a folder of images.
 
     The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
+    Beside the candidates it shows a few further objects (see `further_objects`).
     A report that is there already is replaced once the new one is complete.
 
     Parameters
     ----------
-    path : Path
-        A run directory, or the folder of a selection.
     output : Path, optional
-        The folder to make; by default ``report`` in that folder.
+        The folder to make; by default ``report`` in the folder of the selection.
     max_candidates : int
-        Show at most this many, the strongest (see `scores.strangest`); the page says so where there are more.
+        Show at most this many, the strongest (see `selection.strangest`); the page says so where there are more.
     told : callable
         Told how many candidates are drawn, and of how many.
     n_threads : int
         Threads of the network; they change the speed only.
-    cutouts : Path, optional
-        Where the run's cutouts are now; by default where its job says.
 
     Returns
     -------
@@ -75,10 +68,9 @@ def write_report(
     SwimmyError
         When selection is not finished, or ``output`` exists and is not a report.
     """
-    run, folder = run_of(path)
-    output = output or folder.report
-    _check(folder, output)
-    job, selection = folder.in_job(run.load_job()), Selection(folder.store, run.scores)
+    output = output or selected.folder.report
+    _check(selected.folder, output)
+    selection = selected.selection
     order = strangest(selection, max_candidates)
     rows = np.sort(order)
     columns = _read_rows(selection, rows)
@@ -89,12 +81,13 @@ def write_report(
         fresh = Path(name) / output.name
         (fresh / IMAGES).mkdir(parents=True)
         told(0, len(rows))
-        scoring = scoring_of(run, job, n_threads)
-        store = Cutouts(cutouts or run.cutouts(job))
+        scoring = scoring_of(selected.run, selected.job, n_threads)
+        store = selected.cutouts
         drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
+        further = further_objects(selected, scoring, drawn.residual_limit, fresh / IMAGES)
         candidates = _candidates(selection, order, columns, percentile, drawn)
-        facts = _facts(run, folder, job, selection, counts, drawn.residual_limit, output)
-        (fresh / "index.html").write_text(page(facts, candidates), encoding="utf-8")
+        facts = _facts(selected, counts, drawn.residual_limit, output)
+        (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
         fresh.replace(output)
     return output, len(rows), counts.n_candidates
@@ -185,12 +178,7 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
 
 def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
-    names = ("image", "fwhm_arcsec", "mag")
-    parts = []
-    for chunk in np.unique(rows // store.chunk_objects).tolist():
-        inside = rows[rows // store.chunk_objects == chunk]
-        first, stop = int(inside[0]), int(inside[-1]) + 1
-        parts.append([store.read(name, first, stop)[inside - first] for name in names])
+    parts = [arrays for _, arrays in store.chunks_of(rows, "image", "fwhm_arcsec", "mag")]
     image, fwhm, mag = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return image, fwhm, mag
 
@@ -217,15 +205,8 @@ def _candidates(
     )
 
 
-def _facts(
-    run: RunDirectory,
-    folder: SelectionFolder,
-    job: Job,
-    selection: Selection,
-    counts: ScoreCounts,
-    limit: float,
-    output: Path,
-) -> Facts:
+def _facts(selected: SelectedRun, counts: ScoreCounts, limit: float, output: Path) -> Facts:
+    run, folder, job, selection = selected.run, selected.folder, selected.job, selected.selection
     summary = folder.read_summary()
     survey, levels = selection.survey, selection.levels
     median = sample_thresholds(selection, [0.5])[0]

@@ -95,6 +95,13 @@ window.addEventListener("beforeprint", () => {
   for (const element of document.querySelectorAll("details")) element.open = true;
 });
 
+// Another tab with this report has changed the marks; without this, the next mark given here would undo its own.
+window.addEventListener("storage", (event) => {
+  if (event.key !== marks.key) return;
+  marks.load();
+  renderPage();
+});
+
 setTheme(storedTheme());
 marks.load();
 refresh();

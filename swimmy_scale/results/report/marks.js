@@ -1,4 +1,4 @@
-// Marks of candidates: kept in this browser for this run, saved and read as CSV.
+// Marks and notes of candidates: kept in this browser for this run, saved and read as CSV.
 
 const MARKS = ["interesting", "artefact", "known"];
 const CSV_COLUMNS = ["format_version", "object_id", "mark", "note"];
@@ -52,14 +52,19 @@ const marks = {
     return number;
   },
 
-  // In the order of object_id, so that the same marks give the same file. A note without a mark is left out.
+  // How many have a note and no mark.
+  countNoted() {
+    return this.byId.size - MARKS.reduce((sum, mark) => sum + this.count(mark), 0);
+  },
+
+  // In the order of object_id, so that the same marks give the same file. A note without a mark has a line too.
   toCsv() {
-    const ids = [...this.byId.keys()].filter((id) => this.of(id)).sort(compareIds);
+    const ids = [...this.byId.keys()].sort(compareIds);
     const lines = ids.map((id) => [CSV_VERSION, id, this.of(id), this.note(id)].map(csvCell).join(","));
     return [CSV_COLUMNS.join(","), ...lines, ""].join("\r\n");
   },
 
-  // Reads what toCsv wrote, all of it or nothing. Returns the number of marks, or throws an Error that names the line.
+  // Reads what toCsv wrote, all of it or nothing. Returns the number of objects, or throws an Error that names the line.
   addCsv(text) {
     const rows = parseCsv(text.replace(/^\ufeff/, ""));
     const header = (rows.shift() || { cells: [] }).cells.map((name) => name.trim());
@@ -69,7 +74,8 @@ const marks = {
     const found = rows.map(({ cells, line }) => {
       const [version, id, mark, note] = CSV_COLUMNS.map((name) => plainCell(cells[place[name]] ?? ""));
       if (version !== CSV_VERSION) throw new Error(`line ${line}: format_version ${version} is not ${CSV_VERSION}`);
-      if (!MARKS.includes(mark)) throw new Error(`line ${line}: mark ${mark} is not one of ${MARKS.join(", ")}`);
+      if (mark && !MARKS.includes(mark)) throw new Error(`line ${line}: mark ${mark} is not one of ${MARKS.join(", ")}`);
+      if (!mark && !note) throw new Error(`line ${line}: object_id ${id} has neither a mark nor a note`);
       if (!present.has(id)) throw new Error(`line ${line}: object_id ${id} is not among these candidates`);
       return [id, { mark, note }];
     });

@@ -1,9 +1,9 @@
-"""Marks that people gave to candidates: the CSV file that the report exports."""
+"""Marks and notes that people gave to candidates: the CSV files that the report exports, one or several."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from swimmy_scale.errors import SwimmyError
@@ -15,11 +15,19 @@ COLUMNS = ("format_version", "object_id", "mark", "note")
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
+# How many objects a message names.
+NAMED_OBJECTS = 5
+
+
 class Mark(NamedTuple):
-    """The mark of one candidate, one of ``MARKS``, with a note, often empty, and its line in the file, from 1."""
+    """The mark of one candidate, one of ``MARKS``, and a note; one of them may be empty. And where it stands.
+
+    ``source`` is the file's name, ``line`` its line, from 1.
+    """
 
     mark: str
     note: str
+    source: str
     line: int
 
 
@@ -40,7 +48,7 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
     ------
     SwimmyError
         With the line number: for a missing column, another format version, an object_id that is not a whole number
-        or comes twice, or an unknown mark.
+        or comes twice, an unknown mark, or neither a mark nor a note.
     """
     reader = csv.DictReader(lines, strict=True)
     found: dict[int, Mark] = {}
@@ -55,7 +63,7 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
             )
         reader.fieldnames = names
         for row in reader:
-            object_id, mark = _parsed(row, f"{source}, line {reader.line_num}", reader.line_num)
+            object_id, mark = _parsed(row, source, reader.line_num)
             if object_id in found:
                 raise SwimmyError(
                     f"{source}, line {mark.line}: object_id {object_id} is marked in line {found[object_id].line} "
@@ -69,7 +77,47 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
     return found
 
 
-def _parsed(row: dict[str, str | None], where: str, line: int) -> tuple[int, Mark]:
+def merge_marks(files: Iterable[Mapping[int, Mark]]) -> dict[int, Mark]:
+    """The marks of several files together.
+
+    An object has the mark that a file gives it, whichever does; different notes are joined with "; ".
+
+    Returns
+    -------
+    dict of int to Mark
+        By object_id, in the order in which the files first name them.
+
+    Raises
+    ------
+    SwimmyError
+        When two files give an object different marks, with the objects, the files and the marks.
+    """
+    merged: dict[int, Mark] = {}
+    contradictions = []
+    for marks in files:
+        for object_id, mark in marks.items():
+            held = merged.get(object_id)
+            if held is None:
+                merged[object_id] = mark
+            elif held.mark and mark.mark and held.mark != mark.mark:
+                one, other = (f"{found.mark!r} in {found.source}, line {found.line}" for found in (held, mark))
+                contradictions.append(f"object_id {object_id} is {one}, and {other}")
+            else:
+                # A contradiction is told of the file that has the mark.
+                source = held if held.mark else mark
+                note = held.note if mark.note in (held.note, "") else "; ".join(filter(None, (held.note, mark.note)))
+                merged[object_id] = source._replace(note=note)
+    if contradictions:
+        more = len(contradictions) - NAMED_OBJECTS
+        raise SwimmyError(
+            f"{'; '.join(contradictions[:NAMED_OBJECTS])}{f'; and {more} more' if more > 0 else ''}. "
+            "Choose one mark for each of these objects, and correct the other file."
+        )
+    return merged
+
+
+def _parsed(row: dict[str, str | None], source: str, line: int) -> tuple[int, Mark]:
+    where = f"{source}, line {line}"
     cells = {name: _unescaped(row.get(name) or "") for name in COLUMNS}
     if cells["format_version"] != str(FORMAT_VERSION):
         raise SwimmyError(
@@ -82,9 +130,11 @@ def _parsed(row: dict[str, str | None], where: str, line: int) -> tuple[int, Mar
             f"{where}: object_id {text!r} is not a whole number of 64 bits. A spreadsheet may have rewritten it: "
             "export the marks again and edit them as text."
         )
-    if cells["mark"] not in MARKS:
+    if cells["mark"] not in (*MARKS, ""):
         raise SwimmyError(f"{where}: mark {cells['mark']!r} is not one of {', '.join(MARKS)}. Correct the line.")
-    return int(text), Mark(cells["mark"], cells["note"], line)
+    if not (cells["mark"] or cells["note"]):
+        raise SwimmyError(f"{where}: object_id {text} has neither a mark nor a note. Give it one, or remove the line.")
+    return int(text), Mark(cells["mark"], cells["note"], source, line)
 
 
 def _unescaped(cell: str) -> str:

@@ -18,6 +18,7 @@ from jinja2 import Environment, StrictUndefined
 
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 from swimmy_scale.results.report.charts import BOX, Chart
+from swimmy_scale.results.report.further import FurtherGroup
 from swimmy_scale.results.report.tiles import Tile, residual_colours
 from swimmy_scale.results.style import shown_level
 from swimmy_scale.results.words import duration, number
@@ -122,15 +123,22 @@ class Facts:
     files: Sequence[str]
 
 
-def page(facts: Facts, candidates: Candidates) -> str:
+def page(facts: Facts, candidates: Candidates, further: Sequence[FurtherGroup] = ()) -> str:
     """The whole page. All text of the run is escaped; a policy in the head allows only its own script and images."""
     script = "\n".join(['"use strict";', *(_text(name) for name in SCRIPTS)])
     style = _text("style.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     level = partial(shown_level, space=" ")
-    environment.filters |= {"level": level, "number": number, "duration": duration, "as_text": _as_text}
+    environment.filters |= {
+        "level": level,
+        "number": number,
+        "duration": duration,
+        "as_text": _as_text,
+        "capitalize_first": _capitalized,
+    }
     return environment.from_string(_text("page.html.j2")).render(
         facts=facts,
+        further=further,
         summary=facts.summary,
         n_shown=len(candidates.object_id),
         box=BOX,
@@ -164,6 +172,10 @@ def _digest(text: str) -> str:
 def _as_text(value: Any) -> str:
     """Text of a value of ``provenance.json``."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:

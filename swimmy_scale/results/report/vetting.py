@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +10,19 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.thresholds import thresholds_to_json
-from swimmy_scale.results.report.marks import MARKS, Mark, parse_marks
+from swimmy_scale.results.report.marks import MARKS, NAMED_OBJECTS, Mark, merge_marks, parse_marks
+from swimmy_scale.results.words import counted
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.run_directory import SelectionFolder
 from swimmy_scale.storage.selection import Selection, candidate_rows
 
 ARTEFACT = "artefact"
 ADDED = ("mark", "mark_note")
-# How many wrong object_ids a message names.
-NAMED_IDS = 5
+NOTED, UNMARKED = "only_noted", "unmarked"
 
 
 def write_vetted(
-    path: Path, marks_path: Path, output: Path, formats: Sequence[str], told: Callable[[int, int], None]
+    path: Path, marks_paths: Sequence[Path], output: Path, formats: Sequence[str], told: Callable[[int, int], None]
 ) -> tuple[dict[str, int], list[Path]]:
     """Write ``vetted.*``: the candidates with columns ``mark`` and ``mark_note``, without artefacts.
 
@@ -30,8 +30,8 @@ def write_vetted(
     ----------
     path : Path
         The folder of a selection: a run directory, for its own.
-    marks_path : Path
-        CSV that the report exported (see `marks.parse_marks`).
+    marks_paths : sequence of Path
+        CSV files that reports exported (see `marks.parse_marks`), of one person or of several (see `merge_marks`).
     output : Path
         Folder for the files.
     told : callable
@@ -40,14 +40,16 @@ def write_vetted(
     Returns
     -------
     dict of str to int
-        ``candidates``, ``vetted``, and how many candidates have each mark.
+        ``candidates``, ``vetted``, and how many candidates have each of ``MARKS``, ``only_noted`` a note, or are
+        ``unmarked``: they add up to ``candidates``.
     list of Path
         The files.
 
     Raises
     ------
     SwimmyError
-        When nothing is selected yet, when the marks cannot be read, or when a marked object is not a candidate.
+        When nothing is selected yet, when the marks cannot be read or contradict each other, or when a marked object
+        is not a candidate.
     """
     n_read = 0
 
@@ -60,7 +62,7 @@ def write_vetted(
     if not folder.store.is_dir():
         raise SwimmyError(f"{path}: no candidates are selected here yet. Give a finished run or a selection's folder.")
     selection = Selection(folder.store, add=count)
-    marks = _read_marks(marks_path)
+    marks = merge_marks(map(_read_marks, marks_paths))
     levels = selection.levels
     columns = candidate_rows(selection, levels)
     clashes = sorted(set(ADDED) & set(columns))
@@ -70,10 +72,9 @@ def write_vetted(
             "the catalogue, then run again."
         )
     candidates = columns["object_id"].tolist()
-    _check_known(marks, set(candidates), marks_path)
-    found = [marks.get(object_id, Mark("", "", 0)) for object_id in candidates]
-    counts = {name: sum(mark.mark == name for mark in found) for name in MARKS}
-    counts = {"candidates": len(found), "vetted": len(found) - counts[ARTEFACT], **counts}
+    _check_known(marks, set(candidates))
+    found = [marks.get(object_id, Mark("", "", "", 0)) for object_id in candidates]
+    counts = _counts(found)
     meta = {
         "survey": selection.survey.name,
         "simulated": selection.simulated,
@@ -83,6 +84,25 @@ def write_vetted(
     }
     vetted = _without_artefacts(columns, found)
     return counts, list(write_candidates(vetted, output, meta=meta, formats=formats, stem="vetted").values())
+
+
+def count_lines(counts: Mapping[str, int]) -> list[str]:
+    """What became of the candidates, and what was said of them, in words whose numbers add up."""
+    left_out = counted(counts[ARTEFACT], "artefact")
+    said = [f"{counts[name]:,} {name}" for name in MARKS]
+    said += [f"{counts[NOTED]:,} only noted", f"{counts[UNMARKED]:,} without mark or note"]
+    return [
+        f"{counted(counts['candidates'], 'candidate')} = {counts['vetted']:,} vetted + {left_out}",
+        f"{counted(counts['candidates'], 'candidate')} = {' + '.join(said)}",
+    ]
+
+
+def _counts(found: Sequence[Mark]) -> dict[str, int]:
+    """Counts of the candidates' marks; ``found`` has an empty mark for those without one."""
+    counts = {name: sum(mark.mark == name for mark in found) for name in MARKS}
+    counts[NOTED] = sum(not mark.mark and bool(mark.note) for mark in found)
+    counts[UNMARKED] = sum(not mark.mark and not mark.note for mark in found)
+    return {"candidates": len(found), "vetted": len(found) - counts[ARTEFACT], **counts}
 
 
 def _without_artefacts(columns: Columns, found: Sequence[Mark]) -> Columns:
@@ -103,12 +123,14 @@ def _read_marks(path: Path) -> dict[int, Mark]:
         ) from error
 
 
-def _check_known(marks: dict[int, Mark], candidates: set[int], path: Path) -> None:
-    unknown = [(mark.line, object_id) for object_id, mark in marks.items() if object_id not in candidates]
+def _check_known(marks: dict[int, Mark], candidates: set[int]) -> None:
+    unknown = [(mark, object_id) for object_id, mark in marks.items() if object_id not in candidates]
     if unknown:
-        named = ", ".join(f"{object_id} (line {line})" for line, object_id in unknown[:NAMED_IDS])
-        more = f" and {len(unknown) - NAMED_IDS} more" if len(unknown) > NAMED_IDS else ""
+        named = ", ".join(
+            f"{object_id} ({mark.source}, line {mark.line})" for mark, object_id in unknown[:NAMED_OBJECTS]
+        )
+        more = f" and {len(unknown) - NAMED_OBJECTS} more" if len(unknown) > NAMED_OBJECTS else ""
         raise SwimmyError(
-            f"{path}: {named}{more} of {len(marks)} marked objects are not among the {len(candidates)} candidates. "
+            f"{named}{more} of {len(marks)} marked objects are not among the {len(candidates)} candidates. "
             "Give the run, or the selection, whose report was marked. A spreadsheet may also have rounded long numbers."
         )

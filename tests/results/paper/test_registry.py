@@ -441,7 +441,7 @@ def test_damaged_tables_are_told(full: Path, tmp_path: Path) -> None:
         with pytest.raises(SwimmyError, match=r"counterparts.fits: not a readable table of counterparts"):
             made(RunData(run), "score-ew")
     (run / "summary.json").unlink()
-    with pytest.raises(SwimmyError, match="its selection is not finished"):
+    with pytest.raises(SwimmyError, match="candidates are not selected yet"):
         RunData(run)
 
 

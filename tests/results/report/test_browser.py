@@ -243,6 +243,30 @@ def test_the_policy_holds_and_the_watch_would_see_what_breaks_it(started: Browse
     assert "http://127.0.0.1:9/beacon.png" in started.requests()  # that it was tried is seen; it was not sent
 
 
+def test_further_objects_are_shown_apart_and_cannot_be_marked(browser: Browser, run: Path, truth: Truth) -> None:
+    titles = [element.text for element in browser.all("#further summary")]
+    assert [title.split(":")[0] for title in titles[-3:]] == ["Comparison", "Just below the cut", "High but negative"]
+    assert any(title.startswith(f"Class {CLASS}:") for title in titles)
+    assert browser.script("return document.querySelectorAll('#further button, #further [data-index]').length") == 0
+    browser.script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    browser.script("document.querySelectorAll('#further img').forEach((i) => { i.loading = 'eager'; })")
+    loaded = "return [...document.querySelectorAll('#further img')].every((i) => i.complete && i.naturalWidth === 192)"
+    browser.wait_until(lambda: browser.script(loaded), "the pictures are loaded")
+    scores = Scores(run / "scores.zarr")
+    known = dict(zip(map(str, scores.read("object_id").tolist()), scores.read("sample_class"), strict=True))
+    for details in browser.all("#further details"):
+        title = details.find_element("css selector", "summary").text
+        ids = [element.text for element in details.find_elements("css selector", "li b")]
+        words = [element.text for element in details.find_elements("css selector", "li > p:last-child")]
+        assert 0 < len(ids) <= 24
+        for object_id, text in zip(ids, words, strict=True):
+            assert text.startswith("Candidate at" if object_id in truth.ids else "No candidate:")
+            if title.startswith("Class "):
+                assert title.startswith(f"Class {known[object_id]}:")
+            else:
+                assert object_id not in truth.ids
+
+
 # ---------------------------------------------------------------- sort and filter
 
 
@@ -318,13 +342,21 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     browser.one("#note").send_keys('=HYPERLINK("x"), "quoted", 2 and j')
     browser.one("#details .close").click()
     assert current(browser) == order[2]
-    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 1 known"
+    browser.all(".open")[4].click()
+    browser.one("#note").send_keys("a note alone")
+    counted = "1 interesting, 1 artefact, 1 known, 1 only noted"
+    assert browser.one("#mark-counts").text == counted
+    browser.one("#details .close").click()
     browser.open(run / "report" / "index.html")
-    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 1 known"
+    assert browser.one("#mark-counts").text == counted
     pressed = [element.text for element in browser.all(".card [aria-pressed=true]")]
     assert pressed == ["Interesting", "Artefact", "Known"]
     browser.choose("mark", "artefact")
     assert shown(browser) == [order[1]]
+    browser.choose("mark", "noted")
+    assert shown(browser) == [order[4]]
+    browser.choose("mark", "none")
+    assert shown(browser) == [one for one in order if one not in {*order[:3], order[4]}]
     browser.one("#export").click()
     text = browser.saved("marks.csv")
     assert text.splitlines()[0] == "format_version,object_id,mark,note"
@@ -332,13 +364,20 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     found = parse_marks(io.StringIO(text, newline=""), "marks.csv")
     assert {str(key): mark[:2] for key, mark in found.items()} == {
         order[0]: ("interesting", ""), order[1]: ("artefact", ""),
-        order[2]: ("known", '=HYPERLINK("x"), "quoted", 2 and j'),
+        order[2]: ("known", '=HYPERLINK("x"), "quoted", 2 and j'), order[4]: ("", "a note alone"),
     }  # fmt: skip
     (tmp_path / "marks.csv").write_text(text, newline="")
     words = ["select", str(run), "--marks", str(tmp_path / "marks.csv"), "--output", str(tmp_path)]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[:2] == [
+        f"{len(truth.ids)} candidates = {len(truth.ids) - 1} vetted + 1 artefact",
+        f"{len(truth.ids)} candidates = 1 interesting + 1 artefact + 1 known + 1 only noted + "
+        f"{len(truth.ids) - 4} without mark or note",
+    ]
     vetted = Table.read(tmp_path / "vetted.parquet")
+    noted = {str(row["object_id"]): str(row["mark_note"]) for row in vetted if row["mark_note"]}
+    assert noted == {order[2]: '=HYPERLINK("x"), "quoted", 2 and j', order[4]: "a note alone"}
     assert [str(value) for value in vetted["object_id"]] == sorted({*truth.ids} - {order[1]}, key=int)
     assert verify(run) == []
 
@@ -354,15 +393,40 @@ def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth,
     assert (
         "bad.csv, line 5: object_id 7 is not among these candidates. No mark was read" in browser.one("#message").text
     )
-    assert browser.one("#mark-counts").text == "0 interesting, 0 artefact, 0 known"
+    assert browser.one("#mark-counts").text == "0 interesting, 0 artefact, 0 known, 0 only noted"
     assert not browser.one("#export").is_enabled()
+    bad.write_text(good.read_text() + f"1,{truth.ids[1]},,\n")
+    browser.one("#import").send_keys(str(bad))
+    browser.wait_until(lambda: "neither a mark nor a note" in browser.one("#message").text, "the file is refused")
+    good.write_text(good.read_text() + f"1,{truth.ids[4]},,only a note\n")
     browser.one("#import").send_keys(str(good))
-    browser.wait_until(lambda: "2 marks read" in status(browser), "the file is read")
-    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 1 known"
+    browser.wait_until(lambda: "marks and notes of 3 objects read" in status(browser), "the file is read")
+    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 1 known, 1 only noted"
     assert not browser.one("#message").is_displayed()
     browser.one("#export").click()
     found = parse_marks(io.StringIO(browser.saved("marks.csv"), newline=""), "marks.csv")
     assert found[int(truth.ids[2])].note == "-a\nb"
+    assert found[int(truth.ids[4])][:2] == ("", "only a note")
+
+
+def test_marks_of_two_tabs_are_all_kept(browser: Browser, run: Path, truth: Truth) -> None:
+    first = browser.driver.current_window_handle
+    browser.driver.switch_to.new_window("tab")
+    browser.prefer()
+    browser.open(run / "report" / "index.html")
+    browser.script("marks.set(arguments[0], 'known', '')", truth.ids[0])
+    second = browser.driver.current_window_handle
+    browser.driver.switch_to.window(first)
+    try:
+        browser.wait_until(lambda: ", 1 known," in browser.one("#mark-counts").text, "the other tab's mark is here")
+        browser.script("marks.set(arguments[0], 'artefact', '')", truth.ids[1])
+        kept = browser.script("return localStorage.getItem(marks.key)")
+        assert truth.ids[0] in kept
+        assert truth.ids[1] in kept
+    finally:
+        browser.driver.switch_to.window(second)
+        browser.driver.close()
+        browser.driver.switch_to.window(first)
 
 
 def test_keys_reach_everything_and_can_be_turned_off(browser: Browser, truth: Truth) -> None:
@@ -391,7 +455,7 @@ def test_keys_reach_everything_and_can_be_turned_off(browser: Browser, truth: Tr
     browser.one("#keys-on").click()
     browser.one("#help .close").click()
     browser.one("body").send_keys("3")
-    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 0 known"
+    assert browser.one("#mark-counts").text == "0 interesting, 1 artefact, 0 known, 0 only noted"
 
 
 # ---------------------------------------------------------------- for every reader
@@ -428,6 +492,43 @@ def test_dark_light_and_paper(browser: Browser, run: Path) -> None:
     assert browser.script("return getComputedStyle(document.querySelector('[aria-current]')).boxShadow") == "none"
     browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.prefer()
+
+
+# What stands outside of an element, except for what scrolls inside of its own frame.
+OUTSIDE = """
+const [frame, left, right] = arguments[0] === null ? [document.body, 0, document.documentElement.clientWidth]
+  : (({ left, right }) => [document.getElementById(arguments[0]), left, right])
+    (document.getElementById(arguments[0]).getBoundingClientRect());
+return [...frame.querySelectorAll("*")].filter((e) => {
+  const box = e.getBoundingClientRect();
+  return box.width && (box.right > right + 0.5 || box.left < left - 0.5) && !e.closest(".scroll > *, .tile, .skip");
+}).map((e) => `${e.tagName}#${e.id}.${e.className} ${e.textContent.trim().slice(0, 30)}`);
+"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (320, 568)])
+def test_nothing_is_wider_than_a_small_screen(browser: Browser, run: Path, width: int, height: int) -> None:
+    screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        browser.open(run / "report" / "index.html")
+        browser.script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert browser.script(OUTSIDE, None) == []
+        assert browser.script("return [document.scrollingElement.scrollWidth, innerWidth]") == [width, width]
+        assert browser.script("return document.querySelectorAll('table:not(.scroll > table)').length") == 0
+        for name, button in (("details", ".open"), ("help", "#show-help")):
+            browser.script("document.querySelector(arguments[0]).click()", button)
+            assert browser.script(OUTSIDE, name) == []
+            box = browser.script("return document.getElementById(arguments[0]).getBoundingClientRect().toJSON()", name)
+            assert box["left"] >= 0
+            assert box["right"] <= width
+            assert box["top"] >= 0
+            assert box["bottom"] <= height
+            fits = "const d = document.getElementById(arguments[0]); return d.scrollWidth <= d.clientWidth"
+            assert browser.script(fits, name)
+            browser.script("document.getElementById(arguments[0]).close()", name)
+    finally:
+        browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 CONTRAST = """
@@ -503,8 +604,9 @@ def test_the_same_run_gives_the_same_bytes_and_a_cap_is_said(run: Path, tmp_path
     text = (tmp_path / "few" / "index.html").read_text()
     assert f"The 9 strongest of {len(truth.ids)} candidates are shown" in text
     assert all(object_id in text for object_id in truth.ordered(truth.rank)[:9])
-    assert truth.ordered(truth.rank)[9] not in text
-    assert sorted(digests(tmp_path / "few")) == ["images/00000.jpg", "images/00001.jpg", "index.html"]
+    assert truth.ordered(truth.rank)[9] not in text.split('id="further"')[0]
+    sheets = [name for name in sorted(digests(tmp_path / "few")) if "further" not in name]
+    assert sheets == ["images/00000.jpg", "images/00001.jpg", "index.html"]
 
 
 @pytest.mark.parametrize(("words", "message"), [

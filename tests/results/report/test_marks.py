@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.results.report.marks import COLUMNS, FORMULA_SIGNS, MARKS, Mark, parse_marks
+from swimmy_scale.results.report.marks import COLUMNS, FORMULA_SIGNS, MARKS, Mark, merge_marks, parse_marks
 
 HEADER = "format_version,object_id,mark,note\n"
 
 
-def parse(text: str) -> dict[int, Mark]:
-    return parse_marks(io.StringIO(text, newline=""), "marks.csv")
+def parse(text: str, source: str = "marks.csv") -> dict[int, Mark]:
+    return parse_marks(io.StringIO(text, newline=""), source)
 
 
 def test_marks_by_object() -> None:
     found = parse(HEADER + '1,39582418599936001,interesting,\r\n1,7,artefact,"a ""ghost"", left"\r\n1,-5,known,x\n')
     assert found == {
-        39582418599936001: Mark("interesting", "", 2),
-        7: Mark("artefact", 'a "ghost", left', 3),
-        -5: Mark("known", "x", 4),
+        39582418599936001: Mark("interesting", "", "marks.csv", 2),
+        7: Mark("artefact", 'a "ghost", left', "marks.csv", 3),
+        -5: Mark("known", "x", "marks.csv", 4),
     }
 
 
@@ -41,7 +41,7 @@ def test_a_note_of_several_lines_keeps_the_count() -> None:
 
 @given(st.dictionaries(
     st.integers(-(1 << 63) + 1, (1 << 63) - 1),
-    st.tuples(st.sampled_from(MARKS), st.text(st.characters(exclude_categories=["Cs", "Cc"]))),
+    st.tuples(st.sampled_from(("", *MARKS)), st.text(st.characters(exclude_categories=["Cs", "Cc"]))).filter(any),
 ))  # fmt: skip
 def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
     stream = io.StringIO(newline="")
@@ -60,7 +60,7 @@ def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
     (HEADER + "2,7,known,\n", "line 2: format_version '2' is not 1, the one this program reads. Use the report"),
     (HEADER + "1,7,known,\n,8,known,\n", "line 3: format_version '' is not 1"),
     (HEADER + "1,7,boring,\n", "line 2: mark 'boring' is not one of interesting, artefact, known. Correct the line"),
-    (HEADER + "1,7\n", "line 2: mark '' is not one of"),
+    (HEADER + "1,7\n", "line 2: object_id 7 has neither a mark nor a note. Give it one, or remove the line"),
     (HEADER + "1,3.96E+16,known,\n", "line 2: object_id '3.96E+16' is not a whole number of 64 bits. A spreadsheet"),
     (HEADER + "1,9223372036854775808,known,\n", "is not a whole number of 64 bits"),
     (HEADER + "1,٣,known,\n", "is not a whole number of 64 bits"),
@@ -71,3 +71,33 @@ def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
     with pytest.raises(SwimmyError) as caught:
         parse(text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("mine", "hers", "expected"), [
+    ("1,7,known,\n", "1,8,artefact,ghost\n", {7: ("known", ""), 8: ("artefact", "ghost")}),
+    ("1,7,known,\n", "1,7,known,\n", {7: ("known", "")}),
+    ("1,7,known,sure\n", "1,7,known,sure\n", {7: ("known", "sure")}),
+    ("1,7,known,sure\n", "1,7,known,a lens\n", {7: ("known", "sure; a lens")}),
+    ("1,7,,ask\n", "1,7,artefact,\n", {7: ("artefact", "ask")}),
+    ("1,7,artefact,\n", "1,7,,ask\n", {7: ("artefact", "ask")}),
+    ("1,7,,ask\n", "1,7,,look\n", {7: ("", "ask; look")}),
+    ("", "", {}),
+])  # fmt: skip
+def test_files_of_two_people_that_agree_are_merged(mine: str, hers: str, expected: dict[int, tuple[str, str]]) -> None:
+    found = merge_marks([parse(HEADER + mine, "mine.csv"), parse(HEADER + hers, "hers.csv")])
+    assert {object_id: mark[:2] for object_id, mark in found.items()} == expected
+
+
+def test_contradicting_marks_are_refused_with_both_files() -> None:
+    mine = parse(HEADER + "1,7,,a note first\n1,8,known,\n1,9,known,\n", "mine.csv")
+    third = parse(HEADER + "1,7,known,\n1,9,known,\n", "third.csv")
+    with pytest.raises(SwimmyError) as caught:
+        merge_marks([mine, parse(HEADER + "1,8,artefact,\n1,7,artefact,\n", "hers.csv"), third])
+    assert str(caught.value) == (
+        "object_id 8 is 'known' in mine.csv, line 3, and 'artefact' in hers.csv, line 2; "
+        "object_id 7 is 'artefact' in hers.csv, line 3, and 'known' in third.csv, line 2. "
+        "Choose one mark for each of these objects, and correct the other file."
+    )
+    many = [parse(HEADER + "".join(f"1,{row},{mark},\n" for row in range(8)), mark) for mark in ("known", "artefact")]
+    with pytest.raises(SwimmyError, match=r"object_id 4 is .*; and 3 more\. Choose"):
+        merge_marks(many)

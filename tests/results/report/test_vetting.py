@@ -43,14 +43,19 @@ def marks(folder: Path, *lines: str) -> Path:
 
 def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, tmp_path: Path) -> None:
     given = marks(
-        tmp_path, f"{FIRST + 2},artefact,ghost", f"{FIRST + 3},interesting,'=green pea", f"{FIRST + 7},known,"
+        tmp_path,
+        *(f"{FIRST + 2},artefact,ghost", f"{FIRST + 3},interesting,'=green pea"),
+        *(f"{FIRST + 6},,ask again", f"{FIRST + 7},known,"),
     )
     result = CliRunner().invoke(main, ["select", str(scores), "--marks", str(given), "--output", str(tmp_path / "v")])
     assert result.exit_code == 0, result.output
-    assert "6 candidates = 5 vetted + 1 artefacts" in result.output
+    assert result.stdout.splitlines()[:2] == [
+        "6 candidates = 5 vetted + 1 artefact",
+        "6 candidates = 1 interesting + 1 artefact + 1 known + 1 only noted + 2 without mark or note",
+    ]
     assert result.stderr.startswith("select: 8 rows\nselect: done, 8 rows in ")
-    expected = [(FIRST, "", ""), (FIRST + 3, "interesting", "=green pea"), (FIRST + 5, "", ""), (FIRST + 6, "", ""),
-                (FIRST + 7, "known", "")]  # fmt: skip
+    expected = [(FIRST, "", ""), (FIRST + 3, "interesting", "=green pea"), (FIRST + 5, "", ""),
+                (FIRST + 6, "", "ask again"), (FIRST + 7, "known", "")]  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "v").iterdir()) == sorted(f"vetted.{kind}" for kind in FORMATS)
     ecsv = Table.read(tmp_path / "v" / "vetted.ecsv").filled("")
     votable = parse_single_table(str(tmp_path / "v" / "vetted.vot")).to_table()
@@ -59,43 +64,63 @@ def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, 
     for table in (ecsv, votable, parquet, binary):
         columns = [table[name] for name in ("object_id", "mark", "mark_note")]
         assert [tuple(map(str, row)) for row in zip(*columns, strict=True)] == [(str(i), m, n) for i, m, n in expected]
-    assert ecsv.meta["marks"] == {"candidates": 6, "vetted": 5, "interesting": 1, "artefact": 1, "known": 1}
+    counts = {"interesting": 1, "artefact": 1, "known": 1, "only_noted": 1, "unmarked": 2}
+    assert ecsv.meta["marks"] == {"candidates": 6, "vetted": 5, **counts}
 
 
 def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> None:
     told: list[tuple[int, ...]] = []
-    counts, paths = write_vetted(scores, marks(tmp_path), tmp_path / "a", ("ecsv",), lambda *rows: told.append(rows))
+    counts, paths = write_vetted(scores, [marks(tmp_path)], tmp_path / "a", ("ecsv",), lambda *rows: told.append(rows))
     assert (counts["vetted"], len(Table.read(paths[0]))) == (6, 6)
     assert told == [(8, 8)]
     every = [f"{FIRST + row},artefact," for row in (0, 2, 3, 5, 6, 7)]
-    counts, paths = write_vetted(scores, marks(tmp_path, *every), tmp_path / "b", FORMATS, silent)
+    counts, paths = write_vetted(scores, [marks(tmp_path, *every)], tmp_path / "b", FORMATS, silent)
     assert counts["vetted"] == 0
     assert all(path.is_file() for path in paths)
     assert "mark_note" in pq.read_table(tmp_path / "b" / "vetted.parquet").column_names
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    ([f"{FIRST + 1},known,"], f"{FIRST + 1} (line 2) of 1 marked objects are not among the 6 candidates. Give the"),
-    ([f"{row},known," for row in range(7)], "0 (line 2), 1 (line 3), 2 (line 4), 3 (line 5), 4 (line 6) and 2 more"),
+    ([f"{FIRST + 1},known,"], f"{FIRST + 1} (marks.csv, line 2) of 1 marked objects are not among the 6 candidates."),
+    ([f"{row},known," for row in range(7)], "4 (marks.csv, line 6) and 2 more of 7 marked"),
     (["x,known,"], "line 2: object_id 'x' is not a whole number"),
 ])  # fmt: skip
 def test_marks_of_other_objects_are_refused(scores: Path, tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(SwimmyError) as caught:
-        write_vetted(scores, marks(tmp_path, *lines), tmp_path / "v", FORMATS, silent)
-    assert message in str(caught.value)
+        write_vetted(scores, [marks(tmp_path, *lines)], tmp_path / "v", FORMATS, silent)
+    assert message in str(caught.value).replace(f"{tmp_path}/", "")
     assert not (tmp_path / "v").exists()
+
+
+def test_marks_of_two_people_on_the_command_line(scores: Path, tmp_path: Path) -> None:
+    files = []
+    for name, line in (("mine", f"{FIRST + 2},artefact,"), ("hers", f"{FIRST + 3},known,sure")):
+        (tmp_path / name).mkdir()
+        files += ["--marks", str(marks(tmp_path / name, line))]
+    words = ["select", str(scores), "--output", str(tmp_path / "v")]
+    result = CliRunner().invoke(main, [*words, *files])
+    assert result.exit_code == 0, result.output
+    assert "6 candidates = 5 vetted + 1 artefact\n" in result.output
+    assert "= 0 interesting + 1 artefact + 1 known + 0 only noted + 4 without mark or note\n" in result.output
+    marks(tmp_path / "hers", f"{FIRST + 2},interesting,")
+    result = CliRunner().invoke(main, [*words, *files])
+    assert result.exit_code == 1
+    assert (
+        f"object_id {FIRST + 2} is 'artefact' in {tmp_path}/mine/marks.csv, line 2, and 'interesting' in"
+        in result.stderr
+    )
 
 
 def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, tmp_path: Path) -> None:
     with pytest.raises(
         SwimmyError, match=r"absent.csv: cannot read the marks .* Give the file that the report exported"
     ):
-        write_vetted(scores, tmp_path / "absent.csv", tmp_path, FORMATS, silent)
+        write_vetted(scores, [tmp_path / "absent.csv"], tmp_path, FORMATS, silent)
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SwimmyError, match=r"bytes.csv: cannot read the marks"):
-        write_vetted(scores, tmp_path / "bytes.csv", tmp_path, FORMATS, silent)
+        write_vetted(scores, [tmp_path / "bytes.csv"], tmp_path, FORMATS, silent)
     with pytest.raises(SwimmyError, match=r"new: no candidates are selected here yet. Give a finished run"):
-        write_vetted(tmp_path / "new", marks(tmp_path), tmp_path, FORMATS, silent)
+        write_vetted(tmp_path / "new", [marks(tmp_path)], tmp_path, FORMATS, silent)
 
 
 def test_marks_and_new_thresholds_exclude_each_other(scores: Path, tmp_path: Path) -> None:
