@@ -41,19 +41,38 @@ def print_summary(summary: dict[str, Any]) -> None:
     console.print(f"{summary['in_sample']:,} in the sample after the cuts")
     for notice in shown(summary.get("warnings", {})):
         click.echo(f"  warning: {notice}")
-    thresholds, levels = summary["thresholds"], summary["levels"]
-    head = ["level", "top", *next(iter(thresholds.values()))]
-    cells = (
-        [level, f"{levels[level]:.4%}", *(f"{value:.5g}" for value in by_band.values())]
-        for level, by_band in thresholds.items()
-    )
-    console.print(table_of(head, cells, "Thresholds", title_justify="left"))
+    _print_thresholds(console, summary)
     first, selected = next(iter(summary["selected"].items()))
     groups = selected["rows"]["any"]
     head = ["in band", *(f"{group}\n{count['n_objects']:,}" for group, count in groups.items())]
     cells = ([name, *(_selected_cell(counts[group]) for group in groups)] for name, counts in selected["rows"].items())
     title = f"Candidates at {first}, of all objects in each class"
     console.print(table_of(head, cells, title, n_left=1, title_justify="left"))
+
+
+def _print_thresholds(console: Console, summary: dict[str, Any]) -> None:
+    """Print the thresholds of this sample; those of another one with the share of this sample that is above them."""
+    thresholds, levels = summary["thresholds"], summary["levels"]
+    bands = list(next(iter(thresholds.values())))
+    if summary["thresholds_from"] == "this sample":
+        head, title = ["level", "top", *bands], "Thresholds"
+        cells = [
+            [level, f"{levels[level]:.4%}", *(f"{value:.5g}" for value in by_band.values())]
+            for level, by_band in thresholds.items()
+        ]
+    else:
+        head, title = ["level", *bands], "Thresholds carried over, and the share of this sample above them"
+        console.print(f"thresholds carried over from {summary['thresholds_from']}", soft_wrap=True)
+        above = {level: selected["percent_above"] for level, selected in summary["selected"].items()}
+        cells = [
+            [level, *(_carried_cell(value, above[level].get(band)) for band, value in by_band.items())]
+            for level, by_band in thresholds.items()
+        ]
+    console.print(table_of(head, cells, title, title_justify="left"))
+
+
+def _carried_cell(threshold: float, percent: float | None) -> str:
+    return f"{threshold:.5g}" + ("" if percent is None else f" ({percent:.3g}%)")
 
 
 def _selected_cell(count: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
+from swimmy_scale.stages.earlier import to_keep
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 
@@ -144,6 +145,8 @@ class Change:
         parts += [f"Removed: {', '.join(dropped)}."] if dropped else []
         what = " ".join(parts) or "Nothing had been done."
         yield f"{run.path}: another job than before ({', '.join(self.settings)}). {what}"
+        if "select" in again and (kept := to_keep(run)) is not None:
+            yield f"{kept.path}: the selection of the earlier job is kept there."
         if "train" in again and "train" in self.changed and any(name.startswith("sample.") for name in self.settings):
             yield "To keep the weights under other cuts, give the cuts that they were trained with as train.sample."
         own = run.selection

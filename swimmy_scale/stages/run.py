@@ -17,6 +17,7 @@ from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
+from swimmy_scale.stages import earlier
 from swimmy_scale.stages.carried_thresholds import carried_thresholds, keep_carried, read_carried
 from swimmy_scale.stages.changes import Change
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
@@ -186,6 +187,8 @@ def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
     if change:
         for line in change.lines(directory):
             log.warning(line)
+        if "select" in change.again:
+            earlier.keep(directory)
         change.clear(directory, job)
     directory.freeze_job(job)
     directory.keep_scorer(run.scorer)

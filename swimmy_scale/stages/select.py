@@ -262,7 +262,9 @@ class SelectStage(Stage):
             )
         made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
         sample = _Sample(Cutouts(self.cutouts), self.cuts)
-        with new_selection(self.folder.store, scores, levels, combining, made_of, add) as selection:
+        done = scores_ledger(self.scores).read(FINISHED)
+        attrs = {**made_of, "scores_digest": done.data_digest if done else ""}
+        with new_selection(self.folder.store, scores, levels, combining, attrs, add) as selection:
             selection.fill("in_sample", sample.blocks(selection))
             if problem := nothing_passes(sample.cuts):
                 raise SwimmyError(f"{scores.path}: {problem}")

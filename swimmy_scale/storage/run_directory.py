@@ -219,6 +219,7 @@ class RunDirectory:
         left = list(self.path.glob(".*.partial"))
         for folder in (self.receipts, self.models.path, self.log.path):
             left += folder.rglob(".*.partial")
+        left += self.selections.glob(".*.partial")
         for folder in self.selections.glob("*"):
             left += folder.glob(".*.partial")
         for store in (self.own_cutouts, self.scores):

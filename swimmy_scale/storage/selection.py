@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArr
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import remove, sync_files
+from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores
 from swimmy_scale.storage.shards import EVERY_CHUNK
@@ -211,7 +213,21 @@ class SelectedRun:
             raise SwimmyError(
                 f"{self.folder.path}: candidates are not selected yet. Finish the run with `swimmy-scale run`."
             )
+        if not self.has_scores:
+            raise SwimmyError(
+                f"{self.folder.path}: a selection from scores that {self.run.path} no longer has: it was scored again. "
+                "Its candidates and thresholds are still to be read (candidates.*, summary.json, selection.zarr); for "
+                "all else select from the present scores by its settings: `swimmy-scale select "
+                f"{shlex.quote(str(self.run.path))} --settings {shlex.quote(str(self.folder.settings))}`."
+            )
         return Selection(self.folder.store, self.run.scores)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the run's scores are those that were cut: they may have been made again by another job."""
+        said = open_group(self.folder.store, FORMAT_VERSION).attrs.get("scores_digest")
+        done = self.run.ledger("score").read(FINISHED)
+        return not said or done is None or done.data_digest == said
 
     @property
     def cutouts_path(self) -> Path:
@@ -288,6 +304,13 @@ def new_selection(
         sync_files([], path.parent)
     finally:
         remove(fresh)
+
+
+def look_from(path: Path, folder: Path, scores: Path) -> None:
+    """Let a copy of a ``selection.zarr``, which will lie in ``folder``, name its scores as they are seen from there."""
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    group.attrs["scores"] = os.path.relpath(scores, folder)
+    consolidate(path)
 
 
 def _by_object(
