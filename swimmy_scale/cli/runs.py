@@ -32,9 +32,13 @@ def site_from(path: Path | None, n_workers: int | None) -> Site | None:
 @main.command("run")
 @click.argument("job_path", metavar="JOB", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The run directory.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and done again, and do nothing.")
 @site_option
 @worker_option
-def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers: int | None) -> None:
+@click.pass_context
+def run_command(
+    context: click.Context, job_path: Path, output: Path, only_plan: bool, site_path: Path | None, n_workers: int | None
+) -> None:
     """Do everything that the job file JOB says, here and now; run it again to resume.
 
     With a site file of kind slurm the workers are batch jobs, and this process is their driver; `submit` makes the
@@ -48,6 +52,10 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
+    if only_plan:
+        context.invoke(
+            plan_command, job_path=job_path, output=output, site_path=site_path, n_workers=n_workers, as_json=False
+        )
     exit_with(_run(load_job(job_path, Job), RunDirectory(output.absolute()), site_path, n_workers))
 
 

@@ -86,6 +86,9 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)
+        if path.is_dir():
+            # Nothing of ours: a file belongs here, and nothing else would ever let it in.
+            remove(path)
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

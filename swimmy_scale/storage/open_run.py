@@ -13,8 +13,8 @@ import xarray
 import zarr
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.survey import AnyArray, IntArray
-from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.method.survey import AnyArray, IntArray, Survey
+from swimmy_scale.storage.cutouts import Cutouts, survey_from_attrs
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
 from swimmy_scale.storage.selection import SelectedRun, Selection
@@ -162,6 +162,11 @@ class Selections:
 
     def __init__(self, dataset: xarray.Dataset) -> None:
         self._dataset = dataset
+
+    @property
+    def survey(self) -> Survey:
+        """The survey: its bands, pixel scale, zero point and so on."""
+        return survey_from_attrs({"survey": json.loads(self._dataset.attrs["survey"])}, Path("the dataset"))
 
     def _where(self, chosen: npt.NDArray[np.bool_]) -> xarray.Dataset:
         return self._dataset.isel(object_id=np.flatnonzero(chosen))

@@ -198,7 +198,10 @@ class RunDirectory:
         """Whether a run directory is there; the folder of a selection alone is none."""
         if not self.receipts.is_dir():
             return False
-        return not self.selection.exists() or self.job_file.exists() or self.ledger("job").folder_of_stage.is_dir()
+        if self.job_file.exists() or self.ledger("job").folder_of_stage.is_dir():
+            return True
+        # The driver of a run holds its log, that of a selection alone its receipts.
+        return not self.selection.exists() and not (self.receipts / "driver.lock").exists()
 
     # ------------------------------------------------------------ receipts and the driver's lock
 
