@@ -63,7 +63,7 @@ class Submission:
             )
         scripts, site = self.scripts(), self.site
         scorer = scorer_for(site.section.scorer, kept_by_run(places.directory), site)
-        run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer)
+        run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer).as_frozen()
         with places.directory.lock():
             # The stage itself looks at the catalogue, but that would be in a job that has waited in the queue.
             freeze_inputs(run, with_catalogue=True)

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, WrapValidator, model_validator
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job_paths import absolute_paths, written_from
 from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
@@ -27,7 +28,7 @@ from swimmy_scale.method.sections import (
 )
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.method.used_settings import IN_ORDER, USED_BY, USED_BY_EVALUATION, users_of, words_for_used
-from swimmy_scale.method.yaml_files import absolute_paths, describe, parse, read_text
+from swimmy_scale.method.yaml_files import describe, parse, read_text
 
 
 class Settings(JobSection):
@@ -199,15 +200,20 @@ def load_job[T: Settings](path: Path, kind: type[T]) -> T:
     return parse_job(read_text(path, "job"), path, kind)
 
 
-def dump_job(job: Settings, sections: Collection[str] | None = None) -> str:
-    """The job, or some of its sections, as YAML, complete with defaults and absolute paths."""
+def dump_job(job: Settings, folder: Path, sections: Collection[str] | None = None) -> str:
+    """The job, or some of its sections, as YAML for a file in ``folder``, complete with defaults.
+
+    Paths are absolute, but for those that were given as relative ones: these are relative to ``folder``.
+    """
     chosen = None if sections is None else {"format_version", *sections}
-    text: str = yaml.safe_dump(job.model_dump(mode="json", include=chosen), sort_keys=False, allow_unicode=True)
+    content = written_from(job, folder).model_dump(mode="json", include=chosen)
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text
 
 
-def plain(section: Any) -> Any:
-    """A section (model or dataclass) as JSON values, for digests."""
+def plain(section: Any, folder: Path) -> Any:
+    """A section (model or dataclass) as JSON values, for digests; its paths as a file in ``folder`` has them."""
+    section = written_from(section, folder)
     if isinstance(section, BaseModel):
         return section.model_dump(mode="json")
     return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(section).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,26 +84,6 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
 def describe(text: str, path: Path, location: tuple[int | str, ...], message: str) -> str:
     """A fault of a file that was parsed before, as ``FILE:LINE: KEY: MESSAGE``."""
     return _fault(yaml.compose(text, Loader=yaml.SafeLoader), path, location, message)
-
-
-def absolute_paths[T: BaseModel](content: T, base: Path) -> T:
-    """The same content with every path absolute; relative ones are relative to ``base``."""
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, Path):
-            return (base / value.expanduser()).resolve()
-        if isinstance(value, dict):
-            return {key: absolute(item) for key, item in value.items()}
-        if isinstance(value, tuple):
-            return tuple(absolute(item) for item in value)
-        if isinstance(value, BaseModel):
-            return value.model_copy(update={name: absolute(getattr(value, name)) for name in type(value).model_fields})
-        if is_dataclass(value) and not isinstance(value, type):
-            return replace(value, **{item.name: absolute(getattr(value, item.name)) for item in fields(value)})
-        return value
-
-    resolved: T = absolute(content)
-    return resolved
 
 
 def _fault(root: yaml.Node | None, path: Path, location: tuple[int | str, ...], message: str, whole: str = "") -> str:

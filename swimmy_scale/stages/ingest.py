@@ -177,7 +177,7 @@ class IngestStage(Stage):
                 "ingest",
                 FORMAT_VERSION,
                 swimmy_scale.__version__,
-                *(plain(part) for part in (self.survey, self.catalogue, self.sources, self.storage)),
+                *(plain(part, self.ledger.root) for part in (self.survey, self.catalogue, self.sources, self.storage)),
                 *self._spectroscopy_identity,
             ]
         )
@@ -186,8 +186,9 @@ class IngestStage(Stage):
     def _spectroscopy_identity(self) -> list[Any]:
         if self.spectroscopy is None:
             return []
-        records = table_records(self.spectroscopy.paths, self._tables)
-        return [plain(self.spectroscopy), {path: record.sha256 for path, record in records.items()}]
+        records = table_records(self.spectroscopy.paths, self._tables, self.ledger.root)
+        digests = {path: record.sha256 for path, record in records.items()}
+        return [plain(self.spectroscopy, self.ledger.root), digests]
 
     @property
     def _tables(self) -> Path:
@@ -306,7 +307,7 @@ class IngestStage(Stage):
         """The catalogue with redshifts and classes from tables of spectra, if any; writes ``counterparts.fits``."""
         if self.spectroscopy is None:
             return objects
-        keep_records(table_records(self.spectroscopy.paths, self._tables), self._tables)
+        keep_records(table_records(self.spectroscopy.paths, self._tables, self.ledger.root), self._tables)
         objects, counterparts, simulated = with_counterparts(objects, self.spectroscopy)
         write_counterparts(counterparts_beside(self.cutouts), counterparts, simulated)
         return objects

@@ -6,13 +6,14 @@ import importlib.metadata
 import logging
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, dump_job
+from swimmy_scale.method.job_paths import written_as
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.model.files import read_model_file
@@ -58,6 +59,11 @@ class Run:
     n_threads: int
     limits: MemoryLimits | None = None
     scorer: ScorerName = "numba"
+
+    def as_frozen(self) -> Run:
+        """The same run, with the paths that the frozen job has as well written as they are there."""
+        before = self.directory.frozen_job()
+        return self if before is None else replace(self, job=written_as(self.job, before))
 
     def ledger(self, stage: str) -> Ledger:
         """The receipts of a stage."""
@@ -125,7 +131,7 @@ def write_provenance(run: Run) -> None:
         "swimmy_scale": swimmy_scale.__version__,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "job_sha256": digest_json(dump_job(run.job)),
+        "job_sha256": digest_json(dump_job(run.job, run.directory.path)),
         "model_sha256": run.scoring.sha256,
         "scorer": run.scorer,
         **run.job.score.score_kind.described,
@@ -242,6 +248,7 @@ def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
     with directory.lock():
         # First of all: what we write ourselves later on must not be swept away.
         directory.sweep()
+        run = run.as_frozen()
         freeze_inputs(run)
         progress.keep_record(directory.log.progress)
         with executor.open():

@@ -241,7 +241,7 @@ class SelectStage(Stage):
 
     @property
     def _settings(self) -> str:
-        return dump_job(Settings(sample=self.cuts, select=self.section), {"sample", "select"})
+        return dump_job(Settings(sample=self.cuts, select=self.section), self.folder.path, {"sample", "select"})
 
     def _select(
         self, carried: Carried | None, details: Mapping[str, Any], add: Callable[[int], None]

@@ -13,6 +13,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.method.classes import Classes, table_1
+from swimmy_scale.method.job_paths import located
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
@@ -74,8 +75,8 @@ def _rows_of(counterparts: Counterparts, objects: Objects) -> IntArray:
     return np.where(matched_rows(objects), counterparts.rows_of(objects.object_id), -1)
 
 
-def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
-    """Size, time and digest of tables, by path.
+def table_records(paths: Iterable[Path], known: Path, root: Path) -> dict[str, FileRecord]:
+    """Size, time and digest of tables, by their paths as a file in ``root`` has them (see `job_paths.located`).
 
     A table is not read again if ``known``, written by `keep_records`, has its size and time. For a table that is gone
     the record of ``known`` counts, so that a finished ingest does not need its tables any more.
@@ -91,7 +92,7 @@ def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
         recorded = {}
     records = {}
     for path in paths:
-        record = recorded.get(str(path))
+        record = recorded.get(located(path, root))
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -100,7 +101,7 @@ def table_records(paths: Iterable[Path], known: Path) -> dict[str, FileRecord]:
         else:
             if record is None or (status.st_size, status.st_mtime_ns) != (record.size_bytes, record.mtime_ns):
                 record = FileRecord(status.st_size, status.st_mtime_ns, digest_file(path))
-        records[str(path)] = record
+        records[located(path, root)] = record
     return records
 
 

@@ -196,6 +196,7 @@ class Given:
         known = Path(os.path.normpath(scores.parent / str(attrs["cutouts"]))) if "cutouts" in attrs else None
         if in_run:
             settings = around.load_job()
+            known = around.cutouts(settings)
         chosen = cutouts or known
         if chosen is None or not chosen.is_dir():
             raise SwimmyError(

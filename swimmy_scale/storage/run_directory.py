@@ -148,7 +148,10 @@ class RunDirectory:
 
     path: Path
 
-    job_file = At("job.yaml", "The job, complete with defaults and absolute paths, and frozen.")
+    job_file = At(
+        "job.yaml",
+        "The job, complete with defaults, and frozen; relative paths are relative to it.",
+    )
     scorer = At("scorer.json", "By which scorer the run scores, from its first command on.")
     provenance = At("provenance.json", "Versions, and digests of inputs, configuration and models.")
     receipts = At("receipts", "Receipts of all stages.")
@@ -257,7 +260,7 @@ class RunDirectory:
 
     def freeze_job(self, job: Job) -> None:
         """Write ``job.yaml``, unless it says the same; its receipt, which holds the text as well, makes it the job."""
-        text, ledger = dump_job(job), self.ledger("job")
+        text, ledger = dump_job(job, self.path), self.ledger("job")
         if ledger.valid(FINISHED, digest_json(text)) is None:
             write_atomically(self.job_file, text.encode())
             details = {"format_version": FORMAT_VERSION, "job": text}

@@ -64,8 +64,8 @@ def test_several_trainings_have_one_thread_each(more: str, n_threads: int) -> No
     job = parse(GOOD + more)
     assert job.train is not None
     assert job.train.n_threads == n_threads
-    assert yaml.safe_load(dump_job(job))["train"]["n_threads"] == n_threads
-    assert parse(dump_job(job)) == job
+    assert yaml.safe_load(dump_job(job, Path("/elsewhere")))["train"]["n_threads"] == n_threads
+    assert parse(dump_job(job, Path("/elsewhere"))) == job
 
 
 def test_defaults_are_the_papers() -> None:
@@ -223,11 +223,18 @@ def test_yaml_reads_bands_and_powers_of_ten_as_people_do() -> None:
 )
 def test_round_trip(more: str) -> None:
     job = parse(GOOD + more)
-    text = dump_job(job)
+    text = dump_job(job, Path("/elsewhere"))
     again = parse_job(text, Path("/elsewhere/job.yaml"), Job)
     assert again == job
-    assert dump_job(again) == text
-    json.dumps([plain(job.survey), plain(job.sample), plain(job.select), plain(job.train)])
+    assert dump_job(again, Path("/elsewhere")) == text
+    json.dumps(
+        [
+            plain(job.survey, Path("/elsewhere")),
+            plain(job.sample, Path("/elsewhere")),
+            plain(job.select, Path("/elsewhere")),
+            plain(job.train, Path("/elsewhere")),
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,11 +249,11 @@ def test_round_trip(more: str) -> None:
 def test_the_kind_of_score(more: str, floor: float | None) -> None:
     job = parse(GOOD + more)
     assert job.score.score_kind == ScoreKind(floor)
-    assert yaml.safe_load(dump_job(job))["score"]["kind"] == ("paper" if floor is None else "noise")
+    assert yaml.safe_load(dump_job(job, Path("/elsewhere")))["score"]["kind"] == ("paper" if floor is None else "noise")
 
 
 def test_a_job_is_written_complete_with_defaults() -> None:
-    written = yaml.safe_load(dump_job(parse(GOOD)))
+    written = yaml.safe_load(dump_job(parse(GOOD), Path("/elsewhere")))
     assert list(written) == list(Job.model_fields)
     assert written["spectroscopy"] is None
     assert written["score"] == {"batch_size": None, "n_models": 1, "one_a_run": False, "kind": "paper", "floor": None}
@@ -269,9 +276,9 @@ def test_faults_of_the_kind_of_score(score: str, message: str) -> None:
 
 def test_round_trip_of_no_limit() -> None:
     job = parse(GOOD + "survey: {min_depth_mag: [.nan, 25, 25, 24, 23]}\n")
-    again = parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job)
+    again = parse_job(dump_job(job, Path("/elsewhere")), Path("/elsewhere/job.yaml"), Job)
     assert math.isnan(again.survey.min_depth_mag[0])
-    assert dump_job(again) == dump_job(job)
+    assert dump_job(again, Path("/elsewhere")) == dump_job(job, Path("/elsewhere"))
 
 
 def test_all_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +333,7 @@ def test_how_many_models_score(text: str, n_models: int, files: list[str]) -> No
     job = parse(text)
     assert job.n_models == n_models
     assert [str(model.path) for model in job.weights] == files
-    assert parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job) == job
+    assert parse_job(dump_job(job, Path("/elsewhere")), Path("/elsewhere/job.yaml"), Job) == job
     assert job.select.combine == "mean"
 
 
@@ -370,7 +377,7 @@ def test_a_grid_is_every_combination_of_its_values() -> None:
     assert found == [(d, noise) for d in (4, 8, 16, 32) for noise in (0.0, 0.05)]
     assert {section.encoder_filters for section in job.networks} == {(8, 8)}
     assert (job.train.n_kept_epochs, job.train.n_runs) == (16, 10)
-    assert parse_job(dump_job(job), Path("/elsewhere/job.yaml"), Job) == job
+    assert parse_job(dump_job(job, Path("/elsewhere")), Path("/elsewhere/job.yaml"), Job) == job
     assert [section.noise for section in campaign("grid: {latent_filters: [4, 8]}").networks] == [0.02, 0.02]
 
 
@@ -406,7 +413,7 @@ def test_faults_of_a_campaign(train: str, more: str, message: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)
 def test_jobs_of_the_project_are_valid(path: Path) -> None:
     job = load_job(path, Job)
-    assert parse_job(dump_job(job), path, Job) == job
+    assert parse_job(dump_job(job, path.parent), path, Job) == job
 
 
 def test_a_job_does_not_change() -> None:

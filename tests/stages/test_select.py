@@ -65,7 +65,7 @@ def test_rows_are_counted_as_blocks_are_done(tmp_path: Path) -> None:
 def test_the_command_says_how_far_it_is(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run") / "scores.zarr"
     settings = tmp_path / "settings.yaml"
-    settings.write_text(dump_job(Settings(sample=NO_CUTS), {"sample"}))
+    settings.write_text(dump_job(Settings(sample=NO_CUTS), tmp_path, {"sample"}))
     words = ["select", str(path), "--output", str(tmp_path / "out"), "--settings", str(settings)]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output

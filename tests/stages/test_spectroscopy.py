@@ -135,7 +135,7 @@ def test_without_the_section_nothing_is_different(survey: Path, tmp_path: Path) 
     expected = ["ingest", FORMAT_VERSION, swimmy_scale.__version__]
     expected += [plain(part) for part in (stage.survey, stage.catalogue, stage.sources, stage.storage)]
     assert stage.identity == digest_json(expected)
-    assert yaml.safe_load(dump_job(load_job(survey / "job.yaml", Job)))["spectroscopy"] is None
+    assert yaml.safe_load(dump_job(load_job(survey / "job.yaml", Job), Path("/elsewhere")))["spectroscopy"] is None
     ingest(stage)
     assert not (tmp_path / "run" / "counterparts.fits").exists()
     assert sorted(path.name for path in (tmp_path / "run" / "receipts").iterdir()) == ["ingest", "ingest.notes.json"]
@@ -147,7 +147,7 @@ def test_job_with_the_section_is_frozen_with_it(survey: Path, done: Path) -> Non
     job = load_job(write_job(survey / "job.yaml", survey, spectroscopy=SECTION), Job)
     assert job.spectroscopy is not None
     assert all(path.is_absolute() for path in job.spectroscopy.paths)
-    assert yaml.safe_load(dump_job(job))["spectroscopy"]["match_radius_arcsec"] == 1.0
+    assert yaml.safe_load(dump_job(job, Path("/elsewhere")))["spectroscopy"]["match_radius_arcsec"] == 1.0
 
 
 def test_missing_table_is_told_before_anything_is_done(survey: Path, tmp_path: Path) -> None:
