@@ -6,17 +6,21 @@ Modules of this folder import what computes only inside their functions, so that
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import math
+import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
 import swimmy_scale
-from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
+from swimmy_scale.errors import EXIT_TIME_IS_UP, PROGRAM, SwimmyError, TimeIsUpError, program
 from swimmy_scale.method.used_settings import words_for_used
 
 if TYPE_CHECKING:
@@ -26,11 +30,46 @@ EXIT_FAILED = 1
 EXIT_NOTHING = 2
 """Of `plan`: the job would give nothing; as for a wrong command line, the user has to change what was asked for."""
 EXIT_QUARANTINED = 3
+EXIT_OUTPUT_CLOSED = 141
+"""As a shell says of a program that SIGPIPE ends: who read its output, such as `head`, has read enough."""
 PATH = click.Path(path_type=Path)
+
+IN_ORDER = {
+    "Before a run": ("doctor", "schema", "simulate", "classify", "plan"),
+    "A whole run": ("run", "submit", "status", "verify"),
+    "What a run found": (*("report", "show", "cutouts", "tables", "figures", "compare", "weight-sets", "fidelity"),),
+    "One step at a time": ("ingest", "train", "score", "select"),
+    "This program": ("completion",),
+}
+"""The commands in the order of work, under headings."""
 
 
 class Program(click.Group):
-    """Commands whose expected failures are one line on stderr, with exit status 1."""
+    """Commands in the order of work, whose expected failures are one line on stderr, with exit status 1."""
+
+    def main(self, *words: Any, **options: Any) -> Any:
+        """Run the program under the name that the user can type."""
+        if not options.get("prog_name"):
+            options["prog_name"] = program()
+        options.setdefault("complete_var", f"_{PROGRAM.replace('-', '_').upper()}_COMPLETE")
+        return super().main(*words, **options)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in the order of work."""
+        listed = [name for names in IN_ORDER.values() for name in names if name in self.commands]
+        return [*listed, *sorted(set(self.commands) - set(listed))]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their headings."""
+        others = tuple(name for name in self.commands if not any(name in names for names in IN_ORDER.values()))
+        width = max(map(len, self.commands))
+        for heading, names in {**IN_ORDER, "Others": others}.items():
+            there = [name for name in names if name in self.commands]
+            if there:
+                with formatter.section(heading):
+                    limit = formatter.width - 6 - width
+                    rows = [(name.ljust(width), self.commands[name].get_short_help_str(limit)) for name in there]
+                    formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; only a defect shows a traceback."""
@@ -39,24 +78,42 @@ class Program(click.Group):
         except SwimmyError as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"swimmy-scale: {error}", err=True)
+            click.echo(f"{PROGRAM}: {error}", err=True)
             sys.exit(EXIT_FAILED)
         except OSError as error:
+            if isinstance(error, BrokenPipeError) and _output_is_closed():
+                _end_quietly()
             if ctx.params.get("debug") or error.strerror is None:
                 raise
             where = f"{error.filename}: " if error.filename else ""
             click.echo(
-                f"swimmy-scale: {where}{error.strerror}. "
+                f"{PROGRAM}: {where}{error.strerror}. "
                 "What is done is kept: mend that, then run the same command again.",
                 err=True,
             )
             sys.exit(EXIT_FAILED)
         except TimeIsUpError:
-            click.echo("swimmy-scale: the time is up; what is done is kept", err=True)
+            click.echo(f"{PROGRAM}: the time is up; what is done is kept", err=True)
             sys.exit(EXIT_TIME_IS_UP)
         except KeyboardInterrupt:
-            click.echo("swimmy-scale: interrupted; what is done is kept, run the same command to go on", err=True)
+            click.echo(f"{PROGRAM}: interrupted; what is done is kept, run the same command to go on", err=True)
             sys.exit(130)
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads stdout any more: a broken pipe may be another one, such as a worker's."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+def _end_quietly() -> NoReturn:
+    """End the program with nothing more on stdout, not even what the interpreter would still write at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(EXIT_OUTPUT_CLOSED)
 
 
 class WholeLines(logging.Handler):
@@ -89,7 +146,22 @@ def settings_option(command: str) -> Callable[[Any], Any]:
 
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
-json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="For scripts: print one JSON document, and nothing else, to stdout."
+)
+
+
+def print_json(content: Any) -> None:
+    """Print what ``--json`` asks for; numbers that are not finite, which JSON lacks, are null."""
+    click.echo(json.dumps(_finite(content), indent=1, default=str, allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def catalogue_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,8 +180,8 @@ def catalogue_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
-@click.group(cls=Program)
-@click.version_option(swimmy_scale.__version__, prog_name="swimmy-scale")
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(swimmy_scale.__version__, prog_name=PROGRAM)
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def main(debug: bool) -> None:
     """Find unusual galaxies in a whole imaging survey.

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from swimmy_scale.cli.program import EXIT_NOTHING, PATH, exit_with, json_option, main, site_option, worker_option
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.cli.program import (
+    EXIT_NOTHING,
+    PATH,
+    exit_with,
+    json_option,
+    main,
+    print_json,
+    site_option,
+    worker_option,
+)
+from swimmy_scale.errors import SwimmyError, typed
 
 if TYPE_CHECKING:
     from swimmy_scale.cluster.site import Site
@@ -30,7 +38,8 @@ def site_from(path: Path | None, n_workers: int | None) -> Site | None:
 @click.option("--output", type=PATH, required=True, help="The run directory.")
 @site_option
 @worker_option
-def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers: int | None) -> None:
+@json_option
+def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers: int | None, as_json: bool) -> None:
     """Do everything that the job file JOB says, here and now; run it again to resume.
 
     With a site file of kind slurm the workers are batch jobs, and this process is their driver; `submit` makes the
@@ -41,7 +50,7 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
       swimmy-scale run jobs/demo.yaml --output demo/run
       swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
-    from swimmy_scale.cli.console import print_paths, print_summary
+    from swimmy_scale.cli.console import paths_of, print_paths, print_summary
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
@@ -58,8 +67,11 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
         executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
         run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
         summary = run_job(run, executor, watch)
-    print_summary(summary)
-    print_paths(directory, job.select.formats)
+    if as_json:
+        print_json({"run": directory.path, "summary": summary, "files": paths_of(directory, job.select.formats)})
+    else:
+        print_summary(summary)
+        print_paths(directory, job.select.formats)
     exit_with(summary["quarantined"])
 
 
@@ -107,7 +119,7 @@ def plan_command(
             say(line)
     plan = plan_job(Run(directory, job, threads, limits, scorer), place)
     if as_json:
-        click.echo(json.dumps(plan.to_json(), indent=1))
+        print_json(plan.to_json())
     else:
         for line in lines(plan, duration):
             click.echo(line)
@@ -150,7 +162,7 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
         return
     job_ids = submission.submit()
     click.echo("\n".join(job_ids))
-    click.echo(f"follow it with: swimmy-scale status {output}", err=True)
+    say(f"follow it with: {typed('status', output)}")
 
 
 @main.command("status")
@@ -163,25 +175,22 @@ def status_command(run: Path, as_json: bool) -> None:
     Example:
       swimmy-scale status demo/run
     """
-    from rich.console import Console
-
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import Output, print_table
     from swimmy_scale.cli.progress import describe_record, read_record
     from swimmy_scale.storage.run_directory import RunDirectory
 
     directory = RunDirectory.existing(run)
     rows, record = directory.status(), read_record(directory.log.progress)
     if as_json:
-        click.echo(json.dumps({"stages": rows, "driver": record}))
+        print_json({"stages": rows, "driver": record})
         return
     numbers = ("n_tasks", "n_objects", "n_quarantined")
     cells = (
         (row["stage"], "yes" if row["finished"] else "no", *(f"{row[name]:,}" for name in numbers)) for row in rows
     )
-    console = Console()
-    console.print(table_of(("stage", "finished", "tasks", "objects", "quarantined"), cells))
+    print_table(Output(), ("stage", "finished", "tasks", "objects", "quarantined"), cells)
     for line in describe_record(record):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        click.echo(line)
 
 
 @main.command("verify")

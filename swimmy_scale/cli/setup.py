@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main, print_json
 from swimmy_scale.errors import SwimmyError
 
 
@@ -44,7 +43,10 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
         found.append(finding)
         if not as_json:
             click.echo(finding.line())
-    click.echo(json.dumps(to_json(found), indent=1) if as_json else verdict(found))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        click.echo(verdict(found))
     sys.exit(0 if is_fit(found) else EXIT_FAILED)
 
 

@@ -326,9 +326,7 @@ def classify_command(
         --mpa-jhu galSpecInfo.fits galSpecLine.fits galSpecExtra.fits \\
         --dr16q DR16Q.fits --milliquas milliquas.fits --output counterparts.fits
     """
-    from rich.console import Console
-
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import Output, print_table
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.method.sections import MpaJhuSection, SpectroscopySection
     from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
@@ -358,4 +356,4 @@ def classify_command(
         note = f" ({', '.join(filter(None, notes))})" if any(notes) else ""
         click.echo(f"{cut.rule}: {cut.after:,} of {cut.before:,}{note}", err=True)
     cells = ((label, f"{number:,}") for label, number in rows)
-    Console().print(table_of(("Data", "N"), cells, "Table 1", n_left=1))
+    print_table(Output(), ("Data", "N"), cells, "Table 1", n_left=1)

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.keys import Form
 from swimmy_scale.method.sections import ScorerChoice, ScorerName
 from swimmy_scale.method.yaml_files import describe, parse, read_text
 from swimmy_scale.stages.memory import MemoryLimits
@@ -60,9 +61,21 @@ class Section(BaseModel):
     )
 
 
-Walltime = Annotated[str, StringConstraints(pattern=r"^(\d+-\d{1,2}(:\d\d){0,2}|\d+(:\d\d){0,2})$")]
+Walltime = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\d+-\d{1,2}(:\d\d){0,2}|\d+(:\d\d){0,2})$"),
+    Form('a time of Slurm in quotes: "90" minutes, "24:00:00" or "2-00:00:00"'),
+]
 # What stands unquoted in a line of the job script.
-Word = Annotated[str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$")]
+Word = Annotated[
+    str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$"), Form("one word without blanks, quotes and ; & | < > #")
+]
+GroupName = Annotated[
+    str,
+    StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$"),
+    Form("20 small letters, digits and dashes"),
+]
+Shebang = Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$"), Form("a line that starts with #!/")]
 
 
 class JobSpec(Section):
@@ -80,7 +93,7 @@ class JobSpec(Section):
     python: str | None = None  # the interpreter on the nodes; default: the one that submits
     interface: Word | None = None  # network interface of the workers, such as ib0
     local_directory: Word | None = None  # fast scratch of a node; may contain variables of the job, such as $TMPDIR
-    shebang: Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$")] = "#!/usr/bin/env bash"
+    shebang: Shebang = "#!/usr/bin/env bash"
     job_cpu: int | None = Field(default=None, ge=1)
     job_mem: Word | None = None
     job_script_prologue: tuple[str, ...] = ()  # lines before the worker starts, such as "module load"
@@ -134,9 +147,7 @@ class SiteSection(Section):
     # Processes on this machine; only for local. Default: one per core, as far as the memory goes.
     workers: int | None = Field(default=None, ge=1)
     # Only for slurm; each is described under its name in jobqueue.
-    groups: dict[Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$")], GroupSection] = Field(
-        default_factory=dict
-    )
+    groups: dict[GroupName, GroupSection] = Field(default_factory=dict)
     # keras: TensorFlow, JAX or PyTorch, on a GPU if there is one. numba: CPUs only, 1.3 to 1.9 times as fast there;
     # scores differ in the last digits. auto: keras where the workers that score have a GPU, else numba; a run keeps
     # the one that it began with.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,7 +28,11 @@ from swimmy_scale.method.sections import (
 )
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.method.used_settings import IN_ORDER, USED_BY, USED_BY_EVALUATION, users_of, words_for_used
+from swimmy_scale.method.words import did_you_mean
 from swimmy_scale.method.yaml_files import absolute_paths, describe, parse, read_text
+
+MAPPINGS = ("select.levels", "catalogue.columns", "catalogue.units", "catalogue.fwhm_arcsec", "ingest.coadd")
+"""Keys whose values are mappings: they differ as a whole."""
 
 
 class Settings(JobSection):
@@ -52,7 +57,8 @@ class Settings(JobSection):
         level = self.train.judged_level if self.train is not None else None
         if level is not None and level not in self.select.levels:
             raise ValueError(
-                f"train.judged_level {level!r} is none of select.levels: {', '.join(self.select.levels)}. Name one"
+                f"train.judged_level {level!r} is none of select.levels: {', '.join(self.select.levels)}. "
+                + (did_you_mean(level, self.select.levels) or "Name one")
             )
         return self
 
@@ -203,6 +209,18 @@ def dump_job(job: Settings) -> str:
     """The job as YAML, complete with defaults and absolute paths."""
     text: str = yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     return text
+
+
+def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every key by which two jobs differ, as written by ``model_dump(mode="json")``: its name, and both values.
+
+    A section that only one of them has is named as a whole.
+    """
+    if isinstance(old, dict) and isinstance(new, dict) and name not in MAPPINGS:
+        for key in {**old, **new}:
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}".removeprefix("."))
+    elif json.dumps(old) != json.dumps(new):  # as text, because a limit that is NaN does not equal itself
+        yield name, old, new
 
 
 def plain(section: Any) -> Any:

@@ -47,7 +47,7 @@ class Network:
             if getattr(self, name) < 1:
                 problems.append(f"{name} {getattr(self, name)} must be 1 or more")
         if any(filters < 1 for filters in self.encoder_filters):
-            problems.append(f"encoder_filters {self.encoder_filters} must be 1 or more")
+            problems.append(f"encoder_filters must be 1 or more, found {', '.join(map(str, self.encoder_filters))}")
         if self.cutout_size_px < 1 or self.cutout_size_px % 2**self.n_levels:
             problems.append(f"cutout_size_px {self.cutout_size_px} must be a multiple of {2**self.n_levels}")
         if not 0.0 <= self.noise <= 1.0:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey
+from swimmy_scale.method.words import alternatives, known_names
 
 QUALITY_FLAGS = (
     "pixelflags_edge",
@@ -97,11 +98,13 @@ class SampleCuts:
             problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
         unknown = [name for name in self.flags if name not in ALL_FLAGS]
         if unknown:
-            problems.append(f"flags {', '.join(unknown)} are not among {', '.join(ALL_FLAGS)}")
+            there = known_names(unknown, ALL_FLAGS, "flags", "there are").rstrip(".?")
+            problems.append(f"no flag is called {alternatives(unknown)}; {there}")
         if len(set(self.flags)) != len(self.flags):
-            problems.append("flags are named twice")
+            problems.append(f"flags has {next(name for name in self.flags if self.flags.count(name) > 1)} twice")
         if self.redshift is not None and not self.redshift[0] < self.redshift[1]:
-            problems.append(f"redshift {self.redshift} must go from a smaller to a larger value")
+            low, high = self.redshift
+            problems.append(f"redshift must go from a smaller to a larger value, found {low:g} to {high:g}")
         for first, second, limit in self.colours:
             if first == second or not math.isfinite(limit):
                 problems.append(f"colour {first} - {second} < {limit} needs two bands and a finite number")

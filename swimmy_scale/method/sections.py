@@ -7,12 +7,21 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.bit_rounding import FEWEST_BITS, MOST_BITS
 from swimmy_scale.method.candidates import ANY_BAND, LEVELS, level_suffix
 from swimmy_scale.method.ensemble import Rule
+from swimmy_scale.method.keys import Form
 from swimmy_scale.method.network import Network, Schedule
 from swimmy_scale.method.noise import FLOOR
 from swimmy_scale.method.sample import SampleCuts
@@ -304,11 +313,16 @@ class TrainSection(JobSection):
         return tuple(self.network.model_copy(update={"latent_filters": d, "noise": noise}) for d, noise in values)
 
 
+Sha256 = Annotated[
+    str, StringConstraints(pattern="^[0-9a-f]{64}$"), Form("64 digits of 0-9 and a-f, as sha256sum prints them")
+]
+
+
 class ModelSection(JobSection):
     """Existing weights: the file, the SHA-256 that it must have, and its network."""
 
     path: Path
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     network: NetworkSection = NetworkSection()
 
 

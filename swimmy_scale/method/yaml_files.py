@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.faults import another_file, faults_of
 
 
 def read_text(path: Path, what: str) -> str:
@@ -67,16 +68,12 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
         raise SwimmyError(
             "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)
         )
+    if other := another_file(content, what):
+        raise SwimmyError(f"{path}: {other}")
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            value = "" if isinstance(fault["input"], dict | BaseModel) else f", found {fault['input']!r}"
-            message = f"{fault['msg'].removeprefix('Value error, ')}{value}"
-            if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-                message += ". Correct its name, or leave it out"
-            faults.append(_fault(root, path, fault["loc"], message, f"the {what}"))
+        faults = [_fault(root, path, place, words, f"the {what}") for place, words in faults_of(error, kind)]
         raise SwimmyError("\n".join(faults)) from error
     except SwimmyError as error:
         raise SwimmyError(f"{path}: {error}") from error
@@ -111,7 +108,8 @@ def _fault(root: yaml.Node | None, path: Path, location: tuple[int | str, ...], 
     """``FILE:LINE: KEY: MESSAGE``, with the line of the deepest part of ``location`` that the file has."""
     line, node = 1, root
     for key in location:
-        found = {name: (shown, value) for name, shown, value in _entries(node)}.get(key)
+        # A key that is a number in the file is its text here.
+        found = {str(name): (shown, value) for name, shown, value in _entries(node)}.get(str(key))
         if found is None:
             break
         line, node = found[0].start_mark.line + 1, found[1]

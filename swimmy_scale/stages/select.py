@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.candidates import candidates, high_but_negative, selection_counts
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.quarantine import Code
@@ -235,6 +235,6 @@ class SelectStage(Stage):
         summary, files = select(run.scores, run.selection, self.section, carried, details, add)
         write_quarantine(run.quarantine, [self.ingest, run.ledger("score")])
         if summary["given"] != summary["scored"] + summary["quarantined"]:
-            raise SwimmyError(f"{run.path}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
+            raise SwimmyError(f"{run.path}: counts do not reconcile: {summary}. Run `{typed('verify', run.path)}`.")
         files += [run.quarantine, *([run.selection.carried_thresholds] if carried else [])]
         return self.ledger.finish(self.identity, Parts.of(receipts), files)

@@ -96,7 +96,7 @@ BAD_INPUT = [
     ("missing file", ["weight-sets", "absent"], "no readable table of weight sets"),
     ("not a run", ["weight-sets", "folder"], "no readable table of weight sets"),
 ]
-PROGRESS = re.compile(r"\w+: [\d,]+ (objects|files)")
+PROGRESS = re.compile(r"\w+: [\d,]+ (object|file)s?")
 # A sentence that begins with what to do, or the one that ends all failures of the operating system.
 REMEDY = re.compile(
     r"[.)] (Check|Give|Correct|Choose|Use|Run|Make|See|Say|Name|Score|Ingest|What is done is kept: mend)\b"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.results.report.marks import MARKS, Mark, parse_marks
@@ -58,7 +58,7 @@ def write_vetted(
     scores = Scores(path, count)
     missing = [name for name in SELECTED if name not in scores.group]
     if missing:
-        raise SwimmyError(f"{path}: no candidates are selected yet. Run `swimmy-scale select` without --marks first.")
+        raise SwimmyError(f"{path}: no candidates are selected yet. Run `{typed('select')}` without --marks first.")
     marks = _read_marks(marks_path)
     levels = [str(level) for level in scores.read("level")]
     columns = candidate_rows(scores, levels)
