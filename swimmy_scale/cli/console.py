@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -128,7 +129,7 @@ def print_paths(run: RunDirectory, formats: Sequence[str]) -> None:
     """Print where a run's results are, and how to open them."""
     first, *others = formats
     also = f" (also {', '.join('.' + name for name in others)})" if others else ""
-    code = f"import xarray; print(xarray.open_zarr({str(run.scores)!r}))"
+    code = f"import xarray; print(xarray.open_zarr({json.dumps(str(run.scores), ensure_ascii=False)}))"
     click.echo(f"candidates  {run.selection.candidates(first)}{also}")
     click.echo(f"summary     {run.selection.summary}")
     click.echo(f"quarantine  {run.quarantine}")

@@ -34,14 +34,69 @@ EXIT_OUTPUT_CLOSED = 141
 """As a shell says of a program that SIGPIPE ends: who read its output, such as `head`, has read enough."""
 PATH = click.Path(path_type=Path)
 
+
+def _must_be(kind: str, limits: click.FloatRange | click.IntRange, value: Any) -> str:
+    """What a number must be, in the words of job files."""
+    lower = f"above {limits.min:g}" if limits.min_open else f"{limits.min or 0:g} or more"
+    upper = "" if limits.max is None else f" and {limits.max:g} or less"
+    return f"must be {kind}, {lower}{upper}, found {value!r}"
+
+
+class Number(click.FloatRange):
+    """A number with a lower limit, and perhaps an upper one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number that a word of the command line says."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(_must_be("a number", self, value), param, ctx)
+
+
+class WholeNumber(click.IntRange):
+    """A whole number with a lower limit, and perhaps an upper one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The whole number that a word of the command line says."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(_must_be("a whole number", self, value), param, ctx)
+
+
 IN_ORDER = {
-    "Before a run": ("doctor", "schema", "simulate", "classify", "plan"),
-    "A whole run": ("run", "submit", "status", "verify"),
-    "What a run found": (*("report", "show", "cutouts", "tables", "figures", "compare", "weight-sets", "fidelity"),),
-    "One step at a time": ("ingest", "train", "score", "select"),
-    "This program": ("completion",),
+    "Before a run": {
+        "doctor": "whether this machine, or a site, is fit",
+        "schema": "what a job or a site file may hold, for editors",
+        "simulate": "a synthetic survey with known truth",
+        "classify": "classes of a catalogue, from tables of spectra",
+        "plan": "what a job would do, need and give",
+    },
+    "A whole run": {
+        "run": "all that a job says, here and now; again to resume",
+        "submit": "the same in SLURM jobs",
+        "status": "how far a run is",
+        "verify": "every byte of a run against its receipts",
+    },
+    "What a run found": {
+        "report": "a page of the candidates, to sort, filter and mark",
+        "show": "any object of a run, and why it is or is no candidate",
+        "cutouts": "FITS cutouts, regions and a target list",
+        "tables": "the paper's tables",
+        "figures": "the paper's figures",
+        "compare": "who came and went between two selections",
+        "weight-sets": "how all weight sets were judged",
+        "fidelity": "the paper's numbers beside a run's",
+    },
+    "One step at a time": {
+        "ingest": "cutouts.zarr from images and a catalogue",
+        "train": "weights from the training class of cutouts.zarr",
+        "score": "scores.zarr from cutouts.zarr and weights",
+        "select": "candidates from scores.zarr",
+    },
+    "This program": {"completion": "lines that make a shell complete commands with TAB"},
 }
-"""The commands in the order of work, under headings."""
+"""The commands in the order of work, under headings, each with a line; see the docstring of a command for all of it."""
 
 
 class Program(click.Group):
@@ -61,15 +116,14 @@ class Program(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands under their headings."""
-        others = tuple(name for name in self.commands if not any(name in names for names in IN_ORDER.values()))
+        listed = [name for names in IN_ORDER.values() for name in names]
+        others = {name: kind.get_short_help_str() for name, kind in self.commands.items() if name not in listed}
         width = max(map(len, self.commands))
         for heading, names in {**IN_ORDER, "Others": others}.items():
             there = [name for name in names if name in self.commands]
             if there:
                 with formatter.section(heading):
-                    limit = formatter.width - 6 - width
-                    rows = [(name.ljust(width), self.commands[name].get_short_help_str(limit)) for name in there]
-                    formatter.write_dl(rows)
+                    formatter.write_dl([(name.ljust(width), names[name]) for name in there])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; only a defect shows a traceback."""
@@ -134,7 +188,7 @@ class WholeLines(logging.Handler):
 worker_option = click.option(
     "--workers",
     "n_workers",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     help="Worker processes on this machine; 0 does all in this process. Default: one per core, if memory allows.",
 )
 
@@ -174,7 +228,7 @@ def catalogue_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--hdu", help="Number or name of the catalogue's table, in a file that has several."),
         click.option("--fwhm", "fwhm", multiple=True, metavar="BAND=ARCSEC", help="One FWHM of the PSF for all objects "
                      "of a survey whose FWHM nothing else gives."),
-        click.option("--pair-radius", type=click.FloatRange(0, 60), default=0.5, show_default=True,
+        click.option("--pair-radius", type=Number(0, 60), default=0.5, show_default=True,
                      help="Objects closer than this to another one, in arcsec, are told and counted."),
     )  # fmt: skip
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)

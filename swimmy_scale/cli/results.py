@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main, print_json, was_given
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, WholeNumber, json_option, main, print_json, was_given
 from swimmy_scale.method.words import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ MAX_CANDIDATES = 10_000
 @click.option("--output", type=PATH, help="The folder to make.  [default: RUN/report]")
 @click.option(
     "--max-candidates",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=MAX_CANDIDATES,
     show_default=True,
     help="Show only this many, the strongest; each takes about 13 kB of disk.",
@@ -219,7 +219,7 @@ def fidelity_command(run: Path, output: Path | None, json_path: Path | None) -> 
 @main.command("weight-sets")
 @click.argument("run", type=PATH)
 @click.option("--csv", "as_csv", is_flag=True, help="Every weight set and column, for programs.")
-@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=20, show_default=True,
+@click.option("--rows", "n_rows", type=WholeNumber(min=1), default=20, show_default=True,
               help="Show only this many, the best.")  # fmt: skip
 def weight_sets_command(run: Path, as_csv: bool, n_rows: int) -> None:
     """Show how the weight sets of RUN were judged, the best first; if there is a grid, also in table 5's form.

@@ -11,6 +11,7 @@ import click
 from swimmy_scale.cli.program import (
     EXIT_NOTHING,
     PATH,
+    WholeNumber,
     exit_with,
     json_option,
     main,
@@ -135,7 +136,7 @@ def plan_command(
 @click.option(
     "--chain",
     "n_chained",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     help="Submit this many drivers that follow each other, for sites where jobs may not submit jobs.",

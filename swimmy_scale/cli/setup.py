@@ -51,7 +51,7 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
 
 
 @main.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
     """Print the lines that make SHELL complete commands, options and files with TAB.
 

@@ -10,6 +10,8 @@ import click
 
 from swimmy_scale.cli.program import (
     PATH,
+    Number,
+    WholeNumber,
     catalogue_options,
     exit_with,
     main,
@@ -18,6 +20,7 @@ from swimmy_scale.cli.program import (
     was_given,
     worker_option,
 )
+from swimmy_scale.method.words import counted
 
 if TYPE_CHECKING:
     from swimmy_scale.method.sections import CatalogueSource
@@ -25,11 +28,11 @@ if TYPE_CHECKING:
 
 @main.command("simulate")
 @click.argument("output", type=PATH)
-@click.option("--n-objects", type=click.IntRange(min=1), required=True, help="Objects in the catalogue.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--n-objects", type=WholeNumber(min=1), required=True, help="Objects in the catalogue.")
+@click.option("--seed", type=WholeNumber(min=0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option(
     "--faulty-fraction",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     show_default="0.01, like the paper 0.002",
     help="Share of objects with missing, broken or wrong files.",
 )
@@ -60,7 +63,9 @@ def simulate_command(
         watch.start("simulate", n_objects, 0)
         summary = simulate(str(output), plan, lambda write, parts: watch.count(map_values(write, parts), n_of))
         watch.stop("simulate")
-    click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
+    click.echo(
+        f"{counted(n_objects, 'simulated objects')} in {output}: catalogue {summary.catalogue}, truth {summary.truth}"
+    )
 
 
 def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str]:
@@ -297,7 +302,7 @@ def select_command(
 )
 @click.option("--dr16q", type=PATH, help="The quasars of SDSS's DR16Q.")
 @click.option("--milliquas", type=PATH, help="Milliquas.")
-@click.option("--match-radius", type=click.FloatRange(0, 3600, min_open=True), default=1.0, show_default=True,
+@click.option("--match-radius", type=Number(0, 3600, min_open=True), default=1.0, show_default=True,
               help="Largest distance of a counterpart, arcsec.")  # fmt: skip
 @catalogue_options
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from swimmy_scale.method.keys import every_section, keys_of, kind_at, sections_in, words_for
-from swimmy_scale.method.words import alternatives, did_you_mean, nearest
+from swimmy_scale.method.words import alternatives, did_you_mean
 
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 _MISSING = ("missing", "missing_argument")
@@ -25,6 +26,20 @@ def faults_of(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[t
         kind, place = kind_at(root, fault["loc"])
         said.setdefault(place, _message(fault, kind, place, root))
     yield from said.items()
+
+
+def truths(content: Any, root: type[BaseModel], place: tuple[int | str, ...] = ()) -> Iterator[tuple[Any, str]]:
+    """Place and message of every true or false in place of a number, which pydantic would take for 1 or 0."""
+    if isinstance(content, bool):
+        wanted = words_for(kind_at(root, place)[0])
+        if wanted.startswith(("a number", "a whole number")):
+            yield place, f"must be {wanted}, found {shown(content)}. YAML takes yes, no, on and off for true and false"
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            yield from truths(value, root, (*place, name))
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            yield from truths(value, root, (*place, index))
 
 
 def another_file(content: dict[Any, Any], what: str) -> str:
@@ -65,16 +80,20 @@ def _message(fault: Any, kind: Any, place: tuple[int | str, ...], root: type[Bas
     message = f"must be {wanted}, found {shown(value)}"
     if about == "literal_error" and isinstance(value, str):
         return f"{message}. {did_you_mean(value, wanted.replace(' or ', ', ').split(', '))}".removesuffix(". ")
-    return message + _hint(wanted, value)
+    return message + _hint(wanted, value, kind, str(place[-1]) if place else "")
 
 
-def _hint(wanted: str, value: Any) -> str:
+def _hint(wanted: str, value: Any, kind: Any, name: str) -> str:
     """What was perhaps meant by a value of another type."""
+    if wanted.startswith("a section") and isinstance(value, str) and "path" in keys_of(sections_in(kind)[0]):
+        return f". Write {name}: {{path: {value}}}"
     if isinstance(value, bool) and "true" not in wanted:
         return ". YAML takes yes, no, on and off for true and false: put a name in quotes"
     if wanted.startswith(("text", "a path")) and isinstance(value, int | float):
         return ". Put it in quotes"
-    if wanted.startswith("a list") and isinstance(value, str | int | float):
+    if wanted.startswith("a list of sections") and isinstance(value, dict):
+        return ". Put it in brackets: [{...}]"
+    if wanted.startswith(("a list of paths", "a list of texts", "a list of words")) and isinstance(value, str):
         return f". Put it in brackets: [{value}]"
     return ""
 
@@ -87,24 +106,27 @@ def _found(value: Any) -> str:
 def _unknown_key(place: Sequence[int | str], value: Any, root: type[BaseModel]) -> str:
     name, above = str(place[-1]), tuple(place[:-1])
     kind, _ = kind_at(root, above)
-    names = [key for section in sections_in(kind) for key in keys_of(section)]
+    keys = [key for section in sections_in(kind) for key in keys_of(section).values()]
+    names = [key.name for key in keys]
     found = "" if isinstance(value, dict) else f" (found {shown(value)})"
-    where = f"{above[-1]}" if above else "the file"
-    if nearest(name, names):
-        return f"no such key{found}. {did_you_mean(name, names)} Correct its name, or leave it out"
+    where = str(above[-1]) if above else "the file"
+    # Another word for it: Slurm's partition is a queue here.
+    meant = [key.name for key in keys if re.search(rf"\b{re.escape(name)}\b", key.meaning)][:3]
+    if question := did_you_mean(name, names) or (f"Did you mean {alternatives(meant)}?" if meant else ""):
+        return f"no such key{found}. {question} Correct its name, or leave it out"
     elsewhere = [f"{section}.{key}" for section, kind in every_section(root) for key in keys_of(kind) if key == name]
     top = [name] if above and name in keys_of(root) else []
     if top or elsewhere:
         there = alternatives([*top, *dict.fromkeys(elsewhere)][:3])
         return f"no such key in {where}{found}, but there is {there}. Move it there, or leave it out"
-    return f"no such key{found}. {where.capitalize()} takes {', '.join(names)}. Correct its name, or leave it out"
+    return f"no such key{found}. In {where} there are {', '.join(names)}. Correct its name, or leave it out"
 
 
 def _missing(place: Sequence[int | str], root: type[BaseModel]) -> str:
     last, above = place[-1], tuple(place[:-1])
     kind, _ = kind_at(root, above)
     if isinstance(last, int):
-        return f"a value is missing; {above[-1]} must be {words_for(kind)}"
+        return f"a value is missing: {'.'.join(map(str, above))} must be {words_for(kind)}"
     key = next((keys_of(section)[last] for section in sections_in(kind) if last in keys_of(section)), None)
     example = f", such as {key.example}" if key and key.example else ""
     return f"missing; it must be given: {key.takes if key else 'a value'}{example}"

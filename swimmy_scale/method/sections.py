@@ -42,7 +42,8 @@ def located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     try:
         return check(value)
     except SwimmyError as error:
-        raise ValueError(str(error)) from error
+        # The place in the file says which section it is.
+        raise ValueError(str(error).removeprefix("sample cuts: ").removeprefix("schedule: ")) from error
 
 
 class JobSection(BaseModel):

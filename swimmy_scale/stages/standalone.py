@@ -12,6 +12,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, TrainSection
+from swimmy_scale.method.words import counted
 from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, run_stage
@@ -118,7 +119,7 @@ def recorded_scoring(
         raise SwimmyError("no model is given. Give one at least.")
     if settings.score.n_models not in (1, len(chosen)):
         raise SwimmyError(
-            f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
+            f"the settings say score.n_models {settings.score.n_models}, and {counted(len(chosen), 'models')} given. "
             "Repeat --model for each, or correct the settings."
         )
     return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, scorer, settings.score.score_kind)

@@ -10,6 +10,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.thresholds import thresholds_to_json
+from swimmy_scale.method.words import counted
 from swimmy_scale.results.report.marks import MARKS, Mark, parse_marks
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.scores import SELECTED, Scores, candidate_rows
@@ -108,6 +109,7 @@ def _check_known(marks: dict[int, Mark], candidates: set[int], path: Path) -> No
         named = ", ".join(f"{object_id} (line {line})" for line, object_id in unknown[:NAMED_IDS])
         more = f" and {len(unknown) - NAMED_IDS} more" if len(unknown) > NAMED_IDS else ""
         raise SwimmyError(
-            f"{path}: {named}{more} of {len(marks)} marked objects are not among the {len(candidates)} candidates. "
+            f"{path}: {named}{more} of {counted(len(marks), 'marked objects')} are not among the "
+            f"{counted(len(candidates), 'candidates')}. "
             "Give the scores.zarr of the run whose report was marked. A spreadsheet may also have rounded long numbers."
         )

@@ -79,7 +79,7 @@ def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("lines", "message"), [
-    ([f"{FIRST + 1},known,"], f"{FIRST + 1} (line 2) of 1 marked objects are not among the 6 candidates. Give the"),
+    ([f"{FIRST + 1},known,"], f"{FIRST + 1} (line 2) of 1 marked object are not among the 6 candidates. Give the"),
     ([f"{row},known," for row in range(7)], "0 (line 2), 1 (line 3), 2 (line 4), 3 (line 5), 4 (line 6) and 2 more"),
     (["x,known,"], "line 2: object_id 'x' is not a whole number"),
 ])  # fmt: skip
