@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -232,6 +233,12 @@ def test_links_and_pictures(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
+
+
+def test_the_reference_pages_are_what_the_models_give() -> None:
+    names = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    for path, text in names["pages"]().items():
+        assert path.read_text() == text, f"{path.name}: make it again by `python docs/reference.py`"
 
 
 def test_console_is_what_the_reader_has() -> None:

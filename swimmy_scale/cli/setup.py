@@ -1,4 +1,4 @@
-"""Commands to set up a machine: doctor, completion."""
+"""Commands to set up a machine, or files: doctor, schema, completion."""
 
 from __future__ import annotations
 
@@ -48,6 +48,27 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
     else:
         click.echo(verdict(found))
     sys.exit(0 if is_fit(found) else EXIT_FAILED)
+
+
+@main.command("schema")
+@click.argument("what", metavar="job|site", type=click.Choice(["job", "site"]))
+def schema_command(what: str) -> None:
+    """Print the JSON schema of a job file, or of a site file.
+
+    Editors read it to complete keys, to show what each means, and to mark what is wrong. It begins to work when the
+    first line of a job file is ``# yaml-language-server: $schema=job.schema.json``.
+
+    \b
+    Example:
+      swimmy-scale schema job > job.schema.json
+      swimmy-scale schema site > site.schema.json
+    """
+    from swimmy_scale.cluster.site import SiteFile
+    from swimmy_scale.method.job import Job
+    from swimmy_scale.method.schema import schema_of
+
+    root, title = (Job, "A job file of swimmy-scale") if what == "job" else (SiteFile, "A site file of swimmy-scale")
+    print_json(schema_of(root, title))
 
 
 @main.command("completion")

@@ -30,8 +30,11 @@ def faults_of(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[t
 
 def truths(content: Any, root: type[BaseModel], place: tuple[int | str, ...] = ()) -> Iterator[tuple[Any, str]]:
     """Place and message of every true or false in place of a number, which pydantic would take for 1 or 0."""
+    kind, _ = kind_at(root, place)
+    if kind is None:  # of an unknown key, which is a fault already; a list may hold itself
+        return
     if isinstance(content, bool):
-        wanted = words_for(kind_at(root, place)[0])
+        wanted = words_for(kind)
         if wanted.startswith(("a number", "a whole number")):
             yield place, f"must be {wanted}, found {shown(content)}. YAML takes yes, no, on and off for true and false"
     elif isinstance(content, dict):

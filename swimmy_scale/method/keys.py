@@ -74,7 +74,9 @@ class Key:
     def takes(self) -> str:
         """What the key takes, in words, with its unit."""
         unit = next((unit for end, unit in UNITS.items() if self.field.endswith(end)), "")
-        return f"{words_for(self.kind)}{f', in {unit}' if unit else ''}"
+        words = words_for(self.kind)
+        bare = words.removesuffix(", or null")
+        return f"{bare}{f', in {unit}' if unit else ''}{words.removeprefix(bare)}"
 
 
 @cache

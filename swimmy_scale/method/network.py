@@ -124,8 +124,16 @@ class Schedule:
 
     Attributes
     ----------
-    learning_rate, decayed_learning_rate : float
-        Of Adam, up to and including epoch ``decay_after_epoch`` and after it. Epochs count from 1.
+    epochs : int
+        Passes over the training objects.
+    learning_rate : float
+        Of Adam, up to and including epoch ``decay_after_epoch``.
+    decayed_learning_rate : float
+        Of Adam, after that epoch.
+    decay_after_epoch : int
+        The last epoch of the first rate. Epochs count from 1.
+    batch_size : int
+        Objects of one update. The paper does not give it.
     validation_fraction : float
         Part of the objects that only measures ``val_loss``; the paper splits 4 : 1.
     keep_from_epoch : int

@@ -61,7 +61,7 @@ class SampleCuts:
     use_depth : bool
         Patches shallower than the survey's ``min_depth_mag`` in any band are cut (section 2.1).
     depth_percentile : float or None
-        Take the depth limits from this percentile of the patch table instead (see the function `depth_percentile`).
+        Take the depth limits from this percentile of the patch table instead. Example: ``5``.
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
@@ -69,7 +69,8 @@ class SampleCuts:
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
-        Exclusive lower and upper limit; (0.05, 0.2) for the paper's spectroscopic sample.
+        Exclusive lower and upper limit; those of the example make the paper's spectroscopic sample (section 2.2).
+        Example: ``[0.05, 0.2]``.
     colours : tuple of (band, band, float)
         cmodel magnitude of the first band minus that of the second must be smaller (appendix 3).
     """

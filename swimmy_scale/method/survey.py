@@ -25,8 +25,10 @@ class Survey:
 
     Attributes
     ----------
+    name : str
+        For people.
     bands : tuple of str
-        In the order of the cube's band axis.
+        Names of the bands, in the order of the cube's band axis.
     selecting_bands : tuple of str
         Bands that may select a candidate; the others are scored only (section 3.2).
     magnitude_band : str

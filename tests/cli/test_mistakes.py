@@ -174,7 +174,7 @@ SITES = [
     ),
     (
         SITE.replace("queue: short", "partition: short"),
-        "3: jobqueue.cpu.partition: no such key (found 'short'). In cpu there are queue, account,",
+        "3: jobqueue.cpu.partition: no such key (found 'short'). Did you mean queue?",
     ),
     (SITE.replace("{jobs: 3}", "3"), "6: swimmy-scale.groups.cpu: must be a section with keys, found 3"),
     (

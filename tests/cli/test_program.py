@@ -19,7 +19,7 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
-    *("plan", "verify", "doctor", "figures", "tables", "fidelity", "completion"),
+    *("plan", "verify", "doctor", "figures", "tables", "fidelity", "completion", "schema"),
 )
 
 

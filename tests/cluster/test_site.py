@@ -108,7 +108,7 @@ def test_names_with_dashes_or_underscores() -> None:
         ),
         (GOOD, "swimmy-scale: {kind: slurm}\n", r"site.yaml:1: swimmy-scale.groups: kind slurm needs at least one"),
         (GOOD, "jobqueue: {}\n", r"swimmy-scale: missing; it must be given"),
-        (GOOD, "[]\n", r"a site is a mapping of sections; found list"),
+        (GOOD, "[]\n", r"a site is a mapping of sections; found a list"),
     ],
 )
 def test_faults_say_where_and_what(old: str, new: str, message: str) -> None:

@@ -80,12 +80,12 @@ def test_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n", "a job is a mapping of sections; found list"),
+        ("- a\n", "a job is a mapping of sections; found a list"),
         ("a: [\n", "not valid YAML"),
         ("!!python/object/apply:os.system [ls]\n", "not valid YAML.*could not determine a constructor"),
         (
             GOOD + "colour: red\n",
-            r"/data/job.yaml:10: colour: no such key \(found 'red'\). The file takes .*Correct its name",
+            r"/data/job.yaml:10: colour: no such key \(found 'red'\). In the file there are .*Correct",
         ),
         (
             GOOD.replace("max_magnitude", "max_magnitud"),
@@ -136,8 +136,8 @@ def test_defaults_are_the_papers() -> None:
         ),
         (GOOD + "select: {formats: [fits, fits]}\n", "each once"),
         (GOOD + "select: {formats: []}\n", "one or more of fits, ecsv, vot, parquet"),
-        ("", "a job is a mapping of sections; found NoneType"),
-        ("survey\n", "a job is a mapping of sections; found str"),
+        ("", "a job is a mapping of sections; found nothing"),
+        ("survey\n", "a job is a mapping of sections; found text"),
         ("a: \x00\n", "not valid YAML: unacceptable character"),
         (GOOD.replace("cutouts, more.tar", ""), r"job.yaml:3: ingest: .*give either sources or coadd"),
         (
@@ -461,14 +461,14 @@ def test_a_job_does_not_change() -> None:
 def test_settings_take_the_sections_without_input(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("storage: {partition_objects: 64, chunk_objects: 32}\n")
     assert load_job(tmp_path / "s.yaml", Settings).storage.partition_objects == 64
-    with pytest.raises(SwimmyError, match=r"catalogue: no such key\. The file takes format_version, survey"):
+    with pytest.raises(SwimmyError, match=r"catalogue: no such key\. In the file there are format_version, survey"):
         parse_job(GOOD, tmp_path / "s.yaml", Settings)
 
 
 def test_absent_file(tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"absent.yaml: cannot read the job file \(No such file"):
         load_job(tmp_path / "absent.yaml", Job)
-    with pytest.raises(SwimmyError, match=r"cannot read the job file \(Is a directory"):
+    with pytest.raises(SwimmyError, match=r"cannot read the job file \(it is a folder"):
         load_job(tmp_path, Job)
 
 

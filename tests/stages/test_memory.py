@@ -101,7 +101,12 @@ SCORING = "scoring 256 objects a batch needs up to .* gives it {} MiB. Make scor
 @pytest.mark.parametrize(
     ("limits", "scorer", "sections", "message"),
     [
-        ((4000, 4000), "numba", {"storage": {"partition_objects": 65536, "chunk_objects": 256}}, "ingest of 65,536 obj"),
+        (
+            (4000, 4000),
+            "numba",
+            {"storage": {"partition_objects": 65536, "chunk_objects": 256}},
+            "ingest of 65,536 obj",
+        ),
         ((4000, 1024), "keras", {}, SCORING.format("1,024")),
         ((500, 4000), "numba", {}, SCORING.format("500")),
         ((4000, 4000), "keras", {"score": {"batch_size": 100000}}, "scoring 100,000 objects a batch"),
