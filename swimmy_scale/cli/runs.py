@@ -55,12 +55,13 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
-    from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.stages.run import Run, run_job
     from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
-    job, directory = load_job(job_path, Job), RunDirectory(output.absolute())
+    directory = RunDirectory(output.absolute())
+    job = load_whole_job(job_path, directory)
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
         scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
@@ -101,16 +102,16 @@ def plan_command(
       swimmy-scale plan jobs/demo.yaml --site cluster/slurm-cpu.yaml --json
     """
     from swimmy_scale.cluster.executors import place_for, scorer_for
-    from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.results.words import duration
     from swimmy_scale.stages.changes import Change
     from swimmy_scale.stages.plan import lines, plan_job
     from swimmy_scale.stages.run import Run
     from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
-    job, site = load_job(job_path, Job), site_from(site_path, n_workers)
     directory = RunDirectory((output or Path("no run directory")).absolute())
+    job, site = load_whole_job(job_path, directory), site_from(site_path, n_workers)
     scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
     place, limits, threads = place_for(site, n_workers, job, scorer)
     before = directory.frozen_job()
@@ -154,9 +155,11 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
     """
     from swimmy_scale.cluster.driver import Submission
     from swimmy_scale.cluster.site import load_site
-    from swimmy_scale.method.job import Job, load_job
+    from swimmy_scale.stages.weights_of_run import load_whole_job
+    from swimmy_scale.storage.run_directory import RunDirectory
 
-    submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
+    job = load_whole_job(job_path, RunDirectory(output.absolute()))
+    submission = Submission(job, load_site(site_path), output.absolute(), n_chained)
     if print_job_script:
         for path, text in submission.scripts().items():
             click.echo(f"# {path}\n{text}")

@@ -188,7 +188,12 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @main.command("score")
 @click.argument("cutouts", type=PATH)
 @click.option(
-    "--model", "models", type=PATH, multiple=True, required=True, help="A .keras file of `train`; repeat it for more."
+    "--model",
+    "models",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="A .keras file of `train`; repeat it for more. Or a run, or what `train` made: the weights that it chose.",
 )
 @click.option(
     "--model-sha256",

@@ -21,6 +21,7 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.sample import SampleStage
 from swimmy_scale.stages.score import ScoreStage
+from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.quarantine_file import write_quarantine
@@ -99,8 +100,13 @@ def recorded_scoring(
 ) -> Scoring:
     """How models given as files score together: all of one network, each once, as many as the settings say.
 
+    A folder stands for the weights that a run, or a training, has chosen (see `weights_of_run`).
+
     ``sha256s`` are the digests of the models in their order, or none of them: then manifests must record them.
     """
+    if not sha256s and any(model.is_dir() for model in models):
+        listed = [weights_of_run(model) if model.is_dir() else (model,) for model in models]
+        models = [item if isinstance(item, Path) else item.path for some in listed for item in some]
     digests: Sequence[str | None] = sha256s or [None] * len(models)
     chosen: list[Model] = []
     network: Network | None = None
