@@ -61,26 +61,28 @@ def print_table(
     What is too wide for the terminal is printed in several tables, each with the first column.
     """
     body = [list(row) for row in rows]
-    for block in _blocks([[name, *(row[k] for row in body)] for k, name in enumerate(head)], console.width):
+    for block, width in _blocks([[name, *(row[k] for row in body)] for k, name in enumerate(head)], console.width):
         cells = ([row[k] for k in block] for row in body)
         # The first column of a later block is flush left as in the first one.
         left = n_left if n_left is None else sum(k < n_left for k in block)
-        # A single column that is wider than the terminal is wrapped by the terminal.
-        console.print(table_of([head[k] for k in block], cells, title, left, **style), crop=False, no_wrap=True)
+        table = table_of([head[k] for k in block], cells, title, left, **style)
+        if width > console.width:  # rich would cut it; the terminal breaks its lines, and cuts nothing
+            table.width = width
+        console.print(table, crop=False)
         title = None
 
 
-def _blocks(columns: Sequence[Sequence[str]], width: int) -> Iterator[list[int]]:
-    """Numbers of the columns that fit side by side, the first one always among them."""
+def _blocks(columns: Sequence[Sequence[str]], width: int) -> Iterator[tuple[list[int], int]]:
+    """Numbers of the columns that fit side by side, the first one always among them, and their width."""
     widths = [max(len(line) for cell in column for line in cell.split("\n")) + 3 for column in columns]
     block, taken = [0], widths[0] + 1
     for k in range(1, len(widths)):
         if taken + widths[k] > width and len(block) > 1:
-            yield block
+            yield block, taken
             block, taken = [0], widths[0] + 1
         block.append(k)
         taken += widths[k]
-    yield block
+    yield block, taken
 
 
 def print_summary(summary: dict[str, Any]) -> None:

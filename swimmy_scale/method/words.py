@@ -43,7 +43,7 @@ def nearest(word: str, names: Iterable[str], n_most: int = 3) -> list[str]:
     like = [letters for letters, ratio in likeness.items() if ratio >= max(_ALIKE, best - _AS_GOOD)]
     like.sort(key=lambda letters: -likeness[letters])
     # RAJ2000 for ra: too long to be alike, but it begins so.
-    like += [name for name in by_letters if name.startswith(_letters(word)) and name not in like]
+    like += [name for name in by_letters if len(word) > 1 and name.startswith(_letters(word)) and name not in like]
     return [by_letters[letters] for letters in like[:n_most]]
 
 

@@ -98,15 +98,17 @@ def _of_manifest(folder: ModelsFolder, place: Path) -> tuple[ModelSection, ...]:
         manifest: dict[str, Any] = json.loads(folder.manifest.read_text())
         version, sizes = manifest["format_version"], manifest["network"]
         network = NetworkSection(**{name: sizes[name] for name in NetworkSection.model_fields})
-        chosen = [(folder.path / item["file"], item["sha256"]) for item in manifest.get("ensemble", ())]
-        chosen = chosen or [(folder.selected, manifest["selected"]["sha256"])]
+        files = [(folder.path / item["file"], item["sha256"]) for item in manifest.get("ensemble", ())]
+        files = files or [(folder.selected, manifest["selected"]["sha256"])]
+        chosen = tuple(ModelSection(path=path, sha256=sha256, network=network, run=place) for path, sha256 in files)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SwimmyError(
-            f"{folder.manifest}: says no weights ({error}). Run {place} again: it repairs what is damaged."
+            f"{folder.manifest}: missing or damaged, so nothing says which weights were chosen. Run {place} again: it "
+            "repairs what is damaged."
         ) from error
     if version != MANIFEST_VERSION:
         raise SwimmyError(
             f"{folder.manifest}: format_version {version}, this version of the program reads {MANIFEST_VERSION}. Name "
             "the weights by path and sha256 in the job."
         )
-    return tuple(ModelSection(path=path, sha256=sha256, network=network, run=place) for path, sha256 in chosen)
+    return chosen
