@@ -201,7 +201,8 @@ def status_command(run: Path, as_json: bool) -> None:
 @click.argument("output", metavar="RUN", type=PATH)
 @site_option
 @worker_option
-def verify_command(output: Path, site_path: Path | None, n_workers: int | None) -> None:
+@json_option
+def verify_command(output: Path, site_path: Path | None, n_workers: int | None, as_json: bool) -> None:
     """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train` or `score` made.
 
     Damaged or missing files are listed, one a line; the command that made them then repairs just these.
@@ -221,10 +222,14 @@ def verify_command(output: Path, site_path: Path | None, n_workers: int | None) 
     place = output if RunDirectory(output).exists() else ledger_beside(output, "").folder
     with Watch() as watch, driver_signals():
         damage = Verifier(executor_for(site, n_workers, place, say, with_tensorflow=False), watch).output(output)
-    for item in damage:
-        click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
+    if as_json:
+        print_json({"damaged": [vars(item) for item in damage]})
+    else:
+        for item in damage:
+            click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
     if damage:
         raise SwimmyError(
             f"{len(damage)} damaged or missing. Give the command that made them again: it repairs just these."
         )
-    click.echo("every file is as its receipt says")
+    if not as_json:
+        click.echo("every file is as its receipt says")

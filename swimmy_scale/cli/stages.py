@@ -14,7 +14,9 @@ from swimmy_scale.cli.program import (
     WholeNumber,
     catalogue_options,
     exit_with,
+    json_option,
     main,
+    print_json,
     settings_of,
     settings_option,
     was_given,
@@ -249,8 +251,14 @@ def score_command(
     "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
 )
 @settings_option("select")
+@json_option
 def select_command(
-    scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
+    scores: Path,
+    output: Path,
+    thresholds_from: Path | None,
+    marks: Path | None,
+    settings_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Cut the sample of SCORES at its percentiles and write the candidates.
 
@@ -275,6 +283,9 @@ def select_command(
             raise click.UsageError("--marks keeps the selection as it is; --thresholds-from would make another one")
         with Watch() as watch, watch.counting("select", "rows") as told:
             counts, paths = write_vetted(scores, marks, output, section.formats, told)
+        if as_json:
+            print_json({**counts, "files": list(paths)})
+            return
         click.echo(
             f"{counts['candidates']:,} candidates = {counts['vetted']:,} vetted + {counts['artefact']:,} artefacts"
         )
@@ -287,7 +298,10 @@ def select_command(
         watch.start("select", count.total, 0, count.unit)
         summary, _ = select(scores, SelectionFolder(output), section, carried, add=watch.add)
         watch.stop("select")
-    print_summary(summary)
+    if as_json:
+        print_json({"summary": summary, "folder": output.absolute()})
+    else:
+        print_summary(summary)
     exit_with(summary["quarantined"])
 
 

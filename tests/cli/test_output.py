@@ -74,6 +74,10 @@ def test_documents_of_a_run(finished: Path, tmp_path: Path) -> None:
     assert Path(report["page"]).is_file()
     assert report["n_shown"] == report["n_candidates"] > 0
 
+    assert document("verify", run) == {"damaged": []}
+    selected = document("select", run / "scores.zarr", "--output", tmp_path / "again", status=3)
+    assert selected["summary"]["thresholds"] == done["summary"]["thresholds"]
+
     assert {row["stage"] for row in document("status", run)["stages"]} >= {"score", "select"}
     assert document("plan", job, "--output", run)
 
