@@ -125,8 +125,8 @@ def recorded_scoring(
         raise SwimmyError("no model is given. Give one at least.")
     if settings.score.n_models not in (1, len(chosen)):
         raise SwimmyError(
-            f"the settings say score.n_models {settings.score.n_models}, and {counted(len(chosen), 'models')} are given. "
-            "Repeat --model for each, or correct the settings."
+            f"the settings say score.n_models {settings.score.n_models}, and {counted(len(chosen), 'models')} are "
+            "given. Repeat --model for each, or correct the settings."
         )
     return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, scorer, settings.score.score_kind)
 
