@@ -3,4 +3,4 @@
 from swimmy_scale.cli import main
 
 if __name__ == "__main__":
-    main(prog_name="swimmy-scale")
+    main()

@@ -1,6 +1,13 @@
-"""Exceptions that end the program with a message for the user."""
+"""Exceptions that end the program with a message for the user, and how messages name a command to type."""
 
 from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+PROGRAM = "swimmy-scale"
 
 
 class SwimmyError(Exception):
@@ -20,3 +27,26 @@ class TimeIsUpError(BaseException):
     def __str__(self) -> str:
         """The message for the user."""
         return "the walltime ends; the next job goes on"
+
+
+def interpreter() -> str:
+    """The Python that runs this, as the user can type it."""
+    found = shutil.which("python")
+    return "python" if found is not None and Path(found).samefile(sys.executable) else shlex.quote(sys.executable)
+
+
+def program() -> str:
+    """The program as the user can type it: as it was started, but by its name alone where the shell finds that."""
+    started = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path()
+    if started.name == "__main__.py" and started.parent.name == "swimmy_scale":
+        return shlex.join([sys.orig_argv[0], "-m", "swimmy_scale"])
+    if started.name == PROGRAM:
+        found = shutil.which(PROGRAM)
+        if found is None or not started.exists() or not Path(found).samefile(started):
+            return shlex.quote(str(started))
+    return PROGRAM
+
+
+def typed(*words: object) -> str:
+    """A command of the program as the user can type it, each word quoted where a shell needs that."""
+    return " ".join([program(), *(shlex.quote(str(word)) for word in words)])

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -90,7 +91,9 @@ def blocks() -> Iterator[Block]:
             yield Block(page, text[: found.start()].count("\n") + 1, "console", commands)
 
 
-BLOCKS = list(blocks())
+# Pages whose commands follow from each other have a test of their own.
+RUN_ELSEWHERE = {"second-day.md": "tests/test_second_day.py"}
+BLOCKS = [block for block in blocks() if block.page.name not in RUN_ELSEWHERE]
 QUICK_START = next(block for block in BLOCKS if block.page.name == "index.md" and "simulate" in block.text)
 
 
@@ -232,6 +235,12 @@ def test_links_and_pictures(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
         if not target.startswith(("http:", "https:")):
             assert (page.parent / target).exists(), target
+
+
+def test_the_reference_pages_are_what_the_models_give() -> None:
+    names = runpy.run_path(str(ROOT / "docs" / "reference.py"))
+    for path, text in names["pages"]().items():
+        assert path.read_text() == text, f"{path.name}: make it again by `python docs/reference.py`"
 
 
 def test_console_is_what_the_reader_has() -> None:

@@ -63,7 +63,7 @@ def test_the_commands_of_the_page(finished: Path) -> None:
     verified = [done.stdout for words, done in said.items() if words.startswith("verify")]
     assert verified == ["every file is as its receipt says\n"] * 3
     plan, changed = said["run stricter.yaml --output demo/run --plan"], said["run stricter.yaml --output demo/run"]
-    assert "another job than before (sample.max_magnitude, train.sample)" in plan.stderr
+    assert "another job than before (sample.max_magnitude from 20.0 to 18.7, train.sample from" in plan.stderr
     assert "selections/earlier-1: the selection of the earlier job is kept there" in plan.stderr
     assert "score: done" in changed.stderr
     earlier, run, wide = (Path("demo/run") / name for name in ("selections/earlier-1", "", "selections/wide"))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import click
 
 
 class GivenOnce(click.Command):
     """A command that refuses an option given twice with different values, where click would take the last."""
+
+    def __init__(self, name: str | None, context_settings: dict[str, Any] | None = None, **options: Any) -> None:
+        # Of each command itself: click keeps the help option that it is asked for first, with or without a program.
+        settings = {"help_option_names": ["-h", "--help"], **(context_settings or {})}
+        super().__init__(name, context_settings=settings, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of a command line, which are refused where an option has two values."""

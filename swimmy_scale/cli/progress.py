@@ -18,6 +18,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from swimmy_scale.method.words import counted
 from swimmy_scale.results.words import duration
 from swimmy_scale.storage.files import write_json
 
@@ -71,8 +72,8 @@ def describe_workers(groups: Workers) -> str:
     """The connected workers of each group, and its waiting jobs: ``; cpu 16 workers, 1 of 2 jobs pending``."""
     texts = []
     for name, group in groups.items():
-        pending = f", {group['pending']} of {group['wanted']} jobs pending" if group["pending"] else ""
-        texts.append(f"{name} {group['connected']} workers{pending}")
+        pending = f", {group['pending']} of {counted(group['wanted'], 'jobs')} pending" if group["pending"] else ""
+        texts.append(f"{name} {counted(group['connected'], 'workers')}{pending}")
     return "; " + "; ".join(texts) if texts else ""
 
 
@@ -128,7 +129,7 @@ def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
         if "stage" in record:
             left = f", {duration(record['seconds_left'])} left" if record["seconds_left"] is not None else ""
             yield (
-                f"  {record['stage']}: {record['n_done']:,} of {record['total']:,} {record['unit']}, "
+                f"  {record['stage']}: {record['n_done']:,} of {counted(record['total'], record['unit'])}, "
                 f"{record['rate_per_second']:,.1f} a second{left}, {record['n_quarantined']:,} quarantined"
             )
         if record["workers"]:
@@ -183,7 +184,9 @@ class Watch:
             self._bars.start()
         elif n_done < total:
             self._line(
-                f"{stage}: {n_done:,} of {total:,} {unit} done before" if n_done else f"{stage}: {total:,} {unit}"
+                f"{stage}: {n_done:,} of {counted(total, unit)} done before"
+                if n_done
+                else f"{stage}: {counted(total, unit)}"
             )
         self._ended = threading.Event()
         self._looker = threading.Thread(target=self._look, daemon=True)
@@ -270,7 +273,7 @@ class Watch:
             self._line(f"{stage}: done" + (f" ({note})" if note else ""))
         else:
             took = duration(progress.seconds)
-            self._line(f"{stage}: done, {progress.total:,} {progress.unit} in {took} ({progress.describe()})")
+            self._line(f"{stage}: done, {counted(progress.total, progress.unit)} in {took} ({progress.describe()})")
 
     def _look(self) -> None:
         while not self._ended.wait(self._pace.looks_s):
@@ -289,7 +292,7 @@ class Watch:
         elif self._pace.clock() - self._last_line >= self._pace.lines_s:
             self._last_line = self._pace.clock()
             self._line(
-                f"{stage.stage}: {stage.n_done:,} of {stage.total:,} {stage.unit}, {stage.describe()}"
+                f"{stage.stage}: {stage.n_done:,} of {counted(stage.total, stage.unit)}, {stage.describe()}"
                 + describe_workers(self._workers())
             )
 

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, cutouts_option, main, was_given
+from swimmy_scale.cli.program import (
+    EXIT_FAILED,
+    PATH,
+    WholeNumber,
+    cutouts_option,
+    json_option,
+    main,
+    print_json,
+    was_given,
+)
+from swimmy_scale.method.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +36,13 @@ MAX_CANDIDATES = 10_000
 @cutouts_option
 @click.option(
     "--max-candidates",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=MAX_CANDIDATES,
     show_default=True,
     help="Show only this many, the strongest; each takes about 13 kB of disk.",
 )
-def report_command(run: Path, output: Path | None, cutouts: Path | None, max_candidates: int) -> None:
+@json_option
+def report_command(run: Path, output: Path | None, cutouts: Path | None, max_candidates: int, as_json: bool) -> None:
     """Make the report of RUN: a folder whose index.html opens in any browser, without a network.
 
     RUN is a run directory, or the folder of a selection from the scores of one.
@@ -51,8 +62,12 @@ def report_command(run: Path, output: Path | None, cutouts: Path | None, max_can
         made, n_shown, n_candidates = write_report(
             selected, output and output.absolute(), max_candidates, told, usable_cores()
         )
-    which = f"the strongest {n_shown:,} of {n_candidates:,}" if n_shown < n_candidates else f"{n_shown:,}"
-    click.echo(f"{made / 'index.html'}: {which} candidates")
+    page = made / "index.html"
+    if as_json:
+        print_json({"page": page, "n_shown": n_shown, "n_candidates": n_candidates})
+        return
+    strongest = f"the strongest {n_shown:,} of " if n_shown < n_candidates else ""
+    click.echo(f"{page}: {strongest}{counted(n_candidates, 'candidates')}")
 
 
 @main.command("figures")
@@ -65,6 +80,7 @@ def report_command(run: Path, output: Path | None, cutouts: Path | None, max_can
 @click.option("--object", "object_id", type=int, help="object_id of the object that stretch shows.")
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/figures.")
 @cutouts_option
+@json_option
 def figures_command(
     run: Path | None,
     names: tuple[str, ...],
@@ -74,6 +90,7 @@ def figures_command(
     object_id: int | None,
     output: Path | None,
     cutouts: Path | None,
+    as_json: bool,
 ) -> None:
     """Draw the paper's figures of RUN: NAME.png, NAME.pdf, and the numbers in NAME.ecsv.
 
@@ -91,6 +108,11 @@ def figures_command(
     from swimmy_scale.results.paper.run_data import RunData
 
     if only_list:
+        if as_json:
+            print_json(
+                {"figures": {name: {"number": kind.number, "line": kind.line} for name, kind in FIGURES.items()}}
+            )
+            return
         for name, kind in FIGURES.items():
             click.echo(f"{name:24} figure {kind.number:2}: {kind.line}")
         return
@@ -103,10 +125,13 @@ def figures_command(
             raise click.UsageError(f"{words} is for the figure {figure}, which is not asked for")
     data = RunData(run, cutouts)
     drawn = draw_figures(data, chosen, Options(spectra, how, object_id), output or data.folder.figures)
-    made, n_missing = _made("figures", drawn, len(chosen))
-    for name, paths in made:
-        click.echo(f"{name:24} {paths[0]}")
-    _exit_for_missing(names, n_missing)
+    made, missing = _made("figures", drawn, len(chosen))
+    if as_json:
+        print_json({"figures": {name: {"files": list(paths)} for name, paths in made}, "missing": missing})
+    else:
+        for name, paths in made:
+            click.echo(f"{name:24} {paths[0]}")
+    _exit_for_missing(names, missing)
 
 
 @main.command("tables")
@@ -114,7 +139,8 @@ def figures_command(
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/tables.")
 @cutouts_option
-def tables_command(run: Path, names: tuple[str, ...], output: Path | None, cutouts: Path | None) -> None:
+@json_option
+def tables_command(run: Path, names: tuple[str, ...], output: Path | None, cutouts: Path | None, as_json: bool) -> None:
     """Print the paper's tables of RUN, and write them whole as ECSV and CSV.
 
     RUN is a run directory, or the folder of a selection from the scores of one.
@@ -128,29 +154,35 @@ def tables_command(run: Path, names: tuple[str, ...], output: Path | None, cutou
       swimmy-scale tables demo/run table-2 high-but-negative
     """
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
 
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import Output, print_table
     from swimmy_scale.results.paper.registry import write_tables
     from swimmy_scale.results.paper.run_data import RunData
     from swimmy_scale.results.paper.tables import TABLES, TITLES
 
     data, chosen = RunData(run, cutouts), names or tuple(TABLES)
+    made, missing = _made("tables", write_tables(data, chosen, output or data.folder.tables), len(chosen))
+    if as_json:
+        tables = {
+            name: {"title": TITLES[name], "columns": list(head), "rows": list(rows), "files": list(paths)}
+            for name, ((head, rows), paths) in made
+        }
+        print_json({"simulated": data.simulated, "tables": tables, "missing": missing})
+        _exit_for_missing(names, missing)
+        return
     if data.simulated:
         click.echo("SIMULATED data: made by `swimmy-scale simulate`, nothing here was observed")
-    made, n_missing = _made("tables", write_tables(data, chosen, output or data.folder.tables), len(chosen))
-    # A row stays one line, in a file and in a pipe as well.
-    console = Console(highlight=False, markup=False, width=200)
+    console = Output()
     for name, ((head, rows), paths) in made:
-        console.print(table_of(head, rows, TITLES[name], n_left=1, title_justify="left", box=SIMPLE_HEAD))
+        print_table(console, head, rows, TITLES[name], n_left=1, box=SIMPLE_HEAD)
         click.echo(f"{name:24} {paths[0]} (also .csv)\n")
-    _exit_for_missing(names, n_missing)
+    _exit_for_missing(names, missing)
 
 
 def _made[T](
     what: str, outcomes: Iterable[tuple[str, T | MissingError]], n_outcomes: int
-) -> tuple[list[tuple[str, T]], int]:
-    """What could be made, by name, and how many could not; shows how far it is, then says what is missing."""
+) -> tuple[list[tuple[str, T]], dict[str, str]]:
+    """What could be made, by name, and why others could not; shows how far it is, then says what is missing."""
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.results.paper.run_data import MissingError
 
@@ -158,18 +190,19 @@ def _made[T](
         watch.start(what, n_outcomes, 0, what)
         found = list(watch.count(outcomes))
         watch.stop(what)
-    made = []
+    made, missing = [], {}
     for name, outcome in found:
         if isinstance(outcome, MissingError):
             click.echo(f"swimmy-scale: no {name}: {outcome}", err=True)
+            missing[name] = str(outcome)
         else:
             made.append((name, outcome))
-    return made, len(found) - len(made)
+    return made, missing
 
 
-def _exit_for_missing(names: tuple[str, ...], n_missing: int) -> None:
+def _exit_for_missing(names: tuple[str, ...], missing: dict[str, str]) -> None:
     """Fail if something is missing that was asked for by name; without names, what a run lacks is no failure."""
-    if names and n_missing:
+    if names and missing:
         sys.exit(EXIT_FAILED)
 
 
@@ -207,7 +240,7 @@ def fidelity_command(run: Path, output: Path | None, json_path: Path | None) -> 
 @main.command("weight-sets")
 @click.argument("run", type=PATH)
 @click.option("--csv", "as_csv", is_flag=True, help="Every weight set and column, for programs.")
-@click.option("--rows", "n_rows", type=click.IntRange(min=1), default=20, show_default=True,
+@click.option("--rows", "n_rows", type=WholeNumber(min=1), default=20, show_default=True,
               help="Show only this many, the best.")  # fmt: skip
 def weight_sets_command(run: Path, as_csv: bool, n_rows: int) -> None:
     """Show how the weight sets of RUN were judged, the best first; if there is a grid, also in table 5's form.
@@ -219,15 +252,14 @@ def weight_sets_command(run: Path, as_csv: bool, n_rows: int) -> None:
       swimmy-scale weight-sets demo/campaign
       swimmy-scale weight-sets demo/campaign --csv > weight_sets.csv
     """
-    from rich.console import Console
-
+    from swimmy_scale.cli.console import Output
     from swimmy_scale.storage.weight_set_table import best_first, by_network, csv_text, read_table
 
     table = best_first(read_table(_weight_set_path(run)))
     if as_csv:
         click.echo(csv_text(table), nl=False)
         return
-    console = Console(width=None if Console().is_terminal else 160)
+    console = Output()
     _print_weight_sets(console, table, n_rows)
     if len(by_network(table)) > 1:
         _print_grid(console, table)
@@ -243,7 +275,7 @@ def _weight_set_path(run: Path) -> Path:
 
 def _print_weight_sets(console: Console, table: Any, n_rows: int) -> None:
     """Print the first rows of a `weight_set_table`, and how the whole table was judged."""
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import print_table
 
     known, rule = table.meta.get("known_classes", []), table.meta["choose"]
     names = ["run", "epoch", "d", "noise", "val_loss", *(f"r_sel({name})" for name in known)]
@@ -259,19 +291,21 @@ def _print_weight_sets(console: Console, table: Any, n_rows: int) -> None:
             yield f"{row['r_sel_sum']:.3f}"
         yield ", ".join(name for name in rules if row[f"chosen_by_{name}"])
 
-    console.print(table_of(head, map(cells, table[:n_rows])))
-    judged = f", judged at {table.meta['level']} of {table.meta['n_threshold_objects']:,} objects" if known else ""
+    print_table(console, head, map(cells, table[:n_rows]))
+    judged = (
+        f", judged at {table.meta['level']} of {counted(table.meta['n_threshold_objects'], 'objects')}" if known else ""
+    )
     more = f"; {len(table) - n_rows:,} more, see --rows and --csv" if len(table) > n_rows else ""
-    console.print(f"{len(table):,} weight sets, chosen by {rule}{judged}{more}", highlight=False, soft_wrap=True)
+    click.echo(f"{counted(len(table), 'weight sets')}, chosen by {rule}{judged}{more}")
 
 
 def _print_grid(console: Console, table: Any) -> None:
     """Print the values that a grid tried, and the best of each network."""
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import print_table
     from swimmy_scale.storage.weight_set_table import by_network, tried_values
 
     tried = ((name, ", ".join(f"{value:g}" for value in values)) for name, values in tried_values(table).items())
-    console.print(table_of(("parameter", "tried values"), tried, "table 5"))
+    print_table(console, ("parameter", "tried values"), tried, "table 5")
     networks = by_network(table)
     rows = ((f"{value:.6g}" if isinstance(value, float) else str(value) for value in row.values()) for row in networks)
-    console.print(table_of(networks.colnames, rows, "by network"))
+    print_table(console, networks.colnames, rows, "by network")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from swimmy_scale.cli.program import EXIT_NOTHING, PATH, exit_with, json_option, main, site_option, worker_option
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.cli.program import (
+    EXIT_NOTHING,
+    PATH,
+    WholeNumber,
+    exit_with,
+    json_option,
+    main,
+    print_json,
+    site_option,
+    worker_option,
+)
+from swimmy_scale.errors import SwimmyError, typed
 
 if TYPE_CHECKING:
     from swimmy_scale.cluster.site import Site
@@ -35,9 +43,16 @@ def site_from(path: Path | None, n_workers: int | None) -> Site | None:
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and done again, and do nothing.")
 @site_option
 @worker_option
+@json_option
 @click.pass_context
 def run_command(
-    context: click.Context, job_path: Path, output: Path, only_plan: bool, site_path: Path | None, n_workers: int | None
+    context: click.Context,
+    job_path: Path,
+    output: Path,
+    only_plan: bool,
+    site_path: Path | None,
+    n_workers: int | None,
+    as_json: bool,
 ) -> None:
     """Do everything that the job file JOB says, here and now; run it again to resume.
 
@@ -49,19 +64,20 @@ def run_command(
       swimmy-scale run jobs/demo.yaml --output demo/run
       swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
     """
-    from swimmy_scale.method.job import Job, load_job
+    from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
     if only_plan:
         context.invoke(
-            plan_command, job_path=job_path, output=output, site_path=site_path, n_workers=n_workers, as_json=False
+            plan_command, job_path=job_path, output=output, site_path=site_path, n_workers=n_workers, as_json=as_json
         )
-    exit_with(_run(load_job(job_path, Job), RunDirectory(output.absolute()), site_path, n_workers))
+    directory = RunDirectory(output.absolute())
+    exit_with(_run(load_whole_job(job_path, directory), directory, site_path, n_workers, as_json))
 
 
-def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> int:
+def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None, as_json: bool) -> int:
     """Run a job and print what came out; returns the number of quarantined objects."""
-    from swimmy_scale.cli.console import print_paths, print_summary
+    from swimmy_scale.cli.console import paths_of, print_paths, print_summary
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
@@ -75,8 +91,11 @@ def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: i
         executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
         run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
         summary = run_job(run, executor, watch)
-    print_summary(summary)
-    print_paths(directory, job.select.formats)
+    if as_json:
+        print_json({"run": directory.path, "summary": summary, "files": paths_of(directory, job.select.formats)})
+    else:
+        print_summary(summary)
+        print_paths(directory, job.select.formats)
     return int(summary["quarantined"])
 
 
@@ -105,16 +124,16 @@ def plan_command(
       swimmy-scale plan jobs/demo.yaml --site cluster/slurm-cpu.yaml --json
     """
     from swimmy_scale.cluster.executors import place_for, scorer_for
-    from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.results.words import duration
     from swimmy_scale.stages.changes import Change
     from swimmy_scale.stages.plan import lines, plan_job
     from swimmy_scale.stages.run import Run
     from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
-    job, site = load_job(job_path, Job), site_from(site_path, n_workers)
     directory = RunDirectory((output or Path("no run directory")).absolute())
+    job, site = load_whole_job(job_path, directory), site_from(site_path, n_workers)
     scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
     place, limits, threads = place_for(site, n_workers, job, scorer)
     before = directory.frozen_job()
@@ -124,7 +143,7 @@ def plan_command(
             say(line)
     plan = plan_job(Run(directory, job, threads, limits, scorer), place)
     if as_json:
-        click.echo(json.dumps(plan.to_json(), indent=1))
+        print_json(plan.to_json())
     else:
         for line in lines(plan, duration):
             click.echo(line)
@@ -140,7 +159,7 @@ def plan_command(
 @click.option(
     "--chain",
     "n_chained",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     help="Submit this many drivers that follow each other, for sites where jobs may not submit jobs.",
@@ -158,16 +177,18 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
     """
     from swimmy_scale.cluster.driver import Submission
     from swimmy_scale.cluster.site import load_site
-    from swimmy_scale.method.job import Job, load_job
+    from swimmy_scale.stages.weights_of_run import load_whole_job
+    from swimmy_scale.storage.run_directory import RunDirectory
 
-    submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
+    job = load_whole_job(job_path, RunDirectory(output.absolute()))
+    submission = Submission(job, load_site(site_path), output.absolute(), n_chained)
     if print_job_script:
         for path, text in submission.scripts().items():
             click.echo(f"# {path}\n{text}")
         return
     job_ids = submission.submit()
     click.echo("\n".join(job_ids))
-    click.echo(f"follow it with: swimmy-scale status {output}", err=True)
+    say(f"follow it with: {typed('status', output)}")
 
 
 @main.command("status")
@@ -180,25 +201,22 @@ def status_command(run: Path, as_json: bool) -> None:
     Example:
       swimmy-scale status demo/run
     """
-    from rich.console import Console
-
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import Output, print_table
     from swimmy_scale.cli.progress import describe_record, read_record
     from swimmy_scale.storage.run_directory import RunDirectory
 
     directory = RunDirectory.existing(run)
     rows, record = directory.status(), read_record(directory.log.progress)
     if as_json:
-        click.echo(json.dumps({"stages": rows, "driver": record}))
+        print_json({"stages": rows, "driver": record})
         return
     numbers = ("n_tasks", "n_objects", "n_quarantined")
     cells = (
         (row["stage"], "yes" if row["finished"] else "no", *(f"{row[name]:,}" for name in numbers)) for row in rows
     )
-    console = Console()
-    console.print(table_of(("stage", "finished", "tasks", "objects", "quarantined"), cells))
+    print_table(Output(), ("stage", "finished", "tasks", "objects", "quarantined"), cells)
     for line in describe_record(record):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        click.echo(line)
 
 
 @main.command("verify")
@@ -206,7 +224,8 @@ def status_command(run: Path, as_json: bool) -> None:
 @click.option("--repair", is_flag=True, help="Do again what is damaged or not finished.")
 @site_option
 @worker_option
-def verify_command(output: Path, repair: bool, site_path: Path | None, n_workers: int | None) -> None:
+@json_option
+def verify_command(output: Path, repair: bool, site_path: Path | None, n_workers: int | None, as_json: bool) -> None:
     """Compare every byte of RUN with its receipts: a run directory, or what `ingest`, `train`, `score` or `select`
     made.
 
@@ -230,6 +249,18 @@ def verify_command(output: Path, repair: bool, site_path: Path | None, n_workers
     place = output if run.exists() else ledger_beside(output, "").folder
     with Watch() as watch, driver_signals():
         found = Verifier(executor_for(site, n_workers, place, say, with_tensorflow=False), watch).output(output)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print_found(found)
+    if found.is_sound:
+        return
+    if not repair:
+        raise SwimmyError(_words_for(found, typed("verify", output, "--repair")))
+    _repair(found, output, site_path, n_workers, as_json)
+
+
+def _print_found(found: Verification) -> None:
     for item in found.damage:
         click.echo(f"{item.path}: {item.reason} ({item.stage} {item.name})")
     for path in found.unexpected:
@@ -240,10 +271,6 @@ def verify_command(output: Path, repair: bool, site_path: Path | None, n_workers
         click.echo(f"{stage}: not finished")
     if found.is_sound:
         click.echo("every file is as its receipt says")
-        return
-    if not repair:
-        raise SwimmyError(_words_for(found, f"swimmy-scale verify {shlex.quote(str(output))} --repair"))
-    _repair(found, output, site_path, n_workers)
 
 
 def _words_for(found: Verification, command: str) -> str:
@@ -258,7 +285,7 @@ def _words_for(found: Verification, command: str) -> str:
     return f"{', '.join(parts)}. {remedy}"
 
 
-def _repair(found: Verification, output: Path, site_path: Path | None, n_workers: int | None) -> None:
+def _repair(found: Verification, output: Path, site_path: Path | None, n_workers: int | None, as_json: bool) -> None:
     """Do again what is damaged or not finished; of a single command's output, say which command does it."""
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.stages import standalone
@@ -279,7 +306,7 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     if run.exists():
         # Whatever is damaged: the receipt of the job holds its text.
         job = run.frozen_job() or run.load_job()
-        n_quarantined = _run(job, run, site_path, n_workers)
+        n_quarantined = _run(job, run, site_path, n_workers, as_json)
     with Watch() as watch:
         for selection in made:
             selection.again(watch)

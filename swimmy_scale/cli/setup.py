@@ -1,15 +1,14 @@
-"""Commands to set up a machine: doctor, completion."""
+"""Commands to set up a machine, or files: doctor, schema, completion."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 from click.shell_completion import get_completion_class
 
-from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main
+from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main, print_json
 from swimmy_scale.errors import SwimmyError
 
 
@@ -44,12 +43,36 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
         found.append(finding)
         if not as_json:
             click.echo(finding.line())
-    click.echo(json.dumps(to_json(found), indent=1) if as_json else verdict(found))
+    if as_json:
+        print_json(to_json(found))
+    else:
+        click.echo(verdict(found))
     sys.exit(0 if is_fit(found) else EXIT_FAILED)
 
 
+@main.command("schema")
+@click.argument("what", metavar="job|site", type=click.Choice(["job", "site"]))
+def schema_command(what: str) -> None:
+    """Print the JSON schema of a job file, or of a site file.
+
+    Editors read it to complete keys, to show what each means, and to mark what is wrong. It begins to work when the
+    first line of a job file is ``# yaml-language-server: $schema=job.schema.json``.
+
+    \b
+    Example:
+      swimmy-scale schema job > job.schema.json
+      swimmy-scale schema site > site.schema.json
+    """
+    from swimmy_scale.cluster.site import SiteFile
+    from swimmy_scale.method.job import Job
+    from swimmy_scale.method.schema import schema_of
+
+    root, title = (Job, "A job file of swimmy-scale") if what == "job" else (SiteFile, "A site file of swimmy-scale")
+    print_json(schema_of(root, title))
+
+
 @main.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
     """Print the lines that make SHELL complete commands, options and files with TAB.
 

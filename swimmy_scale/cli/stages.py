@@ -11,15 +11,20 @@ import click
 
 from swimmy_scale.cli.program import (
     PATH,
+    Number,
+    WholeNumber,
     catalogue_options,
     cutouts_option,
     exit_with,
+    json_option,
     main,
+    print_json,
     settings_of,
     settings_option,
     was_given,
     worker_option,
 )
+from swimmy_scale.method.words import counted
 
 if TYPE_CHECKING:
     from swimmy_scale.method.sections import CatalogueSource
@@ -28,11 +33,11 @@ if TYPE_CHECKING:
 
 @main.command("simulate")
 @click.argument("output", type=PATH)
-@click.option("--n-objects", type=click.IntRange(min=1), required=True, help="Objects in the catalogue.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
+@click.option("--n-objects", type=WholeNumber(min=1), required=True, help="Objects in the catalogue.")
+@click.option("--seed", type=WholeNumber(min=0), default=0, show_default=True, help="Same seed, same bytes.")
 @click.option(
     "--faulty-fraction",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     show_default="0.01, like the paper 0.002",
     help="Share of objects with missing, broken or wrong files.",
 )
@@ -63,7 +68,9 @@ def simulate_command(
         watch.start("simulate", n_objects, 0)
         summary = simulate(str(output), plan, lambda write, parts: watch.count(map_values(write, parts), n_of))
         watch.stop("simulate")
-    click.echo(f"{n_objects:,} simulated objects in {output}: catalogue {summary.catalogue}, truth {summary.truth}")
+    click.echo(
+        f"{counted(n_objects, 'simulated objects')} in {output}: catalogue {summary.catalogue}, truth {summary.truth}"
+    )
 
 
 def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str]:
@@ -188,7 +195,12 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @main.command("score")
 @click.argument("cutouts", type=PATH)
 @click.option(
-    "--model", "models", type=PATH, multiple=True, required=True, help="A .keras file of `train`; repeat it for more."
+    "--model",
+    "models",
+    type=PATH,
+    multiple=True,
+    required=True,
+    help="A .keras file of `train`; repeat it for more. Or a run, or what `train` made: the weights that it chose.",
 )
 @click.option(
     "--model-sha256",
@@ -255,6 +267,7 @@ def score_command(
 )
 @cutouts_option
 @settings_option("select")
+@json_option
 def select_command(
     scores: Path,
     output: Path | None,
@@ -264,6 +277,7 @@ def select_command(
     marks: tuple[Path, ...],
     cutouts: Path | None,
     settings_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Cut the sample of RUN at its percentiles and write the candidates; nothing of RUN is changed or scored again.
 
@@ -288,7 +302,7 @@ def select_command(
     if marks:
         if thresholds_from is not None or output is None:
             raise click.UsageError("--marks keeps the selection as it is, and goes with --output")
-        _write_vetted(scores, marks, output, settings_of("select --marks", settings_path).select.formats)
+        _write_vetted(scores, marks, output, settings_of("select --marks", settings_path).select.formats, as_json)
         return
     given = standalone.Given.at(scores.absolute(), cutouts and cutouts.absolute())
     place = _named(given.run, name) if output is None else output.absolute()
@@ -301,8 +315,11 @@ def select_command(
     with Watch() as watch:
         folder = standalone.select(given, place, settings, watch)
     summary = folder.read_summary()
-    print_summary(summary)
-    click.echo(f"candidates  {folder.candidates(settings.select.formats[0])}")
+    if as_json:
+        print_json({"summary": summary, "folder": folder.path})
+    else:
+        print_summary(summary)
+        click.echo(f"candidates  {folder.candidates(settings.select.formats[0])}")
     exit_with(summary["quarantined"])
 
 
@@ -315,12 +332,15 @@ def _named(run: RunDirectory | None, name: str | None) -> Path:
     return run.named_selection(name).path
 
 
-def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Sequence[str]) -> None:
+def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Sequence[str], as_json: bool) -> None:
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.results.report.vetting import count_lines, write_vetted
 
     with Watch() as watch, watch.counting("select", "rows") as told:
         counts, paths = write_vetted(run, marks, output, formats, told)
+    if as_json:
+        print_json({**counts, "files": list(paths)})
+        return
     for line in count_lines(counts):
         click.echo(line)
     click.echo("\n".join(str(path) for path in paths))
@@ -342,7 +362,7 @@ def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Seque
 )
 @click.option("--dr16q", type=PATH, help="The quasars of SDSS's DR16Q.")
 @click.option("--milliquas", type=PATH, help="Milliquas.")
-@click.option("--match-radius", type=click.FloatRange(0, 3600, min_open=True), default=1.0, show_default=True,
+@click.option("--match-radius", type=Number(0, 3600, min_open=True), default=1.0, show_default=True,
               help="Largest distance of a counterpart, arcsec.")  # fmt: skip
 @catalogue_options
 @click.option("--output", type=PATH, required=True, help="The counterparts.fits to make.")
@@ -371,9 +391,7 @@ def classify_command(
         --mpa-jhu galSpecInfo.fits galSpecLine.fits galSpecExtra.fits \\
         --dr16q DR16Q.fits --milliquas milliquas.fits --output counterparts.fits
     """
-    from rich.console import Console
-
-    from swimmy_scale.cli.console import table_of
+    from swimmy_scale.cli.console import Output, print_table
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.method.sections import MpaJhuSection, SpectroscopySection
     from swimmy_scale.stages.spectroscopy import PAPER_CUTS, classify
@@ -403,4 +421,4 @@ def classify_command(
         note = f" ({', '.join(filter(None, notes))})" if any(notes) else ""
         click.echo(f"{cut.rule}: {cut.after:,} of {cut.before:,}{note}", err=True)
     cells = ((label, f"{number:,}") for label, number in rows)
-    Console().print(table_of(("Data", "N"), cells, "Table 1", n_left=1))
+    print_table(Output(), ("Data", "N"), cells, "Table 1", n_left=1)

@@ -10,7 +10,7 @@ from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.executors import scorer_for
 from swimmy_scale.cluster.scripts import Places, driver_script, worker_scripts, write_scripts
 from swimmy_scale.cluster.site import Site
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.job import Job
 from swimmy_scale.stages.run import Run, freeze_inputs
 from swimmy_scale.stages.scorer_choice import kept_by_run
@@ -30,7 +30,7 @@ class Submission:
         if not self.site.is_slurm:
             raise SwimmyError(
                 f"{self.site.path}: kind {self.site.section.kind} has no batch jobs. Use "
-                "`swimmy-scale run --site`, or a site file of kind slurm."
+                f"`{typed('run', '--site')}`, or a site file of kind slurm."
             )
 
     @property
@@ -59,7 +59,7 @@ class Submission:
         if present:
             raise SwimmyError(
                 f"{self.run} has a driver already: job {present[0].job_id}, {present[0].state}. Follow it with "
-                f"`swimmy-scale status {self.run}`, or end it with `scancel --name={places.tag}` first."
+                f"`{typed('status', self.run)}`, or end it with `scancel --name={places.tag}` first."
             )
         scripts, site = self.scripts(), self.site
         scorer = scorer_for(site.section.scorer, kept_by_run(places.directory), site)

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.keys import Form
 from swimmy_scale.method.sections import ScorerChoice, ScorerName
 from swimmy_scale.method.yaml_files import describe, parse, read_text
 from swimmy_scale.stages.memory import MemoryLimits
@@ -60,34 +61,81 @@ class Section(BaseModel):
     )
 
 
-Walltime = Annotated[str, StringConstraints(pattern=r"^(\d+-\d{1,2}(:\d\d){0,2}|\d+(:\d\d){0,2})$")]
+Walltime = Annotated[
+    str,
+    StringConstraints(pattern=r"^(\d+-\d{1,2}(:\d\d){0,2}|\d+(:\d\d){0,2})$"),
+    Form('a time of Slurm in quotes: "90" minutes, "24:00:00" or "2-00:00:00"'),
+]
 # What stands unquoted in a line of the job script.
-Word = Annotated[str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$")]
+Word = Annotated[
+    str, StringConstraints(pattern=r"^[^\s\"'`;&|<>\\#]+$"), Form("one word without blanks, quotes and ; & | < > #")
+]
+GroupName = Annotated[
+    str,
+    StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$"),
+    Form("20 small letters, digits and dashes"),
+]
+Shebang = Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$"), Form("a line that starts with #!/")]
 
 
 class JobSpec(Section):
     """One kind of batch job, by those of dask-jobqueue's keys that a site has to choose.
 
-    Each process does one task at a time, with ``cores / processes`` threads.
+    Attributes
+    ----------
+    queue : str, optional
+        Slurm's partition. Example: ``cpu``.
+    account : str, optional
+        Slurm's account; null where the site has none. Example: ``galaxies``.
+    cores : int
+        Of a job; its processes share them, and each does one task at a time with cores / processes threads.
+    processes : int
+        Worker processes of a job.
+    memory : size
+        Of a job; each process needs 1GiB at least. Example: ``16GiB``.
+    walltime : str
+        Slurm's limit of time for a job.
+    python : str, optional
+        The interpreter on the nodes; by default the one that submits. Example: ``/opt/swimmy/bin/python``.
+    interface : str, optional
+        Network interface of the workers. Example: ``ib0``.
+    local_directory : str, optional
+        Fast scratch of a node; may contain variables of the job. Example: ``$TMPDIR``.
+    shebang : str
+        First line of the job script.
+    job_cpu : int, optional
+        CPUs to ask Slurm for, where they are not ``cores``. Example: ``32``.
+    job_mem : str, optional
+        Memory to ask Slurm for, where it is not ``memory``. Example: ``64G``.
+    job_script_prologue : tuple of str
+        Lines before the worker starts. Example: ``[module load python/3.12]``.
+    job_extra_directives : tuple of str
+        #SBATCH options to add. Example: ``["--gres=gpu:a100:1"]``.
+    job_directives_skip : tuple of str
+        #SBATCH options to leave out, each by a part of its line. Example: ``["--mem"]``.
+    worker_extra_args : tuple of str
+        Further options of Dask's workers. Example: ``["--lifetime", 55m]``.
+    death_timeout : float
+        Seconds after which a worker that finds no scheduler leaves.
     """
 
-    queue: Word | None = None  # Slurm's partition
+    queue: Word | None = None
     account: Word | None = None
-    cores: int = Field(default=1, ge=1)  # of a job; shared by its processes
-    processes: int = Field(default=1, ge=1)  # worker processes of a job
-    memory: ByteSize = ByteSize(4 << 30)  # of a job; written as 16GiB
-    walltime: Walltime = "01:00:00"  # Slurm's forms: minutes, hh:mm:ss or days-hh:mm:ss
-    python: str | None = None  # the interpreter on the nodes; default: the one that submits
-    interface: Word | None = None  # network interface of the workers, such as ib0
-    local_directory: Word | None = None  # fast scratch of a node; may contain variables of the job, such as $TMPDIR
-    shebang: Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$")] = "#!/usr/bin/env bash"
+    cores: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
+    memory: ByteSize = ByteSize(4 << 30)
+    walltime: Walltime = "01:00:00"
+    python: str | None = None
+    interface: Word | None = None
+    local_directory: Word | None = None
+    shebang: Shebang = "#!/usr/bin/env bash"
     job_cpu: int | None = Field(default=None, ge=1)
     job_mem: Word | None = None
-    job_script_prologue: tuple[str, ...] = ()  # lines before the worker starts, such as "module load"
-    job_extra_directives: tuple[str, ...] = ()  # #SBATCH options to add
-    job_directives_skip: tuple[str, ...] = ()  # #SBATCH options to leave out, each by a part of its line
+    job_script_prologue: tuple[str, ...] = ()
+    job_extra_directives: tuple[str, ...] = ()
+    job_directives_skip: tuple[str, ...] = ()
     worker_extra_args: tuple[str, ...] = ()
-    death_timeout: float = Field(default=60.0, ge=10)  # seconds after which a worker that finds no scheduler leaves
+    death_timeout: float = Field(default=60.0, ge=10)
 
     @property
     def asks_memory(self) -> bool:
@@ -120,35 +168,68 @@ class JobSpec(Section):
 
 
 class GroupSection(Section):
-    """How many worker jobs of a kind."""
+    """How many worker jobs of a kind.
+
+    Attributes
+    ----------
+    jobs : int
+        Worker jobs. Example: ``4``.
+    gpus : int
+        Of a job: a job with a GPU is one process.
+    """
 
     jobs: int = Field(ge=1)
-    gpus: Literal[0, 1] = 0  # of a job: a job with a GPU is one process
+    gpus: Literal[0, 1] = 0
 
 
 class SiteSection(Section):
-    """What dask-jobqueue has no words for."""
+    """What dask-jobqueue has no words for.
+
+    Attributes
+    ----------
+    format_version : int
+        Of the file.
+    kind : str
+        ``local``: this machine. ``slurm``: batch jobs. Example: ``slurm``.
+    workers : int, optional
+        Processes on this machine; only for ``local``. By default one per core, as far as the memory goes.
+        Example: ``8``.
+    groups : dict of str to GroupSection
+        Groups of worker jobs; only for ``slurm``. Each is described under its name in ``jobqueue``.
+        Example: ``{cpu: {jobs: 4}, gpu: {jobs: 2, gpus: 1}}``.
+    scorer : str
+        ``keras``: TensorFlow, JAX or PyTorch, on a GPU if there is one. ``numba``: CPUs only, 1.3 to 1.9 times as fast
+        there; scores differ in the last digits. ``auto``: keras where the workers that score have a GPU, else numba; a
+        run keeps the one that it began with.
+    scheduler_interface : str, optional
+        Network interface of the driver's node that the workers reach. Example: ``ib0``.
+    poll_seconds : float
+        Between two questions to Slurm about the worker jobs.
+    signal_seconds : int
+        How long before the end of its walltime the driver stops and submits itself again.
+    """
 
     format_version: Literal[1] = 1
     kind: Literal["local", "slurm"]
-    # Processes on this machine; only for local. Default: one per core, as far as the memory goes.
     workers: int | None = Field(default=None, ge=1)
-    # Only for slurm; each is described under its name in jobqueue.
-    groups: dict[Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9-]{0,19}$")], GroupSection] = Field(
-        default_factory=dict
-    )
-    # keras: TensorFlow, JAX or PyTorch, on a GPU if there is one. numba: CPUs only, 1.3 to 1.9 times as fast there;
-    # scores differ in the last digits. auto: keras where the workers that score have a GPU, else numba; a run keeps
-    # the one that it began with.
+    groups: dict[GroupName, GroupSection] = Field(default_factory=dict)
     scorer: ScorerChoice = "auto"
-    scheduler_interface: Word | None = None  # network interface of the driver's node that the workers reach
-    poll_seconds: float = Field(default=5.0, ge=0.2, le=300)  # between two questions to Slurm about the worker jobs
-    # How long before the end of its walltime the driver stops and submits itself again.
+    scheduler_interface: Word | None = None
+    poll_seconds: float = Field(default=5.0, ge=0.2, le=300)
     signal_seconds: int = Field(default=120, ge=10)
 
 
 class SiteFile(Section):
-    """A whole site file. ``jobqueue.slurm`` holds what all jobs have in common."""
+    """A whole site file. Keys may be written with dashes or with underscores.
+
+    Attributes
+    ----------
+    swimmy_scale : SiteSection
+        How many jobs each group has, and what dask-jobqueue has no words for. Example: ``{kind: local}``.
+    jobqueue : dict of str to JobSpec
+        One section for each group of workers, under its name, and one called ``driver``, in dask-jobqueue's keys; only
+        for ``slurm``. What all jobs have in common stands in ``slurm``. Example: ``{driver: {}, cpu: {cores: 16}}``.
+    """
 
     swimmy_scale: SiteSection
     jobqueue: dict[str, JobSpec] = Field(default_factory=dict)

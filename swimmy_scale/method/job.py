@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, WrapValidator, model_validator
+from pydantic import BaseModel, ConfigDict, WrapValidator, model_validator
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.given_weights import ModelSection, Weights, WeightsOfRun
 from swimmy_scale.method.job_paths import absolute_paths, written_from
 from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     CatalogueSource,
     IngestSection,
     JobSection,
-    ModelSection,
     NetworkSection,
     ScoreSection,
     SelectSection,
@@ -28,11 +29,33 @@ from swimmy_scale.method.sections import (
 )
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.method.used_settings import IN_ORDER, USED_BY, USED_BY_EVALUATION, users_of, words_for_used
+from swimmy_scale.method.words import did_you_mean
 from swimmy_scale.method.yaml_files import describe, parse, read_text
+
+MAPPINGS = ("select.levels", "catalogue.columns", "catalogue.units", "catalogue.fwhm_arcsec", "ingest.coadd")
+"""Keys whose values are mappings: they differ as a whole."""
 
 
 class Settings(JobSection):
-    """How things are done, but not to what: the sections that a single stage takes as well."""
+    """How things are done, but not to what: the sections that a single stage takes as well.
+
+    Attributes
+    ----------
+    format_version : int
+        Of the file.
+    survey : Survey
+        Bands, pixels and zero points; by default HSC-SSP wide.
+    sample : SampleCuts
+        Which objects set the thresholds and can be candidates (section 2).
+    train : TrainSection, optional
+        Training, and the choice of weights (section 3.1). Example: ``{n_runs: 5}``.
+    score : ScoreSection
+        How cutouts are scored (section 3.2).
+    select : SelectSection
+        How candidates are selected (section 3.2).
+    storage : StorageSection
+        How the stores are written.
+    """
 
     format_version: Literal[1] = 1
     survey: Annotated[Survey, WrapValidator(located)] = HSC
@@ -53,7 +76,8 @@ class Settings(JobSection):
         level = self.train.judged_level if self.train is not None else None
         if level is not None and level not in self.select.levels:
             raise ValueError(
-                f"train.judged_level {level!r} is none of select.levels: {', '.join(self.select.levels)}. Name one"
+                f"train.judged_level {level!r} is none of select.levels: {', '.join(self.select.levels)}. "
+                + (did_you_mean(level, self.select.levels) or "Name one")
             )
         return self
 
@@ -63,21 +87,39 @@ class Job(Settings):
 
     Attributes
     ----------
+    name : str
+        For people: a report and the job scripts show it.
+    catalogue : CatalogueSource, optional
+        The objects. Example: ``{path: catalogue.fits}``.
+    ingest : IngestSection, optional
+        Their pixels. Example: ``{sources: [cutouts]}``.
     cutouts : Path, optional
-        A store of cutouts that exists already, in place of ``ingest`` and ``catalogue``.
-    model : ModelSection, optional
-        One weight set that exists already, in place of ``train``.
+        A store of cutouts that exists already, in place of ``ingest`` and ``catalogue``. Example: ``cutouts.zarr``.
+    model : ModelSection or WeightsOfRun, optional
+        Weights that exist already, in place of ``train``: one file, or those of a run.
+        Example: ``{run: ../runs/paper}``.
     models : tuple of ModelSection
-        Several weight sets of one network, in place of ``train`` and ``model``.
+        Several weight sets of one network, in place of ``train`` and ``model``. Example: ``[{path: m.keras,
+        sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]``.
     spectroscopy : SpectroscopySection, optional
-        Tables that give redshifts and classes in place of the catalogue.
+        Tables that give redshifts and classes in place of the catalogue. Example: ``{sdss: specObj-dr15.fits}``.
     """
+
+    model_config = ConfigDict(
+        # What a schema can say of the rules between the sections.
+        json_schema_extra={
+            "allOf": [
+                {"anyOf": [{"required": ["cutouts"]}, {"required": ["catalogue", "ingest"]}]},
+                {"anyOf": [{"required": ["train"]}, {"required": ["model"]}, {"required": ["models"]}]},
+            ]
+        }
+    )
 
     name: str = "survey"
     catalogue: CatalogueSource | None = None
     ingest: IngestSection | None = None
     cutouts: Path | None = None
-    model: ModelSection | None = None
+    model: Weights | None = None
     models: tuple[ModelSection, ...] = ()
     spectroscopy: SpectroscopySection | None = None
 
@@ -94,15 +136,16 @@ class Job(Settings):
         check_cuts(self.sample, self.survey)
         if self.train is not None:
             check_cuts(self.train.cuts(self.sample), self.survey)
-        if self.train is None and not self.weights:
+        given = self.model is not None or self.models
+        if self.train is None and not given:
             raise ValueError("give train, or model for existing weights")
-        if self.train is not None and self.weights:
+        if self.train is not None and given:
             raise ValueError("give train, or model for existing weights, not both")
         return self
 
     @model_validator(mode="after")
     def _models_to_combine(self) -> Self:
-        if self.n_models == 1 and self.select.combine != "mean":
+        if not self.asks_run and self.n_models == 1 and self.select.combine != "mean":
             raise ValueError(
                 f"select.combine {self.select.combine} is for several models, and one scores; leave it out"
             )
@@ -112,6 +155,8 @@ class Job(Settings):
     def _weights_of_one_network(self) -> Self:
         if self.model is not None and self.models:
             raise ValueError("give model for one weight set, or models for several, not both")
+        if self.asks_run:
+            return self
         if len({model.sha256 for model in self.models}) < len(self.models):
             raise ValueError("models has the same sha256 twice. List each weight set once")
         if len({model.network for model in self.models}) > 1:
@@ -125,8 +170,15 @@ class Job(Settings):
         return self
 
     @property
+    def asks_run(self) -> bool:
+        """Whether the weights are those of a run, which are still to be looked up (see `stages.weights_of_run`)."""
+        return isinstance(self.model, WeightsOfRun)
+
+    @property
     def weights(self) -> tuple[ModelSection, ...]:
         """The weight sets that exist already; none where the job trains."""
+        if isinstance(self.model, WeightsOfRun):
+            raise RuntimeError(f"the weights of {self.model.run} are not looked up")
         return self.models if self.model is None else (self.model,)
 
     @property
@@ -209,6 +261,18 @@ def dump_job(job: Settings, folder: Path, sections: Collection[str] | None = Non
     content = written_from(job, folder).model_dump(mode="json", include=chosen)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     return text
+
+
+def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every key by which two jobs differ, as written by ``model_dump(mode="json")``: its name, and both values.
+
+    A section that only one of them has is named as a whole.
+    """
+    if isinstance(old, dict) and isinstance(new, dict) and name not in MAPPINGS:
+        for key in {**old, **new}:
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}".removeprefix("."))
+    elif json.dumps(old) != json.dumps(new):  # as text, because a limit that is NaN does not equal itself
+        yield name, old, new
 
 
 def plain(section: Any, folder: Path) -> Any:

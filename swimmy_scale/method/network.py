@@ -47,7 +47,7 @@ class Network:
             if getattr(self, name) < 1:
                 problems.append(f"{name} {getattr(self, name)} must be 1 or more")
         if any(filters < 1 for filters in self.encoder_filters):
-            problems.append(f"encoder_filters {self.encoder_filters} must be 1 or more")
+            problems.append(f"encoder_filters must be 1 or more, found {', '.join(map(str, self.encoder_filters))}")
         if self.cutout_size_px < 1 or self.cutout_size_px % 2**self.n_levels:
             problems.append(f"cutout_size_px {self.cutout_size_px} must be a multiple of {2**self.n_levels}")
         if not 0.0 <= self.noise <= 1.0:
@@ -124,8 +124,16 @@ class Schedule:
 
     Attributes
     ----------
-    learning_rate, decayed_learning_rate : float
-        Of Adam, up to and including epoch ``decay_after_epoch`` and after it. Epochs count from 1.
+    epochs : int
+        Passes over the training objects.
+    learning_rate : float
+        Of Adam, up to and including epoch ``decay_after_epoch``.
+    decayed_learning_rate : float
+        Of Adam, after that epoch.
+    decay_after_epoch : int
+        The last epoch of the first rate. Epochs count from 1.
+    batch_size : int
+        Objects of one update. The paper does not give it.
     validation_fraction : float
         Part of the objects that only measures ``val_loss``; the paper splits 4 : 1.
     keep_from_epoch : int

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, Survey
+from swimmy_scale.method.words import alternatives, known_names
 
 QUALITY_FLAGS = (
     "pixelflags_edge",
@@ -60,7 +61,7 @@ class SampleCuts:
     use_depth : bool
         Patches shallower than the survey's ``min_depth_mag`` in any band are cut (section 2.1).
     depth_percentile : float or None
-        Take the depth limits from this percentile of the patch table instead (see the function `depth_percentile`).
+        Take the depth limits from this percentile of the patch table instead. Example: ``5``.
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
@@ -68,7 +69,8 @@ class SampleCuts:
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
-        Exclusive lower and upper limit; (0.05, 0.2) for the paper's spectroscopic sample.
+        Exclusive lower and upper limit; those of the example make the paper's spectroscopic sample (section 2.2).
+        Example: ``[0.05, 0.2]``.
     colours : tuple of (band, band, float)
         cmodel magnitude of the first band minus that of the second must be smaller (appendix 3).
     """
@@ -97,11 +99,13 @@ class SampleCuts:
             problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
         unknown = [name for name in self.flags if name not in ALL_FLAGS]
         if unknown:
-            problems.append(f"flags {', '.join(unknown)} are not among {', '.join(ALL_FLAGS)}")
+            there = known_names(unknown, ALL_FLAGS, "flags", "there are").rstrip(".?")
+            problems.append(f"no flag is called {alternatives(unknown)}; {there}")
         if len(set(self.flags)) != len(self.flags):
-            problems.append("flags are named twice")
+            problems.append(f"flags has {next(name for name in self.flags if self.flags.count(name) > 1)} twice")
         if self.redshift is not None and not self.redshift[0] < self.redshift[1]:
-            problems.append(f"redshift {self.redshift} must go from a smaller to a larger value")
+            low, high = self.redshift
+            problems.append(f"redshift must go from a smaller to a larger value, found {low:g} to {high:g}")
         for first, second, limit in self.colours:
             if first == second or not math.isfinite(limit):
                 problems.append(f"colour {first} - {second} < {limit} needs two bands and a finite number")

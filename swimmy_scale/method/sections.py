@@ -7,7 +7,14 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.bit_rounding import FEWEST_BITS, MOST_BITS
@@ -33,7 +40,8 @@ def located(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     try:
         return check(value)
     except SwimmyError as error:
-        raise ValueError(str(error)) from error
+        # The place in the file says which section it is.
+        raise ValueError(str(error).removeprefix("sample cuts: ").removeprefix("schedule: ")) from error
 
 
 class JobSection(BaseModel):
@@ -49,21 +57,22 @@ class CatalogueSource:
     Attributes
     ----------
     path : Path
-        FITS (also .fits.gz), Parquet, CSV (also .csv.gz), VOTable or ECSV.
+        FITS (also .fits.gz), Parquet, CSV (also .csv.gz), VOTable or ECSV. Example: ``catalogue.fits``.
     columns : dict of str to str
-        Our names and theirs: ``{"ra": "RAJ2000"}``. Other columns have the names of HSC's database, in upper or lower
-        case.
+        Our names and theirs. Other columns have the names of HSC's database, in upper or lower case.
+        Example: ``{ra: RAJ2000, dec: DEJ2000}``.
     patch_qa : Path, optional
         Table of the seeing and depth of each patch, in any of the same formats: ``tract`` and ``patch`` (or
-        ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``.
+        ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``. Example: ``patch_qa.fits``.
     keep_columns : tuple of str
-        Columns to carry over into the candidate catalogue.
+        Columns to carry over into the candidate catalogue. Example: ``[i_cmodel_mag, redshift]``.
     units : dict of str to str
-        Our names of columns and their units, in place of those that the file declares.
+        Our names of columns and their units, in place of those that the file declares. Example: ``{ra: hourangle}``.
     hdu : int or str, optional
         Number or name of the table in a file that has several; by default the one that has the columns.
+        Example: ``OBJECTS``.
     fwhm_arcsec : dict of str to float
-        One FWHM of the PSF a band, in arcsec, for all objects whose FWHM nothing else gives.
+        One FWHM of the PSF a band, for all objects whose FWHM nothing else gives. Example: ``{g: 0.8, r: 0.75}``.
     pair_radius_arcsec : float
         Objects closer than this to another one are told and counted; 0 for none.
     """
@@ -82,21 +91,21 @@ class CatalogueSource:
 
 
 class IngestSection(JobSection):
-    """Where the pixels are.
+    r"""Where the pixels are.
 
     Attributes
     ----------
     sources : tuple of Path
-        Folders, tar files, coadd images or one cube.
+        Folders, tar files, coadd images or one cube; or ``coadd``. Example: ``[cutouts, more.tar]``.
     kind : str
         What the sources are; ``auto`` finds out.
     coadd : dict of str to Path
-        One coadd image a band, in place of ``sources``.
+        One coadd image a band, in place of ``sources``. Example: ``{g: coadd-g.fits, r: coadd-r.fits}``.
     name_pattern : str, optional
         Regular expression for file names of another form, with the groups ``line``, ``object_id``, ``ra``, ``dec``,
-        ``band``.
+        ``band``. Example: ``'(?P<object_id>\\d+)_(?P<band>[grizy])\\.fits'``.
     match_radius_arcsec : float
-        Used where file names carry a position.
+        Largest distance of a file's position from its object, where file names carry a position.
     """
 
     sources: tuple[Path, ...] = ()
@@ -121,8 +130,12 @@ class MpaJhuSection(JobSection):
 
     Attributes
     ----------
-    info, line, extra : Path
-        galSpecInfo, galSpecLine and galSpecExtra.
+    info : Path
+        galSpecInfo. Example: ``galSpecInfo-dr8.fits``.
+    line : Path
+        galSpecLine. Example: ``galSpecLine-dr8.fits``.
+    extra : Path
+        galSpecExtra. Example: ``galSpecExtra-dr8.fits``.
     widths : str
         Whether the equivalent widths of galSpecLine are ``observed`` or at ``rest``.
     """
@@ -138,9 +151,17 @@ class SpectroscopySection(JobSection):
 
     Attributes
     ----------
-    sdss, gama, dr16q, milliquas : Path, optional
-        specObj of SDSS, SpecObj of GAMA, the quasars of DR16Q, and Milliquas, with their published column names, in
-        any format of a catalogue.
+    sdss : Path, optional
+        specObj of SDSS, with its published column names, in any format of a catalogue; so are the others.
+        Example: ``specObj-dr15.fits``.
+    gama : Path, optional
+        SpecObj of GAMA. Example: ``SpecObj.fits``.
+    mpa_jhu : MpaJhuSection, optional
+        The MPA-JHU tables. Example: ``{info: i.fits, line: l.fits, extra: e.fits}``.
+    dr16q : Path, optional
+        The quasars of SDSS's DR16Q. Example: ``DR16Q_v4.fits``.
+    milliquas : Path, optional
+        Milliquas. Example: ``milliquas.fits``.
     match_radius_arcsec : float
         Largest distance of a counterpart.
     """
@@ -166,7 +187,17 @@ class SpectroscopySection(JobSection):
 
 
 class NetworkSection(JobSection):
-    """The network's free sizes (section 3.1); bands and cutout size come from the survey."""
+    """The network's free sizes (section 3.1); bands and cutout size come from the survey.
+
+    Attributes
+    ----------
+    encoder_filters : tuple of int
+        Filters of the encoder's first two convolutions; the decoder mirrors them (figure 3).
+    latent_filters : int
+        Filters of the encoder's last convolution: d of the paper.
+    noise : float
+        Standard deviation of the Gaussian noise on the input, in training only: r_gauss of the paper.
+    """
 
     encoder_filters: tuple[int, int] = (64, 32)
     latent_filters: int = 8
@@ -183,9 +214,9 @@ class GridSection(JobSection):
     Attributes
     ----------
     latent_filters : tuple of int
-        d of the paper.
+        d of the paper. Example: ``[4, 8, 16, 32]``.
     noise : tuple of float
-        r_gauss of the paper.
+        r_gauss of the paper. Example: ``[0, 0.01, 0.02]``.
     """
 
     latent_filters: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -208,19 +239,24 @@ class TrainSection(JobSection):
     ----------
     sample : SampleCuts, optional
         Cuts of the objects to train on; by default those of the section ``sample``. With cuts of its own, training is
-        not done again when those change.
+        not done again when those change. Example: ``{redshift: [0.05, 0.2]}``.
+    network : NetworkSection
+        The network to train.
+    schedule : Schedule
+        How it is trained.
     n_runs : int
         Independent trainings of each network. Training k of all has seed ``schedule.seed + k``.
     classes : tuple of str
         Classes of ``sample_class`` to train on; empty for the whole sample.
     max_objects : int, optional
-        Most training objects; where there are more, the seed chooses among them at random.
+        Most training objects; where there are more, the seed chooses among them at random. Example: ``5000``.
     n_threads : int
         Threads of one training. They are part of the result: with another number TensorFlow adds up gradients in
         another order, and the last digits of the weights differ. So the job says the number, not the machine, and the
-        frozen job keeps it: by default `THREADS_OF_ONE` for one training, `THREADS_OF_EACH` for each of several.
+        frozen job keeps it: by default 2 for one training, 1 for each of several.
     grid : GridSection, optional
-        Several networks in place of one, in order of their combinations, with the noise changing fastest.
+        Several networks in place of one, in order of their combinations, with the noise changing fastest (table 5).
+        Example: ``{latent_filters: [4, 8], noise: [0.01, 0.02]}``.
     choose : str
         Which weights score. ``validation_loss``: those of the lowest one. ``known_classes``: those that select most
         of the known classes (appendix 1).
@@ -229,10 +265,10 @@ class TrainSection(JobSection):
     known_classes : tuple of str
         Classes of ``sample_class``; weights are judged by the sum of the fractions that they select of each.
     judged_level : str, optional
-        Level of ``select.levels`` at which they are judged; by default the first.
+        Level of ``select.levels`` at which they are judged; by default the first. Example: ``2sigma``.
     threshold_objects : int, optional
         Most objects of the sample, chosen at random by the seed, that set the thresholds at which weights are judged.
-        By default the whole sample sets them, as in the paper.
+        By default the whole sample sets them, as in the paper. Example: ``10000``.
     """
 
     sample: Annotated[SampleCuts, WrapValidator(located)] | None = None
@@ -304,21 +340,13 @@ class TrainSection(JobSection):
         return tuple(self.network.model_copy(update={"latent_filters": d, "noise": noise}) for d, noise in values)
 
 
-class ModelSection(JobSection):
-    """Existing weights: the file, the SHA-256 that it must have, and its network."""
-
-    path: Path
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    network: NetworkSection = NetworkSection()
-
-
 class ScoreSection(JobSection):
-    """Scoring.
+    """Scoring (section 3.2).
 
     Attributes
     ----------
     batch_size : int
-        Objects of one model call; changes the speed, not the scores. By default 256, on a GPU 2048.
+        Objects of one model call; changes the speed, not the scores. By default 256, on a GPU 2048. Example: ``512``.
     n_models : int
         Weight sets of ``train`` that score, in one pass over the pixels: the best of all trainings and kept epochs, as
         ``train.choose`` says.
@@ -328,7 +356,7 @@ class ScoreSection(JobSection):
         ``paper``: equation 6. ``noise``: the residual in units of its expected noise (see `swimmy_scale.method.noise`).
     floor : float, optional
         For the kind ``noise``: the error of a reconstruction that is not noise, as a fraction of it; by default
-        `swimmy_scale.method.noise.FLOOR`.
+        `FLOOR` of `swimmy_scale.method.noise`. Example: ``0.05``.
     """
 
     batch_size: int | None = Field(default=None, ge=1)
@@ -352,7 +380,7 @@ class ScoreSection(JobSection):
 
 
 class SelectSection(JobSection):
-    """Selection.
+    """Selection (section 3.2).
 
     Attributes
     ----------
@@ -360,14 +388,13 @@ class SelectSection(JobSection):
         Name and top fraction of the sample, largest fraction first.
     thresholds_from : Path, optional
         ``summary.json`` of another run whose thresholds are carried over; by default this sample sets them. They must
-        have been made for scores of the same model and scorer.
+        have been made for scores of the same model and scorer. Example: ``../runs/paper/summary.json``.
     thresholds_of_another_model : bool
         Carry thresholds over that were made for the scores of another model or scorer.
     formats : tuple of str
         File formats of the candidate catalogue.
     combine : str
-        How the scores of several models become one: ``mean``, ``median`` or ``rank`` (see
-        `swimmy_scale.method.ensemble`). No effect with one model.
+        How the scores of several models become one (see `swimmy_scale.method.ensemble`). No effect with one model.
     """
 
     levels: dict[str, float] = Field(default_factory=lambda: dict(LEVELS))
@@ -405,7 +432,7 @@ class StorageSection(JobSection):
     chunk_objects : int
         Rows of one read; divides ``partition_objects``.
     keep_mantissa_bits : int, optional
-        Of the 23 mantissa bits of a pixel; fewer make smaller files. By default all are kept.
+        Of the 23 mantissa bits of a pixel; fewer make smaller files. By default all are kept. Example: ``12``.
     """
 
     partition_objects: int = Field(default=2048, ge=1)

@@ -25,8 +25,10 @@ class Survey:
 
     Attributes
     ----------
+    name : str
+        For people.
     bands : tuple of str
-        In the order of the cube's band axis.
+        Names of the bands, in the order of the cube's band axis.
     selecting_bands : tuple of str
         Bands that may select a candidate; the others are scored only (section 3.2).
     magnitude_band : str
@@ -76,13 +78,13 @@ class Survey:
         n_bands = len(self.bands)
         problems = []
         if n_bands == 0 or len(set(self.bands)) != n_bands:
-            problems.append(f"bands {self.bands} must be distinct and not empty")
+            problems.append(f"bands must be distinct and not empty, found {', '.join(self.bands) or 'none'}")
         for name in ("band_divisors", "min_depth_mag"):
             if len(getattr(self, name)) != n_bands:
                 problems.append(f"{name} has {len(getattr(self, name))} values for {n_bands} bands")
         for band in (*self.selecting_bands, self.magnitude_band):
             if band not in self.bands:
-                problems.append(f"band {band!r} is not one of {self.bands}")
+                problems.append(f"band {band!r} is none of bands: {', '.join(self.bands)}")
         if self.cutout_size_px < 16 or self.cutout_size_px % 8:
             problems.append(f"cutout_size_px {self.cutout_size_px} must be a multiple of 8, at least 16")
         if not 0 <= self.pixel_scale_tolerance < 1:
@@ -94,9 +96,10 @@ class Survey:
             if not math.isfinite(getattr(self, name)):
                 problems.append(f"{name} {getattr(self, name)} must be finite")
         if not self.selecting_bands or len(set(self.selecting_bands)) != len(self.selecting_bands):
-            problems.append(f"selecting_bands {self.selecting_bands} must be distinct and not empty")
+            found = ", ".join(self.selecting_bands) or "none"
+            problems.append(f"selecting_bands must be distinct and not empty, found {found}")
         if not all(math.isfinite(divisor) and divisor > 0 for divisor in self.band_divisors):
-            problems.append(f"band_divisors {self.band_divisors} must be positive")
+            problems.append(f"band_divisors must be positive, found {', '.join(map(str, self.band_divisors))}")
         if not 0 < self.aperture_diameter_px <= self.cutout_size_px:
             problems.append(
                 f"aperture_diameter_px {self.aperture_diameter_px} must lie within {self.cutout_size_px} px"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.faults import another_file, faults_of, truths
+from swimmy_scale.method.words import alternatives, nearest
 
 
 def read_text(path: Path, what: str) -> str:
@@ -23,11 +26,24 @@ def read_text(path: Path, what: str) -> str:
     try:
         return path.read_text()
     except OSError as error:
-        raise SwimmyError(f"{path}: cannot read the {what} file ({error.strerror}). Check the path.") from error
+        reason = "it is a folder" if path.is_dir() else error.strerror
+        raise SwimmyError(f"{path}: cannot read the {what} file ({reason}). {_other_path(path)}") from error
     except UnicodeDecodeError as error:
         raise SwimmyError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
         ) from error
+
+
+def _other_path(path: Path) -> str:
+    """The file that was perhaps meant by a path that is none."""
+    folder = path if path.is_dir() else path.parent
+    there = [item.name for item in islice(sorted(folder.glob("*.y*ml")), 100)]
+    like = there if path.is_dir() else nearest(path.name, there)
+    return (
+        f"Check the path: did you mean {alternatives(str(folder / name) for name in like[:3])}?"
+        if like
+        else ("Check the path.")
+    )
 
 
 def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
@@ -54,31 +70,31 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
         repeated = _repeated(root)
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
+        where, problem = _place_in_text(error)
         raise SwimmyError(
-            f"{path}: not valid YAML: {' '.join(str(error).split())}. Correct that line, or give a {what} file."
+            f"{path}{where}: not valid YAML: {problem}. Correct that line, or give a {what} file."
         ) from error
     except RecursionError:
         raise SwimmyError(f"{path}: nested too deeply to be a {what}. Check that it is the right file.") from None
     if not isinstance(content, dict):
-        found = type(content).__name__
-        raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {found}. Give a {what} file.")
+        what_found = {type(None): "nothing", list: "a list", str: "text"}.get(type(content), "a single value")
+        raise SwimmyError(f"{path}: a {what} is a mapping of sections; found {what_found}. Give a {what} file.")
     if repeated:
         raise SwimmyError(
             "\n".join(f"{path}:{line}: {key} is there twice. Leave one of them." for line, key in repeated)
         )
+    if other := another_file(content, what):
+        raise SwimmyError(f"{path}: {other}")
+    faults = list(truths(content, kind))
     try:
-        return kind.model_validate(content)
+        found = kind.model_validate(content)
+        if not faults:
+            return found
     except pydantic.ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            value = "" if isinstance(fault["input"], dict | BaseModel) else f", found {fault['input']!r}"
-            message = f"{fault['msg'].removeprefix('Value error, ')}{value}"
-            if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-                message += ". Correct its name, or leave it out"
-            faults.append(_fault(root, path, fault["loc"], message, f"the {what}"))
-        raise SwimmyError("\n".join(faults)) from error
+        faults += faults_of(error, kind)
     except SwimmyError as error:
         raise SwimmyError(f"{path}: {error}") from error
+    raise SwimmyError("\n".join(_fault(root, path, place, words, f"the {what}") for place, words in faults))
 
 
 def describe(text: str, path: Path, location: tuple[int | str, ...], message: str) -> str:
@@ -90,11 +106,19 @@ def _fault(root: yaml.Node | None, path: Path, location: tuple[int | str, ...], 
     """``FILE:LINE: KEY: MESSAGE``, with the line of the deepest part of ``location`` that the file has."""
     line, node = 1, root
     for key in location:
-        found = {name: (shown, value) for name, shown, value in _entries(node)}.get(key)
+        # A key that is a number in the file is its text here.
+        found = {str(name): (shown, value) for name, shown, value in _entries(node)}.get(str(key))
         if found is None:
             break
         line, node = found[0].start_mark.line + 1, found[1]
     return f"{path}:{line}: {'.'.join(str(part) for part in location) or whole}: {message}"
+
+
+def _place_in_text(error: yaml.YAMLError) -> tuple[str, str]:
+    """The line, as ``:7``, and what is wrong in it; the line is empty where it is not known."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f":{error.problem_mark.line + 1}", str(error.problem).replace("'<stream end>'", "the end of the file")
+    return "", " ".join(str(error).split())
 
 
 def _repeated(root: yaml.Node | None) -> list[tuple[int, str]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
+from swimmy_scale.method.words import counted
 
-def counted(number: int, noun: str) -> str:
-    """``1 object``, ``12,345 objects``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+__all__ = ["counted", "duration", "number"]
 
 
 def number(value: float | None) -> str:

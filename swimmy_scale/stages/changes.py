@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job
+from swimmy_scale.method.faults import shown
+from swimmy_scale.method.job import Job, differences
 from swimmy_scale.stages.earlier import to_keep
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
@@ -64,15 +65,6 @@ def stage_settings(job: Job) -> dict[str, Any]:
     return {stage: json.dumps(settings[stage]) for stage in STAGES if stage in settings}
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """The settings that differ, as ``section.key``."""
-    if isinstance(old, dict) and isinstance(new, dict) and "." not in name:
-        for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".removeprefix("."))
-    elif json.dumps(old) != json.dumps(new):
-        yield name
-
-
 @dataclass(frozen=True)
 class Change:
     """What another job changes in a run directory.
@@ -81,6 +73,8 @@ class Change:
     ----------
     settings : tuple of str
         Those that differ, as ``section.key``.
+    said : tuple of str
+        The same with both values, for people.
     again : tuple of str
         Stages of the new job that are done again, as far as what they read differs then.
     remaining : tuple of str
@@ -92,6 +86,7 @@ class Change:
     """
 
     settings: tuple[str, ...]
+    said: tuple[str, ...]
     again: tuple[str, ...]
     remaining: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -108,8 +103,9 @@ class Change:
             if stage in changed or any(other in again or other in dropped for other in READ_BY[stage]):
                 again.append(stage)
         remaining = tuple(stage for stage in after if stage not in again)
-        settings = tuple(_differences(old.model_dump(mode="json"), new.model_dump(mode="json")))
-        return cls(settings, tuple(again), remaining, dropped, changed)
+        found = list(differences(old.model_dump(mode="json"), new.model_dump(mode="json")))
+        said = (f"{name} from {shown(before)} to {shown(after)}" for name, before, after in found)
+        return cls(tuple(name for name, _, _ in found), tuple(said), tuple(again), remaining, dropped, changed)
 
     def __bool__(self) -> bool:
         return bool(self.settings)
@@ -125,7 +121,9 @@ class Change:
         done = run.ledger("ingest")
         if "ingest" in self.changed and old.cutouts is None and done.read(FINISHED) is not None:
             reading = ("survey", "catalogue", "ingest", "spectroscopy", "storage", "cutouts")
-            names = [name for name in self.settings if name.partition(".")[0] in reading]
+            names = [
+                said for name, said in zip(self.settings, self.said, strict=True) if name.partition(".")[0] in reading
+            ]
             raise SwimmyError(
                 f"{run.path} holds the cutouts of another ingest than the job asks for ({', '.join(names)}). "
                 f"Choose another --output; or remove {done.path(FINISHED)}, and all is done again here. A change of "
@@ -144,7 +142,7 @@ class Change:
         parts += [f"Remains: {', '.join(remaining)}."] if remaining else []
         parts += [f"Removed: {', '.join(dropped)}."] if dropped else []
         what = " ".join(parts) or "Nothing had been done."
-        yield f"{run.path}: another job than before ({', '.join(self.settings)}). {what}"
+        yield f"{run.path}: another job than before ({', '.join(self.said)}). {what}"
         if "select" in again and (kept := to_keep(run)) is not None:
             yield f"{kept.path}: the selection of the earlier job is kept there."
         if "train" in again and "train" in self.changed and any(name.startswith("sample.") for name in self.settings):

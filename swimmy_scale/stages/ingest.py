@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_sources, list_source, read_rows
 from swimmy_scale.method.bit_rounding import round_mantissa
@@ -31,6 +31,7 @@ from swimmy_scale.method.sections import (
     TrainSection,
 )
 from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+from swimmy_scale.method.words import counted
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
 from swimmy_scale.stages.notices import add_up, shown
@@ -322,7 +323,8 @@ class IngestStage(Stage):
             found.update(receipt.details["warnings"])
         if parts.n_objects != counts.total():
             raise SwimmyError(
-                f"{self.cutouts}: {parts.n_objects} objects given, but {dict(counts)}. Run `swimmy-scale verify`."
+                f"{self.cutouts}: {counted(parts.n_objects, 'objects')} given, but {dict(counts)}. "
+                f"Run `{typed('verify')}`."
             )
         read = add_up(found.elements())
         # What was noticed before is said by then.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swimmy_scale.method.words import counted
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
 from swimmy_scale.storage.receipts import Ledger
@@ -67,7 +68,7 @@ def _marked[T](ledger: Ledger, name: str, max_lost_workers: int, work: Callable[
     folder.mkdir(parents=True, exist_ok=True)
     left = sorted(path.name.rsplit("-", 1)[0] for path in folder.iterdir())
     if len(left) >= max_lost_workers:
-        raise WorkersLostError(f"{ledger.stage} {name} ended {len(left)} workers: {', '.join(left)}")
+        raise WorkersLostError(f"{ledger.stage} {name} ended {counted(len(left), 'workers')}: {', '.join(left)}")
     mark = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
     mark.touch()
     try:

@@ -13,6 +13,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import BATCH_OBJECTS, CACHE_BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
 from swimmy_scale.method.sections import ScorerName, StorageSection
 from swimmy_scale.method.survey import HSC, Survey
+from swimmy_scale.method.words import counted
 
 MIB = 1 << 20
 FLOAT32_BYTES = 4
@@ -147,7 +148,7 @@ class MemoryLimits:
 def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -> None:
     """Check that an ingesting process has memory for its partition (see `MemoryLimits.check`)."""
     needed = ingest_memory_bytes(survey, partition_objects)
-    what = f"ingest of {partition_objects} objects a partition"
+    what = f"ingest of {counted(partition_objects, 'objects')} a partition"
     limits.check(what, needed, False, "Make storage.partition_objects smaller")
 
 
@@ -185,7 +186,9 @@ class ScoringNeeds:
     def check(self, limits: MemoryLimits, n_models: int) -> None:
         """Check that a scoring process has memory for its batches (see `MemoryLimits.check`)."""
         batch_size, needed = self._bytes(limits, n_models)
-        limits.check(f"scoring {batch_size} objects a batch", needed, self._on_keras, "Make score.batch_size smaller")
+        limits.check(
+            f"scoring {counted(batch_size, 'objects')} a batch", needed, self._on_keras, "Make score.batch_size smaller"
+        )
 
     def models_at_once(self, limits: MemoryLimits, n_models: int, n_objects: int) -> int:
         """How many of ``n_models`` a process can score in one pass and judge by their scores of ``n_objects``.
@@ -204,5 +207,7 @@ class ScoringNeeds:
         fitting = [number for number in range(n_models, 0, -1) if needed(number) <= limit_bytes]
         if not fitting:
             remedy = "Set train.threshold_objects, or make score.batch_size smaller"
-            limits.check(f"evaluating a weight set on {n_objects} objects", needed(1), self._on_keras, remedy)
+            limits.check(
+                f"evaluating a weight set on {counted(n_objects, 'objects')}", needed(1), self._on_keras, remedy
+            )
         return fitting[0]

@@ -9,6 +9,7 @@ from typing import Any
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.sample import NO_DATA
+from swimmy_scale.method.words import counted
 from swimmy_scale.model.scoring import NUMBA_SECONDS
 from swimmy_scale.stages.memory import MIB, ScoringNeeds, cutout_bytes, ingest_memory_bytes, train_memory_bytes
 from swimmy_scale.stages.place import Place
@@ -222,9 +223,9 @@ def lines(plan: Plan, words_for_seconds: Any) -> Iterator[str]:
     if len(made) < len(found.cuts):
         yield f"             skipped, {NO_DATA}: {', '.join(cut.name for cut in found.cuts if cut.note == NO_DATA)}"
     if found.train is not None:
-        yield f"training     {found.n_training:,} objects of class {', '.join(found.train.classes) or 'any'}"
+        yield f"training     {counted(found.n_training, 'objects')} of class {', '.join(found.train.classes) or 'any'}"
     yield f"partitions   {plan.n_partitions:,}"
-    yield f"disk         about {plan.disk_bytes / 1e9:,.2f} GB in about {plan.n_files_written:,} files"
+    yield f"disk         about {plan.disk_bytes / 1e9:,.2f} GB in about {counted(plan.n_files_written, 'files')}"
     place = plan.place
     yield (
         f"where        {place.name}: {place.readers} processes that read, {place.network} for the network"
@@ -237,7 +238,7 @@ def lines(plan: Plan, words_for_seconds: Any) -> Iterator[str]:
             total += need.seconds
             time = f"about {words_for_seconds(need.seconds)}"
         memory = "" if need.memory_bytes is None else f", up to {need.memory_bytes / MIB:,.0f} MiB a process"
-        yield f"{need.stage:12} {need.n_tasks:,} tasks, {time}{memory}"
+        yield f"{need.stage:12} {counted(need.n_tasks, 'tasks')}, {time}{memory}"
     known = "" if all(need.seconds is not None for need in plan.needs) else ", without what is not known"
     yield f"time         about {words_for_seconds(total)} in all{known}: an estimate, where disks are no slower, by"
     yield f"             {RATES_FROM}"

@@ -16,6 +16,7 @@ from swimmy_scale.method.quarantine import Code, merge_faults
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile, merge_counts
 from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
+from swimmy_scale.method.words import counted
 from swimmy_scale.stages.sample import nothing_passes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule, with_patches
 from swimmy_scale.storage.scores import BLOCK_OBJECTS
@@ -72,8 +73,8 @@ class Prospects:
         if self.n_usable == 0:
             found = "; ".join(f"{number:,} {code} ({reason})" for code, (number, reason) in self.quarantined.items())
             yield (
-                f"{self.source}: all {self.n_objects:,} objects would be in quarantine: {found}. Correct what the "
-                "first of each says, or the columns that the job names."
+                f"{self.source}: all {counted(self.n_objects, 'objects')} would be in quarantine: {found}. Correct "
+                "what the first of each says, or the columns that the job names."
             )
             return
         if self.cuts and (problem := nothing_passes(self.cuts)):

@@ -15,6 +15,7 @@ import numpy as np
 
 import swimmy_scale
 from swimmy_scale.method.quarantine import Code
+from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.engine import Stage, Task, Tasks
@@ -205,7 +206,7 @@ class ScoreStage(Stage):
     def _mixed(self, kinds: Counter[str]) -> Iterator[str]:
         """What to know of scores that processors of several ``kinds`` have computed."""
         if len(kinds) > 1:
-            said = ", ".join(f"{number:,} objects by {kind}" for kind, number in sorted(kinds.items()))
+            said = ", ".join(f"{counted(number, 'objects')} by {kind}" for kind, number in sorted(kinds.items()))
             yield (
                 f"{self.scores}: scored {said}; such scores differ in their last digits. For scores of one kind "
                 f"remove {self.ledger.folder / self.ledger.stage} and run again where all workers are alike."

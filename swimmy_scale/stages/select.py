@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import swimmy_scale
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.candidates import candidates, high_but_negative, selection_counts
 from swimmy_scale.method.job import Settings, dump_job
 from swimmy_scale.method.quarantine import Code
@@ -227,7 +227,7 @@ class SelectStage(Stage):
         carried = self._carried()
         summary, files = self._select(carried, details, add)
         if summary["given"] != summary["scored"] + summary["quarantined"]:
-            raise SwimmyError(f"{self.folder.path}: counts do not reconcile: {summary}. Run `swimmy-scale verify`.")
+            raise SwimmyError(f"{self.folder.path}: counts do not reconcile: {summary}. Run `{typed('verify')}`.")
         if self.quarantine is not None:
             write_quarantine(self.quarantine, [ingest, scores_ledger(self.scores)])
             files.append(self.quarantine)

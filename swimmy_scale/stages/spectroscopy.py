@@ -17,6 +17,7 @@ from swimmy_scale.method.job_paths import located
 from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
+from swimmy_scale.method.words import counted
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
 from swimmy_scale.storage.files import digest_file, write_json
 from swimmy_scale.storage.receipts import FileRecord
@@ -56,7 +57,7 @@ def with_counterparts(
         warnings=[
             *objects.warnings,
             *notes,
-            f"redshifts and classes are those of {len(counterparts)} counterparts within "
+            f"redshifts and classes are those of {counted(len(counterparts), 'counterparts')} within "
             f"{section.match_radius_arcsec:g} arcsec, not the catalogue's",
         ],
     )

@@ -13,6 +13,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Settings, load_job, parse_job
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, SelectSection, TrainSection
+from swimmy_scale.method.words import counted
 from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, run_stage
@@ -21,6 +22,7 @@ from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
+from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import driver_lock
 from swimmy_scale.storage.quarantine_file import write_quarantine
@@ -110,8 +112,13 @@ def recorded_scoring(
 ) -> Scoring:
     """How models given as files score together: all of one network, each once, as many as the settings say.
 
+    A folder stands for the weights that a run, or a training, has chosen (see `weights_of_run`).
+
     ``sha256s`` are the digests of the models in their order, or none of them: then manifests must record them.
     """
+    if not sha256s and any(model.is_dir() for model in models):
+        listed = [weights_of_run(model) if model.is_dir() else (model,) for model in models]
+        models = [item if isinstance(item, Path) else item.path for some in listed for item in some]
     digests: Sequence[str | None] = sha256s or [None] * len(models)
     chosen: list[Model] = []
     network: Network | None = None
@@ -130,8 +137,8 @@ def recorded_scoring(
         raise SwimmyError("no model is given. Give one at least.")
     if settings.score.n_models not in (1, len(chosen)):
         raise SwimmyError(
-            f"the settings say score.n_models {settings.score.n_models}, and {len(chosen)} models are given. "
-            "Repeat --model for each, or correct the settings."
+            f"the settings say score.n_models {settings.score.n_models}, and {counted(len(chosen), 'models')} are "
+            "given. Repeat --model for each, or correct the settings."
         )
     return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, scorer, settings.score.score_kind)
 

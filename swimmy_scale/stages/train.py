@@ -18,6 +18,7 @@ from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import IntArray
 from swimmy_scale.method.weight_sets import by_validation_loss
+from swimmy_scale.method.words import counted
 from swimmy_scale.stages.choice import MANIFEST_VERSION, Choice, kept_weight_sets
 from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.stages.lost_workers import clear_attempts
@@ -53,8 +54,8 @@ def training_rows(store: Cutouts, cuts: SampleCuts, section: TrainSection, seed:
     if rows.size == 0:
         if not any(n_usable for _, n_usable in parts):
             raise SwimmyError(
-                f"{store.path}: all {store.n_objects} objects are in quarantine: there is nothing to train on. "
-                "quarantine.csv says why."
+                f"{store.path}: all {counted(store.n_objects, 'objects')} are in quarantine: there is nothing to train "
+                "on. quarantine.csv says why."
             )
         classes = ", ".join(section.classes) or "any"
         raise SwimmyError(
@@ -198,7 +199,7 @@ class TrainStage(Stage):
             for network in self.networks
         )
         remedy = "Lower train.max_objects and run again"
-        self.limits.check(f"training on {n_objects} objects", needed, self.wants_gpu, remedy)
+        self.limits.check(f"training on {counted(n_objects, 'objects')}", needed, self.wants_gpu, remedy)
 
     def plan(self) -> Sequence[TrainTask]:
         """One task for each training, each with a seed of its own; their memory is checked first."""

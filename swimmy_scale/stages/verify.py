@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
@@ -125,6 +125,15 @@ class Verification:
     def is_sound(self) -> bool:
         """Whether every file is as its receipt says, and nothing is missing or too many."""
         return not (self.damage or self.unexpected or self.unfinished)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "damaged": [asdict(item) for item in self.damage],
+            "unexpected": self.unexpected,
+            "others": self.others,
+            "unfinished": self.unfinished,
+        }
 
     def mark(self) -> None:
         """Remove the receipts of what is damaged, so that it is done again; the driver's lock must be held."""

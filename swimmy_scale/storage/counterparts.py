@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.classes import Classes
 from swimmy_scale.method.survey import BoolArray, FloatArray
 from swimmy_scale.storage.files import write_atomically
@@ -160,7 +160,7 @@ def read_counterparts(path: Path) -> Counterparts:
     SwimmyError
         When the file is missing, damaged, or of another format version.
     """
-    again = "Make it again, by `swimmy-scale classify` or the run's ingest."
+    again = f"Make it again, by `{typed('classify')}` or the run's ingest."
     try:
         # Warnings of astropy mean damage here: a checksum that does not fit, a file that ends too early.
         stream = io.BytesIO(path.read_bytes())

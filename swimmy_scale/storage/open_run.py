@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray
 import zarr
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray, IntArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, survey_from_attrs
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
@@ -23,7 +23,7 @@ from swimmy_scale.storage.selection import SelectedRun, Selection
 LABEL_NAMES = {"band": "photometric band", "level": "selection level", "model": "weight set"}
 # Attributes that are about one of the stores, not about the run.
 OF_ONE_STORE = ("title", "units", "format_version", "layout_sha256", "partition_objects", "chunk_objects", "scores")
-READ_AGAIN = "Run `swimmy-scale run` again: it finishes what is missing"
+READ_AGAIN = f"Run `{typed('run')}` again: it finishes what is missing"
 
 
 def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Dataset:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shlex
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.candidates import candidate_columns
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
@@ -191,7 +190,7 @@ class SelectedRun:
         if scores != run.scores or not run.exists():
             raise SwimmyError(
                 f"{path}: a selection from {scores}, which lies in no run directory. This command needs the job, the "
-                "models and the cutouts of one: `swimmy-scale run` makes it."
+                "models and the cutouts of one, which `run` makes."
             )
         return cls(run, folder, cutouts)
 
@@ -211,14 +210,14 @@ class SelectedRun:
         """
         if not self.folder.summary.is_file():
             raise SwimmyError(
-                f"{self.folder.path}: candidates are not selected yet. Finish the run with `swimmy-scale run`."
+                f"{self.folder.path}: candidates are not selected yet. Finish the run with `{typed('run')}`."
             )
         if not self.has_scores:
             raise SwimmyError(
                 f"{self.folder.path}: a selection from scores that {self.run.path} no longer has: it was scored again. "
                 "Its candidates and thresholds are still to be read (candidates.*, summary.json, selection.zarr); for "
-                "all else select from the present scores by its settings: `swimmy-scale select "
-                f"{shlex.quote(str(self.run.path))} --settings {shlex.quote(str(self.folder.settings))}`."
+                f"all else select from the present scores by its settings: "
+                f"`{typed('select', self.run.path, '--settings', self.folder.settings)}`."
             )
         return Selection(self.folder.store, self.run.scores)
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.files import digest_json, sync_files, sync_path, write_atomically
 from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
@@ -245,7 +245,7 @@ def open_group(path: Path | str, format_version: int) -> zarr.Group:
         group = zarr.open_group(str(path), mode="r", use_consolidated=False)
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise SwimmyError(
-            f"{path}: no readable Zarr store ({error}). Check the path, or run `swimmy-scale verify`."
+            f"{path}: no readable Zarr store ({error}). Check the path, or run `{typed('verify')}`."
         ) from error
     found = group.attrs.get("format_version")
     if found != format_version:
@@ -346,7 +346,7 @@ def _where(group: zarr.Group) -> str:
 def _damaged(group: zarr.Group, what: str, error: Exception) -> SwimmyError:
     return SwimmyError(
         f"{_where(group)}: {what} ({' '.join(str(error).split())}). "
-        "Run `swimmy-scale verify` on it or on its run directory, then the command that made it: that repairs it."
+        f"Run `{typed('verify')}` on it or on its run directory, then the command that made it: that repairs it."
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.candidates import ANY_BAND
 from swimmy_scale.method.weight_sets import (
     Judgement,
@@ -126,7 +126,7 @@ def read_table(path: Path) -> Table:
     except (OSError, ValueError) as error:
         raise SwimmyError(
             f"{path}: no readable table of weight sets ({error}). Give a run that trains with train.evaluate, "
-            "train.choose: known_classes or train.grid; `swimmy-scale verify` finds damage."
+            f"train.choose: known_classes or train.grid; `{typed('verify')}` finds damage."
         ) from error
     if table.meta.get("format_version") != FORMAT_VERSION:
         raise SwimmyError(

@@ -101,6 +101,7 @@ BAD_INPUT = [
     ("wrong format", ["ingest", "pixels", "--catalog", "text.fits", "--output", "o.zarr"], "text.fits"),
     ("no pixels", ["ingest", "absent", "--catalog", "c.csv", "--output", "o.zarr"], "absent"),
     ("bad settings", ["ingest", "p", "--catalog", "c.csv", "--output", "o.zarr", "--settings", "text.txt"], "text.txt"),
+    ("missing folder", ["compare", "absent", "absent"], "absent: no receipts folder"),
     ("missing file", ["plan", "absent.yaml"], "absent.yaml: cannot read the job file"),
     ("missing input", ["plan", "job.yaml"], "c.fits"),
     ("missing file", ["train", "absent.zarr", "--output", "models"], "no readable Zarr store"),
@@ -134,7 +135,7 @@ BAD_INPUT = [
     ("missing file", ["weight-sets", "absent"], "no readable table of weight sets"),
     ("not a run", ["weight-sets", "folder"], "no readable table of weight sets"),
 ]
-PROGRESS = re.compile(r"\w+: [\d,]+ (objects|files)")
+PROGRESS = re.compile(r"\w+: [\d,]+ (object|file)s?")
 # A sentence that begins with what to do, or the one that ends all failures of the operating system.
 REMEDY = re.compile(
     r"[.)] (Check|Give|Correct|Choose|Use|Run|Make|See|Say|Name|Score|Ingest|What is done is kept: mend)\b"
@@ -171,7 +172,7 @@ def test_bad_input_is_told_in_one_line_with_a_remedy(
 
 def test_every_command_is_in_the_table() -> None:
     # A command that takes no file cannot be given a bad one.
-    assert {words[0] for _, words, _ in BAD_INPUT} == set(COMMANDS) - {"completion"}
+    assert {words[0] for _, words, _ in BAD_INPUT} == set(COMMANDS) - {"completion", "schema"}
 
 
 def test_a_traceback_is_there_for_those_who_ask(bad_folder: Path) -> None:

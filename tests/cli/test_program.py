@@ -19,7 +19,19 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
-    *("plan", "verify", "doctor", "figures", "tables", "fidelity", "completion", "show", "cutouts"),
+    *(
+        "plan",
+        "verify",
+        "doctor",
+        "figures",
+        "tables",
+        "fidelity",
+        "completion",
+        "show",
+        "cutouts",
+        "compare",
+        "schema",
+    ),
 )
 
 

@@ -80,34 +80,55 @@ def test_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n", "a job is a mapping of sections; found list"),
+        ("- a\n", "a job is a mapping of sections; found a list"),
         ("a: [\n", "not valid YAML"),
         ("!!python/object/apply:os.system [ls]\n", "not valid YAML.*could not determine a constructor"),
-        (GOOD + "colour: red\n", r"/data/job.yaml:10: colour: Extra inputs are not permitted, found 'red'"),
-        (GOOD.replace("max_magnitude", "max_magnitud"), r"job.yaml:6: sample.max_magnitud: Unexpected keyword"),
+        (
+            GOOD + "colour: red\n",
+            r"/data/job.yaml:10: colour: no such key \(found 'red'\). In the file there are .*Correct",
+        ),
+        (
+            GOOD.replace("max_magnitude", "max_magnitud"),
+            r"job.yaml:6: sample.max_magnitud: no such key \(found 19.5\). Did you mean max_magnitude\?",
+        ),
         (GOOD.replace("19.5", "bright"), r"job.yaml:6: sample.max_magnitude: .*found 'bright'"),
         (GOOD.replace("epochs: 3", "epochs: 0"), r"job.yaml:9: train.schedule: .*epochs 0 must be 1 or more"),
-        (GOOD.replace("epochs: 3", "epoch: 3"), r"job.yaml:9: train.schedule.epoch: Unexpected keyword.*found 3"),
-        (GOOD.replace("path: cat.fits", "path: null"), r"job.yaml:2: catalogue.path: .*found None"),
+        (
+            GOOD.replace("epochs: 3", "epoch: 3"),
+            r"job.yaml:9: train.schedule.epoch: no such key \(found 3\). Did you mean epochs\?",
+        ),
+        (GOOD.replace("path: cat.fits", "path: null"), r"job.yaml:2: catalogue.path: must be a path, found null"),
         (GOOD.replace("path: cat.fits", "path: c.fits, colums: 5"), r"job.yaml:2: catalogue.colums: .*found 5"),
         (
             GOOD.replace("path: cat.fits", "path: c.fits, fwhm_arcsec: {g: 99}"),
-            r"catalogue.fwhm_arcsec.g: .*less than 50",
+            r"catalogue.fwhm_arcsec.g: must be a number, above 0 and below 50, found 99",
         ),
-        (GOOD.replace("path: cat.fits", "path: c.fits, fwhm_arcsec: 0.7"), r"catalogue.fwhm_arcsec: .*dict"),
-        (GOOD.replace("path: cat.fits", "path: c.fits, pair_radius_arcsec: -1"), r"pair_radius_arcsec: .*equal to 0"),
+        (
+            GOOD.replace("path: cat.fits", "path: c.fits, fwhm_arcsec: 0.7"),
+            r"catalogue.fwhm_arcsec: must be a mapping of names to numbers",
+        ),
+        (
+            GOOD.replace("path: cat.fits", "path: c.fits, pair_radius_arcsec: -1"),
+            r"pair_radius_arcsec: must be a number from 0 to 60, found -1",
+        ),
         (GOOD.replace("[cutouts, more.tar]", "\n    - cutouts\n    - 5"), r"job.yaml:6: ingest.sources.1: .*found 5"),
-        (GOOD.replace("ingest:", "ingest:\n  kind: zip"), r"job.yaml:4: ingest.kind: Input should be 'auto'.*'zip'"),
-        (GOOD.replace("1.1", "red"), r"job.yaml:7: sample.colours.0.2: Input should be a valid number.*found 'red'"),
-        (GOOD + "score: fast\n", r"job.yaml:10: score: Input should be a valid dictionary.*found 'fast'"),
-        (GOOD + "survey: {band: [g]}\n", r"job.yaml:10: survey.band: Unexpected keyword"),
-        (GOOD + "select: {formats: [fits, xls]}\n", r"job.yaml:10: select.formats.1: Input should be.*found 'xls'"),
+        (
+            GOOD.replace("ingest:", "ingest:\n  kind: zip"),
+            r"job.yaml:4: ingest.kind: must be auto, cutouts, coadd or cube, found 'zip'",
+        ),
+        (GOOD.replace("1.1", "red"), r"job.yaml:7: sample.colours.0.2: must be a number, found 'red'"),
+        (GOOD + "score: fast\n", r"job.yaml:10: score: must be a section with keys, found 'fast'"),
+        (GOOD + "survey: {band: [g]}\n", r"job.yaml:10: survey.band: no such key .*Did you mean bands"),
+        (
+            GOOD + "select: {formats: [fits, xls]}\n",
+            r"job.yaml:10: select.formats.1: must be fits, ecsv, vot or parquet, found 'xls'",
+        ),
         (GOOD + "select: {levels: {}}\n", r"job.yaml:10: select: every level needs a fraction between 0 and 1"),
         (GOOD + "select: {levels: {a: .nan}}\n", r"job.yaml:10: select: every level needs a fraction"),
-        (GOOD + "1: x\n", r"job.yaml:\d+: 1: Keys should be strings"),
+        (GOOD + "1: x\n", r"job.yaml:10: 1: the names of keys are text, found 1. Put it in quotes"),
         (GOOD + "name: again\n", r"^/data/job.yaml:10: name is there twice. Leave one of them.$"),
         (GOOD + "select:\n  levels: {a: 0.1,\n    a: 0.2}\n", r"job.yaml:12: a is there twice"),
-        ("x: &a [*a]\n", r"job.yaml:1: x: Extra inputs"),
+        ("x: &a [*a]\n", r"job.yaml:1: x: no such key"),
         ("[" * 5000, "nested too deeply to be a job"),
         (
             GOOD + "select: {levels: {1 %: 0.05, 1_%: 0.01}}\n",
@@ -115,33 +136,51 @@ def test_defaults_are_the_papers() -> None:
         ),
         (GOOD + "select: {formats: [fits, fits]}\n", "each once"),
         (GOOD + "select: {formats: []}\n", "one or more of fits, ecsv, vot, parquet"),
-        ("", "a job is a mapping of sections; found NoneType"),
-        ("survey\n", "a job is a mapping of sections; found str"),
+        ("", "a job is a mapping of sections; found nothing"),
+        ("survey\n", "a job is a mapping of sections; found text"),
         ("a: \x00\n", "not valid YAML: unacceptable character"),
         (GOOD.replace("cutouts, more.tar", ""), r"job.yaml:3: ingest: .*give either sources or coadd"),
-        (GOOD + "score: {batch_size: 0}\n", r"job.yaml:10: score.batch_size: .*greater than or equal to 1, found 0"),
+        (
+            GOOD + "score: {batch_size: 0}\n",
+            r"job.yaml:10: score.batch_size: must be a whole number, 1 or more, or null, found 0",
+        ),
         (GOOD + "select: {levels: {a: 0.01, b: 0.05}}\n", r"levels go from the largest fraction to the smallest"),
         (GOOD + "select: {levels: {a: 1.5}}\n", r"every level needs a fraction between 0 and 1"),
         (GOOD + "storage: {partition_objects: 100, chunk_objects: 30}\n", r"multiple of chunk_objects \(30\)"),
-        (GOOD + "storage: {keep_mantissa_bits: 4}\n", r"storage.keep_mantissa_bits: .*or equal to 5, found 4"),
-        (GOOD + "storage: {keep_mantissa_bits: 23}\n", r"storage.keep_mantissa_bits: .*or equal to 22, found 23"),
-        (GOOD + "storage: {keep_mantissa_bits: all}\n", r"storage.keep_mantissa_bits: .*integer.*found 'all'"),
+        (
+            GOOD + "storage: {keep_mantissa_bits: 4}\n",
+            r"storage.keep_mantissa_bits: must be a whole number from 5 to 22, or null, found 4",
+        ),
+        (
+            GOOD + "storage: {keep_mantissa_bits: 23}\n",
+            r"storage.keep_mantissa_bits: must be .* from 5 to 22, or null, found 23",
+        ),
+        (
+            GOOD + "storage: {keep_mantissa_bits: all}\n",
+            r"storage.keep_mantissa_bits: must be a whole number .*found 'all'",
+        ),
         (GOOD + "cutouts: c.zarr\n", r"the job: .*leave out ingest and catalogue"),
-        (GOOD + "model: {path: m.keras, sha256: abc}\n", r"model.sha256: String should match pattern"),
+        (
+            GOOD + "model: {path: m.keras, sha256: abc}\n",
+            r"model.sha256: must be 64 digits .* as sha256sum prints them, found 'abc'",
+        ),
         (GOOD + f"model: {{path: m.keras, sha256: '{'0' * 64}'}}\n", r"give train, or model"),
         (
             GOOD + "survey: {bands: [g, g, i, z, y]}\n",
             r"job.yaml:10: survey: survey .*must be distinct.*Correct the survey section",
         ),
-        (GOOD + "format_version: 2\n", r"job.yaml:10: format_version: Input should be 1, found 2"),
+        (GOOD + "format_version: 2\n", r"job.yaml:10: format_version: must be 1, found 2"),
         (GOOD.replace("[g, r, 1.1]", "[g, u, 1.1]"), r"sample cut g - u: survey .* has no band 'u'"),
-        (GOOD + "score: {n_models: 0}\n", r"job.yaml:10: score.n_models: .*greater than or equal to 1, found 0"),
+        (GOOD + "score: {n_models: 0}\n", r"job.yaml:10: score.n_models: must be a whole number, 1 or more, found 0"),
         (
             GOOD + "score: {n_models: 2, one_a_run: true}\n",
             r"the job: score.n_models 2 with score.one_a_run is more than train.n_runs 1. Raise train.n_runs, or lower",
         ),
         (GOOD + "score: {n_models: 3}\n", r"the job: score.n_models 3 is more than the 2 weight sets that train keeps"),
-        (GOOD + "select: {combine: vote}\n", r"job.yaml:10: select.combine: Input should be 'mean'.*found 'vote'"),
+        (
+            GOOD + "select: {combine: vote}\n",
+            r"job.yaml:10: select.combine: must be mean, median or rank, found 'vote'",
+        ),
         (GOOD + f"models: [{MODEL % ('a' * 64)}]\n", r"give train, or model"),
         (
             STORE + f"model: {MODEL % ('a' * 64)}\nmodels: [{MODEL % ('b' * 64)}]\n",
@@ -153,7 +192,7 @@ def test_defaults_are_the_papers() -> None:
         ),
         (
             STORE + f"models: [{MODEL % ('a' * 64)}, {MODEL % 'b'}]\n",
-            r"job.yaml:2: models.1.sha256: String should match",
+            r"job.yaml:2: models.1.sha256: must be 64 digits",
         ),
         (
             STORE + f"models: [{MODEL % ('a' * 64)}, {{path: n, sha256: '{'b' * 64}', network: {{noise: 0}}}}]\n",
@@ -264,9 +303,9 @@ def test_a_job_is_written_complete_with_defaults() -> None:
     [
         ("{floor: 0.1}", r"score: floor belongs to kind: noise. Set the kind, or leave the floor out"),
         ("{kind: paper, floor: 0.1}", r"floor belongs to kind: noise"),
-        ("{kind: noise, floor: 0}", r"score.floor: .*greater than 0"),
-        ("{kind: noise, floor: 1.5}", r"score.floor: .*less than or equal to 1"),
-        ("{kind: other}", r"score.kind: .*'paper' or 'noise'"),
+        ("{kind: noise, floor: 0}", r"score.floor: must be a number, above 0 and 1 or less, or null, found 0"),
+        ("{kind: noise, floor: 1.5}", r"score.floor: must be a number, above 0 and 1 or less, or null, found 1.5"),
+        ("{kind: other}", r"score.kind: must be paper or noise, found 'other'"),
     ],
 )
 def test_faults_of_the_kind_of_score(score: str, message: str) -> None:
@@ -384,7 +423,7 @@ def test_a_grid_is_every_combination_of_its_values() -> None:
 @pytest.mark.parametrize(
     ("train", "more", "message"),
     [
-        ("choose: quasars", "", r"train.choose: Input should be 'validation_loss' or 'known_classes'.*'quasars'"),
+        ("choose: quasars", "", r"train.choose: must be validation_loss or known_classes, found 'quasars'"),
         ("known_classes: []", "", r"known_classes are one or more classes of sample_class, each once"),
         ("known_classes: [a, b, a]", "", r"known_classes are one or more classes of sample_class, each once"),
         ("known_classes: [any]", "", r"known_classes .* none called 'any'"),
@@ -393,11 +432,11 @@ def test_a_grid_is_every_combination_of_its_values() -> None:
             "",
             r"train.judged_level '1sigma' is none of select.levels: 2sigma, 3sigma, 3.5sigma",
         ),
-        ("threshold_objects: 0", "", r"train.threshold_objects: .*greater than or equal to 1"),
+        ("threshold_objects: 0", "", r"train.threshold_objects: must be a whole number, 1 or more, or null, found 0"),
         ("grid: {}", "", r"train.grid: give values of latent_filters, of noise, or of both"),
         ("grid: {noise: [0.1, 0.1]}", "", r"train.grid: noise has a value twice"),
-        ("grid: {latent_filters: [0]}", "", r"train.grid.latent_filters.0: .*greater than or equal to 1"),
-        ("grid: {noise: [2]}", "", r"train.grid.noise.0: .*less than or equal to 1"),
+        ("grid: {latent_filters: [0]}", "", r"train.grid.latent_filters.0: must be a whole number, 1 or more, found 0"),
+        ("grid: {noise: [2]}", "", r"train.grid.noise.0: must be a number from 0 to 1, found 2"),
         (
             "grid: {latent_filters: [4, 8]}, schedule: {epochs: 2, keep_from_epoch: 1}",
             "score: {n_models: 3}\n",
@@ -429,14 +468,14 @@ def test_a_job_does_not_change() -> None:
 def test_settings_take_the_sections_without_input(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("storage: {partition_objects: 64, chunk_objects: 32}\n")
     assert load_job(tmp_path / "s.yaml", Settings).storage.partition_objects == 64
-    with pytest.raises(SwimmyError, match="ingest: Extra inputs are not permitted"):
+    with pytest.raises(SwimmyError, match=r"catalogue: no such key\. In the file there are format_version, survey"):
         parse_job(GOOD, tmp_path / "s.yaml", Settings)
 
 
 def test_absent_file(tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"absent.yaml: cannot read the job file \(No such file"):
         load_job(tmp_path / "absent.yaml", Job)
-    with pytest.raises(SwimmyError, match=r"cannot read the job file \(Is a directory"):
+    with pytest.raises(SwimmyError, match=r"cannot read the job file \(it is a folder"):
         load_job(tmp_path, Job)
 
 

@@ -31,7 +31,7 @@ def test_defaults_are_the_papers():
     [
         ({"n_bands": 0}, "n_bands 0 must be 1 or more"),
         ({"latent_filters": 0}, "latent_filters 0"),
-        ({"encoder_filters": (64, 0)}, r"encoder_filters \(64, 0\)"),
+        ({"encoder_filters": (64, 0)}, r"encoder_filters must be 1 or more, found 64, 0"),
         ({"cutout_size_px": 60}, "cutout_size_px 60 must be a multiple of 8"),
         ({"cutout_size_px": 0}, "cutout_size_px 0"),
         ({"noise": -0.1}, r"noise -0\.1 must lie in \[0, 1\]"),

@@ -184,7 +184,9 @@ def test_a_finished_ingest_is_not_replaced(finished: Path, tmp_path: Path) -> No
     changed = write_job(
         tmp_path / "job.yaml", finished / "survey", storage={"partition_objects": 16, "chunk_objects": 16}
     )
-    with pytest.raises(SwimmyError, match=r"another ingest than .*\(storage.partition_objects\).*another --output; or"):
+    with pytest.raises(
+        SwimmyError, match=r"another ingest than .*\(storage.partition_objects from 32 to 16\).* --output; or"
+    ):
         run_serially(changed, tmp_path / "run")
     assert made(tmp_path / "run") == before
 

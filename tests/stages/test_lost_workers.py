@@ -83,7 +83,7 @@ def test_a_piece_is_given_up_at_once_but_one_object_is_not(task: Task) -> None:
     seen: list[tuple[int, int]] = []
     attempt_piece(probe, Piece(task, 2, 4))
     die(task, "2, 4")
-    with pytest.raises(WorkersLostError, match=r"000007.2-4 ended 1 workers"):
+    with pytest.raises(WorkersLostError, match=r"000007.2-4 ended 1 worker"):
         attempt_piece(probe, Piece(task, 2, 4))
     die(task, "3, 4")
     die(task, "3, 4")

@@ -77,7 +77,7 @@ def test_as_many_models_are_evaluated_at_once_as_fit() -> None:
 
     assert [at_once(number) for number in (1, 7, 16, 20)] == [1, 7, 16, 16]
     assert at_once(7, spare=-1) == 6
-    with pytest.raises(SwimmyError, match=r"evaluating a weight set on 1000 objects needs .*train.threshold_objects"):
+    with pytest.raises(SwimmyError, match=r"evaluating a weight set on 1,000 objects needs .*train.threshold_objects"):
         at_once(1, spare=-1)
 
 
@@ -101,11 +101,16 @@ SCORING = "scoring 256 objects a batch needs up to .* gives it {} MiB. Make scor
 @pytest.mark.parametrize(
     ("limits", "scorer", "sections", "message"),
     [
-        ((4000, 4000), "numba", {"storage": {"partition_objects": 65536, "chunk_objects": 256}}, "ingest of 65536 obj"),
+        (
+            (4000, 4000),
+            "numba",
+            {"storage": {"partition_objects": 65536, "chunk_objects": 256}},
+            "ingest of 65,536 obj",
+        ),
         ((4000, 1024), "keras", {}, SCORING.format("1,024")),
         ((500, 4000), "numba", {}, SCORING.format("500")),
-        ((4000, 4000), "keras", {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
-        ((4000, 4000), "numba", {"score": {"batch_size": 100000}}, "scoring 100000 objects a batch"),
+        ((4000, 4000), "keras", {"score": {"batch_size": 100000}}, "scoring 100,000 objects a batch"),
+        ((4000, 4000), "numba", {"score": {"batch_size": 100000}}, "scoring 100,000 objects a batch"),
     ],
 )
 def test_a_job_that_does_not_fit_is_refused_before_it_starts(

@@ -152,3 +152,15 @@ def test_scores_of_several_kinds_of_processors_are_told(
     (said,) = [text for text in caplog.messages if "such scores differ in their last digits" in text]
     assert "32 objects by another machine" in said
     assert summary["warnings"][said] == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (1, "1 file is a link and is left out; the first is a.fits"),
+        (2, "2 files are a link and are left out; the first is a.fits"),
+    ],
+)
+def test_one_is_said_as_one(number: int, line: str) -> None:
+    assert shown(add_up(["1 files are a link and are left out; the first is a.fits"] * number)) == [line]
+    assert shown({"1 objects state no tract": 1}) == ["1 object states no tract"]

@@ -133,7 +133,9 @@ def test_finished_ingest_needs_its_tables_no_more_and_changed_ones_are_matched_a
 def test_without_the_section_nothing_is_different(survey: Path, tmp_path: Path) -> None:
     stage = stage_of(survey, tmp_path / "run", None)
     expected = ["ingest", FORMAT_VERSION, swimmy_scale.__version__]
-    expected += [plain(part) for part in (stage.survey, stage.catalogue, stage.sources, stage.storage)]
+    expected += [
+        plain(part, stage.ledger.root) for part in (stage.survey, stage.catalogue, stage.sources, stage.storage)
+    ]
     assert stage.identity == digest_json(expected)
     assert yaml.safe_load(dump_job(load_job(survey / "job.yaml", Job), Path("/elsewhere")))["spectroscopy"] is None
     ingest(stage)
@@ -163,7 +165,7 @@ def test_missing_table_is_told_before_anything_is_done(survey: Path, tmp_path: P
     ("section", "message"),
     [
         ({"match_radius_arcsec": 1.0}, "give one table at least"),
-        ({"sdss": "a.fits", "match_radius_arcsec": 0}, "greater than 0"),
+        ({"sdss": "a.fits", "match_radius_arcsec": 0}, "must be a number, above 0 and 3600 or less, found 0"),
         ({"mpa_jhu": {"info": "a.fits", "line": "b.fits"}}, "extra"),
         ({"sdss": "a.fits", "boss": "b.fits"}, "boss"),
     ],

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.table_files import Part
+from swimmy_scale.method.words import known_names
 
-_MAX_NAMES = 60  # column names that an error lists
+_MAX_NAMES = 12  # column names that an error lists
 
 
 class Selection:
@@ -33,9 +34,10 @@ class Selection:
         self.renames = {_plain(ours): theirs for ours, theirs in renames.items()}
         strange = self.renames.keys() - {_plain(name) for name in (*wanted, *kept)}
         if strange:
+            name = sorted(strange)[0]
             raise SwimmyError(
-                f"--column {sorted(strange)[0]}=...: no column of that name has a meaning here. The names on the left "
-                f"are {_listed(sorted(wanted))}."
+                f"--column {name}=...: no column of that name has a meaning here. The name on the left is "
+                f"ours. {known_names([name], sorted(wanted), 'names', 'There are')}"
             )
 
     def __call__(self, names: Sequence[str]) -> dict[int, str]:
@@ -49,8 +51,8 @@ class Selection:
             )
         if missing:
             raise SwimmyError(
-                f"{self.path} has no column {', '.join(missing)}. It has {_listed(self.names)}. Say which column it is "
-                f"with --column OURS=THEIRS, for example --column {missing[0]}=NAME."
+                f"{self.path} has no column {', '.join(missing)}. {known_names(missing, self.names, 'columns')} Say "
+                f"which column it is with --column OURS=THEIRS, for example --column {missing[0]}=NAME."
             )
         self.columns = {name: place for name, place in columns.items() if place is not None}
         self.kept: dict[str, int] = {}
@@ -58,8 +60,8 @@ class Selection:
             place = self._place(name)
             if place is None:
                 raise SwimmyError(
-                    f"{self.path} has no column {name}, which keep_columns asks for. It has {_listed(self.names)}. "
-                    "Correct keep_columns."
+                    f"{self.path} has no column {name}, which keep_columns asks for. "
+                    f"{known_names([name], self.names, 'columns')} Correct keep_columns."
                 )
             self.kept[name] = place
         places = {*self.columns.values(), *self.kept.values()}
@@ -112,8 +114,8 @@ class Selection:
         strange = [name for name in units if plain.get(_plain(name)) not in self.columns]
         if strange:
             raise SwimmyError(
-                f"--unit {strange[0]}={units[strange[0]]}: {self.path} has no column of that meaning. The names on "
-                f"the left are ours: {_listed(sorted(self.columns))}."
+                f"--unit {strange[0]}={units[strange[0]]}: {self.path} has no column of that meaning. The name on the "
+                f"left is ours. {known_names(strange[:1], sorted(self.columns), 'names', 'There are')}"
             )
         return {plain[_plain(name)]: unit for name, unit in units.items()}
 
@@ -135,8 +137,8 @@ class Selection:
         place = self._find(theirs)
         if place is None:
             raise SwimmyError(
-                f"--column {ours}={theirs}: {self.path} has no column {theirs}. It has {_listed(self.names)}. "
-                "Name one of those."
+                f"--column {ours}={theirs}: {self.path} has no column {theirs}. "
+                f"{known_names([theirs], self.names, 'columns')} Name one of those."
             )
         return place
 

@@ -23,6 +23,7 @@ from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, show_name
 from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
 from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.method.words import counted
 
 # Names are kept in an array as wide as the longest.
 MAX_NAME_BYTES = 512
@@ -179,7 +180,7 @@ def list_tar(path: str, packed: str) -> Listing:
                 n_others += member.kind == "other"
         except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
             notes.append(
-                f"{path}: damaged or cut off after {len(files)} members ({error}); only those are used. "
+                f"{path}: damaged or cut off after {counted(len(files), 'members')} ({error}); only those are used. "
                 "Fetch the tar again."
             )
     if n_others:

@@ -68,7 +68,7 @@ def rows_with_pixels(selection: Selection, object_ids: Sequence[int]) -> IntArra
         more = f" and {bad.size - NAMED_IDS} more" if bad.size > NAMED_IDS else ""
         raise SwimmyError(
             f"{selection.path}: object_id {', '.join(named)}{more} are in quarantine and have no usable pixels. "
-            "Give ids of scored objects; `swimmy-scale show` says what is wrong with these."
+            "Give ids of scored objects; `show` says what is wrong with these."
         )
     return rows
 

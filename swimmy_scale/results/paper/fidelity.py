@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import BoolArray
 from swimmy_scale.results.paper import paper_numbers as paper
 from swimmy_scale.results.paper import saving
@@ -104,7 +104,7 @@ def found_numbers(run: RunData) -> Numbers:
 
 def _read(run: RunData, path: Path) -> Table:
     """One of the run's tables, which must be made of the scores that the run has now."""
-    remedy = f"Run `swimmy-scale tables {run.directory}` and `swimmy-scale figures {run.directory}` first."
+    remedy = f"Run `{typed('tables', run.directory)}` and `{typed('figures', run.directory)}` first."
     if not path.is_file():
         raise SwimmyError(f"{path}: not there, and the comparison needs it. {remedy}")
     try:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.words import alternatives, known_names
 from swimmy_scale.results.paper import pixels, rates, relations, spectra
 from swimmy_scale.results.paper.run_data import MissingError, RunData
 from swimmy_scale.results.paper.saving import Drawn, save_figure, save_table
@@ -81,7 +82,8 @@ def _made[Maker, Made](
     chosen = list(names)
     unknown = [name for name in chosen if name not in makers]
     if unknown:
-        raise SwimmyError(f"{noun} {', '.join(unknown)} unknown. Choose among {', '.join(makers)}.")
+        there = known_names(unknown, list(makers), f"{noun}s", "There are")
+        raise SwimmyError(f"no {noun} is called {alternatives(unknown)}. {there} Give no name for all of them.")
     for name in chosen:
         try:
             yield name, make(makers[name])

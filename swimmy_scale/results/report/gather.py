@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray
@@ -98,7 +98,7 @@ def _check(folder: SelectionFolder, output: Path) -> None:
     if done is None or not folder.summary.is_file():
         raise SwimmyError(
             f"{folder.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
-            "`swimmy-scale run`."
+            f"`{typed('run')}`."
         )
     is_report = (output / "index.html").is_file()
     if output.exists() and not is_report and not (output.is_dir() and not any(output.iterdir())):

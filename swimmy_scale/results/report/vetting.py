@@ -10,8 +10,8 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.thresholds import thresholds_to_json
+from swimmy_scale.method.words import counted
 from swimmy_scale.results.report.marks import MARKS, NAMED_OBJECTS, Mark, merge_marks, parse_marks
-from swimmy_scale.results.words import counted
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.run_directory import SelectionFolder
 from swimmy_scale.storage.selection import Selection, candidate_rows
@@ -131,6 +131,7 @@ def _check_known(marks: dict[int, Mark], candidates: set[int]) -> None:
         )
         more = f" and {len(unknown) - NAMED_OBJECTS} more" if len(unknown) > NAMED_OBJECTS else ""
         raise SwimmyError(
-            f"{named}{more} of {len(marks)} marked objects are not among the {len(candidates)} candidates. "
+            f"{named}{more} of {counted(len(marks), 'marked object')} are not among the "
+            f"{counted(len(candidates), 'candidate')}. "
             "Give the run, or the selection, whose report was marked. A spreadsheet may also have rounded long numbers."
         )

@@ -525,7 +525,7 @@ def test_list_needs_no_run() -> None:
 def test_figures_by_name(full: Path, tmp_path: Path) -> None:
     result = run_command("figures", full, "redshift-histogram", "--output", tmp_path)
     assert result.exit_code == 0, result.stderr
-    assert result.stderr.startswith("figures: 1 figures\nfigures: done, 1 figures in ")
+    assert result.stderr.startswith("figures: 1 figure\nfigures: done, 1 figure in ")
     assert result.stdout.split() == ["redshift-histogram", str(tmp_path / "redshift-histogram.png")]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"redshift-histogram.{kind}" for kind in ("ecsv", "pdf", "png")
@@ -540,7 +540,7 @@ def test_what_is_asked_for_by_name_and_is_not_there_fails_in_one_line(plain: Pat
     assert run_command("tables", plain, "table-4", "--output", tmp_path).exit_code == 1
     result = run_command("figures", plain, "nonsense")
     assert result.exit_code == 1
-    assert "figure nonsense unknown. Choose among redshift-histogram, stretch" in result.stderr
+    assert "no figure is called nonsense. There are 1" in result.stderr
     assert "not a run directory" in run_command("figures", tmp_path).stderr
 
 
