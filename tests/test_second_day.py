@@ -33,6 +33,7 @@ def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = (finished / "job.yaml").read_text()
     # The weights are to stay when the sample is cut.
     (folder / "jobs/demo.yaml").write_text(job)
+    (folder / "jobs/moved.yaml").write_text(job.replace("schedule:", "sample: {}\n  schedule:") + STRICTER)
     (folder / "stricter.yaml").write_text(job.replace("schedule:", "sample: {}\n  schedule:") + STRICTER)
     for name, text in SETTINGS.items():
         (folder / name).write_text(text)
@@ -49,7 +50,7 @@ def there(place: Path) -> Iterator[None]:
 
 
 def commands() -> list[list[str]]:
-    return [shlex.split(line[2:])[1:] for line in PAGE.read_text().splitlines() if line.startswith("$ ")]
+    return [shlex.split(line[2:]) for line in PAGE.read_text().splitlines() if line.startswith("$ ")]
 
 
 def test_the_commands_of_the_page(finished: Path) -> None:
@@ -57,16 +58,21 @@ def test_the_commands_of_the_page(finished: Path) -> None:
     shutil.copytree("demo/run", first, copy_function=shutil.copy2)
     said = {}
     for words in commands():
-        done = call_here(*words)
+        if words[0] == "mv":
+            Path(words[1]).rename(words[2])
+            continue
+        done = call_here(*words[1:])
         assert done.returncode in (0, 3), f"{words}: {done.stderr}"
-        said[" ".join(words)] = done
+        said[" ".join(words[1:])] = done
     verified = [done.stdout for words, done in said.items() if words.startswith("verify")]
-    assert verified == ["every file is as its receipt says\n"] * 3
+    assert verified == ["every file is as its receipt says\n"] * 4
     plan, changed = said["run stricter.yaml --output demo/run --plan"], said["run stricter.yaml --output demo/run"]
     assert "another job than before (sample.max_magnitude from 20.0 to 18.7, train.sample from" in plan.stderr
     assert "selections/earlier-1: the selection of the earlier job is kept there" in plan.stderr
     assert "score: done" in changed.stderr
-    earlier, run, wide = (Path("demo/run") / name for name in ("selections/earlier-1", "", "selections/wide"))
+    assert "score: done" in said["run jobs/moved.yaml --output moved/run"].stderr
+    earlier, run, wide = (Path("moved/run") / name for name in ("selections/earlier-1", "", "selections/wide"))
+    first = Path("moved/first")
     assert digest_file(earlier / "candidates.fits") == digest_file(first / "candidates.fits")
     assert (earlier / "summary.json").read_bytes() == (first / "summary.json").read_bytes()
     before, after = (set(ids(path)) for path in (earlier, run))
@@ -87,8 +93,50 @@ def test_the_commands_of_the_page(finished: Path) -> None:
     assert "SIMULATED" in said["tables demo/run/selections/wide table-2"].stdout
     assert swimmy_scale.open_run(wide).swimmy.candidates("2sigma").sizes["object_id"] == len(ids(wide))
     # The first job again: its results, byte for byte.
-    assert call_here("run", "jobs/demo.yaml", "--output", "demo/run").returncode == 3
-    assert_same_results(Path("demo/run"), finished / "run")
+    assert call_here("run", "jobs/demo.yaml", "--output", "moved/run").returncode == 3
+    assert_same_results(Path("moved/run"), finished / "run")
+
+
+def test_a_project_that_is_moved_goes_on_where_it_was(finished: Path, tmp_path: Path) -> None:
+    """Relative paths of the job, an ingest and a scoring that were stopped, another place: nothing is done twice."""
+    project = tmp_path / "project"
+    shutil.copytree(finished / "survey", project / "survey", copy_function=shutil.copy2)
+    (project / "jobs").mkdir()
+    text = (finished / "job.yaml").read_text().replace(str(finished / "survey"), "../survey")
+    assert "../survey/catalogue.fits" in text
+    (project / "jobs/job.yaml").write_text(text)
+    job, run = "jobs/job.yaml", project / "run"
+    assert call_here("run", project / job, "--output", run).returncode == 3
+    assert "/" + str(project).strip("/") not in (run / "job.yaml").read_text()
+    for stage, parts in (("ingest", ("000001", "000004")), ("score", ("000002",))):
+        for part in (*parts, "finished"):
+            (run / f"receipts/{stage}/{part}.json").unlink()
+    moved = project.rename(tmp_path / "elsewhere")
+    before = {path: path.stat().st_mtime_ns for path in (moved / "run/receipts").rglob("0*.json")}
+    assert call_here("run", moved / job, "--output", moved / "run").returncode == 3
+    after = {path: path.stat().st_mtime_ns for path in (moved / "run/receipts").rglob("0*.json")}
+    again = sorted(f"{path.parent.name} {path.stem}" for path in after if before.get(path) != after[path])
+    assert again == ["ingest 000001", "ingest 000004", "score 000002"]
+    assert call_here("verify", moved / "run").returncode == 0
+    for name in ("candidates.fits", "candidates.ecsv", "candidates.vot", "candidates.parquet"):
+        assert (moved / "run" / name).read_bytes() == (finished / "run" / name).read_bytes(), name
+    # The same files named by absolute paths are the same job.
+    (moved / "jobs/absolute.yaml").write_text(text.replace("../survey", str(moved / "survey")))
+    done = call_here("run", moved / "jobs/absolute.yaml", "--output", moved / "run", "--plan")
+    assert "another job than before" not in done.stderr
+    assert "ingest: done" in call_here("run", moved / "jobs/absolute.yaml", "--output", moved / "run").stderr
+
+
+def test_cutouts_that_went_elsewhere(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run, copy_function=shutil.copy2)
+    pixels = (run / "cutouts.zarr").rename(tmp_path / "pixels.zarr")
+    for words in (["report", run], ["figures", run, "redshift-histogram"], ["select", run, "--name", "x"],
+                  ["tables", run, "table-3"]):  # fmt: skip
+        refused = call_here(*words)
+        assert refused.returncode == 1, words
+        done = call_here(*words, "--cutouts", pixels)
+        assert done.returncode in (0, 3), (words, done.stderr)
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -196,8 +196,9 @@ class SelectedRun:
 
     @functools.cached_property
     def job(self) -> Job:
-        """The frozen job, with the settings of the selection."""
-        return self.folder.in_job(self.run.load_job())
+        """The frozen job, with the settings of the selection, and with the place where the cutouts are now."""
+        job = self.folder.in_job(self.run.load_job())
+        return job if self.moved_cutouts is None else job.model_copy(update={"cutouts": self.moved_cutouts})
 
     @functools.cached_property
     def selection(self) -> Selection:
@@ -231,7 +232,7 @@ class SelectedRun:
     @property
     def cutouts_path(self) -> Path:
         """Where the run's cutouts are."""
-        return self.moved_cutouts or self.run.cutouts(self.job)
+        return self.run.cutouts(self.job)
 
     @functools.cached_property
     def cutouts(self) -> Cutouts:

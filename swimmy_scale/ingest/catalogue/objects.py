@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,5 +96,7 @@ class Objects:
             is_text = values.dtype.kind in "OU"
             content = json.dumps(values.tolist()).encode() if is_text else values.tobytes()
             digest.update(json.dumps([name, "text" if is_text else values.dtype.str, len(content)]).encode() + content)
-        digest.update(json.dumps([astuple(fault) for fault in self.faults]).encode())
+        # Where the catalogue lies does not count: a project may be moved.
+        faults = [astuple(replace(fault, source=Path(fault.source).name)) for fault in self.faults]
+        digest.update(json.dumps(faults).encode())
         return digest.hexdigest()
