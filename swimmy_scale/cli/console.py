@@ -150,7 +150,7 @@ def print_paths(run: RunDirectory, formats: Sequence[str]) -> None:
     """Print where a run's results are, and how to open them."""
     first, *others = formats
     also = f" (also {', '.join('.' + name for name in others)})" if others else ""
-    code = f"import xarray; print(xarray.open_zarr({json.dumps(str(run.scores), ensure_ascii=False)}))"
+    code = f"import swimmy_scale; print(swimmy_scale.open_run({json.dumps(str(run.path), ensure_ascii=False)}))"
     click.echo(f"candidates  {run.selection.candidates(first)}{also}")
     click.echo(f"summary     {run.selection.summary}")
     click.echo(f"quarantine  {run.quarantine}")

@@ -140,7 +140,7 @@ def test_verify_and_status(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = call("run", job, "--output", run, "--workers", 0)
     assert done.returncode == 0, done.stderr
-    assert "xarray.open_zarr" in done.stdout
+    assert "swimmy_scale.open_run(" in done.stdout
     assert not re.search("Traceback|Exception|TensorFlow|absl", done.stderr), done.stderr
     assert call_here("verify", run).returncode == 0
     rows = json.loads(CliRunner().invoke(main, ["status", str(run), "--json"]).stdout)["stages"]
