@@ -129,11 +129,19 @@ def plan_command(
     help="Submit this many drivers that follow each other, for sites where jobs may not submit jobs.",
 )
 @click.option("--print-job-script", is_flag=True, help="Print what would be submitted, and submit nothing.")
-def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool) -> None:
+@click.option(
+    "--unchecked", is_flag=True, help="Submit even jobs that would never start, as far as Slurm's limits say."
+)
+def submit_command(
+    job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool, unchecked: bool
+) -> None:
     """Do everything that the job file JOB says in SLURM jobs; prints the driver's job id and returns at once.
 
     The driver's job submits the workers' jobs, replaces those that are lost, and submits itself again before its
     walltime ends. Give the command again to resume after a failure.
+
+    Before anything is written Slurm is asked for the limits of its queues, as by `doctor --site`: jobs that could never
+    start are refused, each with the limit and what to change.
 
     \b
     Example:
@@ -143,9 +151,9 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
     from swimmy_scale.cluster.site import load_site
     from swimmy_scale.method.job import Job, load_job
 
-    submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained)
+    submission = Submission(load_job(job_path, Job), load_site(site_path), output.absolute(), n_chained, unchecked)
     if print_job_script:
-        for path, text in submission.scripts().items():
+        for path, text in submission.printed().items():
             click.echo(f"# {path}\n{text}")
         return
     job_ids = submission.submit()
@@ -157,7 +165,10 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
 @click.argument("run", type=PATH)
 @json_option
 def status_command(run: Path, as_json: bool) -> None:
-    """Say how far the run directory RUN is; it only reads files, so it works wherever they can be seen.
+    """Say how far the run directory RUN is, and what became of its batch jobs.
+
+    It asks SLURM for the jobs of a run that was submitted; elsewhere it goes by the files, wherever they can be seen.
+    It changes nothing.
 
     \b
     Example:
@@ -167,12 +178,14 @@ def status_command(run: Path, as_json: bool) -> None:
 
     from swimmy_scale.cli.console import table_of
     from swimmy_scale.cli.progress import describe_record, read_record
+    from swimmy_scale.cluster.job_states import look
     from swimmy_scale.storage.run_directory import RunDirectory
 
     directory = RunDirectory.existing(run)
     rows, record = directory.status(), read_record(directory.log.progress)
+    queue = look(directory)
     if as_json:
-        click.echo(json.dumps({"stages": rows, "driver": record}))
+        click.echo(json.dumps({"stages": rows, "driver": record, "queue": queue.to_json()}))
         return
     numbers = ("n_tasks", "n_objects", "n_quarantined")
     cells = (
@@ -180,7 +193,11 @@ def status_command(run: Path, as_json: bool) -> None:
     )
     console = Console()
     console.print(table_of(("stage", "finished", "tasks", "objects", "quarantined"), cells))
-    for line in describe_record(record):
+    job_id = record["job_id"] if record else ""
+    told_by = job_id if record and record["state"] != "running" else ""
+    is_alive = queue.is_alive(job_id) if job_id else None
+    record_lines = () if record is None and queue.jobs else describe_record(record, is_alive)
+    for line in (*queue.lines(told_by), *record_lines):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +79,17 @@ echo "it could not be submitted again: give the command swimmy-scale submit, it 
 exit 1
 """
 )
+COMMAND_TEMPLATE = Template(
+    """$shebang
+
+$header
+$prologue
+$command
+status=$$?
+[ "$$status" = 3 ] && exit 0   # done, with objects in quarantine
+exit "$$status"
+"""
+)
 CHAINED = 'echo "the next job of the chain goes on"\nexit "$status"'
 END_CHAIN = Template('scancel --quiet --state=PENDING --user="$$(id -u)" --name=$name\n')
 
@@ -111,7 +121,12 @@ class Places:
         return self.directory.log
 
     def job_name(self, name: str) -> str:
+        """Of the jobs of a group of workers; a driver that starts or ends cancels those."""
         return f"{self.tag}-{name}"
+
+    def command_name(self, name: str) -> str:
+        """Of the job of another command."""
+        return f"{self.tag}.{name}"
 
 
 def _job(
@@ -130,7 +145,7 @@ def _job(
         "cores": spec.processes,
         "processes": spec.processes,
         "memory": f"{int(spec.memory)}B",
-        "python": shlex.quote(spec.python or sys.executable),
+        "python": shlex.join(spec.interpreter),
         "interface": spec.interface,
         "death-timeout": round(spec.death_timeout),
         "local-directory": spec.local_directory,
@@ -177,13 +192,15 @@ def resource(group: Group) -> str:
     return "GPU" if group.gpus else "CPU"
 
 
+def _gpu_directives(group: Group) -> list[str]:
+    asks = any(re.match(r"--(gres|gpus)", line) for line in group.spec.job_extra_directives)
+    return [f"--gres=gpu:{group.gpus}"] if group.gpus and not asks else []
+
+
 def worker_script(group: Group, places: Places) -> str:
     """The job script of a group's workers, the same for each of its jobs."""
     spec = group.spec
-    directives = ["--no-requeue"]
-    asks = any(re.match(r"--(gres|gpus)", line) for line in spec.job_extra_directives)
-    if group.gpus and not asks:
-        directives.append("--gres=gpu:1")
+    directives = ["--no-requeue", *_gpu_directives(group)]
     args = [
         "--resources",
         f"{resource(group)}=1",
@@ -233,6 +250,22 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
         time_is_up=EXIT_TIME_IS_UP,
         end=END_CHAIN.substitute(name=places.tag).strip() if chained else ":",
         again=CHAINED if chained else AGAIN.substitute(script=script),
+    )
+
+
+def command_script(group: Group, places: Places, name: str, command: Sequence[str]) -> str:
+    """The job script of another command, which is one job like those of a group of workers.
+
+    Two of one name run one after the other: they write to the same files.
+    """
+    directives = ["--no-requeue", "--dependency=singleton", *_gpu_directives(group)]
+    output = f"{places.log.path}/{name}-%j.log"
+    job = _job(group.spec, places, places.command_name(name), output, name, directives)
+    return COMMAND_TEMPLATE.substitute(
+        shebang=group.spec.shebang,
+        header=job.job_header,
+        prologue="\n".join(_prologue(group.spec)),
+        command=shlex.join(command),
     )
 
 

@@ -215,6 +215,7 @@ def test_the_whole_path(slurm: Slurm, whole: Submitted, serial: Path) -> None:
     status = json.loads(call_here("status", run.run, "--json").stdout)
     assert [row["stage"] for row in status["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
     assert status["driver"]["state"] == "finished"
+    assert [(job["what"], job["state"]) for job in status["queue"]["jobs"]] == [("driver", "COMPLETED")]
     assert slurm.job_state(run.job_ids[0]) == "COMPLETED", "objects in quarantine are no failure of the job"
     assert (run.run / "models/selected.keras").read_bytes() == (serial / "models/selected.keras").read_bytes()
 
@@ -332,12 +333,15 @@ def test_drivers_are_lost(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cpu": {"queue": "nosuch"}}, "(?i)invalid partition"),
-        ({"driver": {"queue": "nosuch"}}, "(?i)invalid partition"),
-        ({"cpu": {"memory": "900GiB"}}, "(?i)(memory|node configuration)"),
+        ({"cpu": {"queue": "nosuch"}}, "jobs cpu: there is no queue nosuch. Choose among cpu, gpu, preemptible"),
+        ({"driver": {"queue": "nosuch"}}, "jobs driver: there is no queue nosuch"),
+        ({"cpu": {"memory": "900GiB"}}, "921,600 MiB, but the largest node of queue cpu has 8 and 64,000 MiB"),
+        ({"driver": {"walltime": "24:00:00"}}, "jobs driver: walltime 24:00:00 is more than the 12:00:00 of queue cpu"),
+        ({"cpu": {"job-extra-directives": ["--constraint=gold"]}}, "jobs cpu: sbatch failed .*Invalid feature"),
+        ({"cpu": {"job-extra-directives": ["--gres=gpu:9"]}}, "jobs cpu: sbatch failed .*node configuration"),
     ],
 )
-def test_what_slurm_refuses_is_told_at_once(
+def test_what_would_never_start_is_told_at_once(
     slurm: Slurm, job: Path, tmp_path: Path, changes: dict[str, dict[str, Any]], message: str
 ) -> None:
     site = write_site(tmp_path, **changes)
@@ -346,6 +350,27 @@ def test_what_slurm_refuses_is_told_at_once(
     assert re.search(message, done.stderr), done.stderr
     assert "site.yaml and submit again" in done.stderr
     assert not [item for item in slurm.jobs() if item.name.startswith(Places(tmp_path / "run").tag)]
+    assert not (tmp_path / "run").exists()
+
+
+def status(run: Submitted) -> str:
+    return call_here("status", run.run).stdout
+
+
+def test_the_queue_tells_what_became_of_drivers(
+    slurm: Slurm, tmp_path: Path, prepare: Callable[..., Submitted]
+) -> None:
+    too_long = prepare(tmp_path / "long", driver={"walltime": "24:00:00"})
+    too_long.submit("--unchecked")
+    fails = prepare(tmp_path / "fails", driver={"job-script-prologue": ["echo no such module >&2", "false"]})
+    fails.submit()
+    slurm.wait_until(lambda: "it will never start, Slurm says PartitionTimeLimit" in status(too_long), "it is told")
+    fails.wait_until(lambda: "which ends:" in status(fails), "the driver fails in its prologue")
+    said = status(fails)
+    assert f"queue: driver: job {fails.job_ids[0]} FAILED: exit status 1, ended at" in said
+    assert f"  log: {fails.run}/log/driver-{fails.job_ids[0]}.log, which ends:\n    no such module\n" in said
+    slurm.cancel(too_long.job_ids[0])
+    slurm.wait_until(lambda: "CANCELLED: it was cancelled, ended at" in status(too_long), "its end is told")
 
 
 def test_workers_that_are_dead_on_arrival_stop_the_run(
@@ -367,6 +392,8 @@ def test_workers_that_are_dead_on_arrival_stop_the_run(
         assert run.progress()["state"] == "failed"
         assert message in run.progress()["reason"]
         assert not run.receipts()
+        assert re.search(r"queue: driver: job \d+ FAILED: exit status 1, ended at", status(run))
+        assert re.search(r"queue: cpu: job \d+ FAILED: exit status \d+, ended at", status(run))
 
 
 def test_a_worker_reaches_its_walltime(slurm: Slurm, chain: Submitted, serial_scoring: Path) -> None:
