@@ -16,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 import swimmy_scale
+from swimmy_scale.cluster.signals import interrupts_not_lost
 from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError, TimeIsUpError
 from swimmy_scale.method.used_settings import words_for_used
 
@@ -30,12 +31,18 @@ PATH = click.Path(path_type=Path)
 
 
 class Program(click.Group):
-    """Commands whose expected failures are one line on stderr, with exit status 1."""
+    """Commands whose expected failures are one line on stderr, with exit status 1.
+
+    The context's ``obj``, if it is given, is called when a command begins.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; only a defect shows a traceback."""
         try:
-            return super().invoke(ctx)
+            with interrupts_not_lost():
+                if ctx.obj is not None:
+                    ctx.obj()
+                return super().invoke(ctx)
         except SwimmyError as error:
             if ctx.params.get("debug"):
                 raise

@@ -110,7 +110,15 @@ def _call(*command: str, stdin: str | None = None) -> tuple[str, str]:
     }
     try:
         done = subprocess.run(  # noqa: S603
-            command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment, check=False
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            env=environment,
+            check=False,
+            # A terminal's Ctrl-C is for us: an sbatch that it ended might have submitted a job that nobody knows.
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise SlurmError(

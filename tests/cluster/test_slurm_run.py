@@ -12,6 +12,7 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ import pytest
 from astropy.table import Table
 from slurm_cluster import Slurm, running_slurm, unavailable_reason
 from slurm_runs import Gate, Submitted, write_site
-from survey_runs import call, call_here, make_survey, run_serially, weights_of, write_job
+from survey_runs import call, call_here, command, make_survey, run_serially, weights_of, write_job
 
 from swimmy_scale.cluster.scripts import Places
 from swimmy_scale.storage.run_directory import STAGES
@@ -324,6 +325,45 @@ def test_drivers_are_lost(
     run.gate.open()
     run.assert_complete(serial_scoring)
     assert len(re.findall("submitted again as job", run.log())) == 2
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "what was done was not done again"
+
+
+# ---------------------------------------------------------------- the driver is this process
+
+
+def test_ctrl_c_ends_a_run_at_a_site_and_its_jobs(
+    slurm: Slurm, tmp_path: Path, serial_scoring: Path, prepare: Callable[..., Submitted]
+) -> None:
+    # A command before the interpreter, as a container's is.
+    run = prepare(cpu={"python": f"env IMAGE=galaxies.sif {sys.executable}"})
+    words = command("run", run.job, "--output", run.run, "--site", run.site)
+
+    def begun() -> bool:
+        return len(run.receipts()) > 0 and len(run.gate.waiting("ingest")) == 2
+
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        run.do_more("workers read")
+        run.wait_until(begun, "two workers are in the middle of tasks")
+        workers = run.running("cpu")
+        assert "queue: cpu: job" in status(run)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    lines = stderr.splitlines()
+    assert process.returncode == 130, stderr
+    assert lines[-1] == "swimmy-scale: interrupted; what is done is kept, run the same command to go on"
+    assert not [line for line in lines if "Traceback" in line or "Error" in line], stderr
+    run.wait(60)
+    assert {slurm.job_state(job_id) for job_id in workers} == {"CANCELLED"}
+    assert "queue" not in status(run), "workers that were given back are no news"
+    assert run.progress()["state"] == "stopped"
+    done = {path: path.stat().st_mtime_ns for path in run.receipts().values()}
+    environments = [Path(f"/proc/{pid}/environ") for pid in slurm.processes()]
+    assert not [path for path in environments if b"galaxies.sif" in path.read_bytes()]
+
+    run.gate.open()
+    again = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 3, again.stderr
+    run.assert_complete(serial_scoring)
     assert {path: path.stat().st_mtime_ns for path in done} == done, "what was done was not done again"
 
 
