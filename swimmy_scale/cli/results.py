@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
+from swimmy_scale.cli.batch import batch_job_option
 from swimmy_scale.cli.program import EXIT_FAILED, PATH, main, was_given
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ MAX_CANDIDATES = 10_000
     show_default=True,
     help="Show only this many, the strongest; each takes about 13 kB of disk.",
 )
+@batch_job_option
 def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
     """Make the report of the run directory RUN: a folder whose index.html opens in any browser, without a network.
 
@@ -59,6 +61,7 @@ def report_command(run: Path, output: Path | None, max_candidates: int) -> None:
               help="How spectra are stacked; mean weights by inverse variance.")  # fmt: skip
 @click.option("--object", "object_id", type=int, help="object_id of the object that stretch shows.")
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/figures.")
+@batch_job_option
 def figures_command(
     run: Path | None,
     names: tuple[str, ...],
@@ -104,6 +107,7 @@ def figures_command(
 @click.argument("run", metavar="RUN", type=PATH)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/tables.")
+@batch_job_option
 def tables_command(run: Path, names: tuple[str, ...], output: Path | None) -> None:
     """Print the paper's tables of the run directory RUN, and write them whole as ECSV and CSV.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swimmy_scale.cli.batch import batch_job_option
 from swimmy_scale.cli.program import (
     PATH,
     catalogue_options,
@@ -239,6 +240,7 @@ def score_command(
     "--marks", type=PATH, help="CSV of the report: write vetted.* of the selection that SCORES holds already."
 )
 @settings_option("select")
+@batch_job_option
 def select_command(
     scores: Path, output: Path, thresholds_from: Path | None, marks: Path | None, settings_path: Path | None
 ) -> None:

@@ -24,6 +24,7 @@ from swimmy_scale.storage.files import write_atomically
 from swimmy_scale.storage.run_directory import LogFolder, RunDirectory
 
 CONFIG_NAME = "swimmy-scale"
+OWN_GPU = "swimmy_scale.cluster.own_gpu"
 CLUSTER_SETTINGS = {
     **SETTINGS,
     "distributed.comm.require-encryption": True,
@@ -209,6 +210,8 @@ def worker_script(group: Group, places: Places) -> str:
         "tls://",
         *(f"--tls-{name.replace('_', '-')} {places.log.tls / file}" for name, file in TLS_FILES.items()),
     ]
+    if group.gpus > 1:
+        args += ["--preload", OWN_GPU]
     # The shell puts the job's number into the worker's name, so that no name is used twice.
     name = f"{group.name}-${{SLURM_JOB_ID}}"
     output = f"{places.log.workers}/{group.name}-%j.log"

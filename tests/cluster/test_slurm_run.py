@@ -213,12 +213,27 @@ def test_the_whole_path(slurm: Slurm, whole: Submitted, serial: Path) -> None:
     run.assert_complete(serial)
     verified = call_here("verify", run.run, "--workers", 0)
     assert verified.returncode == 0, verified.stderr
-    status = json.loads(call_here("status", run.run, "--json").stdout)
-    assert [row["stage"] for row in status["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
-    assert status["driver"]["state"] == "finished"
-    assert [(job["what"], job["state"]) for job in status["queue"]["jobs"]] == [("driver", "COMPLETED")]
+    told = json.loads(call_here("status", run.run, "--json").stdout)
+    assert [row["stage"] for row in told["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
+    assert told["driver"]["state"] == "finished"
+    assert [(job["what"], job["state"]) for job in told["queue"]["jobs"]] == [("driver", "COMPLETED")]
     assert slurm.job_state(run.job_ids[0]) == "COMPLETED", "objects in quarantine are no failure of the job"
     assert (run.run / "models/selected.keras").read_bytes() == (serial / "models/selected.keras").read_bytes()
+    assert_report_by_a_job(slurm, run)
+
+
+def assert_report_by_a_job(slurm: Slurm, run: Submitted) -> None:
+    """What a node makes is what is made here."""
+    done = call_here("report", run.run, "--site", run.site, "--max-candidates", 3)
+    assert done.returncode == 0, done.stderr
+    job_id = done.stdout.strip()
+    assert f"queue: report: job {job_id} " in status(run)
+    run.wait_until(lambda: slurm.job_state(job_id) not in ("PENDING", "RUNNING", "COMPLETING"), "the report is made")
+    log = run.places.log.path / f"report-{job_id}.log"
+    assert slurm.job_state(job_id) == "COMPLETED", log.read_text()
+    assert f"{run.run}/report/index.html: " in log.read_text()
+    assert call_here("report", run.run, "--max-candidates", 3, "--output", run.site.parent / "here").returncode == 0
+    assert (run.run / "report/index.html").read_bytes() == (run.site.parent / "here/index.html").read_bytes()
 
 
 # ---------------------------------------------------------------- workers are lost: what happens, and whose jobs end
