@@ -1,8 +1,12 @@
 """Finds unusual galaxies in a whole imaging survey."""
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+# As typing has it, which takes longer to import than all else that is done before Ctrl-C is handled.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from swimmy_scale.storage.open_run import open_run as open_run
 
 __version__ = "0.1.0"

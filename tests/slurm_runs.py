@@ -12,7 +12,7 @@ import yaml
 from slurm_cluster import Job, Slurm
 from survey_runs import assert_same_results, call_here
 
-from swimmy_scale.cluster.scripts import Places
+from swimmy_scale.cluster.places import Places
 
 STAGES_WITH_GATES = {"ingest": "ingest_partition", "score": "score_partition"}
 # Dask loads this into workers, and before that into the processes that watch them, which do no tasks.

@@ -21,6 +21,7 @@ from click.core import ParameterSource
 
 import swimmy_scale
 from swimmy_scale.cli.given_once import GivenOnce
+from swimmy_scale.cluster.signals import interrupts_not_lost
 from swimmy_scale.errors import EXIT_TIME_IS_UP, PROGRAM, SwimmyError, TimeIsUpError, program
 from swimmy_scale.method.used_settings import words_for_used
 
@@ -101,7 +102,10 @@ IN_ORDER = {
 
 
 class Program(GivenOnce, click.Group):
-    """Commands in the order of work, whose expected failures are one line on stderr, with exit status 1."""
+    """Commands in the order of work, whose expected failures are one line on stderr, with exit status 1.
+
+    The context's ``obj``, if it is given, is called when a command begins.
+    """
 
     command_class = GivenOnce
 
@@ -131,7 +135,10 @@ class Program(GivenOnce, click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; only a defect shows a traceback."""
         try:
-            return super().invoke(ctx)
+            with interrupts_not_lost():
+                if ctx.obj is not None:
+                    ctx.obj()
+                return super().invoke(ctx)
         except SwimmyError as error:
             if ctx.params.get("debug"):
                 raise

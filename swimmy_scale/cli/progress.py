@@ -113,18 +113,22 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and content.get("format_version") == RECORD_VERSION else None
 
 
-def describe_record(record: dict[str, Any] | None) -> Iterator[str]:
-    """A record in lines that people can read."""
+def describe_record(record: dict[str, Any] | None, is_alive: bool | None = None) -> Iterator[str]:
+    """A record in lines that people can read; ``is_alive`` says whether its job waits or runs, if somebody knows."""
     if record is None:
         yield "no driver has written its progress here"
         return
     where = f"job {record['job_id']}" if record["job_id"] else f"process {record['process_id']}"
     age = (datetime.now(UTC) - datetime.fromisoformat(record["updated"])).total_seconds()
-    yield f"driver: {record['state']}, {where} on {record['host']}, {duration(age)} ago"
+    state = record["state"]
+    ended = state == "running" and is_alive is False
+    yield f"driver: {'ended without a word' if ended else state}, {where} on {record['host']}, {duration(age)} ago"
     if record["reason"]:
         yield f"  {record['reason']}"
-    if record["state"] == "running":
-        if age > SECONDS_UNTIL_STALE:
+    if state == "running":
+        if ended:
+            yield "  give the command again, it resumes"
+        elif age > SECONDS_UNTIL_STALE:
             yield "  it has not been heard of since: if it is no longer there, give the command again, it resumes"
         if "stage" in record:
             left = f", {duration(record['seconds_left'])} left" if record["seconds_left"] is not None else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swimmy_scale import __version__
+from swimmy_scale.cli.batch import batch_job_option
 from swimmy_scale.cli.program import (
     EXIT_FAILED,
     PATH,
@@ -42,6 +43,7 @@ MAX_CANDIDATES = 10_000
     help="Show only this many, the strongest; each takes about 13 kB of disk.",
 )
 @json_option
+@batch_job_option
 def report_command(run: Path, output: Path | None, cutouts: Path | None, max_candidates: int, as_json: bool) -> None:
     """Make the report of RUN: a folder whose index.html opens in any browser, without a network.
 
@@ -81,6 +83,7 @@ def report_command(run: Path, output: Path | None, cutouts: Path | None, max_can
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/figures.")
 @cutouts_option
 @json_option
+@batch_job_option
 def figures_command(
     run: Path | None,
     names: tuple[str, ...],
@@ -140,6 +143,7 @@ def figures_command(
 @click.option("--output", type=PATH, help="Folder to write to. Default: RUN/tables.")
 @cutouts_option
 @json_option
+@batch_job_option
 def tables_command(run: Path, names: tuple[str, ...], output: Path | None, cutouts: Path | None, as_json: bool) -> None:
     """Print the paper's tables of RUN, and write them whole as ECSV and CSV.
 

@@ -165,11 +165,19 @@ def plan_command(
     help="Submit this many drivers that follow each other, for sites where jobs may not submit jobs.",
 )
 @click.option("--print-job-script", is_flag=True, help="Print what would be submitted, and submit nothing.")
-def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool) -> None:
+@click.option(
+    "--unchecked", is_flag=True, help="Submit even jobs that would never start, as far as Slurm's limits say."
+)
+def submit_command(
+    job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool, unchecked: bool
+) -> None:
     """Do everything that the job file JOB says in SLURM jobs; prints the driver's job id and returns at once.
 
     The driver's job submits the workers' jobs, replaces those that are lost, and submits itself again before its
     walltime ends. Give the command again to resume after a failure.
+
+    Before anything is written Slurm is asked for the limits of its queues, as by `doctor --site`: jobs that could never
+    start are refused, each with the limit and what to change.
 
     \b
     Example:
@@ -181,9 +189,9 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
     from swimmy_scale.storage.run_directory import RunDirectory
 
     job = load_whole_job(job_path, RunDirectory(output.absolute()))
-    submission = Submission(job, load_site(site_path), output.absolute(), n_chained)
+    submission = Submission(job, load_site(site_path), output.absolute(), n_chained, unchecked)
     if print_job_script:
-        for path, text in submission.scripts().items():
+        for path, text in submission.printed().items():
             click.echo(f"# {path}\n{text}")
         return
     job_ids = submission.submit()
@@ -195,7 +203,10 @@ def submit_command(job_path: Path, output: Path, site_path: Path, n_chained: int
 @click.argument("run", type=PATH)
 @json_option
 def status_command(run: Path, as_json: bool) -> None:
-    """Say how far the run directory RUN is; it only reads files, so it works wherever they can be seen.
+    """Say how far the run directory RUN is, and what became of its batch jobs.
+
+    It asks SLURM for the jobs of a run that was submitted; elsewhere it goes by the files, wherever they can be seen.
+    It changes nothing.
 
     \b
     Example:
@@ -203,19 +214,25 @@ def status_command(run: Path, as_json: bool) -> None:
     """
     from swimmy_scale.cli.console import Output, print_table
     from swimmy_scale.cli.progress import describe_record, read_record
+    from swimmy_scale.cluster.job_states import look
     from swimmy_scale.storage.run_directory import RunDirectory
 
     directory = RunDirectory.existing(run)
     rows, record = directory.status(), read_record(directory.log.progress)
+    queue = look(directory)
     if as_json:
-        print_json({"stages": rows, "driver": record})
+        print_json({"stages": rows, "driver": record, "queue": queue.to_json()})
         return
     numbers = ("n_tasks", "n_objects", "n_quarantined")
     cells = (
         (row["stage"], "yes" if row["finished"] else "no", *(f"{row[name]:,}" for name in numbers)) for row in rows
     )
     print_table(Output(), ("stage", "finished", "tasks", "objects", "quarantined"), cells)
-    for line in describe_record(record):
+    job_id = record["job_id"] if record else ""
+    told_by = job_id if record and record["state"] != "running" else ""
+    is_alive = queue.is_alive(job_id) if job_id else None
+    record_lines = () if record is None and queue.jobs else describe_record(record, is_alive)
+    for line in (*queue.lines(told_by), *record_lines):
         click.echo(line)
 
 

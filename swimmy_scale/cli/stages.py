@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from swimmy_scale.cli.batch import batch_job_option
 from swimmy_scale.cli.program import (
     PATH,
     Number,
@@ -268,6 +269,7 @@ def score_command(
 @cutouts_option
 @settings_option("select")
 @json_option
+@batch_job_option
 def select_command(
     scores: Path,
     output: Path | None,

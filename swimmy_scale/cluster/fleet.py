@@ -20,7 +20,8 @@ import distributed
 
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.mapping import DaskWorkers
-from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places, resource, write_scripts
+from swimmy_scale.cluster.places import Places
+from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, resource, write_scripts
 from swimmy_scale.cluster.site import Group, Site
 from swimmy_scale.cluster.tls import tls_files
 from swimmy_scale.cluster.versions import fitting_version

@@ -25,6 +25,19 @@ def is_hidden(environment: Mapping[str, str] = os.environ) -> bool:
     return visible is not None and visible.strip() in ("", "-1")
 
 
+def visible_gpus(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> list[str]:
+    """The GPUs that this process may use, by the names or numbers that CUDA_VISIBLE_DEVICES may list.
+
+    Slurm and other batch systems set that variable; without it all of the machine count.
+    """
+    listed = environment.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        return [str(number) for number, _ in enumerate(gpu_files(devices))]
+    names = [name.strip() for name in listed.split(",")]
+    # CUDA takes those before the first that is no GPU.
+    return names[: next((at for at, name in enumerate(names) if name in ("", "-1")), len(names))]
+
+
 def keras_backend(environment: Mapping[str, str] = os.environ, home: Path | None = None) -> str:
     """The backend that Keras would load: of KERAS_BACKEND, or of the configuration file in ``home``."""
     if name := environment.get("KERAS_BACKEND"):

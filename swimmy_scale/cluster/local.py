@@ -14,7 +14,9 @@ import dask
 import distributed
 from distributed.security import Security
 
+from swimmy_scale.cluster.gpus import visible_gpus
 from swimmy_scale.cluster.mapping import MOST_BUNDLED, DaskWorkers
+from swimmy_scale.cluster.own_gpu import keep_one
 from swimmy_scale.cluster.resources import usable_memory_bytes
 from swimmy_scale.cluster.signals import interrupts_held
 
@@ -103,6 +105,19 @@ class OwnCores(distributed.WorkerPlugin):
                 os.sched_setaffinity(int(thread.name), share)
 
 
+class OwnGpu(distributed.WorkerPlugin):
+    """Shares the GPUs of this machine among its workers: one each, or several workers at one where there are fewer."""
+
+    name = "own-gpu"
+
+    def __init__(self, gpus: Sequence[str]) -> None:
+        self.gpus = list(gpus)
+
+    def setup(self, worker: distributed.Worker) -> None:
+        """Called in each worker as it starts, before a task of it loads what computes on a GPU."""
+        keep_one(int(worker.name) % len(self.gpus), self.gpus)
+
+
 @contextlib.contextmanager
 def local_workers(
     n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED, own_cores: bool = True
@@ -155,6 +170,8 @@ def local_workers(
             client = opened.enter_context(distributed.Client(cluster, set_as_default=False))
             if own_cores:
                 client.register_plugin(OwnCores(n_workers))
+            if len(gpus := visible_gpus()) > 1:
+                client.register_plugin(OwnGpu(gpus))
             yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
         except KeyboardInterrupt:
             _let_loops_speak(False)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,15 +13,16 @@ import dask
 import yaml
 
 from swimmy_scale.cluster.local import SETTINGS
+from swimmy_scale.cluster.places import Places
 from swimmy_scale.cluster.signals import interrupts_kept
 from swimmy_scale.cluster.site import Group, JobSpec, Site
 from swimmy_scale.cluster.tls import TLS_FILES
 from swimmy_scale.cluster.versions import fitting_version
-from swimmy_scale.errors import EXIT_TIME_IS_UP, SwimmyError
+from swimmy_scale.errors import EXIT_TIME_IS_UP
 from swimmy_scale.storage.files import write_atomically
-from swimmy_scale.storage.run_directory import LogFolder, RunDirectory
 
 CONFIG_NAME = "swimmy-scale"
+OWN_GPU = "swimmy_scale.cluster.own_gpu"
 CLUSTER_SETTINGS = {
     **SETTINGS,
     "distributed.comm.require-encryption": True,
@@ -80,38 +78,19 @@ echo "it could not be submitted again: give the command swimmy-scale submit, it 
 exit 1
 """
 )
+COMMAND_TEMPLATE = Template(
+    """$shebang
+
+$header
+$prologue
+$command
+status=$$?
+[ "$$status" = 3 ] && exit 0   # done, with objects in quarantine
+exit "$$status"
+"""
+)
 CHAINED = 'echo "the next job of the chain goes on"\nexit "$status"'
 END_CHAIN = Template('scancel --quiet --state=PENDING --user="$$(id -u)" --name=$name\n')
-
-
-@dataclass(frozen=True)
-class Places:
-    """The batch jobs of a run directory: their names, and where their files lie."""
-
-    run: Path  # absolute, and on the file system that nodes share
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w./+@:,=-]+", str(self.run)):
-            raise SwimmyError(
-                f"{self.run}: a run directory for Slurm has only letters, digits and ./+@:,=-_ in its path, because "
-                "it stands in job scripts. Choose another --output."
-            )
-
-    @property
-    def tag(self) -> str:
-        """What the names of all jobs of this run start with."""
-        return f"swimmy-{hashlib.sha256(str(self.run).encode()).hexdigest()[:8]}"
-
-    @property
-    def directory(self) -> RunDirectory:
-        return RunDirectory(self.run)
-
-    @property
-    def log(self) -> LogFolder:
-        return self.directory.log
-
-    def job_name(self, name: str) -> str:
-        return f"{self.tag}-{name}"
 
 
 def _job(
@@ -130,7 +109,7 @@ def _job(
         "cores": spec.processes,
         "processes": spec.processes,
         "memory": f"{int(spec.memory)}B",
-        "python": shlex.quote(spec.python or sys.executable),
+        "python": shlex.join(spec.interpreter),
         "interface": spec.interface,
         "death-timeout": round(spec.death_timeout),
         "local-directory": spec.local_directory,
@@ -177,13 +156,15 @@ def resource(group: Group) -> str:
     return "GPU" if group.gpus else "CPU"
 
 
+def _gpu_directives(group: Group) -> list[str]:
+    asks = any(re.match(r"--(gres|gpus)", line) for line in group.spec.job_extra_directives)
+    return [f"--gres=gpu:{group.gpus}"] if group.gpus and not asks else []
+
+
 def worker_script(group: Group, places: Places) -> str:
     """The job script of a group's workers, the same for each of its jobs."""
     spec = group.spec
-    directives = ["--no-requeue"]
-    asks = any(re.match(r"--(gres|gpus)", line) for line in spec.job_extra_directives)
-    if group.gpus and not asks:
-        directives.append("--gres=gpu:1")
+    directives = ["--no-requeue", *_gpu_directives(group)]
     args = [
         "--resources",
         f"{resource(group)}=1",
@@ -192,6 +173,8 @@ def worker_script(group: Group, places: Places) -> str:
         "tls://",
         *(f"--tls-{name.replace('_', '-')} {places.log.tls / file}" for name, file in TLS_FILES.items()),
     ]
+    if group.gpus > 1:
+        args += ["--preload", OWN_GPU]
     # The shell puts the job's number into the worker's name, so that no name is used twice.
     name = f"{group.name}-${{SLURM_JOB_ID}}"
     output = f"{places.log.workers}/{group.name}-%j.log"
@@ -233,6 +216,22 @@ def driver_script(site: Site, places: Places, command: Sequence[str], chained: b
         time_is_up=EXIT_TIME_IS_UP,
         end=END_CHAIN.substitute(name=places.tag).strip() if chained else ":",
         again=CHAINED if chained else AGAIN.substitute(script=script),
+    )
+
+
+def command_script(group: Group, places: Places, name: str, command: Sequence[str]) -> str:
+    """The job script of another command, which is one job like those of a group of workers.
+
+    Two of one name run one after the other: they write to the same files.
+    """
+    directives = ["--no-requeue", "--dependency=singleton", *_gpu_directives(group)]
+    output = f"{places.log.path}/{name}-%j.log"
+    job = _job(group.spec, places, places.command_name(name), output, name, directives)
+    return COMMAND_TEMPLATE.substitute(
+        shebang=group.spec.shebang,
+        header=job.job_header,
+        prologue="\n".join(_prologue(group.spec)),
+        command=shlex.join(command),
     )
 
 

@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from swimmy_scale.errors import TimeIsUpError
+
+SECONDS_UNTIL_AGAIN = 0.05
+
+
+@contextlib.contextmanager
+def interrupts_not_lost(arm: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Send a signal again whose exception Python ignored; ``arm`` is called before.
+
+    Python ignores what is raised while it removes an object, and every import removes some: one Ctrl-C of many would
+    only print a page, and the program would go on.
+    """
+    usual = sys.unraisablehook
+
+    def hook(ignored: sys.UnraisableHookArgs) -> None:
+        if not issubclass(ignored.exc_type, (KeyboardInterrupt, TimeIsUpError)):
+            usual(ignored)
+            return
+        arm()
+        number = signal.SIGUSR1 if issubclass(ignored.exc_type, TimeIsUpError) else signal.SIGINT
+        # Not now: it would be ignored as well.
+        again = threading.Timer(SECONDS_UNTIL_AGAIN, os.kill, [os.getpid(), number])
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 @contextlib.contextmanager
@@ -21,12 +52,16 @@ def driver_signals() -> Iterator[None]:
             signal.signal(name, signal.SIG_IGN)
         raise TimeIsUpError if number == signal.SIGUSR1 else KeyboardInterrupt
 
+    def arm() -> None:
+        for number in previous:
+            signal.signal(number, stop)
+
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     previous = {number: signal.getsignal(number) for number in numbers}
-    for number in previous:
-        signal.signal(number, stop)
+    arm()
     try:
-        yield
+        with interrupts_not_lost(arm):
+            yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -8,6 +8,8 @@ group has.
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,8 +97,9 @@ class JobSpec(Section):
         Of a job; each process needs 1GiB at least. Example: ``16GiB``.
     walltime : str
         Slurm's limit of time for a job.
-    python : str, optional
-        The interpreter on the nodes; by default the one that submits. Example: ``/opt/swimmy/bin/python``.
+    python : tuple of str, optional
+        The interpreter on the nodes, a list of words or a line as for a shell; by default the one that submits.
+        Example: ``apptainer exec image.sif python``.
     interface : str, optional
         Network interface of the workers. Example: ``ib0``.
     local_directory : str, optional
@@ -125,7 +128,7 @@ class JobSpec(Section):
     processes: int = Field(default=1, ge=1)
     memory: ByteSize = ByteSize(4 << 30)
     walltime: Walltime = "01:00:00"
-    python: str | None = None
+    python: tuple[Annotated[str, StringConstraints(pattern=r"^[^\n]+$")], ...] | None = None
     interface: Word | None = None
     local_directory: Word | None = None
     shebang: Shebang = "#!/usr/bin/env bash"
@@ -138,6 +141,17 @@ class JobSpec(Section):
     death_timeout: float = Field(default=60.0, ge=10)
 
     @property
+    def interpreter(self) -> tuple[str, ...]:
+        """The words that start Python on a node."""
+        return self.python or (sys.executable,)
+
+    @property
+    def qos(self) -> str | None:
+        """The quality of service that its directives ask for."""
+        found = re.search(r"^(?:--qos[= ]|-q)\s*(\S+)", "\n".join(self.job_extra_directives), re.MULTILINE)
+        return found[1] if found else None
+
+    @property
     def asks_memory(self) -> bool:
         """Whether its script asks Slurm for memory: not where ``job-directives-skip`` leaves ``--mem`` out."""
         return not any(part in f"#SBATCH --mem={self.job_mem or ''}" for part in self.job_directives_skip)
@@ -148,6 +162,14 @@ class JobSpec(Section):
         if isinstance(value, int):
             raise ValueError("YAML takes 24:00:00 for a number: put the walltime in quotes")
         return value
+
+    @field_validator("python", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        words = shlex.split(value) if isinstance(value, str) else value
+        if words == [] or words == ():
+            raise ValueError("names no interpreter; leave it out for the one that submits")
+        return words
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -175,11 +197,11 @@ class GroupSection(Section):
     jobs : int
         Worker jobs. Example: ``4``.
     gpus : int
-        Of a job: a job with a GPU is one process.
+        Of a job, with one process each.
     """
 
     jobs: int = Field(ge=1)
-    gpus: Literal[0, 1] = 0
+    gpus: int = Field(default=0, ge=0)
 
 
 class SiteSection(Section):
@@ -321,8 +343,9 @@ def _misfits(file: SiteFile) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, group in site.groups.items():
         if name in (DRIVER, BASE):
             yield (where, "groups", name), "is not free as the name of a group; choose another"
-        elif group.gpus and name in file.jobqueue and file.jobqueue[name].processes != 1:
-            yield ("jobqueue", name, "processes"), "a job with a GPU is one process; set it to 1"
+        elif group.gpus and name in file.jobqueue and file.jobqueue[name].processes != group.gpus:
+            of = "a GPU is one process" if group.gpus == 1 else f"{group.gpus} GPUs is {group.gpus} processes, one each"
+            yield ("jobqueue", name, "processes"), f"a job with {of}; set it to {group.gpus}"
     driver = file.jobqueue.get(DRIVER, JobSpec())
     if walltime_seconds(driver.walltime) <= site.signal_seconds + 60:
         yield (

@@ -49,6 +49,7 @@ class LogFolder:
     progress = At("progress.json", "What `status` reads, written while a driver works.")
     jobs = At("jobs", "Job scripts, the site file and Dask's configuration, as submitted.")
     site = At("jobs/site.yaml", "The site file, as submitted.")
+    submitted = At("jobs/submitted.json", "Which batch jobs were submitted, and when.")
     dask_config = At("jobs/dask.yaml", "Dask's configuration for workers.")
 
     def script(self, name: str) -> Path:

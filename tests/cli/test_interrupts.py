@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,6 +36,35 @@ def interrupted(words: list[str], seen: Callable[[int], bool]) -> tuple[int, lis
         _, stderr = process.communicate(timeout=60)
     assert psutil.wait_procs(children, timeout=30)[1] == []
     return process.returncode, stderr.splitlines()
+
+
+# Stands in for a library that the command line imports.
+INTERRUPTS = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on'); os._exit(0)"
+
+
+@pytest.mark.parametrize(
+    ("handling", "ended"),
+    [
+        (signal.default_int_handler, (130, "", "swimmy-scale: interrupted; nothing was begun")),
+        # As shells start what is to go on in the background.
+        (signal.SIG_IGN, (0, "goes on", "")),
+    ],
+)
+def test_the_first_instants(handling: Any, ended: tuple[int, str, str], tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text(INTERRUPTS)
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    before = signal.signal(signal.SIGINT, handling)
+    try:
+        done = subprocess.run(
+            command("status", tmp_path),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == ended
 
 
 def has_children(process_id: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import resource
@@ -13,26 +12,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from expected_findings import expect
 
 from swimmy_scale.cli import main
 from swimmy_scale.cluster import executors
-from swimmy_scale.cluster.doctor import checks, connections, folders, machine, slurm_site
+from swimmy_scale.cluster.doctor import checks, connections, folders, machine
 from swimmy_scale.cluster.doctor.findings import Finding, is_fit, ok, problem, to_json, verdict, warning
 from swimmy_scale.cluster.doctor.tensorflow_devices import check_tensorflow
-from swimmy_scale.cluster.site import JobSpec, load_site, parse_site
-from swimmy_scale.cluster.slurm import Partition
-from swimmy_scale.stages.memory import MIB, default_worker_bytes
+from swimmy_scale.cluster.site import load_site, parse_site
+from swimmy_scale.stages.memory import default_worker_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
-
-
-def expect(finding: Finding, state: str, *words: str) -> None:
-    line = finding.line()
-    assert finding.state == state, line
-    assert "\n" not in line
-    assert all(word in line for word in words), line
-    assert bool(finding.remedy) == (state != "ok"), line
+SITE = ROOT / "cluster" / "slurm-gpu.yaml"
 
 
 # ---------------------------------------------------------------- findings
@@ -263,117 +255,6 @@ def test_connections_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     expect(connections.check_no_downloads(), "problem", "a download is tried")
     monkeypatch.setattr(connections.Security, "temporary", forbidden)
     expect(connections.check_tls(), "problem", "a download is tried")
-
-
-# ---------------------------------------------------------------- Slurm
-
-NODES = [
-    Partition("cpu", True, True, "1-00:00:00", 16, 64 * GIB, ""),
-    Partition("long", False, True, None, 8, 64 * GIB, ""),
-    Partition("gpu", False, True, "04:00:00", 32, 128 * GIB, "gpu:a100:4"),
-    Partition("old", False, False, None, 16, 64 * GIB, ""),
-]
-
-
-def spec(**fields: object) -> JobSpec:
-    return JobSpec.model_validate({"cores": 4, "memory": "8GiB", "walltime": "04:00:00", **fields})
-
-
-@pytest.mark.parametrize(
-    ("asked", "gpus", "state", "words"),
-    [
-        ({}, 0, "ok", "queue cpu (the default) takes 4 cores and 8,192 MiB, 04:00:00"),
-        ({"queue": "long", "walltime": "30-00"}, 0, "ok", "queue long"),
-        ({"queue": "gpu"}, 1, "ok", "queue gpu"),
-        ({"queue": "cpu,gpu", "cores": 32}, 1, "ok", "queue cpu,gpu"),
-        ({"queue": "nosuch"}, 0, "problem", "no queue nosuch. Choose among cpu, gpu, long, old"),
-        ({"queue": "old"}, 0, "problem", "queue old is not up"),
-        ({"walltime": "2-00:00:00"}, 0, "problem", "walltime 2-00:00:00 is more than the 1-00:00:00 of queue cpu"),
-        ({"cores": 20}, 0, "problem", "20 cores and 8,192 MiB, but the largest node of queue cpu (the default) has 16"),
-        ({"job-cpu": 20}, 0, "problem", "20 cores"),
-        ({"memory": "100GiB"}, 0, "problem", "102,400 MiB, but the largest node"),
-        ({"memory": "100GiB", "job-directives-skip": ["--mem"]}, 0, "ok", "takes 4 cores, 04:00:00"),
-        ({"memory": "100GiB", "job-directives-skip": ["-A", "--cpus-per-task"]}, 0, "problem", "102,400 MiB, but the"),
-        ({}, 1, "problem", "no node of queue cpu (the default) has a GPU"),
-    ],
-)
-def test_queues(asked: dict, gpus: int, state: str, words: str) -> None:
-    expect(slurm_site.check_queue("workers", spec(**asked), gpus, NODES), state, "jobs workers", words)
-
-
-def test_nodes_whose_memory_nobody_manages() -> None:
-    """Slurm says 1 MiB for a node whose RealMemory is not set."""
-    rows = [dataclasses.replace(row, memory_bytes=1 << 20) for row in NODES]
-    expect(slurm_site.check_queue("driver", spec(), 0, rows), "problem", "1 MiB", "job-directives-skip: [--mem] in job")
-    skipping = spec(**{"job-directives-skip": ["--mem"]})
-    expect(slurm_site.check_queue("driver", skipping, 0, rows), "ok", "takes 4 cores, ")
-
-
-def test_no_default_queue() -> None:
-    rows = [dataclasses.replace(row, is_default=False) for row in NODES]
-    expect(slurm_site.check_queue("driver", spec(), 0, rows), "problem", "no default queue", "one of cpu, gpu, long")
-
-
-@pytest.fixture
-def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of Slurm's commands that say what they are told; nothing else is on the path but the shell."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, text in {
-        "scontrol": "echo 'Slurmctld(primary) at head is UP'",
-        "sinfo": "printf 'cpu*|up|infinite|16|65536|(null)\\ngpu|up|4:00:00|32|131072|gpu:a100:4\\n'",
-        **dict.fromkeys(("sbatch", "squeue", "scancel"), "exit 9"),
-    }.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-    return folder
-
-
-SITE = ROOT / "cluster" / "slurm-gpu.yaml"
-
-
-def test_a_site_that_fits(fake_slurm: Path) -> None:
-    found = list(slurm_site.check_site(load_site(SITE)))
-    assert [finding.name for finding in found] == ["slurm", "memory", "controller", "queue", "queue", "queue"]
-    assert found[2].text == "Slurmctld(primary) at head is UP"
-    # The driver of the example asks for a day, the GPU queue gives its jobs four hours.
-    assert {finding.state for finding in found} == {"ok"}
-
-
-@pytest.mark.parametrize(
-    ("command", "text", "name", "words"),
-    [
-        ("scontrol", "echo 'Slurmctld(primary) at head is DOWN'", "controller", "is DOWN. Ask who runs the cluster"),
-        ("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1", "controller", "Unable to contact"),
-        ("sinfo", "echo 'cpu|up'", "queue", "cannot read its line 'cpu|up'"),
-        ("sinfo", "echo 'cpu*|up|1:00:00|16|65536|(null)'", "queue", "there is no queue gpu"),
-        ("sinfo", "echo 'cpu*|up|1:00:00|16|65536|(null)'", "queue", "walltime 24:00:00 is more than the 1:00:00"),
-    ],
-)
-def test_a_slurm_that_is_ill(fake_slurm: Path, command: str, text: str, name: str, words: str) -> None:
-    (fake_slurm / command).write_text(f"#!/bin/sh\n{text}\n")
-    found = [finding for finding in slurm_site.check_site(load_site(SITE)) if finding.state == "problem"]
-    assert {finding.name for finding in found} == {name}
-    assert any(words in finding.line() for finding in found), [finding.line() for finding in found]
-
-
-def test_without_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    expect(slurm_site.check_commands(needed=False), "ok", "runs stay on this machine")
-    found = list(slurm_site.check_site(load_site(SITE)))
-    expect(found[0], "problem", "sbatch, squeue, scancel, sinfo, scontrol not found", "login node")
-    assert "queue" not in [finding.name for finding in found]
-
-
-def test_what_else_a_site_file_names(fake_slurm: Path) -> None:
-    text = SITE.read_text().replace("python: null", "python: /no/such/python").replace("memory: 16GiB", "memory: 2GiB")
-    text = text.replace("scheduler-interface: null", "scheduler-interface: ib99")
-    lines = [finding.line() for finding in slurm_site.check_site(parse_site(text, Path("site.yaml")))]
-    assert any("/no/such/python is not on this machine" in line for line in lines)
-    assert any("ib99 of swimmy-scale.scheduler-interface is not on this machine" in line for line in lines)
-    needed = default_worker_bytes()["TensorFlow"] / MIB
-    assert any(f"TensorFlow needs up to {needed:,.0f} MiB a process, site.yaml gives it 2,048 MiB" in x for x in lines)
 
 
 # ---------------------------------------------------------------- the scorer

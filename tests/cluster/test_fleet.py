@@ -11,7 +11,8 @@ import pytest
 
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.fleet import MAX_DEAD_ON_ARRIVAL, Fleet, SlurmExecutor
-from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, Places
+from swimmy_scale.cluster.places import Places
+from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS
 from swimmy_scale.cluster.site import Site, parse_site
 from swimmy_scale.errors import SwimmyError
 

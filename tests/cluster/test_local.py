@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,13 @@ pytestmark = [
 
 def tell(task: Task) -> Receipt:
     """Say what a worker process is."""
-    details = {"modules": [*sys.modules], "NOTE": os.environ.get("SWIMMY_TEST_NOTE"), "parent": os.getppid()}
+    time.sleep(0.2)  # so that every worker gets one
+    details = {
+        "modules": [*sys.modules],
+        "GPU": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "NOTE": os.environ.get("SWIMMY_TEST_NOTE"),
+        "parent": os.getppid(),
+    }
     return Receipt("count", task.name, task.identity, n_objects=os.getpid(), details=details)
 
 
@@ -53,6 +60,18 @@ def test_workers_know_this_moments_variables(tmp_path: Path, monkeypatch: pytest
     assert other.details["NOTE"] == "set after the first worker has started"
     assert one.n_objects != other.n_objects, "every stage has processes of its own"
     assert one.details["parent"] == other.details["parent"] != os.getpid(), "which one process starts"
+
+
+@pytest.mark.parametrize(("listed", "kept"), [("3,5", {"3", "5"}), ("3", {"3"}), (None, {None})])
+def test_workers_share_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str | None, kept: set[str | None]
+) -> None:
+    if listed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+    ledger = Ledger(tmp_path / "receipts", tmp_path, "count")
+    with local_workers(2) as pool:
+        receipts = list(pool.map(Work(), [Task(ledger, number, str(number), 1) for number in range(4)]))
+    assert {receipt.details["GPU"] for receipt in receipts} == kept
 
 
 def test_what_they_start_with(tmp_path: Path) -> None:

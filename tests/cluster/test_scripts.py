@@ -11,9 +11,12 @@ from pathlib import Path
 import dask
 import pytest
 
-from swimmy_scale.cluster.scripts import Places, driver_script, worker_script
+from swimmy_scale.cluster.driver import Submission
+from swimmy_scale.cluster.places import Places
+from swimmy_scale.cluster.scripts import command_script, driver_script, worker_script
 from swimmy_scale.cluster.site import Site, parse_site
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job, parse_job
 
 TEXT = """\
 jobqueue:
@@ -76,6 +79,48 @@ def test_gpu_workers() -> None:
     assert "--resources GPU=1" in script
     own = TEXT.replace("--nice=5", "--gpus=a100:1")
     assert "--gres=gpu:1" not in worker_script(site(own).groups[1], PLACES)
+
+
+def test_a_job_with_several_gpus_has_a_process_for_each() -> None:
+    text = TEXT.replace("queue: fast, cores: 4,", "queue: fast, cores: 8, processes: 4,").replace("gpus: 1", "gpus: 4")
+    script = worker_script(site(text).groups[1], PLACES)
+    assert "--gres=gpu:4" in directives(script)
+    assert "--nworkers 4 " in script
+    assert script.rstrip().endswith("--preload swimmy_scale.cluster.own_gpu")
+    assert "--preload" not in worker_script(site().groups[1], PLACES)
+
+
+def test_an_interpreter_may_be_a_container() -> None:
+    text = TEXT.replace("python: /opt/python", "python: apptainer exec --nv '/shared/my images/a.sif' python")
+    words = "apptainer exec --nv '/shared/my images/a.sif' python -m "
+    group = site(text).groups[1]
+    assert f"\n{words}distributed.cli.dask_worker " in worker_script(group, PLACES)
+    assert f"\n{words}swimmy_scale report\n" in command_script(
+        group, PLACES, "report", [*group.spec.interpreter, "-m", "swimmy_scale", "report"]
+    )
+    everywhere = site(TEXT.replace("account: galaxies,", "account: galaxies, python: [podman, run, image, python],"))
+    job = parse_job("{cutouts: /shared/c.zarr, train: {}}", Path("job.yaml"), Job)
+    scripts = Submission(job, everywhere, PLACES.run).scripts()
+    assert "\npodman run image python -m swimmy_scale run /shared/run/job.yaml " in scripts["driver"]
+    assert "\npodman run image python -m distributed.cli.dask_worker " in scripts["cpu"]
+
+
+def test_another_command() -> None:
+    words = ["python", "-m", "swimmy_scale", "report", "/shared/a run"]
+    script = command_script(site().groups[0], PLACES, "report", words)
+    asked = directives(script)
+    for line in ("-p short", "--cpus-per-task=8", "--no-requeue", "--dependency=singleton", f"-J {PLACES.tag}.report"):
+        assert line in asked
+    assert "--output=/shared/run/log/report-%j.log" in asked
+    assert "module load python" in script
+    assert "python -m swimmy_scale report '/shared/a run'\n" in script
+
+
+@pytest.mark.parametrize(("command", "status"), [("exit 0", 0), ("exit 3", 0), ("exit 1", 1), ("kill -9 $$", 137)])
+def test_how_another_command_ends(command: str, status: int) -> None:
+    plain = site(TEXT.replace("module load python", "date"))
+    script = command_script(plain.groups[0], PLACES, "select", ["bash", "-c", command])
+    assert subprocess.run(["bash"], input=script, text=True, check=False, capture_output=True).returncode == status
 
 
 def test_a_prologue_that_fails_ends_the_job() -> None:

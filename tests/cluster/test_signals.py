@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from swimmy_scale.cluster.signals import driver_signals, interrupts_held, interrupts_kept
+from swimmy_scale.cluster.signals import driver_signals, interrupts_held, interrupts_kept, interrupts_not_lost
 from swimmy_scale.errors import TimeIsUpError
 
 
@@ -25,6 +26,44 @@ def test_signals_become_exceptions_once(number: signal.Signals, error: type[Base
             os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)  # while the program deals with the first
     assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGUSR1, TimeIsUpError), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_python_ignores_comes_again(number: signal.Signals, error: type[BaseException]) -> None:
+    came = []
+
+    class Removed:
+        def __del__(self) -> None:
+            came.append("once")
+            os.kill(os.getpid(), number)
+            came.append("never")
+
+    def work() -> None:
+        removed = Removed()
+        del removed
+        assert came == ["once"], "Python ignored it"
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    hook = sys.unraisablehook
+    with driver_signals(), pytest.raises(error):
+        work()
+    assert sys.unraisablehook is hook
+
+
+@pytest.mark.usefixtures("usual_ctrl_c")
+def test_what_else_python_ignores_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: told.append(ignored.exc_type))
+
+    class Removed:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with interrupts_not_lost():
+        removed = Removed()
+        del removed
+    assert told == [ValueError]
 
 
 @pytest.fixture

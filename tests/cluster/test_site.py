@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,18 @@ def test_names_with_dashes_or_underscores() -> None:
         ("queue: short", "queue: a b", r"site.yaml:5: jobqueue.cpu.queue: must be one word .*found 'a b'"),
         ("queue: short", "queue: $(id)\n    local-directory: a;b", r"jobqueue.cpu.local-directory"),
         ("cores: 4,", "cores: 4, processes: 2,", r"site.yaml:9: jobqueue.gpu.processes: .* one process; set it to 1"),
-        ("gpus: 1", "gpus: 2", r"site.yaml:14: swimmy-scale.groups.gpu.gpus: must be 0 or 1, found 2"),
+        ("gpus: 1", "gpus: 2", r"site.yaml:9: jobqueue.gpu.processes: .* 2 GPUs is 2 processes, one each; set it to 2"),
+        (
+            "gpus: 1",
+            "gpus: -1",
+            r"site.yaml:14: swimmy-scale.groups.gpu.gpus: must be a whole number, 0 or more, found -1",
+        ),
+        (
+            "cores: 8",
+            "cores: 8\n    python: ''",
+            r"site.yaml:7: jobqueue.cpu.python: .*names no interpreter; leave it out",
+        ),
+        ("cores: 8", 'cores: 8\n    python: "\'a"', r"jobqueue.cpu.python: .*No closing quotation"),
         (
             "jobs: 3",
             "jobs: 0",
@@ -115,6 +127,34 @@ def test_faults_say_where_and_what(old: str, new: str, message: str) -> None:
     assert old in GOOD
     with pytest.raises(SwimmyError, match=message):
         parse(GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "apptainer exec --nv '/shared/my images/a.sif' python",
+        "[apptainer, exec, --nv, /shared/my images/a.sif, python]",
+    ],
+)
+def test_an_interpreter_is_a_list_of_words_or_a_line(text: str) -> None:
+    spec = parse(GOOD.replace("cores: 8", f"cores: 8\n    python: {text}")).groups[0].spec
+    assert spec.interpreter == ("apptainer", "exec", "--nv", "/shared/my images/a.sif", "python")
+    assert parse(GOOD).driver.interpreter == (sys.executable,)
+
+
+@pytest.mark.parametrize(
+    ("line", "qos"),
+    [
+        ("--qos=night", "night"),
+        ("--qos night", "night"),
+        ("-q night", "night"),
+        ("-qnight", "night"),
+        ("--nice=5", None),
+    ],
+)
+def test_the_qos_of_a_job(line: str, qos: str | None) -> None:
+    text = GOOD.replace("cores: 8", f"cores: 8\n    job-extra-directives: [--nice=1, {line}]")
+    assert parse(text).groups[0].spec.qos == qos
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cluster").glob("*.yaml")), ids=lambda path: path.name)

@@ -12,6 +12,7 @@ import re
 import signal
 import stat
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,9 +24,9 @@ import pytest
 from astropy.table import Table
 from slurm_cluster import Slurm, running_slurm, unavailable_reason
 from slurm_runs import Gate, Submitted, write_site
-from survey_runs import call, call_here, make_survey, run_serially, weights_of, write_job
+from survey_runs import call, call_here, command, make_survey, run_serially, weights_of, write_job
 
-from swimmy_scale.cluster.scripts import Places
+from swimmy_scale.cluster.places import Places
 from swimmy_scale.storage.run_directory import STAGES
 
 pytestmark = [
@@ -212,11 +213,28 @@ def test_the_whole_path(slurm: Slurm, whole: Submitted, serial: Path) -> None:
     run.assert_complete(serial)
     verified = call_here("verify", run.run, "--workers", 0)
     assert verified.returncode == 0, verified.stderr
-    status = json.loads(call_here("status", run.run, "--json").stdout)
-    assert [row["stage"] for row in status["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
-    assert status["driver"]["state"] == "finished"
+    told = json.loads(call_here("status", run.run, "--json").stdout)
+    assert [row["stage"] for row in told["stages"] if row["finished"]] == [s for s in STAGES if s != "evaluate"]
+    assert told["driver"]["state"] == "finished"
+    assert [(job["what"], job["state"]) for job in told["queue"]["jobs"]] == [("driver", "COMPLETED")]
     assert slurm.job_state(run.job_ids[0]) == "COMPLETED", "objects in quarantine are no failure of the job"
     assert (run.run / "models/selected.keras").read_bytes() == (serial / "models/selected.keras").read_bytes()
+    assert_report_by_a_job(slurm, run)
+
+
+def assert_report_by_a_job(slurm: Slurm, run: Submitted) -> None:
+    """What a node makes is what is made here."""
+    done = call_here("report", run.run, "--site", run.site, "--max-candidates", 3)
+    assert done.returncode == 0, done.stderr
+    job_id = done.stdout.strip()
+    assert f"queue: report: job {job_id} " in status(run)
+    run.wait_until(lambda: slurm.job_state(job_id) not in ("PENDING", "RUNNING", "COMPLETING"), "the report is made")
+    log = run.places.log.path / f"report-{job_id}.log"
+    assert slurm.job_state(job_id) == "COMPLETED", log.read_text()
+    assert f"{run.run}/report/index.html: " in log.read_text()
+    made = (run.run / "report/index.html").read_bytes()
+    assert call_here("report", run.run, "--max-candidates", 3).returncode == 0
+    assert (run.run / "report/index.html").read_bytes() == made
 
 
 # ---------------------------------------------------------------- workers are lost: what happens, and whose jobs end
@@ -326,18 +344,60 @@ def test_drivers_are_lost(
     assert {path: path.stat().st_mtime_ns for path in done} == done, "what was done was not done again"
 
 
+# ---------------------------------------------------------------- the driver is this process
+
+
+def test_ctrl_c_ends_a_run_at_a_site_and_its_jobs(
+    slurm: Slurm, tmp_path: Path, serial_scoring: Path, prepare: Callable[..., Submitted]
+) -> None:
+    # A command before the interpreter, as a container's is.
+    run = prepare(cpu={"python": f"env IMAGE=galaxies.sif {sys.executable}"})
+    words = command("run", run.job, "--output", run.run, "--site", run.site)
+
+    def begun() -> bool:
+        return len(run.receipts()) > 0 and len(run.gate.waiting("ingest")) == 2
+
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        run.do_more("workers read")
+        run.wait_until(begun, "two workers are in the middle of tasks")
+        workers = run.running("cpu")
+        assert "queue: cpu: job" in status(run)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+    lines = stderr.splitlines()
+    assert process.returncode == 130, stderr
+    assert lines[-1] == "swimmy-scale: interrupted; what is done is kept, run the same command to go on"
+    assert not [line for line in lines if "Traceback" in line or "Error" in line], stderr
+    run.wait(60)
+    assert {slurm.job_state(job_id) for job_id in workers} == {"CANCELLED"}
+    assert "queue" not in status(run), "workers that were given back are no news"
+    assert run.progress()["state"] == "stopped"
+    done = {path: path.stat().st_mtime_ns for path in run.receipts().values()}
+    environments = [Path(f"/proc/{pid}/environ") for pid in slurm.processes()]
+    assert not [path for path in environments if b"galaxies.sif" in path.read_bytes()]
+
+    run.gate.open()
+    again = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 3, again.stderr
+    run.assert_complete(serial_scoring)
+    assert {path: path.stat().st_mtime_ns for path in done} == done, "what was done was not done again"
+
+
 # ---------------------------------------------------------------- what can only fail
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cpu": {"queue": "nosuch"}}, "(?i)invalid partition"),
-        ({"driver": {"queue": "nosuch"}}, "(?i)invalid partition"),
-        ({"cpu": {"memory": "900GiB"}}, "(?i)(memory|node configuration)"),
+        ({"cpu": {"queue": "nosuch"}}, "jobs cpu: there is no queue nosuch. Choose among cpu, gpu, preemptible"),
+        ({"driver": {"queue": "nosuch"}}, "jobs driver: there is no queue nosuch"),
+        ({"cpu": {"memory": "900GiB"}}, "921,600 MiB, but the largest node of queue cpu has 8 and 64,000 MiB"),
+        ({"driver": {"walltime": "24:00:00"}}, "jobs driver: walltime 24:00:00 is more than the 12:00:00 of queue cpu"),
+        ({"cpu": {"job-extra-directives": ["--constraint=gold"]}}, "jobs cpu: sbatch failed .*Invalid feature"),
+        ({"cpu": {"job-extra-directives": ["--gres=gpu:9"]}}, "jobs cpu: sbatch failed .*node configuration"),
     ],
 )
-def test_what_slurm_refuses_is_told_at_once(
+def test_what_would_never_start_is_told_at_once(
     slurm: Slurm, job: Path, tmp_path: Path, changes: dict[str, dict[str, Any]], message: str
 ) -> None:
     site = write_site(tmp_path, **changes)
@@ -346,6 +406,27 @@ def test_what_slurm_refuses_is_told_at_once(
     assert re.search(message, done.stderr), done.stderr
     assert "site.yaml and submit again" in done.stderr
     assert not [item for item in slurm.jobs() if item.name.startswith(Places(tmp_path / "run").tag)]
+    assert not (tmp_path / "run").exists()
+
+
+def status(run: Submitted) -> str:
+    return call_here("status", run.run).stdout
+
+
+def test_the_queue_tells_what_became_of_drivers(
+    slurm: Slurm, tmp_path: Path, prepare: Callable[..., Submitted]
+) -> None:
+    too_long = prepare(tmp_path / "long", driver={"walltime": "24:00:00"})
+    too_long.submit("--unchecked")
+    fails = prepare(tmp_path / "fails", driver={"job-script-prologue": ["echo no such module >&2", "false"]})
+    fails.submit()
+    slurm.wait_until(lambda: "it will never start, Slurm says PartitionTimeLimit" in status(too_long), "it is told")
+    fails.wait_until(lambda: "which ends:" in status(fails), "the driver fails in its prologue")
+    said = status(fails)
+    assert f"queue: driver: job {fails.job_ids[0]} FAILED: exit status 1, ended at" in said
+    assert f"  log: {fails.run}/log/driver-{fails.job_ids[0]}.log, which ends:\n    no such module\n" in said
+    slurm.cancel(too_long.job_ids[0])
+    slurm.wait_until(lambda: "CANCELLED: it was cancelled, ended at" in status(too_long), "its end is told")
 
 
 def test_workers_that_are_dead_on_arrival_stop_the_run(
@@ -367,6 +448,8 @@ def test_workers_that_are_dead_on_arrival_stop_the_run(
         assert run.progress()["state"] == "failed"
         assert message in run.progress()["reason"]
         assert not run.receipts()
+        assert re.search(r"queue: driver: job \d+ FAILED: exit status 1, ended at", status(run))
+        assert re.search(r"queue: cpu: job \d+ FAILED: exit status \d+, ended at", status(run))
 
 
 def test_a_worker_reaches_its_walltime(slurm: Slurm, chain: Submitted, serial_scoring: Path) -> None:

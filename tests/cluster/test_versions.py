@@ -11,7 +11,8 @@ import pytest
 
 from swimmy_scale.cluster.doctor.connections import check_interface
 from swimmy_scale.cluster.fleet import SlurmExecutor
-from swimmy_scale.cluster.scripts import Places, worker_script
+from swimmy_scale.cluster.places import Places
+from swimmy_scale.cluster.scripts import worker_script
 from swimmy_scale.cluster.site import Site, parse_site
 from swimmy_scale.cluster.versions import fitting_version
 from swimmy_scale.errors import SwimmyError

@@ -38,4 +38,4 @@ def examine(folder: Path, site: Site | None = None) -> Iterator[Finding]:
     if on_slurm is None:
         yield check_commands(needed=False)
     else:
-        yield from check_site(on_slurm)
+        yield from check_site(on_slurm, folder)
