@@ -18,10 +18,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AliasGenerator,
     BaseModel,
+    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -80,6 +82,21 @@ GroupName = Annotated[
 Shebang = Annotated[str, StringConstraints(pattern=r"^#!/[^\n]+$"), Form("a line that starts with #!/")]
 
 
+def _words(value: Any) -> Any:
+    words = shlex.split(value) if isinstance(value, str) else value
+    if words == [] or words == ():
+        raise ValueError("names no interpreter; leave it out for the one that submits")
+    return words
+
+
+Interpreter = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[^\n]+$")], ...],
+    BeforeValidator(_words),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    Form("a command, as a line or a list of words"),
+]
+
+
 class JobSpec(Section):
     """One kind of batch job, by those of dask-jobqueue's keys that a site has to choose.
 
@@ -98,8 +115,8 @@ class JobSpec(Section):
     walltime : str
         Slurm's limit of time for a job.
     python : tuple of str, optional
-        The interpreter on the nodes, a list of words or a line as for a shell; by default the one that submits.
-        Example: ``apptainer exec image.sif python``.
+        The interpreter on the nodes, as a line or a list of words: a path, or a command that starts it in a container;
+        by default the one that submits. Example: ``apptainer exec --nv /shared/swimmy.sif python``.
     interface : str, optional
         Network interface of the workers. Example: ``ib0``.
     local_directory : str, optional
@@ -128,7 +145,7 @@ class JobSpec(Section):
     processes: int = Field(default=1, ge=1)
     memory: ByteSize = ByteSize(4 << 30)
     walltime: Walltime = "01:00:00"
-    python: tuple[Annotated[str, StringConstraints(pattern=r"^[^\n]+$")], ...] | None = None
+    python: Interpreter | None = None
     interface: Word | None = None
     local_directory: Word | None = None
     shebang: Shebang = "#!/usr/bin/env bash"
@@ -163,14 +180,6 @@ class JobSpec(Section):
             raise ValueError("YAML takes 24:00:00 for a number: put the walltime in quotes")
         return value
 
-    @field_validator("python", mode="before")
-    @classmethod
-    def _words(cls, value: Any) -> Any:
-        words = shlex.split(value) if isinstance(value, str) else value
-        if words == [] or words == ():
-            raise ValueError("names no interpreter; leave it out for the one that submits")
-        return words
-
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.processes > self.cores:
@@ -197,7 +206,7 @@ class GroupSection(Section):
     jobs : int
         Worker jobs. Example: ``4``.
     gpus : int
-        Of a job, with one process each.
+        Of a job, which has one process for each.
     """
 
     jobs: int = Field(ge=1)
