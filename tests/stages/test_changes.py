@@ -80,11 +80,11 @@ def test_cuts_of_training_keep_the_weights(tmp_path: Path, job: Job) -> None:
 
 
 def made(run: Path) -> dict[str, bytes]:
-    """All that a run made, without logs, receipts (they hold times) and the provenance of the environment."""
+    """All that a run made, without logs, receipts (they hold times), and the selections of earlier jobs."""
     return {
         path.relative_to(run).as_posix(): path.read_bytes()
         for path in sorted(run.rglob("*"))
-        if path.is_file() and path.relative_to(run).parts[0] not in ("log", "receipts")
+        if path.is_file() and path.relative_to(run).parts[0] not in ("log", "receipts", "selections")
     }
 
 
@@ -121,7 +121,8 @@ def test_a_change_gives_the_bytes_of_a_new_run(
     assert not caplog.messages, "a new run is no change"
     before = made(tmp_path / "run")
     _, workers = run_serially(second, tmp_path / "run")
-    (said,) = caplog.messages
+    said, kept = caplog.messages
+    assert "selections/earlier-1: the selection of the earlier job is kept there" in kept
     (section, keys), *_ = sections.items()
     assert all(f"{section}.{key}" in said for key in keys)
     assert ("Remains: score" in said) == (n_scored == 0)

@@ -95,7 +95,7 @@ def test_options_that_describe_a_catalogue(tmp_path: Path) -> None:
         ("--fwhm=g=99", "need arcsec between 0 and 50"),
         ("--unit=rad", "'rad' is not of the form OURS=UNIT"),
         ("--column=ra", "'ra' is not of the form OURS=THEIRS"),
-        ("--pair-radius=-1", "not in the range"),
+        ("--pair-radius=-1", "must be a number, 0 or more and 60 or less, found '-1'"),
     ],
 )
 def test_options_of_a_wrong_form(option: str, message: str, tmp_path: Path) -> None:

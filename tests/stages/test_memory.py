@@ -197,7 +197,7 @@ def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
     job = write_job(tmp_path / "job.yaml", survey, score={"batch_size": 10_000_000})
     done = call("run", job, "--output", tmp_path / "run", "--workers", 2)
     assert done.returncode == 1
-    assert "scoring 10000000 objects a batch needs up to" in done.stderr
+    assert "scoring 10,000,000 objects a batch needs up to" in done.stderr
     assert "this machine, with 2 worker processes, gives it" in done.stderr
     assert "start fewer with --workers" in done.stderr
 

@@ -85,14 +85,15 @@ def test_a_job_that_does_not_fit_is_told(finished: Path, tmp_path: Path) -> None
     job = load_job(write_job(tmp_path / "job.yaml", finished / "survey", score={"batch_size": 10**7}), Job)
     run = Run(RunDirectory(tmp_path / "run"), job, 1, MemoryLimits(4000 * MIB, 4000 * MIB, "here", "buy more"))
     (problem,) = plan_job(run, HERE).problems
-    assert "scoring 10000000 objects a batch needs up to" in problem
+    assert "scoring 10,000,000 objects a batch needs up to" in problem
 
 
 def test_another_job_in_a_run_directory(finished: Path, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job.yaml", finished / "survey", select={"levels": {"top": 0.1}})
     done = call_here("plan", job, "--output", finished / "run")
     assert done.returncode == 0, done.stderr
-    assert "(select.levels). Done again: select. Then, where what they read differs: picture." in done.stderr
+    assert "another job than before (select.levels from {" in done.stderr
+    assert "Done again: select. Then, where what they read differs: picture." in done.stderr
     assert "Remains: ingest, train, score." in done.stderr
 
 
