@@ -94,8 +94,8 @@ def check_selection(run: Path) -> dict[str, Any]:
     import xarray
 
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    with xarray.open_zarr(run / "scores.zarr") as scores:
-        sample = scores["in_sample"].to_numpy()
+    with xarray.open_zarr(run / "scores.zarr") as scores, xarray.open_zarr(run / "selection.zarr") as selection:
+        sample = selection["in_sample"].to_numpy()
         score, residual = scores["score"].to_numpy(), scores["residual"].to_numpy()
         bands = [str(band) for band in scores["band"].to_numpy()]
     for level, fraction in summary["levels"].items():

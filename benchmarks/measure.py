@@ -190,7 +190,7 @@ def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: 
     """Score a store by the command line, and remove the scores again."""
     with tempfile.TemporaryDirectory(dir=cutouts.parent) as name:
         output, options = Path(name) / "scores.zarr", Path(name) / "settings.yaml"
-        options.write_text("sample: {use_depth: false, flags: [], colours: []}\n" + settings)
+        options.write_text("format_version: 1\n" + settings)
         sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
         words = swimmy("score", cutouts, "--model", model, "--model-sha256", sha256, "--output", output,
                        "--settings", options, "--workers", n_workers, *more)  # fmt: skip
