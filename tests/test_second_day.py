@@ -241,13 +241,15 @@ def test_a_damaged_selection_beside_the_run_is_made_again(finished: Path, tmp_pa
     assert call_here("select", run, "--settings", tmp_path / "s.yaml", "--name", "wide").returncode == 3
     wide = run / "selections/wide"
     whole = {name: value[1] for name, value in everything(wide).items() if "receipts" not in name}
-    for name in ("selection.yaml", "candidates.vot"):
-        (wide / name).write_text("damaged")
+    for path in (wide / "selection.yaml", wide / "candidates.vot", run / "candidates.vot"):
+        path.write_text("damaged")
     found = call_here("verify", run)
     assert sorted(line.split(": ")[0] for line in found.stdout.splitlines()) == [
-        "selections/wide/candidates.vot", "selections/wide/selection.yaml"
+        "candidates.vot", "selections/wide/candidates.vot", "selections/wide/selection.yaml"
     ]  # fmt: skip
-    assert call_here("verify", run, "--repair").returncode == 3
+    repaired = call_here("verify", run, "--repair", "--json")
+    assert repaired.returncode == 3
+    assert len(json.loads(repaired.stdout)["damaged"]) == 3, "one document, of what was found"
     assert {name: value[1] for name, value in everything(wide).items() if "receipts" not in name} == whole
     assert call_here("verify", run).returncode == 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -72,12 +72,27 @@ def run_command(
             plan_command, job_path=job_path, output=output, site_path=site_path, n_workers=n_workers, as_json=as_json
         )
     directory = RunDirectory(output.absolute())
-    exit_with(_run(load_whole_job(job_path, directory), directory, site_path, n_workers, as_json))
+    job = load_whole_job(job_path, directory)
+    summary = _run(job, directory, site_path, n_workers)
+    if as_json:
+        from swimmy_scale.cli.console import paths_of
+
+        print_json({"run": directory.path, "summary": summary, "files": paths_of(directory, job.select.formats)})
+    else:
+        _print_end(directory, job, summary)
+    exit_with(summary["quarantined"])
 
 
-def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None, as_json: bool) -> int:
-    """Run a job and print what came out; returns the number of quarantined objects."""
-    from swimmy_scale.cli.console import paths_of, print_paths, print_summary
+def _print_end(directory: RunDirectory, job: Job, summary: dict[str, Any]) -> None:
+    """Print what came out of a run."""
+    from swimmy_scale.cli.console import print_paths, print_summary
+
+    print_summary(summary)
+    print_paths(directory, job.select.formats)
+
+
+def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
+    """Run a job; returns its summary."""
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
@@ -90,13 +105,7 @@ def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: i
         with_tensorflow = job.train is not None or scorer == "keras"
         executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
         run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
-        summary = run_job(run, executor, watch)
-    if as_json:
-        print_json({"run": directory.path, "summary": summary, "files": paths_of(directory, job.select.formats)})
-    else:
-        print_summary(summary)
-        print_paths(directory, job.select.formats)
-    return int(summary["quarantined"])
+        return run_job(run, executor, watch)
 
 
 def say(line: str) -> None:
@@ -323,7 +332,11 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     if run.exists():
         # Whatever is damaged: the receipt of the job holds its text.
         job = run.frozen_job() or run.load_job()
-        n_quarantined = _run(job, run, site_path, n_workers, as_json)
+        summary = _run(job, run, site_path, n_workers)
+        n_quarantined = summary["quarantined"]
+        # With --json the one document is what was found.
+        if not as_json:
+            _print_end(run, job, summary)
     with Watch() as watch:
         for selection in made:
             selection.again(watch)

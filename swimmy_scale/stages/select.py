@@ -165,6 +165,11 @@ class SelectStage(Stage):
     n_models: int
     quarantine: Path | None = None
 
+    @property
+    def _scored(self) -> Receipt | None:
+        """The receipt that closes the scoring; None before its end, or where none lies with the scores."""
+        return scores_ledger(self.scores).read(FINISHED)
+
     def _carried(self) -> Carried | None:
         original = self.section.thresholds_from
         return keep_carried(original, self.folder.carried_thresholds) if original else None
@@ -172,8 +177,7 @@ class SelectStage(Stage):
     @property
     def identity(self) -> str:
         """Digest of scores, of what the cuts look at, the cuts, levels and formats, and the carried thresholds."""
-        done = scores_ledger(self.scores).read(FINISHED)
-        carried = self._carried()
+        done, carried = self._scored, self._carried()
         return digest_json(
             [
                 *("select", SUMMARY_VERSION, swimmy_scale.__version__),
@@ -197,8 +201,7 @@ class SelectStage(Stage):
         """
         store = Cutouts(self.cutouts)
         check_combine(self.section.combine, self.n_models, store.n_objects, self.cutouts)
-        scored = scores_ledger(self.scores).read(FINISHED) is not None
-        if not scored and (problem := nothing_passes(sample_counts(store, self.cuts))):
+        if self._scored is None and (problem := nothing_passes(sample_counts(store, self.cuts))):
             raise SwimmyError(f"{self.cutouts}: {problem}")
 
     def count(self) -> Count:
@@ -217,7 +220,7 @@ class SelectStage(Stage):
         SwimmyError
             When the sample is empty, the other run's thresholds do not fit, or ranks do not fit in memory.
         """
-        score, ingest = scores_ledger(self.scores).read(FINISHED), cutouts_ledger(self.cutouts)
+        score, ingest = self._scored, cutouts_ledger(self.cutouts)
         done = ingest.read(FINISHED)
         details = {
             "unmatched_files": done.details["n_unmatched_files"] if done else 0,
@@ -262,7 +265,7 @@ class SelectStage(Stage):
             )
         made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
         sample = _Sample(Cutouts(self.cutouts), self.cuts)
-        done = scores_ledger(self.scores).read(FINISHED)
+        done = self._scored
         attrs = {**made_of, "scores_digest": done.data_digest if done else ""}
         with new_selection(self.folder.store, scores, levels, combining, attrs, add) as selection:
             selection.fill("in_sample", sample.blocks(selection))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,21 @@ class Scores:
 
     def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
         """The named variables block by block, by default of ``BLOCK_OBJECTS`` rows: (first row, arrays)."""
-        step = block_objects or BLOCK_OBJECTS
-        for lo in range(0, self.n_objects, step):
-            hi = min(lo + step, self.n_objects)
-            yield lo, tuple(self.read(name, lo, hi) for name in names)
-            self._add(hi - lo)
+        return read_blocks(self.read, names, self.n_objects, block_objects or BLOCK_OBJECTS, self._add)
+
+
+def read_blocks(
+    read: Callable[[str, int, int], AnyArray],
+    names: Sequence[str],
+    n_objects: int,
+    block_objects: int,
+    add: Callable[[int], None],
+) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
+    """What ``read`` gives of the named variables, block by block: (first row, arrays).
+
+    ``add`` is told of the rows of each block once the caller asks for the next one.
+    """
+    for lo in range(0, n_objects, block_objects):
+        hi = min(lo + block_objects, n_objects)
+        yield lo, tuple(read(name, lo, hi) for name in names)
+        add(hi - lo)

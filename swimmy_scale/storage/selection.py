@@ -25,10 +25,10 @@ from swimmy_scale.method.job import Job
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import remove, sync_files
+from swimmy_scale.storage.files import remove, sync_files, sync_path
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
-from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores
+from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, read_blocks
 from swimmy_scale.storage.shards import EVERY_CHUNK
 from swimmy_scale.storage.store import add_labels, consolidate, n_rows, open_group, read_rows
 
@@ -115,11 +115,7 @@ class Selection:
 
     def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
         """The named variables block by block, by default of ``BLOCK_OBJECTS`` rows: (first row, arrays)."""
-        step = block_objects or BLOCK_OBJECTS
-        for lo in range(0, self.n_objects, step):
-            hi = min(lo + step, self.n_objects)
-            yield lo, tuple(self.read(name, lo, hi) for name in names)
-            self._add(hi - lo)
+        return read_blocks(self.read, names, self.n_objects, block_objects or BLOCK_OBJECTS, self._add)
 
     def sample_scores(self) -> Iterator[FloatArray]:
         """The scores of the sample that are cut, float32 (m, band), block by block."""
@@ -301,7 +297,7 @@ def new_selection(
         sync_files(files_of(fresh), fresh)
         remove(path)
         fresh.rename(path)
-        sync_files([], path.parent)
+        sync_path(path.parent)
     finally:
         remove(fresh)
 
