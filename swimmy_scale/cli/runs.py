@@ -48,10 +48,10 @@ def run_command(job_path: Path, output: Path, site_path: Path | None, n_workers:
     from swimmy_scale.method.job import Job, load_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
-    exit_with(_run(load_job(job_path, Job), RunDirectory(output.absolute()), site_path, n_workers))
+    exit_with(run_and_print(load_job(job_path, Job), RunDirectory(output.absolute()), site_path, n_workers))
 
 
-def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> int:
+def run_and_print(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> int:
     """Run a job and print what came out; returns the number of quarantined objects."""
     from swimmy_scale.cli.console import print_paths, print_summary
     from swimmy_scale.cli.progress import Watch
@@ -271,7 +271,7 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     if run.exists():
         # Whatever is damaged: the receipt of the job holds its text.
         job = run.frozen_job() or run.load_job()
-        n_quarantined = _run(job, run, site_path, n_workers)
+        n_quarantined = run_and_print(job, run, site_path, n_workers)
     with Watch() as watch:
         for selection in made:
             selection.again(watch)

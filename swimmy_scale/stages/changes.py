@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 
@@ -25,6 +27,9 @@ READ_BY = {
     "picture": ("score", "select"),
 }
 """The stages whose output each stage reads."""
+
+GROWING = ("score", "select", "picture")
+"""The stages that an addition changes; of the scores, and of the cutouts, only further partitions are made."""
 
 
 def stage_settings(job: Job) -> dict[str, Any]:
@@ -88,6 +93,10 @@ class Change:
         Stages that only the old job has.
     changed : tuple of str
         Stages whose own settings differ.
+    added : tuple of str
+        Names of additions that come at the end of those before.
+    lost : tuple of str
+        Names of additions of the old job that the new one lacks, or has otherwise or in another place.
     """
 
     settings: tuple[str, ...]
@@ -95,6 +104,8 @@ class Change:
     remaining: tuple[str, ...]
     dropped: tuple[str, ...]
     changed: tuple[str, ...]
+    added: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @classmethod
     def between(cls, old: Job, new: Job) -> Change:
@@ -102,13 +113,21 @@ class Change:
         before, after = stage_settings(old), stage_settings(new)
         changed = tuple(stage for stage in after if before.get(stage) != after[stage])
         dropped = tuple(stage for stage in before if stage not in after)
+        pairs = zip(old.additions, new.additions, strict=False)
+        n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        added = tuple(addition.name for addition in new.additions[n_same:])
+        lost = tuple(addition.name for addition in old.additions[n_same:])
         again: list[str] = []
         for stage in after:
-            if stage in changed or any(other in again or other in dropped for other in READ_BY[stage]):
+            if (
+                ((added or lost) and stage in GROWING)
+                or stage in changed
+                or any(other in again or other in dropped for other in READ_BY[stage])
+            ):
                 again.append(stage)
         remaining = tuple(stage for stage in after if stage not in again)
         settings = tuple(_differences(old.model_dump(mode="json"), new.model_dump(mode="json")))
-        return cls(settings, tuple(again), remaining, dropped, changed)
+        return cls(settings, tuple(again), remaining, dropped, changed, added, lost)
 
     def __bool__(self) -> bool:
         return bool(self.settings)
@@ -122,6 +141,13 @@ class Change:
             When the run has finished an ingest that the new job would do again.
         """
         done = run.ledger("ingest")
+        ingested = [addition.name for addition in Cutouts(run.own_cutouts).additions] if self._may_lose(run) else []
+        if kept := [name for name in self.lost if name in ingested]:
+            raise SwimmyError(
+                f"{run.path} has ingested the additions {', '.join(kept)}, which the job leaves out or gives "
+                "otherwise. Give them as they were, in their order, and further ones after them; or choose another "
+                "--output."
+            )
         if "ingest" in self.changed and old.cutouts is None and done.read(FINISHED) is not None:
             reading = ("survey", "catalogue", "ingest", "spectroscopy", "storage", "cutouts")
             names = [name for name in self.settings if name.partition(".")[0] in reading]
@@ -130,6 +156,9 @@ class Change:
                 f"Choose another --output; or remove {done.path(FINISHED)}, and all is done again here. A change of "
                 "any other section needs neither: only what it changes is done again."
             )
+
+    def _may_lose(self, run: RunDirectory) -> bool:
+        return bool(self.lost) and run.own_cutouts.is_dir()
 
     def lines(self, run: RunDirectory) -> Iterator[str]:
         """What is done again and what remains, for people."""
@@ -140,6 +169,8 @@ class Change:
         dropped = [stage for stage in begun if stage in self.dropped]
         parts = [f"Done again: {', '.join(self.changed)}."] if again and self.changed else []
         parts += [f"Then, where what they read differs: {', '.join(followers)}."] if followers else []
+        if begun and self.added and "ingest" not in self.changed:
+            parts = [f"Added: {', '.join(self.added)}, as further partitions. The sample's thresholds are made anew."]
         parts += [f"Remains: {', '.join(remaining)}."] if remaining else []
         parts += [f"Removed: {', '.join(dropped)}."] if dropped else []
         what = " ".join(parts) or "Nothing had been done."

@@ -1,0 +1,109 @@
+"""What is to be added to a run, and what would come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.job import Job, dump_job, parse_job
+from swimmy_scale.stages.growth import Growth
+from swimmy_scale.stages.run import Run
+from swimmy_scale.storage.receipts import FINISHED
+from swimmy_scale.storage.run_directory import RunDirectory, cutouts_ledger
+
+
+@dataclass(frozen=True)
+class Addable:
+    """A run directory that something can be added to, and its job."""
+
+    directory: RunDirectory
+    job: Job
+
+    @classmethod
+    def at(cls, path: Path) -> Addable:
+        """The run directory at ``path``.
+
+        Raises
+        ------
+        SwimmyError
+            When it is none, when it reads the cutouts of another one, takes tables of spectra, or is not ingested.
+        """
+        directory = RunDirectory.existing(path)
+        job = directory.frozen_job() or directory.load_job()
+        if job.cutouts is not None:
+            owner = cutouts_ledger(job.cutouts).root
+            raise SwimmyError(
+                f"{path} reads {job.cutouts}, which it did not ingest. Add to the run that did ({owner}), then give "
+                "this run's job again: it scores what is new."
+            )
+        if job.spectroscopy is not None:
+            raise SwimmyError(
+                f"{path}: its job has a section spectroscopy, and additions would not be matched. Run a job of all "
+                "objects in another --output."
+            )
+        if directory.ledger("ingest").read(FINISHED) is None and not job.additions:
+            raise SwimmyError(
+                f"{path}: its ingest is not finished. Finish it first: swimmy-scale run {directory.job_file} --output "
+                f"{path}"
+            )
+        return cls(directory, job)
+
+    def with_addition(
+        self, catalogue: Path | None, patch_qa: Path | None, sources: Sequence[Path], name: str | None
+    ) -> tuple[Job, bool]:
+        """The job with one addition more, and whether it is new; one that the run has not finished is not."""
+        section: dict[str, object] = {"ingest": {"sources": [str(path) for path in sources]}}
+        if catalogue is not None:
+            section["catalogue"] = {"path": str(catalogue), **({"patch_qa": str(patch_qa)} if patch_qa else {})}
+        additions = self.job.additions
+        if additions and not Run(self.directory, self.job, 1).is_finished("picture"):
+            again = self._extended(additions[:-1], {"name": name or additions[-1].name, **section})
+            if again.additions == additions:
+                return self.job, False
+            raise SwimmyError(
+                f"{self.directory.path}: the addition {additions[-1].name} is not finished. Finish it first: "
+                f"swimmy-scale run {self.directory.job_file} --output {self.directory.path}"
+            )
+        name = name or f"addition-{len(additions) + 1}"
+        if any(name == addition.name for addition in additions):
+            raise SwimmyError(f"{self.directory.path}: there is an addition {name} already. Give another --name.")
+        return self._extended(additions, {"name": name, **section}), True
+
+    def _extended(self, before: Sequence[object], section: dict[str, object]) -> Job:
+        content = yaml.safe_load(dump_job(self.job))
+        content["additions"] = [*content["additions"][: len(before)], section]
+        return parse_job(yaml.safe_dump(content, sort_keys=False), self.directory.job_file, Job)
+
+    def _growths(self, job: Job) -> Iterator[Growth]:
+        if (ingest := Run(self.directory, job, 1).ingest) is not None:
+            yield ingest.growth()
+
+    def look_ahead(self, job: Job) -> Iterator[str]:
+        """What the last addition of a job brings, in lines for people; nothing is written.
+
+        Raises
+        ------
+        SwimmyError
+            When a path is not there, nothing of it is new, or it does not fit the run.
+        """
+        addition = job.additions[-1]
+        paths = [*addition.ingest.sources, *([addition.catalogue.path] if addition.catalogue else [])]
+        if missing := [str(path) for path in paths if not path.exists()]:
+            raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path.")
+        taken = next(self._growths(job)).taken(len(job.additions))
+        n_objects, decision = len(taken.objects), taken.decision
+        n_again, n_waiting = len(decision.duplicates), decision.n_waiting
+        if n_again == n_objects:
+            raise SwimmyError(
+                f"{addition.catalogue.path if addition.catalogue else ''}: all {n_objects:,} objects are in the run "
+                "with usable pixels. There is nothing to add."
+            )
+        yield (
+            f"addition {addition.name}: {n_objects:,} objects, {n_objects - n_again - n_waiting:,} of them new, "
+            f"{n_waiting:,} that are in quarantine so far"
+            + (f", {n_again:,} that the run has with usable pixels, which go to quarantine" if n_again else "")
+        )
