@@ -46,9 +46,9 @@ def add_command(
     if patch_qa is not None and catalog is None:
         raise click.UsageError("--patch-qa belongs to --catalog")
     # Not resolved: what a path means is told by the folder that the command is given in.
-    described = [None if path is None else path.absolute() for path in (catalog, patch_qa)]
+    table, patches = (None if path is None else path.absolute() for path in (catalog, patch_qa))
     addable = Addable.at(run.absolute())
-    job, is_new = addable.with_addition(*described, [path.absolute() for path in sources], name)
+    job, is_new = addable.with_addition(table, patches, [path.absolute() for path in sources], name)
     if is_new:
         for line in addable.look_ahead(job):
             say(line)

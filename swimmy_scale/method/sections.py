@@ -132,7 +132,7 @@ class AdditionSection(JobSection):
         Where the pixels are.
     """
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(min_length=1)
     catalogue: CatalogueSource | None = None
     ingest: IngestSection
 

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, dump_job, parse_job
+from swimmy_scale.method.job import Job
 from swimmy_scale.stages.growth import Growth
 from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.receipts import FINISHED
@@ -74,9 +72,9 @@ class Addable:
         return self._extended(additions, {"name": name, **section}), True
 
     def _extended(self, before: Sequence[object], section: dict[str, object]) -> Job:
-        content = yaml.safe_load(dump_job(self.job))
+        content = self.job.model_dump(mode="json")
         content["additions"] = [*content["additions"][: len(before)], section]
-        return parse_job(yaml.safe_dump(content, sort_keys=False), self.directory.job_file, Job)
+        return Job.model_validate(content)
 
     def _growths(self, job: Job) -> Iterator[Growth]:
         if (ingest := Run(self.directory, job, 1).ingest) is not None:

@@ -165,7 +165,8 @@ class IngestStage(Stage):
     @property
     def when_finished(self) -> str:
         """A finished ingest does not look for new files."""
-        return f"sources were not looked at again; for new files remove {self.ledger.path(FINISHED)} first"
+        done = self.ledger.path(FINISHED)
+        return f"sources were not looked at again; for new files: swimmy-scale add, or remove {done} first"
 
     def growth(self) -> Growth:
         """The plan of the last addition."""
