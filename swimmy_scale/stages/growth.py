@@ -12,13 +12,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index
 from swimmy_scale.method.spans import Span, first_rows, spans_of
@@ -33,14 +32,16 @@ from swimmy_scale.storage.receipts import UNREADABLE, Ledger, Receipt, task_name
 from swimmy_scale.storage.store import Layout, create
 
 BLOCK_OBJECTS = 1 << 18
+STORE_ATTRS = ("simulated", "available_columns", "kept_columns")
+"""What a store's attributes say of the job's own catalogue."""
 
 
 @dataclass(frozen=True)
 class Notes:
     """What is noted of each delivery when it is planned: the job's own, then its additions.
 
-    An entry has ``name``, ``identity``, ``n_objects``, ``warnings``, ``n_unmatched`` and ``unmatched``; that of an
-    addition ``decision`` (see `Decision`) and ``when`` (UTC) as well.
+    An entry has ``name``, ``identity``, ``n_objects``, ``warnings``, ``n_unmatched`` and ``unmatched``; the job's own
+    ``store`` as well (see `STORE_ATTRS`), that of an addition ``decision`` (see `Decision`) and ``when`` (UTC).
     """
 
     entries: tuple[Mapping[str, Any], ...] = ()
@@ -93,8 +94,7 @@ class Growth:
     deliveries : sequence of Delivery
         The job's own first.
     layout : callable
-        The layout of the store for a number of objects, the job's own objects (None if they need not be read), and
-        attributes that may change.
+        The layout of the store for a number of objects, by `STORE_ATTRS`, and with attributes that may change.
     """
 
     ledger: Ledger
@@ -103,6 +103,7 @@ class Growth:
     notes_path: Path
     deliveries: Sequence[Delivery]
     layout: Callable[[int, Mapping[str, Any], Mapping[str, Any]], Layout]
+    partition_objects: int
     keep_mantissa_bits: int | None = None
     _planned: dict[int, Taken] = field(default_factory=dict)
 
@@ -114,23 +115,28 @@ class Growth:
     def _store(self) -> Cutouts:
         return Cutouts(self.cutouts)
 
-    @property
-    def _partition_objects(self) -> int:
-        return self._store.partition_objects
+    @cached_property
+    def _attrs(self) -> Mapping[str, Any]:
+        """What the store's layout takes from the job's own catalogue; noted, as the store's metadata can be damaged."""
+        noted = self._notes.fitting(self.deliveries[:1]) > 0
+        attrs: Mapping[str, Any] = self._notes.entries[0].get("store") or {} if noted else {}
+        return attrs or {name: self._store.attrs[name] for name in STORE_ATTRS}
 
     @property
     def _last(self) -> int:
         """Which delivery is the new one."""
         return len(self.deliveries) - 1
 
+    def _count(self, number: int) -> int:
+        """Objects of a delivery."""
+        if number < self._notes.fitting(self.deliveries[: self._last]):
+            return int(self._notes.entries[number]["n_objects"])
+        return len(self.taken(number).objects)
+
     @cached_property
     def _counts(self) -> list[int]:
         """Objects of each delivery but the last."""
-        n_noted = self._notes.fitting(self.deliveries)
-        return [
-            self._notes.entries[k]["n_objects"] if k < n_noted else len(self.taken(k).objects)
-            for k in range(self._last)
-        ]
+        return [self._count(number) for number in range(self._last)]
 
     @property
     def _n_before(self) -> int:
@@ -148,21 +154,14 @@ class Growth:
             else:
                 noted = self._notes.fitting(self.deliveries) > number
                 decided = Decision.from_json(self._notes.entries[number]["decision"]) if noted else None
-                known = self.known if number == self._last else self._nothing_known
-                self._planned[number] = take_in(delivery, self.survey, self._store.attrs, known, decided)
+                known = partial(self._known_before, number)
+                self._planned[number] = take_in(delivery, self.survey, self._attrs, known, decided)
         return self._planned[number]
 
-    def _nothing_known(self) -> Known:
-        raise SwimmyError(
-            f"{self.cutouts}: partitions of an earlier addition are damaged, and its catalogue or the notes of its "
-            f"ingest are not as they were ({self.notes_path}). Put the catalogue back as it was, or run the job in "
-            "another --output."
-        )
-
-    def known(self) -> Known:
-        """The rows of all deliveries but the last; nothing is written."""
-        end, kept = self._n_before, None
-        partition, n_rows = divmod(end, self._partition_objects)
+    def _known_before(self, number: int) -> Known:
+        """The rows of all deliveries before one; nothing is written."""
+        end, kept = sum(self._count(k) for k in range(number)), None
+        partition, n_rows = divmod(self._n_before, self.partition_objects) if number == self._last else (0, 0)
         if n_rows and self._receipt(partition) is None:
             # It is being written again.
             kept = KeptRows.found(self.ledger, partition, n_rows)
@@ -181,12 +180,12 @@ class Growth:
     @cached_property
     def _kept(self) -> KeptRows | None:
         """The copied rows of the last partition, if it is not full; copied now if they are still in the store."""
-        partition, n_rows = divmod(self._n_before, self._partition_objects)
+        partition, n_rows = divmod(self._n_before, self.partition_objects)
         receipt = self._receipt(partition) if n_rows else None
         found = KeptRows.found(self.ledger, partition, n_rows) if n_rows else None
         if receipt is None or receipt.n_objects != n_rows or (found and list(found.spans) == spans_in(receipt)):
             return found
-        before = self.layout(self._n_before, self._store.attrs, {})
+        before = self.layout(self._n_before, self._attrs, {})
         return KeptRows.copy(self.ledger, self.cutouts, before, receipt, partition)
 
     def _receipt(self, partition: int) -> Receipt | None:
@@ -221,7 +220,7 @@ class Growth:
         """The tasks of all partitions; makes the store longer, and notes the last delivery first."""
         newest = self.taken(self._last)
         counts = [*self._counts, len(newest.objects)]
-        starts, size = first_rows(counts), self._partition_objects
+        starts, size = first_rows(counts), self.partition_objects
         # Before anything changes: what is there is copied, and what is not is looked for.
         kept = self._kept
         there: dict[int, Sequence[Mapping[str, Any]]] = {}
@@ -234,7 +233,7 @@ class Growth:
             else:
                 there[partition] = found
         notes = self._noted_anew()
-        layout = self.layout(starts[-1], self._store.attrs, {"additions": list(_described(notes, starts))})
+        layout = self.layout(starts[-1], self._attrs, {"additions": list(_described(notes, starts))})
         notes.write(self.notes_path)
         create(self.cutouts, layout, may_grow=True)
         simulated = bool(layout.attrs["simulated"])
@@ -277,7 +276,9 @@ class Growth:
                 continue
             taken = self.taken(number)
             entry = note_of(delivery, taken.objects, taken.index)
-            if number:
+            if number == 0:
+                entry["store"] = dict(self._attrs)
+            else:
                 when = self._notes.entries[number].get("when") if number < n_noted else None
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 entry |= {"decision": taken.decision.to_json(), "when": when or now}

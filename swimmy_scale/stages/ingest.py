@@ -28,7 +28,7 @@ from swimmy_scale.method.sections import (
 from swimmy_scale.method.survey import Survey
 from swimmy_scale.stages.deliveries import Delivery, find_pixels, read_objects
 from swimmy_scale.stages.engine import Stage, Tasks
-from swimmy_scale.stages.growth import Growth, Notes, note_of
+from swimmy_scale.stages.growth import STORE_ATTRS, Growth, Notes, note_of
 from swimmy_scale.stages.ingest_partition import IngestTask, Share, ingest_partition, probe_ingest
 from swimmy_scale.stages.notices import add_up, shown
 from swimmy_scale.stages.prospects import Prospects, prospects_of_catalogue
@@ -124,8 +124,9 @@ class IngestStage(Stage):
     def n_begun(self) -> int:
         """How many of the additions are ingested, or were begun to be: by the notes of the ingest and its store."""
         noted = Notes.read(self._notes).fitting(self.deliveries) - 1
-        stored = len(Cutouts(self.cutouts).additions) if self.cutouts.is_dir() else 0
-        return min(max(noted, stored, 0), len(self.additions))
+        if noted < 0 and self.cutouts.is_dir():
+            noted = len(Cutouts(self.cutouts).additions)
+        return min(max(noted, 0), len(self.additions))
 
     @property
     def added(self) -> list[dict[str, str]]:
@@ -175,8 +176,9 @@ class IngestStage(Stage):
             own = {name: attrs[name] for name in ("simulated", "available_columns")}
             return replace(self._layout_of(n_objects, attrs["kept_columns"], own), notes=notes)
 
-        bits = self.storage.keep_mantissa_bits
-        return Growth(self.ledger, self.cutouts, self.survey, self._notes, self.deliveries, layout, bits)
+        partition_objects, bits = self.storage.partition_objects, self.storage.keep_mantissa_bits
+        places = (self.ledger, self.cutouts, self.survey, self._notes)
+        return Growth(*places, self.deliveries, layout, partition_objects, bits)
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
@@ -207,7 +209,8 @@ class IngestStage(Stage):
                 keep_mantissa_bits=self.storage.keep_mantissa_bits,
             )
 
-        Notes((note_of(self.deliveries[0], objects, index),)).write(self._notes)
+        own = {name: layout.attrs[name] for name in STORE_ATTRS}
+        Notes(({**note_of(self.deliveries[0], objects, index), "store": own},)).write(self._notes)
         return Tasks(range(layout.n_partitions), task)
 
     def _matched(self, objects: Objects) -> Objects:

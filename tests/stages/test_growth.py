@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +88,8 @@ def late_of(surveys: Path) -> dict[str, Any]:
 def add_second(surveys: Path, run: Path, *more: object) -> Any:
     second = surveys / "second"
     words = ("--catalog", second / "catalogue.fits", "--patch-qa", second / "patch_qa.fits")
-    return call_here("add", run, *words, "--source", second / "cutouts", "--name", "night-2", "--workers", "0", *more)
+    more = more or ("--name", "night-2")
+    return call_here("add", run, *words, "--source", second / "cutouts", "--workers", "0", *more)
 
 
 @pytest.fixture
@@ -153,8 +155,8 @@ def test_what_is_there_is_not_done_again(surveys: Path, run: Path, tmp_path: Pat
         summary, workers = run_serially(path, run)
     finally:
         moved.rename(first)
-    # The third partition again and a fourth, both ingested and scored.
-    assert workers.n_tasks == 2 + 2
+    # The third partition again and a fourth, both ingested and scored; and the picture.
+    assert workers.n_tasks == 2 + 2 + 1
     assert [path.name for path, content in receipts.items() if path.read_bytes() != content] == ["000002.json"] * 2
     assert Scores(run / "scores.zarr").read("score")[:N_FIRST].tobytes() == before.tobytes()
     assert summary["given"] == N_FIRST + N_SECOND == summary["scored"] + summary["quarantined"]
@@ -207,7 +209,7 @@ def test_scores_are_those_of_a_run_of_its_own(surveys: Path, at_once: Path, fini
         np.testing.assert_array_equal(grown.read(name)[rows][usable], alone.read(name)[usable])
 
 
-class End(Exception):
+class EndError(Exception):
     """In place of the end of the process."""
 
 
@@ -227,17 +229,20 @@ def test_ended_at_any_write_it_goes_on_to_the_same_bytes(
 
     def ends(self: Path, target: Path) -> Path:
         nonlocal count
+        if threading.current_thread() is not threading.main_thread():
+            # What the progress writes.
+            return original(self, target)
         count += 1
         if count == n_writes and not written:
-            raise End
+            raise EndError
         moved = original(self, target)
         if count >= n_writes:
-            raise End
+            raise EndError
         return moved
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", ends)
-        with pytest.raises(End):
+        with pytest.raises(EndError):
             run_serially(path, run)
     run_serially(path, run)
     assert_same(run, at_once)
@@ -259,11 +264,11 @@ def test_ended_within_a_partition(
         # The pixels are new, and all else is as it was.
         half = replace(layout, variables=layout.variables[:1])
         original(store, half, partition, columns)
-        raise End
+        raise EndError
 
     with monkeypatch.context() as patched:
         patched.setattr(ingest_partition, "write_partition", ends)
-        with pytest.raises(End):
+        with pytest.raises(EndError):
             run_serially(path, run)
     run_serially(path, run)
     assert_same(run, at_once)
@@ -294,7 +299,7 @@ def test_damage_of_a_grown_run_is_repaired_from_the_sources(
 )
 def test_what_is_known_of_additions_can_be_lost(surveys: Path, at_once: Path, tmp_path: Path, gone: str) -> None:
     run = Path(shutil.copytree(at_once, tmp_path / "run"))
-    (run / gone).unlink()
+    (run / gone).write_text("{")
     done = call_here("verify", run, "--repair", "--workers", "0")
     assert done.returncode == 3, done.stderr
     assert_same(run, at_once)
@@ -318,14 +323,14 @@ def test_a_run_that_reads_the_cutouts_scores_what_is_new(
         cutouts=str(run / "cutouts.zarr"), catalogue=None, ingest=None,
     )  # fmt: skip
     reading = tmp_path / "reading"
-    assert run_serially(path, reading)[1].n_tasks == 3
+    assert run_serially(path, reading)[1].n_tasks == 3 + 1
     before = Scores(reading / "scores.zarr").read("score")
     done = add_second(surveys, reading)
     assert done.returncode == 1
     assert f"reads {run / 'cutouts.zarr'}, which it did not ingest. Add to the run that did ({run})" in done.stderr
     assert add_second(surveys, run).returncode == 3
     summary, workers = run_serially(path, reading)
-    assert workers.n_tasks == 2
+    assert workers.n_tasks == 2 + 1
     assert Scores(reading / "scores.zarr").read("score")[:N_FIRST].tobytes() == before.tobytes()
     assert summary["additions"] == json.loads((run / "summary.json").read_text())["additions"]
     assert verification(reading).is_sound
@@ -343,7 +348,9 @@ def test_add_goes_on_after_an_interruption(surveys: Path, run: Path, monkeypatch
     done = add_second(surveys, run)
     assert done.returncode == 3, done.stderr
     assert [item["name"] for item in json.loads((run / "summary.json").read_text())["additions"]] == ["night-2"]
-    assert "all 41 objects are in the run with usable pixels" in add_second(surveys, run).stderr.replace("night-2", "")
+    assert "there is an addition night-2 already. Give another --name." in add_second(surveys, run).stderr
+    again = add_second(surveys, run, "--name", "again")
+    assert "all 41 objects are in the run with usable pixels. There is nothing to add." in again.stderr
 
 
 def test_plan_alone_writes_nothing(surveys: Path, run: Path) -> None:
@@ -359,7 +366,7 @@ def test_plan_alone_writes_nothing(surveys: Path, run: Path) -> None:
         (lambda table: table.remove_column("isprimary"), "its catalogue has no flags not_primary, by which the run's"),
         (
             lambda table: table.meta.pop("SIMULATE"),
-            "addition 'addition-1' has observed objects, and the run has simula",
+            "'addition-1' has observed objects, and the run has simulated",
         ),
         (lambda table: table.rename_column("i_cmodel_mag", "other"), "i_cmodel_mag"),
     ],
