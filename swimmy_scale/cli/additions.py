@@ -50,7 +50,6 @@ def add_command(
     addable = Addable.at(run.absolute())
     job, is_new = addable.with_addition(table, patches, [path.absolute() for path in sources], name)
     if is_new:
-        for line in addable.look_ahead(job):
-            say(line)
+        say(addable.look_ahead(job))
     if not only_plan:
         exit_with(run_and_print(job, addable.directory, site_path, n_workers))

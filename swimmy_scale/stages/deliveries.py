@@ -133,6 +133,16 @@ class Taken:
     index: Index
     decision: Decision
 
+    @property
+    def words(self) -> str:
+        """How many objects there are, and which of them the run has, for people."""
+        n_again, n_waiting = len(self.decision.duplicates), self.decision.n_waiting
+        said = (
+            f"{len(self.objects):,} objects, {len(self.objects) - n_again - n_waiting:,} of them new, "
+            f"{n_waiting:,} that are in quarantine so far"
+        )
+        return said + (f", {n_again:,} that the run has with usable pixels, which go to quarantine" if n_again else "")
+
 
 def take_in(
     delivery: Delivery,

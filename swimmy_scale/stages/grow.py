@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
-from swimmy_scale.stages.growth import Growth
 from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, cutouts_ledger
@@ -76,32 +75,24 @@ class Addable:
         content["additions"] = [*content["additions"][: len(before)], section]
         return Job.model_validate(content)
 
-    def _growths(self, job: Job) -> Iterator[Growth]:
-        if (ingest := Run(self.directory, job, 1).ingest) is not None:
-            yield ingest.growth()
-
-    def look_ahead(self, job: Job) -> Iterator[str]:
-        """What the last addition of a job brings, in lines for people; nothing is written.
+    def look_ahead(self, job: Job) -> str:
+        """What the last addition of a job brings, in words; nothing is written.
 
         Raises
         ------
         SwimmyError
             When a path is not there, nothing of it is new, or it does not fit the run.
         """
-        addition = job.additions[-1]
+        ingest, addition = Run(self.directory, job, 1).ingest, job.additions[-1]
         paths = [*addition.ingest.sources, *([addition.catalogue.path] if addition.catalogue else [])]
         if missing := [str(path) for path in paths if not path.exists()]:
             raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path.")
-        taken = next(self._growths(job)).taken(len(job.additions))
-        n_objects, decision = len(taken.objects), taken.decision
-        n_again, n_waiting = len(decision.duplicates), decision.n_waiting
-        if n_again == n_objects:
+        if ingest is None:
+            raise SwimmyError(f"{self.directory.path}: its job has no ingest. Add to the run that has.")
+        taken = ingest.growth().taken(len(job.additions))
+        if len(taken.decision.duplicates) == len(taken.objects):
             raise SwimmyError(
-                f"{addition.catalogue.path if addition.catalogue else ''}: all {n_objects:,} objects are in the run "
-                "with usable pixels. There is nothing to add."
+                f"{ingest.deliveries[-1].catalogue.path}: all {len(taken.objects):,} objects are in the run with "
+                "usable pixels. There is nothing to add."
             )
-        yield (
-            f"addition {addition.name}: {n_objects:,} objects, {n_objects - n_again - n_waiting:,} of them new, "
-            f"{n_waiting:,} that are in quarantine so far"
-            + (f", {n_again:,} that the run has with usable pixels, which go to quarantine" if n_again else "")
-        )
+        return f"addition {addition.name}: {taken.words}"

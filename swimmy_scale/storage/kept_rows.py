@@ -107,7 +107,7 @@ class KeptRows:
 
     @property
     def _store(self) -> Path:
-        return self.folder / "cutouts.zarr"
+        return self.folder / "rows.zarr"
 
     def read_columns(self, *names: str) -> dict[str, AnyArray]:
         """Some variables."""
