@@ -175,8 +175,8 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
     """Create a store; if it exists, renew metadata that are damaged.
 
     With ``may_grow`` a store of the same layout but fewer objects becomes longer: only metadata change, the root last,
-    so that this can end at any instant and be called again. What lay in its last partition, if that was not full, has
-    to be written again.
+    so that this can end at any instant and be called again. Its last partition, if that was not full, must be written
+    anew.
 
     Returns
     -------

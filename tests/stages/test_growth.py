@@ -241,7 +241,7 @@ def files_of(store: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("written", [False, True])
-@pytest.mark.parametrize("n_writes", range(1, 40, 3))
+@pytest.mark.parametrize("n_writes", range(1, 40, 7))
 def test_ended_at_any_write_an_ingest_goes_on_to_the_same_bytes(
     surveys: Path,
     run: Path,
@@ -388,10 +388,17 @@ def test_add_goes_on_after_an_interruption(surveys: Path, run: Path, monkeypatch
     assert "all 41 objects are in the run with usable pixels. There is nothing to add." in again.stderr
 
 
-def test_plan_alone_writes_nothing(surveys: Path, run: Path) -> None:
+def test_plan_alone_writes_nothing(surveys: Path, run: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     done = add_second(surveys, run, "--plan")
     assert done.returncode == 0, done.stderr
+    words = "41 objects, 39 of them new, 1 that are in quarantine so far, 1 that the run has with usable pixels"
+    assert f"addition addition-1: {words}" in done.stderr
+    path = grown_job(run, tmp_path / "job.yaml", second_of(surveys), late_of(surveys))
+    done = call_here("plan", path, "--output", run)
+    assert done.returncode == 0, done.stderr
+    assert f"addition     night-2: {words}" in done.stdout
+    assert "addition     late: looked at once all before it is ingested" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
