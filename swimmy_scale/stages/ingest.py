@@ -167,6 +167,8 @@ class IngestStage(Stage):
     def when_finished(self) -> str:
         """A finished ingest does not look for new files."""
         done = self.ledger.path(FINISHED)
+        if self.additions:
+            return "sources were not looked at again; for new files: swimmy-scale add"
         return f"sources were not looked at again; for new files: swimmy-scale add, or remove {done} first"
 
     def growth(self) -> Growth:
