@@ -24,11 +24,12 @@ from swimmy_scale.stages.changes import Change
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.later_columns import KeptColumns
 from swimmy_scale.stages.memory import PICTURE_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
-from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.cutouts import Cutouts, check_kept
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
@@ -89,8 +90,19 @@ class Run:
         job = self.job
         if job.ingest is None or job.catalogue is None:
             return None
-        sections = (job.survey, job.catalogue, job.ingest, job.storage, job.spectroscopy)
-        return IngestStage(self.ledger("ingest"), self.cutouts, *sections, job.sample, job.train, job.additions)
+        stage = IngestStage(
+            self.ledger("ingest"),
+            self.cutouts,
+            job.survey,
+            job.catalogue,
+            job.ingest,
+            job.storage,
+            job.spectroscopy,
+            job.sample,
+            job.train,
+            job.additions,
+        )
+        return stage.as_begun()
 
     @property
     def n_added(self) -> int:
@@ -110,6 +122,7 @@ class Run:
             job.sample,
             job.select,
             job.n_models,
+            KeptColumns.of(job),
             run.quarantine,
         )
         select.check()
@@ -170,6 +183,7 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    _check_later_columns(run, change)
     for model in job.weights:
         read_model_file(model.path, model.sha256)
     if job.select.thresholds_from is not None:
@@ -182,6 +196,17 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
             digests = [model.sha256 for model in job.weights]
             carried.check_model(digests if len(digests) > 1 else digests[0], run.scorer)
     check_memory(run, again)
+
+
+def _check_later_columns(run: Run, change: Change | None) -> None:
+    """Check that kept columns that the cutouts lack are to be had, before another job replaces the old one."""
+    columns = KeptColumns.of(run.job)
+    if columns is None or change is None or "ingest" in change.again:
+        return
+    if "catalogue.keep_columns" in change.settings and run.cutouts.is_dir():
+        store = Cutouts(run.cutouts)
+        check_kept(columns.missing(store.kept), store.survey.bands)
+        columns.read(store.kept)
 
 
 def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
