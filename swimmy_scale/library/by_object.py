@@ -100,6 +100,7 @@ def by_object(compute: Blocks, image: Any, fwhm_arcsec: Any, survey: Survey, *ou
         # Coordinates along the band axis stay; the function itself never sees them.
         exclude_dims=set(),
         dask="parallelized",
+        keep_attrs=False,
         output_dtypes=[np.float32] * len(outputs),
         dask_gufunc_kwargs={"output_sizes": sizes},
     )

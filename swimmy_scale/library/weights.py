@@ -29,6 +29,7 @@ from swimmy_scale.stages.scorer_choice import kept_by_run
 from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
+from swimmy_scale.storage.scores import RESIDUAL
 
 
 class Scored(NamedTuple):
@@ -98,6 +99,8 @@ class Weights:
             return Scored(score, residual)
         kind = {name: json.dumps(value) for name, value in self.scoring.kind.described.items()}
         attrs = {"model_sha256": json.dumps(scoring.sha256).strip('"'), "scorer": scoring.scorer, **kind}
+        score.attrs = {"units": "1", "long_name": self.scoring.kind.long_name}
+        residual.attrs = {"units": "1", "long_name": RESIDUAL}
         return xarray.Dataset({"score": score, "residual": residual}, attrs=attrs)
 
     def reconstruct(self, image: Any, fwhm_arcsec: Any) -> Any:
