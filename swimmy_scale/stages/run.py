@@ -7,11 +7,12 @@ import logging
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import swimmy_scale
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, check_installed
 from swimmy_scale.method.job import Job, dump_job
 from swimmy_scale.method.job_paths import written_as
 from swimmy_scale.method.sections import ScorerName
@@ -148,7 +149,7 @@ def write_provenance(run: Run) -> None:
         "format_version": PROVENANCE_VERSION,
         "swimmy_scale": swimmy_scale.__version__,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES if find_spec(name) is not None},
         "job_sha256": digest_json(dump_job(run.job, run.directory.path)),
         "model_sha256": run.scoring.sha256,
         "scorer": run.scorer,
@@ -183,6 +184,8 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    if job.train is not None and not run.is_finished("train", again):
+        check_installed("training", "train", "keras")
     _check_later_columns(run, change)
     for model in job.weights:
         read_model_file(model.path, model.sha256)
