@@ -1,4 +1,4 @@
-"""Build the wheel and the sdist that a person can publish, and check both: ``make dist``, or ``python docs/release.py``.
+"""Build the wheel and the sdist that a person can publish, and check both: ``make dist``.
 
 It builds from what git has, in a folder of its own. An index's page shows the README without the files beside it: with
 ``--repository ADDRESS`` its links and pictures lead to that address, which becomes the project's.
