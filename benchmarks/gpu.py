@@ -202,7 +202,7 @@ def on_cpu(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     n_compared = min(options.n_compared, store.n_objects)
     bounds = [(lo, min(lo + CHUNK_OBJECTS, n_compared)) for lo in range(0, n_compared, CHUNK_OBJECTS)]
     blocks = ((store.images(*rows), store.read("fwhm_arcsec", *rows), rows) for rows in bounds)
-    want = np.concatenate([score[:, 0] for _, score, _ in scorer.score_blocks(blocks)])
+    want = np.concatenate([arrays[0][:, 0] for _, *arrays in scorer.score_blocks(blocks)])
     got = np.load(folder / "device.npy").reshape(want.shape)
     if not np.isfinite([got, want]).all():
         raise SystemExit("a score is not finite")

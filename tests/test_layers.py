@@ -33,7 +33,9 @@ WINGS = {
     "simulate": Wing({"method", "storage"}, {"astropy", "galsim", "numpy", "scipy", "speclite"}),
     "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "numpy", "pyarrow", "scipy", "zarr"}),
     "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "llvmlite", "numba", "numpy", "tensorflow", "torch"}),
-    "results": Wing({"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy"}),
+    "results": Wing(
+        {"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy", "sklearn"}
+    ),
     "stages": Wing({"method", "storage", "ingest", "model", "results"}, {"numpy"}),
     "cluster": Wing(
         {"method", "storage", "model", "stages"},

@@ -84,6 +84,8 @@ IN_ORDER = {
     },
     "What a run found": {
         "report": "a page of the candidates, to sort, filter and mark",
+        "rank": "learn from marks, and say what to look at next",
+        "like": "objects that look most like one object",
         "show": "any object of a run, and why it is or is no candidate",
         "cutouts": "FITS cutouts, regions and a target list",
         "tables": "the paper's tables",

@@ -379,6 +379,9 @@ class ScoreSection(JobSection):
     floor : float, optional
         For the kind ``noise``: the error of a reconstruction that is not noise, as a fraction of it; by default
         `FLOOR` of `swimmy_scale.method.noise`. Example: ``0.05``.
+    descriptors : bool
+        Also write ``descriptor``, the residuals of each band in three rings of the aperture, 30 bytes an object: `rank`
+        and `like` compare objects by them, and do with the scores alone where they are missing.
     """
 
     batch_size: int | None = Field(default=None, ge=1)
@@ -386,6 +389,7 @@ class ScoreSection(JobSection):
     one_a_run: bool = False
     kind: Literal["paper", "noise"] = "paper"
     floor: float | None = Field(default=None, gt=0, le=1)
+    descriptors: bool = False
 
     @model_validator(mode="after")
     def _floor_of_noise(self) -> Self:

@@ -18,15 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.descriptor import N_RINGS, ring_of_pixel
 from swimmy_scale.method.limits import RECONSTRUCTION_FLOOR
 from swimmy_scale.method.network import BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import check_seeing, preprocess
-from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey, check_cube, check_source
+from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, IntArray, Survey, check_cube, check_source
 from swimmy_scale.model.device_preprocess import kernel_widths, preprocess_on_device
 from swimmy_scale.model.devices import Fetch, compiled_call, has_gpu, jit_compile, keras
 from swimmy_scale.model.files import fold_norm
 
-ScorePair = tuple[FloatArray, FloatArray]
+ScoreArrays = tuple[FloatArray, ...]
+"""Score and residual of shape (n, n_models, n_bands), and if asked for the residual of each ring, with an axis more."""
 
 BATCHES_AHEAD = 1
 BATCH_MULTIPLE = 12
@@ -42,8 +44,7 @@ class _Results[Tag](NamedTuple):
     """Scores of a block whose batches are being computed."""
 
     tag: Tag
-    score: FloatArray
-    residual: FloatArray
+    arrays: ScoreArrays
 
 
 class Scorer:
@@ -64,6 +65,8 @@ class Scorer:
     fused : bool, optional
         Whether `score_counts` and `score_blocks` preprocess on Keras's device, in the network's call. The scores then
         differ in their last digits (see `device_preprocess.TOLERANCE`). By default where there is a GPU.
+    rings : bool
+        Give the residual of each ring of the aperture, too (see `descriptor.ring_of_pixel`).
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Scorer:
         survey: Survey,
         batch_size: int | None = None,
         fused: bool | None = None,
+        rings: bool = False,
     ) -> None:
         network.check_survey(survey)
         if not all(np.isfinite(value).all() for model in models for value in model.get_weights()):
@@ -87,12 +91,13 @@ class Scorer:
         default = GPU_BATCH_OBJECTS if self.fused else BATCH_OBJECTS
         self.batch_size = default if batch_size is None else _checked_batch_size(batch_size)
         self._survey = survey
+        self._rings = rings
         self._lock = threading.Lock()
         crops = windows(network, *survey.aperture_range())
-        self._model = _scoring_model(models, network, survey, crops, self.batch_size)
+        self._model = _scoring_model(models, network, survey, crops, self.batch_size, rings)
         self._start = compiled_call(_fused_model(self._model, survey)) if self.fused else None
 
-    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> ScorePair:
+    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> ScoreArrays:
         """Scores and residuals of cutouts as they are stored. They are preprocessed once for all models.
 
         Parameters
@@ -104,13 +109,15 @@ class Scorer:
         -------
         score, residual : ndarray of float32, shape (n, n_models, n_bands)
             NaN for an object with a pixel that is not finite.
+        ring_residual : ndarray of float32, shape (n, n_models, n_bands, N_RINGS)
+            With ``rings`` alone.
         """
-        _, score, residual = next(self.score_blocks([(image, fwhm_arcsec, None)]))
-        return score, residual
+        _, *arrays = next(self.score_blocks([(image, fwhm_arcsec, None)]))
+        return tuple(arrays)
 
     def score_blocks[Tag](
         self, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
-    ) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[Tag, *ScoreArrays]]:
         """`score_counts` of each block, in order. If ``fused``, the device gets the next batch before it ends one.
 
         Parameters
@@ -122,7 +129,8 @@ class Scorer:
         Yields
         ------
         tag
-        score, residual : ndarray of float32, shape (n, n_models, n_bands)
+        score, residual, and with ``rings`` ring_residual
+            As `score_counts` gives them.
         """
         if self._start is None:
             for image, fwhm_arcsec, tag in blocks:
@@ -133,8 +141,7 @@ class Scorer:
             check_cube(image, self._survey)
             sigma, radius = kernel_widths(fwhm_arcsec, self._survey)
             check_seeing(sigma, image)
-            score = np.empty((len(image), self.n_models, image.shape[1]), np.float32)
-            results = _Results(tag, score, np.empty_like(score))
+            results = _Results(tag, self._empty(len(image)))
             for lo in range(0, max(len(image), 1), self.batch_size):
                 rows = slice(lo, lo + self.batch_size)
                 fetch = self._start(*(_filled_up(part[rows], self.batch_size) for part in (image, sigma, radius)))
@@ -144,7 +151,12 @@ class Scorer:
         while started:
             yield from _fetched(*started.popleft())
 
-    def score(self, source: FloatArray) -> ScorePair:
+    def _empty(self, n_objects: int) -> ScoreArrays:
+        shape = (n_objects, self.n_models, self._survey.n_bands)
+        shapes = [shape, shape, (*shape, N_RINGS)]
+        return tuple(np.empty(shape, np.float32) for shape in shapes[: 3 if self._rings else 2])
+
+    def score(self, source: FloatArray) -> ScoreArrays:
         """Anomaly score and residual of every object, model and band (equation 6; see `swimmy_scale.method.anomaly`).
 
         An object's result does not depend on the others in the call, to the last bit.
@@ -160,16 +172,17 @@ class Scorer:
             NaN for an object with a NaN pixel. Reconstructions below `limits.RECONSTRUCTION_FLOOR` are raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
+        ring_residual : ndarray of float32, shape (n, n_models, n_bands, N_RINGS)
+            With ``rings`` alone: the same over each ring.
         """
         check_cube(source, self._survey)
-        score = np.empty((len(source), self.n_models, source.shape[1]), np.float32)
-        residual = np.empty_like(score)
+        arrays = self._empty(len(source))
         with self._lock:
             for rows, bad, results in _in_batches(self._model.predict_on_batch, source, self.batch_size):
-                for values, result in zip((score, residual), results, strict=True):
+                for values, result in zip(arrays, results, strict=True):
                     values[rows] = result
                     values[rows][bad] = np.nan
-        return score, residual
+        return arrays
 
 
 def _checked_batch_size(batch_size: int) -> int:
@@ -187,12 +200,12 @@ def _filled_up(values: AnyArray, n_objects: int) -> AnyArray:
     return filled
 
 
-def _fetched[Tag](fetch: Fetch, rows: slice, results: _Results[Tag]) -> Iterator[_Results[Tag]]:
+def _fetched[Tag](fetch: Fetch, rows: slice, results: _Results[Tag]) -> Iterator[tuple[Tag, *ScoreArrays]]:
     """Put the scores of a batch into those of its block, and yield the block after its last batch."""
-    for values, result in zip((results.score, results.residual), fetch(), strict=True):
+    for values, result in zip(results.arrays, fetch(), strict=True):
         values[rows] = result[: len(values[rows])]
-    if rows.stop >= len(results.score):
-        yield results
+    if rows.stop >= len(results.arrays[0]):
+        yield results.tag, *results.arrays
 
 
 def _channels_last(x: Any) -> Any:
@@ -227,9 +240,17 @@ def _folded(model: Any, index: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _scoring_model(
-    models: Sequence[Any], network: Network, survey: Survey, crops: list[tuple[int, int]] | None, batch_size: int
+    models: Sequence[Any],
+    network: Network,
+    survey: Survey,
+    crops: list[tuple[int, int]] | None,
+    batch_size: int,
+    rings: bool,
 ) -> Any:
-    """Model from (``batch_size``, band, y, x) to score and residual, each (``batch_size``, model, band), compiled."""
+    """Model from (``batch_size``, band, y, x) to score and residual, each (``batch_size``, model, band), compiled.
+
+    With ``rings`` also to the residuals of (``batch_size``, model, band, ring).
+    """
     source = keras.Input((network.n_bands, network.cutout_size_px, network.cutout_size_px), dtype="float32")
     lo, hi = survey.aperture_range()
     seen = _channels_last(source[:, :, lo:hi, lo:hi])
@@ -240,7 +261,7 @@ def _scoring_model(
         reconstruction = keras.ops.slice(reconstruction, (0, 0, 0, 0), (batch_size, *reconstruction.shape[1:]))
         if crops is None:
             reconstruction = reconstruction[:, lo:hi, lo:hi]
-        results.append(_equation_6(seen, reconstruction, survey.aperture()[lo:hi, lo:hi]))
+        results.append(_equation_6(seen, reconstruction, ring_of_pixel(survey)[lo:hi, lo:hi], rings))
     outputs = [keras.ops.stack(values, axis=1) for values in zip(*results, strict=True)]
     compiled = keras.Model(source, outputs)
     compiled.compile(jit_compile=jit_compile())
@@ -253,7 +274,11 @@ def _fused_model(scoring_model: Any, survey: Survey) -> Any:
     image = keras.Input((n_bands, size, size), dtype="float32")
     sigma, radius = (keras.Input((n_bands,), dtype=dtype) for dtype in ("float32", "int32"))
     source, finite = preprocess_on_device(image, sigma, radius, survey)
-    outputs = [keras.ops.where(finite[:, None, None], values, np.nan) for values in scoring_model(source)]
+    shapes = [(-1, *(1 for _ in values.shape[1:])) for values in scoring_model.outputs]
+    outputs = [
+        keras.ops.where(keras.ops.reshape(finite, shape), values, np.nan)
+        for shape, values in zip(shapes, scoring_model(source), strict=True)
+    ]
     return keras.Model([image, sigma, radius], outputs)
 
 
@@ -281,9 +306,16 @@ def _reconstruction(x: Any, model: Any, network: Network, crops: list[tuple[int,
     return x
 
 
-def _equation_6(seen: Any, reconstruction: Any, inside: BoolArray) -> list[Any]:
-    weight = inside.astype(np.float32)[None, :, :, None]
+def _equation_6(seen: Any, reconstruction: Any, ring: IntArray, rings: bool) -> list[Any]:
+    def weight_of(inside: BoolArray) -> FloatArray:
+        return inside.astype(np.float32)[None, :, :, None]
+
+    weight = weight_of(ring >= 0)
     expected = keras.ops.maximum(reconstruction, RECONSTRUCTION_FLOOR)
     difference = seen - expected
     squared = keras.ops.square(difference / expected)
-    return [keras.ops.sum(values * weight, axis=(1, 2)) for values in (squared, difference)]
+    sums = [keras.ops.sum(values * weight, axis=(1, 2)) for values in (squared, difference)]
+    if rings:
+        parts = [keras.ops.sum(difference * weight_of(ring == k), axis=(1, 2)) for k in range(N_RINGS)]
+        sums.append(keras.ops.stack(parts, axis=-1))
+    return sums

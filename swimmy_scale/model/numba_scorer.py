@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.descriptor import N_RINGS, ring_of_pixel
 from swimmy_scale.method.limits import COUNTS_LIMIT, FLUX_LIMIT, RECONSTRUCTION_FLOOR, SERIES_LIMIT
 from swimmy_scale.method.network import CACHE_BATCH_OBJECTS, Network, windows
 from swimmy_scale.method.preprocess import TRUNCATE_SIGMA, flux_scale, sigma_of_cutouts
@@ -201,27 +202,31 @@ def _differences(source, source_at, output, output_at, n, floor, missing, ratio)
         store(ratio, k, difference / expected)
 
 
-def _compare(source, output, inside, source_at, output_at, floor, model, score, residual):
-    """Sigmoid and equation 6 over ``inside``, whose corner is at ``source_at`` and ``output_at`` of the two arrays."""
-    n_bands, side = source.shape[3], inside.shape[1]
+def _compare(source, output, ring, source_at, output_at, floor, model, score, residual, ring_residual):
+    """Sigmoid and equation 6 where ``ring``, whose corner is at ``source_at`` and ``output_at``, is not negative."""
+    n_bands, side, n_rings = source.shape[3], ring.shape[1], ring_residual.shape[3]
     n = side * n_bands
     missing, ratio = np.empty(n + LANES), np.empty(n + LANES)
-    totals, differences = np.empty(n_bands), np.empty(n_bands)
+    totals, differences, in_ring = np.empty(n_bands), np.empty(n_bands), np.empty((n_rings, n_bands))
     sources, outputs = source.reshape(-1), output.reshape(-1)
     for index in range(source.shape[0]):
         totals[:] = 0.0
         differences[:] = 0.0
+        in_ring[:] = 0.0
         for y in range(side):
             from_source = (index * source.shape[1] + source_at + y) * source.shape[1] + source_at
             from_output = (index * output.shape[1] + output_at + y) * output.shape[1] + output_at
             _differences(sources, from_source * n_bands, outputs, from_output * n_bands, n, floor, missing, ratio)
             for x in range(side):
-                if inside[y, x]:
+                if ring[y, x] >= 0:
                     for band in range(n_bands):
                         totals[band] += ratio[x * n_bands + band] ** 2
                         differences[band] += missing[x * n_bands + band]
+                        in_ring[ring[y, x], band] += missing[x * n_bands + band]
         for band in range(n_bands):
             score[index, model, band], residual[index, model, band] = totals[band], differences[band]
+            for k in range(n_rings):
+                ring_residual[index, model, band, k] = in_ring[k, band]
 
 
 # Constants of other modules are arguments: numba would go on using the kept code after they changed.
@@ -350,6 +355,8 @@ class NumbaScorer:
         processor's cache are slower.
     n_threads : int
         Batches that are computed at the same time, each by one thread. A single one is the calling thread.
+    rings : bool
+        Give the residual of each ring of the aperture, too.
 
     Attributes
     ----------
@@ -370,6 +377,7 @@ class NumbaScorer:
         survey: Survey,
         batch_size: int = CACHE_BATCH_OBJECTS,
         n_threads: int = 1,
+        rings: bool = False,
     ) -> None:
         network.check_survey(survey)
         for name, value in (("batch_size", batch_size), ("n_threads", n_threads)):
@@ -378,6 +386,7 @@ class NumbaScorer:
         self._survey = survey
         self._batch_size = batch_size
         self._n_threads = n_threads
+        self._rings = rings
         self._aperture = survey.aperture_range()
         crops = windows(network, *self._aperture)
         self.windowed = crops is not None
@@ -389,7 +398,7 @@ class NumbaScorer:
         if not self._models:
             raise SwimmyError("there is no model to score with. Give the weights of one or more.")
 
-    def score_counts(self, image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+    def score_counts(self, image: FloatArray, fwhm_arcsec: npt.NDArray[np.floating]) -> tuple[FloatArray, ...]:
         """Anomaly score and residual of every object, model and band (sections 2.3, 3.1 and 3.2).
 
         An object's result does not depend on the others in the call, to the last bit.
@@ -406,11 +415,15 @@ class NumbaScorer:
             raised to it.
         residual : ndarray of float32, shape (n, n_models, n_bands)
             Sum over the aperture of source - reconstruction. NaN where the score is.
+        ring_residual : ndarray of float32, shape (n, n_models, n_bands, N_RINGS)
+            With ``rings`` alone: the same over each ring of the aperture (see `descriptor.ring_of_pixel`).
         """
         check_cube(image, self._survey)
         sigma = sigma_of_cutouts(image, fwhm_arcsec, self._survey)
         score = np.empty((len(image), len(self._models), self._survey.n_bands), np.float32)
         residual = np.empty_like(score)
+        ring_residual = np.empty((*score.shape, N_RINGS), np.float32)
+        results = (score, residual, ring_residual)
 
         # numba compiles anew for each dtype and layout, so all are brought to one.
         image = np.require(image, np.float32, ["C", "W"])
@@ -420,9 +433,9 @@ class NumbaScorer:
             self._batch_size,
             self._n_threads,
             self._memory,
-            lambda rows, memory: self._score_batch(image[rows], sigma[rows], memory, score[rows], residual[rows]),
+            lambda rows, memory: self._score_batch(image[rows], sigma[rows], memory, [part[rows] for part in results]),
         )
-        return score, residual
+        return results if self._rings else results[:2]
 
     def _memory(self, n_objects: int) -> list[FloatArray]:
         """Arrays for the cutouts and layers of one batch. Where nothing is cropped, all have a border of zeros."""
@@ -430,20 +443,21 @@ class NumbaScorer:
         return layer_memory(self._models[0], n_objects, hi - lo, self._survey.n_bands, self._pad)
 
     def _score_batch(
-        self, image: FloatArray, sigma: DoubleArray, memory: list[FloatArray], score: FloatArray, residual: FloatArray
+        self, image: FloatArray, sigma: DoubleArray, memory: list[FloatArray], results: list[FloatArray]
     ) -> None:
         survey, pad = self._survey, self._pad
         source, *outputs = (array[: len(image)] for array in memory)
         lo = self._window[0]
         bad = prepare(image, sigma, survey, lo, pad, source)
         first, last = self._aperture
-        inside = survey.aperture()[first:last, first:last].copy()
+        ring = ring_of_pixel(survey)[first:last, first:last].copy()
         # A windowed output is the aperture alone; a whole one begins at the cutout's corner, behind its border.
         output_at = 0 if self.windowed else first + pad
         for model, layers in enumerate(self._models):
             x = forward(layers, source, outputs, pad)
-            _compare_all(source, x, inside, first - lo + pad, output_at, RECONSTRUCTION_FLOOR, model, score, residual)
-        score[bad] = residual[bad] = np.nan
+            _compare_all(source, x, ring, first - lo + pad, output_at, RECONSTRUCTION_FLOOR, model, *results)
+        for values in results:
+            values[bad] = np.nan
 
 
 def checked_weights(folded: Sequence[Folded], network: Network, model: int) -> Sequence[Folded]:

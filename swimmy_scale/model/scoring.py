@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.descriptor import DESCRIPTOR_VERSION, N_RINGS
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
 from swimmy_scale.method.noise import noise_score, source_and_noise
@@ -66,6 +67,8 @@ class Scoring:
         digits.
     kind : ScoreKind
         What the score is.
+    descriptors : bool
+        Whether the residual of each ring of the aperture is given, too, which descriptors are made of.
     """
 
     models: tuple[Model, ...]
@@ -74,6 +77,7 @@ class Scoring:
     n_threads: int
     scorer: ScorerName = "numba"
     kind: ScoreKind = EQUATION_6
+    descriptors: bool = False
 
     @property
     def sha256(self) -> str | list[str]:
@@ -87,15 +91,19 @@ class Scoring:
 
     @property
     def identity(self) -> list[Any]:
-        """What the scores depend on."""
-        return [self.sha256, asdict(self.network), self.scorer, *self.kind.identity]
+        """What the scores depend on. Without descriptors it is what it was before there were any."""
+        described = ["descriptor", DESCRIPTOR_VERSION] if self.descriptors else []
+        return [self.sha256, asdict(self.network), self.scorer, *self.kind.identity, *described]
 
 
 class CountsScorer(Protocol):
     """Scores cutouts as they are stored."""
 
-    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Score and residual, float32 (n, n_models, n_bands), of counts float32 (n, n_bands, size, size)."""
+    def score_counts(self, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray, ...]:
+        """Score and residual, float32 (n, n_models, n_bands), of counts float32 (n, n_bands, size, size).
+
+        With `Scoring.descriptors` also the residual of each ring, float32 (n, n_models, n_bands, N_RINGS).
+        """
 
 
 @runtime_checkable
@@ -115,7 +123,7 @@ class BlocksScorer(CountsScorer, Protocol):
 
     def score_blocks[Tag](
         self, blocks: Iterable[tuple[FloatArray, FloatArray, Tag]]
-    ) -> Iterator[tuple[Tag, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[Tag, *tuple[FloatArray, ...]]]:
         """``score_counts`` of each block, in order, behind the tag that came with the block's pixels and seeing."""
 
 
@@ -127,7 +135,7 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
         from swimmy_scale.model.numba_scorer import NumbaScorer
 
         weights = [folded_weights(model.path, scoring.network, model.sha256) for model in scoring.models]
-        return NumbaScorer(weights, scoring.network, survey, n_threads=scoring.n_threads)
+        return NumbaScorer(weights, scoring.network, survey, n_threads=scoring.n_threads, rings=scoring.descriptors)
     # Keras takes seconds to import: only processes that score pay for it.
     from swimmy_scale.model.devices import configure_threads
     from swimmy_scale.model.files import load
@@ -135,7 +143,7 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
 
     configure_threads(scoring.n_threads, as_it_is=True)
     models = [load(model.path, scoring.network, model.sha256) for model in scoring.models]
-    scorer = Scorer(models, scoring.network, survey, scoring.batch_size)
+    scorer = Scorer(models, scoring.network, survey, scoring.batch_size, rings=scoring.descriptors)
     if scorer.fused:
         decode_in_own_threads()
     return scorer
@@ -152,25 +160,30 @@ def scorer_that(computed_by: str) -> ScorerName:
     return "numba" if computed_by == "CPU (numba)" else "keras"
 
 
-def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, FloatArray]:
+def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, ...]:
     """Scores and residuals of rows ``lo`` to ``hi``; ``usable`` has shape (hi - lo,).
 
     Returns
     -------
     score, residual : ndarray of float32, shape (hi - lo, n_models, n_bands)
         NaN where not usable.
+    ring_residual : ndarray of float32, shape (hi - lo, n_models, n_bands, N_RINGS)
+        With `Scoring.descriptors` alone; NaN where not usable.
     """
-    score = np.full((hi - lo, len(scoring.models), store.survey.n_bands), np.nan, np.float32)
-    residual = score.copy()
-    for rows, block_score, block_residual in scored_blocks(store, scoring, lo, hi, usable):
-        score[rows], residual[rows] = block_score, block_residual
-    score[~usable] = residual[~usable] = np.nan
-    return score, residual
+    shape = (hi - lo, len(scoring.models), store.survey.n_bands)
+    shapes = [shape, shape, (*shape, N_RINGS)] if scoring.descriptors else [shape, shape]
+    results = tuple(np.full(shape, np.nan, np.float32) for shape in shapes)
+    for rows, *block in scored_blocks(store, scoring, lo, hi, usable):
+        for values, found in zip(results, block, strict=True):
+            values[rows] = found
+    for values in results:
+        values[~usable] = np.nan
+    return results
 
 
 def scored_blocks(
     store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray, pack: bool = False
-) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+) -> Iterator[tuple[IntArray, *tuple[FloatArray, ...]]]:
     """Scores and residuals of rows ``lo`` to ``hi``, block by block, so that memory does not grow with them.
 
     Parameters
@@ -184,6 +197,8 @@ def scored_blocks(
     rows : ndarray of int64, shape (m,)
         Counted from ``lo``, ascending. Without ``pack``, rows that are not usable may be among them.
     score, residual : ndarray of float32, shape (m, n_models, n_bands)
+    ring_residual : ndarray of float32, shape (m, n_models, n_bands, N_RINGS)
+        With `Scoring.descriptors` alone.
     """
     scorer = scorer_for(scoring, store.survey)
     fused, batch_size = False, scoring.batch_size or BATCH_OBJECTS
@@ -198,12 +213,15 @@ def scored_blocks(
         (image, fwhm, (rows, None if floor is None else (*source_and_noise(image, fwhm, store.survey), floor)))
         for rows, image, fwhm in blocks
     )
+    scored: Iterable[tuple[tuple[IntArray, Any], *tuple[FloatArray, ...]]]
     if isinstance(scorer, BlocksScorer):
         scored = scorer.score_blocks(tagged)
     else:
         scored = ((tag, *scorer.score_counts(image, fwhm)) for image, fwhm, tag in tagged)
-    for (rows, noise), score, residual in scored:
-        yield rows, score if noise is None else noise_score(residual, *noise), residual
+    for (rows, noise), *arrays in scored:
+        if noise is not None:
+            arrays[0] = noise_score(arrays[1], *noise)
+        yield rows, *arrays
 
 
 def _packed(blocks: Iterator[Reading], n_objects: int) -> Iterator[Reading]:
@@ -304,7 +322,8 @@ def scoring_of(run: RunDirectory, job: Job, n_threads: int, scorer: ScorerName =
         network = job.weights[0].network.for_survey(Cutouts(run.cutouts(job)).survey)
     else:
         models, network = _chosen(run, job, job.train or TrainSection())
-    return Scoring(models, network, job.score.batch_size, n_threads, scorer, job.score.score_kind)
+    score = job.score
+    return Scoring(models, network, score.batch_size, n_threads, scorer, score.score_kind, score.descriptors)
 
 
 def _chosen(run: RunDirectory, job: Job, train: TrainSection) -> tuple[tuple[Model, ...], Network]:

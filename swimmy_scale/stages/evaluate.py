@@ -146,9 +146,9 @@ def scores_of_rows(store: Cutouts, scoring: Scoring, rows: IntArray) -> tuple[Fl
     # The position in ``rows`` of each row of the store.
     place = np.cumsum(wanted) - 1
     pack = bool(wanted.mean() < FEW)
-    for block, block_score, block_residual in scored_blocks(store, scoring, 0, store.n_objects, wanted, pack):
+    for block, *found in scored_blocks(store, scoring, 0, store.n_objects, wanted, pack):
         keep = wanted[block]
-        kept_score, kept_residual = block_score[keep], block_residual[keep]
+        kept_score, kept_residual = found[0][keep], found[1][keep]
         kept_score[~np.isfinite(kept_score + kept_residual).all(axis=2)] = np.nan
         score[:, place[block[keep]]] = kept_score[:, :, bands].swapaxes(0, 1)
         residual[:, place[block[keep]]] = kept_residual[:, :, bands].swapaxes(0, 1)

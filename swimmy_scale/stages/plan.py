@@ -181,7 +181,8 @@ def _disk(job: Job, n_objects: int, n_partitions: int, cutouts: Layout | None) -
         n_bytes += int(n_objects * cutout_bytes(survey) * fraction)
         n_files += n_partitions * (len(cutouts.variables) + 1)
     models = tuple(str(k) for k in range(job.n_models)) if job.n_models > 1 else ()
-    layout = scores_layout(n_objects, {}, survey, {}, 1, 1, {}, models)
+    layout = scores_layout(n_objects, {}, survey, {}, 1, 1, {}, models, descriptors=job.score.descriptors)
+    n_bytes += n_objects * 2 * layout.sizes.get("feature", 0)
     n_bytes += n_objects * 4 * survey.n_bands * 2 * (job.n_models + (job.n_models > 1))
     n_files += n_partitions * (len(layout.variables) + 1)
     if job.train is not None:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 import swimmy_scale
+from swimmy_scale.method.descriptor import descriptor
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
@@ -69,15 +70,18 @@ def score_partition(task: ScoreTask) -> Receipt:
     skipped = np.array(left_out(task.ledger, task.name), dtype=np.int64)
     skipped = skipped[code[skipped] == 0]
     code[skipped] = Code.ENDED_WORKERS
-    score, residual = score_rows(store, task.scoring, lo, hi, code == 0)
+    score, residual, *rings = score_rows(store, task.scoring, lo, hi, code == 0)
     failed = np.flatnonzero((code == 0) & ~np.isfinite(score + residual).all(axis=(1, 2)))
-    score[failed] = residual[failed] = np.nan
+    described = dict(zip(("descriptor",), map(descriptor, rings), strict=False))
+    for array in (score, residual, *described.values()):
+        array[failed] = np.nan
     code[failed] = Code.SCORING_FAILED
     reasons = {int(row): "score is not finite" for row in failed} | {int(row): LEFT_OUT_REASON for row in skipped}
     object_id = store.read("object_id", lo, hi)
     values = {
         "score": score.reshape(task.layout.shape(task.layout.variable("score"), hi - lo)),
         "residual": residual.reshape(task.layout.shape(task.layout.variable("residual"), hi - lo)),
+        **described,
         "object_id": object_id,
         "ra": store.read("ra", lo, hi),
         "dec": store.read("dec", lo, hi),
@@ -146,6 +150,7 @@ class ScoreStage(Stage):
             # Models are called by their position in model_sha256: their digests change with every training.
             tuple(str(k) for k in range(len(self.scoring.models))) if len(self.scoring.models) > 1 else (),
             self.scoring.kind,
+            self.scoring.descriptors,
         )
 
     def plan(self) -> Sequence[ScoreTask]:

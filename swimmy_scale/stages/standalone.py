@@ -141,7 +141,8 @@ def recorded_scoring(
             f"the settings say score.n_models {settings.score.n_models}, and {counted(len(chosen), 'models')} are "
             "given. Repeat --model for each, or correct the settings."
         )
-    return Scoring(tuple(chosen), network, settings.score.batch_size, n_threads, scorer, settings.score.score_kind)
+    score = settings.score
+    return Scoring(tuple(chosen), network, score.batch_size, n_threads, scorer, score.score_kind, score.descriptors)
 
 
 def score(

@@ -60,6 +60,9 @@ _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
     (r"sample_class", ColumnInfo("", "meta.code.class", "Class known beforehand, if any")),
     (r"mark", ColumnInfo("", "meta.code", "What a person marked it as, or empty")),
     (r"mark_note", ColumnInfo("", "meta.note", "Remark of the person who marked it, or empty")),
+    (r"probability", ColumnInfo("", "stat.probability", "Probability of being interesting, learnt from marks")),
+    (r"uncertainty", ColumnInfo("", "stat.error", "Of the probability, half of its range at one standard deviation")),
+    (r"look_order", ColumnInfo("", "meta.number", "Place in the order in which to look, from 1")),
     (r"((?s:.*))", ColumnInfo("", "", "{0}, from the survey's catalogue")),
 )
 

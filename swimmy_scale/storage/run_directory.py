@@ -110,6 +110,7 @@ class SelectionFolder:
     settings = At("selection.yaml", "The settings that it was made by: the sections sample and select.")
     carried_thresholds = At("carried_thresholds.json", "A copy of the thresholds that the run takes from another run.")
     receipts = At("receipts", "The receipt of the selection, among those of its run if it is the run's own.")
+    ranking = At("ranking.csv", "What marks taught: the order in which to look, with probabilities.")
     report = At("report", "The report, a folder.")
     figures = At("figures", "The paper's figures, a folder.")
     tables = At("tables", "The paper's tables, a folder.")

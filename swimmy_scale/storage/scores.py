@@ -9,6 +9,7 @@ from typing import Any
 import zarr
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.descriptor import DESCRIPTOR, DESCRIPTOR_VERSION, feature_names
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.method.survey import AnyArray, Survey
 from swimmy_scale.storage.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
@@ -30,26 +31,39 @@ def scores_layout(
     notes: Mapping[str, Any],
     models: tuple[str, ...] = (),
     kind: ScoreKind = EQUATION_6,
+    descriptors: bool = False,
 ) -> Layout:
     """Layout of ``scores.zarr``; partitions are those of ``cutouts.zarr``, and ``notes`` are more attributes.
 
-    If there are several ``models``, ``score`` and ``residual`` have a dimension ``model`` with their names.
+    If there are several ``models``, ``score`` and ``residual`` have a dimension ``model`` with their names. With
+    ``descriptors`` there is a variable ``descriptor`` (object, feature), see `method.descriptor`.
     """
     by_band = ("object", "model", "band") if models else ("object", "band")
+    names = feature_names(survey) if descriptors else ()
+    described = {"units": "1", "long_name": DESCRIPTOR, "version": DESCRIPTOR_VERSION}
     return Layout(
         n_objects=n_objects,
         partition_objects=partition_objects,
         chunk_objects=chunk_objects,
-        sizes={"band": survey.n_bands, **({"model": len(models)} if models else {})},
+        sizes={
+            "band": survey.n_bands,
+            **({"model": len(models)} if models else {}),
+            **({"feature": len(names)} if names else {}),
+        },
         variables=(
             Variable("score", by_band, "float32", {"units": "1", "long_name": kind.long_name}),
             Variable("residual", by_band, "float32", {"units": "1", "long_name": RESIDUAL}),
+            *([Variable("descriptor", ("object", "feature"), "float16", described)] if names else []),
             *OBJECT_VARIABLES,
             CLASS_VARIABLE,
             CODE_VARIABLE,
             *(Variable(name, ("object",), dtype, {"long_name": "from the catalogue"}) for name, dtype in kept.items()),
         ),
-        labels={"band": survey.bands, **({"model": models} if models else {})},
+        labels={
+            "band": survey.bands,
+            **({"model": models} if models else {}),
+            **({"feature": names} if names else {}),
+        },
         attrs={
             "format_version": FORMAT_VERSION,
             "title": "anomaly scores",
@@ -79,6 +93,8 @@ class Scores:
         Catalogue columns that travel along, with their types.
     kind : ScoreKind
         What the score is.
+    has_descriptors : bool
+        Whether there is a variable ``descriptor``.
     """
 
     def __init__(self, path: Path, add: Callable[[int], None] = lambda n_rows: None) -> None:
@@ -94,6 +110,12 @@ class Scores:
         except (KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: its attributes are damaged ({error}). Score again.") from error
         self.n_objects = n_rows(self.group, "score")
+        self.has_descriptors = "descriptor" in self.group
+        if self.has_descriptors and (version := self.group["descriptor"].attrs.get("version")) != DESCRIPTOR_VERSION:
+            raise SwimmyError(
+                f"{path}: its descriptor has version {version}, this program reads {DESCRIPTOR_VERSION}. Use the "
+                "program that wrote it, or score again."
+            )
         shape: tuple[int, ...] = self.group["score"].shape  # type: ignore[union-attr]
         self.n_models = shape[1] if len(shape) == 3 else 1
 

@@ -52,7 +52,8 @@ function compareIds(a, b) {
 function sorter(sort) {
   if (sort === "id") return (a, b) => compareIds(ALL.id[a], ALL.id[b]);
   const byScore = sort.startsWith("score-");
-  const column = byScore ? ALL.score[Number(sort.slice(6))] : sort === "magnitude" ? ALL.magnitude : ALL.rank;
+  const others = { magnitude: ALL.magnitude, look: ALL.lookOrder };
+  const column = byScore ? ALL.score[Number(sort.slice(6))] : others[sort] || ALL.rank;
   const sign = byScore ? -1 : 1;
   return (a, b) => {
     // Unknown values come last; of equal ones the stronger candidate comes first.

@@ -67,6 +67,14 @@ function scoreFact(index, band) {
   return el("span", {}, selects ? el("b", {}, text) : text, percentile);
 }
 
+// What marks taught of a candidate; nothing where nothing was ranked.
+function learntFact(index) {
+  const probability = ALL.probability[index];
+  if (probability === undefined || probability === null) return null;
+  const words = `interesting ${fixed(probability, 2)} ± ${fixed(ALL.uncertainty[index], 2)}`;
+  return el("span", { title: "probability that marks taught" }, words);
+}
+
 function card(index) {
   const map = byId("map").value;
   const band = map === "strongest" ? strongestBand(index) : Number(map);
@@ -90,6 +98,7 @@ function card(index) {
     el("div", { class: "facts" },
       el("span", {}, `${DATA.magnitudeBand} ${fixed(ALL.magnitude[index], 2)} mag`),
       el("span", {}, `${fixed(ALL.ra[index], 5)}, ${fixed(ALL.dec[index], 5)}`),
+      learntFact(index),
       known ? el("span", {}, el("b", {}, known)) : null),
     hintBadges(index),
     markButtons(index),

@@ -21,6 +21,7 @@ from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntAr
 from swimmy_scale.model.scoring import Scoring, reconstructor, scoring_of
 from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.histogram import ScoreCounts
+from swimmy_scale.results.learning.ranking_file import read_ranking
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.charts import charts
 from swimmy_scale.results.report.further import further_objects
@@ -85,7 +86,8 @@ def write_report(
         store = selected.cutouts
         drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
         further = further_objects(selected, scoring, drawn.residual_limit, fresh / IMAGES)
-        candidates = _candidates(selection, order, columns, percentile, drawn)
+        ranking = read_ranking(selected.folder.ranking)
+        candidates = _candidates(selection, order, columns, percentile, drawn, ranking)
         facts = _facts(selected, counts, drawn.residual_limit, output)
         (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
@@ -192,7 +194,10 @@ def _candidates(
     columns: Mapping[str, npt.NDArray[Any]],
     percentile: DoubleArray,
     drawn: Drawn,
+    ranking: Mapping[int, tuple[int, float, float]],
 ) -> Candidates:
+    unknown = (np.nan, np.nan, np.nan)
+    learnt = np.array([ranking.get(one, unknown) for one in columns["object_id"].tolist()]).reshape(-1, 3).T
     as_they_are = ("object_id", "ra", "dec", "score", "residual", "candidate")
     return Candidates(
         **{name: columns[name] for name in as_they_are},
@@ -202,6 +207,9 @@ def _candidates(
         magnitude=drawn.magnitude,
         hints=drawn.hints,
         kept={name: columns[name].tolist() for name in selection.kept},
+        look_order=learnt[0],
+        probability=learnt[1],
+        uncertainty=learnt[2],
     )
 
 

@@ -46,6 +46,9 @@ class Candidates:
     hints : mapping of str to ndarray of bool, shape (m,)
     kept : mapping of str to sequence, length m
         Columns of the catalogue.
+    look_order, probability, uncertainty : ndarray of float64, shape (m,)
+        What marks taught (see `learning.ranking`): the place in the order in which to look, from 0, the probability of
+        being interesting and its uncertainty. NaN where not known; all of them, if nothing was ranked.
     """
 
     rank: IntArray
@@ -60,6 +63,14 @@ class Candidates:
     magnitude: DoubleArray
     hints: Mapping[str, BoolArray]
     kept: Mapping[str, Sequence[Any]]
+    look_order: DoubleArray
+    probability: DoubleArray
+    uncertainty: DoubleArray
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether marks taught anything of some of them."""
+        return bool(np.isfinite(self.look_order).any())
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,7 @@ def page(facts: Facts, candidates: Candidates, further: Sequence[FurtherGroup] =
         further=further,
         summary=facts.summary,
         n_shown=len(candidates.object_id),
+        is_ranked=candidates.is_ranked,
         box=BOX,
         colour_stops=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in residual_colours()[:: 255 // 5].tolist()],
         classes=sorted(set(candidates.known_class) - {""}),
@@ -210,6 +222,9 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
             "flags": [(candidates.candidate[:, level] @ weights).tolist() for level in range(len(facts.levels))],
             "magnitude": _rounded(candidates.magnitude, 5),
             "hints": hints.tolist(),
+            "lookOrder": _rounded(candidates.look_order, 16) if candidates.is_ranked else [],
+            "probability": _rounded(candidates.probability, 3) if candidates.is_ranked else [],
+            "uncertainty": _rounded(candidates.uncertainty, 2) if candidates.is_ranked else [],
             "kept": {name: [_kept(value) for value in values] for name, values in candidates.kept.items()},
         },
     }

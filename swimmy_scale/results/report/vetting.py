@@ -62,7 +62,7 @@ def write_vetted(
     if not folder.store.is_dir():
         raise SwimmyError(f"{path}: no candidates are selected here yet. Give a finished run or a selection's folder.")
     selection = Selection(folder.store, add=count)
-    marks = merge_marks(map(_read_marks, marks_paths))
+    marks = merge_marks(map(read_marks, marks_paths))
     levels = selection.levels
     columns = candidate_rows(selection, levels)
     clashes = sorted(set(ADDED) & set(columns))
@@ -113,7 +113,8 @@ def _without_artefacts(columns: Columns, found: Sequence[Mark]) -> Columns:
     return {name: values[is_kept] for name, values in columns.items()} | marked
 
 
-def _read_marks(path: Path) -> dict[int, Mark]:
+def read_marks(path: Path) -> dict[int, Mark]:
+    """The marks of one file (see `marks.parse_marks`)."""
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             return parse_marks(stream, str(path))

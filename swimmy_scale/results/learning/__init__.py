@@ -1,0 +1,1 @@
+"""What people marked, learnt: which objects to look at next."""
