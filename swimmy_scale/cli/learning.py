@@ -15,7 +15,7 @@ from swimmy_scale.cli.program import PATH, WholeNumber, json_option, main, print
 @click.option("--marks", type=PATH, multiple=True, required=True,
               help="CSV of the report. Several files are merged.")  # fmt: skip
 @click.option("--all", "whole_sample", is_flag=True, help="Rank every object of the sample, not the candidates alone.")
-@click.option("--output", type=PATH, help="Folder for ranking.csv and ranked.*.  [default: that of the selection]")
+@click.option("--output", type=PATH, help="Folder for ranking.csv and ranked.*.  [default: RUN/ranked]")
 @click.option("-n", "n_shown", type=WholeNumber(min=0), default=20, show_default=True,
               help="Print this many objects to look at next.")  # fmt: skip
 @json_option

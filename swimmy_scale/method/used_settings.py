@@ -5,7 +5,7 @@ from __future__ import annotations
 USED_BY = {
     "ingest": ("survey", "storage"),
     "train": ("sample", "train", "score.n_models", "score.one_a_run"),
-    "score": ("score.n_models", "score.batch_size", "score.kind", "score.floor", "train.network"),
+    "score": ("score.n_models", "score.batch_size", "score.kind", "score.floor", "score.descriptors", "train.network"),
     "select": ("sample", "select"),
     "select --marks": ("select.formats",),
     "classify": ("survey", "sample"),

@@ -59,7 +59,7 @@ def stage_settings(job: Job) -> dict[str, Any]:
             judged = [train.known_classes, level, select.levels[level], train.threshold_objects, train.schedule.seed]
             settings["evaluate"] = [judged, content["sample"], kind, train.choose, choice]
     weights = [(model.sha256, model.network.model_dump(mode="json")) for model in job.weights]
-    settings["score"] = [weights, kind, job.n_models]
+    settings["score"] = [weights, kind, job.n_models, score.descriptors]
     settings["select"] = [
         content["sample"],
         list(select.levels.items()),
@@ -202,7 +202,7 @@ class Change:
         if "train" in again and "train" in self.changed and any(name.startswith("sample.") for name in self.settings):
             yield "To keep the weights under other cuts, give the cuts that they were trained with as train.sample."
         own = run.selection
-        old = [path for path in (own.report, own.figures, own.tables, own.fidelity_page) if path.exists()]
+        old = [path for path in (own.report, own.figures, own.tables, own.fidelity_page, own.ranked) if path.exists()]
         if again and old:
             yield f"{', '.join(str(path) for path in old)}: made of the earlier job; make them again."
 

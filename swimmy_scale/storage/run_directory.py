@@ -110,7 +110,8 @@ class SelectionFolder:
     settings = At("selection.yaml", "The settings that it was made by: the sections sample and select.")
     carried_thresholds = At("carried_thresholds.json", "A copy of the thresholds that the run takes from another run.")
     receipts = At("receipts", "The receipt of the selection, among those of its run if it is the run's own.")
-    ranking = At("ranking.csv", "What marks taught: the order in which to look, with probabilities.")
+    ranked = At("ranked", "What marks taught, a folder.")
+    ranking = At("ranked/ranking.csv", "The order in which to look, with probabilities.")
     report = At("report", "The report, a folder.")
     figures = At("figures", "The paper's figures, a folder.")
     tables = At("tables", "The paper's tables, a folder.")
@@ -129,6 +130,12 @@ class SelectionFolder:
     def ledger(self) -> Ledger:
         """The receipt of the selection."""
         return Ledger(self.receipts, self.path, "select")
+
+    @property
+    def identity(self) -> str:
+        """Digest of what the selection was made of; empty before it is finished."""
+        done = self.ledger.read(FINISHED)
+        return done.identity if done is not None else ""
 
     def exists(self) -> bool:
         """Whether a selection is there, be it finished or not."""

@@ -128,7 +128,7 @@ BAD_INPUT = [
     ),
     *(
         (what, [command, path, "7", *more], message)
-        for command, more in (("show", []), ("cutouts", ["--output", "out"]))
+        for command, more in (("show", []), ("like", []), ("cutouts", ["--output", "out"]))
         for what, path, message in (
             ("missing file", "absent", "not a run directory"),
             ("not a run", "folder", "not a run directory"),

@@ -42,6 +42,8 @@ COMMANDS = (
         "fidelity",
         "completion",
         "show",
+        "rank",
+        "like",
         "cutouts",
         "compare",
         "schema",

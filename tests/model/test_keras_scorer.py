@@ -24,6 +24,7 @@ from swimmy_scale.model import keras_scorer
 from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import save
 from swimmy_scale.model.keras_scorer import Scorer
+from swimmy_scale.model.numba_scorer import NumbaScorer
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -56,6 +57,12 @@ def plain(model, cutouts, survey):
 def paddings(scorer):
     """The paddings of a scorer's convolutions: 'valid' if it computes windows, 'same' if whole cutouts."""
     return {layer.padding for layer in scorer._model.layers if layer.name.startswith("conv2d")}
+
+
+def folded_of(model):
+    """The convolutions of a model, with their normalisations folded in."""
+    n_layers = sum(layer.name.startswith("conv_") for layer in model.layers)
+    return [keras_scorer._folded(model, index) for index in range(1, n_layers + 1)]
 
 
 def assert_equal_to_plain(result, expected):
@@ -102,6 +109,27 @@ def test_windows_and_whole_reconstruction_score_alike(network, survey, padding):
     scorer = Scorer([model], network, survey, 8)
     assert paddings(scorer) == {padding}
     assert_equal_to_plain(scorer.score(cutouts), plain(model, cutouts, survey))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_rings_add_up_to_the_residual_and_change_no_score(fused, tiny_model):
+    rng = np.random.default_rng(3)
+    image = rng.normal(1.0, 2.0, (10, 2, 32, 32)).astype(np.float32)
+    image[4, 1, 0, 0] = np.inf
+    fwhm = rng.uniform(0.4, 0.9, (10, 2))
+    plain_pair = Scorer([tiny_model, tiny_model], TINY, TINY_SURVEY, 4, fused).score_counts
+    score, residual, rings = Scorer([tiny_model, tiny_model], TINY, TINY_SURVEY, 4, fused, True).score_counts(
+        image, fwhm
+    )
+    if not fused:
+        image[4] = np.nan
+    expected = plain_pair(image, fwhm)
+    np.testing.assert_array_equal(score, expected[0])
+    np.testing.assert_array_equal(residual, expected[1])
+    assert rings.shape == (10, 2, 2, 3)
+    np.testing.assert_allclose(rings.sum(axis=3), residual, rtol=1e-4, atol=1e-5)
+    numba = NumbaScorer([folded_of(tiny_model)], TINY, TINY_SURVEY, rings=True).score_counts(image, fwhm)
+    np.testing.assert_allclose(rings[:, 0], numba[2][:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_reconstruction_that_underflows_gives_a_finite_score():

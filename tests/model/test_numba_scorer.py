@@ -18,9 +18,11 @@ from scipy.special import expit
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.anomaly import score_and_residual
+from swimmy_scale.method.descriptor import ring_of_pixel
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess, smoothing_sigma_px
 from swimmy_scale.method.survey import HSC, Survey
+from swimmy_scale.model.numba_reconstructor import NumbaReconstructor
 from swimmy_scale.model.numba_scorer import NumbaScorer, prepare
 from swimmy_scale.model.winograd import convolve
 
@@ -203,6 +205,24 @@ def test_a_reconstruction_that_underflows_gives_a_finite_score(tiny_weights):
     assert np.isfinite(score).all()
     np.testing.assert_allclose(score[:, 0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(residual[:, 0], expected[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("diameter", [4.0, 20.0])
+def test_rings_are_those_of_the_whole_reconstruction_and_change_no_score(tiny_weights, diameter):
+    survey = replace(TINY_SURVEY, aperture_diameter_px=diameter)
+    counts, fwhm = make_counts(survey, 20)
+    counts[11, 0, 3, 3] = np.nan
+    models = [tiny_weights, make_weights(TINY, 9)]
+    *pair, rings = NumbaScorer(models, TINY, survey, 8, rings=True).score_counts(counts, fwhm)
+    assert bytes_of(pair) == bytes_of(NumbaScorer(models, TINY, survey, 8).score_counts(counts, fwhm))
+    assert rings.shape == (20, 2, 2, 3)
+    assert np.isnan(rings[11]).all()
+    good = np.delete(np.arange(20), 11)
+    source = preprocess(counts[good], fwhm[good], survey)
+    for index, model in enumerate(models):
+        left = source - NumbaReconstructor(model, TINY)(source)
+        expected = [left[:, :, ring_of_pixel(survey) == k].sum(axis=2) for k in range(3)]
+        np.testing.assert_allclose(rings[good, index], np.stack(expected, axis=-1), rtol=1e-4, atol=1e-4)
 
 
 # --- an object on its own --------------------------------------------------------------------------------------------

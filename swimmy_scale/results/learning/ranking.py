@@ -19,7 +19,6 @@ from swimmy_scale.results.report.marks import Mark, merge_marks
 from swimmy_scale.results.report.vetting import read_marks
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.descriptors import SampleFeatures, read_features
-from swimmy_scale.storage.run_directory import SelectionFolder
 from swimmy_scale.storage.selection import SelectedRun, Selection, candidate_rows
 
 INTERESTING, ARTEFACT, KNOWN = "interesting", "artefact", "known"
@@ -70,7 +69,8 @@ def write_ranked(
         As `select --marks` takes them. Interesting ones are told from artefacts; what is marked as known, or only
         noted, says nothing of that and is left out. Objects need not be candidates.
     output : Path, optional
-        The folder of the files; by default that of the selection, where `write_report` looks for ``ranking.csv``.
+        The folder of the files; by default ``ranked`` in that of the selection, where `write_report` looks for
+        ``ranking.csv``.
     whole_sample : bool
         Rank every object of the sample, and not the candidates alone.
 
@@ -96,7 +96,8 @@ def write_ranked(
             strict=True,
         )
     ]
-    folder = SelectionFolder(output or selected.folder.path)
+    folder = output or selected.folder.ranked
+    path = folder / selected.folder.ranking.name
     columns = _columns(selection, known, ranking, marks, object_id)
     meta = {
         "survey": selection.survey.name,
@@ -105,9 +106,9 @@ def write_ranked(
         "learnt_from": counts,
         "thresholds": thresholds_to_json(selection.read("threshold"), selection.survey.bands, selection.levels),
     }
-    files = write_candidates(columns, folder.path, meta=meta, formats=selected.job.select.formats, stem=STEM)
-    write_ranking(folder.ranking, ranked)
-    return Learning(counts, known.has_descriptors, ranked, [folder.ranking, *files.values()])
+    files = write_candidates(columns, folder, meta=meta, formats=selected.job.select.formats, stem=STEM)
+    write_ranking(path, ranked, selected.folder.identity)
+    return Learning(counts, known.has_descriptors, ranked, [path, *files.values()])
 
 
 def _lessons(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,11 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage.files import write_atomically
 
 FORMAT_VERSION = 1
-COLUMNS = ("format_version", "object_id", "probability", "uncertainty", "mark")
+COLUMNS = ("format_version", "selection", "object_id", "probability", "uncertainty", "mark")
+# Of the digest of a selection.
+N_DIGITS = 12
+
+log = logging.getLogger("swimmy_scale")
 
 
 class Ranked(NamedTuple):
@@ -25,19 +30,21 @@ class Ranked(NamedTuple):
     mark: str
 
 
-def write_ranking(path: Path, ranked: Iterable[Ranked]) -> None:
-    """Write objects in their order; equal ones give equal bytes."""
+def write_ranking(path: Path, ranked: Iterable[Ranked], selection: str) -> None:
+    """Write objects in their order; equal ones give equal bytes. ``selection`` is the digest of the candidates'."""
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     for one in ranked:
         numbers = (f"{value:.6f}" if math.isfinite(value) else "" for value in one[1:3])
-        rows.writerow((FORMAT_VERSION, one.object_id, *numbers, one.mark))
+        rows.writerow((FORMAT_VERSION, selection[:N_DIGITS], one.object_id, *numbers, one.mark))
     write_atomically(path, text.getvalue().encode())
 
 
-def read_ranking(path: Path) -> Mapping[int, tuple[int, float, float]]:
+def read_ranking(path: Path, selection: str) -> Mapping[int, tuple[int, float, float]]:
     """Place (from 0), probability and uncertainty of each object; nothing where there is no such file.
+
+    Nothing either where it was made of another selection than the one of the digest ``selection``, which is said.
 
     Raises
     ------
@@ -55,9 +62,12 @@ def read_ranking(path: Path) -> Mapping[int, tuple[int, float, float]]:
                     f"{path}, line {reader.line_num}: format_version {row.get('format_version')!r} is not "
                     f"{FORMAT_VERSION}. Remove the file and rank again."
                 )
+            if row.get("selection") != selection[:N_DIGITS]:
+                log.warning(f"{path}: made of another selection, and left out. Rank again.")
+                return {}
             try:
-                numbers = (float(row[name] or "nan") for name in COLUMNS[2:4])
-                found[int(row["object_id"])] = (place, *numbers)  # type: ignore[assignment]
+                probability, uncertainty = (float(row[name] or "nan") for name in ("probability", "uncertainty"))
+                found[int(row["object_id"])] = (place, probability, uncertainty)
             except (KeyError, TypeError, ValueError) as error:
                 raise SwimmyError(
                     f"{path}, line {reader.line_num}: damaged ({error}). Remove the file and rank again."

@@ -141,6 +141,7 @@ def candidates(n: int = 3, text: str = "quasar") -> Candidates:
         dec=np.full(n, -1.5), known_class=[text] * n, score=values, residual=-values,
         candidate=np.ones((n, 2, 5), np.bool_), percentile=np.full((n, 5), 99.5), magnitude=np.full(n, np.nan),
         hints={"edge": np.arange(n) == 1, "saturated": np.arange(n) > 0}, kept={text: [text, math.nan, 0.25][:n]},
+        look_order=np.full(n, np.nan), probability=np.full(n, np.nan), uncertainty=np.full(n, np.nan),
     )  # fmt: skip
 
 
