@@ -131,7 +131,6 @@ class SelectionFolder:
         """The receipt of the selection."""
         return Ledger(self.receipts, self.path, "select")
 
-    @property
     def identity(self) -> str:
         """Digest of what the selection was made of; empty before it is finished."""
         done = self.ledger.read(FINISHED)

@@ -127,8 +127,8 @@ BAD_INPUT = [
         )
     ),
     *(
-        (what, [command, path, "7", *more], message)
-        for command, more in (("show", []), ("like", []), ("cutouts", ["--output", "out"]))
+        (what, [command, path, *more, "7"], message)
+        for command, more in (("show", []), ("like", []), ("rank", ["--marks"]), ("cutouts", ["--output", "out"]))
         for what, path, message in (
             ("missing file", "absent", "not a run directory"),
             ("not a run", "folder", "not a run directory"),

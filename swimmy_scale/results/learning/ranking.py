@@ -107,7 +107,7 @@ def write_ranked(
         "thresholds": thresholds_to_json(selection.read("threshold"), selection.survey.bands, selection.levels),
     }
     files = write_candidates(columns, folder, meta=meta, formats=selected.job.select.formats, stem=STEM)
-    write_ranking(path, ranked, selected.folder.identity)
+    write_ranking(path, ranked, selected.folder.identity())
     return Learning(counts, known.has_descriptors, ranked, [path, *files.values()])
 
 

@@ -86,7 +86,7 @@ def write_report(
         store = selected.cutouts
         drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
         further = further_objects(selected, scoring, drawn.residual_limit, fresh / IMAGES)
-        ranking = read_ranking(selected.folder.ranking, selected.folder.identity)
+        ranking = read_ranking(selected.folder.ranking, selected.folder.identity())
         candidates = _candidates(selection, order, columns, percentile, drawn, ranking)
         facts = _facts(selected, counts, drawn.residual_limit, output)
         (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
