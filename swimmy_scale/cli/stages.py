@@ -22,6 +22,7 @@ from swimmy_scale.cli.program import (
     print_json,
     settings_of,
     settings_option,
+    try_again_option,
     was_given,
     worker_option,
 )
@@ -138,6 +139,7 @@ def catalogue_source(
 @click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
               help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option("ingest")
+@try_again_option
 @worker_option
 def ingest_command(
     sources: tuple[Path, ...],
@@ -146,6 +148,7 @@ def ingest_command(
     keep: tuple[str, ...],
     kind: Any,
     settings_path: Path | None,
+    try_left_out: bool,
     n_workers: int | None,
     **described: Any,
 ) -> None:
@@ -166,7 +169,9 @@ def ingest_command(
     source = catalogue_source(catalog, keep=keep, **described)
     executor, settings = LocalExecutor(n_workers, with_tensorflow=False), settings_of("ingest", settings_path)
     with Watch() as watch:
-        done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
+        done = standalone.ingest(
+            section, source, output.absolute(), settings, executor, watch, executor.limits, try_left_out
+        )
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -222,6 +227,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @click.option("--scorer", type=click.Choice(["auto", "keras", "numba"]), default="auto", show_default=True,
               help="auto: keras on a GPU, else numba; or what the output began with.")  # fmt: skip
 @settings_option("score")
+@try_again_option
 @worker_option
 def score_command(
     cutouts: Path,
@@ -230,6 +236,7 @@ def score_command(
     output: Path,
     scorer: Any,
     settings_path: Path | None,
+    try_left_out: bool,
     n_workers: int | None,
 ) -> None:
     """Score every cutout of CUTOUTS, with several models in one pass.
@@ -252,7 +259,7 @@ def score_command(
     paths = [model.absolute() for model in models]
     scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, executor.threads_each, scorer)
     with Watch() as watch:
-        done = standalone.score(cutouts, scoring, output, settings, executor, watch, executor.limits)
+        done = standalone.score(cutouts, scoring, output, settings, executor, watch, executor.limits, try_left_out)
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)

@@ -18,7 +18,7 @@ from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
 from swimmy_scale.storage.receipts import Receipt
@@ -95,6 +95,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
     values["image"] = image
     spans = _spans(task, values, details)
     files = write_partition(task.cutouts, task.layout, task.index, values)
+    files += left_out_files(task.ledger, task.name)
     # Of one delivery the receipt is as it always was.
     total = details[0] if len(spans) == 1 else {**_added_up(details), "spans": spans}
     digest = spans[0]["data_digest"] if len(spans) == 1 else digest_columns(values)

@@ -19,7 +19,7 @@ from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.engine import Stage, Task, Tasks
-from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
@@ -94,6 +94,7 @@ def score_partition(task: ScoreTask) -> Receipt:
         ],
     }
     files = write_partition(task.scores, task.layout, task.index, values)
+    files += left_out_files(task.ledger, task.name)
     return task.commit(files, digest_columns(values), details, object_id)
 
 

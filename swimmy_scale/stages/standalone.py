@@ -19,6 +19,7 @@ from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.lost_workers import try_again
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
@@ -49,11 +50,17 @@ def ingest(
     executor: Executor,
     progress: Progress,
     limits: MemoryLimits,
+    try_left_out: bool = False,
 ) -> Receipt:
-    """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
+    """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it.
+
+    With ``try_left_out`` objects that are left out because they ended workers are tried again.
+    """
     ledger = ledger_beside(output, "ingest")
     check_ingest(limits, settings.survey, settings.storage.partition_objects)
     with driver_lock(ledger.folder, output):
+        if try_left_out:
+            try_again(ledger)
         stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
         receipt = run_stage(stage, executor, progress)
         write_quarantine(quarantine_beside(output), [ledger])
@@ -151,8 +158,9 @@ def score(
     executor: Executor,
     progress: Progress,
     limits: MemoryLimits,
+    try_left_out: bool = False,
 ) -> Receipt:
-    """Score ``cutouts`` into ``output``."""
+    """Score ``cutouts`` into ``output``; with ``try_left_out`` also objects that are left out for ending workers."""
     store = Cutouts(cutouts)
     needs = ScoringNeeds(
         store.survey, scoring.network, scoring.batch_size, store.chunk_objects, scoring.scorer, scoring.n_threads
@@ -160,6 +168,8 @@ def score(
     needs.check(limits, len(scoring.models))
     ledger = ledger_beside(output, "score")
     with driver_lock(ledger.folder, output):
+        if try_left_out:
+            try_again(ledger)
         return run_stage(ScoreStage(ledger, cutouts, output, scoring), executor, progress)
 
 
