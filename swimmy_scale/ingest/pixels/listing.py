@@ -27,6 +27,8 @@ from swimmy_scale.method.words import counted
 
 # Names are kept in an array as wide as the longest.
 MAX_NAME_BYTES = 512
+# Beyond any file system; a header in base 256 can state more than an int64 holds.
+MOST_TAR_BYTES = 2**60
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,14 @@ def list_tar(path: str, packed: str) -> Listing:
                 if packed == "tar.gz" and member.size > MAX_FILE_BYTES:
                     name = os.fsdecode(member.name)
                     raise tarfile.ReadError(f"member {name!r} states {member.size} bytes, too many for a cutout")
+                if member.offset + member.size > MOST_TAR_BYTES:
+                    raise tarfile.ReadError(f"member {os.fsdecode(member.name)!r} states {member.size} bytes")
                 if member.kind == "file":
                     files.append((member.name, member.offset, member.size, mtime_ns))
                 n_others += member.kind == "other"
-        except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # on a damaged tar nearly any type
             notes.append(
                 f"{path}: damaged or cut off after {counted(len(files), 'members')} ({error}); only those are used. "
                 "Fetch the tar again."

@@ -20,7 +20,7 @@ from swimmy_scale.ingest.pixels import coadd, cube
 from swimmy_scale.ingest.pixels.contents import contents
 from swimmy_scale.ingest.pixels.cutout_files import Found, read_cutout
 from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, has_fits_suffix, parse_names
-from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, whatever_it_raises
 from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns
 from swimmy_scale.ingest.pixels.index import NO_COADD_OF_BAND, NO_FILE, Index, build_index
@@ -291,7 +291,8 @@ def _read_cutouts(
         for file, load in contents(path, packed, index.files, wanted):
             places, digest = places_of[file], b""
             try:
-                data = load()
+                with whatever_it_raises():
+                    data = load()
                 digest = hashlib.sha256(data).digest()
             except UnusableFileError as error:
                 for place in places:
@@ -301,7 +302,8 @@ def _read_cutouts(
                 row, band = divmod(int(cells[place]), survey.n_bands)
                 which = band if index.has_all_bands[file] else None
                 try:
-                    one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
+                    with whatever_it_raises():
+                        one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
                     found[place] = one._replace(digest=digest)
                 except UnusableFileError as error:
                     found[place] = Found(error, digest=digest)
