@@ -207,7 +207,7 @@ class Verifier:
         return found
 
     def _run(self, run: RunDirectory) -> Verification:
-        found = self._unlocked(run.log.path, run.path, lambda: self._folder_of(run))
+        found = self._unlocked(run.receipts, run.path, lambda: self._folder_of(run))
         for folder in run.named_selections():
             part = self._unlocked(folder.receipts, folder.path, partial(self._selection, folder))
             found.add(part, folder.path.relative_to(run.path))
@@ -236,9 +236,9 @@ class Verifier:
                 f"{cutouts}: {run.job_file} names this store, and no receipts lie beside it. "
                 "Copy its receipts along, or ingest again."
             )
-        alone = ledger.folder == ledger_beside(cutouts, "ingest").folder
-        locked, what = (ledger.folder, cutouts) if alone else (RunDirectory(ledger.root).log.path, ledger.root)
-        return self._unlocked(locked, what, lambda: self._folder(ledger.folder, ledger.root, ("ingest",), [cutouts]))
+        folder, root = ledger.folder, ledger.root
+        what = cutouts if folder == ledger_beside(cutouts, "ingest").folder else root
+        return self._unlocked(folder, what, lambda: self._folder(folder, root, ("ingest",), [cutouts]))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...], filled: Sequence[Path]) -> Verification:
         (files, damage), other_ids = owned_files(folder, root, stages), list[Damage]()

@@ -19,6 +19,8 @@ import filelock
 from swimmy_scale.errors import SwimmyError
 
 SECONDS_FOR_A_LOST_NODE = 600
+# The locks that this process holds: what each holds, and the device and inode of its file.
+_HELD: dict[Path, tuple[Path, tuple[int, int]]] = {}
 
 
 def digest_json(value: Any) -> str:
@@ -189,8 +191,36 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
         lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
     except filelock.Timeout:
         raise _in_use(owner, what or folder.parent) from None
+    path = Path(lock.lock_file)
     try:
+        _HELD[path] = (what or folder.parent, _identity(path))
         write_json(owner, {"host": socket.gethostname(), "process_id": os.getpid()})
         yield
     finally:
+        _HELD.pop(path, None)
         lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def check_locks_held() -> None:
+    """Check that the files of this process's locks are those that it locked: another driver would lock a new one.
+
+    Raises
+    ------
+    SwimmyError
+        When one was removed or replaced.
+    """
+    for path, (what, identity) in _HELD.items():
+        try:
+            if _identity(path) == identity:
+                continue
+        except FileNotFoundError:
+            pass
+        raise SwimmyError(
+            f"{path}: somebody has removed the lock of this command while it worked, so another one may work on {what} "
+            "as well. What is done is kept: see that none does any more, then run the same command again."
+        )

@@ -43,7 +43,7 @@ class At:
 
 @dataclass(frozen=True)
 class LogFolder:
-    """The folder ``log`` of a run directory: progress, locks, and what belongs to batch jobs."""
+    """The folder ``log`` of a run directory: progress, and what belongs to batch jobs."""
 
     path: Path
 
@@ -165,7 +165,7 @@ class RunDirectory:
 
     @property
     def log(self) -> LogFolder:
-        """Logs, locks and what belongs to batch jobs."""
+        """Logs and what belongs to batch jobs."""
         return LogFolder(self.path / "log")
 
     @property
@@ -203,10 +203,9 @@ class RunDirectory:
         """Whether a run directory is there; the folder of a selection alone is none."""
         if not self.receipts.is_dir():
             return False
-        if self.job_file.exists() or self.ledger("job").folder_of_stage.is_dir():
-            return True
-        # The driver of a run holds its log, that of a selection alone its receipts.
-        return not self.selection.exists() and not (self.receipts / "driver.lock").exists()
+        # A selection has no other receipts than its own.
+        of_runs = ("job", *(stage for stage in STAGES if stage != "select"))
+        return self.job_file.exists() or any(self.ledger(stage).folder_of_stage.is_dir() for stage in of_runs)
 
     # ------------------------------------------------------------ receipts and the driver's lock
 
@@ -219,8 +218,11 @@ class RunDirectory:
         return cutouts_ledger(self.cutouts(job)) if stage == "ingest" else self.ledger(stage)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the run directory for one driver (see `files.driver_lock`)."""
-        return driver_lock(self.log.path, self.path)
+        """Hold the run directory for one driver (see `files.driver_lock`).
+
+        The lock lies with the receipts: people remove logs.
+        """
+        return driver_lock(self.receipts, self.path)
 
     def sweep(self) -> None:
         """Remove temporary files that interrupted writes left; the driver's lock must be held."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, sync_files, write_atomically
+from swimmy_scale.storage.files import (
+    ListDigest,
+    check_locks_held,
+    digest_json,
+    driver_lock,
+    sync_files,
+    write_atomically,
+)
 from swimmy_scale.storage.receipts import Damage, FileRecord, Ledger, Parts, Receipt, owned_files
 
 
@@ -397,3 +405,20 @@ def test_lock_is_free_again_after_a_failure(tmp_path: Path) -> None:
         fail_inside()
     with driver_lock(tmp_path / "log"):
         assert json.loads((tmp_path / "log/driver.json").read_text())["process_id"] == os.getpid()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "folder removed"])
+def test_a_lock_that_is_gone_is_noticed(tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "run/receipts"
+    with driver_lock(folder):
+        check_locks_held()
+        if how == "folder removed":
+            shutil.rmtree(folder)
+        else:
+            (folder / "driver.lock").unlink()
+        if how == "replaced":
+            (folder / "driver.lock").touch()
+        said = rf"{folder}/driver.lock: somebody has removed .* work on {tmp_path}/run as well"
+        with pytest.raises(SwimmyError, match=said):
+            check_locks_held()
+    check_locks_held()
