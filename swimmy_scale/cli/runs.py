@@ -335,12 +335,11 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     # Before the marks, which take away the receipts that say it.
     selections = run.named_selections() if run.exists() else [folder]
     made = [standalone.HowMade.of(selection) for selection in selections]
+    job = (run.frozen_job() or run.load_job()) if run.exists() else None
     with run.lock() if run.exists() else driver_lock(folder.receipts, output):
         found.mark()
     n_quarantined = 0
-    if run.exists():
-        # Whatever is damaged: the receipt of the job holds its text.
-        job = run.frozen_job() or run.load_job()
+    if job is not None:
         from swimmy_scale.cli.console import print_paths, print_summary
 
         summary = run_here(job, run, site_path, n_workers)

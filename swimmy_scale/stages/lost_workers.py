@@ -19,7 +19,7 @@ from typing import Any
 
 from swimmy_scale.method.words import counted
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
+from swimmy_scale.storage.files import parse_checked, read_text, with_checksum, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger
 
 FORMAT_VERSION = 1
@@ -109,7 +109,7 @@ def left_out_files(ledger: Ledger, name: str) -> list[Path]:
 def left_out(ledger: Ledger, name: str) -> list[int]:
     """Rows of a task, counted from its first, that are not processed because they ended workers."""
     try:
-        content = parse_checked(_left_out_path(ledger, name).read_text(), FORMAT_VERSION)
+        content = parse_checked(read_text(_left_out_path(ledger, name)), FORMAT_VERSION)
         return [int(row) for row in content["rows"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -19,7 +19,7 @@ from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.method.words import counted
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
-from swimmy_scale.storage.files import digest_file, write_json
+from swimmy_scale.storage.files import digest_file, read_text, write_json
 from swimmy_scale.storage.receipts import FileRecord
 
 log = logging.getLogger("swimmy_scale")
@@ -88,7 +88,7 @@ def table_records(paths: Iterable[Path], known: Path, root: Path) -> dict[str, F
         When a table is gone and ``known`` has no record of it.
     """
     try:
-        recorded = {path: FileRecord(**record) for path, record in json.loads(known.read_text()).items()}
+        recorded = {path: FileRecord(**record) for path, record in json.loads(read_text(known)).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         recorded = {}
     records = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Settings, load_job, parse_job
+from swimmy_scale.method.job import Settings, parse_job
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, SelectSection, TrainSection
 from swimmy_scale.method.words import counted
@@ -25,7 +25,7 @@ from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import driver_lock
+from swimmy_scale.storage.files import driver_lock, of_the_program, read_text
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Receipt
 from swimmy_scale.storage.run_directory import (
@@ -289,7 +289,9 @@ class HowMade:
         done = folder.ledger.read(FINISHED)
         if done is None:
             scores = scores_of(folder.store, dict(open_group(folder.store, SELECTION_VERSION).attrs))
-            return cls(folder, load_job(folder.settings, Settings), scores)
+            with of_the_program(folder.settings, folder.path):
+                text = read_text(folder.settings)
+            return cls(folder, parse_job(text, folder.settings, Settings), scores)
         scores = Path(os.path.normpath(folder.path / done.details["scores"]))
         return cls(folder, parse_job(done.details["settings"], folder.settings, Settings), scores)
 

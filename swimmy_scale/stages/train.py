@@ -88,7 +88,7 @@ def perform_training(task: TrainTask) -> Receipt:
     store = Cutouts.without_additions(task.cutouts)
     rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
     started = task.folder / "identity.txt"
-    if not started.is_file() or started.read_text() != task.identity:
+    if not started.is_file() or started.read_bytes() != task.identity.encode():
         # The files belong to other data or settings: they must not be continued.
         shutil.rmtree(task.folder, ignore_errors=True)
         write_atomically(started, task.identity.encode())
@@ -184,7 +184,7 @@ class TrainStage(Stage):
         """Epochs finished, from the histories that the trainings write."""
 
         def seen() -> int:
-            return sum(max(len(path.read_text().splitlines()) - 1, 0) for path in self.models.histories())
+            return sum(max(path.read_bytes().count(b"\n") - 1, 0) for path in self.models.histories() if path.is_file())
 
         return Count("epochs", len(self.network_of_training) * self.section.schedule.epochs, seen)
 

@@ -13,7 +13,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import check_unlocked, remove
+from swimmy_scale.storage.files import check_unlocked, read_text, remove
 from swimmy_scale.storage.kept_rows import FOLDER as KEPT_ROWS
 from swimmy_scale.storage.receipts import FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import (
@@ -213,7 +213,7 @@ class Verifier:
             found.add(part, folder.path.relative_to(run.path))
         job: Job | None
         try:
-            job = parse_job(run.job_file.read_text(), run.job_file, Job)
+            job = parse_job(read_text(run.job_file), run.job_file, Job)
         except (OSError, ValueError, SwimmyError):
             # Damaged itself, and listed as such; its receipt holds the text as well.
             job = run.frozen_job()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +20,7 @@ from typing import Any
 
 import filelock
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 
 SECONDS_FOR_A_LOST_NODE = 600
 # The locks that this process holds: what each holds, and the device and inode of its file.
@@ -50,9 +54,50 @@ class ListDigest:
         return whole.hexdigest()
 
 
+@contextlib.contextmanager
+def open_plain(path: Path) -> Iterator[io.BufferedReader]:
+    """A plain file, open for reading; a named pipe in its place, which nobody writes to, would wait for ever.
+
+    Raises
+    ------
+    OSError
+        When there is none, or something else lies in its place.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+def read_text(path: Path) -> str:
+    """The text of a plain file (see `open_plain`); ValueError where it is not UTF-8."""
+    with open_plain(path) as stream:
+        return stream.read().decode()
+
+
+@contextlib.contextmanager
+def of_the_program(path: Path, output: Path) -> Iterator[None]:
+    """Reading of ``path``, which the program wrote with ``output``: whatever is wrong with it becomes a message.
+
+    Raises
+    ------
+    SwimmyError
+        When it cannot be read, with the command that makes it again.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise SwimmyError(
+            f"{path}: missing or damaged ({said}). Make it again by `{typed('verify', output, '--repair')}`."
+        ) from error
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes, read in constant memory."""
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -63,6 +108,14 @@ def sync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, and flush the names of all that are new."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_path(folder.parent)
 
 
 def sync_files(paths: Iterable[Path], root: Path) -> None:
@@ -80,7 +133,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
 
     A reader sees the old file or the new one, never a part of one. Equal data give equal files, permissions included.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -156,14 +209,14 @@ def check_unlocked(folder: Path, what: Path) -> str:
         # There was no driver yet, or the lock may not be read.
         pass
     try:
-        return f"{owner.stat().st_mtime_ns} {owner.read_text()}"
+        return f"{owner.stat().st_mtime_ns} {read_text(owner)}"
     except OSError:
         return ""
 
 
 def _in_use(owner: Path, what: Path) -> SwimmyError:
     try:
-        known = json.loads(owner.read_text())
+        known = json.loads(read_text(owner))
         who = f"process {known['process_id']} on {known['host']}"
     except (OSError, ValueError, KeyError):
         who = "another process"
@@ -182,7 +235,7 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     SwimmyError
         When another driver holds it, naming its host and process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = filelock.FileLock(folder / "driver.lock")
     owner = folder / "driver.json"
     try:

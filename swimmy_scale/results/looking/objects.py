@@ -17,6 +17,7 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.results.words import number
 from swimmy_scale.storage.cutouts import SampleRule
+from swimmy_scale.storage.files import of_the_program
 from swimmy_scale.storage.scores import BLOCK_OBJECTS
 from swimmy_scale.storage.selection import SelectedRun, Selection
 
@@ -242,7 +243,7 @@ def _reasons(path: Path, object_ids: set[int]) -> dict[tuple[int, str], list[str
     found: dict[tuple[int, str], list[str]] = {}
     if path.is_file():
         wanted = {str(object_id) for object_id in object_ids}
-        with path.open(newline="", encoding="utf-8") as stream:
+        with of_the_program(path, path.parent), path.open(newline="", encoding="utf-8") as stream:
             for line in csv.DictReader(stream):
                 if line["object_id"] in wanted:
                     reasons = found.setdefault((int(line["object_id"]), line["code"]), [])

@@ -27,7 +27,7 @@ from swimmy_scale.results.report.further import further_objects
 from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.files import digest_json, of_the_program, read_text
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
 from swimmy_scale.storage.selection import SelectedRun, Selection, sample_thresholds, strangest
@@ -232,7 +232,7 @@ def _facts(selected: SelectedRun, counts: ScoreCounts, limit: float, output: Pat
 
 def _provenance(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -249,7 +249,7 @@ def _quarantine(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason
     """How many objects are in quarantine for each reason, the most common first, with the first object of each."""
     examples: dict[str, tuple[str, str]] = {}
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as stream:
+        with of_the_program(path, path.parent), path.open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 examples.setdefault(row["code"], (row["object_id"], row["reason"]))
                 if len(examples) == len(by_code):
