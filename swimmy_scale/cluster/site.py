@@ -234,6 +234,9 @@ class SiteSection(Section):
         run keeps the one that it began with.
     scheduler_interface : str, optional
         Network interface of the driver's node that the workers reach. Example: ``ib0``.
+    dashboard : bool
+        Whether Dask's dashboard can be seen on the driver's node, under its loopback address. It has no password: every
+        user of that node can look at it. Example: `true`.
     poll_seconds : float
         Between two questions to Slurm about the worker jobs.
     signal_seconds : int
@@ -246,6 +249,7 @@ class SiteSection(Section):
     groups: dict[GroupName, GroupSection] = Field(default_factory=dict)
     scorer: ScorerChoice = "auto"
     scheduler_interface: Word | None = None
+    dashboard: bool = False
     poll_seconds: float = Field(default=5.0, ge=0.2, le=300)
     signal_seconds: int = Field(default=120, ge=10)
 

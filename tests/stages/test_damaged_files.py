@@ -85,6 +85,21 @@ def test_every_damaged_file_is_made_again(finished: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_a_training_vouches_for_nothing_that_is_damaged_or_not_its_own(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    older, latest = sorted((run / "models/run-00").glob("state-*"))
+    not_utf8(older)
+    (run / "models/run-00/notes.txt").write_text("mine")
+    assert called("verify", run, "--repair", "--workers", "0").exit_code == 3
+    assert verification(run).unexpected == ["models/run-00/notes.txt"]
+    assert verification(run).damage == []
+    assert not older.exists()
+    assert latest.exists()
+    assert_same_results(run, finished / "run")
+
+
+@pytest.mark.slow
 def test_the_metadata_of_a_store_come_back_though_nothing_says_that_they_are_missing(
     finished: Path, tmp_path: Path
 ) -> None:
