@@ -190,8 +190,9 @@ class JobSpec(Section):
             )
         if walltime_seconds(self.walltime) < 60:
             raise ValueError(f"walltime {self.walltime} is less than a minute, Slurm's smallest limit")
-        for line in (*self.job_extra_directives, *self.job_script_prologue):
-            if "\n" in line:
+        for line in (*self.job_extra_directives, *self.job_script_prologue, *self.worker_extra_args):
+            # What follows it would be a line of its own in the job script.
+            if "\n" in line or "\r" in line:
                 raise ValueError(f"a line holds a line break: {line!r}; make it two")
         if any(re.match(r"--requeue\b", line) for line in self.job_extra_directives):
             raise ValueError("leave out --requeue: a worker job that is lost is replaced by a new one")

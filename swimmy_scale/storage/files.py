@@ -55,6 +55,17 @@ class ListDigest:
 
 
 @contextlib.contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """Errors of the disk within name ``path``, if they name no file: those of writing and flushing do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
 def open_plain(path: Path) -> Iterator[io.BufferedReader]:
     """A plain file, open for reading; a named pipe in its place, which nobody writes to, would wait for ever.
 
@@ -73,7 +84,7 @@ def open_plain(path: Path) -> Iterator[io.BufferedReader]:
 
 def read_text(path: Path) -> str:
     """The text of a plain file (see `open_plain`); ValueError where it is not UTF-8."""
-    with open_plain(path) as stream:
+    with errors_name(path), open_plain(path) as stream:
         return stream.read().decode()
 
 
@@ -97,7 +108,7 @@ def of_the_program(path: Path, output: Path) -> Iterator[None]:
 
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes, read in constant memory."""
-    with open_plain(path) as stream:
+    with errors_name(path), open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -105,7 +116,8 @@ def sync_path(path: Path) -> None:
     """Flush one file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with errors_name(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -136,7 +148,7 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     make_folder(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with errors_name(path), os.fdopen(descriptor, "wb") as stream:
             stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -24,7 +24,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
-from swimmy_scale.storage.files import digest_json, read_text, sync_files, sync_path, write_atomically
+from swimmy_scale.storage.files import digest_json, errors_name, read_text, sync_files, sync_path, write_atomically
 from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
 
 PIXEL_DIMS = ("y", "x")
@@ -317,13 +317,15 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
             if not isinstance(array, zarr.Array):
                 raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
             file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
-            if array.shards is None or not gives_out_chunks():
-                array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
-            else:
-                write_shard(file, array, values)
-                # Flushed while it is read back, so that the caller's own flush has nothing to wait for.
-                flushed.append(thread.submit(sync_path, file))
-            if not _reads_back(array, rows, values):
+            with errors_name(file):
+                if array.shards is None or not gives_out_chunks():
+                    array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
+                else:
+                    write_shard(file, array, values)
+                    # Flushed while it is read back, so that the caller's own flush has nothing to wait for.
+                    flushed.append(thread.submit(sync_path, file))
+                reads_back = _reads_back(array, rows, values)
+            if not reads_back:
                 raise SwimmyError(
                     f"{path}: {variable.name}[{rows.start}:{rows.stop}] does not read back as it was written. "
                     "Check the disk and its free space, then run again."

@@ -18,6 +18,8 @@ from swimmy_scale.method.noise import FLOOR
 from swimmy_scale.method.score_kind import ScoreKind
 
 ROOT = Path(__file__).resolve().parents[2]
+# Each line stands for ten of the one before.
+LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 30))
 GOOD = """\
 name: test
 catalogue: {path: cat.fits, columns: {ra: RAJ2000}}
@@ -131,6 +133,9 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "select:\n  levels: {a: 0.1,\n    a: 0.2}\n", r"job.yaml:12: a is there twice"),
         ("x: &a [*a]\n", r"job.yaml:1: x: no such key"),
         ("[" * 5000, "nested too deeply to be a job"),
+        (LAUGHS, r"/data/job.yaml: its aliases \(\*name\) stand for more than 1,000,000 values\. Write out"),
+        ("name: " + "9" * 5000, r"a value cannot be read: Exceeds the limit \(4300 digits\) .* 5000 digits\. Correct"),
+        ("name: 2020-13-45", r"job.yaml: a value cannot be read: month must be in 1..12"),
         (
             GOOD + "select: {levels: {1 %: 0.05, 1_%: 0.01}}\n",
             "levels '1 %' and '1_%' would share the column bands_1__",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -422,3 +424,37 @@ def test_a_lock_that_is_gone_is_noticed(tmp_path: Path, how: str) -> None:
         with pytest.raises(SwimmyError, match=said):
             check_locks_held()
     check_locks_held()
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Full(io.BytesIO):
+        writelines = full
+
+    if call == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: os.close(descriptor) or Full())
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_atomically(tmp_path / "deep/summary.json", b"{}")
+    assert caught.value.filename in (str(tmp_path / "deep/summary.json"), str(tmp_path))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_new_folders_are_flushed_into_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could lose a folder, with all that was flushed in it."""
+    flushed, usual = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        usual(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(tmp_path / "a/b/c.json", b"{}")
+    assert {tmp_path, tmp_path / "a", tmp_path / "a/b"} <= {*flushed}
+    flushed.clear()
+    write_atomically(tmp_path / "a/b/d.json", b"{}")
+    assert {path for path in flushed if path.is_dir()} == {tmp_path / "a/b"}
