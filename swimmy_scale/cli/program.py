@@ -78,6 +78,7 @@ IN_ORDER = {
         "run": "all that a job says, here and now; again to resume",
         "submit": "the same in SLURM jobs",
         "status": "how far a run is",
+        "add": "more objects, or late files, to a run",
         "verify": "every byte of a run against its receipts",
     },
     "What a run found": {

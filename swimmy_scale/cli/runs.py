@@ -73,25 +73,22 @@ def run_command(
         )
     directory = RunDirectory(output.absolute())
     job = load_whole_job(job_path, directory)
-    summary = _run(job, directory, site_path, n_workers)
-    if as_json:
-        from swimmy_scale.cli.console import paths_of
+    print_end(directory, job, run_here(job, directory, site_path, n_workers), as_json)
 
+
+def print_end(directory: RunDirectory, job: Job, summary: dict[str, Any], as_json: bool) -> None:
+    """Print what came out of a run, and exit."""
+    from swimmy_scale.cli.console import paths_of, print_paths, print_summary
+
+    if as_json:
         print_json({"run": directory.path, "summary": summary, "files": paths_of(directory, job.select.formats)})
     else:
-        _print_end(directory, job, summary)
+        print_summary(summary)
+        print_paths(directory, job.select.formats)
     exit_with(summary["quarantined"])
 
 
-def _print_end(directory: RunDirectory, job: Job, summary: dict[str, Any]) -> None:
-    """Print what came out of a run."""
-    from swimmy_scale.cli.console import print_paths, print_summary
-
-    print_summary(summary)
-    print_paths(directory, job.select.formats)
-
-
-def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
+def run_here(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
     """Run a job; returns its summary."""
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import executor_for, scorer_for
@@ -332,11 +329,14 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     if run.exists():
         # Whatever is damaged: the receipt of the job holds its text.
         job = run.frozen_job() or run.load_job()
-        summary = _run(job, run, site_path, n_workers)
+        from swimmy_scale.cli.console import print_paths, print_summary
+
+        summary = run_here(job, run, site_path, n_workers)
         n_quarantined = summary["quarantined"]
         # With --json the one document is what was found.
         if not as_json:
-            _print_end(run, job, summary)
+            print_summary(summary)
+            print_paths(run, job.select.formats)
     with Watch() as watch:
         for selection in made:
             selection.again(watch)

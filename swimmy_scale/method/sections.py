@@ -125,6 +125,27 @@ class IngestSection(JobSection):
         return self
 
 
+class AdditionSection(JobSection):
+    """Further objects, or files that came late, which become further partitions of a run.
+
+    Keys of its ``catalogue`` and ``ingest`` that are left out, but paths, are those of the job's own sections.
+
+    Attributes
+    ----------
+    name : str
+        What the summary calls it. Example: ``night-2``.
+    catalogue : CatalogueSource, optional
+        By default the job's own, of which only the objects count that have no usable pixels yet, and have files in
+        ``ingest.sources`` now. Example: ``{path: night2.fits}``.
+    ingest : IngestSection
+        Where the pixels are. Example: ``{sources: [night2]}``.
+    """
+
+    name: str = Field(min_length=1)
+    catalogue: CatalogueSource | None = None
+    ingest: IngestSection
+
+
 class MpaJhuSection(JobSection):
     """The MPA-JHU tables, three files of one release.
 

@@ -90,13 +90,18 @@ class Run:
         if job.ingest is None or job.catalogue is None:
             return None
         sections = (job.survey, job.catalogue, job.ingest, job.storage, job.spectroscopy)
-        return IngestStage(self.ledger("ingest"), self.cutouts, *sections, job.sample, job.train)
+        return IngestStage(self.ledger("ingest"), self.cutouts, *sections, job.sample, job.train, job.additions)
+
+    @property
+    def n_added(self) -> int:
+        """How many of the job's additions are ingested, or were begun to be."""
+        return self.ingest.n_begun if self.ingest is not None and self.job.additions else 0
 
     def stages(self) -> Iterator[Stage]:
         """The stages of the job in order; ask for the next one when those before it are finished."""
         job, run = self.job, self.directory
         if (ingest := self.ingest) is not None:
-            yield ingest
+            yield from ingest.in_order()
         select = SelectStage(
             self.ledger("select"),
             run.selection,
@@ -136,6 +141,7 @@ def write_provenance(run: Run) -> None:
         "scorer": run.scorer,
         **run.job.score.score_kind.described,
         "stages": digests,
+        **({"additions": run.ingest.added} if run.ingest is not None and run.job.additions else {}),
     }
     ledger, identity, path = run.ledger("provenance"), digest_json(content), run.directory.provenance
     if ledger.valid(FINISHED, identity) is None:
@@ -157,6 +163,10 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
         named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
         named += job.spectroscopy.paths if job.spectroscopy else ()
+    for addition in job.additions[0 if "ingest" in again else run.n_added :]:
+        catalogue = addition.catalogue or job.catalogue
+        named += [path for path in (catalogue.path, catalogue.patch_qa) if path] if catalogue else []
+        named += [*addition.ingest.sources, *addition.ingest.coadd.values()]
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
@@ -220,7 +230,7 @@ def check_memory(run: Run, again: Sequence[str] = ()) -> None:
                 "for, which counts. Leave the section out, or ingest again with it."
             )
         survey, chunk_objects = store.survey, store.chunk_objects
-    elif not run.is_finished("ingest", again):
+    elif not run.is_finished("ingest", again) or run.n_added < len(job.additions):
         check_ingest(limits, survey, job.storage.partition_objects)
     if not run.is_finished("score", again):
         for section in job.networks:

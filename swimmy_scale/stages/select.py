@@ -23,6 +23,7 @@ from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
+from swimmy_scale.stages.additions import added
 from swimmy_scale.stages.carried_thresholds import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
 from swimmy_scale.stages.combine import check_combine, combined, describe
 from swimmy_scale.stages.engine import Count, Stage, Task
@@ -292,6 +293,7 @@ class SelectStage(Stage):
             "scored": scores.n_objects - quarantined.total(),
             "quarantined": quarantined.total(),
             "quarantined_by_code": dict(sorted(quarantined.items())),
+            **added(Cutouts(self.cutouts), selection),
             "in_sample": sample.n_objects,
             "levels": dict(section.levels),
             "thresholds": thresholds_to_json(threshold, bands, levels),

@@ -192,6 +192,15 @@ def _fused_pipeline() -> str | None:
     return f"{FusedCodecPipeline.__module__}.{FusedCodecPipeline.__qualname__}"
 
 
+@dataclass(frozen=True)
+class Addition:
+    """Rows of a store that were added to it: from ``first_row`` on, ``n_objects`` of them."""
+
+    name: str
+    first_row: int
+    n_objects: int
+
+
 class Cutouts:
     """An existing ``cutouts.zarr``, opened for reading.
 
@@ -204,6 +213,8 @@ class Cutouts:
         Rows of a partition, and of a chunk of its pixels.
     kept : dict of str to str
         Catalogue columns that travel along, with their types.
+    additions : tuple of Addition
+        What was added to the objects that the store began with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -215,9 +226,22 @@ class Cutouts:
             self.partition_objects = int(attrs["partition_objects"])
             self.chunk_objects = int(attrs["chunk_objects"])
             self.kept: dict[str, str] = dict(attrs["kept_columns"])
+            self.additions = tuple(Addition(**item) for item in attrs.get("additions", ()))
         except (KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: its attributes are damaged ({error}). Ingest it again.") from error
         self.n_objects = n_rows(self.group, "image")
+
+    @classmethod
+    def without_additions(cls, path: Path) -> Cutouts:
+        """A store as if nothing had been added to it: what training and evaluation see.
+
+        Weights are made once, of what the job itself names: were they made anew with every addition, no score and no
+        threshold would remain.
+        """
+        store = cls(path)
+        if store.additions:
+            store.n_objects = store.additions[0].first_row
+        return store
 
     def read(self, name: str, lo: int, hi: int) -> AnyArray:
         """Rows of one variable (see `store.read_rows`)."""

@@ -52,6 +52,7 @@ WEIGHTS = {"path": "m.keras", "sha256": "a" * 64, "network": NETWORK}
         ({"train": {**TRAIN, "max_objects": 9}}, ("train.max_objects",), STAGES[1:]),
         ({"train": EVALUATED}, ("train.evaluate", "train.known_classes"), STAGES[1:]),
         ({"train": None, "model": WEIGHTS}, ("train", "model"), STAGES[3:]),
+        ({"additions": [{"name": "more", "ingest": {"sources": ["late"]}}]}, ("additions",), STAGES[3:]),
         ({"survey": {"name": "another"}}, ("survey.name",), STAGES),
         ({"storage": {"partition_objects": 16, "chunk_objects": 16}}, ("storage.partition_objects",), STAGES),
     ],
