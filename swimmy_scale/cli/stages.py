@@ -97,7 +97,7 @@ def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str
 
 
 def catalogue_source(
-    path: Path,
+    path: Path | None,
     patch_qa: Path | None,
     columns: tuple[str, ...],
     units: tuple[str, ...],
@@ -118,7 +118,7 @@ def catalogue_source(
         if not 0 < fwhm_arcsec[band] < 50:
             raise click.BadParameter(f"{band}={text}: need arcsec between 0 and 50", param_hint="--fwhm")
     return CatalogueSource(
-        path.absolute(),
+        path.absolute() if path else None,
         assignments(columns, "--column", "OURS=THEIRS"),
         patch_qa.absolute() if patch_qa else None,
         keep,
@@ -131,17 +131,17 @@ def catalogue_source(
 
 @main.command("ingest")
 @click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
+@click.option("--catalog", type=PATH, help="FITS, Parquet, CSV, VOTable or ECSV; object tables have one inside.")
 @click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
 @catalogue_options
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
-@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
-              help="What SOURCES are; auto looks.")  # fmt: skip
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube", "table"]), default="auto",
+              show_default=True, help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option("ingest")
 @worker_option
 def ingest_command(
     sources: tuple[Path, ...],
-    catalog: Path,
+    catalog: Path | None,
     output: Path,
     keep: tuple[str, ...],
     kind: Any,
@@ -149,13 +149,14 @@ def ingest_command(
     n_workers: int | None,
     **described: Any,
 ) -> None:
-    """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
+    """Turn SOURCES (folders, tars, coadds, object tables or a cube) and a catalogue into cutouts.zarr.
 
     Objects that cannot be used are listed in NAME.quarantine.csv beside the output, each with its reason.
 
     \b
     Example:
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
+      swimmy-scale ingest mmu/pdr3_dud_22.5/ --output cutouts.zarr
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor

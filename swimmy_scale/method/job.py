@@ -91,7 +91,7 @@ class Job(Settings):
     name : str
         For people: a report and the job scripts show it.
     catalogue : CatalogueSource, optional
-        The objects. Example: ``{path: catalogue.fits}``.
+        The objects; by default those of the object tables that ``ingest`` names. Example: ``{path: catalogue.fits}``.
     ingest : IngestSection, optional
         Their pixels. Example: ``{sources: [cutouts]}``.
     cutouts : Path, optional
@@ -113,7 +113,7 @@ class Job(Settings):
         # What a schema can say of the rules between the sections.
         json_schema_extra={
             "allOf": [
-                {"anyOf": [{"required": ["cutouts"]}, {"required": ["catalogue", "ingest"]}]},
+                {"anyOf": [{"required": ["cutouts"]}, {"required": ["ingest"]}]},
                 {"anyOf": [{"required": ["train"]}, {"required": ["model"]}, {"required": ["models"]}]},
             ]
         }
@@ -132,6 +132,13 @@ class Job(Settings):
     @classmethod
     def _additions_like_the_job(cls, content: Any) -> Any:
         return like_the_job(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="before")
+    @classmethod
+    def _catalogue_of_the_sources(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("ingest") is not None and content.get("catalogue") is None:
+            return {**content, "catalogue": {}}
+        return content
 
     @model_validator(mode="after")
     def _additions_fit(self) -> Self:
@@ -155,7 +162,7 @@ class Job(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.cutouts is None and (self.ingest is None or self.catalogue is None):
+        if self.cutouts is None and self.ingest is None:
             raise ValueError("give ingest and catalogue, or cutouts for an existing store")
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
             raise ValueError("cutouts names an existing store; leave out ingest and catalogue")

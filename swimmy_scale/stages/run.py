@@ -160,7 +160,7 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
     if job.cutouts is not None:
         named.append(job.cutouts)
     if job.ingest is not None and job.catalogue is not None and not run.is_finished("ingest", again):
-        named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
+        named += [path for path in (job.catalogue.path, job.catalogue.patch_qa) if path]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
         named += job.spectroscopy.paths if job.spectroscopy else ()
     for addition in job.additions[0 if "ingest" in again else run.n_added :]:

@@ -53,6 +53,8 @@ class Objects:
         Sorted by row and code. A row may have several.
     warnings : list of str
         What the user should know about the whole catalogue.
+    id_column : str
+        What the catalogue calls the ids.
     """
 
     object_id: IntArray
@@ -71,6 +73,7 @@ class Objects:
     available: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    id_column: str = "object_id"
 
     def __len__(self) -> int:
         return len(self.object_id)

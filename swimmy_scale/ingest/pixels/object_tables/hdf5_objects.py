@@ -8,8 +8,7 @@ arcsec and ``image_scale``; and the columns of the catalogue.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,7 +17,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cube import zero_point_of_attributes
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, Stamp, bare_band
-from swimmy_scale.method.survey import AnyArray, BoolArray
+from swimmy_scale.method.survey import AnyArray
 
 IMAGES = ("image_array", "image_flux", "image")
 """Names of the images, the first that is there."""
@@ -37,26 +36,29 @@ class Hdf5Objects:
             self._file.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _look(self) -> None:
-        sets = {str(name): item for name, item in self._file.items() if isinstance(item, h5py.Dataset)}
-        self._images = next((sets[name] for name in IMAGES if name in sets and sets[name].ndim == 4), None)
-        if self._images is None:
+        sets: dict[str, Any] = {str(name): item for name, item in self._file.items() if isinstance(item, h5py.Dataset)}
+        images: Any = next((sets[name] for name in IMAGES if name in sets and sets[name].ndim == 4), None)
+        if images is None:
             found = ", ".join(f"{name} {item.shape}" for name, item in sorted(sets.items())) or "nothing"
             raise SwimmyError(
                 f"{self.path}: has no images of axes (object, band, y, x) called {', '.join(IMAGES)}, only {found}. "
                 "Rename or reshape them."
             )
-        self.n_rows = int(self._images.shape[0])
+        self._images = images
+        self.n_rows = int(images.shape[0])
         self._columns = {name: item for name, item in sets.items() if item.ndim == 1 and item.dtype.kind in "biufSO"}
-        about = {name: sets[name] for name in ("image_band", "image_mask", "image_psf_fwhm", "image_scale") if name in sets}
+        about: dict[str, Any] = {
+            name: sets[name] for name in ("image_band", "image_mask", "image_psf_fwhm", "image_scale") if name in sets
+        }
         wrong = [
-            f"{name} {item.shape[0]}" for name, item in {**self._columns, **about}.items() if item.shape[0] != self.n_rows
+            f"{name} {item.shape[0]}"
+            for name, item in {**self._columns, **about}.items()
+            if item.shape[0] != self.n_rows
         ]
         if wrong:
             raise SwimmyError(
@@ -67,6 +69,9 @@ class Hdf5Objects:
             raise SwimmyError(f"{self.path}: its images hold {self._images.dtype}, not numbers. Write float32.")
         self._mask = _mask_of(self.path, about.get("image_mask"), self._images.shape)
         self.has_masks = self._mask is not None
+        self._scale: Any
+        self._band: Any
+        self._fwhm: Any
         self._scale, self._band, self._fwhm = (about.get(f"image_{name}") for name in ("scale", "band", "psf_fwhm"))
         self.simulated = bool(self._file.attrs.get("SIMULATE", False))
         self.zero_point_mag = zero_point_of_attributes(self.path, dict(self._images.attrs))
@@ -89,8 +94,8 @@ class Hdf5Objects:
     def column(self, name: str) -> AnyArray:
         """A column, shape (n_rows,)."""
         if name in self._of_band:
-            fwhm = np.asarray(self._fwhm[...], np.float64)  # type: ignore[index]
-            is_band = _text(self._band[...]) == self._of_band[name]  # type: ignore[index]
+            fwhm = np.asarray(self._fwhm[...], np.float64)
+            is_band = _text(self._band[...]) == self._of_band[name]
             return np.where(is_band.any(axis=1), fwhm[np.arange(self.n_rows), is_band.argmax(axis=1)], np.nan)
         dataset = self._columns[name]
         return _text(dataset[...]) if dataset.dtype.kind in "SO" else np.asarray(dataset[...])
@@ -130,7 +135,7 @@ class Hdf5Objects:
 
 
 def is_object_table(path: str) -> bool:
-    """Whether an HDF5 file has images, and beside them ids and positions of their objects; False where it is damaged."""
+    """Whether an HDF5 file has images, and ids and positions of their objects; False where it is damaged."""
     try:
         with h5py.File(path, "r") as file:
             names = {str(name).lower() for name in file}
@@ -147,8 +152,8 @@ def _mask_of(path: str, mask: Any, shape: Sequence[int]) -> Any:
         return None
     if tuple(mask.shape) not in (tuple(shape), (shape[0], *shape[2:])) or mask.dtype.kind not in "biu":
         raise SwimmyError(
-            f"{path}: image_mask is {mask.dtype} of shape {mask.shape}; need one value for each pixel of images of shape "
-            f"{tuple(shape)}, or one for all their bands. Correct it, or leave it out."
+            f"{path}: image_mask is {mask.dtype} of shape {mask.shape}; need one value for each pixel of images of "
+            f"shape {tuple(shape)}, or one for all their bands. Correct it, or leave it out."
         )
     return mask
 

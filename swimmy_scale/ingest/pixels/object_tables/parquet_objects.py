@@ -1,14 +1,14 @@
 """Object tables in Parquet: MultimodalUniverse's in HATS form, whose column ``image`` is a struct of lists.
 
-Its fields are ``flux`` and ``mask`` (True is good), each a list over bands of lists over y of lists over x, and one value
-a band in ``band`` (or ``bands``), ``psf_fwhm`` in arcsec and ``scale``. The other columns are those of the catalogue.
+Its fields are ``flux`` and ``mask`` (True is good), each a list over bands of lists over y of lists over x, and one
+value a band in ``band`` (or ``bands``), ``psf_fwhm`` in arcsec and ``scale``. The other columns are the
+catalogue's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +40,8 @@ class ParquetObjects:
             self._file.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def _look(self) -> None:
@@ -59,7 +57,9 @@ class ParquetObjects:
         self._band = next((name for name in _BANDS if name in fields), None)
         self._has_scale = "scale" in fields
         self.simulated = (schema.metadata or {}).get(b"SIMULATE") == b"T"
-        self._columns = [name for name in schema.names if name != IMAGE and not pa.types.is_nested(schema.field(name).type)]
+        self._columns = [
+            name for name in schema.names if name != IMAGE and not pa.types.is_nested(schema.field(name).type)
+        ]
         self.bands = self._first_bands()
         fwhm = [f"fwhm_arcsec_{bare_band(name)}" for name in self.bands] if "psf_fwhm" in fields else []
         self._of_band = {name: band for name, band in zip(fwhm, self.bands, strict=False) if name not in self._columns}
@@ -86,7 +86,9 @@ class ParquetObjects:
                 values, kind = values.cast(pa.string()), pa.string()
             fill = "" if pa.types.is_string(kind) else pa.scalar(0).cast(kind)
             found = values.fill_null(fill).to_numpy()
-            return np.ma.array(found.astype(str) if pa.types.is_string(kind) else found, mask=values.is_null().to_numpy())
+            return np.ma.array(
+                found.astype(str) if pa.types.is_string(kind) else found, mask=values.is_null().to_numpy()
+            )
         wanted, found = self._of_band[name], np.full(self.n_rows, np.nan)
         row = 0
         for batch in self._file.iter_batches(4096, columns=[f"{IMAGE}.{self._band}", f"{IMAGE}.psf_fwhm"]):
@@ -139,7 +141,8 @@ class ParquetObjects:
             bands = tuple(map(str, images.field(self._band)[k].as_py() or ())) if self._band else ()
             if self._band and len(bands) != len(flux):
                 raise UnusableFileError(Code.WRONG_SHAPE, f"row {row} has {len(flux)} images and {len(bands)} bands")
-            region = (..., *crop(*flux.shape[1:], bands))
+            _, n_y, n_x = flux.shape
+            region = (..., *crop(n_y, n_x, bands))
             good = None
             if self.has_masks:
                 good = _cube(images.field("mask"), k, row, "mask")
@@ -183,18 +186,22 @@ def _cube(lists: Any, k: int, row: int, what: str) -> AnyArray:
         unknown = lists.slice(lo, hi - lo).null_count
         if unknown or not len(counts) or len(np.unique(counts)) != 1 or counts[0] == 0:
             found = "none" if unknown or not len(counts) or not counts.any() else "of several lengths"
-            raise UnusableFileError(Code.WRONG_SHAPE, f"row {row}: lists of {what} are {found}, not images of one shape")
+            raise UnusableFileError(
+                Code.WRONG_SHAPE, f"row {row}: lists of {what} are {found}, not images of one shape"
+            )
         lengths.append(int(counts[0]))
         lo, hi = (int(end) for end in _offsets(lists)[[lo, hi]])
         lists = lists.values
     values = lists.slice(lo, hi - lo).to_numpy(zero_copy_only=False)
     if values.dtype.kind not in "biuf":  # bools of which some are unknown
         values = np.array([bool(value) for value in values])
-    return np.asarray(values).reshape(lengths)
+    cube: AnyArray = np.asarray(values).reshape(lengths)
+    return cube
 
 
 def _offsets(lists: Any) -> AnyArray:
     """Where each list begins in ``values``, and where the last ends."""
     if pa.types.is_fixed_size_list(lists.type):
-        return (np.arange(len(lists) + 1) + lists.offset) * lists.type.list_size
-    return lists.offsets.to_numpy()
+        return np.arange(lists.offset, lists.offset + len(lists) + 1) * int(lists.type.list_size)
+    offsets: AnyArray = lists.offsets.to_numpy()
+    return offsets

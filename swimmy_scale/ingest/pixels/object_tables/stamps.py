@@ -57,10 +57,19 @@ class ObjectTable(Protocol):
 
     n_rows: int
     names: list[str]
-    bands: Sequence[str]
     has_masks: bool
     simulated: bool
-    zero_point_mag: float | None
+
+    @property
+    def bands(self) -> Sequence[str]:
+        """As above."""
+
+    @property
+    def zero_point_mag(self) -> float | None:
+        """As above."""
+
+    def close(self) -> None:
+        """Close the file."""
 
     def column(self, name: str) -> AnyArray:
         """A column, shape (n_rows,): numbers, bools or text."""

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,16 @@ from swimmy_scale.ingest.object_ids import object_ids
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.ingest.pixels.object_tables import hdf5_objects, parquet_objects
-from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, ObjectTable, Stamp, band_places, crop_for, off_middle_px
+from swimmy_scale.ingest.pixels.object_tables.hdf5_objects import Hdf5Objects
+from swimmy_scale.ingest.pixels.object_tables.parquet_objects import ParquetObjects
+from swimmy_scale.ingest.pixels.object_tables.stamps import (
+    Crop,
+    ObjectTable,
+    Stamp,
+    band_places,
+    crop_for,
+    off_middle_px,
+)
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.method.words import counted
@@ -80,11 +89,10 @@ def is_table_name(name: bytes) -> bool:
 def open_table(path: str) -> Iterator[ObjectTable]:
     """An object table, open; SwimmyError where it cannot be opened or is none."""
     form = table_form(path)
-    kinds = {"hdf5": hdf5_objects.Hdf5Objects, "parquet": parquet_objects.ParquetObjects}
-    if form not in kinds:
+    if not form:
         raise SwimmyError(f"{path}: is no HDF5 or Parquet file. Leave it out.")
     try:
-        table = kinds[form](path)
+        table: ObjectTable = Hdf5Objects(path) if form == "hdf5" else ParquetObjects(path)
     except SwimmyError:
         raise
     except Exception as error:  # each library raises its own types for a damaged file
@@ -93,8 +101,10 @@ def open_table(path: str) -> Iterator[ObjectTable]:
             f"{path}: cannot be opened as {form} ({type(error).__name__}: {reason}). Fetch the file again, or leave it "
             "out."
         ) from None
-    with table:
+    try:
         yield table
+    finally:
+        table.close()
 
 
 def inspect_tables(paths: Sequence[str], survey: Survey) -> tuple[TableFacts, ...]:
@@ -139,7 +149,9 @@ def notes_of(paths: Sequence[str], facts: Sequence[TableFacts], survey: Survey) 
             f"{unnamed[0]}: nothing in {'it' if len(unnamed) == 1 else counted(len(unnamed), 'such files')} names the "
             f"bands: they are assumed to be {', '.join(survey.bands)}, in this order"
         )
-    unstated = [path for path, of_file in zip(paths, facts, strict=True) if of_file.n_rows and not of_file.states_zero_point]
+    unstated = [
+        path for path, of_file in zip(paths, facts, strict=True) if of_file.n_rows and not of_file.states_zero_point
+    ]
     if unstated:
         notes.append(
             f"{unstated[0]}: no zero point in {'it' if len(unstated) == 1 else counted(len(unstated), 'such files')}: "
@@ -153,7 +165,9 @@ def notes_of(paths: Sequence[str], facts: Sequence[TableFacts], survey: Survey) 
         )
     empty = [path for path, of_file in zip(paths, facts, strict=True) if not of_file.n_rows]
     if empty:
-        notes.append(f"{empty[0]}: {counted(len(empty), 'files')} of the source {'have' if len(empty) > 1 else 'has'} no row")
+        notes.append(
+            f"{empty[0]}: {counted(len(empty), 'files')} of the source {'have' if len(empty) > 1 else 'has'} no row"
+        )
     return notes
 
 
@@ -193,8 +207,11 @@ class TableRows:
     out: FloatArray
     partly_empty: BoolArray
     masked: BoolArray
-    faults: list[Fault]
-    digests: list[bytes]
+    faults: list[Fault] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.digests = [b""] * len(self.out)
 
 
 def read_table_rows(
