@@ -25,12 +25,42 @@ def object_number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def object_id_of(text: str) -> int:
-    """The ``object_id`` that a text means, by the rule of this module; blanks around it do not count."""
+class GivenId(int):
+    """The number of a name that somebody gave; shown, it is the name."""
+
+    name: str
+
+    def __new__(cls, name: str) -> GivenId:
+        found = super().__new__(cls, object_number(name))
+        found.name = name
+        return found
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def given_id(text: str) -> int:
+    """The ``object_id`` that a text means, by the rule of this module; blanks around it do not count.
+
+    Raises
+    ------
+    ValueError
+        When it is empty, or a number that is not whole: a spreadsheet writes long ids as ``3.9E+16``.
+    """
     text = text.strip()
     if is_number(text):
         return int(text)
-    return object_number(text)
+    if not text or (not WHOLE_NUMBER.fullmatch(text) and _is_float(text)):
+        raise ValueError(f"{text!r} is neither a whole number nor a name")
+    return GivenId(text)
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_number(text: str) -> bool:

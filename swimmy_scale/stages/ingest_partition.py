@@ -177,7 +177,10 @@ def _read_share(
         "n_quarantined": int((code != 0).sum()),
         "warnings": dict(Counter(notes)),
         "quarantined": [
-            [share.first_row + f.row, int(objects.object_id[f.row - first]), int(f.code), f.band, f.source, f.reason]
+            [
+                *(share.first_row + f.row, int(objects.object_id[f.row - first]), int(f.code), f.band, f.source),
+                *(f.reason, *objects.name_of(f.row - first)),
+            ]
             for f in merged
         ],
     }
