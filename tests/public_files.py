@@ -31,7 +31,9 @@ def field(seed: int, n: int, scale: float, centre: tuple[float, float], bands: t
     wcs.wcs.crval = centre
     wcs.wcs.crpix = [size / 2, size / 2]
     wcs.wcs.cd = [[-scale / 3600, 0.0], [0.0, scale / 3600]]
-    x, y = rng.uniform(90, size - 90, (2, n))
+    # Far enough apart that none is in another's way.
+    row, column = np.divmod(np.arange(n), 6)
+    x, y = 100 + 135.0 * column + rng.uniform(0, 15, n), 100 + 135.0 * row + rng.uniform(0, 15, n)
     yy, xx = np.mgrid[:size, :size]
     images = {}
     for band in bands:
@@ -166,17 +168,22 @@ def mmu_hsc(folder: Path, n: int = 6, n_shards: int = 2) -> tuple[Path, dict[str
     return folder / "pdr3_dud_22.5", {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def lists(values: np.ndarray) -> pa.Array:
+    """Lists of lists of the values of an array, one a row."""
+    found = pa.array(values.ravel())
+    for axis in range(values.ndim - 1, 0, -1):
+        n_lists = int(np.prod(values.shape[:axis]))
+        found = pa.ListArray.from_arrays(np.arange(n_lists + 1) * values.shape[axis], found)
+    return found
+
+
 def hats_table(columns: dict[str, np.ndarray], bands: str = "band") -> pa.Table:
     """Rows in the form of HATS: ``image`` is a struct of lists."""
     names = [[item.decode() for item in row] for row in columns["image_band"].tolist()]
     struct = pa.StructArray.from_arrays(
         [
             pa.array(names),
-            pa.array(columns["image_array"].tolist(), pa.list_(pa.list_(pa.list_(pa.float32())))),
-            pa.array(columns["image_ivar"].tolist(), pa.list_(pa.list_(pa.list_(pa.float32())))),
-            pa.array(columns["image_mask"].tolist(), pa.list_(pa.list_(pa.list_(pa.bool_())))),
-            pa.array(columns["image_psf_fwhm"].tolist(), pa.list_(pa.float32())),
-            pa.array(columns["image_scale"].tolist(), pa.list_(pa.float32())),
+            *(lists(columns[f"image_{name}"]) for name in ("array", "ivar", "mask", "psf_fwhm", "scale")),
         ],
         names=[bands, "flux", "ivar", "mask", "psf_fwhm", "scale"],
     )

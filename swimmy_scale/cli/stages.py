@@ -49,6 +49,12 @@ if TYPE_CHECKING:
     type=click.Choice(["paper"]),
     help="Classes, magnitudes and depths as in the paper's text, not those of the demonstration.",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml"]),
+    help="In the form of a public data set, not of the archive's files; see docs/public-data.md.",
+)
 @worker_option
 def simulate_command(
     output: Path,
@@ -57,6 +63,7 @@ def simulate_command(
     faulty_fraction: float | None,
     first_tract: int,
     like: str | None,
+    form: str | None,
     n_workers: int | None,
 ) -> None:
     """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
@@ -65,11 +72,26 @@ def simulate_command(
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
+      swimmy-scale simulate twin --n-objects 2000 --seed 1 --as mmu-hsc
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor
-    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
+    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate, simulate_as
 
+    if form is not None:
+        if faulty_fraction or like:
+            raise click.UsageError("--as is a form without planted faults: leave out --faulty-fraction and --like.")
+        map_files, n_of = LocalExecutor(n_workers, with_tensorflow=False).map_values, attrgetter("n_objects")
+        with Watch() as watch:
+            watch.start("simulate", n_objects, 0)
+            twin = simulate_as(
+                *(form, str(output), n_objects, seed, first_tract),
+                map=lambda write, parts: watch.count(map_files(write, parts), n_of),
+            )
+            watch.stop("simulate")
+        named = ", ".join(str(output / source) for source in twin.sources)
+        click.echo(f"{counted(n_objects, 'simulated objects')}: ingest {named}; truth {output / twin.truth}")
+        return
     given: dict[str, Any] = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     given |= {"n_objects": n_objects, "seed": seed, "first_tract": first_tract}
     plan = (paper_plan if like == "paper" else SimulationPlan)(**given)

@@ -88,7 +88,10 @@ def is_table_name(name: bytes) -> bool:
 @contextmanager
 def open_table(path: str) -> Iterator[ObjectTable]:
     """An object table, open; SwimmyError where it cannot be opened or is none."""
-    form = table_form(path)
+    try:
+        form = table_form(path)
+    except OSError as error:
+        raise SwimmyError(f"{path}: {error.strerror or error}. Check the path and its permissions.") from None
     if not form:
         raise SwimmyError(f"{path}: is no HDF5 or Parquet file. Leave it out.")
     try:
@@ -258,10 +261,11 @@ def _wanted(
     gaps = np.flatnonzero(np.diff(rows[wanted]) > 8) + 1
     for group in np.split(wanted, gaps) if len(wanted) else []:
         lo, hi = int(rows[group[0]]), int(rows[group[-1]]) + 1
-        place_of = dict(zip(rows[group].tolist(), group.tolist(), strict=True))
+        places_of: dict[int, list[int]] = {}
+        for place in group.tolist():  # an object that the catalogue has twice has one row here
+            places_of.setdefault(int(rows[place]), []).append(place)
         for row, stamp in enumerate(table.stamps(lo, hi, crop), start=lo):
-            if row in place_of:
-                yield place_of[row], stamp
+            yield from ((place, stamp) for place in places_of.get(row, ()))
 
 
 def _take(stamp: Stamp, place: int, scale: np.float32, survey: Survey, into: TableRows, path: str) -> None:
