@@ -33,11 +33,9 @@ NOT_PRIMARY = "not_primary"
 FLAG_NAMES = (*QUALITY_FLAGS, NOT_PRIMARY)
 """Bit k of a ``flags`` column: name k is raised, in any band if it is of bands. The order is public."""
 
-PARTLY_EMPTY = "partly_empty"
-MASKED_CENTER = "masked_center"
+PARTLY_EMPTY, MASKED_CENTER = "partly_empty", "masked_center"
 ALL_FLAGS = (*FLAG_NAMES, PARTLY_EMPTY, MASKED_CENTER)
-"""The quality flags, and behind them what the pixels say: that some outside of the aperture hold no data, and that the
-mask that comes with them calls one in the aperture bad."""
+"""The quality flags, then what pixels say: some beyond the aperture hold no data; their mask calls one in it bad."""
 
 NO_DATA = "no data"
 
@@ -67,8 +65,7 @@ class SampleCuts:
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
-        Those of ``ALL_FLAGS`` that must be False; by default those of section 2.2, ``not_primary``, and
-        ``masked_center`` where the pixels come with masks.
+        Those of ``ALL_FLAGS`` that must be False; by default all but ``partly_empty``.
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
@@ -403,9 +400,7 @@ def _tests(
     if cuts.max_magnitude is not None:
         rule = f"{magnitude_band} cmodel magnitude < {cuts.max_magnitude:g}"
         yield _test("magnitude", rule, mag, mag < cuts.max_magnitude, {f"mag_{magnitude_band}"} <= available)
-    for name in cuts.flags:
-        if name == MASKED_CENTER and name not in available:
-            continue  # Few sources come with masks: their lack is nothing to tell.
+    for name in [one for one in cuts.flags if one != MASKED_CENTER or one in available]:
         clear = (columns.flags >> np.uint32(ALL_FLAGS.index(name))) & np.uint32(1) == 0
         rule = "isprimary is True" if name == NOT_PRIMARY else f"{name} is False"
         yield _Test(name, rule, *((clear,) if name in available else (None, NO_DATA)))

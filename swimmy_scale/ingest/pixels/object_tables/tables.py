@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,8 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.object_ids import object_ids
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
-from swimmy_scale.ingest.pixels.object_tables import hdf5_objects, parquet_objects
+from swimmy_scale.ingest.pixels.object_tables import hdf5_objects
 from swimmy_scale.ingest.pixels.object_tables.hdf5_objects import Hdf5Objects
-from swimmy_scale.ingest.pixels.object_tables.parquet_objects import ParquetObjects
 from swimmy_scale.ingest.pixels.object_tables.stamps import (
     Crop,
     ObjectTable,
@@ -71,7 +71,14 @@ def is_object_table(path: str) -> bool:
     form = table_form(path)
     if form == "hdf5":
         return hdf5_objects.is_object_table(path)
-    return form == "parquet" and parquet_objects.is_object_table(path)
+    return form == "parquet" and _parquet_objects().is_object_table(path)
+
+
+def _parquet_objects() -> Any:
+    """The module of Parquet's tables; other workers need not load its library."""
+    from swimmy_scale.ingest.pixels.object_tables import parquet_objects
+
+    return parquet_objects
 
 
 def is_table_name(name: bytes) -> bool:
@@ -95,7 +102,7 @@ def open_table(path: str) -> Iterator[ObjectTable]:
     if not form:
         raise SwimmyError(f"{path}: is no HDF5 or Parquet file. Leave it out.")
     try:
-        table: ObjectTable = Hdf5Objects(path) if form == "hdf5" else ParquetObjects(path)
+        table: ObjectTable = Hdf5Objects(path) if form == "hdf5" else _parquet_objects().ParquetObjects(path)
     except SwimmyError:
         raise
     except Exception as error:  # each library raises its own types for a damaged file
