@@ -68,6 +68,7 @@ class WholeNumber(click.IntRange):
 
 IN_ORDER = {
     "Before a run": {
+        "init": "a job and a site file to start from",
         "doctor": "whether this machine, or a site, is fit",
         "schema": "what a job or a site file may hold, for editors",
         "simulate": "a synthetic survey with known truth",

@@ -91,18 +91,12 @@ def print_end(directory: RunDirectory, job: Job, summary: dict[str, Any], as_jso
 def run_here(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
     """Run a job; returns its summary."""
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
-    from swimmy_scale.stages.run import Run, run_job
-    from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.library.runs import run_there
 
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
-        scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
-        with_tensorflow = job.train is not None or scorer == "keras"
-        executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
-        run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
-        return run_job(run, executor, watch)
+        return run_there(job, directory, site, n_workers, watch, say)
 
 
 def say(line: str) -> None:
@@ -129,25 +123,15 @@ def plan_command(
       swimmy-scale plan jobs/demo.yaml
       swimmy-scale plan jobs/demo.yaml --site cluster/slurm-cpu.yaml --json
     """
-    from swimmy_scale.cluster.executors import place_for, scorer_for
+    from swimmy_scale.library.runs import plan_there
     from swimmy_scale.results.words import duration
-    from swimmy_scale.stages.changes import Change
-    from swimmy_scale.stages.plan import lines, plan_job
-    from swimmy_scale.stages.run import Run
-    from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.stages.plan import lines
     from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
     directory = RunDirectory((output or Path("no run directory")).absolute())
     job, site = load_whole_job(job_path, directory), site_from(site_path, n_workers)
-    scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
-    place, limits, threads = place_for(site, n_workers, job, scorer)
-    before = directory.frozen_job()
-    if before is not None and (change := Change.between(before, job)):
-        change.check(directory, before)
-        for line in change.lines(directory):
-            say(line)
-    plan = plan_job(Run(directory, job, threads, limits, scorer), place)
+    plan = plan_there(job, directory, site, n_workers, say)
     if as_json:
         print_json(plan.to_json())
     else:

@@ -66,7 +66,8 @@ class CatalogueSource:
         Table of the seeing and depth of each patch, in any of the same formats: ``tract`` and ``patch`` (or
         ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``. Example: ``patch_qa.fits``.
     keep_columns : tuple of str
-        Columns to carry over into the candidate catalogue. Example: ``[i_cmodel_mag, redshift]``.
+        Columns to carry over into the candidate catalogue; more can be named once the ingest is done. Example:
+        ``[i_cmodel_mag, redshift]``.
     units : dict of str to str
         Our names of columns and their units, in place of those that the file declares. Example: ``{ra: hourangle}``.
     hdu : int or str, optional

@@ -15,6 +15,7 @@ from typing import Any
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.faults import shown
 from swimmy_scale.method.job import Job, differences
+from swimmy_scale.method.sections import AdditionSection
 from swimmy_scale.stages.earlier import to_keep
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.receipts import FINISHED
@@ -46,6 +47,8 @@ def stage_settings(job: Job) -> dict[str, Any]:
     settings: dict[str, Any] = {"ingest": content["cutouts"]}
     if job.cutouts is None:
         settings["ingest"] = [content[name] for name in ("survey", "catalogue", "ingest", "spectroscopy", "storage")]
+        # What an ingest has not kept a selection reads from the catalogue.
+        kept = content["catalogue"].pop("keep_columns")
     if train is not None:
         networks = [network.model_dump(mode="json") for network in train.networks]
         schedule, cuts = asdict(train.schedule), asdict(train.cuts(job.sample))
@@ -64,10 +67,19 @@ def stage_settings(job: Job) -> dict[str, Any]:
         content["select"]["thresholds_from"],
         select.thresholds_of_another_model,
         select.combine if job.n_models > 1 else None,
+        *([kept] if job.catalogue is not None else []),
     ]
     settings["picture"] = None
     # As text, because a limit that is NaN does not equal itself.
     return {stage: json.dumps(settings[stage]) for stage in STAGES if stage in settings}
+
+
+def _named(additions: tuple[AdditionSection, ...]) -> list[dict[str, Any]]:
+    """Additions without what the selection alone depends on."""
+    content = [addition.model_dump(mode="json") for addition in additions]
+    for addition in content:
+        (addition["catalogue"] or {}).pop("keep_columns", None)
+    return content
 
 
 def _in_words(name: str, value: Any) -> str:
@@ -116,7 +128,7 @@ class Change:
         before, after = stage_settings(old), stage_settings(new)
         changed = tuple(stage for stage in after if before.get(stage) != after[stage])
         dropped = tuple(stage for stage in before if stage not in after)
-        pairs = zip(old.additions, new.additions, strict=False)
+        pairs = zip(_named(old.additions), _named(new.additions), strict=False)
         n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         added = tuple(addition.name for addition in new.additions[n_same:])
         lost = tuple(addition.name for addition in old.additions[n_same:])
@@ -157,7 +169,9 @@ class Change:
         if "ingest" in self.changed and old.cutouts is None and done.read(FINISHED) is not None:
             reading = ("survey", "catalogue", "ingest", "spectroscopy", "storage", "cutouts")
             names = [
-                said for name, said in zip(self.settings, self.said, strict=True) if name.partition(".")[0] in reading
+                said
+                for name, said in zip(self.settings, self.said, strict=True)
+                if name.partition(".")[0] in reading and name != "catalogue.keep_columns"
             ]
             raise SwimmyError(
                 f"{run.path} holds the cutouts of another ingest than the job asks for ({', '.join(names)}). "

@@ -40,8 +40,9 @@ STORE_ATTRS = ("simulated", "available_columns", "kept_columns")
 class Notes:
     """What is noted of each delivery when it is planned: the job's own, then its additions.
 
-    An entry has ``name``, ``identity``, ``n_objects``, ``warnings``, ``n_unmatched`` and ``unmatched``; the job's own
-    ``store`` as well (see `STORE_ATTRS`), that of an addition ``decision`` (see `Decision`) and ``when`` (UTC).
+    An entry has ``name``, ``identity``, ``n_objects``, ``kept_columns``, ``warnings``, ``n_unmatched`` and
+    ``unmatched``; the job's own ``store`` as well (see `STORE_ATTRS`), that of an addition ``decision`` (see
+    `Decision`) and ``when`` (UTC).
     """
 
     entries: tuple[Mapping[str, Any], ...] = ()
@@ -77,6 +78,7 @@ def note_of(delivery: Delivery, objects: Objects, index: Index) -> dict[str, Any
         "name": delivery.name,
         "identity": delivery.identity,
         "n_objects": len(objects),
+        "kept_columns": list(delivery.catalogue.keep_columns),
         "warnings": [*objects.warnings, *index.warnings],
         "n_unmatched": index.n_unmatched,
         "unmatched": list(index.unmatched),

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.ingest.catalogue.objects import Objects
@@ -40,14 +38,9 @@ from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import counterparts_beside
-from swimmy_scale.storage.store import Layout, create
+from swimmy_scale.storage.store import Layout, column_type, create
 
 log = logging.getLogger("swimmy_scale")
-
-
-def column_type(values: np.ndarray[Any, Any]) -> str:
-    """The type in which a kept catalogue column is stored."""
-    return "string" if values.dtype.kind in "TOUS" else values.dtype.name
 
 
 @dataclass(frozen=True)
@@ -110,6 +103,30 @@ class IngestStage(Stage):
 
     def _read_catalogue(self) -> Objects:
         return read_objects(self.catalogue, self.survey, self.sources)
+
+    def as_begun(self) -> IngestStage:
+        """The same ingest, with the kept columns that it began with: what a job names later, a selection reads."""
+        kept = self._begun_with()
+        if kept is None or kept == self.catalogue.keep_columns:
+            return self
+        catalogue = replace(self.catalogue, keep_columns=kept)
+        additions = [
+            addition
+            if addition.catalogue is None
+            else addition.model_copy(update={"catalogue": replace(addition.catalogue, keep_columns=kept)})
+            for addition in self.additions
+        ]
+        return replace(self, catalogue=catalogue, additions=tuple(additions))
+
+    def _begun_with(self) -> tuple[str, ...] | None:
+        """Names of the columns that the store keeps; None if there is none. Either its notes or it can be damaged."""
+        noted = Notes.read(self._notes).entries
+        if noted and "kept_columns" in noted[0]:
+            return tuple(noted[0]["kept_columns"])
+        try:
+            return tuple(Cutouts(self.cutouts).kept)
+        except SwimmyError:
+            return None
 
     @property
     def deliveries(self) -> list[Delivery]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,23 @@ def _variables(
     )
 
 
+def check_kept(names: Iterable[str], bands: Sequence[str]) -> None:
+    """Refuse kept columns with the name of one of our own variables or columns, or one that no Zarr array can have."""
+    by_band = {f"{name}_{band}" for name in ("score", "residual") for band in bands}
+    clashes = sorted(set(names) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
+    if clashes:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name. "
+            "Leave it out, or rename it in the catalogue."
+        )
+    strange = sorted(name for name in names if not name.strip(". ") or "/" in name or name == "zarr.json")
+    if strange:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(map(repr, strange))} cannot name an array. "
+            "Leave it out, or rename it in the catalogue."
+        )
+
+
 def cutouts_layout(
     n_objects: int,
     survey: Survey,
@@ -119,19 +136,7 @@ def cutouts_layout(
         When a kept column has the name of one of the program's own variables or columns, or one that no Zarr array
         can have.
     """
-    by_band = {f"{name}_{band}" for name in ("score", "residual") for band in survey.bands}
-    clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
-    if clashes:
-        raise SwimmyError(
-            f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name. "
-            "Leave it out, or rename it in the catalogue."
-        )
-    strange = sorted(name for name in kept if not name.strip(". ") or "/" in name or name == "zarr.json")
-    if strange:
-        raise SwimmyError(
-            f"catalogue.keep_columns: {', '.join(map(repr, strange))} cannot name an array. "
-            "Leave it out, or rename it in the catalogue."
-        )
+    check_kept(kept, survey.bands)
     size = survey.cutout_size_px
     return Layout(
         n_objects=n_objects,

@@ -57,6 +57,11 @@ class Variable:
         return {"string": "", "bool": False}.get(self.dtype, 0)
 
 
+def column_type(values: AnyArray) -> str:
+    """The type in which a column of a catalogue is stored."""
+    return "string" if values.dtype.kind in "TOUS" else values.dtype.name
+
+
 @dataclass(frozen=True)
 class Layout:
     """All that is fixed when a store is created.

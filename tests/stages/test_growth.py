@@ -32,9 +32,13 @@ from swimmy_scale import open_run
 from swimmy_scale.cli.progress import Watch
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.sample import SampleCuts
+from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.stages import ingest_partition, score
 from swimmy_scale.stages.engine import run_stage
+from swimmy_scale.stages.prospects import prospects_of_store
 from swimmy_scale.stages.run import Run
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores
 from swimmy_scale.storage.store import Layout, write_partition
@@ -209,6 +213,16 @@ def test_each_object_is_there_once(surveys: Path, at_once: Path) -> None:
     assert call_here("show", at_once, *late).stdout.count("quarantine") == 0
     for words in (("status", at_once), ("report", at_once), ("plan", at_once / "job.yaml", "--output", at_once)):
         assert call_here(*words).returncode == 0, words
+
+
+def test_additions_are_not_counted_where_they_do_not_count(surveys: Path, at_once: Path) -> None:
+    train = TrainSection(classes=("training",), known_classes=("quasar",), evaluate=True)
+    first, grown = (
+        prospects_of_store(Cutouts(run / "cutouts.zarr"), SampleCuts(), train) for run in (surveys / "run", at_once)
+    )
+    assert grown.n_objects > first.n_objects
+    assert grown.members == first.members
+    assert grown.n_training == first.n_training > 0
 
 
 def test_scores_are_those_of_a_run_of_its_own(surveys: Path, at_once: Path, finished: Path, tmp_path: Path) -> None:
