@@ -14,6 +14,7 @@ from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index
 from swimmy_scale.method.job import plain
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.sample import MASKED_CENTER, PARTLY_EMPTY, SampleCuts
 from swimmy_scale.method.sections import (
     AdditionSection,
@@ -124,7 +125,8 @@ class IngestStage(Stage):
         if noted and "kept_columns" in noted[0]:
             return tuple(noted[0]["kept_columns"])
         try:
-            return tuple(Cutouts(self.cutouts).kept)
+            kept = Cutouts(self.cutouts).kept
+            return tuple(name for name in kept if name != OBJECT_NAME or name in self.catalogue.keep_columns)
         except SwimmyError:
             return None
 
