@@ -99,8 +99,8 @@ class SampleCuts:
             problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
         unknown = [name for name in self.flags if name not in ALL_FLAGS]
         if unknown:
-            there = known_names(unknown, ALL_FLAGS, "flags", "there are").rstrip(".?")
-            problems.append(f"no flag is called {alternatives(unknown)}; {there}")
+            there = known_names(unknown, ALL_FLAGS, "flags", "There are").rstrip(".?")
+            problems.append(f"no flag is called {alternatives(unknown)}. {there}")
         if len(set(self.flags)) != len(self.flags):
             problems.append(f"flags has {next(name for name in self.flags if self.flags.count(name) > 1)} twice")
         if self.redshift is not None and not self.redshift[0] < self.redshift[1]:

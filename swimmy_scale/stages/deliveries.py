@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,17 @@ def read_objects(catalogue: CatalogueSource, survey: Survey, section: IngestSect
         if catalogue.path.is_dir() and not inside:
             raise SwimmyError(f"catalogue {catalogue.path}: is a folder without object tables. Name a file.")
         return read_catalogue(catalogue, survey, inside)
+    return read_catalogue(catalogue, survey, catalogue_inside(section))
+
+
+def catalogue_inside(section: IngestSection) -> list[Path]:
+    """The object tables of a section, which have their catalogue inside; without any there must be another one.
+
+    Raises
+    ------
+    SwimmyError
+        When there are none.
+    """
     inside = [] if section.coadd else tables_of(section.sources, section.kind)
     if not inside:
         named = ", ".join(map(str, [*section.sources, *section.coadd.values()][:3]))
@@ -89,7 +101,7 @@ def read_objects(catalogue: CatalogueSource, survey: Survey, section: IngestSect
             f"no catalogue is given, and the sources ({named}) hold none inside: only object tables do. Give the "
             "catalogue: --catalog, or catalogue.path in a job."
         )
-    return read_catalogue(catalogue, survey, inside)
+    return inside
 
 
 def listings_of(section: IngestSection, survey: Survey) -> list[Listing]:

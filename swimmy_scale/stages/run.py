@@ -22,6 +22,7 @@ from swimmy_scale.model.scoring import Scoring, scoring_of
 from swimmy_scale.stages import earlier
 from swimmy_scale.stages.carried_thresholds import carried_thresholds, keep_carried, read_carried
 from swimmy_scale.stages.changes import Change
+from swimmy_scale.stages.deliveries import catalogue_inside
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
@@ -184,6 +185,8 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    if job.ingest is not None and job.catalogue and not job.catalogue.path and not run.is_finished("ingest", again):
+        catalogue_inside(job.ingest)
     if job.train is not None and not run.is_finished("train", again):
         check_installed("training", "train", "keras")
     _check_later_columns(run, change)

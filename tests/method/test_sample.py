@@ -326,7 +326,7 @@ def test_percentiles_that_make_no_sense_are_refused(shape, percent) -> None:
         ({"depth_percentile": 100.0}, "depth_percentile 100.0 must lie between"),
         (
             {"flags": ("pixelflags_bda",)},
-            "no flag is called pixelflags_bda; Did you mean pixelflags_bad.* 13 flags in all",
+            "no flag is called pixelflags_bda. Did you mean pixelflags_bad.* 13 flags in all",
         ),
         ({"flags": ("pixelflags_bad",) * 2}, "flags has pixelflags_bad twice"),
         ({"redshift": (0.2, 0.05)}, "must go from a smaller to a larger"),

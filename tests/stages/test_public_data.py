@@ -193,6 +193,11 @@ def test_a_run_without_a_catalogue(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no catalogue is given, and the sources" in done.stderr
     assert "--catalog, or catalogue.path in a job" in done.stderr
+    job = write_public_job(tmp_path / "job.yaml", ingest={"sources": ["cutouts"]}, train={})
+    done = call_here("run", job, "--output", tmp_path / "run")
+    assert done.returncode == 1
+    assert "no catalogue is given, and the sources" in done.stderr
+    assert not (tmp_path / "run" / "job.yaml").exists()
 
 
 def test_ingest_takes_the_catalogue_inside(tmp_path: Path) -> None:
