@@ -223,3 +223,17 @@ def test_any_partitions_give_the_same(tmp_path: Path, finished: Path) -> None:
         job = write_public_job(tmp_path / f"{size}.yaml", ingest={"sources": ["mmu"]}, storage=storage, **model)
         run_serially(job, tmp_path / f"run-{size}")
     assert_same_results(tmp_path / "run-1", tmp_path / "run-16")
+
+
+def test_further_shards_are_added(tmp_path: Path, finished: Path) -> None:
+    """A run that gains a shard ends with the rows of one that had both; an addition's catalogue is inside of it."""
+    parts = [hsc_columns(4, 0), hsc_columns(3, 1)]
+    for number, part in enumerate(parts):
+        write_shard(tmp_path / f"healpix={number}" / "001-of-001.hdf5", part)
+    model = weights_of(finished / "run")
+    del model["train"]
+    more = {"name": "more", "catalogue": {}, "ingest": {"sources": ["healpix=1"]}}
+    job = write_public_job(tmp_path / "job.yaml", ingest={"sources": ["healpix=0"]}, additions=[more], **model)
+    summary, _ = run_serially(job, tmp_path / "run")
+    assert [summary[name] for name in ("given", "scored", "quarantined")] == [7, 7, 0]
+    check_store(tmp_path / "run", joined(parts), around(joined(parts)["image_array"]))
