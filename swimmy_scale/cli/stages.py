@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     type=click.Choice(["paper"]),
     help="Classes, magnitudes and depths as in the paper's text, not those of the demonstration.",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml"]),
+    help="In the form of a public data set, not of the archive's files; see docs/public-data.md.",
+)
 @worker_option
 def simulate_command(
     output: Path,
@@ -58,6 +64,7 @@ def simulate_command(
     faulty_fraction: float | None,
     first_tract: int,
     like: str | None,
+    form: str | None,
     n_workers: int | None,
 ) -> None:
     """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
@@ -66,11 +73,26 @@ def simulate_command(
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
+      swimmy-scale simulate twin --n-objects 2000 --seed 1 --as mmu-hsc
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor
-    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
+    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate, simulate_as
 
+    if form is not None:
+        if faulty_fraction or like:
+            raise click.UsageError("--as is a form without planted faults: leave out --faulty-fraction and --like.")
+        map_files, n_of = LocalExecutor(n_workers, with_tensorflow=False).map_values, attrgetter("n_objects")
+        with Watch() as watch:
+            watch.start("simulate", n_objects, 0)
+            twin = simulate_as(
+                *(form, str(output), n_objects, seed, first_tract),
+                map=lambda write, parts: watch.count(map_files(write, parts), n_of),
+            )
+            watch.stop("simulate")
+        named = ", ".join(str(output / source) for source in twin.sources)
+        click.echo(f"{counted(n_objects, 'simulated objects')}: ingest {named}; truth {output / twin.truth}")
+        return
     given: dict[str, Any] = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     given |= {"n_objects": n_objects, "seed": seed, "first_tract": first_tract}
     plan = (paper_plan if like == "paper" else SimulationPlan)(**given)
@@ -98,7 +120,7 @@ def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str
 
 
 def catalogue_source(
-    path: Path,
+    path: Path | None,
     patch_qa: Path | None,
     columns: tuple[str, ...],
     units: tuple[str, ...],
@@ -119,7 +141,7 @@ def catalogue_source(
         if not 0 < fwhm_arcsec[band] < 50:
             raise click.BadParameter(f"{band}={text}: need arcsec between 0 and 50", param_hint="--fwhm")
     return CatalogueSource(
-        path.absolute(),
+        path.absolute() if path else None,
         assignments(columns, "--column", "OURS=THEIRS"),
         patch_qa.absolute() if patch_qa else None,
         keep,
@@ -132,18 +154,18 @@ def catalogue_source(
 
 @main.command("ingest")
 @click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
+@click.option("--catalog", type=PATH, help="FITS, Parquet, CSV, VOTable or ECSV; object tables have one inside.")
 @click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
 @catalogue_options
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
-@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
-              help="What SOURCES are; auto looks.")  # fmt: skip
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube", "table"]), default="auto",
+              show_default=True, help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option("ingest")
 @try_again_option
 @worker_option
 def ingest_command(
     sources: tuple[Path, ...],
-    catalog: Path,
+    catalog: Path | None,
     output: Path,
     keep: tuple[str, ...],
     kind: Any,
@@ -152,13 +174,14 @@ def ingest_command(
     n_workers: int | None,
     **described: Any,
 ) -> None:
-    """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
+    """Turn SOURCES (folders, tars, coadds, object tables or a cube) and a catalogue into cutouts.zarr.
 
     Objects that cannot be used are listed in NAME.quarantine.csv beside the output, each with its reason.
 
     \b
     Example:
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
+      swimmy-scale ingest mmu/pdr3_dud_22.5/ --output cutouts.zarr
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor

@@ -149,7 +149,7 @@ class Growth:
         if number not in self._planned:
             delivery = self.deliveries[number]
             if number == 0:
-                objects = read_objects(delivery.catalogue, self.survey)
+                objects = read_objects(delivery.catalogue, self.survey, delivery.sources)
                 self._planned[0] = Taken(
                     objects, find_pixels(delivery.sources, objects, self.survey), Decision("", None, (), 0)
                 )

@@ -23,6 +23,7 @@ from swimmy_scale.model.scoring import Scoring, scoring_of
 from swimmy_scale.stages import earlier
 from swimmy_scale.stages.carried_thresholds import carried_thresholds, keep_carried, read_carried
 from swimmy_scale.stages.changes import Change
+from swimmy_scale.stages.deliveries import catalogue_inside
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
@@ -176,7 +177,7 @@ def check_inputs(run: Run, change: Change | None = None, also: Sequence[str] = (
     if job.cutouts is not None:
         named.append(job.cutouts)
     if job.ingest is not None and job.catalogue is not None and not run.is_finished("ingest", again):
-        named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
+        named += [path for path in (job.catalogue.path, job.catalogue.patch_qa) if path]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
         named += job.spectroscopy.paths if job.spectroscopy else ()
     for addition in job.additions[0 if "ingest" in again else run.n_added :]:
@@ -186,6 +187,8 @@ def check_inputs(run: Run, change: Change | None = None, also: Sequence[str] = (
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    if job.ingest is not None and job.catalogue and not job.catalogue.path and not run.is_finished("ingest", again):
+        catalogue_inside(job.ingest)
     if job.train is not None and not run.is_finished("train", again):
         check_installed("training", "train", "keras")
     _check_later_columns(run, change)

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 import swimmy_scale
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
@@ -85,12 +86,22 @@ def score_partition(task: ScoreTask) -> Receipt:
         "quarantine_code": code,
         **{name: store.read(name, lo, hi) for name in store.kept},
     }
+    names = values.get(OBJECT_NAME)
     details = {
         "n_scored": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
         "computed_by": computed_by(task.scoring, store.survey),
         "quarantined": [
-            [lo + row, int(object_id[row]), int(code[row]), "", "", reason] for row, reason in sorted(reasons.items())
+            [
+                lo + row,
+                int(object_id[row]),
+                int(code[row]),
+                "",
+                "",
+                reason,
+                *([str(names[row])] if names is not None else []),
+            ]
+            for row, reason in sorted(reasons.items())
         ],
     }
     files = write_partition(task.scores, task.layout, task.index, values)

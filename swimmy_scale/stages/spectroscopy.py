@@ -136,6 +136,7 @@ def classify(
         When a table cannot be read or lacks a column, or the cuts need what the catalogue does not have.
     """
     from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+    from swimmy_scale.ingest.pixels.sources import tables_of
 
     n_read, n_files = 0, 1 + len(section.paths)
 
@@ -145,7 +146,7 @@ def classify(
         told(n_read, n_files)
 
     read(0)
-    objects = read_catalogue(catalogue, survey)
+    objects = read_catalogue(catalogue, survey, tables_of([catalogue.path]) if catalogue.path else ())
     read(1)
     objects, counterparts, simulated = with_counterparts(objects, section, read)
     columns = SampleColumns(

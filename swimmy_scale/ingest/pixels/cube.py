@@ -90,7 +90,7 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
         _check_axes(path, array, survey)
         _check_bands(path, arrays, survey)
         attributes = dict(getattr(array, "attrs", {}))
-        zero_point_mag = _zero_point(path, attributes)
+        zero_point_mag = zero_point_of_attributes(path, attributes)
         _check_pixel_scale(path, attributes, survey)
         n_objects, n_bands, n_y, n_x = map(int, array.shape)
     return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
@@ -213,7 +213,7 @@ def _check_axes(path: str, array: Any, survey: Survey) -> None:
         )
 
 
-def _zero_point(path: str, attributes: dict[str, Any]) -> float | None:
+def zero_point_of_attributes(path: str, attributes: dict[str, Any]) -> float | None:
     """AB zero point by the attributes zero_point_mag, and units or BUNIT; None where there is none."""
     stated = attributes.get("zero_point_mag")
     try:

@@ -21,6 +21,7 @@ from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube
 from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, show_name
 from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
+from swimmy_scale.ingest.pixels.object_tables.tables import TableFacts
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.method.words import counted
@@ -38,7 +39,7 @@ class Listing:
     Attributes
     ----------
     kind : str
-        ``cutouts``, ``coadd`` or ``cube``.
+        ``cutouts``, ``coadd``, ``cube`` or ``table``.
     path : str
         The folder, tar or cube. A file's name is relative to it.
     packed : str
@@ -52,6 +53,8 @@ class Listing:
         One for each file, for kind ``coadd`` only.
     cube : Cube or None
         For kind ``cube`` only.
+    tables : tuple of TableFacts
+        One for each file, for kind ``table`` only.
     """
 
     kind: str
@@ -61,6 +64,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     coadds: tuple[Coadd, ...] = ()
     cube: Cube | None = None
+    tables: tuple[TableFacts, ...] = ()
 
 
 def make_listing(

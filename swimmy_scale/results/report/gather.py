@@ -161,13 +161,13 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
     band = survey.bands.index(survey.magnitude_band)
     for start in range(0, len(rows), BATCH_CANDIDATES):
         batch = slice(start, min(start + BATCH_CANDIDATES, len(rows)))
-        counts, fwhm, mag = _read_pixels(store, rows[batch])
+        counts, fwhm, mag, bits = _read_pixels(store, rows[batch])
         source = preprocess(counts, fwhm, survey)
         expected = reconstruction(source)
         limit = limit or symmetric_limit(source - expected, survey)
         magnitude[batch] = mag[:, band]
-        for name, flags in artefact_hints(counts, source, residual[batch], survey).items():
-            hints[name][batch] = flags
+        for name, shown in artefact_hints(counts, source, residual[batch], survey, bits).items():
+            hints[name][batch] = shown
         tiles = rows_of_tiles(source, expected, limit, survey)
         for first in range(0, len(tiles), ROWS_PER_SHEET):
             (folder / f"{n_sheets:05d}.jpg").write_bytes(sheet(tiles[first : first + ROWS_PER_SHEET]))
@@ -176,11 +176,11 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
     return Drawn(magnitude, hints, limit)
 
 
-def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
-    parts = [arrays for _, arrays in store.chunks_of(rows, "image", "fwhm_arcsec", "mag")]
-    image, fwhm, mag = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return image, fwhm, mag
+def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, npt.NDArray[np.uint32]]:
+    """Counts, seeing, magnitudes and flags of sorted rows. Each chunk is read once."""
+    parts = [arrays for _, arrays in store.chunks_of(rows, "image", "fwhm_arcsec", "mag", "flags")]
+    image, fwhm, mag, flags = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return image, fwhm, mag, flags
 
 
 # ---------------------------------------------------------------- candidates and facts
