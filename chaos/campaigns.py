@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos import kills, power
+from chaos import cuts, damage, disks, kills, mutant_fits, power, races
 from chaos.records import Campaign
 from chaos.watch import missing_compiler
 
@@ -66,6 +66,111 @@ ALL = (
         small=3,
         full=4000,
         needs=missing_compiler,
+    ),
+    Campaign(
+        "flips",
+        "Flipped bits",
+        "bits",
+        "Bits of a finished run flip, with the files' times kept: one in any file, or one in each of many. `verify` "
+        "must name each of them, and `verify --repair` bring all bytes back.",
+        damage.flips,
+        hour=60,
+        small=1,
+        full=600,
+    ),
+    Campaign(
+        "files",
+        "Damaged files",
+        "damages",
+        "One file of a finished run, of any kind, is cut off, deleted, swapped, replaced or forbidden. `verify` must "
+        "name it, unless nothing is lost by it, and `run` or `verify --repair` bring all bytes back at once. What "
+        "`verify` does not expect is removed before, as it asks.",
+        damage.files,
+        hour=96,
+        small=3,
+        full=1600,
+    ),
+    Campaign(
+        "commands",
+        "Commands on damage that nobody has looked for",
+        "commands",
+        "A bit of a finished run is flipped, in half of the trials so that a text is no UTF-8. Commands may refuse "
+        "what they find, but must answer, and not with a traceback.",
+        damage.commands,
+        hour=40,
+        small=0,
+        full=600,
+    ),
+    Campaign(
+        "writing",
+        "Errors on writing",
+        "disk errors",
+        "A call fails with ENOSPC, EIO, EROFS or EDQUOT, once or from then on, or writes less than it was given, in "
+        "every command whose calls are swept. It goes on, or ends with one line; then the same command again must "
+        "come to the same bytes.",
+        disks.writing,
+        hour=80,
+        small=2,
+        full=4000,
+        needs=missing_compiler,
+    ),
+    Campaign(
+        "reading",
+        "Files that cannot be read",
+        "unreadable files",
+        "Every read of one file of a finished run gives EIO, and another file is gone. `verify` must name both; once "
+        "the disk is well again `verify --repair` must bring all bytes back.",
+        disks.reading,
+        hour=30,
+        small=1,
+        full=300,
+        needs=missing_compiler,
+    ),
+    Campaign(
+        "full_disk",
+        "Full and read-only file systems",
+        "file systems",
+        "A tmpfs runs out of blocks or inodes, or becomes read-only, while a run writes there. It must end with one "
+        "line, and go on to the same bytes when there is room.",
+        disks.full,
+        hour=24,
+        small=0,
+        full=200,
+        needs=disks.needs_tmpfs,
+    ),
+    Campaign(
+        "races",
+        "Several commands at once",
+        "races",
+        "Two or three drivers begin on one run directory, at once or while one works; readers look on; a driver begins "
+        "in the moment when another is killed; a lock is left over, or removed while a driver holds it.",
+        races.race,
+        hour=30,
+        small=1,
+        full=200,
+    ),
+    Campaign(
+        "cuts",
+        "Hostile scores",
+        "arrays",
+        "Thresholds of arrays with infinities, both zeros, NaNs of all kinds, denormal and equal numbers, computed in "
+        "memory and from a stream of blocks, must be `numpy.quantile`'s bit for bit, or be refused by both.",
+        cuts.arrays,
+        hour=50,
+        small=1,
+        full=50,
+    ),
+    Campaign(
+        "fits",
+        "Mutated FITS files",
+        "files",
+        "Good cutouts of ten forms are mutated: bits, cards, headers, blocks, gzip. No file may end the process, take "
+        "over 2 s, or be read to pixels that astropy does not read; with headers known from other files the reader "
+        "must say the same as without.",
+        mutant_fits.files,
+        hour=60,
+        small=1,
+        full=200,
     ),
 )
 CAMPAIGNS = {campaign.name: campaign for campaign in ALL}

@@ -44,7 +44,7 @@ TRAIN = f"""train:
 PRELOADED = (
     *("astropy.io.fits", "astropy.io.votable", "astropy.table", "astropy.wcs", "distributed", "h5py", "numba"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "pyarrow.parquet", "pyarrow.csv", "rich.table"),
-    *("scipy.ndimage", "xarray", "zarr"),
+    *("scipy.ndimage", "xarray", "zarr", "encodings.cp437"),
 )
 OF_THE_NETWORK = ("tensorflow", "keras")
 
