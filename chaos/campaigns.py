@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos import cuts, damage, disks, kills, mutant_fits, power, races
+from chaos import cuts, damage, disks, kills, memory, mutant_fits, mutant_tables, mutant_tars, power, races, strings
 from chaos.records import Campaign
 from chaos.watch import missing_compiler
 
@@ -171,6 +171,63 @@ ALL = (
         hour=60,
         small=1,
         full=200,
+    ),
+    Campaign(
+        "tars",
+        "Mutated tars",
+        "tars",
+        "Tars with unpleasant names, links and extended headers are damaged, packed, and damaged again. The listing "
+        "must have the members that `tarfile` finds, or a note that says what is wrong.",
+        mutant_tars.files,
+        hour=20,
+        small=1,
+        full=50,
+    ),
+    Campaign(
+        "catalogues",
+        "Mutated catalogues",
+        "catalogues",
+        "Catalogues in FITS, Parquet, CSV, VOTable and ECSV are mutated. Each is refused in one sentence, or read to "
+        "rows whose object_id another reader finds as well.",
+        mutant_tables.catalogues,
+        hour=20,
+        small=1,
+        full=100,
+    ),
+    Campaign(
+        "cubes",
+        "Mutated cubes",
+        "cubes",
+        "Cubes in HDF5, NumPy's form and Zarr are mutated. Each is refused, or read without a pixel that is not "
+        "finite, the rows that cannot be read named.",
+        mutant_tables.cubes,
+        hour=20,
+        small=1,
+        full=100,
+    ),
+    Campaign(
+        "strings",
+        "Hostile strings",
+        "strings",
+        "Markup, formulas, shell, templates, quotes and letters of all kinds stand in catalogues, the job's name, site "
+        "files and marks. The report must have no markup of theirs, no CSV a formula, no job script a line; catalogues "
+        "must say what they said, or be refused in one sentence.",
+        strings.through_everything,
+        hour=18,
+        small=1,
+        full=60,
+    ),
+    Campaign(
+        "memory",
+        "Memory",
+        "inputs",
+        "The nastiest inputs that we know: a huge cutout file, one that unpacks to 1 GiB, headers of megabytes, wide and "
+        "long catalogues, compressed coadds. The peak of the process, when its ingest is finished and at its end, must "
+        "be below the bounds that `plan` declares.",
+        memory.peaks,
+        hour=8,
+        small=0,
+        full=8,
     ),
 )
 CAMPAIGNS = {campaign.name: campaign for campaign in ALL}
