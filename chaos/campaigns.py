@@ -221,8 +221,8 @@ ALL = (
         "memory",
         "Memory",
         "inputs",
-        "The nastiest inputs that we know: a huge cutout file, one that unpacks to 1 GiB, headers of megabytes, wide and "
-        "long catalogues, compressed coadds. The peak of the process, when its ingest is finished and at its end, must "
+        "The nastiest inputs that we know: a huge cutout file, one that unpacks to 1 GiB, headers of megabytes, wide "
+        "and long catalogues, compressed coadds. The peak of the process, at the end of its ingest and of all, must "
         "be below the bounds that `plan` declares.",
         memory.peaks,
         hour=8,

@@ -11,21 +11,26 @@ from pathlib import Path
 
 from chaos.lab import Lab, Trial, clear, copy, differences, snapshot
 from chaos.records import Outcome
-from chaos.scenes import TRAIN
+from chaos.scenes import RUN, TRAIN, Scene
 
 FLIPS = 25
 NOBODY = 65534
 SECONDS_TO_ANSWER = 60.0
 
 
-def pristine(lab: Lab) -> Path:
-    """The folder of a finished run that trained, with its report; nobody may change it."""
-    folder = lab.a_folder("pristine")
+def pristine(lab: Lab, scene: Scene) -> Path:
+    """The folder of a finished run with its report; nobody may change it."""
+    folder = lab.a_folder(f"pristine-{scene.name}")
     if not folder.exists():
-        copy(TRAIN.finished(lab), folder)
+        copy(scene.finished(lab), folder)
         assert lab.run("report", folder / "run").status == 0
-        lab.undisturbed["pristine"] = snapshot(folder / "run")
+        lab.undisturbed[f"pristine-{scene.name}"] = snapshot(folder / "run")
     return folder
+
+
+def scene_of(k: int) -> Scene:
+    """Two of three runs have trained."""
+    return TRAIN if k % 3 else RUN
 
 
 def kinds_of_files(run: Path) -> dict[str, list[str]]:
@@ -90,14 +95,24 @@ def named(found: Trial) -> set[str]:
 
 
 def put_right(
-    lab: Lab, outcome: Outcome, folder: Path, by_run: bool, details: dict[str, object], **how: Callable[[], object]
+    lab: Lab,
+    outcome: Outcome,
+    folder: Path,
+    scene: Scene,
+    by_run: bool,
+    details: dict[str, object],
+    **how: Callable[[], object],
 ) -> None:
     """Have the program repair a run: all must be as before, at the first try."""
     run = folder / "run"
-    words = ("run", folder / "train.yaml", "--output", run) if by_run else ("verify", run, "--repair")
-    trial = lab.run(*words, "--workers", 0, log="repair", seconds=120.0, **how)
+    words = scene.words(lab, folder) if by_run else ("verify", run, "--repair", "--workers", 0)
+    if scene.trains:
+        assert lab.has_network
+    trial = lab.run(*words, log="repair", seconds=120.0, **how)
     # A report is made again by its own command.
-    differ = [name for name in differences(lab.undisturbed["pristine"], snapshot(run)) if "report/" not in name]
+    differ = [
+        name for name in differences(lab.undisturbed[f"pristine-{scene.name}"], snapshot(run)) if "report/" not in name
+    ]
     is_sound = trial.status == 0 and "every file is as its receipt says" in trial.text
     outcome.expect(
         (trial.status == 3 or is_sound) and not differ and not trial.faults,
@@ -112,7 +127,8 @@ def put_right(
 def flips(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """Bits flip in many files, or in one: each is named, and `verify --repair` puts all right."""
     outcome, folder = Outcome(tried=0), lab.a_folder()
-    source, run = pristine(lab), folder / "run"
+    scene = scene_of(k)
+    source, run = pristine(lab, scene), folder / "run"
     copy(source, folder)
     kinds = kinds_of_files(run)
     # What a damaged receipt owns is not known: receipts are damaged alone.
@@ -127,7 +143,7 @@ def flips(lab: Lab, k: int, rnd: random.Random) -> Outcome:
         outcome.counts[_kind_of(name)] += 1
     outcome.failures += [{"what": "verify does not name a flipped bit", "file": name} for name in unnamed]
     outcome.expect(not found.faults, "verify ends badly", faults=found.faults, bits=bits)
-    put_right(lab, outcome, folder, by_run=False, details={"bits": dict(list(bits.items())[:30])})
+    put_right(lab, outcome, folder, scene, by_run=False, details={"bits": dict(list(bits.items())[:30])})
     return outcome
 
 
@@ -227,7 +243,8 @@ def _as_nobody(folder: Path) -> Callable[[], object]:
 def files(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """One file is damaged in some other way: `verify` names it, and `run` or `verify --repair` puts it right."""
     outcome, folder = Outcome(), lab.a_folder()
-    source, run, damage = pristine(lab), folder / "run", DAMAGES[k % len(DAMAGES)]
+    scene, damage = scene_of(k), DAMAGES[k % len(DAMAGES)]
+    source, run = pristine(lab, scene), folder / "run"
     copy(source, folder)
     kinds = kinds_of_files(run)
     name = some_file(kinds, rnd)
@@ -247,7 +264,7 @@ def files(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     outcome.expect(is_named or damage.is_harmless, "verify does not name it", said=found.last_line, **details)
     outcome.expect(not found.faults, "verify ends badly", faults=found.faults, **details)
     _strays_are_removed(source / "run", run, complaints)
-    put_right(lab, outcome, folder, by_run=damage.is_seen and k // len(DAMAGES) % 2 == 1, details=details, **how)
+    put_right(lab, outcome, folder, scene, by_run=damage.is_seen and k // len(DAMAGES) % 2 == 1, details=details, **how)
     # However many things were wrong with it, it is one damage.
     outcome.failures = outcome.failures[:1]
     return outcome
@@ -275,18 +292,21 @@ def _strays_are_removed(source: Path, run: Path, complaints: set[str]) -> None:
 def commands(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """A damaged run is read by every command: each answers, and none with a traceback."""
     outcome, folder = Outcome(tried=0), lab.a_folder()
-    copy(pristine(lab), folder)
+    scene = scene_of(k)
+    copy(pristine(lab, scene), folder)
     run = folder / "run"
     kinds = {kind: names for kind, names in kinds_of_files(run).items() if kind != "report"}
     name = some_file(kinds, rnd)
     bit = flip(run / name, rnd, only_high=k % 2 == 0)
     object_id = _an_object(lab)
+    if scene.trains:
+        assert lab.has_network
     for words in (
         ("status", run),
-        ("run", folder / "train.yaml", "--output", run, "--workers", 0),
+        scene.words(lab, folder),
         ("verify", run, "--workers", 0),
         rnd.choice(
-            [("report", run), ("tables", run), ("show", run, object_id), ("compare", run, pristine(lab) / "run")]
+            [("report", run), ("tables", run), ("show", run, object_id), ("compare", run, pristine(lab, scene) / "run")]
         ),
     ):
         outcome.tried += 1
@@ -300,5 +320,5 @@ def _an_object(lab: Lab) -> int:
     if "object" not in lab.journals:
         from astropy.table import Table
 
-        lab.journals["object"] = int(Table.read(pristine(lab) / "run/candidates.ecsv")["object_id"][0])
+        lab.journals["object"] = int(Table.read(pristine(lab, RUN) / "run/candidates.ecsv")["object_id"][0])
     return int(lab.journals["object"])

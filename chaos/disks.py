@@ -7,7 +7,7 @@ import random
 import subprocess
 
 from chaos import watch
-from chaos.damage import SECONDS_TO_ANSWER, kinds_of_files, named, pristine, put_right, some_file, verify
+from chaos.damage import SECONDS_TO_ANSWER, kinds_of_files, named, pristine, put_right, scene_of, some_file, verify
 from chaos.kills import verified
 from chaos.lab import Lab, Trial, copy
 from chaos.records import Outcome
@@ -54,7 +54,8 @@ def writing(lab: Lab, k: int, rnd: random.Random) -> Outcome:
 def reading(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """One file of a finished run cannot be read: `verify` names it, and the rest is judged as ever."""
     outcome, folder = Outcome(), lab.a_folder()
-    copy(pristine(lab), folder)
+    scene = scene_of(k)
+    copy(pristine(lab, scene), folder)
     run = folder / "run"
     name = some_file(kinds_of_files(run), rnd)
     other = some_file({"chunks": kinds_of_files(run)["scores.zarr: chunks"]}, rnd)
@@ -73,7 +74,7 @@ def reading(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     outcome.expect(not found.faults, "verify ends badly", faults=found.faults, **details)
     trial = lab.run("verify", run, "--repair", "--workers", 0, before=begin, seconds=SECONDS_TO_ANSWER)
     outcome.expect(not trial.faults, "verify --repair ends badly", faults=trial.faults, **details)
-    put_right(lab, outcome, folder, by_run=False, details=details)
+    put_right(lab, outcome, folder, scene, by_run=False, details=details)
     outcome.failures = outcome.failures[:1]
     return outcome
 

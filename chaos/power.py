@@ -154,7 +154,7 @@ def journalled(lab: Lab, scene: Scene, folder: Path) -> Journalled:
 def lose(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """The power goes at a moment of a journalled command, and a disk by the harshest rules keeps what it must."""
     outcome, folder = Outcome(), lab.a_folder()
-    scene, mode = SCENES[(0, 1, 0, 2, 3, 4)[k % 6]], MODES[k % len(MODES)]
+    scene, mode = SCENES[(0, 2, 3, 0, 4, 1, 1)[k % 7]], MODES[k % len(MODES)]
     known = journalled(lab, scene, folder)
     n_calls = len(known.calls)
     # Half of the cuts come right behind a receipt, where a lie would show.
