@@ -11,7 +11,7 @@ SEED := 1
 # Processes that commands start need not compile the modules again, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo fidelity better test check check-fast bench bench-full bench-peers setup lock clean
+.PHONY: demo fidelity better chaos chaos-small test check check-fast bench bench-full bench-peers setup lock clean
 
 setup: $(VENV)/ready
 
@@ -106,6 +106,18 @@ HYRAX_PYTHON := python3.11
 bench-peers: setup
 	$(BIN)/python benchmarks/peers.py $(PEERS) --python $(HYRAX_PYTHON) --json $(RESULTS)/peers.json
 	$(BIN)/python benchmarks/page.py
+
+# Kills, power cuts, damage, disk errors, races and hostile inputs, about an hour on two cores; it goes on where it was
+# interrupted. Results are of one program: they begin anew when it changes. Power cuts of a real file system need root.
+# The whole counts take days: make chaos CHAOS=--full
+CHAOS :=
+chaos: setup
+	$(BIN)/python -m chaos $(CHAOS) || [ $$? -eq 1 ]
+	$(BIN)/python -m chaos.page
+
+# What `make test` does of it, in less than a minute.
+chaos-small: setup
+	$(BIN)/python -m pytest tests/test_chaos.py
 
 # Needs uv. Writes no registry host into the lock file.
 lock:

@@ -16,27 +16,30 @@ from chaos.records import Outcome
 
 MOST_MEMORY_BYTES = 6 << 30
 SECONDS_FOR_ONE = 2.0
-SECONDS_UNTIL_ENDED = 20.0
+PATIENCE, SHOWN = 10, 600
 
 type Check = Callable[[int], tuple[list[str], str]]
 """Tries input number n; gives what is wrong, and what came of it for the counts."""
 
 
-def in_a_fork(n_inputs: int, check: Check) -> Outcome:
-    """Try inputs 0 to n - 1 in a fork with limited memory; goes on behind one that ends the fork or hangs."""
+def in_a_fork(n_inputs: int, check: Check, seconds: float = SECONDS_FOR_ONE) -> Outcome:
+    """Try inputs 0 to n - 1 in a fork with limited memory; goes on behind one that ends the fork or hangs.
+
+    One that takes more than ``seconds`` fails, and one that takes ten times as long is ended.
+    """
     outcome, first = Outcome(tried=n_inputs), 0
     while first < n_inputs:
-        first = _go_on(first, n_inputs, check, outcome)
+        first = _go_on(first, n_inputs, check, outcome, seconds)
     return outcome
 
 
-def _go_on(first: int, n_inputs: int, check: Check, outcome: Outcome) -> int:
+def _go_on(first: int, n_inputs: int, check: Check, outcome: Outcome, seconds: float) -> int:
     """One fork; returns the first input that it did not come to."""
     reading, writing = os.pipe()
     process_id = os.fork()
     if not process_id:
         os.close(reading)
-        _child(writing, range(first, n_inputs), check)
+        _child(writing, range(first, n_inputs), check, seconds)
     os.close(writing)
     answers, since, hangs = b"", time.monotonic(), False
     while True:
@@ -45,7 +48,7 @@ def _go_on(first: int, n_inputs: int, check: Check, outcome: Outcome) -> int:
             if not piece:
                 break
             answers, since = answers + piece, time.monotonic()
-        elif time.monotonic() - since > SECONDS_UNTIL_ENDED:
+        elif time.monotonic() - since > PATIENCE * seconds:
             hangs = True
             os.kill(process_id, signal.SIGKILL)
     os.close(reading)
@@ -64,7 +67,7 @@ def _go_on(first: int, n_inputs: int, check: Check, outcome: Outcome) -> int:
     return ended_at
 
 
-def _child(writing: int, inputs: range, check: Check) -> None:
+def _child(writing: int, inputs: range, check: Check, seconds: float) -> None:
     """Try inputs, and write a line for each."""
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
@@ -75,8 +78,8 @@ def _child(writing: int, inputs: range, check: Check) -> None:
             try:
                 wrong, came = check(number)
             except BaseException as error:
-                wrong, came = [f"{type(error).__name__}: {str(error)[:200]}"], "an exception that nothing expects"
-            if (took := time.monotonic() - began) > SECONDS_FOR_ONE:
+                wrong, came = [f"{type(error).__name__}: {str(error)[:SHOWN]}"], "an exception that nothing expects"
+            if (took := time.monotonic() - began) > seconds:
                 wrong = [*wrong, f"it takes {took:.1f} s"]
             line = json.dumps({"input": number, "wrong": wrong, "came": came}, default=str)
             os.write(writing, line.encode() + b"\n")

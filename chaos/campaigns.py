@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from chaos import cuts, damage, disks, kills, memory, mutant_fits, mutant_tables, mutant_tars, power, races, strings
+from chaos import (
+    cuts,
+    damage,
+    disks,
+    kills,
+    machine,
+    memory,
+    mutant_fits,
+    mutant_tables,
+    mutant_tars,
+    power,
+    races,
+    strings,
+)
 from chaos.records import Campaign
 from chaos.watch import missing_compiler
 
@@ -148,6 +161,18 @@ ALL = (
         hour=30,
         small=1,
         full=200,
+    ),
+    Campaign(
+        "histories",
+        "Anything in any order",
+        "histories",
+        "A state machine runs, interrupts, damages, verifies, repairs and copies a run directory, changes its job, "
+        "performs tasks in another order and takes its inputs away, up to fifty times. After each step a model says "
+        "what must hold, from `verify` that names all damage to the bytes of an undisturbed run.",
+        machine.histories,
+        hour=6,
+        small=0,
+        full=100,
     ),
     Campaign(
         "cuts",

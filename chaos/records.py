@@ -121,7 +121,7 @@ class Record:
     def write(self, path: Path) -> None:
         """Write it, so that a reader sees the old one or the new one."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        body = {**asdict(self), "seconds": round(self.seconds, 1), "counts": dict(sorted(self.counts.items()))}
+        body = {**asdict(self), "counts": dict(sorted(self.counts.items()))}
         part = path.with_suffix(f".{os.getpid()}.part")
         part.write_text(json.dumps(body, indent=1, default=str) + "\n")
         part.replace(path)
@@ -168,7 +168,7 @@ def carry_out(
         except Exception as error:  # a fault of the campaign itself is a failure that somebody must look at
             outcome = Outcome(failures=[{"what": f"the trial itself failed: {type(error).__name__}: {error}"}])
         record.add(outcome, k)
-        record.seconds = before + time.monotonic() - began
+        record.seconds = round(before + time.monotonic() - began, 1)
         for failure in outcome.failures:
             say(f"{campaign.name} {k}: {json.dumps(failure, default=str)[:700]}")
         if time.monotonic() - written > SECONDS_BETWEEN_WRITES:
