@@ -7,6 +7,7 @@ from chaos import (
     damage,
     disks,
     kills,
+    late,
     machine,
     memory,
     mutant_fits,
@@ -161,6 +162,22 @@ ALL = (
         hour=30,
         small=1,
         full=200,
+    ),
+    Campaign(
+        "nodes",
+        "Several nodes, simulated",
+        "runs",
+        "A file system in the memory of a process is mounted three times, once for each node. What one node does to "
+        "names and sizes reaches each other node up to a second and a half later, in any order: half of the times only "
+        "for names that a node has looked for before, as with NFS, else for all. An open file has the bytes of its "
+        "last closing. Workers perform tasks on other nodes, readers look on, and two drivers begin on "
+        "two nodes, with locks that all nodes share or that each has for itself. Afterwards the same command must end "
+        "with the same bytes.",
+        late.files,
+        hour=12,
+        small=0,
+        full=120,
+        needs=late.needs_fuse,
     ),
     Campaign(
         "histories",

@@ -95,7 +95,7 @@ def _wrong(score: Scores, tops: list[float], splits: npt.NDArray[np.int64]) -> s
         warnings.simplefilter("ignore")
         expected = np.quantile(score.astype(np.float64), 1.0 - np.array(tops), axis=0)
     if np.isnan(score).any() or not np.isfinite(expected).all():
-        return "" if found == [None, None] else "it is not refused"
+        return "" if all(limit is None for limit in found) else "it is not refused"
     for which, limit in zip(("in memory", "in a stream"), found, strict=True):
         if limit is None:
             return f"it is refused {which}"
