@@ -11,7 +11,8 @@ SEED := 1
 # Processes that commands start need not compile the modules again, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo fidelity better chaos chaos-small test check check-fast bench bench-full bench-peers setup lock clean
+.PHONY: demo fidelity better chaos chaos-small test check check-fast bench bench-full bench-peers setup developer dist \
+	wheels lock clean
 
 setup: $(VENV)/ready
 
@@ -22,6 +23,13 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What developers need beside it: tests, lint, types, documentation.
+developer: $(VENV)/ready-developer
+
+$(VENV)/ready-developer: $(VENV)/ready requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 # Exit status 3 says that objects are in quarantine, which the demonstration has on purpose.
@@ -53,7 +61,7 @@ better: setup
 	$(BIN)/python studies/better.py better --json studies/results/better.json
 	$(BIN)/python studies/better.py --page
 
-check: setup
+check: developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -67,7 +75,7 @@ test: check
 
 # Less than ten minutes on an idle machine of two cores. Ratios count: rates depend on the machine.
 RESULTS := benchmarks/results
-bench: setup
+bench: developer
 	$(BIN)/python benchmarks/score_stage.py --n-objects 12288 --repeat 2 --json $(RESULTS)/score_stage.json
 	$(BIN)/python benchmarks/floors.py --n-objects 2048 --repeat 2 --json $(RESULTS)/floors.json
 	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
@@ -111,18 +119,30 @@ bench-peers: setup
 # interrupted. Results are of one program: they begin anew when it changes. Power cuts of a real file system need root.
 # The whole counts take days: make chaos CHAOS=--full
 CHAOS :=
-chaos: setup
+chaos: developer
 	$(BIN)/python -m chaos $(CHAOS) || [ $$? -eq 1 ]
 	$(BIN)/python -m chaos.page
 
 # What `make test` does of it, in less than a minute.
-chaos-small: setup
+chaos-small: developer
 	$(BIN)/python -m pytest tests/test_chaos.py
 
-# Needs uv. Writes no registry host into the lock file.
+# The wheel and the sdist, checked, in dist/; REPOSITORY=https://... is where the README's links lead on an index's page.
+REPOSITORY :=
+dist: developer
+	$(BIN)/python docs/release.py $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+# All that an installation needs, as files, for machines without internet.
+wheels: dist
+	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r requirements.lock --dest wheels
+	cp dist/*.whl wheels/
+
+# Needs uv. Writes no registry host into the lock files.
 lock:
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-header \
-		--group dev pyproject.toml -o requirements.lock
+		--extra all pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-header \
+		--extra all --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build dist wheels *.egg-info

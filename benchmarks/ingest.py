@@ -161,7 +161,7 @@ def peaks_mib() -> Iterator[float]:
 def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     """The ingest stage in this process alone, and what its time goes into."""
     from swimmy_scale.ingest.pixels import sources
-    from swimmy_scale.stages import ingest
+    from swimmy_scale.stages import ingest, ingest_partition
     from swimmy_scale.stages.engine import SerialExecutor
     from swimmy_scale.storage import receipts, store
 
@@ -169,11 +169,11 @@ def one_process(folder: Path, n_objects: int) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for module, name in (
         (ingest.IngestStage, "plan"),
-        (ingest, "_read_pixels"),
+        (ingest_partition, "_read_pixels"),
         (sources, "read_cutout"),
-        (ingest, "write_partition"),
+        (ingest_partition, "write_partition"),
         (store, "_reads_back"),
-        (ingest, "digest_columns"),
+        (ingest_partition, "digest_columns"),
         (receipts, "digest_file"),
         (receipts, "sync_files"),
     ):

@@ -47,6 +47,25 @@ def program() -> str:
     return PROGRAM
 
 
+def check_installed(what: str, extra: str, *libraries: str) -> None:
+    """Refuse to do what needs libraries that are not installed, with the command that installs them.
+
+    Raises
+    ------
+    SwimmyError
+        When one is missing.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in libraries if find_spec(name) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise SwimmyError(
+            f"{what} needs {' and '.join(missing)}, which {verb} not installed. Install: "
+            f'{interpreter()} -m pip install "{PROGRAM}[{extra}]"'
+        )
+
+
 def typed(*words: object) -> str:
     """A command of the program as the user can type it, each word quoted where a shell needs that."""
     return " ".join([program(), *(shlex.quote(str(word)) for word in words)])

@@ -41,6 +41,7 @@ NOT_DONE = {
 # Commands of the program whose words alone are checked here.
 ONLY_PARSED = {
     "run": "the quick start runs one; this job is the reader's own, or takes minutes",
+    "add": "the new files are the reader's own; `test_growth.py` adds some",
     "submit": "needs Slurm; `test_slurm_run.py` submits to one",
     "doctor": "this machine need not be fit; the tests of the doctor run it",
     "weight-sets": "needs a campaign, which takes minutes; `test_evaluate.py` runs a small one",
@@ -200,6 +201,11 @@ def test_yaml(block: Block, tmp_path: Path) -> None:
         path = tmp_path / "site.yaml"
         path.write_text(block.text)
         load_site(path)
+        return
+    if content.keys() == {"additions"}:
+        # A section of a whole job alone: it goes with the page's first one.
+        own = next(one for one in BLOCKS if one.page == block.page and one.language == "yaml")
+        parse_job(own.text + block.text, tmp_path / "job.yaml", Job)
         return
     whole = {"catalogue", "cutouts", "ingest"} & content.keys() and {"train", "model", "models"} & content.keys()
     parse_job(block.text, tmp_path / "job.yaml", Job if whole else Settings)

@@ -1,4 +1,4 @@
-"""The house: nine wings, each of which imports only wings above it in the table, and uses only its own libraries."""
+"""The house: ten wings, each of which imports only wings above it in the table, and uses only its own libraries."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ WINGS = {
         {"method", "storage", "model", "stages"},
         {"astropy", "dask", "dask_jobqueue", "distributed", "packaging", "pydantic", "tensorflow", "yaml"},
     ),
-    "cli": Wing({"method", "storage", "simulate", "results", "stages", "cluster"}, {"click", "rich"}),
+    "library": Wing({"method", "storage", "model", "stages", "cluster"}, {"astropy", "numpy", "xarray"}),
+    "cli": Wing({"method", "storage", "simulate", "results", "stages", "cluster", "library"}, {"click", "rich"}),
 }
 # Beside the wings: the front, the start of the program, and what ends it with a message, which all wings may raise.
 FRONT, START, ERRORS = "__init__.py", "__main__.py", "errors.py"

@@ -33,7 +33,6 @@ def place(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = (finished / "job.yaml").read_text()
     # The weights are to stay when the sample is cut.
     (folder / "jobs/demo.yaml").write_text(job)
-    (folder / "jobs/moved.yaml").write_text(job.replace("schedule:", "sample: {}\n  schedule:") + STRICTER)
     (folder / "stricter.yaml").write_text(job.replace("schedule:", "sample: {}\n  schedule:") + STRICTER)
     for name, text in SETTINGS.items():
         (folder / name).write_text(text)
@@ -58,6 +57,9 @@ def test_the_commands_of_the_page(finished: Path) -> None:
     shutil.copytree("demo/run", first, copy_function=shutil.copy2)
     said = {}
     for words in commands():
+        if words[1] == "simulate":
+            # What the page has done until then, before the run grows.
+            shutil.copytree("demo/run", "demo/before", copy_function=shutil.copy2)
         if words[0] == "mv":
             Path(words[1]).rename(words[2])
             continue
@@ -70,8 +72,8 @@ def test_the_commands_of_the_page(finished: Path) -> None:
     assert "another job than before (sample.max_magnitude from 20.0 to 18.7, train.sample from" in plan.stderr
     assert "selections/earlier-1: the selection of the earlier job is kept there" in plan.stderr
     assert "score: done" in changed.stderr
-    assert "score: done" in said["run jobs/moved.yaml --output moved/run"].stderr
-    earlier, run, wide = (Path("moved/run") / name for name in ("selections/earlier-1", "", "selections/wide"))
+    assert "score: done" in said["run moved/run/job.yaml --output moved/run"].stderr
+    earlier, run, wide = (Path("moved/before") / name for name in ("selections/earlier-1", "", "selections/wide"))
     first = Path("moved/first")
     assert digest_file(earlier / "candidates.fits") == digest_file(first / "candidates.fits")
     assert (earlier / "summary.json").read_bytes() == (first / "summary.json").read_bytes()
@@ -92,9 +94,19 @@ def test_the_commands_of_the_page(finished: Path) -> None:
     assert "top" not in carried
     assert "SIMULATED" in said["tables demo/run/selections/wide table-2"].stdout
     assert swimmy_scale.open_run(wide).swimmy.candidates("2sigma").sizes["object_id"] == len(ids(wide))
+    grown = yaml.safe_load(Path("moved/run/job.yaml").read_text())["additions"][0]
+    assert grown["catalogue"]["path"] == "../night-2/catalogue.fits"
+    added = json.loads(Path("moved/run/summary.json").read_text())["additions"]
+    assert [(item["name"], item["given"]) for item in added] == [("night-2", 60)]
+    assert "addition night-2: 60 objects, 60 of them new" in next(
+        done.stderr for words, done in said.items() if words.endswith("--plan") and words.startswith("add")
+    )
+    wide_again = swimmy_scale.open_run("moved/run/selections/wide-again")
+    n_first = json.loads((first / "summary.json").read_text())["given"]
+    assert wide_again.sizes["object_id"] + wide_again.attrs["n_left_out"] == n_first + 60
     # The first job again: its results, byte for byte.
-    assert call_here("run", "jobs/demo.yaml", "--output", "moved/run").returncode == 3
-    assert_same_results(Path("moved/run"), finished / "run")
+    assert call_here("run", "jobs/demo.yaml", "--output", "moved/before").returncode == 3
+    assert_same_results(Path("moved/before"), finished / "run")
 
 
 def test_a_project_that_is_moved_goes_on_where_it_was(finished: Path, tmp_path: Path) -> None:

@@ -94,6 +94,12 @@ def print_summary(summary: dict[str, Any]) -> None:
     click.echo(f"{given:,} given = {scored:,} scored + {quarantined:,} quarantined")
     for code, number in summary["quarantined_by_code"].items():
         click.echo(f"  {number:,} {code}")
+    for addition in summary.get("additions", ()):
+        given, scored, quarantined = (addition[key] for key in ("given", "scored", "quarantined"))
+        again = f", {addition['superseded']:,} of them in quarantine before" if addition["superseded"] else ""
+        click.echo(
+            f"  added: {addition['name']}: {given:,} given = {scored:,} scored{again} + {quarantined:,} quarantined"
+        )
     click.echo(f"{summary['in_sample']:,} in the sample after the cuts")
     for notice in shown(summary.get("warnings", {})):
         click.echo(f"  warning: {notice}")

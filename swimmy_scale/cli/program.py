@@ -68,6 +68,7 @@ class WholeNumber(click.IntRange):
 
 IN_ORDER = {
     "Before a run": {
+        "init": "a job and a site file to start from",
         "doctor": "whether this machine, or a site, is fit",
         "schema": "what a job or a site file may hold, for editors",
         "simulate": "a synthetic survey with known truth",
@@ -78,6 +79,7 @@ IN_ORDER = {
         "run": "all that a job says, here and now; again to resume",
         "submit": "the same in SLURM jobs",
         "status": "how far a run is",
+        "add": "more objects, or late files, to a run",
         "verify": "every byte of a run against its receipts",
     },
     "What a run found": {

@@ -73,39 +73,30 @@ def run_command(
         )
     directory = RunDirectory(output.absolute())
     job = load_whole_job(job_path, directory)
-    summary = _run(job, directory, site_path, n_workers)
-    if as_json:
-        from swimmy_scale.cli.console import paths_of
+    print_end(directory, job, run_here(job, directory, site_path, n_workers), as_json)
 
+
+def print_end(directory: RunDirectory, job: Job, summary: dict[str, Any], as_json: bool) -> None:
+    """Print what came out of a run, and exit."""
+    from swimmy_scale.cli.console import paths_of, print_paths, print_summary
+
+    if as_json:
         print_json({"run": directory.path, "summary": summary, "files": paths_of(directory, job.select.formats)})
     else:
-        _print_end(directory, job, summary)
+        print_summary(summary)
+        print_paths(directory, job.select.formats)
     exit_with(summary["quarantined"])
 
 
-def _print_end(directory: RunDirectory, job: Job, summary: dict[str, Any]) -> None:
-    """Print what came out of a run."""
-    from swimmy_scale.cli.console import print_paths, print_summary
-
-    print_summary(summary)
-    print_paths(directory, job.select.formats)
-
-
-def _run(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
+def run_here(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
     """Run a job; returns its summary."""
     from swimmy_scale.cli.progress import Watch
-    from swimmy_scale.cluster.executors import executor_for, scorer_for
     from swimmy_scale.cluster.signals import driver_signals
-    from swimmy_scale.stages.run import Run, run_job
-    from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.library.runs import run_there
 
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
-        scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
-        with_tensorflow = job.train is not None or scorer == "keras"
-        executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
-        run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
-        return run_job(run, executor, watch)
+        return run_there(job, directory, site, n_workers, watch, say)
 
 
 def say(line: str) -> None:
@@ -132,25 +123,15 @@ def plan_command(
       swimmy-scale plan jobs/demo.yaml
       swimmy-scale plan jobs/demo.yaml --site cluster/slurm-cpu.yaml --json
     """
-    from swimmy_scale.cluster.executors import place_for, scorer_for
+    from swimmy_scale.library.runs import plan_there
     from swimmy_scale.results.words import duration
-    from swimmy_scale.stages.changes import Change
-    from swimmy_scale.stages.plan import lines, plan_job
-    from swimmy_scale.stages.run import Run
-    from swimmy_scale.stages.scorer_choice import kept_by_run
+    from swimmy_scale.stages.plan import lines
     from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
 
     directory = RunDirectory((output or Path("no run directory")).absolute())
     job, site = load_whole_job(job_path, directory), site_from(site_path, n_workers)
-    scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
-    place, limits, threads = place_for(site, n_workers, job, scorer)
-    before = directory.frozen_job()
-    if before is not None and (change := Change.between(before, job)):
-        change.check(directory, before)
-        for line in change.lines(directory):
-            say(line)
-    plan = plan_job(Run(directory, job, threads, limits, scorer), place)
+    plan = plan_there(job, directory, site, n_workers, say)
     if as_json:
         print_json(plan.to_json())
     else:
@@ -332,11 +313,14 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     if run.exists():
         # Whatever is damaged: the receipt of the job holds its text.
         job = run.frozen_job() or run.load_job()
-        summary = _run(job, run, site_path, n_workers)
+        from swimmy_scale.cli.console import print_paths, print_summary
+
+        summary = run_here(job, run, site_path, n_workers)
         n_quarantined = summary["quarantined"]
         # With --json the one document is what was found.
         if not as_json:
-            _print_end(run, job, summary)
+            print_summary(summary)
+            print_paths(run, job.select.formats)
     with Watch() as watch:
         for selection in made:
             selection.again(watch)

@@ -1,15 +1,57 @@
-"""Commands to set up a machine, or files: doctor, schema, completion."""
+"""Commands to set up a machine, or files: init, doctor, schema, completion."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
 from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main, print_json
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
+
+
+@main.command("init")
+@click.argument("folder", type=PATH, default=Path())
+@click.option("--data", type=click.Choice(["hsc-archive", "coadds", "cube"]), default="hsc-archive", show_default=True,
+              help="What the pixels are: cutouts of the archive's service, whole coadds, or one cube.")  # fmt: skip
+@click.option("--site", "site_kind", type=click.Choice(["local", "slurm", "slurm-gpu"]), default="local",
+              show_default=True, help="Where jobs run: this machine, or SLURM without or with GPUs.")  # fmt: skip
+@click.option("--catalog", type=PATH, help="The catalogue of the objects.")
+@click.option("--patch-qa", type=PATH, help="Seeing and depth of its patches.")
+@click.option("--source", "sources", type=PATH, multiple=True, help="Where the pixels are; give it once for each.")
+@click.option("--coadd", "coadds", metavar="BAND=PATH", multiple=True, help="The coadd of a band; once for each.")
+@click.option("--train-on", "classes", metavar="CLASS", multiple=True,
+              help="A class to train on. Default: every galaxy of the sample.")  # fmt: skip
+def init_command(
+    folder: Path,
+    data: Any,
+    site_kind: Any,
+    catalog: Path | None,
+    patch_qa: Path | None,
+    sources: tuple[Path, ...],
+    coadds: tuple[str, ...],
+    classes: tuple[str, ...],
+) -> None:
+    """Write job.yaml and site.yaml to FOLDER (by default the current one), with your paths and a comment on each key.
+
+    \b
+    Example:
+      swimmy-scale init my-survey --catalog catalogue.fits --patch-qa patch_qa.fits --source cutouts
+      swimmy-scale init my-survey --data coadds --coadd g=g.fits --coadd r=r.fits --site slurm
+    """
+    from swimmy_scale.cli.stages import assignments
+    from swimmy_scale.library.start import init
+
+    images = {band: Path(path) for band, path in assignments(coadds, "--coadd", "BAND=PATH").items()}
+    files = init(
+        folder, data, site_kind, catalogue=catalog, patch_qa=patch_qa, sources=sources, coadd=images, classes=classes
+    )
+    for path in files.values():
+        click.echo(path)
+    click.echo(f"Look through them, then: {typed('plan', files['job'])}", err=True)
 
 
 @main.command("doctor")

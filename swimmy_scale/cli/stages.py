@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     show_default="0.01, like the paper 0.002",
     help="Share of objects with missing, broken or wrong files.",
 )
+@click.option("--first-tract", type=WholeNumber(min=0), default=9000, show_default=True,
+              help="Where the survey begins: in other tracts are other objects.")  # fmt: skip
 @click.option(
     "--like",
     type=click.Choice(["paper"]),
@@ -49,7 +51,13 @@ if TYPE_CHECKING:
 )
 @worker_option
 def simulate_command(
-    output: Path, n_objects: int, seed: int, faulty_fraction: float | None, like: str | None, n_workers: int | None
+    output: Path,
+    n_objects: int,
+    seed: int,
+    faulty_fraction: float | None,
+    first_tract: int,
+    like: str | None,
+    n_workers: int | None,
 ) -> None:
     """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
 
@@ -62,8 +70,9 @@ def simulate_command(
     from swimmy_scale.cluster.executors import LocalExecutor
     from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
 
-    given = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
-    plan = (paper_plan if like == "paper" else SimulationPlan)(n_objects=n_objects, seed=seed, **given)
+    given: dict[str, Any] = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
+    given |= {"n_objects": n_objects, "seed": seed, "first_tract": first_tract}
+    plan = (paper_plan if like == "paper" else SimulationPlan)(**given)
     map_values, n_of = LocalExecutor(n_workers, with_tensorflow=False).map_values, attrgetter("n_objects")
     with Watch() as watch:
         watch.start("simulate", n_objects, 0)

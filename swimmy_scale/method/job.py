@@ -16,6 +16,7 @@ from swimmy_scale.method.given_weights import ModelSection, Weights, WeightsOfRu
 from swimmy_scale.method.job_paths import absolute_paths, written_from
 from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
+    AdditionSection,
     CatalogueSource,
     IngestSection,
     JobSection,
@@ -103,6 +104,9 @@ class Job(Settings):
         sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef}]``.
     spectroscopy : SpectroscopySection, optional
         Tables that give redshifts and classes in place of the catalogue. Example: ``{sdss: specObj-dr15.fits}``.
+    additions : tuple of AdditionSection
+        What is added to the job's own catalogue and pixels, in order. Training and evaluation leave it out. Example:
+        ``[{name: night-2, catalogue: {path: night2.fits}, ingest: {sources: [night2]}}]``.
     """
 
     model_config = ConfigDict(
@@ -122,6 +126,32 @@ class Job(Settings):
     model: Weights | None = None
     models: tuple[ModelSection, ...] = ()
     spectroscopy: SpectroscopySection | None = None
+    additions: tuple[AdditionSection, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _additions_like_the_job(cls, content: Any) -> Any:
+        return like_the_job(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="after")
+    def _additions_fit(self) -> Self:
+        if self.additions and self.catalogue is None:
+            raise ValueError("additions go to the run that ingests the cutouts; add them there, or leave them out")
+        if self.additions and self.spectroscopy is not None:
+            raise ValueError(
+                "additions do not go with spectroscopy: they would not be matched. Give redshift and sample_class as "
+                "columns of the catalogues (the command classify matches them), or ingest all anew"
+            )
+        names = [addition.name for addition in self.additions]
+        if len(set(names)) < len(names):
+            raise ValueError("additions has the same name twice. Give each its own")
+        for addition in self.additions:
+            kept = self.catalogue.keep_columns if self.catalogue else ()
+            if addition.catalogue is not None and addition.catalogue.keep_columns != kept:
+                raise ValueError(
+                    f"addition {addition.name!r} keeps other columns than catalogue.keep_columns. Leave them out there"
+                )
+        return self
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -190,6 +220,30 @@ class Job(Settings):
     def networks(self) -> tuple[NetworkSection, ...]:
         """The free sizes of the networks that the job trains, or of the one that it loads."""
         return (self.weights[0].network,) if self.weights else (self.train or TrainSection()).networks
+
+
+def like_the_job(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a job whose additions have the keys of its own ``catalogue`` and ``ingest`` that they leave out.
+
+    Paths and the number of a table are not taken over; what is no mapping stays, for the models to refuse.
+    """
+    additions = content.get("additions")
+    own = {name: found for name in ("catalogue", "ingest") if isinstance(found := content.get(name), dict)}
+    if not isinstance(additions, list | tuple) or not all(isinstance(addition, dict) for addition in additions):
+        return content
+
+    def completed(addition: dict[str, Any]) -> dict[str, Any]:
+        new = dict(addition)
+        for name, not_taken in (("catalogue", {"path", "hdu"}), ("ingest", {"sources", "coadd"})):
+            given = new.get(name)
+            if isinstance(given, dict):
+                # Coadds by band are of no other kind, and have no names to read.
+                left = not_taken | ({"kind", "name_pattern"} if given.get("coadd") else set())
+                taken = {key: value for key, value in own.get(name, {}).items() if key not in left}
+                new[name] = taken | given
+        return new
+
+    return {**content, "additions": [completed(addition) for addition in additions]}
 
 
 def load_settings(path: Path, command: str, say: Callable[[str], None] = lambda line: None) -> Settings:

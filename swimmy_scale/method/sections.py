@@ -65,7 +65,8 @@ class CatalogueSource:
         Table of the seeing and depth of each patch, in any of the same formats: ``tract`` and ``patch`` (or
         ``skymap_id``), ``{band}seeing`` in arcsec, ``{band}mag_psf_depth``. Example: ``patch_qa.fits``.
     keep_columns : tuple of str
-        Columns to carry over into the candidate catalogue. Example: ``[i_cmodel_mag, redshift]``.
+        Columns to carry over into the candidate catalogue; more can be named once the ingest is done. Example:
+        ``[i_cmodel_mag, redshift]``.
     units : dict of str to str
         Our names of columns and their units, in place of those that the file declares. Example: ``{ra: hourangle}``.
     hdu : int or str, optional
@@ -123,6 +124,27 @@ class IngestSection(JobSection):
         if self.name_pattern is not None and (self.coadd or self.kind in ("coadd", "cube")):
             raise ValueError("name_pattern is for names of cutout files, and coadds and cubes are not found by name")
         return self
+
+
+class AdditionSection(JobSection):
+    """Further objects, or files that came late, which become further partitions of a run.
+
+    Keys of its ``catalogue`` and ``ingest`` that are left out, but paths, are those of the job's own sections.
+
+    Attributes
+    ----------
+    name : str
+        What the summary calls it. Example: ``night-2``.
+    catalogue : CatalogueSource, optional
+        By default the job's own, of which only the objects count that have no usable pixels yet, and have files in
+        ``ingest.sources`` now. Example: ``{path: night2.fits}``.
+    ingest : IngestSection
+        Where the pixels are. Example: ``{sources: [night2]}``.
+    """
+
+    name: str = Field(min_length=1)
+    catalogue: CatalogueSource | None = None
+    ingest: IngestSection
 
 
 class MpaJhuSection(JobSection):

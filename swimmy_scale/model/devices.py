@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, check_installed
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.model.quiet import held_stderr
 
@@ -81,6 +81,7 @@ def _jax_for_its_backends() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+check_installed("training, or scoring by Keras,", "train", "keras")
 # Nothing here needs what Keras and TensorFlow load on the side: it takes a third of a worker's time to start.
 with held_stderr(), _as_if_missing("matplotlib"), _stand_in_for_pandas(), _jax_for_its_backends():
     import keras

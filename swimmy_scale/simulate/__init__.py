@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from swimmy_scale.errors import check_installed
+
+check_installed("simulating a survey", "simulate", "galsim")
+
+# ruff: noqa: E402
 from swimmy_scale.simulate.paper import paper_plan
 from swimmy_scale.simulate.plan import KINDS, SimulationPlan
 from swimmy_scale.simulate.simulation import SimulationSummary, simulate

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from swimmy_scale.simulate.plan import SimulationPlan
+from swimmy_scale.simulate.plan import FIRST_TRACT, SimulationPlan
 from swimmy_scale.simulate.population import LuminosityFunction, Population
 from swimmy_scale.simulate.spectroscopy import (
     NORMAL_AS_TYPE2,
@@ -57,7 +57,9 @@ MERGERS, ARTEFACTS = 0.03, (0.003, 0.003)
 FAULTY_FRACTION, CUT_FRACTION = 0.002, 0.0116
 
 
-def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTION) -> SimulationPlan:
+def paper_plan(
+    n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTION, first_tract: int = FIRST_TRACT
+) -> SimulationPlan:
     """The plan of a survey of any size like the paper's. In a small one rare classes are a handful of objects."""
     quasars = N_DR16Q + N_MILLIQUAS_QUASAR
     type1 = N_MILLIQUAS_TYPE1 / TYPE1_IN_MILLIQUAS
@@ -80,4 +82,5 @@ def paper_plan(n_objects: int, seed: int, faulty_fraction: float = FAULTY_FRACTI
         training_fraction=(N_MPA_JHU - known_by_lines - QUASARS_AS_GALAXIES * quasars)
         / (N_TEST_DATA - known_by_lines - quasars),
         population=POPULATION,
+        first_tract=first_tract,
     )

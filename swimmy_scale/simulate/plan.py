@@ -50,7 +50,8 @@ OVERLAPS = ("whole", "nan_beyond", "zeros_beyond", "cut_off", "some_bands", "ins
 # The catalogue cuts of sections 2.1 and 2.2 that some objects must fail.
 CUTS = ("depth", "magnitude", "flag", "extendedness", "redshift")
 
-# The sky of `sky`: tracts stand in rings, and 78 patches of each tract are ordinary.
+# The sky of `sky`: tracts stand in rings, from the first one on, and 78 patches of each tract are ordinary.
+FIRST_TRACT = 9000
 N_TRACTS_A_RING, N_RINGS, N_ORDINARY_PATCHES = 80, 40, 78
 
 # First words of the random streams: one stream never serves two purposes.
@@ -91,6 +92,8 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
         Objects of one part: a tar file, or the folder of saved files.
     n_objects_per_patch : int
         Consecutive catalogue rows that share a patch. HSC has about 40 galaxies with i < 20 in one.
+    first_tract : int
+        Where the survey begins; a survey of other tracts has other positions and ids. The sky's first is 9000.
     survey : Survey
         Its bands must be among g, r, i, z and y.
     population : Population
@@ -120,6 +123,7 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
     repeat_fraction: float = 0.005
     n_objects_per_tar: int = 500
     n_objects_per_patch: int = 40
+    first_tract: int = FIRST_TRACT
     survey: Survey = HSC
     population: Population = DEMONSTRATION
 
@@ -132,7 +136,10 @@ artefact_zero_point_fraction, artefact_saturated_fraction : float
         unknown = [band for band in self.survey.bands if band not in tuple("grizy")]
         if unknown:
             problems.append(f"bands {unknown} have no simulated filter, known are g, r, i, z, y")
-        most = N_TRACTS_A_RING * N_RINGS * N_ORDINARY_PATCHES * self.n_objects_per_patch
+        end = FIRST_TRACT + N_TRACTS_A_RING * N_RINGS
+        if not FIRST_TRACT <= self.first_tract < end:
+            problems.append(f"first_tract {self.first_tract} must be between {FIRST_TRACT} and {end - 1}")
+        most = (end - self.first_tract) * N_ORDINARY_PATCHES * self.n_objects_per_patch
         if not problems and self.n_objects > most:
             problems.append(
                 f"n_objects {self.n_objects} with {self.n_objects_per_patch} a patch must be {most} or below"

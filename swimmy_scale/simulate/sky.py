@@ -19,6 +19,7 @@ from swimmy_scale.method.survey import DoubleArray, IntArray
 from swimmy_scale.simulate.plan import (
     CUTS,
     FAULT_NAMES,
+    FIRST_TRACT,
     N_ORDINARY_PATCHES,
     N_TRACTS_A_RING,
     STREAM_PATCH,
@@ -31,7 +32,6 @@ PATCH_SIZE_PX = 4000
 N_PATCHES_A_SIDE = 9
 TRACT_CENTER_PX = 18000.0
 SHALLOW_PATCH, BAD_SEEING_PATCH, ABSENT_PATCH = 78, 79, 80
-FIRST_TRACT = 9000
 
 # Moffat exponent of the PSF, which gives it wings like those of HSC's coadds.
 PSF_BETA = 3.0
@@ -120,7 +120,7 @@ def patch_of_rows(plan: SimulationPlan, rows: IntArray) -> tuple[IntArray, IntAr
     """Tract number and patch index (0 to 80) of catalogue rows; int64, shape of ``rows``."""
     allocation = allocate(plan)
     block = rows // plan.n_objects_per_patch
-    tract = FIRST_TRACT + block // N_ORDINARY_PATCHES
+    tract = plan.first_tract + block // N_ORDINARY_PATCHES
     index = block % N_ORDINARY_PATCHES
     fault, cut = allocation.fault[rows], allocation.cut[rows]
     index = np.where(cut == CUTS.index("depth"), SHALLOW_PATCH, index)

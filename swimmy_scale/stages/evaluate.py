@@ -26,7 +26,7 @@ from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, store_digest
+from swimmy_scale.storage.run_directory import ModelsFolder, digest_without_additions
 
 EVALUATION_VERSION = 1
 # If less than this fraction of the rows is scored, they are packed into whole batches.
@@ -113,7 +113,7 @@ def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
 
 def evaluate_training(task: EvaluateTask) -> Receipt:
     """Score the sample with the weight sets of one training, judge each, commit the receipt."""
-    store = Cutouts(task.cutouts)
+    store = Cutouts.without_additions(task.cutouts)
     sample = known_sample(store, task.judged)
     bands, fraction = store.survey.selecting_bands, task.judged.fraction
     judgements = []
@@ -196,7 +196,7 @@ class EvaluateStage(Stage):
             "evaluate",
             EVALUATION_VERSION,
             swimmy_scale.__version__,
-            store_digest(self.train.cutouts),
+            digest_without_additions(self.train.cutouts),
             asdict(self.train.settings.sample),
             self._section.known_classes,
             self._level,
@@ -218,14 +218,14 @@ class EvaluateStage(Stage):
 
     def _judged(self) -> Judged:
         section = self._section
-        rule = SampleRule.of(Cutouts(self.train.cutouts), self.train.settings.sample)
+        rule = SampleRule.of(Cutouts.without_additions(self.train.cutouts), self.train.settings.sample)
         return Judged(rule, section.known_classes, *self._level, section.threshold_objects, section.schedule.seed)
 
     def check(self) -> None:
         """Check that there are objects and memory to judge weights, before hours go into their training."""
         if self.ledger.read(FINISHED) is not None:
             return
-        n_objects = known_sample(Cutouts(self.train.cutouts), self._judged()).rows.size
+        n_objects = known_sample(Cutouts.without_additions(self.train.cutouts), self._judged()).rows.size
         for network in self.train.networks:
             self._models_at_once(network, n_objects)
 
@@ -233,7 +233,7 @@ class EvaluateStage(Stage):
         """Weight sets of a training that are scored in one pass: as many as the memory holds."""
         if self.limits is None:
             return self._section.n_kept_epochs
-        store = Cutouts(self.train.cutouts)
+        store = Cutouts.without_additions(self.train.cutouts)
         needs = ScoringNeeds(
             store.survey, network, self._score.batch_size, store.chunk_objects, self.scorer, self.n_threads
         )
@@ -260,7 +260,7 @@ class EvaluateStage(Stage):
             read_model_file(model.path, model.sha256)
             models.setdefault(item.run, []).append(model)
         settings, judged = digest_json(self._settings), self._judged()
-        n_objects = known_sample(Cutouts(self.train.cutouts), judged).rows.size
+        n_objects = known_sample(Cutouts.without_additions(self.train.cutouts), judged).rows.size
 
         def task(training: int, network: Network) -> EvaluateTask:
             # The passes depend on the memory, and no score depends on them: they are not part of the identity.

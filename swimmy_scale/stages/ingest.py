@@ -2,152 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import swimmy_scale
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.ingest.catalogue.objects import Objects
-from swimmy_scale.ingest.pixels.sources import Index, build_index, expand_sources, list_source, read_rows
-from swimmy_scale.method.bit_rounding import round_mantissa
+from swimmy_scale.ingest.pixels.sources import Index
 from swimmy_scale.method.job import plain
-from swimmy_scale.method.quarantine import Code, Fault, merge_faults
-from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY, SampleCuts
+from swimmy_scale.method.sample import PARTLY_EMPTY, SampleCuts
 from swimmy_scale.method.sections import (
+    AdditionSection,
     CatalogueSource,
     IngestSection,
     SpectroscopySection,
     StorageSection,
     TrainSection,
 )
-from swimmy_scale.method.survey import BoolArray, FloatArray, Survey
+from swimmy_scale.method.survey import Survey
 from swimmy_scale.method.words import counted
-from swimmy_scale.stages.engine import Stage, Task, Tasks
-from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.deliveries import Delivery, find_pixels, read_objects
+from swimmy_scale.stages.engine import Stage, Tasks
+from swimmy_scale.stages.growth import STORE_ATTRS, Growth, Notes, note_of
+from swimmy_scale.stages.ingest_partition import IngestTask, Share, ingest_partition, probe_ingest
 from swimmy_scale.stages.notices import add_up, shown
 from swimmy_scale.stages.prospects import Prospects, prospects_of_catalogue
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
-from swimmy_scale.storage.cutouts import FORMAT_VERSION, cutouts_layout
-from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.cutouts import FORMAT_VERSION, Cutouts, cutouts_layout
+from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.kept_rows import KeptRows
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import counterparts_beside
-from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
+from swimmy_scale.storage.store import Layout, column_type, create
 
 log = logging.getLogger("swimmy_scale")
-
-_PARTLY_EMPTY_BIT = np.uint32(1 << ALL_FLAGS.index(PARTLY_EMPTY))
-
-
-@dataclass(frozen=True)
-class IngestTask(Task):
-    """One partition to ingest: its catalogue rows, and where their pixels lie."""
-
-    cutouts: Path
-    layout: Layout
-    survey: Survey
-    objects: Objects
-    sources: Index
-    keep_mantissa_bits: int | None = None
-
-
-def ingest_partition(task: IngestTask) -> Receipt:
-    """Read one partition's pixels, check them, write the partition, commit its receipt.
-
-    Every catalogue row has its row in the store; a quarantined one has NaN pixels and its code.
-    """
-    objects, rows = task.objects, task.layout.rows(task.index)
-    partly_empty = np.zeros(len(rows), np.bool_)
-    image, faults, notes, input_sha256 = _read_pixels(task, 0, len(rows), partly_empty)
-    merged = merge_faults([*objects.faults, *faults])
-    code = np.zeros(len(rows), np.uint8)
-    for fault in merged:
-        code[fault.row - rows.start] = fault.code
-    n_partly_empty = int(np.count_nonzero(partly_empty & (code == 0)))
-    notes += [f"an object is {PARTLY_EMPTY}: pixels outside of its central aperture hold no data"] * n_partly_empty
-    image[code != 0] = np.nan
-    if task.keep_mantissa_bits is not None:
-        round_mantissa(image, task.keep_mantissa_bits, out=image)
-    values: dict[str, Any] = {
-        "image": image,
-        "object_id": objects.object_id,
-        "ra": objects.ra,
-        "dec": objects.dec,
-        "fwhm_arcsec": objects.fwhm_arcsec,
-        "mag": objects.mag,
-        "psf_mag": objects.psf_mag,
-        "depth_mag": objects.depth_mag,
-        "flags": objects.flags | np.where(partly_empty & (code == 0), _PARTLY_EMPTY_BIT, np.uint32(0)),
-        "redshift": objects.redshift,
-        "sample_class": objects.sample_class,
-        "quarantine_code": code,
-        **objects.kept,
-    }
-    details = {
-        "input_sha256": input_sha256,
-        "n_ingested": int((code == 0).sum()),
-        "n_quarantined": int((code != 0).sum()),
-        "warnings": dict(Counter(notes)),
-        "quarantined": [
-            [f.row, int(objects.object_id[f.row - rows.start]), int(f.code), f.band, f.source, f.reason] for f in merged
-        ],
-    }
-    files = write_partition(task.cutouts, task.layout, task.index, values)
-    return task.commit(files, digest_columns(values), details, objects.object_id)
-
-
-def _read_pixels(
-    task: IngestTask, lo: int, hi: int, partly_empty: BoolArray
-) -> tuple[FloatArray, list[Fault], list[str], str]:
-    """Rows ``lo`` to ``hi`` of a task: pixels (float32, NaN for rows that are left out), faults, warnings, digest.
-
-    The digest is that of what was read; ``partly_empty``, shape (hi - lo,), is filled (see `sources.read_rows`).
-    """
-    objects, first = task.objects, task.layout.rows(task.index).start
-    size = task.survey.cutout_size_px
-    image = np.empty((hi - lo, task.survey.n_bands, size, size), np.float32)
-    skipped = [row for row in left_out(task.ledger, task.name) if lo <= row < hi]
-    image[[row - lo for row in skipped]] = np.nan
-    faults = [Fault(first + row, Code.ENDED_WORKERS, "", "", LEFT_OUT_REASON) for row in skipped]
-    notes: list[str] = []
-    digests = []
-    for start, stop in pairwise([lo - 1, *skipped, hi]):
-        if stop > start + 1:
-            part = slice(start + 1, stop)
-            _, found, said, digest = read_rows(
-                task.sources.slice(first + start + 1, first + stop),
-                first + start + 1,
-                objects.object_id[part],
-                objects.ra[part],
-                objects.dec[part],
-                task.survey,
-                image[start + 1 - lo : stop - lo],
-                partly_empty[start + 1 - lo : stop - lo],
-            )
-            faults += found
-            notes += said
-            digests.append(digest)
-    return image, faults, notes, digests[0] if len(digests) == 1 else digest_json(digests)
-
-
-def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
-    """Read rows ``lo`` to ``hi`` of a task and write nothing."""
-    _read_pixels(task, lo, hi, np.zeros(hi - lo, np.bool_))
-
-
-def column_type(values: np.ndarray[Any, Any]) -> str:
-    """The type in which a kept catalogue column is stored."""
-    return "string" if values.dtype.kind in "TOUS" else values.dtype.name
 
 
 @dataclass(frozen=True)
@@ -155,6 +48,7 @@ class IngestStage(Stage):
     """Ingest of a whole survey into ``cutouts.zarr``.
 
     ``cuts`` and ``train`` are what the job does later: an ingest of which nothing could come out then is refused.
+    With ``additions`` all but the last of them are ingested already (see `growth`).
     """
 
     ledger: Ledger
@@ -166,6 +60,7 @@ class IngestStage(Stage):
     spectroscopy: SpectroscopySection | None = None
     cuts: SampleCuts | None = None
     train: TrainSection | None = None
+    additions: tuple[AdditionSection, ...] = ()
 
     perform = staticmethod(ingest_partition)
     probe = staticmethod(probe_ingest)
@@ -180,6 +75,7 @@ class IngestStage(Stage):
                 swimmy_scale.__version__,
                 *(plain(part, self.ledger.root) for part in (self.survey, self.catalogue, self.sources, self.storage)),
                 *self._spectroscopy_identity,
+                *(plain(addition, self.ledger.root) for addition in self.additions),
             ]
         )
 
@@ -201,40 +97,65 @@ class IngestStage(Stage):
         """What was noticed before the first partition: warnings, and files of no object."""
         return self.ledger.note_path("notes")
 
-    def _find_pixels(self, objects: Objects) -> Index:
-        section = self.sources
-        if section.coadd:
-            listings = [list_source(str(p), self.survey, kind="coadd", band=band) for band, p in section.coadd.items()]
-        else:
-            kind = section.kind
-            # Threads wait for disks, and unpack gzip, at the same time. Each sets and restores Python's warning filters
-            # as it goes, in any order: this context puts them back as they were.
-            with warnings.catch_warnings(), ThreadPoolExecutor() as threads:
-                listings = list(
-                    threads.map(lambda path: list_source(path, self.survey, kind), expand_sources(section.sources))
-                )
-        index = build_index(
-            listings,
-            objects.object_id,
-            objects.ra,
-            objects.dec,
-            self.survey,
-            name_pattern=section.name_pattern,
-            match_radius_arcsec=section.match_radius_arcsec,
-            tract=objects.tract,
-        )
-        for warning in [*objects.warnings, *index.warnings]:
-            log.warning(warning)
-        return index
-
     def _prospects(self, objects: Objects, index: Index | None = None) -> Prospects:
         return prospects_of_catalogue(self.catalogue.path, objects, self.survey, self.cuts, self.train, index)
 
     def _read_catalogue(self) -> Objects:
-        # What reads tables takes half a second to import, and workers need none of it.
-        from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+        return read_objects(self.catalogue, self.survey)
 
-        return read_catalogue(self.catalogue, self.survey)
+    def as_begun(self) -> IngestStage:
+        """The same ingest, with the kept columns that it began with: what a job names later, a selection reads."""
+        kept = self._begun_with()
+        if kept is None or kept == self.catalogue.keep_columns:
+            return self
+        catalogue = replace(self.catalogue, keep_columns=kept)
+        additions = [
+            addition
+            if addition.catalogue is None
+            else addition.model_copy(update={"catalogue": replace(addition.catalogue, keep_columns=kept)})
+            for addition in self.additions
+        ]
+        return replace(self, catalogue=catalogue, additions=tuple(additions))
+
+    def _begun_with(self) -> tuple[str, ...] | None:
+        """Names of the columns that the store keeps; None if there is none. Either its notes or it can be damaged."""
+        noted = Notes.read(self._notes).entries
+        if noted and "kept_columns" in noted[0]:
+            return tuple(noted[0]["kept_columns"])
+        try:
+            return tuple(Cutouts(self.cutouts).kept)
+        except SwimmyError:
+            return None
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The job's own catalogue and pixels, then those of the additions, in order."""
+        own = Delivery("", replace(self, additions=()).identity, self.catalogue, self.sources)
+        later = []
+        for addition in self.additions:
+            identity = digest_json(["addition", own.identity, plain(addition, self.ledger.root)])
+            late_for = self.sources if addition.catalogue is None else None
+            catalogue = addition.catalogue or self.catalogue
+            later.append(Delivery(addition.name, identity, catalogue, addition.ingest, late_for))
+        return [own, *later]
+
+    @property
+    def n_begun(self) -> int:
+        """How many of the additions are ingested, or were begun to be: by the notes of the ingest and its store."""
+        noted = Notes.read(self._notes).fitting(self.deliveries) - 1
+        if noted < 0 and self.cutouts.is_dir():
+            noted = len(Cutouts(self.cutouts).additions)
+        return min(max(noted, 0), len(self.additions))
+
+    @property
+    def added(self) -> list[dict[str, str]]:
+        """Name of each addition, and when it was planned first (UTC)."""
+        return [{"name": entry["name"], "when": entry["when"]} for entry in Notes.read(self._notes).entries[1:]]
+
+    def in_order(self) -> Iterator[IngestStage]:
+        """This ingest, addition by addition, from the first that may not be finished."""
+        for number in range(self.n_begun if self.additions else 0, len(self.additions) + 1):
+            yield replace(self, additions=self.additions[:number])
 
     def check_catalogue(self) -> None:
         """Refuse a catalogue of which nothing could come out; it alone is read, and nothing is written."""
@@ -248,31 +169,46 @@ class IngestStage(Stage):
         objects = self._read_catalogue()
         if self.spectroscopy is not None:
             objects, _, _ = with_counterparts(objects, self.spectroscopy)
-        index = self._find_pixels(objects)
+        index = find_pixels(self.sources, objects, self.survey)
         return self._prospects(objects, index), index, self._layout(objects)
 
     def _layout(self, objects: Objects) -> Layout:
-        return cutouts_layout(
-            len(objects),
-            self.survey,
-            {name: column_type(values) for name, values in objects.kept.items()},
-            self.storage.partition_objects,
-            self.storage.chunk_objects,
-            {"simulated": objects.simulated, "available_columns": sorted({*objects.available, PARTLY_EMPTY})},
-            self.storage.keep_mantissa_bits,
-        )
+        kept = {name: column_type(values) for name, values in objects.kept.items()}
+        own = {"simulated": objects.simulated, "available_columns": sorted({*objects.available, PARTLY_EMPTY})}
+        return self._layout_of(len(objects), kept, own)
+
+    def _layout_of(self, n_objects: int, kept: Mapping[str, str], own: Mapping[str, Any]) -> Layout:
+        partition_objects, chunk_objects = self.storage.partition_objects, self.storage.chunk_objects
+        bits = self.storage.keep_mantissa_bits
+        return cutouts_layout(n_objects, self.survey, kept, partition_objects, chunk_objects, own, bits)
 
     @property
     def when_finished(self) -> str:
         """A finished ingest does not look for new files."""
-        return f"sources were not looked at again; for new files remove {self.ledger.path(FINISHED)} first"
+        done = self.ledger.path(FINISHED)
+        if self.additions:
+            return "sources were not looked at again; for new files: swimmy-scale add"
+        return f"sources were not looked at again; for new files: swimmy-scale add, or remove {done} first"
+
+    def growth(self) -> Growth:
+        """The plan of the last addition."""
+
+        def layout(n_objects: int, attrs: Mapping[str, Any], notes: Mapping[str, Any]) -> Layout:
+            own = {name: attrs[name] for name in ("simulated", "available_columns")}
+            return replace(self._layout_of(n_objects, attrs["kept_columns"], own), notes=notes)
+
+        partition_objects, bits = self.storage.partition_objects, self.storage.keep_mantissa_bits
+        places = (self.ledger, self.cutouts, self.survey, self._notes)
+        return Growth(*places, self.deliveries, layout, partition_objects, bits)
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
+        if self.additions:
+            return self.growth().plan()
         objects = self._matched(self._read_catalogue())
         layout = self._layout(objects)
         self._prospects(objects).check()
-        index = self._find_pixels(objects)
+        index = find_pixels(self.sources, objects, self.survey)
         self._prospects(objects, index).check()
         create(self.cutouts, layout)
         stage_identity = self.identity
@@ -281,27 +217,21 @@ class IngestStage(Stage):
             rows = layout.rows(partition)
             part, sources = objects.slice(rows.start, rows.stop), index.slice(rows.start, rows.stop)
             inputs = [layout.attrs["simulated"], part.digest(), sources.fingerprint()]
+            identity = digest_json([stage_identity, *inputs])
             return IngestTask(
                 ledger=self.ledger,
                 index=partition,
-                identity=digest_json([stage_identity, *inputs]),
+                identity=identity,
                 n_objects=len(rows),
                 cutouts=self.cutouts,
                 layout=layout,
                 survey=self.survey,
-                objects=part,
-                sources=sources,
+                shares=(Share(identity, 0, part, sources),),
                 keep_mantissa_bits=self.storage.keep_mantissa_bits,
             )
 
-        write_json(
-            self._notes,
-            {
-                "warnings": [*objects.warnings, *index.warnings],
-                "n_unmatched": index.n_unmatched,
-                "unmatched": list(index.unmatched),
-            },
-        )
+        own = {name: layout.attrs[name] for name in STORE_ATTRS}
+        Notes(({**note_of(self.deliveries[0], objects, index), "store": own},)).write(self._notes)
         return Tasks(range(layout.n_partitions), task)
 
     def _matched(self, objects: Objects) -> Objects:
@@ -315,7 +245,7 @@ class IngestStage(Stage):
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted; given = ingested + quarantined."""
-        notes = json.loads(self._notes.read_text())
+        notes = Notes.read(self._notes).entries
         found = Counter[str]()
         parts, counts = Parts(), Counter(n_ingested=0, n_quarantined=0)
         for receipt in parts.count(receipts):
@@ -333,9 +263,13 @@ class IngestStage(Stage):
         names = sorted(self.cutouts.rglob("zarr.json"))
         labels = sorted(item for item in (self.cutouts / "band" / "c").rglob("*") if item.is_file())
         spectra = [] if self.spectroscopy is None else [self._tables, counterparts_beside(self.cutouts)]
-        return self.ledger.finish(
+        noted = [warning for entry in notes for warning in entry["warnings"]]
+        n_unmatched = sum(entry["n_unmatched"] for entry in notes)
+        done = self.ledger.finish(
             self.identity,
             parts,
             [*names, *labels, self._notes, *spectra],
-            {**counts, "n_unmatched_files": notes["n_unmatched"], "warnings": add_up(notes["warnings"]) | read},
+            {**counts, "n_unmatched_files": n_unmatched, "warnings": add_up(noted) | read},
         )
+        KeptRows.forget(self.ledger)
+        return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
@@ -66,6 +66,8 @@ class Plan:
         By stage.
     refusals : tuple of str
         Why the job would be refused before it starts, beside the problems of its prospects.
+    additions : tuple of (str, str)
+        Name of each addition that is not ingested yet, and what it brings; all else is said without them.
     """
 
     job: Job
@@ -78,6 +80,7 @@ class Plan:
     n_files_written: int
     needs: tuple[Need, ...]
     refusals: tuple[str, ...]
+    additions: tuple[tuple[str, str], ...] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -108,6 +111,7 @@ class Plan:
             "files_written": self.n_files_written,
             "place": asdict(self.place),
             "stages": [asdict(need) for need in self.needs],
+            "additions": [{"name": name, "brings": words} for name, words in self.additions],
             "rates_from": RATES_FROM,
             "problems": self.problems,
         }
@@ -140,8 +144,29 @@ def plan_job(run: Run, place: Place) -> Plan:
     disk_bytes, n_written = _disk(job, prospects.n_objects, n_partitions, written)
     needs = tuple(_needs(run, place, prospects, n_partitions, survey, chunk))
     return Plan(
-        job, place, prospects, n_partitions, n_files, n_unmatched, disk_bytes, n_written, needs, tuple(refusals)
+        job,
+        place,
+        prospects,
+        n_partitions,
+        n_files,
+        n_unmatched,
+        disk_bytes,
+        n_written,
+        needs,
+        tuple(refusals),
+        tuple(_additions(run)),
     )
+
+
+def _additions(run: Run) -> Iterator[tuple[str, str]]:
+    """Additions that are not ingested yet: name, and what they bring as far as it is known."""
+    stage, pending = run.ingest, run.job.additions[run.n_added :]
+    for k, addition in enumerate(pending):
+        if stage is None or k > 0 or not run.is_finished("ingest"):
+            yield addition.name, "looked at once all before it is ingested"
+        else:
+            first = replace(stage, additions=run.job.additions[: run.n_added + 1])
+            yield addition.name, first.growth().taken(run.n_added + 1).words
 
 
 def _disk(job: Job, n_objects: int, n_partitions: int, cutouts: Layout | None) -> tuple[int, int]:
@@ -224,6 +249,8 @@ def lines(plan: Plan, words_for_seconds: Any) -> Iterator[str]:
         yield f"             skipped, {NO_DATA}: {', '.join(cut.name for cut in found.cuts if cut.note == NO_DATA)}"
     if found.train is not None:
         yield f"training     {counted(found.n_training, 'objects')} of class {', '.join(found.train.classes) or 'any'}"
+    for name, words in plan.additions:
+        yield f"addition     {name}: {words}; not in what follows"
     yield f"partitions   {plan.n_partitions:,}"
     yield f"disk         about {plan.disk_bytes / 1e9:,.2f} GB in about {counted(plan.n_files_written, 'files')}"
     place = plan.place

@@ -176,7 +176,7 @@ def prospects_of_store(store: Cutouts, cuts: SampleCuts, train: TrainSection | N
     """The prospects of cutouts that are ingested already; their pixels are not read."""
     rules = [SampleRule.of(store, cuts), SampleRule.of(store, train.cuts(cuts) if train else cuts)]
     counts, codes, classes, members = list[list[CutCount]](), Counter[int](), Counter[str](), Counter[str]()
-    fwhm = []
+    fwhm, n_own = [], Cutouts.without_additions(store.path).n_objects
     for lo in range(0, store.n_objects, BLOCK_OBJECTS):
         hi = min(lo + BLOCK_OBJECTS, store.n_objects)
         code, kinds = store.read("quarantine_code", lo, hi), store.read("sample_class", lo, hi).astype(str)
@@ -186,7 +186,9 @@ def prospects_of_store(store: Cutouts, cuts: SampleCuts, train: TrainSection | N
         (in_sample, found), (trainable, _) = (rule.apply(store, lo, hi, code == 0) for rule in rules)
         counts.append(found)
         if train is not None:
-            members += _members(kinds, in_sample, trainable, train)
+            # Additions neither train nor judge (see `Cutouts.without_additions`).
+            own = slice(max(n_own - lo, 0))
+            members += _members(kinds[own], in_sample[own], trainable[own], train)
     n_usable = codes.pop(0, 0)
     quarantined = {Code(code).label: (number, "see its quarantine.csv") for code, number in sorted(codes.items())}
     in_band = dict.fromkeys(store.survey.bands, n_usable)

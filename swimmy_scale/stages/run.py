@@ -7,11 +7,12 @@ import logging
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import swimmy_scale
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, check_installed
 from swimmy_scale.method.job import Job, dump_job
 from swimmy_scale.method.job_paths import written_as
 from swimmy_scale.method.sections import ScorerName
@@ -24,11 +25,12 @@ from swimmy_scale.stages.changes import Change
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.later_columns import KeptColumns
 from swimmy_scale.stages.memory import PICTURE_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
-from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.cutouts import Cutouts, check_kept
 from swimmy_scale.storage.files import digest_json, write_json
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts
@@ -89,14 +91,30 @@ class Run:
         job = self.job
         if job.ingest is None or job.catalogue is None:
             return None
-        sections = (job.survey, job.catalogue, job.ingest, job.storage, job.spectroscopy)
-        return IngestStage(self.ledger("ingest"), self.cutouts, *sections, job.sample, job.train)
+        stage = IngestStage(
+            self.ledger("ingest"),
+            self.cutouts,
+            job.survey,
+            job.catalogue,
+            job.ingest,
+            job.storage,
+            job.spectroscopy,
+            job.sample,
+            job.train,
+            job.additions,
+        )
+        return stage.as_begun()
+
+    @property
+    def n_added(self) -> int:
+        """How many of the job's additions are ingested, or were begun to be."""
+        return self.ingest.n_begun if self.ingest is not None and self.job.additions else 0
 
     def stages(self) -> Iterator[Stage]:
         """The stages of the job in order; ask for the next one when those before it are finished."""
         job, run = self.job, self.directory
         if (ingest := self.ingest) is not None:
-            yield ingest
+            yield from ingest.in_order()
         select = SelectStage(
             self.ledger("select"),
             run.selection,
@@ -105,6 +123,7 @@ class Run:
             job.sample,
             job.select,
             job.n_models,
+            KeptColumns.of(job),
             run.quarantine,
         )
         select.check()
@@ -130,12 +149,13 @@ def write_provenance(run: Run) -> None:
         "format_version": PROVENANCE_VERSION,
         "swimmy_scale": swimmy_scale.__version__,
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES if find_spec(name) is not None},
         "job_sha256": digest_json(dump_job(run.job, run.directory.path)),
         "model_sha256": run.scoring.sha256,
         "scorer": run.scorer,
         **run.job.score.score_kind.described,
         "stages": digests,
+        **({"additions": run.ingest.added} if run.ingest is not None and run.job.additions else {}),
     }
     ledger, identity, path = run.ledger("provenance"), digest_json(content), run.directory.provenance
     if ledger.valid(FINISHED, identity) is None:
@@ -157,9 +177,16 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
         named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
         named += job.spectroscopy.paths if job.spectroscopy else ()
+    for addition in job.additions[0 if "ingest" in again else run.n_added :]:
+        catalogue = addition.catalogue or job.catalogue
+        named += [path for path in (catalogue.path, catalogue.patch_qa) if path] if catalogue else []
+        named += [*addition.ingest.sources, *addition.ingest.coadd.values()]
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    if job.train is not None and not run.is_finished("train", again):
+        check_installed("training", "train", "keras")
+    _check_later_columns(run, change)
     for model in job.weights:
         read_model_file(model.path, model.sha256)
     if job.select.thresholds_from is not None:
@@ -172,6 +199,17 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
             digests = [model.sha256 for model in job.weights]
             carried.check_model(digests if len(digests) > 1 else digests[0], run.scorer)
     check_memory(run, again)
+
+
+def _check_later_columns(run: Run, change: Change | None) -> None:
+    """Check that kept columns that the cutouts lack are to be had, before another job replaces the old one."""
+    columns = KeptColumns.of(run.job)
+    if columns is None or change is None or "ingest" in change.again:
+        return
+    if "catalogue.keep_columns" in change.settings and run.cutouts.is_dir():
+        store = Cutouts(run.cutouts)
+        check_kept(columns.missing(store.kept), store.survey.bands)
+        columns.read(store.kept)
 
 
 def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
@@ -220,7 +258,7 @@ def check_memory(run: Run, again: Sequence[str] = ()) -> None:
                 "for, which counts. Leave the section out, or ingest again with it."
             )
         survey, chunk_objects = store.survey, store.chunk_objects
-    elif not run.is_finished("ingest", again):
+    elif not run.is_finished("ingest", again) or run.n_added < len(job.additions):
         check_ingest(limits, survey, job.storage.partition_objects)
     if not run.is_finished("score", again):
         for section in job.networks:

@@ -156,7 +156,7 @@ class ScoreStage(Stage):
         store = Cutouts(self.cutouts)
         layout = self._layout(store)
         try:
-            create(self.scores, layout)
+            create(self.scores, layout, may_grow=True)
         except OtherLayoutError:
             if not self.owned:
                 raise
@@ -181,7 +181,7 @@ class ScoreStage(Stage):
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Add up what the partitions counted."""
-        files = create(self.scores, self._layout(Cutouts(self.cutouts)))
+        files = create(self.scores, self._layout(Cutouts(self.cutouts)), may_grow=True)
         parts, n_scored, n_quarantined = Parts(), 0, 0
         kinds = Counter[str]()
         for receipt in parts.count(receipts):

@@ -23,11 +23,13 @@ from swimmy_scale.method.sample import CutCount, SampleCuts, merge_counts
 from swimmy_scale.method.sections import SelectSection
 from swimmy_scale.method.survey import BoolArray, DoubleArray, IntArray
 from swimmy_scale.method.thresholds import load_thresholds, thresholds_to_json
+from swimmy_scale.stages.additions import added
 from swimmy_scale.stages.carried_thresholds import SUMMARY_VERSION, Carried, keep_carried, scores_made_of
 from swimmy_scale.stages.combine import check_combine, combined, describe
 from swimmy_scale.stages.engine import Count, Stage, Task
+from swimmy_scale.stages.later_columns import KeptColumns
 from swimmy_scale.stages.sample import nothing_passes, sample_counts
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, check_kept
 from swimmy_scale.storage.files import digest_json, write_atomically, write_json
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
@@ -152,6 +154,8 @@ class SelectStage(Stage):
     section : SelectSection
     n_models : int
         Of the scores.
+    columns : KeptColumns, optional
+        The columns of the catalogue that candidates have; by default those of the scores.
     quarantine : Path, optional
         Where the run of which this is the own selection lists its quarantined objects.
     """
@@ -163,6 +167,7 @@ class SelectStage(Stage):
     cuts: SampleCuts
     section: SelectSection
     n_models: int
+    columns: KeptColumns | None = None
     quarantine: Path | None = None
 
     @property
@@ -188,6 +193,7 @@ class SelectStage(Stage):
                 self.section.formats,
                 [carried.summary, self.section.thresholds_of_another_model] if carried else None,
                 self.section.combine if self.n_models > 1 else None,
+                *([self.columns.names] if self.columns is not None else []),
             ]
         )
 
@@ -197,9 +203,13 @@ class SelectStage(Stage):
         Raises
         ------
         SwimmyError
-            When they leave none, or the memory does not suffice to combine the scores of several models.
+            When they leave none, the memory does not suffice to combine the scores of several models, or a kept column
+        that the cutouts lack is not to be had.
         """
         store = Cutouts(self.cutouts)
+        if self.columns is not None and self.ledger.valid(FINISHED, self.identity) is None:
+            check_kept(self.columns.missing(store.kept), store.survey.bands)
+            self.columns.read(store.kept)
         check_combine(self.section.combine, self.n_models, store.n_objects, self.cutouts)
         if self._scored is None and (problem := nothing_passes(sample_counts(store, self.cuts))):
             raise SwimmyError(f"{self.cutouts}: {problem}")
@@ -239,8 +249,9 @@ class SelectStage(Stage):
         return self.ledger.finish(self.identity, Parts.of(receipts), files, self._details)
 
     @property
-    def _details(self) -> dict[str, str]:
-        return {"settings": self._settings, "scores": os.path.relpath(self.scores, self.folder.path)}
+    def _details(self) -> dict[str, Any]:
+        made = {"settings": self._settings, "scores": os.path.relpath(self.scores, self.folder.path)}
+        return made if self.columns is None else {**made, "kept_columns": list(self.columns.names)}
 
     @property
     def _settings(self) -> str:
@@ -267,8 +278,15 @@ class SelectStage(Stage):
         sample = _Sample(Cutouts(self.cutouts), self.cuts)
         done = self._scored
         attrs = {**made_of, "scores_digest": done.data_digest if done else ""}
-        with new_selection(self.folder.store, scores, levels, combining, attrs, add) as selection:
+        later = self.columns.read(scores.kept) if self.columns is not None else None
+        types = later.types if later is not None else {}
+        if self.columns is not None and self.columns.names != tuple(scores.kept):
+            known = {**scores.kept, **types}
+            attrs["kept_columns"] = {name: known[name] for name in self.columns.names}
+        with new_selection(self.folder.store, scores, levels, combining, attrs, add, types) as selection:
             selection.fill("in_sample", sample.blocks(selection))
+            if later is not None:
+                later.fill(selection)
             if problem := nothing_passes(sample.cuts):
                 raise SwimmyError(f"{scores.path}: {problem}")
             for name, blocks in combined(selection, section.combine):
@@ -292,6 +310,7 @@ class SelectStage(Stage):
             "scored": scores.n_objects - quarantined.total(),
             "quarantined": quarantined.total(),
             "quarantined_by_code": dict(sorted(quarantined.items())),
+            **added(Cutouts(self.cutouts), selection),
             "in_sample": sample.n_objects,
             "levels": dict(section.levels),
             "thresholds": thresholds_to_json(threshold, bands, levels),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Settings, load_job, parse_job
+from swimmy_scale.method.job import Job, Settings, load_job, parse_job
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, SelectSection, TrainSection
 from swimmy_scale.method.words import counted
@@ -19,6 +19,7 @@ from swimmy_scale.stages.choice import recorded
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.stages.later_columns import KeptColumns
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
@@ -212,11 +213,19 @@ class Given:
             )
         return cls(scores, chosen, settings, around if in_run else None)
 
+    def columns(self, names: Sequence[str] | None = None) -> KeptColumns | None:
+        """The columns of the catalogue that candidates have: ``names``, by default those that the run's job names."""
+        found = KeptColumns.of(self.settings) if isinstance(self.settings, Job) else None
+        return found if found is None or names is None else replace(found, names=tuple(names))
 
-def select(given: Given, output: Path, settings: Settings, progress: Progress) -> SelectionFolder:
+
+def select(
+    given: Given, output: Path, settings: Settings, progress: Progress, kept: Sequence[str] | None = None
+) -> SelectionFolder:
     """Select from scores into the folder ``output``, which is all that is written to.
 
-    ``settings`` say how. The same selection is not made again.
+    ``settings`` say how. The same selection is not made again. ``kept`` are the columns of the catalogue that
+    candidates have, by default those of the run's job.
 
     Raises
     ------
@@ -237,6 +246,7 @@ def select(given: Given, output: Path, settings: Settings, progress: Progress) -
         settings.sample,
         settings.select,
         Scores(given.scores).n_models,
+        given.columns(kept),
     )
     with driver_lock(folder.receipts, output):
         if settings.select.thresholds_from is not None:
@@ -261,11 +271,12 @@ def selection_settings(
 
 @dataclass(frozen=True)
 class HowMade:
-    """How a selection was made, so that it can be made again: its settings, and the scores that it cuts."""
+    """How a selection was made, so that it can be made again: its settings, the scores that it cuts, its columns."""
 
     folder: SelectionFolder
     settings: Settings
     scores: Path
+    kept: Sequence[str] | None = None
 
     @classmethod
     def of(cls, folder: SelectionFolder) -> HowMade:
@@ -281,8 +292,9 @@ class HowMade:
             scores = scores_of(folder.store, dict(open_group(folder.store, SELECTION_VERSION).attrs))
             return cls(folder, load_job(folder.settings, Settings), scores)
         scores = Path(os.path.normpath(folder.path / done.details["scores"]))
-        return cls(folder, parse_job(done.details["settings"], folder.settings, Settings), scores)
+        settings = parse_job(done.details["settings"], folder.settings, Settings)
+        return cls(folder, settings, scores, done.details.get("kept_columns"))
 
     def again(self, progress: Progress) -> None:
         """Make it again, unless it is whole."""
-        select(Given.at(self.scores), self.folder.path, self.settings, progress)
+        select(Given.at(self.scores), self.folder.path, self.settings, progress, self.kept)

@@ -26,7 +26,7 @@ from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_atomically
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, store_digest
+from swimmy_scale.storage.run_directory import ModelsFolder, digest_without_additions
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def perform_training(task: TrainTask) -> Receipt:
 
     n_threads = task.section.n_threads
     configure_threads(n_threads)
-    store = Cutouts(task.cutouts)
+    store = Cutouts.without_additions(task.cutouts)
     rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
     started = task.folder / "identity.txt"
     if not started.is_file() or started.read_text() != task.identity:
@@ -139,7 +139,7 @@ class TrainStage(Stage):
     @cached_property
     def networks(self) -> tuple[Network, ...]:
         """The networks, of which each is trained ``n_runs`` times; one network without a grid."""
-        survey = Cutouts(self.cutouts).survey
+        survey = Cutouts.without_additions(self.cutouts).survey
         return tuple(sizes.for_survey(survey) for sizes in self.section.networks)
 
     @property
@@ -168,7 +168,7 @@ class TrainStage(Stage):
                 "train",
                 MANIFEST_VERSION,
                 swimmy_scale.__version__,
-                store_digest(self.cutouts),
+                digest_without_additions(self.cutouts),
                 [asdict(network) for network in self.networks],
                 asdict(section.schedule),
                 section.n_runs,
@@ -191,7 +191,7 @@ class TrainStage(Stage):
     def _check_memory(self) -> None:
         if self.limits is None:
             return
-        store, section = Cutouts(self.cutouts), self.section
+        store, section = Cutouts.without_additions(self.cutouts), self.section
         n_objects = sum(len(rows) for rows, _ in _trainable_rows(store, self.cuts, section.classes))
         n_objects = min(n_objects, section.max_objects or n_objects)
         needed = max(

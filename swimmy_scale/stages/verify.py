@@ -14,6 +14,7 @@ from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import check_unlocked, remove
+from swimmy_scale.storage.kept_rows import FOLDER as KEPT_ROWS
 from swimmy_scale.storage.receipts import FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import (
     STAGES,
@@ -271,8 +272,8 @@ def _of_receipts(folder: Path, root: Path, stages: Sequence[str]) -> set[str]:
         ledger = Ledger(folder, root, stage)
         found += [ledger.path(name) for name in ledger.every_name()]
         found += [ledger.note_path(what) for what in ("notes", "tables")]
-    # What workers leave of objects that end them, and who holds the folder.
-    found += [path for name in ("attempts", "left-out") for path in (folder / name).rglob("*")]
+    # What workers leave of objects that end them, rows that are copied while a store grows, and who holds the folder.
+    found += [path for name in ("attempts", "left-out", KEPT_ROWS) for path in (folder / name).rglob("*")]
     found += [folder / "driver.lock", folder / "driver.json"]
     return {path.relative_to(root).as_posix() for path in found}
 

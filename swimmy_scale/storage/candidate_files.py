@@ -125,6 +125,20 @@ def write_candidates(
     return paths
 
 
+def candidate_table(columns: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any]) -> Table:
+    """The candidate catalogue as a table: units and descriptions of each column, and ``meta``, which is JSON values.
+
+    Raises
+    ------
+    SwimmyError
+        For columns that no format can hold.
+    """
+    plain, facts = _plain_columns(columns), _plain_meta(meta)
+    table = _table(plain, facts)
+    table.meta.update(facts)
+    return table
+
+
 # ---------------------------------------------------------------- one writer a format
 
 
@@ -156,8 +170,7 @@ def _fits_in_a_card(key: str, value: Any) -> bool:
 
 
 def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
-    table = _table(columns, meta)
-    table.meta.update(meta)
+    table = candidate_table(columns, meta)
     stream = io.StringIO(newline="")
     table.write(stream, format="ascii.ecsv")
     return stream.getvalue().encode()

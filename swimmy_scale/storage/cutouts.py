@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,23 @@ def _variables(
     )
 
 
+def check_kept(names: Iterable[str], bands: Sequence[str]) -> None:
+    """Refuse kept columns with the name of one of our own variables or columns, or one that no Zarr array can have."""
+    by_band = {f"{name}_{band}" for name in ("score", "residual") for band in bands}
+    clashes = sorted(set(names) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
+    if clashes:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name. "
+            "Leave it out, or rename it in the catalogue."
+        )
+    strange = sorted(name for name in names if not name.strip(". ") or "/" in name or name == "zarr.json")
+    if strange:
+        raise SwimmyError(
+            f"catalogue.keep_columns: {', '.join(map(repr, strange))} cannot name an array. "
+            "Leave it out, or rename it in the catalogue."
+        )
+
+
 def cutouts_layout(
     n_objects: int,
     survey: Survey,
@@ -119,19 +136,7 @@ def cutouts_layout(
         When a kept column has the name of one of the program's own variables or columns, or one that no Zarr array
         can have.
     """
-    by_band = {f"{name}_{band}" for name in ("score", "residual") for band in survey.bands}
-    clashes = sorted(set(kept) & ({variable.name for variable in _variables({})} | RESERVED | by_band))
-    if clashes:
-        raise SwimmyError(
-            f"catalogue.keep_columns: {', '.join(clashes)} would replace a variable of the same name. "
-            "Leave it out, or rename it in the catalogue."
-        )
-    strange = sorted(name for name in kept if not name.strip(". ") or "/" in name or name == "zarr.json")
-    if strange:
-        raise SwimmyError(
-            f"catalogue.keep_columns: {', '.join(map(repr, strange))} cannot name an array. "
-            "Leave it out, or rename it in the catalogue."
-        )
+    check_kept(kept, survey.bands)
     size = survey.cutout_size_px
     return Layout(
         n_objects=n_objects,
@@ -192,6 +197,15 @@ def _fused_pipeline() -> str | None:
     return f"{FusedCodecPipeline.__module__}.{FusedCodecPipeline.__qualname__}"
 
 
+@dataclass(frozen=True)
+class Addition:
+    """Rows of a store that were added to it: from ``first_row`` on, ``n_objects`` of them."""
+
+    name: str
+    first_row: int
+    n_objects: int
+
+
 class Cutouts:
     """An existing ``cutouts.zarr``, opened for reading.
 
@@ -204,6 +218,8 @@ class Cutouts:
         Rows of a partition, and of a chunk of its pixels.
     kept : dict of str to str
         Catalogue columns that travel along, with their types.
+    additions : tuple of Addition
+        What was added to the objects that the store began with.
     """
 
     def __init__(self, path: Path) -> None:
@@ -215,9 +231,22 @@ class Cutouts:
             self.partition_objects = int(attrs["partition_objects"])
             self.chunk_objects = int(attrs["chunk_objects"])
             self.kept: dict[str, str] = dict(attrs["kept_columns"])
+            self.additions = tuple(Addition(**item) for item in attrs.get("additions", ()))
         except (KeyError, ValueError, TypeError) as error:
             raise SwimmyError(f"{path}: its attributes are damaged ({error}). Ingest it again.") from error
         self.n_objects = n_rows(self.group, "image")
+
+    @classmethod
+    def without_additions(cls, path: Path) -> Cutouts:
+        """A store as if nothing had been added to it: what training and evaluation see.
+
+        Weights are made once, of what the job itself names: were they made anew with every addition, no score and no
+        threshold would remain.
+        """
+        store = cls(path)
+        if store.additions:
+            store.n_objects = store.additions[0].first_row
+        return store
 
     def read(self, name: str, lo: int, hi: int) -> AnyArray:
         """Rows of one variable (see `store.read_rows`)."""

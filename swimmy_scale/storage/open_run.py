@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,26 @@ def open_run(run: Path | str, cutouts: Path | str | None = None) -> xarray.Datas
     return open_stores(directory.scores, chosen, folder.store if folder.store.is_dir() else None)
 
 
+def open_cutouts(cutouts: Path | str) -> xarray.Dataset:
+    """Open ``cutouts.zarr`` as a Dataset; pixels are read on demand.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `open_run` returns it, without scores: ``image`` (object_id, band, y, x) in counts, ``fwhm_arcsec``
+        (object_id, band), ``mag``, ``quarantine_code`` and so on, in the chunks of the store. Each id is there once.
+
+    Raises
+    ------
+    SwimmyError
+        When there is no such store, or it is of another format version.
+    """
+    pixels = Cutouts(Path(cutouts))
+    object_id = pixels.read("object_id", 0, pixels.n_objects)
+    code = pixels.read("quarantine_code", 0, pixels.n_objects)
+    return _joined([pixels.path], object_id, code, {"title": "cutouts", "cutouts": str(cutouts)})
+
+
 def open_stores(scores: Path, cutouts: Path, selection: Path | None = None) -> xarray.Dataset:
     """Join ``scores.zarr`` and ``cutouts.zarr`` of the same objects, and a ``selection.zarr`` (see `open_run`)."""
     scored, pixels = Scores(scores), Cutouts(cutouts)
@@ -83,6 +103,14 @@ def open_stores(scores: Path, cutouts: Path, selection: Path | None = None) -> x
     if selection is not None:
         Selection(selection, scores)  # checks that they belong together
         stores.append(selection)
+    own = {"title": "cutouts and anomaly scores", "scores": str(scores), "cutouts": str(cutouts)}
+    return _joined(stores, object_id, scored.read("quarantine_code"), own)
+
+
+def _joined(
+    stores: Sequence[Path], object_id: AnyArray, quarantine_code: AnyArray, own: Mapping[str, str]
+) -> xarray.Dataset:
+    """Stores of the same objects as one Dataset, each id once; ``own`` are attributes of the whole."""
     # A missing chunk is an error, not a fill value; arrays keep the setting that holds when they are opened.
     with zarr.config.set({"array.read_missing_chunks": False}):
         opened: list[xarray.Dataset] = [xarray.open_zarr(store) for store in stores]
@@ -97,7 +125,7 @@ def open_stores(scores: Path, cutouts: Path, selection: Path | None = None) -> x
     meaning = joined["object_id"].attrs
     joined = joined.set_coords(["object_id", "ra", "dec"])
     joined = joined.assign_coords(object_id=("object", object_id, meaning)).swap_dims(object="object_id")
-    kept = _first_of_each(object_id, scored)
+    kept = _first_of_each(object_id, quarantine_code)
     if kept.size < object_id.size:
         joined = joined.isel(object_id=kept)
     for name in joined.coords:
@@ -105,11 +133,10 @@ def open_stores(scores: Path, cutouts: Path, selection: Path | None = None) -> x
             joined[name].attrs["long_name"] = LABEL_NAMES[name]
     joined.attrs = {
         "Conventions": "CF-1.11",
-        "title": "cutouts and anomaly scores",
+        "title": own["title"],
         **{key: _plain(value) for key, value in about.items() if key not in OF_ONE_STORE},
         "n_left_out": int(object_id.size - kept.size),
-        "scores": str(scores),
-        "cutouts": str(cutouts),
+        **{key: value for key, value in own.items() if key != "title"},
     }
     return joined
 
@@ -121,11 +148,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float) else json.dumps(value)
 
 
-def _first_of_each(object_id: AnyArray, scored: Scores) -> IntArray:
+def _first_of_each(object_id: AnyArray, quarantine_code: AnyArray) -> IntArray:
     """The best row of each id, ascending: one that is not in quarantine, if there is one."""
     if np.unique(object_id).size == object_id.size:
         return np.arange(object_id.size)
-    order = np.lexsort((scored.read("quarantine_code") != 0, object_id))
+    order = np.lexsort((quarantine_code != 0, object_id))
     first = np.r_[True, object_id[order][1:] != object_id[order][:-1]]
     return np.sort(order[first])
 

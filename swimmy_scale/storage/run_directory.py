@@ -17,7 +17,8 @@ from swimmy_scale.method.job import Job, Settings, dump_job, load_job, parse_job
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, remove, write_atomically, write_json
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, task_name
+from swimmy_scale.storage.kept_rows import KeptRows, spans_in
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt, task_name
 
 STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 """In the order in which a job goes through them."""
@@ -284,7 +285,8 @@ class RunDirectory:
         ledger, selection = self.ledger(stage), self.selection
         made: dict[str, list[Path]] = {
             "ingest": [self.own_cutouts, counterparts_beside(self.own_cutouts), self.quarantine]
-            + [ledger.note_path(what) for what in ("notes", "tables")],
+            + [ledger.note_path(what) for what in ("notes", "tables")]
+            + [KeptRows.folder_of(ledger)],
             "train": [self.models.path],
             "evaluate": [self.models.evaluations, self.models.table],
             "select": [path for path in selection.made() if path != selection.carried_thresholds],
@@ -403,6 +405,10 @@ def partition_digest(cutouts: Path, index: int) -> str:
     SwimmyError
         When the partition has no receipt, and nothing vouches for its pixels.
     """
+    return _partition_receipt(cutouts, index).data_digest
+
+
+def _partition_receipt(cutouts: Path, index: int) -> Receipt:
     ledger = cutouts_ledger(cutouts)
     receipt = ledger.read(task_name(index))
     if receipt is None:
@@ -410,7 +416,17 @@ def partition_digest(cutouts: Path, index: int) -> str:
             f"{cutouts}: partition {index} has no readable receipt in {ledger.folder}. "
             "Its ingest did not finish or was not copied along: ingest again, it resumes."
         )
-    return receipt.data_digest
+    return receipt
+
+
+def digest_without_additions(cutouts: Path) -> str:
+    """`store_digest` as if nothing had been added to the store, the same before and after (see `Cutouts`)."""
+    digest = ListDigest()
+    for index, (lo, hi) in enumerate(Cutouts.without_additions(cutouts).partitions()):
+        receipt = _partition_receipt(cutouts, index)
+        # Only the last of its partitions may hold added rows as well.
+        digest.add(receipt.data_digest if receipt.n_objects == hi - lo else spans_in(receipt)[0]["data_digest"])
+    return digest.hexdigest()
 
 
 def store_digest(cutouts: Path) -> str:

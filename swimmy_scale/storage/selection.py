@@ -67,7 +67,7 @@ class Selection:
     survey : Survey
     n_objects, n_models : int
     kept : dict of str to str
-        Catalogue columns that travel along, with their types.
+        Catalogue columns that travel along, with their types: those of the scores, unless its job named others later.
     kind : ScoreKind
         What the score is.
     simulated : bool
@@ -93,7 +93,8 @@ class Selection:
                 f"{cut}: not there, and {path} is a selection of these scores. Keep both as they lay to each other."
             )
         self.scores = Scores(cut)
-        self.survey, self.kept, self.kind = self.scores.survey, self.scores.kept, self.scores.kind
+        self.survey, self.kind = self.scores.survey, self.scores.kind
+        self.kept: dict[str, str] = dict(self.attrs.get("kept_columns", self.scores.kept))
         self.n_objects, self.n_models = self.scores.n_objects, self.scores.n_models
         self.simulated = bool(self.scores.attrs.get("simulated", False))
         self.score_name, self.residual_name = COMBINED if self.n_models > 1 else ("score", "residual")
@@ -110,7 +111,7 @@ class Selection:
 
     def read(self, name: str, lo: int = 0, hi: int | None = None) -> AnyArray:
         """Rows of a variable of the selection or of its scores, all of them by default (see `store.read_rows`)."""
-        own = name in OWN or name in COMBINED
+        own = name in OWN or name in COMBINED or (name in self.kept and name not in self.scores.kept)
         return read_rows(self.group, name, lo, hi) if own else self.scores.read(name, lo, hi)
 
     def blocks(self, *names: str, block_objects: int | None = None) -> Iterator[tuple[int, tuple[AnyArray, ...]]]:
@@ -133,7 +134,10 @@ class Selection:
         array: Any = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)[name]
         for lo, values in blocks:
             array.with_config(EVERY_CHUNK)[lo : lo + len(values)] = values
-            if not np.array_equal(self.read(name, lo, lo + len(values)), values, equal_nan=values.dtype.kind == "f"):
+            found, is_float = self.read(name, lo, lo + len(values)), values.dtype.kind == "f"
+            if found.dtype != values.dtype and found.dtype.kind == "U":
+                values = values.astype(np.str_)
+            if not np.array_equal(found, values, equal_nan=is_float):
                 raise SwimmyError(
                     f"{self.path}: {name}[{lo}:{lo + len(values)}] does not read back as it was written. Check the "
                     "disk and its free space, then run again."
@@ -247,6 +251,7 @@ def new_selection(
     combined: Mapping[str, str],
     attrs: Mapping[str, Any],
     add: Callable[[int], None] = lambda n_rows: None,
+    later: Mapping[str, str] | None = None,
 ) -> Iterator[Selection]:
     """Make a ``selection.zarr``: fill every variable of what this gives (see `Selection.fill`).
 
@@ -259,6 +264,8 @@ def new_selection(
         What the scores combined of several models are, by the names of their variables; empty for one model.
     attrs : mapping
         More attributes.
+    later : mapping of str to str, optional
+        Catalogue columns that the scores lack, with their types.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
@@ -290,6 +297,8 @@ def new_selection(
             dimension_names=("level", "band"),
         )
         _by_object(group, "candidate", "bool", scores.n_objects, level=len(levels), band=n_bands)
+        for name, dtype in (later or {}).items():
+            _by_object(group, name, dtype, scores.n_objects, long_name="column of the catalogue")
         made = Selection(fresh, scores.path, add)
         made.fill("object_id", ((lo, ids) for lo, (ids,) in scores.blocks("object_id")))
         yield made
@@ -326,7 +335,7 @@ def _by_object(
         chunks=(max(min(block_objects, n_objects), 1), *sizes.values()),
         dtype=dtype,
         compressors=[ZstdCodec(level=3), Crc32cCodec()],
-        fill_value={"float32": float("nan"), "bool": False}.get(dtype, 0),
+        fill_value={"bool": False, "string": ""}.get(dtype, float("nan") if dtype.startswith("float") else 0),
         attributes={"long_name": long_name or LONG_NAMES[name], **({"units": units} if units else {})},
         dimension_names=("object", *sizes),
     )

@@ -13,7 +13,7 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ class Variable:
         if self.dtype.startswith("float"):
             return float("nan")
         return {"string": "", "bool": False}.get(self.dtype, 0)
+
+
+def column_type(values: AnyArray) -> str:
+    """The type in which a column of a catalogue is stored."""
+    return "string" if values.dtype.kind in "TOUS" else values.dtype.name
 
 
 @dataclass(frozen=True)
@@ -162,8 +167,21 @@ class OtherLayoutError(SwimmyError):
     """A store is there already, and of another layout."""
 
 
-def create(path: Path, layout: Layout) -> list[Path]:
+def _identity(layout: Layout) -> str:
+    """Digest of all that is fixed, the number of objects among it; ``notes`` are not."""
+    return digest_json(
+        [layout.n_objects, layout.partition_objects, layout.chunk_objects, dict(layout.sizes), dict(layout.attrs)]
+        + [[v.name, v.dims, v.dtype, dict(v.attrs)] for v in layout.variables]
+        + [{dim: list(labels) for dim, labels in layout.labels.items()}]
+    )
+
+
+def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
     """Create a store; if it exists, renew metadata that are damaged.
+
+    With ``may_grow`` a store of the same layout but fewer objects becomes longer: only metadata change, the root last,
+    so that this can end at any instant and be called again. Its last partition, if that was not full, must be written
+    anew.
 
     Returns
     -------
@@ -175,11 +193,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
     OtherLayoutError
         When ``path`` holds a store of another layout.
     """
-    identity = digest_json(
-        [layout.n_objects, layout.partition_objects, layout.chunk_objects, dict(layout.sizes), dict(layout.attrs)]
-        + [[v.name, v.dims, v.dtype, dict(v.attrs)] for v in layout.variables]
-        + [{dim: list(labels) for dim, labels in layout.labels.items()}]
-    )
+    identity = _identity(layout)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
@@ -202,7 +216,7 @@ def create(path: Path, layout: Layout) -> list[Path]:
             sync_files((fresh / name for name in names), fresh)
             fresh.rename(path)
         else:
-            _renew(path, fresh, names, identity)
+            _renew(path, fresh, names, layout, may_grow)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     files = [path / name for name in names]
@@ -210,8 +224,22 @@ def create(path: Path, layout: Layout) -> list[Path]:
     return files
 
 
-def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
-    root = Path("zarr.json")
+def _may_become(attrs: Mapping[str, Any], root: Path, layout: Layout) -> bool:
+    """Whether a store with these attributes is of the layout but for its number of objects, which is smaller."""
+    name = layout.variables[0].name
+    try:
+        # The root describes the arrays as they were when it was written, whatever was renewed since.
+        described = json.loads(root.read_text())["consolidated_metadata"]["metadata"]
+        n_objects = int(described[name]["shape"][0])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
+    return n_objects < layout.n_objects and attrs.get("layout_sha256") == _identity(
+        replace(layout, n_objects=n_objects)
+    )
+
+
+def _renew(path: Path, fresh: Path, names: list[Path], layout: Layout, may_grow: bool) -> None:
+    root, identity = Path("zarr.json"), _identity(layout)
     wanted_attrs = dict(zarr.open_group(str(fresh), mode="r", use_consolidated=False).attrs)
     try:
         attrs = dict(zarr.open_group(str(path), mode="r", use_consolidated=False).attrs)
@@ -224,12 +252,13 @@ def _renew(path: Path, fresh: Path, names: list[Path], identity: str) -> None:
         and arrays == {name.parts[0] for name in names if name != root}
         and all(_content(path / name) == _content(fresh / name) for name in names if name != root)
     )
-    if attrs.get("layout_sha256") != identity and not same_but_digest:
+    grows = may_grow and _may_become(attrs, path / root, layout)
+    if attrs.get("layout_sha256") != identity and not same_but_digest and not grows:
         raise OtherLayoutError(
             f"{path} exists and was made with other settings or from another catalogue. "
             "Choose another output, or remove it if it is not needed."
         )
-    for name in names:
+    for name in sorted(names, key=lambda name: name == root):
         wanted = (fresh / name).read_bytes()
         if _content(path / name) != wanted:
             write_atomically(path / name, wanted)

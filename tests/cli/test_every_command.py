@@ -108,6 +108,7 @@ BAD_INPUT = [
     ("wrong format", ["train", "text.txt", "--output", "models"], "no readable Zarr store"),
     ("missing file", ["score", "absent.zarr", "--model", "m.keras", "--output", "s.zarr"], "no manifest.json"),
     ("wrong format", ["select", "folder", "--output", "out"], "no readable Zarr store"),
+    ("missing file", ["add", "absent", "--source", "pixels"], "not a run directory"),
     ("missing file", ["status", "absent"], "not a run directory"),
     ("wrong place", ["verify", "folder"], "neither a run directory"),
     ("missing site", ["doctor", "--site", "absent.yaml"], "cannot read the site file"),

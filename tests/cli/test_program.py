@@ -18,7 +18,20 @@ from survey_runs import NETWORK, call, call_here, make_survey, write_job
 from swimmy_scale.cli import main
 
 COMMANDS = (
-    *("simulate", "ingest", "classify", "train", "weight-sets", "score", "select", "run", "submit", "report", "status"),
+    *(
+        "simulate",
+        "ingest",
+        "classify",
+        "train",
+        "weight-sets",
+        "score",
+        "select",
+        "run",
+        "submit",
+        "report",
+        "status",
+        "add",
+    ),
     *(
         "plan",
         "verify",

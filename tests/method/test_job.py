@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 
 import pydantic
@@ -483,3 +484,53 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_bytes(b"name: \xff\xfe\n")
     with pytest.raises(SwimmyError, match=r"job.yaml: not UTF-8 text .*at byte 6\). Save it as UTF-8"):
         load_job(tmp_path / "job.yaml", Job)
+
+
+ADDITIONS = """\
+name: test
+catalogue: {path: cat.fits, patch_qa: qa.fits, hdu: 2, columns: {ra: RAJ2000}, keep_columns: [kept]}
+ingest: {sources: [cutouts], name_pattern: '(?P<object_id>[0-9]+)_(?P<band>[a-z])', match_radius_arcsec: 2.0}
+train: {}
+additions:
+  - {name: night, catalogue: {path: more.fits, columns: {ra: RA}}, ingest: {sources: [more]}}
+  - {name: coadds, catalogue: {path: more.fits, patch_qa: more_qa.fits}, ingest: {coadd: {g: g.fits}}}
+  - {name: late, ingest: {sources: [late], match_radius_arcsec: 1.0}}
+"""
+
+
+def test_additions_are_described_as_the_job_is() -> None:
+    job = parse(ADDITIONS)
+    night, coadds, late = job.additions
+    assert night.catalogue is not None
+    assert night.catalogue.path == Path("/data/more.fits")
+    assert (night.catalogue.patch_qa, night.catalogue.hdu) == (Path("/data/qa.fits"), None)
+    assert (night.catalogue.columns, night.catalogue.keep_columns) == ({"ra": "RA"}, ("kept",))
+    assert job.ingest is not None
+    assert night.ingest == job.ingest.model_copy(update={"sources": (Path("/data/more"),)})
+    assert (coadds.ingest.name_pattern, coadds.ingest.match_radius_arcsec) == (None, 2.0)
+    assert late.catalogue is None
+    assert late.ingest.match_radius_arcsec == 1.0
+    # The frozen job says all of it.
+    assert parse(dump_job(job, Path("/data"))) == job
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: coadds", "name: night", "additions has the same name twice. Give each its own"),
+        ("columns: {ra: RA}", "keep_columns: [x]", "addition 'night' keeps other columns than catalogue.keep_columns"),
+        ("train: {}", "train: {}\nspectroscopy: {sdss: s.fits}", "additions do not go with spectroscopy"),
+        ("sources: [late], ", "", "additions.2.ingest: give either sources or coadd"),
+        ("additions:", "additions: 3\nname2:", "additions"),
+    ],
+)
+def test_faults_of_additions(old: str, new: str, message: str) -> None:
+    assert old in ADDITIONS
+    with pytest.raises(SwimmyError, match=re.escape(message)):
+        parse(ADDITIONS.replace(old, new))
+
+
+def test_additions_go_to_the_run_that_ingests() -> None:
+    text = f"name: a\n{STORE}model: {MODEL % ('a' * 64)}\nadditions: [{{name: b, ingest: {{sources: [c]}}}}]\n"
+    with pytest.raises(SwimmyError, match="additions go to the run that ingests the cutouts"):
+        parse(text)

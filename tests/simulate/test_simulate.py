@@ -126,6 +126,8 @@ def sound_rows(tables: dict[str, fits.FITS_rec]) -> np.ndarray:
                               min_depth_mag=(25.0, 25.0))},
             r"bands \['ri'\] have no simulated filter",
         ),
+        ({"first_tract": 8999}, "first_tract 8999 must be between 9000 and 12199"),
+        ({"first_tract": 12_199, "n_objects": 3200}, "n_objects 3200 with 40 a patch must be 3120 or below"),
         ({"n_objects": 10_000_000}, "n_objects 10000000 with 40 a patch must be 9984000 or below"),
     ],
 )  # fmt: skip

@@ -15,6 +15,7 @@ from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.stages.changes import Change, stage_settings
 from swimmy_scale.stages.engine import Stage
 from swimmy_scale.stages.evaluate import EvaluateStage
+from swimmy_scale.stages.later_columns import KeptColumns
 from swimmy_scale.stages.run import Run, freeze_inputs
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.stages.train import TrainStage
@@ -52,6 +53,7 @@ WEIGHTS = {"path": "m.keras", "sha256": "a" * 64, "network": NETWORK}
         ({"train": {**TRAIN, "max_objects": 9}}, ("train.max_objects",), STAGES[1:]),
         ({"train": EVALUATED}, ("train.evaluate", "train.known_classes"), STAGES[1:]),
         ({"train": None, "model": WEIGHTS}, ("train", "model"), STAGES[3:]),
+        ({"additions": [{"name": "more", "ingest": {"sources": ["late"]}}]}, ("additions",), STAGES[3:]),
         ({"survey": {"name": "another"}}, ("survey.name",), STAGES),
         ({"storage": {"partition_objects": 16, "chunk_objects": 16}}, ("storage.partition_objects",), STAGES),
     ],
@@ -231,6 +233,7 @@ def test_another_training_leaves_nothing_of_the_first(finished: Path, tmp_path: 
 
 
 LEVELS = {"a": 0.1, "b": 0.05}
+CATALOGUE = {"path": "catalogue.fits", "keep_columns": ["i_cmodel_mag"]}
 CHANGES: list[dict[str, Any]] = [
     {"name": "new"},
     {"survey": {"target_fwhm_arcsec": 1.2}},
@@ -243,6 +246,8 @@ CHANGES: list[dict[str, Any]] = [
     {"score": {"one_a_run": True}},
     {"select": {"levels": LEVELS}},
     {"select": {"formats": ["ecsv"]}},
+    {"catalogue": {**CATALOGUE, "keep_columns": ["redshift"]}},
+    {"catalogue": {**CATALOGUE, "columns": {"redshift": "z"}}},
     *({"train": {"n_threads": 2}}, {"train": {"n_runs": 2}}, {"train": {"max_objects": 7}}, {"train": {"classes": []}}),
     *({"train": {"schedule": {**SCHEDULE, name: 2}}} for name in ("epochs", "batch_size", "seed")),
     {"train": {"network": {**NETWORK, "latent_filters": 2}}},
@@ -260,7 +265,7 @@ def identities(finished: Path, job: Job) -> dict[str, str]:
     run = Run(RunDirectory(finished / "run"), job, 1)
     train = TrainStage(run.ledger("train"), finished / "run/cutouts.zarr", run.directory.models, job)
     places = (run.ledger("select"), run.directory.selection, run.directory.scores, train.cutouts)
-    select = SelectStage(*places, job.sample, job.select, job.n_models)
+    select = SelectStage(*places, job.sample, job.select, job.n_models, KeptColumns.of(job))
     assert run.ingest is not None
     stages: dict[str, Stage] = {"ingest": run.ingest, "train": train, "select": select}
     if train.section.evaluates:
@@ -276,7 +281,8 @@ def test_settings_of_a_stage_are_those_of_its_identity(
 ) -> None:
     base = {**TRAIN, "evaluate": True} if evaluate else TRAIN
     changed = {**sections, "train": {**base, **sections.get("train", {})}}
-    old, new = other(tmp_path, train=base), other(tmp_path, **changed)
+    same = {"catalogue": CATALOGUE} if "catalogue" in sections else {}
+    old, new = other(tmp_path, train=base, **same), other(tmp_path, **changed)
     before, after = identities(finished, old), identities(finished, new)
     differ = {stage for stage in after if before.get(stage) != after[stage]}
     assert set(Change.between(old, new).changed) - {"score", "picture"} == differ

@@ -18,7 +18,7 @@ from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.sample import SampleCuts
 from swimmy_scale.method.sections import CatalogueSource, TrainSection
 from swimmy_scale.method.survey import HSC
-from swimmy_scale.stages import ingest
+from swimmy_scale.stages import ingest_partition
 from swimmy_scale.stages.prospects import prospects_of_catalogue, prospects_of_store
 from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.cutouts import Cutouts
@@ -91,7 +91,7 @@ def test_a_hopeless_job_reads_no_pixel(
     def never(*words: object) -> None:
         raise AssertionError("pixels are read")
 
-    monkeypatch.setattr(ingest, "read_rows", never)
+    monkeypatch.setattr(ingest_partition, "read_rows", never)
     job = write(change, train)
     planned = call_here("plan", job)
     assert planned.returncode == 2, planned.stderr

@@ -360,7 +360,7 @@ def test_unfinished_partitions_alone_are_done(copied: Path, job: Path, reference
 # Loaded into workers by Dask: reading one object's files makes the process die, as a broken library would.
 DEADLY = """
 import os, signal
-import swimmy_scale.stages.ingest as ingest
+import swimmy_scale.stages.ingest_partition as ingest
 
 def deadly(index, lo, object_id, *more):
     if {object_id} in object_id:

@@ -72,7 +72,7 @@ def test_a_store_made_alone_is_verified_and_repaired(survey: Path, tmp_path: Pat
     assert damaged.read_bytes() == whole
     assert verify(store) == []
     said = ingest(survey, store)
-    assert "sources were not looked at again; for new files remove" in said
+    assert "sources were not looked at again; for new files: swimmy-scale add, or remove" in said
     assert str(ledger_beside(store, "ingest").path("finished")) in said.replace("\n", "")
 
 

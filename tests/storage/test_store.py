@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.storage import shards
+from swimmy_scale.storage import files, shards
 from swimmy_scale.storage.store import (
     Layout,
     Variable,
@@ -514,3 +514,51 @@ def test_digest_tells_strings_apart(first: list[str], second: list[str]) -> None
 def test_digest_is_not_fooled_by_a_separator() -> None:
     one, two = np.array(["a\x1fb", "c"]), np.array(["a", "b\x1fc"])
     assert digest_columns({"s": one}) != digest_columns({"s": two})
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 13), (3, 5), (4, 9)])
+@pytest.mark.parametrize("n_renewed", [None, 0, 2, 5])
+def test_a_store_grows_by_its_metadata_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, after: int, n_renewed: int | None
+) -> None:
+    path, short, longer = tmp_path / "s.zarr", replace(LAYOUT, n_objects=before), replace(LAYOUT, n_objects=after)
+    create(path, short)
+    for partition in range(short.n_partitions):
+        write_partition(path, short, partition, columns(partition, short))
+    with pytest.raises(SwimmyError, match="was made with other settings or from another catalogue"):
+        create(path, longer)
+    if n_renewed is not None:
+        count = 0
+
+        def ends(name: Path, data: bytes) -> None:
+            nonlocal count
+            count += 1
+            if count > n_renewed:
+                raise InterruptedError
+            files.write_atomically(name, data)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("swimmy_scale.storage.store.write_atomically", ends)
+            with pytest.raises(InterruptedError):
+                create(path, longer, may_grow=True)
+    create(path, longer, may_grow=True)
+    # The last partition, if it was not full, is written again.
+    for partition in range(before // LAYOUT.partition_objects, longer.n_partitions):
+        write_partition(path, longer, partition, columns(partition, longer))
+    whole = tmp_path / "whole.zarr"
+    create(whole, longer)
+    for partition in range(longer.n_partitions):
+        write_partition(whole, longer, partition, columns(partition, longer))
+    assert contents(path) == contents(whole)
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_objects": 9}, {"n_objects": 12, "attrs": {"format_version": 2}}, {"n_objects": 12, "sizes": {}}]
+)
+def test_another_store_does_not_grow(store: Path, change: dict[str, Any]) -> None:
+    sizes = {**LAYOUT.sizes, "band": 3}
+    other = replace(LAYOUT, **{**change, **({"sizes": sizes} if "sizes" in change else {})})
+    before = contents(store)
+    with pytest.raises(SwimmyError, match="was made with other settings or from another catalogue"):
+        create(store, other, may_grow=True)
+    assert contents(store) == before

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from swimmy_scale.cluster.doctor.findings import Finding, ok, problem, warning
+from swimmy_scale.errors import PROGRAM, interpreter
 
 TIMEOUT_SECONDS = 120.0
 ASK = (sys.executable, "-m", "swimmy_scale.cluster.doctor.seen_devices")
@@ -21,6 +23,12 @@ def check_tensorflow(
     gpus: Sequence[str], command: Sequence[str] = ASK, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Finding:
     """Which devices TensorFlow sees, and whether they compute; the machine has ``gpus`` (see `gpus.gpu_files`)."""
+    if find_spec("tensorflow") is None:
+        return warning(
+            "tensorflow",
+            "not installed: weights that exist already can score on CPUs, nothing can be trained",
+            f'Install it to train, or to score on a GPU: {interpreter()} -m pip install "{PROGRAM}[train]"',
+        )
     process = subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

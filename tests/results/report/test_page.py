@@ -155,7 +155,8 @@ def facts(text: str = "plain", **changes: Any) -> Facts:
         "levels": dict.fromkeys(levels, 0.05),
         "thresholds": {level: dict.fromkeys("grizy", 1.5) for level in levels},
         "selected": {level: {"rows": {"g": cell, "any": cell}, "high_but_negative": {"g": 1}} for level in levels},
-        "cuts": [{"name": text, "rule": text, "before": 70, "after": 60, "note": text}],
+        "cuts": [{"name": text, "rule": text, "before": 70, "after": 60, "note": text}], "superseded": 11,
+        "additions": [{"name": text, "given": 37, "scored": 35, "quarantined": 2, "superseded": 11}],
     }  # fmt: skip
     counts = ScoreCounts(5)
     drawn = charts(counts, HSC.bands, HSC.selecting_bands, np.ones(5), np.ones((2, 5)), levels)
@@ -220,6 +221,13 @@ def test_data_cannot_leave_its_element(value: Any) -> None:
     assert json.loads(text) == value
     assert not set(text) & set("<>&\u2028\u2029")
     assert text.isascii()
+
+
+def test_additions_are_told_where_there_are_any() -> None:
+    cells = re.findall(r'<th scope="row">night-2</th>(.*?)</tr>', page(facts("night-2"), candidates()), re.S)
+    assert [re.findall(r">(\d+)<", cell) for cell in cells if ">37<" in cell] == [["37", "35", "2", "11"]]
+    summary = {key: value for key, value in facts().summary.items() if key != "additions"}
+    assert "Added later" not in page(facts(summary=summary), candidates())
 
 
 def test_the_policy_names_what_the_page_runs_and_nothing_else() -> None:

@@ -1,0 +1,141 @@
+"""Whole runs from Python: what the commands `plan` and `run` do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from swimmy_scale.cluster.executors import executor_for, place_for, scorer_for
+from swimmy_scale.cluster.site import Site, load_site
+from swimmy_scale.method.job import Job
+from swimmy_scale.stages.changes import Change
+from swimmy_scale.stages.engine import Progress
+from swimmy_scale.stages.plan import Plan, plan_job
+from swimmy_scale.stages.run import Run, run_job
+from swimmy_scale.stages.scorer_choice import kept_by_run
+from swimmy_scale.stages.weights_of_run import load_whole_job
+from swimmy_scale.storage.run_directory import RunDirectory
+
+
+class Quiet:
+    """Progress that nobody looks at."""
+
+    def keep_record(self, path: Path) -> None:
+        """Keep none."""
+
+    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show nothing."""
+
+    def prepare(self, stage: str) -> None:
+        """Show nothing."""
+
+    def start(
+        self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
+    ) -> None:
+        """Show nothing."""
+
+    def add(self, n_done: int, n_quarantined: int = 0) -> None:
+        """Show nothing."""
+
+    def stop(self, stage: str, note: str = "") -> None:
+        """Show nothing."""
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def run_there(
+    job: Job,
+    directory: RunDirectory,
+    site: Site | None,
+    n_workers: int | None,
+    progress: Progress,
+    say: Callable[[str], None] = _say,
+) -> dict[str, Any]:
+    """Do all that a job asks for on a site, or without one on this machine; returns the content of ``summary.json``."""
+    scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
+    with_tensorflow = job.train is not None or scorer == "keras"
+    executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
+    run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
+    return run_job(run, executor, progress)
+
+
+def plan_there(
+    job: Job, directory: RunDirectory, site: Site | None, n_workers: int | None, say: Callable[[str], None] = _say
+) -> Plan:
+    """What a job would do there, and what of an earlier job it would do again; nothing is written."""
+    scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
+    place, limits, threads = place_for(site, n_workers, job, scorer)
+    before = directory.frozen_job()
+    if before is not None and (change := Change.between(before, job)):
+        change.check(directory, before)
+        for line in change.lines(directory):
+            say(line)
+    return plan_job(Run(directory, job, threads, limits, scorer), place)
+
+
+def run(
+    job: Path | str,
+    output: Path | str,
+    *,
+    site: Path | str | None = None,
+    n_workers: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Do everything that a job file says, from where an earlier call stopped; the same as the command `run`.
+
+    Parameters
+    ----------
+    job : Path or str
+        The job file.
+    output : Path or str
+        The run directory.
+    site : Path or str, optional
+        A site file: its SLURM jobs are the workers, and this process their driver. By default this machine.
+    n_workers : int, optional
+        Worker processes of this machine; 0 computes in this process. By default one for each core.
+    progress : Progress, optional
+        Told how far it is; by default nobody is.
+
+    Returns
+    -------
+    dict
+        The content of ``summary.json``; `open_run` opens the rest.
+
+    Raises
+    ------
+    SwimmyError
+        For every fault of the job, when another driver holds the directory, and when a stage fails. What is done
+        stays; call again to go on.
+    """
+    directory = RunDirectory(Path(output).absolute())
+    there = None if site is None else load_site(Path(site))
+    return run_there(load_whole_job(Path(job), directory), directory, there, n_workers, progress or Quiet())
+
+
+def plan(
+    job: Path | str, output: Path | str | None = None, *, site: Path | str | None = None, n_workers: int | None = None
+) -> Plan:
+    """What a job file would do, need and give, before a pixel is read; the same as the command `plan`.
+
+    Parameters
+    ----------
+    job, output, site, n_workers
+        As `run` takes them; without ``output`` nothing is done yet.
+
+    Returns
+    -------
+    Plan
+        ``problems`` says why nothing would come out; ``to_json()`` gives all of it as JSON values.
+
+    Raises
+    ------
+    SwimmyError
+        For every fault of the job and its catalogue.
+    """
+    directory = RunDirectory(Path(output or "no run directory").absolute())
+    there = None if site is None else load_site(Path(site))
+    return plan_there(load_whole_job(Path(job), directory), directory, there, n_workers)

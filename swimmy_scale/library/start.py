@@ -1,0 +1,121 @@
+"""A job and a site file to start from, with the user's paths in them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Literal, get_args
+
+from swimmy_scale.errors import SwimmyError, typed
+from swimmy_scale.method.survey import HSC
+
+Data = Literal["hsc-archive", "coadds", "cube"]
+SiteKind = Literal["local", "slurm", "slurm-gpu"]
+MAX_OBJECTS = 20_000
+"""To train on: a limit that keeps time and memory of a first training in bounds."""
+
+
+def _text(path: Path, folder: Path) -> str:
+    """A path as a file in ``folder`` has it, relative if it was given so, in quotes where YAML needs them."""
+    place = str(path) if path.is_absolute() else os.path.relpath(path, folder)
+    is_plain = all(letter.isalnum() or letter in "/._-" for letter in place) and place[0] not in "-"
+    return place if is_plain else json.dumps(place, ensure_ascii=False)
+
+
+def _pixels(data: Data, sources: Sequence[Path], coadd: Mapping[str, Path], folder: Path) -> str:
+    listed = ", ".join(_text(path, folder) for path in sources)
+    if data == "coadds":
+        images = coadd or {band: Path(folder, f"coadd-{band}.fits") for band in HSC.bands}
+        return (
+            "  coadd:                                # one image a band, with its WCS; cutouts are taken from them\n"
+            + "".join(f"    {band}: {_text(path, folder)}\n" for band, path in images.items())
+        )
+    if data == "cube":
+        return (
+            f"  sources: [{listed or 'cube.h5'}]\n  kind: cube\n"
+            "  # Zarr, HDF5 or .npy: image (object, band, y, x) in counts, in the order of the catalogue's rows.\n"
+        )
+    return (
+        f"  sources: [{listed or 'cutouts'}]\n"
+        "  # Folders and tars of the cutout service. Joined by line number, object_id or position in the names.\n"
+        "  # name_pattern: '(?P<object_id>[0-9]+)_(?P<band>[grizy])'    # for other names\n"
+    )
+
+
+def _seeing(patch_qa: Path | None, folder: Path) -> str:
+    if patch_qa is not None:
+        return f"  patch_qa: {_text(patch_qa, folder)}\n  # Seeing and depth of the catalogue's patches.\n"
+    return (
+        "  # Seeing: columns fwhm_arcsec_g ... of the catalogue, or one of these\n"
+        "  # patch_qa: patch_qa.fits             # {band}seeing and {band}mag_psf_depth by tract and patch\n"
+        "  # fwhm_arcsec: {g: 0.79, r: 0.75, i: 0.61, z: 0.68, y: 0.68}\n"
+    )
+
+
+def init(
+    folder: Path,
+    data: Data = "hsc-archive",
+    site: SiteKind = "local",
+    *,
+    catalogue: Path | None = None,
+    patch_qa: Path | None = None,
+    sources: Sequence[Path] = (),
+    coadd: Mapping[str, Path] | None = None,
+    classes: Sequence[str] = (),
+) -> dict[str, Path]:
+    """Write ``job.yaml`` and ``site.yaml`` to a folder; paths that are not given have a name to be filled in.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is missing.
+    data : str
+        What the pixels are.
+    site : str
+        Where jobs run.
+    catalogue, patch_qa, sources, coadd
+        As the job's sections ``catalogue`` and ``ingest`` have them. Relative paths stay relative.
+    classes : sequence of str
+        The classes to train on; by default every galaxy of the sample.
+
+    Returns
+    -------
+    dict of str to Path
+        The files, by ``job`` and ``site``.
+
+    Raises
+    ------
+    SwimmyError
+        When one of them is there already, or paths are given that such data do not have.
+    """
+    if data not in get_args(Data) or site not in get_args(SiteKind):
+        raise SwimmyError(
+            f"there are templates of data {', '.join(get_args(Data))} and of sites {', '.join(get_args(SiteKind))}, "
+            f"and not of {data} and {site}. Choose among them."
+        )
+    if coadd and data != "coadds":
+        raise SwimmyError(f"--coadd goes with --data coadds, and the data are {data}. Leave one of them out.")
+    if sources and data == "coadds":
+        raise SwimmyError("coadds are given one a band, by --coadd g=g.fits. Leave --source out.")
+    files = {"job": folder / "job.yaml", "site": folder / "site.yaml"}
+    if there := [str(path) for path in files.values() if path.exists()]:
+        raise SwimmyError(f"{', '.join(there)}: there already, and not replaced. Choose another folder.")
+    templates = resources.files(__package__) / "templates"
+    text = Template((templates / "job.yaml").read_text()).substitute(
+        PLAN=typed("plan", files["job"]),
+        RUN=typed("run", files["job"], "--output", folder / "run"),
+        NAME=json.dumps(folder.absolute().name, ensure_ascii=False),
+        CATALOGUE=_text(catalogue or folder / "catalogue.fits", folder),
+        SEEING=_seeing(patch_qa, folder),
+        PIXELS=_pixels(data, sources, coadd or {}, folder),
+        CLASSES=f"[{', '.join(json.dumps(name, ensure_ascii=False) for name in classes)}]",
+        MAX_OBJECTS=MAX_OBJECTS,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    files["job"].write_text(text)
+    files["site"].write_text((templates / f"{site}.yaml").read_text())
+    return files

@@ -1,0 +1,296 @@
+"""Weights that score cutouts which a user holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.library.by_object import by_object, usable
+from swimmy_scale.method.job import Settings, parse_job
+from swimmy_scale.method.network import Network
+from swimmy_scale.method.noise import noise_score, source_and_noise
+from swimmy_scale.method.preprocess import preprocess as preprocess_arrays
+from swimmy_scale.method.score_kind import EQUATION_6
+from swimmy_scale.method.sections import NetworkSection, ScorerName, ScoreSection, TrainSection
+from swimmy_scale.method.survey import HSC, FloatArray, Survey
+from swimmy_scale.method.weight_sets import WeightSet, by_validation_loss
+from swimmy_scale.model.scoring import Model, Scoring, reconstructor, scorer_for
+from swimmy_scale.stages.choice import Choice, recorded
+from swimmy_scale.stages.scorer_choice import kept_by_run
+from swimmy_scale.stages.weights_of_run import weights_of_run
+from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
+from swimmy_scale.storage.scores import RESIDUAL
+
+
+class Scored(NamedTuple):
+    """What `Weights.score` gives for arrays.
+
+    Attributes
+    ----------
+    score : array of float32, shape (n, band), or (n, model, band) for several models
+        Equation 6, or what the job's ``score.kind`` says; NaN for an object that cannot be scored.
+    residual : array of float32, of the same shape
+        Sum over the aperture of source - reconstruction; NaN where the score is.
+    """
+
+    score: Any
+    residual: Any
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights, loaded to score; `load_model` and `train` give them.
+
+    They are small and know where their files are: Dask sends them to its workers, which read the files themselves. So
+    on a cluster of several machines the files must lie where all of them find them.
+
+    Attributes
+    ----------
+    scoring : Scoring
+        The model files with their digests, the network, and what the score is.
+    survey : Survey
+        What cutouts it takes: bands and their order, pixels, zero point, target FWHM.
+    """
+
+    scoring: Scoring
+    survey: Survey = HSC
+
+    def score(self, image: Any, fwhm_arcsec: Any) -> Any:
+        """Anomaly score and residual of cutouts (sections 2.3, 3.1 and 3.2), with the bits of a run's scores.
+
+        An object's numbers depend on its own pixels and seeing alone, however the objects are chunked.
+
+        Parameters
+        ----------
+        image : NumPy array, Dask array or xarray DataArray, shape (n, band, y, x)
+            Counts, in the order of the survey's bands. A DataArray may call its axes as it likes.
+        fwhm_arcsec : the same kinds, shape (n, band) or (band,)
+            FWHM of the PSF in arcsec, of each object or of all.
+
+        Returns
+        -------
+        Scored or xarray.Dataset
+            For arrays `Scored`, lazy for Dask arrays; for a DataArray a Dataset of ``score`` and ``residual``, lazy if
+            it was, with its coordinates. An object with a pixel that is NaN or infinite, or a FWHM that is NaN, not
+            positive or above the survey's target, is NaN.
+
+        Raises
+        ------
+        SwimmyError
+            When shapes do not fit the survey, or a model file is missing or another one than was recorded; for lazy
+            objects the latter when they are computed.
+        """
+        n_models = len(self.scoring.models)
+        axes = ("band",) if n_models == 1 else (f"model:{n_models}", "band")
+        lazy = hasattr(image, "dask") or getattr(image, "chunks", None) is not None
+        scoring = self._on_threads(1 if lazy else len(os.sched_getaffinity(0)))
+        score, residual = by_object(partial(_score, scoring, self.survey), image, fwhm_arcsec, self.survey, axes, axes)
+        if not isinstance(score, xarray.DataArray):
+            return Scored(score, residual)
+        kind = {name: json.dumps(value) for name, value in self.scoring.kind.described.items()}
+        attrs = {"model_sha256": json.dumps(scoring.sha256).strip('"'), "scorer": scoring.scorer, **kind}
+        score.attrs = {"units": "1", "long_name": self.scoring.kind.long_name}
+        residual.attrs = {"units": "1", "long_name": RESIDUAL}
+        return xarray.Dataset({"score": score, "residual": residual}, attrs=attrs)
+
+    def reconstruct(self, image: Any, fwhm_arcsec: Any) -> Any:
+        """What the network makes of cutouts: to be compared with `preprocess` of the same.
+
+        Parameters
+        ----------
+        image, fwhm_arcsec
+            As `score` takes them.
+
+        Returns
+        -------
+        array or DataArray of float32, like ``image``
+            In [0, 1], on the scale of the network's input; of several models the mean. NaN for an object that cannot
+            be scored.
+
+        Raises
+        ------
+        SwimmyError
+            As `score`.
+        """
+        compute = partial(_reconstruct, self._on_threads(1), self.survey)
+        return by_object(compute, image, fwhm_arcsec, self.survey, ("band", "y", "x"))[0]
+
+    def _on_threads(self, n_threads: int) -> Scoring:
+        return replace(self.scoring, n_threads=n_threads)
+
+
+def _score(
+    scoring: Scoring, survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    good = usable(image, fwhm_arcsec, survey)
+    score = np.full((len(image), len(scoring.models), survey.n_bands), np.nan, np.float32)
+    residual = score.copy()
+    if good.any():
+        image, fwhm_arcsec = image[good], fwhm_arcsec[good]
+        found, left = scorer_for(scoring, survey).score_counts(image, fwhm_arcsec)
+        floor = scoring.kind.noise_floor
+        score[good] = (
+            found if floor is None else noise_score(left, *source_and_noise(image, fwhm_arcsec, survey), floor)
+        )
+        residual[good] = left
+    if len(scoring.models) == 1:
+        return score[:, 0], residual[:, 0]
+    return score, residual
+
+
+def _reconstruct(scoring: Scoring, survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray]:
+    found = np.full(image.shape, np.nan, np.float32)
+    good = usable(image, fwhm_arcsec, survey)
+    if good.any():
+        found[good] = reconstructor(scoring)(preprocess_arrays(image[good], fwhm_arcsec[good], survey))
+    return (found,)
+
+
+def preprocess(image: Any, fwhm_arcsec: Any, survey: Survey = HSC) -> Any:
+    """From counts to the network's input: PSF match, flux scale and stretch (section 2.3).
+
+    Parameters
+    ----------
+    image, fwhm_arcsec
+        As `Weights.score` takes them.
+
+    Returns
+    -------
+    array or DataArray of float32, like ``image``, in [0, 1]
+        NaN for an object that cannot be scored.
+
+    Raises
+    ------
+    SwimmyError
+        When shapes do not fit the survey.
+    """
+    return by_object(partial(_preprocess, survey), image, fwhm_arcsec, survey, ("band", "y", "x"))[0]
+
+
+def _preprocess(survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray]:
+    found = np.full(image.shape, np.nan, np.float32)
+    good = usable(image, fwhm_arcsec, survey)
+    found[good] = preprocess_arrays(image[good], fwhm_arcsec[good], survey)
+    return (found,)
+
+
+def load_model(
+    path: Path | str, sha256: str | None = None, survey: Survey | None = None, scorer: ScorerName | None = None
+) -> Weights:
+    """Weights that were trained before.
+
+    Parameters
+    ----------
+    path : Path or str
+        A run directory, with the weights that it chose; a folder that `train` made; or one ``.keras`` file.
+    sha256 : str, optional
+        Digest of the file, which is trusted by it alone. By default the one that the ``manifest.json`` beside it
+        records.
+    survey : Survey, optional
+        By default that of the run, else HSC.
+    scorer : str, optional
+        ``numba`` or ``keras``; by default the one that the run keeps to, else ``numba``. Their scores differ in the
+        last digits.
+
+    Raises
+    ------
+    SwimmyError
+        When the path is none of these, training is not finished, the digest is another or is not known, or network
+        and survey do not fit.
+    """
+    place = Path(path)
+    run, kind = RunDirectory(place), EQUATION_6
+    if run.exists():
+        job = run.load_job()
+        cutouts = run.cutouts(job)
+        survey = survey or (Cutouts(cutouts).survey if cutouts.is_dir() else job.survey)
+        kind, scorer = job.score.score_kind, scorer or kept_by_run(run)
+    survey = survey or HSC
+    if place.is_dir() and (run.exists() or ledger_beside(place, "train").folder.is_dir()):
+        chosen = weights_of_run(place)
+        models = tuple(Model(model.path, model.sha256) for model in chosen)
+        network = chosen[0].network.for_survey(survey)
+    else:
+        file = ModelsFolder(place).selected if place.is_dir() else place
+        if place.is_dir() and not file.exists():
+            raise SwimmyError(f"{place}: neither a run directory nor a folder of trained weights. Check the path.")
+        network, recorded_sha256 = _recorded(file, sha256, survey)
+        models = (Model(file, sha256 or recorded_sha256),)
+    network.check_survey(survey)
+    scoring = Scoring(models, network, None, 1, scorer or "numba", kind)
+    scorer_for(scoring, survey)  # refuses a file that is not what was recorded
+    return Weights(scoring, survey)
+
+
+def _recorded(file: Path, sha256: str | None, survey: Survey) -> tuple[Network, str]:
+    """Network and digest of a model file by the manifest beside it, or by the digest that is given."""
+    found = recorded(file)
+    if found is None and sha256 is None:
+        raise SwimmyError(
+            f"{file}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
+            "Give sha256 if you trust it."
+        )
+    return found or (NetworkSection().for_survey(survey), sha256 or "")
+
+
+def train(
+    image: Any,
+    fwhm_arcsec: Any,
+    output: Path | str,
+    *,
+    survey: Survey = HSC,
+    network: Mapping[str, Any] | None = None,
+    schedule: Mapping[str, Any] | None = None,
+    n_threads: int = 1,
+) -> Weights:
+    """Train the autoencoder on normal galaxies (section 3.1), and load the weights of the lowest validation loss.
+
+    Called again with the same it goes on after the last epoch that is on disk, or returns what is there.
+
+    Parameters
+    ----------
+    image, fwhm_arcsec
+        The training class, as `Weights.score` takes it. It must fit in memory; objects that cannot be scored are left
+        out.
+    output : Path or str
+        The folder of the weights, which `load_model` takes: ``selected.keras``, ``manifest.json``, and every training
+        epoch that is kept.
+    network, schedule : mapping, optional
+        As ``train.network`` and ``train.schedule`` of a job: ``{"latent_filters": 4}``, ``{"epochs": 10, "seed": 1}``.
+        What is left out is the paper's.
+    n_threads : int
+        Of TensorFlow. Another number gives slightly other weights.
+
+    Raises
+    ------
+    SwimmyError
+        When too few objects are left, shapes do not fit the survey, the folder holds another training, or the loss is
+        not finite.
+    """
+    from swimmy_scale.model.training import train as train_network
+
+    sources = np.asarray(preprocess(image, fwhm_arcsec, survey))
+    sources = sources[np.isfinite(sources[:, 0, 0, 0])]
+    # JSON is YAML: what is wrong is said in the words of a job.
+    text = json.dumps({"train": {"network": dict(network or {}), "schedule": dict(schedule or {})}})
+    section = parse_job(text, Path("arguments of train"), Settings).train or TrainSection()
+    sizes = section.network.for_survey(survey)
+    folder = ModelsFolder(Path(output))
+    result = train_network(sources, sizes, section.schedule, folder.training(0), n_threads)
+    kept = [
+        WeightSet(0, one.epoch, f"{folder.training(0).name}/{one.file}", one.sha256, one.loss, one.val_loss, sizes)
+        for one in result.epochs
+        if one.file
+    ]
+    Choice(folder, ScoreSection(), False).write(kept, by_validation_loss(kept), {"rule": "lowest validation loss"})
+    return load_model(folder.path, survey=survey)
