@@ -46,7 +46,7 @@ from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.receipts import Receipt
 from swimmy_scale.storage.run_directory import RunDirectory
 
-N_OBJECTS = 40
+N_OBJECTS = 32
 VARIANTS: dict[str, dict[str, Any]] = {
     "first": {},
     "other cuts": {"sample": {"max_magnitude": 19.5}},

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(bool(watch.missing_compiler()), reason="needs a C compiler")
 def test_small_campaigns(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "chaos", "--small", "--folder", str(tmp_path / "lab"), "--results", str(tmp_path)]
@@ -44,7 +45,7 @@ def test_small_campaigns(tmp_path: Path) -> None:
 def test_anything_in_any_order(tmp_path: Path) -> None:
     chosen = settings(
         max_examples=20,
-        stateful_step_count=8,
+        stateful_step_count=6,
         deadline=None,
         derandomize=True,
         database=None,
