@@ -110,7 +110,13 @@ def _sits_out(trial: Trial, outcome: Outcome, details: Mapping[str, object]) -> 
         return
     if trial.status not in ENDS_WELL:
         outcome.counts["driver that gave up after a worker was killed"] += 1
-        outcome.expect(not trial.faults, "it ends badly after a worker was killed", faults=trial.faults, **details)
+        outcome.expect(
+            not trial.faults,
+            "it ends badly after a worker was killed",
+            faults=trial.faults,
+            said=trial.text[-2500:],
+            **details,
+        )
 
 
 def _wait_for_orphans(trial: Trial, outcome: Outcome, details: Mapping[str, object]) -> None:

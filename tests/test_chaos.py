@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import subprocess
@@ -19,9 +20,12 @@ from chaos import page, records, watch
 from chaos.campaigns import ALL, CAMPAIGNS
 from chaos.cuts import ARRAYS, SORTS, arrays
 from chaos.lab import Lab
+from chaos.late_files import LateFiles
 from chaos.losses import Call, Disk
 from chaos.machine import Ground, machine_on, without_pictures
 from chaos.records import Campaign, Outcome, Record, carry_out
+from chaos.scenes import SCENES, moment
+from chaos.scenes import SORTS as SORTS_OF_CALLS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -198,3 +202,44 @@ def test_results_are_readable_and_complete() -> None:
         body = json.loads(path.read_text())
         assert body["campaign"] in CAMPAIGNS
         assert body["right"] <= body["tried"]
+
+
+# ---------------------------------------------------------------- the sweep, and the file system that is late
+
+
+def test_the_sweep_meets_every_call_before_one_comes_again() -> None:
+    lab = Lab(Path())
+    for place, scene in enumerate(SCENES):
+        lab.calls[scene.name] = {kind: 3 + place + number for number, kind in enumerate(SORTS_OF_CALLS)}
+    met = [moment(lab, k) for k in range(2000)]
+    for scene in SCENES:
+        for kind, total in lab.calls[scene.name].items():
+            numbers = [one.number for one in met if one.scene is scene and one.kind is kind]
+            assert sorted(numbers[:total]) == list(range(1, total + 1)), (scene.name, kind)
+
+
+def asked(files: LateFiles, mount: int, opcode: int, body: bytes, inode: int = 1) -> int:
+    """The error number that a call is answered with; 0 if it succeeds."""
+    return files._answer(mount, opcode, inode, body)[0]
+
+
+LOOKUP, MKDIR, RMDIR = 1, 9, 11
+
+
+@pytest.mark.parametrize("only_asked", [False, True])
+def test_another_node_is_late(monkeypatch: pytest.MonkeyPatch, only_asked: bool) -> None:
+    now = [100.0]
+    monkeypatch.setattr("chaos.late_files.time.monotonic", lambda: now[0])
+    files = LateFiles(2, 5.0, True, only_asked, seed=1)
+    assert asked(files, 1, LOOKUP, b"seen\0") == errno.ENOENT
+    for name in (b"seen\0", b"new\0"):
+        assert asked(files, 0, MKDIR, bytes(8) + name) == 0
+        assert asked(files, 0, LOOKUP, name) == 0, "who made it sees it"
+    assert asked(files, 1, LOOKUP, b"seen\0") == errno.ENOENT
+    assert asked(files, 1, LOOKUP, b"new\0") == (0 if only_asked else errno.ENOENT)
+    now[0] += 5.1
+    assert asked(files, 1, LOOKUP, b"seen\0") == asked(files, 1, LOOKUP, b"new\0") == 0
+    assert asked(files, 0, RMDIR, b"seen\0") == 0
+    assert asked(files, 1, LOOKUP, b"seen\0") == 0, "what is gone is still seen"
+    now[0] += 5.1
+    assert asked(files, 1, LOOKUP, b"seen\0") == errno.ENOENT
