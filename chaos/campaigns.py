@@ -51,7 +51,7 @@ ALL = (
         "run that trains, a report, vetted marks and a submission; every call in turn. The command given again must "
         "end with the same bytes, and what had a receipt must be there.",
         kills.at_calls,
-        hour=100,
+        hour=80,
         small=2,
         full=4000,
         needs=missing_compiler,
@@ -64,7 +64,7 @@ ALL = (
         "before or within a call, which loses all that was not flushed, then mounted again. What had a receipt must be "
         "there, and the command given again must end with the same bytes.",
         power.cut,
-        hour=100,
+        hour=80,
         small=0,
         full=4000,
         needs=power.needs_mounts,
@@ -76,7 +76,7 @@ ALL = (
         "A model of a disk on which all that was not flushed may be lost or survive, each write and each name for "
         "itself: worse than any file system that we know. It must hold as for real ones.",
         power.lose,
-        hour=100,
+        hour=60,
         small=1,
         full=4000,
         needs=missing_compiler,
@@ -100,7 +100,7 @@ ALL = (
         "name it, unless nothing is lost by it, and `run` or `verify --repair` bring all bytes back at once. What "
         "`verify` does not expect is removed before, as it asks.",
         damage.files,
-        hour=96,
+        hour=64,
         small=1,
         full=1600,
     ),
@@ -123,7 +123,7 @@ ALL = (
         "every command whose calls are swept. It goes on, or ends with one line; then the same command again must "
         "come to the same bytes.",
         disks.writing,
-        hour=80,
+        hour=60,
         small=1,
         full=4000,
         needs=missing_compiler,
@@ -187,7 +187,7 @@ ALL = (
         "performs tasks in another order and takes its inputs away, up to fifty times. After each step a model says "
         "what must hold, from `verify` that names all damage to the bytes of an undisturbed run.",
         machine.histories,
-        hour=6,
+        hour=4,
         small=0,
         full=100,
     ),

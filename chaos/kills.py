@@ -140,6 +140,7 @@ def at_calls(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     now.scene.prepare(lab, folder)
     trial = now.scene.start(lab, folder, lambda: watch.watch(folder, now.kind, action, first=now.number))
     outcome.counts[now.counted_as] += 1
+    outcome.counts["killed before the command was done"] += trial.status == -9
     if trial.status == -9 and rnd.random() < 0.25:
         # A second time, while it resumes.
         again = details["again"] = rnd.randint(1, 200)

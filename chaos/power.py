@@ -106,7 +106,8 @@ def cut(lab: Lab, k: int, rnd: random.Random) -> Outcome:
             watch.cut_power_of(os.open(mounted.path, os.O_RDONLY), flags)
             watch.watch(folder, now.kind, action, first=now.number)
 
-        now.scene.start(lab, folder, begin)
+        trial = now.scene.start(lab, folder, begin)
+        outcome.counts["the power went before the command was done"] += trial.status == -9
         mounted.unmount()
         mounted.mount()
         outcome.counts[f"on {system.name}"] += 1
@@ -168,6 +169,8 @@ def lose(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     lay_out(lab, folder)
     details = {"scene": scene.name, "mode": mode, "after_call": at, "of": n_calls, "lost": lost}
     outcome.counts[f"{scene.name}: {mode}"] += 1
+    outcome.counts["names that were lost"] += lost["names"]
+    outcome.counts["files that lost data"] += lost["data"]
     verified(lab, outcome, folder / "run", details)
     scene.judge(lab, outcome, folder, details)
     return outcome
