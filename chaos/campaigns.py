@@ -136,7 +136,7 @@ ALL = (
         "the disk is well again `verify --repair` must bring all bytes back.",
         disks.reading,
         hour=30,
-        small=1,
+        small=0,
         full=300,
         needs=missing_compiler,
     ),
@@ -210,9 +210,9 @@ ALL = (
         "over 2 s, or be read to pixels that astropy does not read; with headers known from other files the reader "
         "must say the same as without.",
         mutant_fits.files,
-        hour=60,
+        hour=120,
         small=1,
-        full=200,
+        full=400,
     ),
     Campaign(
         "tars",

@@ -23,7 +23,7 @@ from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns
 from swimmy_scale.method.survey import HSC
 
 BLOCK, CARD = 2880, 80
-MUTANTS = 500
+MUTANTS = 250
 SIZE = HSC.cutout_size_px
 UNKNOWN = float("nan")
 VALUES = (

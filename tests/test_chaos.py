@@ -49,7 +49,7 @@ def test_small_campaigns(tmp_path: Path) -> None:
 def test_anything_in_any_order(tmp_path: Path) -> None:
     chosen = settings(
         max_examples=20,
-        stateful_step_count=6,
+        stateful_step_count=5,
         deadline=None,
         derandomize=True,
         database=None,
