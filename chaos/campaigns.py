@@ -98,7 +98,8 @@ ALL = (
         "damages",
         "One file of a finished run, of any kind, is cut off, deleted, swapped, replaced or forbidden. `verify` must "
         "name it, unless nothing is lost by it, and `run` or `verify --repair` bring all bytes back at once. What "
-        "`verify` does not expect is removed before, as it asks.",
+        "`verify` does not expect is removed before, as it asks. Earlier states of a training, which nothing needs any "
+        "more, do not come back.",
         damage.files,
         hour=64,
         small=1,
