@@ -89,15 +89,27 @@ def _left_lock(lab: Lab, outcome: Outcome, folder: Path, rnd: random.Random, det
     _done(outcome, lab.start(*RUN.words(lab, folder)), details, may_wait=False)
 
 
-def _log_removed(lab: Lab, outcome: Outcome, folder: Path, rnd: random.Random, details: dict[str, object]) -> None:
-    """Somebody removes the logs, and the lock with them, while a driver works, and another one begins."""
+def _lock_removed(lab: Lab, outcome: Outcome, folder: Path, rnd: random.Random, details: dict[str, object]) -> None:
+    """Somebody removes the logs, or the lock itself, while a driver works, and another one begins.
+
+    Either may stop then, with a message; what they leave can be gone on with.
+    """
+    run = folder / "run"
     first = lab.start(*RUN.words(lab, folder), log="first")
     first.wait(rnd.uniform(0.3, RUN.seconds(lab)))
     was_running = first.status is None
-    shutil.rmtree(folder / "run/log", ignore_errors=True)
+    shutil.rmtree(run / "log", ignore_errors=True)
+    if rnd.random() < 0.5:
+        for lock in run.rglob("driver.lock"):
+            lock.unlink(missing_ok=True)
     second = lab.start(*RUN.words(lab, folder), log="second")
-    both = [_done(outcome, first, details), _done(outcome, second, details)]
-    outcome.counts["two drivers at work without a lock"] += was_running and all(both)
+    for trial in (first, second):
+        if trial.wait(120) is None:
+            trial.kill(whole_session=True)
+        outcome.expect(not trial.faults, "a driver without its lock ends badly", said=trial.text[-400:], **details)
+    both = first.status in ENDS_WELL and second.status in ENDS_WELL
+    outcome.counts["two drivers at work without a lock"] += was_running and both
+    RUN.judge(lab, outcome, folder, details)
 
 
-SORTS = (_drivers, _driver_and_readers, _drivers, _driver_after_a_kill, _left_lock, _log_removed)
+SORTS = (_drivers, _driver_and_readers, _drivers, _driver_after_a_kill, _left_lock, _lock_removed)
