@@ -37,18 +37,18 @@ LIMITS = """## What is not promised
 
 ## What several nodes need
 
-- **A rename is whole.** A reader on any node finds the old file or the new one under a name, never a part. NFS, Lustre,
-  GPFS, BeeGFS and CephFS say so of a rename within one folder.
+- **A rename is whole.** A reader on any node finds the old file or the new one under a name, never a part: POSIX asks
+  that of a rename within one folder.
 - **What was flushed is there.** After `fsync` has returned, a file's bytes and, after that of its folder, its name are
   on the server. A mount with `async` on the side of the server takes that back.
 - **Opening looks at the server.** A file that is opened has the bytes of its last closing: NFS calls it close-to-open.
   Names may be late: the driver asks again for a receipt that a worker on another node has written. A file that comes
   later than the receipt that names it, as on no file system that we know, ends a run with a message; the same command
   goes on.
-- **Locks reach the other nodes.** `flock` must be one lock for all nodes, as in NFS since version 4, Lustre with
-  `-o flock`, GPFS and CephFS. Where it is local to a node, two drivers on two nodes do not see each other: do not start
-  two. What they would leave can be verified and repaired.
-- **Clocks may differ.** No decision compares the times of two nodes.
+- **Locks reach the other nodes.** `flock` must be one lock for all nodes: on NFS without the mount options `nolock` and
+  `local_lock`, on Lustre with `flock`. Where it is local to a node, two drivers on two nodes do not see each other: do
+  not start two. What they would leave can be verified and repaired.
+- **Clocks may differ.** Nothing that is done to results compares the times of two nodes.
 """
 
 
