@@ -9,7 +9,12 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from survey_runs import built_once, make_survey, run_serially, write_job
+
+# How long an example takes tells of the machine and of what else it does.
+settings.register_profile("without-deadlines", deadline=None)
+settings.load_profile("without-deadlines")
 
 # Tests start many short-lived workers; TensorFlow's start-up chatter would drown their output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

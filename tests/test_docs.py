@@ -36,6 +36,8 @@ NOT_DONE = {
     "git": "needs the place of the repository",
     "make": "the target is looked up in the Makefile; the quick start does what `make demo` does",
     "tail": "follows a log that grows",
+    "python3": "makes an environment and fills it, which takes minutes; `test_release.py` makes one of the wheel",
+    "/shared/swimmy/bin/pip": "installs what `make wheels` downloads, which takes minutes",
     "scancel": "needs the job of the page; the tests of whole runs on Slurm cancel theirs",
 }
 # Commands of the program whose words alone are checked here.

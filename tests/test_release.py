@@ -45,7 +45,7 @@ def test_the_wheel_alone_goes_from_an_empty_folder_to_a_report(
     python = environment / "bin" / "python"
     own = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     with zipfile.ZipFile(built[0]) as packed:
-        packed.extractall(own)
+        packed.extractall(own)  # noqa: S202
     (own / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
 
     def call(*words: object) -> subprocess.CompletedProcess[str]:

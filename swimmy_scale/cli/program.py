@@ -211,7 +211,7 @@ def settings_option(command: str) -> Callable[[Any], Any]:
     return click.option("--settings", "settings_path", type=PATH, help=f"YAML with sections of a job file: {used}.")
 
 
-site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (see cluster/).")
+site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (`init` writes one).")
 cutouts_option = click.option(
     "--cutouts", type=PATH, help="Where the cutouts are now, if they are no longer where they were scored."
 )
@@ -258,7 +258,10 @@ def main(debug: bool) -> None:
     \b
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
-      swimmy-scale run jobs/demo.yaml --output demo/run
+      swimmy-scale init demo --catalog demo/survey/catalogue.fits --patch-qa demo/survey/patch_qa.fits \\
+        --source demo/survey/cutouts --train-on training
+      swimmy-scale run demo/job.yaml --output demo/run
+      swimmy-scale report demo/run
     """
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,

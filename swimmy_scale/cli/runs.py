@@ -61,8 +61,8 @@ def run_command(
 
     \b
     Example:
-      swimmy-scale run jobs/demo.yaml --output demo/run
-      swimmy-scale run jobs/demo.yaml --output demo/run --site cluster/slurm-cpu.yaml
+      swimmy-scale run demo/job.yaml --output demo/run
+      swimmy-scale run demo/job.yaml --output demo/run --site demo/site.yaml
     """
     from swimmy_scale.stages.weights_of_run import load_whole_job
     from swimmy_scale.storage.run_directory import RunDirectory
@@ -120,8 +120,8 @@ def plan_command(
 
     \b
     Example:
-      swimmy-scale plan jobs/demo.yaml
-      swimmy-scale plan jobs/demo.yaml --site cluster/slurm-cpu.yaml --json
+      swimmy-scale plan demo/job.yaml
+      swimmy-scale plan demo/job.yaml --site demo/site.yaml --json
     """
     from swimmy_scale.library.runs import plan_there
     from swimmy_scale.results.words import duration
@@ -145,7 +145,7 @@ def plan_command(
 @main.command("submit")
 @click.argument("job_path", metavar="JOB", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The run directory, on a file system that all nodes share.")
-@click.option("--site", "site_path", type=PATH, required=True, help="A site file of kind slurm (see cluster/).")
+@click.option("--site", "site_path", type=PATH, required=True, help="A site file of kind slurm (`init` writes one).")
 @click.option(
     "--chain",
     "n_chained",
@@ -171,7 +171,7 @@ def submit_command(
 
     \b
     Example:
-      swimmy-scale submit jobs/demo.yaml --output demo/run --site cluster/slurm-gpu.yaml
+      swimmy-scale submit demo/job.yaml --output demo/run --site demo/site.yaml
     """
     from swimmy_scale.cluster.driver import Submission
     from swimmy_scale.cluster.site import load_site

@@ -39,6 +39,8 @@ def init_command(
 
     \b
     Example:
+      swimmy-scale init demo --catalog demo/survey/catalogue.fits --patch-qa demo/survey/patch_qa.fits \\
+        --source demo/survey/cutouts --train-on training
       swimmy-scale init my-survey --catalog catalogue.fits --patch-qa patch_qa.fits --source cutouts
       swimmy-scale init my-survey --data coadds --coadd g=g.fits --coadd r=r.fits --site slurm
     """
@@ -55,7 +57,7 @@ def init_command(
 
 
 @main.command("doctor")
-@click.option("--site", "site_path", type=PATH, help="Also check this site's queues and limits (see cluster/).")
+@click.option("--site", "site_path", type=PATH, help="Also check this site's queues and limits (`init` writes one).")
 @click.option(
     "--scratch",
     type=PATH,
@@ -73,7 +75,7 @@ def doctor_command(site_path: Path | None, scratch: Path, as_json: bool) -> None
     \b
     Example:
       swimmy-scale doctor
-      swimmy-scale doctor --site cluster/slurm-cpu.yaml --scratch /shared/runs
+      swimmy-scale doctor --site demo/site.yaml --scratch /shared/runs
     """
     from swimmy_scale.cluster.doctor.checks import examine
     from swimmy_scale.cluster.doctor.findings import is_fit, to_json, verdict

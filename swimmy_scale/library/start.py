@@ -30,10 +30,8 @@ def _pixels(data: Data, sources: Sequence[Path], coadd: Mapping[str, Path], fold
     listed = ", ".join(_text(path, folder) for path in sources)
     if data == "coadds":
         images = coadd or {band: Path(folder, f"coadd-{band}.fits") for band in HSC.bands}
-        return (
-            "  coadd:                                # one image a band, with its WCS; cutouts are taken from them\n"
-            + "".join(f"    {band}: {_text(path, folder)}\n" for band, path in images.items())
-        )
+        lines = [f"    {band}: {_text(path, folder)}\n" for band, path in images.items()]
+        return "".join(["  coadd:                                # one image a band, with its WCS\n", *lines])
     if data == "cube":
         return (
             f"  sources: [{listed or 'cube.h5'}]\n  kind: cube\n"
@@ -101,11 +99,11 @@ def init(
         raise SwimmyError(f"--coadd goes with --data coadds, and the data are {data}. Leave one of them out.")
     if sources and data == "coadds":
         raise SwimmyError("coadds are given one a band, by --coadd g=g.fits. Leave --source out.")
-    files = {"job": folder / "job.yaml", "site": folder / "site.yaml"}
+    files = {name: folder / f"{name}.yaml" for name in ("job", "site")}
     if there := [str(path) for path in files.values() if path.exists()]:
         raise SwimmyError(f"{', '.join(there)}: there already, and not replaced. Choose another folder.")
     templates = resources.files(__package__) / "templates"
-    text = Template((templates / "job.yaml").read_text()).substitute(
+    text = Template((templates / files["job"].name).read_text()).substitute(
         PLAN=typed("plan", files["job"]),
         RUN=typed("run", files["job"], "--output", folder / "run"),
         NAME=json.dumps(folder.absolute().name, ensure_ascii=False),

@@ -54,7 +54,7 @@ def another_file(content: dict[Any, Any], what: str) -> str:
     if what != "site" and is_site and not is_job:
         return f"this is a site file, and a {what} file is wanted here. Give it to --site."
     if what == "site" and is_job and not is_site:
-        return "this is a job file, and a site file is wanted here. Give a site file, as in cluster/."
+        return "this is a job file, and a site file is wanted here. Give a site file, as `init` writes one."
     return ""
 
 

@@ -101,6 +101,7 @@ BAD_INPUT = [
     ("wrong format", ["ingest", "pixels", "--catalog", "text.fits", "--output", "o.zarr"], "text.fits"),
     ("no pixels", ["ingest", "absent", "--catalog", "c.csv", "--output", "o.zarr"], "absent"),
     ("bad settings", ["ingest", "p", "--catalog", "c.csv", "--output", "o.zarr", "--settings", "text.txt"], "text.txt"),
+    ("a job is there", ["init", "."], "job.yaml: there already, and not replaced"),
     ("missing folder", ["compare", "absent", "absent"], "absent: no receipts folder"),
     ("missing file", ["plan", "absent.yaml"], "absent.yaml: cannot read the job file"),
     ("missing input", ["plan", "job.yaml"], "c.fits"),

@@ -199,7 +199,7 @@ SITES = [
         SITE + "  workers: yes\n",
         "7: swimmy-scale.workers: must be a whole number, 1 or more, or null, found true. YAML takes",
     ),
-    (JOB, "this is a job file, and a site file is wanted here. Give a site file, as in cluster/."),
+    (JOB, "this is a job file, and a site file is wanted here. Give a site file, as `init` writes one."),
     ("", "a site is a mapping of sections; found nothing. Give a site file."),
 ]
 COMMANDS = [
@@ -215,7 +215,7 @@ COMMANDS = [
     (
         ["run", "job.yaml", "--output", "run", "--site", "job.yaml"],
         1,
-        "job.yaml: this is a job file, and a site file is wanted here. Give a site file, as in cluster/.",
+        "job.yaml: this is a job file, and a site file is wanted here. Give a site file, as `init` writes one.",
     ),
     (
         ["run", "site.yaml", "--output", "run"],

@@ -19,6 +19,7 @@ from swimmy_scale.cli import main
 
 COMMANDS = (
     *(
+        "init",
         "simulate",
         "ingest",
         "classify",
