@@ -19,7 +19,8 @@ SHORTEST_S = 0.02
 
 def verified(lab: Lab, outcome: Outcome, run: Path, details: Mapping[str, object]) -> None:
     """What was committed before a kill is there: `verify` finds no damage, though much is not finished."""
-    if not (run / "receipts").is_dir():
+    if not any((run / "receipts").glob("*/*.json")):
+        # Nothing is committed, so nothing says what its bytes should be.
         return
     outcome.counts["verified in between"] += 1
     found = lab.run("verify", run, "--workers", 0, "--json", log="verify")
