@@ -212,6 +212,12 @@ def settings_option(command: str) -> Callable[[Any], Any]:
 
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (`init` writes one).")
+try_again_option = click.option(
+    "--try-again",
+    "try_left_out",
+    is_flag=True,
+    help="Try the objects again that are in quarantine because they ended workers.",
+)
 cutouts_option = click.option(
     "--cutouts", type=PATH, help="Where the cutouts are now, if they are no longer where they were scored."
 )

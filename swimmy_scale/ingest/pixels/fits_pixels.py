@@ -66,6 +66,8 @@ def decode_with_astropy(
             image = hdulist[1 if hdu.index else 0]
             whole = region == (slice(None), slice(None))
             pixels = np.array(image.data if whole else image.section[region])
+    except MemoryError:
+        raise
     except Exception as error:  # on a damaged file astropy raises nearly any type
         raise unreadable(f"astropy cannot decode HDU {hdu.index}: {type(error).__name__}: {error}") from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiu":

@@ -18,6 +18,7 @@ from math import isfinite, prod
 
 import numpy as np
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
 
 # Bytes of a file: read(offset, length), fewer at its end.
@@ -55,6 +56,27 @@ class UnusableFileError(Exception):
 def unreadable(reason: str) -> UnusableFileError:
     """The error for a file whose bytes are missing, damaged or not FITS."""
     return UnusableFileError(Code.UNREADABLE_FILE, reason)
+
+
+@contextmanager
+def whatever_it_raises() -> Iterator[None]:
+    """The one place where any failure to read one file becomes the fault of that file, and of nothing else.
+
+    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: no memory is left, or
+    the user is told of something else.
+
+    Raises
+    ------
+    UnusableFileError
+        As it is; UNREADABLE_FILE, with the name of the exception, for every other.
+    """
+    try:
+        yield
+    except (UnusableFileError, SwimmyError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise unreadable(f"reading it fails with {type(error).__name__}{': ' if said else ''}{said}") from error
 
 
 @dataclass
