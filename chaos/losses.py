@@ -18,7 +18,7 @@ type Mode = Literal["worst", "data", "names", "prefix", "any", "all"]
 
 MODES: tuple[Mode, ...] = ("worst", "data", "names", "prefix", "any")
 
-FOLDER = -1
+ROOT = -1
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,27 @@ class _File:
         return kept < n_later
 
 
+@dataclass(frozen=True)
+class _Change:
+    """A change of names that is not safe yet: in which folders, and about what."""
+
+    call: Call
+    folder: int
+    other: int
+    what: int
+
+
 class Disk:
-    """Follows the calls of a journal that began with an empty folder."""
+    """Follows the calls of a journal that began with an empty folder, or with one whose content is safe.
+
+    Files have numbers from 0 up, folders from -1 down: inodes come again when what had them is gone.
+    """
 
     def __init__(self, root_inode: int) -> None:
-        self._root = root_inode
         self._files: dict[int, _File] = {}
-        # Inodes come again when a file is gone: each file has a number of its own.
-        self._of_inode: dict[int, int] = {}
-        self._entries: dict[int, dict[str, int]] = {root_inode: {}}
-        # Changes of names that are not safe yet, each with the file that it is about.
-        self._later: list[tuple[Call, int]] = []
+        self._entries: dict[int, dict[str, int]] = {ROOT: {}}
+        self._of_inode: dict[int, int] = {root_inode: ROOT}
+        self._later: list[_Change] = []
 
     @classmethod
     def holding(cls, root: Path) -> Disk:
@@ -121,14 +131,28 @@ class Disk:
         for path in sorted(root.rglob("*")):
             if path.is_symlink():
                 continue
-            status, parent = path.stat(), path.parent.stat().st_ino
-            entries = disk._entries.setdefault(parent, {})
+            status, parent = path.stat(), disk._of_inode[path.parent.stat().st_ino]
             if path.is_dir():
-                entries[path.name] = FOLDER - status.st_ino
-                continue
-            entries[path.name] = disk._of_inode[status.st_ino] = len(disk._files)
-            disk._files[len(disk._files)] = _File(bytearray(path.read_bytes()), status.st_mtime_ns)
+                disk._entries[parent][path.name] = disk._new_folder(status.st_ino)
+            else:
+                file = _File(bytearray(path.read_bytes()), status.st_mtime_ns)
+                disk._entries[parent][path.name] = disk._new_file(status.st_ino, file)
         return disk
+
+    def _new_file(self, inode: int, file: _File) -> int:
+        number = self._of_inode[inode] = len(self._files)
+        self._files[number] = file
+        return number
+
+    def _new_folder(self, inode: int) -> int:
+        number = self._of_inode[inode] = ROOT - len(self._entries)
+        self._entries[number] = {}
+        return number
+
+    def _file(self, inode: int) -> _File:
+        number = self._of_inode.get(inode, ROOT)
+        # One that is not known was made by a call that is not watched, such as one of C's stdio.
+        return self._files[number if number >= 0 else self._new_file(inode, _File())]
 
     def follow(self, calls: Sequence[Call]) -> None:
         """Take over calls."""
@@ -137,50 +161,45 @@ class Disk:
 
     def _take(self, call: Call) -> None:
         if call.kind == "C":
-            self._of_inode[call.inode] = len(self._files)
-            self._files[len(self._files)] = _File()
-        if call.kind in "WSF" and call.inode not in self._of_inode:
-            # It was made by a call that is not watched, such as one of C's stdio.
-            self._of_inode[call.inode] = len(self._files)
-            self._files[len(self._files)] = _File()
+            self._new_file(call.inode, _File())
+        elif call.kind == "M":
+            self._new_folder(call.inode)
         if call.kind in "WS":
-            self._files[self._of_inode[call.inode]].later.append(call)
+            self._file(call.inode).later.append(call)
         elif call.kind == "F":
-            self._files[self._of_inode[call.inode]].flush()
+            self._file(call.inode).flush()
         elif call.kind == "D":
-            self._flush_folder(call.inode)
+            self._flush_folder(self._of_inode.get(call.inode, ROOT))
         else:
-            self._later.append((call, self._of_inode.get(call.inode, FOLDER)))
+            places = (self._of_inode.get(inode, ROOT) for inode in (call.parent, call.other, call.inode))
+            self._later.append(_Change(call, *places))
 
     def _flush_folder(self, folder: int) -> None:
         """Names in a folder are safe now; a rename concerns two, and is one change."""
-        mine = [pair for pair in self._later if folder in (pair[0].parent, pair[0].other)]
-        self._later = [pair for pair in self._later if folder not in (pair[0].parent, pair[0].other)]
-        for pair in mine:
-            self._change_names(*pair)
+        mine = [change for change in self._later if folder in _folders_of(change)]
+        self._later = [change for change in self._later if folder not in _folders_of(change)]
+        for change in mine:
+            self._change_names(change)
 
-    def _change_names(self, call: Call, file: int) -> None:
-        entries = self._entries.setdefault(call.parent, {})
-        if call.kind == "M":
-            entries[call.name] = FOLDER - call.inode
-        elif call.kind == "C":
-            entries[call.name] = file
+    def _change_names(self, change: _Change) -> None:
+        call, entries = change.call, self._entries[change.folder]
+        if call.kind in "MC":
+            entries[call.name] = change.what
         elif call.kind == "U":
             entries.pop(call.name, None)
         else:
             entries.pop(call.name, None)
-            moved = file if file != FOLDER else FOLDER - call.inode
-            self._entries.setdefault(call.other, {})[call.to] = moved
+            self._entries[change.other][call.to] = change.what
 
     def cut_power(self, rnd: random.Random, mode: Mode) -> dict[str, int]:
         """Decide what of all that was not flushed survives; says how much was lost."""
         lost = {"names": 0, "data": 0}
         moment = rnd.random()
-        for place, (call, file) in enumerate(self._later):
+        for place, change in enumerate(self._later):
             chance = {"worst": 0.0, "data": 1.0, "names": 0.0, "any": 0.5, "all": 1.0}
             survives = place < moment * len(self._later) if mode == "prefix" else rnd.random() < chance[mode]
             if survives:
-                self._change_names(call, file)
+                self._change_names(change)
             lost["names"] += not survives
         for content in self._files.values():
             lost["data"] += content.lose(rnd, mode)
@@ -188,14 +207,18 @@ class Disk:
 
     def write_to(self, target: Path) -> None:
         """Make what is on the disk."""
-        self._write(self._root, target)
+        self._write(ROOT, target)
 
     def _write(self, folder: int, target: Path) -> None:
         target.mkdir(parents=True)
-        for name, known in self._entries.get(folder, {}).items():
+        for name, known in self._entries[folder].items():
             if known < 0:
-                self._write(FOLDER - known, target / name)
+                self._write(known, target / name)
             else:
                 file = self._files[known]
                 (target / name).write_bytes(file.safe)
                 os.utime(target / name, ns=(file.time_ns, file.time_ns))
+
+
+def _folders_of(change: _Change) -> tuple[int, ...]:
+    return (change.folder, change.other) if change.call.kind == "R" else (change.folder,)

@@ -165,6 +165,8 @@ RENAMED = (*WRITTEN, call("F", 7), call("R", 7, other=1, name="new", to="final")
         ((*RENAMED, call("D", 1), call("S", 7)), "all", {"final": b""}),
         ((call("M", 3, name="folder"), call("C", 7, parent=3, name="x"), call("D", 3)), "worst", {}),
         ((call("M", 3, name="folder"), call("D", 1)), "worst", {"folder": None}),
+        # The inode of a file that is gone comes again as a folder's.
+        ((*WRITTEN, call("U", 7, name="new"), call("M", 7, name="folder")), "all", {"folder": None}),
     ],
 )
 def test_what_a_disk_keeps(tmp_path: Path, calls: tuple[Call, ...], mode: Any, left: dict[str, bytes | None]) -> None:
