@@ -34,11 +34,11 @@ def scene_of(k: int) -> Scene:
 
 
 def kinds_of_files(run: Path) -> dict[str, list[str]]:
-    """The files of a run by what they are, but for logs and locks."""
+    """The files of a run by what they are, but for logs, locks and reports, which have no receipts."""
     kinds: dict[str, list[str]] = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
-        if path.is_file() and not name.startswith("log/") and not name.endswith((".lock", "driver.json")):
+        if path.is_file() and not name.startswith(("log/", "report/")) and not name.endswith((".lock", "driver.json")):
             kinds.setdefault(_kind_of(name), []).append(name)
     return kinds
 
@@ -307,7 +307,7 @@ def commands(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     scene = scene_of(k)
     copy(pristine(lab, scene), folder)
     run = folder / "run"
-    kinds = {kind: names for kind, names in kinds_of_files(run).items() if kind != "report"}
+    kinds = kinds_of_files(run)
     name = some_file(kinds, rnd)
     bit = flip(run / name, rnd, only_high=k % 2 == 0)
     object_id = _an_object(lab)

@@ -22,6 +22,7 @@ from chaos.records import Outcome
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
 from swimmy_scale.ingest.pixels.cube import inspect_cube, read_cube
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.sections import CatalogueSource
 from swimmy_scale.method.survey import HSC
 
@@ -84,7 +85,10 @@ def catalogues(lab: Lab, k: int, rnd: random.Random) -> Outcome:
             objects = read_catalogue(CatalogueSource(path=path), HSC)
         except SwimmyError:
             return [], f"{suffix}: refused"
-        ids = [value for value in objects.object_id.tolist() if value != LOST]
+        # What is no number is a name, of which the id is made.
+        named = objects.kept.get(OBJECT_NAME, np.full(len(objects), ""))
+        ids = [value for value, name in zip(objects.object_id.tolist(), named.tolist(), strict=True) if not name]
+        ids = [value for value in ids if value != LOST]
         try:
             expected = _ids(path, suffix)
         except Exception:

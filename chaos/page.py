@@ -31,6 +31,7 @@ LIMITS = """## What is not promised
   finds that, and repairs it while the inputs are there.
 - **Damage that `run` cannot see.** A run trusts files of the recorded size and time. Bits that flip without a trace are
   found by `verify`, which reads every byte.
+- **Reports.** A report has no receipt, so nothing vouches for its bytes; `report` makes it again.
 - **Inputs that are gone.** What was made of them comes back only where they are.
 - **Somebody who forges.** Receipts have checksums, no signatures: they find accidents.
 - **Several nodes and network file systems were simulated, not tried.** The protocol needs of them what follows.
