@@ -163,6 +163,8 @@ def _open(path: str, form: str) -> Iterator[Any]:
                     node: Any = zarr.open(path, mode="r")
             elif form == "hdf5":
                 node = stack.enter_context(h5py.File(path, "r"))
+                # A damaged list of what is in it is only seen when it is read.
+                list(node.items())
             else:
                 node = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # each library raises its own types for a damaged file
