@@ -43,7 +43,7 @@ def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
     """
     if hdu.data_bytes > MAX_FILE_BYTES:
         raise unreadable(
-            f"the image has {hdu.data_bytes} bytes, above the limit of {MAX_FILE_BYTES} of a cutout: give coadds as such"
+            f"the image has {hdu.data_bytes} bytes, above the {MAX_FILE_BYTES} of a cutout: give coadds as such"
         )
     if is_plain(hdu):
         raw = read(hdu.data_start, hdu.data_bytes)
