@@ -11,7 +11,8 @@ SEED := 1
 # Processes that commands start need not compile the modules again, whatever the shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo fidelity better test check check-fast bench bench-full bench-peers setup developer dist wheels lock clean
+.PHONY: demo fidelity better chaos chaos-small test check check-fast bench bench-full bench-peers setup developer dist \
+	wheels lock clean
 
 setup: $(VENV)/ready
 
@@ -114,7 +115,18 @@ bench-peers: setup
 	$(BIN)/python benchmarks/peers.py $(PEERS) --python $(HYRAX_PYTHON) --json $(RESULTS)/peers.json
 	$(BIN)/python benchmarks/page.py
 
-# Needs uv. Writes no registry host into the lock file.
+# Kills, power cuts, damage, disk errors, races and hostile inputs, about an hour on two cores; it goes on where it was
+# interrupted. Results are of one program: they begin anew when it changes. Power cuts of a real file system need root.
+# The whole counts take days: make chaos CHAOS=--full
+CHAOS :=
+chaos: developer
+	$(BIN)/python -m chaos $(CHAOS) || [ $$? -eq 1 ]
+	$(BIN)/python -m chaos.page
+
+# What `make test` does of it, in less than a minute.
+chaos-small: developer
+	$(BIN)/python -m pytest tests/test_chaos.py
+
 # The wheel and the sdist, checked, in dist/; REPOSITORY=https://... is where the README's links lead on an index's page.
 REPOSITORY :=
 dist: developer
@@ -125,6 +137,7 @@ wheels: dist
 	$(BIN)/python -m pip download --quiet --no-deps --require-hashes -r requirements.lock --dest wheels
 	cp dist/*.whl wheels/
 
+# Needs uv. Writes no registry host into the lock files.
 lock:
 	uv pip compile --universal --python-version 3.12 --generate-hashes --no-emit-index-url --no-header \
 		--extra all pyproject.toml -o requirements.lock

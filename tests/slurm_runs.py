@@ -109,6 +109,7 @@ def write_site(
     if gpu:
         groups["gpu"] = {"jobs": 1, "gpus": 1}
     site = {"kind": "slurm", "groups": groups, "poll-seconds": 0.5, "scorer": "keras" if gpu else "numba"}
+    site["dashboard"] = True
     path = folder / "site.yaml"
     path.write_text(yaml.safe_dump({"jobqueue": jobs, "swimmy-scale": site}))
     return path

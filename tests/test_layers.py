@@ -30,7 +30,7 @@ class Wing:
 WINGS = {
     "method": Wing(set(), {"numpy", "pydantic", "speclite", "yaml"}),
     "storage": Wing({"method"}, {"astropy", "filelock", "numpy", "pyarrow", "xarray", "zarr"}),
-    "simulate": Wing({"method", "storage"}, {"astropy", "galsim", "numpy", "scipy", "speclite"}),
+    "simulate": Wing({"method", "storage"}, {"astropy", "galsim", "h5py", "numpy", "pyarrow", "scipy", "speclite"}),
     "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "numpy", "pyarrow", "scipy", "zarr"}),
     "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "llvmlite", "numba", "numpy", "tensorflow", "torch"}),
     "results": Wing(

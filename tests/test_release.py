@@ -76,7 +76,7 @@ def test_the_wheel_alone_goes_from_an_empty_folder_to_a_report(
 
 
 def test_the_sdist_has_what_its_tests_need(built: tuple[Path, Path]) -> None:
-    listed = subprocess.run(["git", "ls-files", "tests", "jobs", "cluster", "benchmarks", "studies", "docs"],
+    listed = subprocess.run(["git", "ls-files", "tests", "jobs", "cluster", "benchmarks", "chaos", "studies", "docs"],
                             cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
     with tarfile.open(built[1]) as packed:
         inside = {name.partition("/")[2] for name in packed.getnames()}

@@ -99,7 +99,7 @@ def _print_answers(title: str, answers: Sequence[Answer]) -> None:
         click.echo(f"== {title}")
     for answer in answers:
         known = f" (class {answer.known_class})" if answer.known_class else ""
-        click.echo(f"{answer.object_id}{known}: {answer.words}")
+        click.echo(f"{answer.name or answer.object_id}{known}: {answer.words}")
         head, rows = answer.table()
         if rows and not answer.code:
             console.print(table_of(head, rows, n_left=1, box=SIMPLE_HEAD))

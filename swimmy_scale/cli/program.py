@@ -214,6 +214,12 @@ def settings_option(command: str) -> Callable[[Any], Any]:
 
 
 site_option = click.option("--site", "site_path", type=PATH, help="Where to compute: a site file (`init` writes one).")
+try_again_option = click.option(
+    "--try-again",
+    "try_left_out",
+    is_flag=True,
+    help="Try the objects again that are in quarantine because they ended workers.",
+)
 cutouts_option = click.option(
     "--cutouts", type=PATH, help="Where the cutouts are now, if they are no longer where they were scored."
 )
@@ -260,8 +266,8 @@ def main(debug: bool) -> None:
     \b
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
-      swimmy-scale init demo --catalog demo/survey/catalogue.fits --patch-qa demo/survey/patch_qa.fits \\
-        --source demo/survey/cutouts --train-on training
+      swimmy-scale init demo --catalog demo/survey/catalogue.fits \\
+        --patch-qa demo/survey/patch_qa.fits --source demo/survey/cutouts
       swimmy-scale run demo/job.yaml --output demo/run
       swimmy-scale report demo/run
     """

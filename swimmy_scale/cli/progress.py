@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from swimmy_scale.method.words import counted
 from swimmy_scale.results.words import duration
-from swimmy_scale.storage.files import write_json
+from swimmy_scale.storage.files import read_text, write_json
 
 Workers = Mapping[str, Mapping[str, int]]  # by group (see `Executor.describe`)
 SECONDS_UNTIL_STALE = 120.0
@@ -107,7 +107,7 @@ def write_record(path: Path, stage: StageProgress | None, workers: Workers, stat
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record that the last driver of a run wrote, or None if none can be read."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) and content.get("format_version") == RECORD_VERSION else None

@@ -17,6 +17,7 @@ from swimmy_scale.cli.program import (
     main,
     print_json,
     site_option,
+    try_again_option,
     worker_option,
 )
 from swimmy_scale.errors import SwimmyError, typed
@@ -41,6 +42,7 @@ def site_from(path: Path | None, n_workers: int | None) -> Site | None:
 @click.argument("job_path", metavar="JOB", type=PATH)
 @click.option("--output", type=PATH, required=True, help="The run directory.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and done again, and do nothing.")
+@try_again_option
 @site_option
 @worker_option
 @json_option
@@ -50,6 +52,7 @@ def run_command(
     job_path: Path,
     output: Path,
     only_plan: bool,
+    try_left_out: bool,
     site_path: Path | None,
     n_workers: int | None,
     as_json: bool,
@@ -73,7 +76,7 @@ def run_command(
         )
     directory = RunDirectory(output.absolute())
     job = load_whole_job(job_path, directory)
-    print_end(directory, job, run_here(job, directory, site_path, n_workers), as_json)
+    print_end(directory, job, run_here(job, directory, site_path, n_workers, try_left_out), as_json)
 
 
 def print_end(directory: RunDirectory, job: Job, summary: dict[str, Any], as_json: bool) -> None:
@@ -88,7 +91,9 @@ def print_end(directory: RunDirectory, job: Job, summary: dict[str, Any], as_jso
     exit_with(summary["quarantined"])
 
 
-def run_here(job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None) -> dict[str, Any]:
+def run_here(
+    job: Job, directory: RunDirectory, site_path: Path | None, n_workers: int | None, try_left_out: bool = False
+) -> dict[str, Any]:
     """Run a job; returns its summary."""
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.signals import driver_signals
@@ -96,7 +101,7 @@ def run_here(job: Job, directory: RunDirectory, site_path: Path | None, n_worker
 
     site = site_from(site_path, n_workers)
     with Watch() as watch, driver_signals():
-        return run_there(job, directory, site, n_workers, watch, say)
+        return run_there(job, directory, site, n_workers, watch, say, try_left_out)
 
 
 def say(line: str) -> None:
@@ -158,8 +163,15 @@ def plan_command(
 @click.option(
     "--unchecked", is_flag=True, help="Submit even jobs that would never start, as far as Slurm's limits say."
 )
+@try_again_option
 def submit_command(
-    job_path: Path, output: Path, site_path: Path, n_chained: int, print_job_script: bool, unchecked: bool
+    job_path: Path,
+    output: Path,
+    site_path: Path,
+    n_chained: int,
+    print_job_script: bool,
+    unchecked: bool,
+    try_left_out: bool,
 ) -> None:
     """Do everything that the job file JOB says in SLURM jobs; prints the driver's job id and returns at once.
 
@@ -179,7 +191,7 @@ def submit_command(
     from swimmy_scale.storage.run_directory import RunDirectory
 
     job = load_whole_job(job_path, RunDirectory(output.absolute()))
-    submission = Submission(job, load_site(site_path), output.absolute(), n_chained, unchecked)
+    submission = Submission(job, load_site(site_path), output.absolute(), n_chained, unchecked, try_left_out)
     if print_job_script:
         for path, text in submission.printed().items():
             click.echo(f"# {path}\n{text}")
@@ -307,12 +319,11 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     # Before the marks, which take away the receipts that say it.
     selections = run.named_selections() if run.exists() else [folder]
     made = [standalone.HowMade.of(selection) for selection in selections]
+    job = (run.frozen_job() or run.load_job()) if run.exists() else None
     with run.lock() if run.exists() else driver_lock(folder.receipts, output):
         found.mark()
     n_quarantined = 0
-    if run.exists():
-        # Whatever is damaged: the receipt of the job holds its text.
-        job = run.frozen_job() or run.load_job()
+    if job is not None:
         from swimmy_scale.cli.console import print_paths, print_summary
 
         summary = run_here(job, run, site_path, n_workers)

@@ -22,6 +22,7 @@ from swimmy_scale.cli.program import (
     print_json,
     settings_of,
     settings_option,
+    try_again_option,
     was_given,
     worker_option,
 )
@@ -49,6 +50,12 @@ if TYPE_CHECKING:
     type=click.Choice(["paper"]),
     help="Classes, magnitudes and depths as in the paper's text, not those of the demonstration.",
 )
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml"]),
+    help="In the form of a public data set, not of the archive's files; see docs/public-data.md.",
+)
 @worker_option
 def simulate_command(
     output: Path,
@@ -57,6 +64,7 @@ def simulate_command(
     faulty_fraction: float | None,
     first_tract: int,
     like: str | None,
+    form: str | None,
     n_workers: int | None,
 ) -> None:
     """Write a synthetic survey with known truth to OUTPUT, as the HSC archive would deliver it.
@@ -65,11 +73,26 @@ def simulate_command(
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
       swimmy-scale simulate fidelity/survey --n-objects 50000 --seed 1 --like paper
+      swimmy-scale simulate twin --n-objects 2000 --seed 1 --as mmu-hsc
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor
-    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate
+    from swimmy_scale.simulate import SimulationPlan, paper_plan, simulate, simulate_as
 
+    if form is not None:
+        if faulty_fraction or like:
+            raise click.UsageError("--as is a form without planted faults: leave out --faulty-fraction and --like.")
+        map_files, n_of = LocalExecutor(n_workers, with_tensorflow=False).map_values, attrgetter("n_objects")
+        with Watch() as watch:
+            watch.start("simulate", n_objects, 0)
+            twin = simulate_as(
+                *(form, str(output), n_objects, seed, first_tract),
+                map=lambda write, parts: watch.count(map_files(write, parts), n_of),
+            )
+            watch.stop("simulate")
+        named = ", ".join(str(output / source) for source in twin.sources)
+        click.echo(f"{counted(n_objects, 'simulated objects')}: ingest {named}; truth {output / twin.truth}")
+        return
     given: dict[str, Any] = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     given |= {"n_objects": n_objects, "seed": seed, "first_tract": first_tract}
     plan = (paper_plan if like == "paper" else SimulationPlan)(**given)
@@ -97,7 +120,7 @@ def assignments(pairs: tuple[str, ...], option: str, form: str) -> dict[str, str
 
 
 def catalogue_source(
-    path: Path,
+    path: Path | None,
     patch_qa: Path | None,
     columns: tuple[str, ...],
     units: tuple[str, ...],
@@ -118,7 +141,7 @@ def catalogue_source(
         if not 0 < fwhm_arcsec[band] < 50:
             raise click.BadParameter(f"{band}={text}: need arcsec between 0 and 50", param_hint="--fwhm")
     return CatalogueSource(
-        path.absolute(),
+        path.absolute() if path else None,
         assignments(columns, "--column", "OURS=THEIRS"),
         patch_qa.absolute() if patch_qa else None,
         keep,
@@ -131,31 +154,34 @@ def catalogue_source(
 
 @main.command("ingest")
 @click.argument("sources", type=PATH, nargs=-1, required=True)
-@click.option("--catalog", type=PATH, required=True, help="FITS, Parquet, CSV, VOTable or ECSV.")
+@click.option("--catalog", type=PATH, help="FITS, Parquet, CSV, VOTable or ECSV; object tables have one inside.")
 @click.option("--output", type=PATH, required=True, help="The cutouts.zarr to make.")
 @catalogue_options
 @click.option("--keep-column", "keep", multiple=True, metavar="NAME", help="Catalogue column to keep.")
-@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube"]), default="auto", show_default=True,
-              help="What SOURCES are; auto looks.")  # fmt: skip
+@click.option("--kind", type=click.Choice(["auto", "cutouts", "coadd", "cube", "table"]), default="auto",
+              show_default=True, help="What SOURCES are; auto looks.")  # fmt: skip
 @settings_option("ingest")
+@try_again_option
 @worker_option
 def ingest_command(
     sources: tuple[Path, ...],
-    catalog: Path,
+    catalog: Path | None,
     output: Path,
     keep: tuple[str, ...],
     kind: Any,
     settings_path: Path | None,
+    try_left_out: bool,
     n_workers: int | None,
     **described: Any,
 ) -> None:
-    """Turn SOURCES (folders, tars, coadds or a cube) and a catalogue into cutouts.zarr.
+    """Turn SOURCES (folders, tars, coadds, object tables or a cube) and a catalogue into cutouts.zarr.
 
     Objects that cannot be used are listed in NAME.quarantine.csv beside the output, each with its reason.
 
     \b
     Example:
       swimmy-scale ingest cutouts/ --catalog catalogue.fits --patch-qa patch_qa.fits --output cutouts.zarr
+      swimmy-scale ingest mmu/pdr3_dud_22.5/ --output cutouts.zarr
     """
     from swimmy_scale.cli.progress import Watch
     from swimmy_scale.cluster.executors import LocalExecutor
@@ -166,7 +192,9 @@ def ingest_command(
     source = catalogue_source(catalog, keep=keep, **described)
     executor, settings = LocalExecutor(n_workers, with_tensorflow=False), settings_of("ingest", settings_path)
     with Watch() as watch:
-        done = standalone.ingest(section, source, output.absolute(), settings, executor, watch, executor.limits)
+        done = standalone.ingest(
+            section, source, output.absolute(), settings, executor, watch, executor.limits, try_left_out
+        )
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_ingested']} ingested + {n_quarantined} quarantined")
     exit_with(n_quarantined)
@@ -222,6 +250,7 @@ def train_command(cutouts: Path, output: Path, settings_path: Path | None, n_wor
 @click.option("--scorer", type=click.Choice(["auto", "keras", "numba"]), default="auto", show_default=True,
               help="auto: keras on a GPU, else numba; or what the output began with.")  # fmt: skip
 @settings_option("score")
+@try_again_option
 @worker_option
 def score_command(
     cutouts: Path,
@@ -230,6 +259,7 @@ def score_command(
     output: Path,
     scorer: Any,
     settings_path: Path | None,
+    try_left_out: bool,
     n_workers: int | None,
 ) -> None:
     """Score every cutout of CUTOUTS, with several models in one pass.
@@ -252,7 +282,7 @@ def score_command(
     paths = [model.absolute() for model in models]
     scoring = standalone.recorded_scoring(paths, cutouts, settings, sha256s, executor.threads_each, scorer)
     with Watch() as watch:
-        done = standalone.score(cutouts, scoring, output, settings, executor, watch, executor.limits)
+        done = standalone.score(cutouts, scoring, output, settings, executor, watch, executor.limits, try_left_out)
     n_quarantined = int(done.details["n_quarantined"])
     click.echo(f"{done.n_objects} given = {done.details['n_scored']} scored + {n_quarantined} quarantined")
     exit_with(n_quarantined)

@@ -62,6 +62,7 @@ class Submission:
     run: Path  # the run directory, absolute
     n_chained: int = 1  # drivers to submit, which run one after the other
     unchecked: bool = False  # whether a problem that the checks find is only told
+    try_left_out: bool = False  # whether objects that ended workers are tried again
 
     def __post_init__(self) -> None:
         check_batch(self.site)
@@ -104,7 +105,7 @@ class Submission:
         run = Run(places.directory, self.job, site.scoring_threads(scorer), site.memory_limits, scorer).as_frozen()
         with places.directory.lock():
             # The stage itself looks at the catalogue, but that would be in a job that has waited in the queue.
-            freeze_inputs(run, with_catalogue=True)
+            freeze_inputs(run, with_catalogue=True, try_left_out=self.try_left_out)
             write_scripts(site, places)
             write_atomically(places.log.site, site.path.read_bytes())
             write_atomically(places.log.script(DRIVER), scripts[DRIVER].encode())

@@ -325,6 +325,7 @@ class SlurmExecutor:
                 protocol="tls://",
                 security=security,
                 dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": self._site.section.dashboard},
                 silence_logs=logging.CRITICAL,
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
@@ -334,7 +335,8 @@ class SlurmExecutor:
             try:
                 with Fleet(self._site, self._places, lambda: _names(scheduler.workers)) as self._fleet:
                     self._client = client
-                    self._say(f"dashboard: {dashboard_help(cluster.dashboard_link)}")
+                    if self._site.section.dashboard:
+                        self._say(f"dashboard: {dashboard_help(cluster.dashboard_link)}")
                     yield
             finally:
                 # The fleet stays: what became of its jobs belongs to the last record of progress.

@@ -19,6 +19,10 @@ from swimmy_scale.cluster.mapping import MOST_BUNDLED, DaskWorkers
 from swimmy_scale.cluster.own_gpu import keep_one
 from swimmy_scale.cluster.resources import usable_memory_bytes
 from swimmy_scale.cluster.signals import interrupts_held
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.words import counted
+
+log = logging.getLogger("swimmy_scale")
 
 SETTINGS = {
     # Dask does not blame a task for its worker's death: marks on disk count that.
@@ -43,6 +47,9 @@ SETTINGS = {
     # Nothing but the TLS port answers: no web server, which would have no password.
     "distributed.worker.http.routes": [],
 }
+
+MAX_STARTS = 3
+"""How often workers are started anew when one of them ends while they start."""
 
 IMPORTED_ONCE = ("distributed", "swimmy_scale.stages.run", "swimmy_scale.model.numba_scorer")
 """What any worker may need, without what it may not need, nor what starts threads: TensorFlow."""
@@ -118,6 +125,62 @@ class OwnGpu(distributed.WorkerPlugin):
         keep_one(int(worker.name) % len(self.gpus), self.gpus)
 
 
+def _started(
+    opened: contextlib.ExitStack,
+    n_workers: int,
+    memory_bytes: int,
+    security: Security,
+    plugins: Sequence[distributed.WorkerPlugin],
+) -> distributed.Client:
+    """A client of workers of ``memory_bytes`` each, which end with ``opened``.
+
+    Raises
+    ------
+    SwimmyError
+        When processes end while they start, `MAX_STARTS` times in turn.
+    """
+    for number in range(1, MAX_STARTS + 1):
+        with contextlib.ExitStack() as attempt:
+            try:
+                cluster = attempt.enter_context(_cluster(n_workers, memory_bytes, security))
+                client: distributed.Client = attempt.enter_context(distributed.Client(cluster, set_as_default=False))
+                for plugin in plugins:
+                    client.register_plugin(plugin)
+            except Exception as error:  # Dask raises many types for a process that ends while it starts
+                log.debug("start of workers", exc_info=True)
+                if number == MAX_STARTS:
+                    said = " ".join(str(error).split()).removesuffix(".")
+                    raise SwimmyError(
+                        f"{counted(n_workers, 'worker processes')} could not be started: {type(error).__name__}: "
+                        f"{said}. See what ends processes here, such as a limit of memory or of processes; what is "
+                        "done is kept: run the same command again, with fewer --workers if need be."
+                    ) from error
+                continue
+            opened.push(attempt.pop_all())
+            break
+    return client
+
+
+def _cluster(n_workers: int, memory_bytes: int, security: Security) -> distributed.LocalCluster:
+    return distributed.LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=1,
+        # Dask itself would not see the limits of all control groups.
+        memory_limit=memory_bytes,
+        processes=True,
+        host="127.0.0.1",
+        # Dask's dashboard has no password, and every user of this machine could look at it. A server that has nothing
+        # to show remains.
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        security=security,
+        # Failures come back to the driver, which says what to do; workers need not print them too.
+        silence_logs=logging.CRITICAL,
+        # As they are now, and not as they were when the first worker started.
+        env=dict(os.environ),
+    )
+
+
 @contextlib.contextmanager
 def local_workers(
     n_workers: int, memory_bytes: int | None = None, most_bundled: int = MOST_BUNDLED, own_cores: bool = True
@@ -151,27 +214,10 @@ def local_workers(
             # What makes the keys does not bear an interruption while it is imported.
             with interrupts_held():
                 security = Security.temporary()
-            cluster = opened.enter_context(
-                distributed.LocalCluster(
-                    n_workers=n_workers,
-                    threads_per_worker=1,
-                    # Dask itself would not see the limits of all control groups.
-                    memory_limit=total_bytes // n_workers,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    security=security,
-                    # Failures come back to the driver, which says what to do; workers need not print them too.
-                    silence_logs=logging.CRITICAL,
-                    # As they are now, and not as they were when the first worker started.
-                    env=dict(os.environ),
-                )
-            )
-            client = opened.enter_context(distributed.Client(cluster, set_as_default=False))
-            if own_cores:
-                client.register_plugin(OwnCores(n_workers))
+            plugins: list[distributed.WorkerPlugin] = [OwnCores(n_workers)] if own_cores else []
             if len(gpus := visible_gpus()) > 1:
-                client.register_plugin(OwnGpu(gpus))
+                plugins.append(OwnGpu(gpus))
+            client = _started(opened, n_workers, total_bytes // n_workers, security, plugins)
             yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
         except KeyboardInterrupt:
             _let_loops_speak(False)

@@ -10,11 +10,13 @@ import traceback
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import distributed
 
+from swimmy_scale.cluster.search import Search
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.stages.engine import Task, Work
 from swimmy_scale.stages.lost_workers import Piece, WorkersLostError, attempt, attempt_piece, clear_attempts, leave_out
@@ -27,17 +29,11 @@ Future = Any  # distributed.Future, which is generic in stubs alone
 # Bundles at a worker, running and waiting: enough that it never idles, few enough that little is lost with it.
 WINDOW_PER_WORKER = 2
 MAX_FAILURES = 3
+# How often the objects of a task are searched for those at fault.
+MAX_SEARCHES = 2
 SECONDS_BETWEEN_CHECKS = 0.5
 # Short tasks go to a worker in bundles: each sending takes the scheduler milliseconds.
 SECONDS_OF_BUNDLE, MOST_BUNDLED = 1.0, 256
-
-
-@dataclass
-class Search:
-    """The search for the objects that end workers, among those of one task."""
-
-    n_open: int  # pieces that are not yet tried
-    found: list[int] = field(default_factory=list)  # rows, counted from the task's first
 
 
 @dataclass(frozen=True)
@@ -81,11 +77,6 @@ def _attempt_all(function: Callable[..., Any], items: Sequence[Task | Piece]) ->
     return outcomes, time.perf_counter() - started
 
 
-def _halves(piece: Piece) -> list[Piece]:
-    middle = (piece.lo + piece.hi) // 2
-    return [Piece(piece.task, piece.lo, middle), Piece(piece.task, middle, piece.hi)]
-
-
 def _outcomes(future: Future, n_items: int) -> tuple[list[Outcome], float]:
     """The outcomes and seconds that a worker sent, or where none came, Dask's error for every item."""
     error = future.exception()
@@ -126,12 +117,13 @@ class DaskWorkers:
         """Perform every task and yield receipts as they come.
 
         A task whose worker is lost is done by another. One that has ended `MAX_LOST_WORKERS` of them is cut into pieces
-        until the objects at fault are found; they go to quarantine, the others are done.
+        until the objects at fault are found (see `search`); they go to quarantine, the others are done.
 
         Raises
         ------
         SwimmyError
-            At once when a task raises it; after ``MAX_FAILURES`` when it fails in another way.
+            At once when a task raises it; after ``MAX_FAILURES`` when it fails in another way; when it goes on to end
+            workers and no object of it is at fault.
         """
         if not tasks:
             return
@@ -159,6 +151,14 @@ class DaskWorkers:
         key = f"{ledger.stage}-{first.name}-{uuid.uuid4().hex}"
         return self._client.submit(_attempt_all, function, items, key=key, pure=False, resources=self._resources)
 
+    def n_ended_idle(self, since: float) -> int:
+        """How many workers ended since a time (Unix, s), unasked, while they had nothing to do."""
+        found = 0
+        for when, event in self._client.get_events("all"):
+            is_removal = isinstance(event, dict) and event.get("action") == "remove-worker"
+            found += is_removal and when >= since and not event["processing-tasks"] and not event["expected"]
+        return found
+
     def cancel(self, futures: Sequence[Future]) -> None:
         """Take back what was sent, unless the connection that it was sent by is gone."""
         if futures and self._client.status == "running":
@@ -178,6 +178,7 @@ class _Mapping:
         self._landed: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._failures: Counter[int] = Counter()
         self._searches: dict[int, Search] = {}
+        self._n_searches: Counter[int] = Counter()
 
     @property
     def _window(self) -> int:
@@ -247,28 +248,32 @@ class _Mapping:
         self._waiting.append(task)
 
     def _search(self, task: Task, reason: str) -> None:
-        if self._work.probe is None or task.index in self._searches:
+        if self._work.probe is None or self._n_searches[task.index] >= MAX_SEARCHES:
+            before = self._searches.get(task.index)
+            why = f": {before.disturbed}" if before is not None and before.disturbed else ""
             raise SwimmyError(
-                f"{reason}, and no single object is at fault. Give each worker more memory, or make partitions "
-                "smaller; what is done is kept. The log of the workers says more."
+                f"{reason}, and no single object is at fault{why}. Something else ends workers, such as a "
+                "limit, the batch system, or other programs that take the memory: the log of the workers says more. "
+                "Give each worker more memory, or make partitions smaller; what is done is kept."
             )
-        whole = Piece(task, 0, task.n_objects)
-        pieces = _halves(whole) if task.n_objects > 1 else [whole]
-        self._searches[task.index] = Search(len(pieces))
-        self._waiting.extendleft(reversed(pieces))
+        self._n_searches[task.index] += 1
+        search = Search(task, partial(self._workers.n_ended_idle, time.time()))
+        self._searches[task.index] = search
+        self._waiting.extendleft(reversed(search.begin()))
 
     def _take_piece(self, piece: Piece, outcome: Outcome) -> None:
-        search = self._searches[piece.task.index]
-        search.n_open -= 1
-        if outcome.kind == "lost":
-            if piece.hi - piece.lo == 1:
-                search.found.append(piece.lo)
-            else:
-                search.n_open += 2
-                self._waiting.extendleft(reversed(_halves(piece)))
-        if search.n_open == 0:
-            ledger = piece.task.ledger
-            if search.found:
-                leave_out(ledger, piece.task.name, search.found)
-            clear_attempts(ledger, piece.task.name)
-            self._waiting.appendleft(piece.task)
+        task = piece.task
+        search = self._searches[task.index]
+        self._waiting.extendleft(reversed(search.take(piece, lost=outcome.kind == "lost")))
+        if search.disturbed:
+            n_waiting = len(self._waiting)
+            self._waiting = deque(
+                item for item in self._waiting if isinstance(item, Task) or item.task.index != task.index
+            )
+            search.forget(n_waiting - len(self._waiting))
+        if not search.is_over:
+            return
+        if search.found:
+            leave_out(task.ledger, task.name, search.found)
+        clear_attempts(task.ledger, task.name)
+        self._waiting.appendleft(task)

@@ -190,8 +190,9 @@ class JobSpec(Section):
             )
         if walltime_seconds(self.walltime) < 60:
             raise ValueError(f"walltime {self.walltime} is less than a minute, Slurm's smallest limit")
-        for line in (*self.job_extra_directives, *self.job_script_prologue):
-            if "\n" in line:
+        for line in (*self.job_extra_directives, *self.job_script_prologue, *self.worker_extra_args):
+            # What follows it would be a line of its own in the job script.
+            if "\n" in line or "\r" in line:
                 raise ValueError(f"a line holds a line break: {line!r}; make it two")
         if any(re.match(r"--requeue\b", line) for line in self.job_extra_directives):
             raise ValueError("leave out --requeue: a worker job that is lost is replaced by a new one")
@@ -234,6 +235,9 @@ class SiteSection(Section):
         run keeps the one that it began with.
     scheduler_interface : str, optional
         Network interface of the driver's node that the workers reach. Example: ``ib0``.
+    dashboard : bool
+        Whether Dask's dashboard can be seen on the driver's node, under its loopback address. It has no password: every
+        user of that node can look at it. Example: `true`.
     poll_seconds : float
         Between two questions to Slurm about the worker jobs.
     signal_seconds : int
@@ -246,6 +250,7 @@ class SiteSection(Section):
     groups: dict[GroupName, GroupSection] = Field(default_factory=dict)
     scorer: ScorerChoice = "auto"
     scheduler_interface: Word | None = None
+    dashboard: bool = False
     poll_seconds: float = Field(default=5.0, ge=0.2, le=300)
     signal_seconds: int = Field(default=120, ge=10)
 

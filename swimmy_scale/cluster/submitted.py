@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from swimmy_scale.storage.files import write_json
+from swimmy_scale.storage.files import read_text, write_json
 from swimmy_scale.storage.run_directory import LogFolder
 
 FORMAT_VERSION = 1
@@ -28,7 +28,7 @@ class SubmittedJob:
 def read_submitted(log: LogFolder) -> list[SubmittedJob]:
     """All that were noted, the earliest first; none where there is no note that can be read."""
     try:
-        content = json.loads(log.submitted.read_text())
+        content = json.loads(read_text(log.submitted))
         if content["format_version"] != FORMAT_VERSION:
             return []
         return [SubmittedJob(**job) for job in content["jobs"]]

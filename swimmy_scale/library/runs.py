@@ -54,13 +54,17 @@ def run_there(
     n_workers: int | None,
     progress: Progress,
     say: Callable[[str], None] = _say,
+    try_left_out: bool = False,
 ) -> dict[str, Any]:
-    """Do all that a job asks for on a site, or without one on this machine; returns the content of ``summary.json``."""
+    """Do all that a job asks for on a site, or without one on this machine; returns the content of ``summary.json``.
+
+    With ``try_left_out`` also objects that are in quarantine because they ended workers.
+    """
     scorer = scorer_for(site.section.scorer if site else "auto", kept_by_run(directory), site)
     with_tensorflow = job.train is not None or scorer == "keras"
     executor = executor_for(site, n_workers, directory.path, say, with_tensorflow)
     run = Run(directory, job, executor.scoring_threads(job.train, scorer), executor.limits, scorer)
-    return run_job(run, executor, progress)
+    return run_job(run, executor, progress, try_left_out)
 
 
 def plan_there(

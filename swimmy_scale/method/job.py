@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, WrapValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WrapValidator, model_validator
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.given_weights import ModelSection, Weights, WeightsOfRun
 from swimmy_scale.method.job_paths import absolute_paths, written_from
+from swimmy_scale.method.named_surveys import with_base
 from swimmy_scale.method.sample import SampleCuts, check_cuts
 from swimmy_scale.method.sections import (
     AdditionSection,
@@ -28,7 +29,7 @@ from swimmy_scale.method.sections import (
     TrainSection,
     located,
 )
-from swimmy_scale.method.survey import HSC, Survey
+from swimmy_scale.method.survey import HSC, Survey, SurveyName
 from swimmy_scale.method.used_settings import IN_ORDER, USED_BY, USED_BY_EVALUATION, users_of, words_for_used
 from swimmy_scale.method.words import did_you_mean
 from swimmy_scale.method.yaml_files import describe, parse, read_text
@@ -45,7 +46,8 @@ class Settings(JobSection):
     format_version : int
         Of the file.
     survey : Survey
-        Bands, pixels and zero points; by default HSC-SSP wide.
+        Bands, pixels and zero points; by default HSC-SSP wide. A name alone stands for that survey. Example:
+        ``legacy-south``.
     sample : SampleCuts
         Which objects set the thresholds and can be candidates (section 2).
     train : TrainSection, optional
@@ -59,7 +61,10 @@ class Settings(JobSection):
     """
 
     format_version: Literal[1] = 1
-    survey: Annotated[Survey, WrapValidator(located)] = HSC
+    # The last one acts first.
+    survey: Annotated[
+        Survey, WrapValidator(located), BeforeValidator(with_base, json_schema_input_type=Survey | SurveyName)
+    ] = HSC
     sample: Annotated[SampleCuts, WrapValidator(located)] = SampleCuts()
     train: TrainSection | None = None
     score: ScoreSection = ScoreSection()
@@ -91,7 +96,7 @@ class Job(Settings):
     name : str
         For people: a report and the job scripts show it.
     catalogue : CatalogueSource, optional
-        The objects. Example: ``{path: catalogue.fits}``.
+        The objects; by default those of the object tables that ``ingest`` names. Example: ``{path: catalogue.fits}``.
     ingest : IngestSection, optional
         Their pixels. Example: ``{sources: [cutouts]}``.
     cutouts : Path, optional
@@ -113,7 +118,7 @@ class Job(Settings):
         # What a schema can say of the rules between the sections.
         json_schema_extra={
             "allOf": [
-                {"anyOf": [{"required": ["cutouts"]}, {"required": ["catalogue", "ingest"]}]},
+                {"anyOf": [{"required": ["cutouts"]}, {"required": ["ingest"]}]},
                 {"anyOf": [{"required": ["train"]}, {"required": ["model"]}, {"required": ["models"]}]},
             ]
         }
@@ -132,6 +137,13 @@ class Job(Settings):
     @classmethod
     def _additions_like_the_job(cls, content: Any) -> Any:
         return like_the_job(content) if isinstance(content, dict) else content
+
+    @model_validator(mode="before")
+    @classmethod
+    def _catalogue_of_the_sources(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("ingest") is not None and content.get("catalogue") is None:
+            return {**content, "catalogue": {}}
+        return content
 
     @model_validator(mode="after")
     def _additions_fit(self) -> Self:
@@ -155,7 +167,7 @@ class Job(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.cutouts is None and (self.ingest is None or self.catalogue is None):
+        if self.cutouts is None and self.ingest is None:
             raise ValueError("give ingest and catalogue, or cutouts for an existing store")
         if self.cutouts is not None and (self.ingest is not None or self.catalogue is not None):
             raise ValueError("cutouts names an existing store; leave out ingest and catalogue")

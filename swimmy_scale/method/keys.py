@@ -88,6 +88,10 @@ def keys_of(section: type) -> dict[str, Key]:
         kind = Annotated[hints[field], *limits] if limits else hints[field]
         meaning, example = meanings.get(field, ("", ""))
         found[name] = Key(name, field, kind, default, meaning, example)
+    for name, kind in getattr(section, "__keys_of_files__", {}).items():
+        # What a file may say in place of other keys; the section itself has it no more.
+        meaning, example = meanings.get(name, ("", ""))
+        found = {name: Key(name, name, kind, None, meaning, example), **found}
     return found
 
 

@@ -33,9 +33,9 @@ NOT_PRIMARY = "not_primary"
 FLAG_NAMES = (*QUALITY_FLAGS, NOT_PRIMARY)
 """Bit k of a ``flags`` column: name k is raised, in any band if it is of bands. The order is public."""
 
-PARTLY_EMPTY = "partly_empty"
-ALL_FLAGS = (*FLAG_NAMES, PARTLY_EMPTY)
-"""The quality flags, and behind them what the pixels say: that some outside of the aperture hold no data."""
+PARTLY_EMPTY, MASKED_CENTER = "partly_empty", "masked_center"
+ALL_FLAGS = (*FLAG_NAMES, PARTLY_EMPTY, MASKED_CENTER)
+"""The quality flags, then what pixels say: some beyond the aperture hold no data; their mask calls one in it bad."""
 
 NO_DATA = "no data"
 
@@ -65,7 +65,7 @@ class SampleCuts:
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
-        Those of ``ALL_FLAGS`` that must be False; by default those of section 2.2 and ``not_primary``.
+        Those of ``ALL_FLAGS`` that must be False; by default all but ``partly_empty``.
     min_extendedness_mag : float or None
         PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
     redshift : tuple of two floats or None
@@ -82,7 +82,7 @@ class SampleCuts:
     use_depth: bool = True
     depth_percentile: float | None = None
     max_magnitude: float | None = 20.0
-    flags: tuple[str, ...] = FLAG_NAMES
+    flags: tuple[str, ...] = (*FLAG_NAMES, MASKED_CENTER)
     min_extendedness_mag: float | None = 0.2
     redshift: tuple[float, float] | None = None
     colours: tuple[tuple[str, str, float], ...] = (("g", "r", 1.2), ("r", "z", 1.0))
@@ -99,8 +99,8 @@ class SampleCuts:
             problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
         unknown = [name for name in self.flags if name not in ALL_FLAGS]
         if unknown:
-            there = known_names(unknown, ALL_FLAGS, "flags", "there are").rstrip(".?")
-            problems.append(f"no flag is called {alternatives(unknown)}; {there}")
+            there = known_names(unknown, ALL_FLAGS, "flags", "There are").rstrip(".?")
+            problems.append(f"no flag is called {alternatives(unknown)}. {there}")
         if len(set(self.flags)) != len(self.flags):
             problems.append(f"flags has {next(name for name in self.flags if self.flags.count(name) > 1)} twice")
         if self.redshift is not None and not self.redshift[0] < self.redshift[1]:
@@ -382,7 +382,7 @@ def _checked_tests(
     """The cuts that are switched on, once the arguments of `apply_cuts` are found to fit together."""
     check_cuts(cuts, survey)
     _check_columns(columns, survey)
-    unknown = sorted(set(available) - {*column_names(survey), PARTLY_EMPTY})
+    unknown = sorted(set(available) - {*column_names(survey), PARTLY_EMPTY, MASKED_CENTER})
     if unknown:
         raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
     limits = _depth_limits(cuts, survey, min_depth_mag)
@@ -400,7 +400,7 @@ def _tests(
     if cuts.max_magnitude is not None:
         rule = f"{magnitude_band} cmodel magnitude < {cuts.max_magnitude:g}"
         yield _test("magnitude", rule, mag, mag < cuts.max_magnitude, {f"mag_{magnitude_band}"} <= available)
-    for name in cuts.flags:
+    for name in [one for one in cuts.flags if one != MASKED_CENTER or one in available]:
         clear = (columns.flags >> np.uint32(ALL_FLAGS.index(name))) & np.uint32(1) == 0
         rule = "isprimary is True" if name == NOT_PRIMARY else f"{name} is False"
         yield _Test(name, rule, *((clear,) if name in available else (None, NO_DATA)))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from swimmy_scale.method.keys import REQUIRED, Key, every_section, is_section, keys_of, sections_in
 
@@ -26,6 +26,8 @@ def schema_of(root: type[BaseModel], title: str) -> dict[str, Any]:
         part.pop("title", None)
         part["description"] = summary_of(section)
         keys = keys_of(section)
+        for name_in_files, kind in getattr(section, "__keys_of_files__", {}).items():
+            part["properties"][name_in_files] = TypeAdapter(kind).json_schema()
         for written, content in part.get("properties", {}).items():
             _describe(content, keys[written])
         spelt = {f"^{key.field}$": part["properties"][key.name] for key in keys.values() if key.field != key.name}

@@ -56,8 +56,9 @@ class CatalogueSource:
 
     Attributes
     ----------
-    path : Path
-        FITS (also .fits.gz), Parquet, CSV (also .csv.gz), VOTable or ECSV. Example: ``catalogue.fits``.
+    path : Path, optional
+        FITS (also .fits.gz), Parquet, CSV (also .csv.gz), VOTable or ECSV; or object tables, or a folder of them. By
+        default the catalogue inside of the sources, which object tables have. Example: ``catalogue.fits``.
     columns : dict of str to str
         Our names and theirs. Other columns have the names of HSC's database, in upper or lower case.
         Example: ``{ra: RAJ2000, dec: DEJ2000}``.
@@ -81,7 +82,7 @@ class CatalogueSource:
     # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
-    path: Path
+    path: Path | None = None
     columns: dict[str, str] = field(default_factory=dict)
     patch_qa: Path | None = None
     keep_columns: tuple[str, ...] = ()
@@ -97,7 +98,7 @@ class IngestSection(JobSection):
     Attributes
     ----------
     sources : tuple of Path
-        Folders, tar files, coadd images or one cube; or ``coadd``. Example: ``[cutouts, more.tar]``.
+        Folders, tar files, coadd images, object tables or one cube; or ``coadd``. Example: ``[cutouts, more.tar]``.
     kind : str
         What the sources are; ``auto`` finds out.
     coadd : dict of str to Path
@@ -110,7 +111,7 @@ class IngestSection(JobSection):
     """
 
     sources: tuple[Path, ...] = ()
-    kind: Literal["auto", "cutouts", "coadd", "cube"] = "auto"
+    kind: Literal["auto", "cutouts", "coadd", "cube", "table"] = "auto"
     coadd: dict[str, Path] = Field(default_factory=dict)
     name_pattern: str | None = None
     match_radius_arcsec: float = Field(default=1.0, gt=0)
@@ -121,8 +122,10 @@ class IngestSection(JobSection):
             raise ValueError("give either sources or coadd")
         if self.coadd and self.kind not in ("auto", "coadd"):
             raise ValueError(f"coadd gives images of coadds, and kind says {self.kind}. Leave one of them out")
-        if self.name_pattern is not None and (self.coadd or self.kind in ("coadd", "cube")):
-            raise ValueError("name_pattern is for names of cutout files, and coadds and cubes are not found by name")
+        if self.name_pattern is not None and (self.coadd or self.kind in ("coadd", "cube", "table")):
+            raise ValueError(
+                "name_pattern is for names of cutout files, and coadds, cubes and tables are not found by name"
+            )
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,18 @@ AnyArray = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 
+SurveyName = Literal["hsc", "legacy-south", "des", "rubin"]
+"""Surveys of which the package has a file (see `named_surveys`)."""
+
+
 @dataclass(frozen=True)
 class Survey:
     """Validated description of a survey. The defaults are HSC-SSP wide, as the paper uses it.
 
     Attributes
     ----------
+    base : str
+        Only in files: the survey by name from which all come that are left out. Example: ``legacy-south``.
     name : str
         For people.
     bands : tuple of str
@@ -57,6 +63,7 @@ class Survey:
 
     # Pydantic reads this: a misspelt key in a job file is an error, not a silent default.
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __keys_of_files__: ClassVar[dict[str, Any]] = {"base": SurveyName}
 
     name: str = "HSC-SSP wide"
     bands: tuple[str, ...] = ("g", "r", "i", "z", "y")

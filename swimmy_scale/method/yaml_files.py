@@ -14,6 +14,9 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.faults import another_file, faults_of, truths
 from swimmy_scale.method.words import alternatives, nearest
 
+MOST_NODES = 1_000_000
+"""Of a file, with each alias as many as it stands for: a few lines of aliases can stand for more than any memory."""
+
 
 def read_text(path: Path, what: str) -> str:
     """The text of a file; ``what`` names its kind in messages, in a word.
@@ -67,6 +70,10 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         # Before values are made, which puts the keys of "<<" into the mapping that merges them.
+        if _size(root, {}) > MOST_NODES:
+            raise SwimmyError(
+                f"{path}: its aliases (*name) stand for more than {MOST_NODES:,} values. Write out what is meant."
+            )
         repeated = _repeated(root)
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
@@ -74,6 +81,9 @@ def parse[T: BaseModel](text: str, path: Path, kind: type[T], what: str) -> T:
         raise SwimmyError(
             f"{path}{where}: not valid YAML: {problem}. Correct that line, or give a {what} file."
         ) from error
+    except ValueError as error:
+        # Python itself refuses numbers of thousands of digits, before anything says where they stand.
+        raise SwimmyError(f"{path}: a value cannot be read: {str(error).partition(';')[0]}. Correct it.") from error
     except RecursionError:
         raise SwimmyError(f"{path}: nested too deeply to be a {what}. Check that it is the right file.") from None
     if not isinstance(content, dict):
@@ -119,6 +129,14 @@ def _place_in_text(error: yaml.YAMLError) -> tuple[str, str]:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f":{error.problem_mark.line + 1}", str(error.problem).replace("'<stream end>'", "the end of the file")
     return "", " ".join(str(error).split())
+
+
+def _size(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values a node holds, with those that its aliases stand for; 0 for one within itself."""
+    if id(node) not in known:
+        known[id(node)] = 0
+        known[id(node)] = 1 + sum(_size(value, known) for _, _, value in _entries(node))
+    return known[id(node)]
 
 
 def _repeated(root: yaml.Node | None) -> list[tuple[int, str]]:

@@ -47,6 +47,10 @@ class _Results[Tag](NamedTuple):
     arrays: ScoreArrays
 
 
+def _normalises(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
 class Scorer:
     """Scores cutouts with one model or several, in one pass. Calls from several threads wait for one another.
 
@@ -71,7 +75,7 @@ class Scorer:
     Raises
     ------
     SwimmyError
-        When network and survey do not agree or a weight is not finite.
+        When network and survey do not agree, a weight is not finite or a variance is negative.
     """
 
     def __init__(
@@ -86,6 +90,9 @@ class Scorer:
         network.check_survey(survey)
         if not all(np.isfinite(value).all() for model in models for value in model.get_weights()):
             raise SwimmyError("the model has weights that are NaN or infinite. Train it again.")
+        variances = [layer.moving_variance for model in models for layer in model.layers if _normalises(layer)]
+        if any((variance.numpy() < 0).any() for variance in variances):
+            raise SwimmyError("the model has batch normalisations of a negative variance. Train it again.")
         self.n_models = len(models)
         self.fused = has_gpu() if fused is None else fused
         default = GPU_BATCH_OBJECTS if self.fused else BATCH_OBJECTS

@@ -23,6 +23,7 @@ from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.method.sections import ScorerName, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
+from swimmy_scale.model.processor import processor_of
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory
@@ -152,12 +153,14 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
 def computed_by(scoring: Scoring, survey: Survey) -> str:
     """What computes in this process. Scores of different kinds differ in their last digits."""
     scorer = scorer_for(scoring, survey)
-    return "GPU" if isinstance(scorer, BlocksScorer) and scorer.fused else f"CPU ({scoring.scorer})"
+    if isinstance(scorer, BlocksScorer) and scorer.fused:
+        return "GPU"
+    return f"CPU ({scoring.scorer}, {processor_of(scoring.scorer)})"
 
 
 def scorer_that(computed_by: str) -> ScorerName:
     """The scorer that says this of itself (see `computed_by`); only Keras computes on a GPU."""
-    return "numba" if computed_by == "CPU (numba)" else "keras"
+    return "numba" if computed_by.startswith("CPU (numba") else "keras"
 
 
 def score_rows(store: Cutouts, scoring: Scoring, lo: int, hi: int, usable: BoolArray) -> tuple[FloatArray, ...]:

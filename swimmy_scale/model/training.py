@@ -21,7 +21,7 @@ from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import configure_threads, jit_compile, keras
 from swimmy_scale.model.files import save
 from swimmy_scale.model.training_step import Step, training_step, validation_step
-from swimmy_scale.storage.files import digest_file, digest_json, write_atomically, write_json
+from swimmy_scale.storage.files import digest_file, digest_json, remove, write_atomically, write_json
 
 # What random numbers are drawn for: part of their seed.
 _SPLIT, _SHUFFLE, _NOISE = range(3)
@@ -223,15 +223,23 @@ def _save_state(directory: Path, identity: str, model: Any, records: list[EpochR
             path.unlink(missing_ok=True)
 
 
+def sound_states(directory: Path) -> list[Path]:
+    """The states of a training, by epoch; those that are not what their names say are removed."""
+    sound = []
+    for path in sorted(directory.glob("state-*-*.npz")):
+        if path.is_file() and digest_file(path) == path.stem.split("-")[2]:
+            sound.append(path)
+        else:
+            remove(path)
+    return sound
+
+
 def _resume(directory: Path, identity: str, model: Any) -> list[EpochRecord]:
     """Put the model into the last good state on disk; returns the records of the epochs done."""
     for leftover in directory.glob(".*.partial"):
         leftover.unlink(missing_ok=True)
-    for path in sorted(directory.glob("state-*-*.npz"), reverse=True):
+    for path in reversed(sound_states(directory)):
         data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != path.stem.split("-")[2]:
-            path.unlink()
-            continue
         with np.load(io.BytesIO(data), allow_pickle=False) as state:
             header = json.loads(state["header"].tobytes())
             if header["identity"] != identity:

@@ -12,6 +12,16 @@ check_installed("simulating a survey", "simulate", "galsim")
 # ruff: noqa: E402
 from swimmy_scale.simulate.paper import paper_plan
 from swimmy_scale.simulate.plan import KINDS, SimulationPlan
+from swimmy_scale.simulate.public_forms import FORMS, TwinSummary, simulate_as
 from swimmy_scale.simulate.simulation import SimulationSummary, simulate
 
-__all__ = ["KINDS", "SimulationPlan", "SimulationSummary", "paper_plan", "simulate"]
+__all__ = [
+    "FORMS",
+    "KINDS",
+    "SimulationPlan",
+    "SimulationSummary",
+    "TwinSummary",
+    "paper_plan",
+    "simulate",
+    "simulate_as",
+]

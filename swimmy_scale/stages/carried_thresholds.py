@@ -11,7 +11,7 @@ from typing import Any
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
-from swimmy_scale.storage.files import parse_checked, with_checksum, write_json
+from swimmy_scale.storage.files import parse_checked, read_text, with_checksum, write_json
 
 SUMMARY_VERSION = 1
 FORMAT_VERSION = 2
@@ -146,7 +146,7 @@ def read_carried(path: Path) -> Carried:
 
 def _kept(copy: Path) -> Carried | None:
     try:
-        content = parse_checked(copy.read_text(), FORMAT_VERSION)
+        content = parse_checked(read_text(copy), FORMAT_VERSION)
         return _carried(content["thresholds_from"], content)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -12,7 +12,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScoreSection
 from swimmy_scale.method.weight_sets import Judgement, WeightSet, first_of_one_network
-from swimmy_scale.storage.files import digest_file, write_atomically, write_json
+from swimmy_scale.storage.files import digest_file, read_text, write_atomically, write_json
 from swimmy_scale.storage.receipts import Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder
 from swimmy_scale.storage.weight_set_table import weight_set_table, write_table
@@ -124,7 +124,7 @@ def recorded(model: Path) -> tuple[Network, str] | None:
     """
     for folder in ModelsFolder.holding(model):
         try:
-            manifest = json.loads(folder.manifest.read_text())
+            manifest = json.loads(read_text(folder.manifest))
             if manifest["format_version"] != MANIFEST_VERSION:
                 continue
             sha256: str = manifest["files"][model.relative_to(folder.path).as_posix()]

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.ingest.pixels.late_files import index_of_rows, rows_with_files_of
-from swimmy_scale.ingest.pixels.sources import Index, Listing, build_index, expand_sources, list_source
+from swimmy_scale.ingest.pixels.sources import Index, Listing, build_index, expand_sources, list_source, tables_of
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.sample import FLAG_NAMES
+from swimmy_scale.method.sample import FLAG_NAMES, MASKED_CENTER, PARTLY_EMPTY
 from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 
@@ -46,6 +48,16 @@ class Delivery:
     sources: IngestSection
     late_for: IngestSection | None = None
 
+    @property
+    def named(self) -> str:
+        """The catalogue, or the first of the sources that it is inside of, for people."""
+        return catalogue_named(self.catalogue, self.late_for or self.sources)
+
+
+def catalogue_named(catalogue: CatalogueSource, section: IngestSection) -> str:
+    """Where a catalogue is, for people."""
+    return str(catalogue.path or next(iter(section.sources), ""))
+
 
 @dataclass(frozen=True)
 class Known:
@@ -55,12 +67,41 @@ class Known:
     usable: BoolArray
 
 
-def read_objects(catalogue: CatalogueSource, survey: Survey) -> Objects:
-    """The objects of a catalogue."""
+def read_objects(catalogue: CatalogueSource, survey: Survey, section: IngestSection) -> Objects:
+    """The objects of a catalogue; without a path it is the one inside of the sources.
+
+    Raises
+    ------
+    SwimmyError
+        When there is no path, and the sources hold no catalogue; and as `read_catalogue` says.
+    """
     # What reads tables takes half a second to import, and workers need none of it.
     from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
 
-    return read_catalogue(catalogue, survey)
+    if catalogue.path is not None:
+        inside = tables_of([catalogue.path]) if catalogue.path.exists() else []
+        if catalogue.path.is_dir() and not inside:
+            raise SwimmyError(f"catalogue {catalogue.path}: is a folder without object tables. Name a file.")
+        return read_catalogue(catalogue, survey, inside)
+    return read_catalogue(catalogue, survey, catalogue_inside(section))
+
+
+def catalogue_inside(section: IngestSection) -> list[Path]:
+    """The object tables of a section, which have their catalogue inside; without any there must be another one.
+
+    Raises
+    ------
+    SwimmyError
+        When there are none.
+    """
+    inside = [] if section.coadd else tables_of(section.sources, section.kind)
+    if not inside:
+        named = ", ".join(map(str, [*section.sources, *section.coadd.values()][:3]))
+        raise SwimmyError(
+            f"no catalogue is given, and the sources ({named}) hold none inside: only object tables do. Give the "
+            "catalogue: --catalog, or catalogue.path in a job."
+        )
+    return inside
 
 
 def listings_of(section: IngestSection, survey: Survey) -> list[Listing]:
@@ -84,6 +125,7 @@ def find_pixels(section: IngestSection, objects: Objects, survey: Survey) -> Ind
         name_pattern=section.name_pattern,
         match_radius_arcsec=section.match_radius_arcsec,
         tract=objects.tract,
+        id_column=objects.id_column,
     )
     for warning in [*objects.warnings, *index.warnings]:
         log.warning(warning)
@@ -161,13 +203,14 @@ def take_in(
     SwimmyError
         When it brings nothing: no file of an object that waits for pixels. As `like_the_store` says.
     """
-    objects = like_the_store(read_objects(delivery.catalogue, survey), delivery.name, attrs)
+    own = delivery.late_for or delivery.sources
+    objects = like_the_store(read_objects(delivery.catalogue, survey, own), delivery.name, attrs)
     digest = objects.digest()
     if decided is not None and decided.catalogue != digest:
         decided = None
     if delivery.late_for is None:
         decision = decided or _decide(objects, known(), digest)
-        objects = _with_duplicates(objects, decision, str(delivery.catalogue.path))
+        objects = _with_duplicates(objects, decision, delivery.named)
         return Taken(objects, find_pixels(delivery.sources, objects, survey), decision)
     index = find_pixels(_with_earlier(delivery.sources, delivery.late_for), objects, survey)
     if index.cube is not None:
@@ -202,7 +245,7 @@ def _decide_late(
     if not len(rows):
         raise SwimmyError(
             f"addition {delivery.name!r}: none of its files is of one of the {int(waiting.sum()):,} objects of "
-            f"{delivery.catalogue.path} that have no usable pixels yet. For other objects give their catalogue."
+            f"{delivery.named} that have no usable pixels yet. For other objects give their catalogue."
         )
     return Decision(digest, tuple(rows.tolist()), (), len(rows))
 
@@ -251,15 +294,21 @@ def like_the_store(objects: Objects, name: str, attrs: Mapping[str, Any]) -> Obj
             f"addition {name!r}: its catalogue has no flags {', '.join(lacking)}, by which the run's sample is cut. "
             "Add these columns, or name them in its catalogue.columns."
         )
-    if unknown := sorted(available - set(FLAG_NAMES) - objects.available - {"partly_empty"}):
+    if unknown := sorted(available - set(FLAG_NAMES) - objects.available - {PARTLY_EMPTY, MASKED_CENTER}):
         log.warning(
             "addition %r: its catalogue does not have %s, which the run's has: unknown for its objects",
             name,
             ", ".join(unknown),
         )
+    if OBJECT_NAME in objects.kept and OBJECT_NAME not in attrs["kept_columns"]:
+        raise SwimmyError(
+            f"addition {name!r}: ids of its objects are no whole numbers of 64 bits, and all of the run's are. Keep "
+            "them in runs of their own."
+        )
     kept = {}
+    nameless = np.full(len(objects), "", dtype=object)
     for column, wanted in attrs["kept_columns"].items():
-        values = objects.kept[column]
+        values = objects.kept.get(column, nameless) if column == OBJECT_NAME else objects.kept[column]
         is_text = values.dtype.kind in "TOUS"
         if (wanted == "string") != is_text or (not is_text and not np.can_cast(values.dtype, wanted, "safe")):
             found = "text" if is_text else values.dtype.name

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self, overload
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.storage.files import check_locks_held
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
 
 SECONDS_UNTIL_SEEN = 90.0
@@ -279,7 +280,7 @@ def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
     Raises
     ------
     SwimmyError
-        When a task fails, or receipts do not add up.
+        When a task fails, receipts do not add up, or the driver's lock is gone.
     """
     name = stage.ledger.stage
     done = finished(stage)
@@ -287,6 +288,7 @@ def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
         progress.start(name, done.n_objects, done.n_objects, "objects")
         progress.stop(name, stage.when_finished)
         return done
+    check_locks_held()
     progress.prepare(name)
     tasks = stage.plan()
     stage.ledger.remove(FINISHED)
@@ -309,7 +311,9 @@ def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
     if pending:
         with closing(executor.map(stage, Tasks(pending, tasks.__getitem__))) as receipts:
             for receipt in receipts:
+                check_locks_held()
                 progress.add(receipt.n_objects if count is None else 0, int(receipt.details.get("n_quarantined", 0)))
+    check_locks_held()
     done = stage.finish((_committed(stage.ledger, task) for task in tasks), progress.add)
     progress.stop(name)
     return done

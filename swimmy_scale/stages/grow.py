@@ -89,7 +89,8 @@ class Addable:
             When a path is not there, nothing of it is new, or it does not fit the run.
         """
         ingest, addition = Run(self.directory, job, 1).ingest, job.additions[-1]
-        paths = [*addition.ingest.sources, *([addition.catalogue.path] if addition.catalogue else [])]
+        named = addition.catalogue.path if addition.catalogue else None
+        paths = [*addition.ingest.sources, *([named] if named else [])]
         if missing := [str(path) for path in paths if not path.exists()]:
             raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path.")
         if ingest is None:
@@ -97,7 +98,7 @@ class Addable:
         taken = ingest.growth().taken(len(job.additions))
         if len(taken.decision.duplicates) == len(taken.objects):
             raise SwimmyError(
-                f"{ingest.deliveries[-1].catalogue.path}: all {len(taken.objects):,} objects are in the run with "
+                f"{ingest.deliveries[-1].named}: all {len(taken.objects):,} objects are in the run with "
                 "usable pixels. There is nothing to add."
             )
         return f"addition {addition.name}: {taken.words}"

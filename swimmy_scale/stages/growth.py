@@ -26,7 +26,7 @@ from swimmy_scale.stages.deliveries import Decision, Delivery, Known, Taken, fin
 from swimmy_scale.stages.engine import Tasks
 from swimmy_scale.stages.ingest_partition import IngestTask, Share
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.files import digest_json, read_text, write_json
 from swimmy_scale.storage.kept_rows import KeptRows, spans_in
 from swimmy_scale.storage.receipts import UNREADABLE, Ledger, Receipt, task_name
 from swimmy_scale.storage.store import Layout, create
@@ -51,7 +51,7 @@ class Notes:
     def read(cls, path: Path) -> Notes:
         """The notes of an ingest; none if there are none."""
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(read_text(path))
             return cls((content, *content.get("additions", ())))
         except UNREADABLE:
             return cls()
@@ -149,7 +149,7 @@ class Growth:
         if number not in self._planned:
             delivery = self.deliveries[number]
             if number == 0:
-                objects = read_objects(delivery.catalogue, self.survey)
+                objects = read_objects(delivery.catalogue, self.survey, delivery.sources)
                 self._planned[0] = Taken(
                     objects, find_pixels(delivery.sources, objects, self.survey), Decision("", None, (), 0)
                 )

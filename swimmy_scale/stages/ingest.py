@@ -14,7 +14,8 @@ from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index
 from swimmy_scale.method.job import plain
-from swimmy_scale.method.sample import PARTLY_EMPTY, SampleCuts
+from swimmy_scale.method.object_names import OBJECT_NAME
+from swimmy_scale.method.sample import MASKED_CENTER, PARTLY_EMPTY, SampleCuts
 from swimmy_scale.method.sections import (
     AdditionSection,
     CatalogueSource,
@@ -25,7 +26,7 @@ from swimmy_scale.method.sections import (
 )
 from swimmy_scale.method.survey import Survey
 from swimmy_scale.method.words import counted
-from swimmy_scale.stages.deliveries import Delivery, find_pixels, read_objects
+from swimmy_scale.stages.deliveries import Delivery, catalogue_named, find_pixels, read_objects
 from swimmy_scale.stages.engine import Stage, Tasks
 from swimmy_scale.stages.growth import STORE_ATTRS, Growth, Notes, note_of
 from swimmy_scale.stages.ingest_partition import IngestTask, Share, ingest_partition, probe_ingest
@@ -98,10 +99,11 @@ class IngestStage(Stage):
         return self.ledger.note_path("notes")
 
     def _prospects(self, objects: Objects, index: Index | None = None) -> Prospects:
-        return prospects_of_catalogue(self.catalogue.path, objects, self.survey, self.cuts, self.train, index)
+        named = catalogue_named(self.catalogue, self.sources)
+        return prospects_of_catalogue(named, objects, self.survey, self.cuts, self.train, index)
 
     def _read_catalogue(self) -> Objects:
-        return read_objects(self.catalogue, self.survey)
+        return read_objects(self.catalogue, self.survey, self.sources)
 
     def as_begun(self) -> IngestStage:
         """The same ingest, with the kept columns that it began with: what a job names later, a selection reads."""
@@ -123,7 +125,8 @@ class IngestStage(Stage):
         if noted and "kept_columns" in noted[0]:
             return tuple(noted[0]["kept_columns"])
         try:
-            return tuple(Cutouts(self.cutouts).kept)
+            kept = Cutouts(self.cutouts).kept
+            return tuple(name for name in kept if name != OBJECT_NAME or name in self.catalogue.keep_columns)
         except SwimmyError:
             return None
 
@@ -170,11 +173,12 @@ class IngestStage(Stage):
         if self.spectroscopy is not None:
             objects, _, _ = with_counterparts(objects, self.spectroscopy)
         index = find_pixels(self.sources, objects, self.survey)
-        return self._prospects(objects, index), index, self._layout(objects)
+        return self._prospects(objects, index), index, self._layout(objects, index)
 
-    def _layout(self, objects: Objects) -> Layout:
+    def _layout(self, objects: Objects, index: Index | None = None) -> Layout:
         kept = {name: column_type(values) for name, values in objects.kept.items()}
-        own = {"simulated": objects.simulated, "available_columns": sorted({*objects.available, PARTLY_EMPTY})}
+        of_pixels = {PARTLY_EMPTY, *({MASKED_CENTER} if index is not None and index.has_masks else ())}
+        own = {"simulated": objects.simulated, "available_columns": sorted({*objects.available, *of_pixels})}
         return self._layout_of(len(objects), kept, own)
 
     def _layout_of(self, n_objects: int, kept: Mapping[str, str], own: Mapping[str, Any]) -> Layout:
@@ -206,10 +210,10 @@ class IngestStage(Stage):
         if self.additions:
             return self.growth().plan()
         objects = self._matched(self._read_catalogue())
-        layout = self._layout(objects)
         self._prospects(objects).check()
         index = find_pixels(self.sources, objects, self.survey)
         self._prospects(objects, index).check()
+        layout = self._layout(objects, index)
         create(self.cutouts, layout)
         stage_identity = self.identity
 

@@ -15,16 +15,16 @@ from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index, read_rows
 from swimmy_scale.method.bit_rounding import round_mantissa
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
-from swimmy_scale.method.sample import ALL_FLAGS, PARTLY_EMPTY
+from swimmy_scale.method.sample import ALL_FLAGS, MASKED_CENTER, PARTLY_EMPTY
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
 from swimmy_scale.storage.receipts import Receipt
 from swimmy_scale.storage.store import Layout, digest_columns, write_partition
 
-_PARTLY_EMPTY_BIT = np.uint32(1 << ALL_FLAGS.index(PARTLY_EMPTY))
+_PARTLY_EMPTY_BIT, _MASKED_BIT = (np.uint32(1 << ALL_FLAGS.index(name)) for name in (PARTLY_EMPTY, MASKED_CENTER))
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
     values["image"] = image
     spans = _spans(task, values, details)
     files = write_partition(task.cutouts, task.layout, task.index, values)
+    files += left_out_files(task.ledger, task.name)
     # Of one delivery the receipt is as it always was.
     total = details[0] if len(spans) == 1 else {**_added_up(details), "spans": spans}
     digest = spans[0]["data_digest"] if len(spans) == 1 else digest_columns(values)
@@ -143,14 +144,17 @@ def _read_share(
 ) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     """Columns and details of a share, whose pixels go to ``image``."""
     objects, n_rows, first = share.objects, len(share), share.sources.first_row
-    partly_empty = np.zeros(n_rows, np.bool_)
-    faults, notes, input_sha256 = _read_pixels(task, share, place, 0, image, partly_empty)
+    partly_empty, masked = np.zeros((2, n_rows), np.bool_)
+    faults, notes, input_sha256 = _read_pixels(task, share, place, 0, image, partly_empty, masked)
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(n_rows, np.uint8)
     for fault in merged:
         code[fault.row - first] = fault.code
-    n_partly_empty = int(np.count_nonzero(partly_empty & (code == 0)))
-    notes += [f"an object is {PARTLY_EMPTY}: pixels outside of its central aperture hold no data"] * n_partly_empty
+    partly_empty, masked = partly_empty & (code == 0), masked & (code == 0)
+    empty_word = f"an object is {PARTLY_EMPTY}: pixels outside of its central aperture hold no data"
+    masked_word = f"an object is {MASKED_CENTER}: its mask calls a pixel of the central aperture bad"
+    notes += [empty_word] * int(partly_empty.sum()) + [masked_word] * int(masked.sum())
+    bits = np.where(partly_empty, _PARTLY_EMPTY_BIT, np.uint32(0)) | np.where(masked, _MASKED_BIT, np.uint32(0))
     image[code != 0] = np.nan
     if task.keep_mantissa_bits is not None:
         round_mantissa(image, task.keep_mantissa_bits, out=image)
@@ -162,7 +166,7 @@ def _read_share(
         "mag": objects.mag,
         "psf_mag": objects.psf_mag,
         "depth_mag": objects.depth_mag,
-        "flags": objects.flags | np.where(partly_empty & (code == 0), _PARTLY_EMPTY_BIT, np.uint32(0)),
+        "flags": objects.flags | bits,
         "redshift": objects.redshift,
         "sample_class": objects.sample_class,
         "quarantine_code": code,
@@ -174,7 +178,10 @@ def _read_share(
         "n_quarantined": int((code != 0).sum()),
         "warnings": dict(Counter(notes)),
         "quarantined": [
-            [share.first_row + f.row, int(objects.object_id[f.row - first]), int(f.code), f.band, f.source, f.reason]
+            [
+                *(share.first_row + f.row, int(objects.object_id[f.row - first]), int(f.code), f.band, f.source),
+                *(f.reason, *objects.name_of(f.row - first)),
+            ]
             for f in merged
         ],
     }
@@ -182,12 +189,13 @@ def _read_share(
 
 
 def _read_pixels(
-    task: IngestTask, share: Share, place: int, lo: int, image: FloatArray, partly_empty: BoolArray
+    task: IngestTask, share: Share, place: int, lo: int, image: FloatArray, partly_empty: BoolArray, masked: BoolArray
 ) -> tuple[list[Fault], list[str], str]:
     """Read as many rows of a share, from its row ``lo`` on, as ``image`` holds; faults, warnings, digest.
 
-    The pixels are float32, NaN for rows that are left out. The digest is that of what was read; ``partly_empty``, one
-    a row, is filled (see `sources.read_rows`). ``place`` is that of the share's first row in the partition.
+    The pixels are float32, NaN for rows that are left out. The digest is that of what was read; ``partly_empty`` and
+    ``masked``, one a row, are filled (see `sources.read_rows`). ``place`` is that of the share's first row in the
+    partition.
     """
     objects, first, hi = share.objects, share.sources.first_row, lo + len(image)
     skipped = [row - place for row in left_out(task.ledger, task.name) if lo <= row - place < hi]
@@ -207,6 +215,7 @@ def _read_pixels(
                 task.survey,
                 image[start + 1 - lo : stop - lo],
                 partly_empty[start + 1 - lo : stop - lo],
+                masked[start + 1 - lo : stop - lo],
             )
             faults += found
             notes += said
@@ -221,4 +230,4 @@ def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
         begin, end = max(lo, place), min(hi, place + len(share))
         if begin < end:
             image = np.empty((end - begin, task.survey.n_bands, size, size), np.float32)
-            _read_pixels(task, share, place, begin - place, image, np.zeros(end - begin, np.bool_))
+            _read_pixels(task, share, place, begin - place, image, *np.zeros((2, end - begin), np.bool_))

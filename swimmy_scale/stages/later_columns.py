@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
-from swimmy_scale.method.sections import CatalogueSource
+from swimmy_scale.method.object_names import OBJECT_NAME
+from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import AnyArray, IntArray, Survey
-from swimmy_scale.stages.deliveries import read_objects
+from swimmy_scale.stages.deliveries import catalogue_named, read_objects
 from swimmy_scale.storage.selection import Selection
 from swimmy_scale.storage.store import column_type
 
@@ -26,26 +26,31 @@ class KeptColumns:
     ----------
     names : tuple of str
         All of them, in their order.
-    catalogues : tuple of CatalogueSource
-        The job's own, then those of its additions: what the cutouts lack is read from them.
+    catalogues : tuple of (CatalogueSource, IngestSection)
+        The job's own, then those of its additions, each with its pixels: what the cutouts lack is read from them.
     survey : Survey
     """
 
     names: tuple[str, ...]
-    catalogues: tuple[CatalogueSource, ...]
+    catalogues: tuple[tuple[CatalogueSource, IngestSection], ...]
     survey: Survey
 
     @classmethod
     def of(cls, job: Job) -> KeptColumns | None:
         """What a job asks for; None if it names cutouts that are there, which bring their own."""
-        if job.catalogue is None:
+        if job.catalogue is None or job.ingest is None:
             return None
-        later = (addition.catalogue for addition in job.additions)
-        return cls(job.catalogue.keep_columns, (job.catalogue, *filter(None, later)), job.survey)
+        later = ((addition.catalogue, addition.ingest) for addition in job.additions if addition.catalogue)
+        return cls(job.catalogue.keep_columns, ((job.catalogue, job.ingest), *later), job.survey)
 
     def missing(self, stored: Mapping[str, str]) -> tuple[str, ...]:
         """Those that are not among the columns that the cutouts keep."""
         return tuple(name for name in self.names if name not in stored)
+
+    def names_beside(self, stored: Mapping[str, str]) -> tuple[str, ...]:
+        """All columns that a selection keeps: behind the names of objects, where the cutouts have such."""
+        has_names = OBJECT_NAME in stored and OBJECT_NAME not in self.names
+        return (*([OBJECT_NAME] if has_names else []), *self.names)
 
     def read(self, stored: Mapping[str, str]) -> LaterColumns:
         """The missing ones, from the catalogues.
@@ -56,24 +61,25 @@ class KeptColumns:
             When a catalogue is gone or lacks one, or when one is text in one catalogue and numbers in another.
         """
         names, tables = self.missing(stored), []
-        for source in self.catalogues if names else ():
-            if not source.path.exists():
+        for source, section in self.catalogues if names else ():
+            gone = [path for path in ((source.path,) if source.path else section.sources) if not path.exists()]
+            if gone:
                 raise SwimmyError(
-                    f"{source.path}: not there, and {', '.join(names)} of catalogue.keep_columns must be read from it, "
+                    f"{gone[0]}: not there, and {', '.join(names)} of catalogue.keep_columns must be read from it, "
                     "because the cutouts were ingested without. Put it back, or leave them out."
                 )
-            tables.append(read_objects(replace(source, keep_columns=names), self.survey))
-        columns = {}
+            tables.append(read_objects(replace(source, keep_columns=names), self.survey, section))
+        columns, named = {}, catalogue_named(*self.catalogues[0])
         for name in names:
             parts = [table.kept[name] for table in tables]
             if len({part.dtype.kind in "TOUS" for part in parts}) > 1:
                 raise SwimmyError(
-                    f"{self.catalogues[0].path}: its column {name} is text or numbers, and otherwise in an addition's "
+                    f"{named}: its column {name} is text or numbers, and otherwise in an addition's "
                     "catalogue. Give it alike in both, or leave it out of catalogue.keep_columns."
                 )
             columns[name] = np.concatenate(parts)
         ids = np.concatenate([table.object_id for table in tables]) if tables else np.zeros(0, np.int64)
-        return LaterColumns(self.catalogues[0].path, ids, columns)
+        return LaterColumns(named, ids, columns)
 
 
 @dataclass(frozen=True)
@@ -82,14 +88,14 @@ class LaterColumns:
 
     Attributes
     ----------
-    path : Path
+    path : str
         The catalogue, for messages.
     object_id : ndarray of int64, shape (n,)
         As the catalogues have them; of rows that share an id the first counts, as in an ingest.
     columns : mapping of str to ndarray, shape (n,)
     """
 
-    path: Path
+    path: str
     object_id: IntArray
     columns: Mapping[str, AnyArray]
 

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,7 +124,7 @@ def _members(kinds: AnyArray, in_sample: BoolArray, trainable: BoolArray, train:
 
 
 def prospects_of_catalogue(
-    source: Path,
+    source: str,
     objects: Objects,
     survey: Survey,
     cuts: SampleCuts | None = None,
@@ -169,7 +168,7 @@ def prospects_of_catalogue(
             members = _members(kinds, in_sample, cut(train.cuts(cuts))[0], train)
     seeing, classes = _seeing(survey.bands, objects.fwhm_arcsec), dict(Counter(kinds.tolist()).most_common())
     n_usable, n_objects = int(usable.sum()), len(objects)
-    return Prospects(str(source), n_objects, n_usable, quarantined, in_band, seeing, classes, counts, members, train)
+    return Prospects(source, n_objects, n_usable, quarantined, in_band, seeing, classes, counts, members, train)
 
 
 def prospects_of_store(store: Cutouts, cuts: SampleCuts, train: TrainSection | None) -> Prospects:

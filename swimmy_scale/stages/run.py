@@ -17,15 +17,18 @@ from swimmy_scale.method.job import Job, dump_job
 from swimmy_scale.method.job_paths import written_as
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.method.survey import HSC
+from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, scoring_of
 from swimmy_scale.stages import earlier
 from swimmy_scale.stages.carried_thresholds import carried_thresholds, keep_carried, read_carried
 from swimmy_scale.stages.changes import Change
+from swimmy_scale.stages.deliveries import catalogue_inside
 from swimmy_scale.stages.engine import Executor, Progress, Stage, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.later_columns import KeptColumns
+from swimmy_scale.stages.lost_workers import has_left_out, try_again
 from swimmy_scale.stages.memory import PICTURE_BYTES, MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.picture import PictureStage
 from swimmy_scale.stages.score import ScoreStage
@@ -163,18 +166,18 @@ def write_provenance(run: Run) -> None:
         ledger.finish(identity, Parts(), [path])
 
 
-def check_inputs(run: Run, change: Change | None = None) -> None:
+def check_inputs(run: Run, change: Change | None = None, also: Sequence[str] = ()) -> None:
     """Check that all that a job names is there, and that it fits in memory, before anything is started.
 
     Sources of an ingest that is finished may be gone. The message names all paths that are missing. With a ``change``
-    the stages that it does again count as unfinished.
+    the stages that it does again count as unfinished, and so do those named by ``also``.
     """
-    job, again = run.job, change.again if change else ()
+    job, again = run.job, (*(change.again if change else ()), *also)
     named = [model.path for model in job.weights]
     if job.cutouts is not None:
         named.append(job.cutouts)
     if job.ingest is not None and job.catalogue is not None and not run.is_finished("ingest", again):
-        named += [job.catalogue.path, *([job.catalogue.patch_qa] if job.catalogue.patch_qa else [])]
+        named += [path for path in (job.catalogue.path, job.catalogue.patch_qa) if path]
         named += [*job.ingest.sources, *job.ingest.coadd.values()]
         named += job.spectroscopy.paths if job.spectroscopy else ()
     for addition in job.additions[0 if "ingest" in again else run.n_added :]:
@@ -184,6 +187,8 @@ def check_inputs(run: Run, change: Change | None = None) -> None:
     missing = [str(path) for path in named if not path.exists() and not any(mark in str(path) for mark in "*?[")]
     if missing:
         raise SwimmyError(f"{', '.join(missing)}: not there. Correct the path in the job file.")
+    if job.ingest is not None and job.catalogue and not job.catalogue.path and not run.is_finished("ingest", again):
+        catalogue_inside(job.ingest)
     if job.train is not None and not run.is_finished("train", again):
         check_installed("training", "train", "keras")
     _check_later_columns(run, change)
@@ -212,10 +217,11 @@ def _check_later_columns(run: Run, change: Change | None) -> None:
         columns.read(store.kept)
 
 
-def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
+def freeze_inputs(run: Run, with_catalogue: bool = False, try_left_out: bool = False) -> None:
     """Freeze the job, the scorer and the thresholds that it carries over, once all that it names is there and fits.
 
-    ``with_catalogue`` reads the catalogue as well, and refuses one of which nothing could come out.
+    ``with_catalogue`` reads the catalogue as well, and refuses one of which nothing could come out. With
+    ``try_left_out`` objects that are left out because they ended workers are to be tried again.
 
     If the directory has another job, what that job made and this one would not replace is removed (see `changes`).
     """
@@ -225,7 +231,8 @@ def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
     if before is not None:
         change.check(directory, before)
     # A job that cannot be done changes nothing.
-    check_inputs(run, change)
+    with_left_out = [name for name in ("ingest", "score") if try_left_out and has_left_out(run.ledger(name))]
+    check_inputs(run, change, with_left_out)
     if with_catalogue and run.ingest is not None and not run.is_finished("ingest", change.again):
         run.ingest.check_catalogue()
     if change:
@@ -234,6 +241,8 @@ def freeze_inputs(run: Run, with_catalogue: bool = False) -> None:
         if "select" in change.again:
             earlier.keep(directory)
         change.clear(directory, job)
+    for name in with_left_out:
+        log.warning(f"{name}: {counted(try_again(run.ledger(name)), 'objects')} that ended workers, tried again")
     directory.freeze_job(job)
     directory.keep_scorer(run.scorer)
     if job.select.thresholds_from is not None:
@@ -269,8 +278,8 @@ def check_memory(run: Run, again: Sequence[str] = ()) -> None:
         limits.check("the picture's reconstructions", PICTURE_BYTES, run.scorer == "keras", "Nothing else would do")
 
 
-def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
-    """Do all that the job asks for, from where an earlier call stopped.
+def run_job(run: Run, executor: Executor, progress: Progress, try_left_out: bool = False) -> dict[str, Any]:
+    """Do all that the job asks for, from where an earlier call stopped (``try_left_out``: see `freeze_inputs`).
 
     Returns
     -------
@@ -287,7 +296,7 @@ def run_job(run: Run, executor: Executor, progress: Progress) -> dict[str, Any]:
         # First of all: what we write ourselves later on must not be swept away.
         directory.sweep()
         run = run.as_frozen()
-        freeze_inputs(run)
+        freeze_inputs(run, try_left_out=try_left_out)
         progress.keep_record(directory.log.progress)
         with executor.open():
             progress.see_workers(executor.describe)

@@ -14,13 +14,17 @@ from typing import Any, Self
 import numpy as np
 
 import swimmy_scale
+<<<<<<< HEAD
 from swimmy_scale.method.descriptor import descriptor
+=======
+from swimmy_scale.method.object_names import OBJECT_NAME
+>>>>>>> main
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.engine import Stage, Task, Tasks
-from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out
+from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
@@ -89,15 +93,26 @@ def score_partition(task: ScoreTask) -> Receipt:
         "quarantine_code": code,
         **{name: store.read(name, lo, hi) for name in store.kept},
     }
+    names = values.get(OBJECT_NAME)
     details = {
         "n_scored": int((code == 0).sum()),
         "n_quarantined": int((code != 0).sum()),
         "computed_by": computed_by(task.scoring, store.survey),
         "quarantined": [
-            [lo + row, int(object_id[row]), int(code[row]), "", "", reason] for row, reason in sorted(reasons.items())
+            [
+                lo + row,
+                int(object_id[row]),
+                int(code[row]),
+                "",
+                "",
+                reason,
+                *([str(names[row])] if names is not None else []),
+            ]
+            for row, reason in sorted(reasons.items())
         ],
     }
     files = write_partition(task.scores, task.layout, task.index, values)
+    files += left_out_files(task.ledger, task.name)
     return task.commit(files, digest_columns(values), details, object_id)
 
 

@@ -280,9 +280,10 @@ class SelectStage(Stage):
         attrs = {**made_of, "scores_digest": done.data_digest if done else ""}
         later = self.columns.read(scores.kept) if self.columns is not None else None
         types = later.types if later is not None else {}
-        if self.columns is not None and self.columns.names != tuple(scores.kept):
+        names = () if self.columns is None else self.columns.names_beside(scores.kept)
+        if self.columns is not None and names != tuple(scores.kept):
             known = {**scores.kept, **types}
-            attrs["kept_columns"] = {name: known[name] for name in self.columns.names}
+            attrs["kept_columns"] = {name: known[name] for name in names}
         with new_selection(self.folder.store, scores, levels, combining, attrs, add, types) as selection:
             selection.fill("in_sample", sample.blocks(selection))
             if later is not None:

@@ -19,7 +19,7 @@ from swimmy_scale.method.sections import CatalogueSource, SpectroscopySection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.method.words import counted
 from swimmy_scale.storage.counterparts import Counterparts, write_counterparts
-from swimmy_scale.storage.files import digest_file, write_json
+from swimmy_scale.storage.files import digest_file, read_text, write_json
 from swimmy_scale.storage.receipts import FileRecord
 
 log = logging.getLogger("swimmy_scale")
@@ -88,7 +88,7 @@ def table_records(paths: Iterable[Path], known: Path, root: Path) -> dict[str, F
         When a table is gone and ``known`` has no record of it.
     """
     try:
-        recorded = {path: FileRecord(**record) for path, record in json.loads(known.read_text()).items()}
+        recorded = {path: FileRecord(**record) for path, record in json.loads(read_text(known)).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         recorded = {}
     records = {}
@@ -136,6 +136,7 @@ def classify(
         When a table cannot be read or lacks a column, or the cuts need what the catalogue does not have.
     """
     from swimmy_scale.ingest.catalogue.catalogue import read_catalogue
+    from swimmy_scale.ingest.pixels.sources import tables_of
 
     n_read, n_files = 0, 1 + len(section.paths)
 
@@ -145,7 +146,7 @@ def classify(
         told(n_read, n_files)
 
     read(0)
-    objects = read_catalogue(catalogue, survey)
+    objects = read_catalogue(catalogue, survey, tables_of([catalogue.path]) if catalogue.path else ())
     read(1)
     objects, counterparts, simulated = with_counterparts(objects, section, read)
     columns = SampleColumns(

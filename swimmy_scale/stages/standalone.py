@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, Settings, load_job, parse_job
+from swimmy_scale.method.job import Job, Settings, parse_job
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, SelectSection, TrainSection
 from swimmy_scale.method.words import counted
@@ -20,12 +20,13 @@ from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, run_s
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.later_columns import KeptColumns
+from swimmy_scale.stages.lost_workers import try_again
 from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds, check_ingest
 from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import driver_lock
+from swimmy_scale.storage.files import driver_lock, of_the_program, read_text
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Receipt
 from swimmy_scale.storage.run_directory import (
@@ -50,11 +51,17 @@ def ingest(
     executor: Executor,
     progress: Progress,
     limits: MemoryLimits,
+    try_left_out: bool = False,
 ) -> Receipt:
-    """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it."""
+    """Ingest into ``output``; quarantined objects go to ``NAME.quarantine.csv`` beside it.
+
+    With ``try_left_out`` objects that are left out because they ended workers are tried again.
+    """
     ledger = ledger_beside(output, "ingest")
     check_ingest(limits, settings.survey, settings.storage.partition_objects)
     with driver_lock(ledger.folder, output):
+        if try_left_out:
+            try_again(ledger)
         stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
         receipt = run_stage(stage, executor, progress)
         write_quarantine(quarantine_beside(output), [ledger])
@@ -153,8 +160,9 @@ def score(
     executor: Executor,
     progress: Progress,
     limits: MemoryLimits,
+    try_left_out: bool = False,
 ) -> Receipt:
-    """Score ``cutouts`` into ``output``."""
+    """Score ``cutouts`` into ``output``; with ``try_left_out`` also objects that are left out for ending workers."""
     store = Cutouts(cutouts)
     needs = ScoringNeeds(
         store.survey, scoring.network, scoring.batch_size, store.chunk_objects, scoring.scorer, scoring.n_threads
@@ -162,6 +170,8 @@ def score(
     needs.check(limits, len(scoring.models))
     ledger = ledger_beside(output, "score")
     with driver_lock(ledger.folder, output):
+        if try_left_out:
+            try_again(ledger)
         return run_stage(ScoreStage(ledger, cutouts, output, scoring), executor, progress)
 
 
@@ -291,7 +301,9 @@ class HowMade:
         done = folder.ledger.read(FINISHED)
         if done is None:
             scores = scores_of(folder.store, dict(open_group(folder.store, SELECTION_VERSION).attrs))
-            return cls(folder, load_job(folder.settings, Settings), scores)
+            with of_the_program(folder.settings, folder.path):
+                text = read_text(folder.settings)
+            return cls(folder, parse_job(text, folder.settings, Settings), scores)
         scores = Path(os.path.normpath(folder.path / done.details["scores"]))
         settings = parse_job(done.details["settings"], folder.settings, Settings)
         return cls(folder, settings, scores, done.details.get("kept_columns"))

@@ -81,14 +81,14 @@ def _trainable_rows(store: Cutouts, cuts: SampleCuts, classes: tuple[str, ...]) 
 def perform_training(task: TrainTask) -> Receipt:
     """Perform one training, from its last finished epoch on, and commit its receipt."""
     from swimmy_scale.model.devices import configure_threads
-    from swimmy_scale.model.training import train
+    from swimmy_scale.model.training import sound_states, train
 
     n_threads = task.section.n_threads
     configure_threads(n_threads)
     store = Cutouts.without_additions(task.cutouts)
     rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
     started = task.folder / "identity.txt"
-    if not started.is_file() or started.read_text() != task.identity:
+    if not started.is_file() or started.read_bytes() != task.identity.encode():
         # The files belong to other data or settings: they must not be continued.
         shutil.rmtree(task.folder, ignore_errors=True)
         write_atomically(started, task.identity.encode())
@@ -101,8 +101,11 @@ def perform_training(task: TrainTask) -> Receipt:
         # Losing a worker after an epoch is no sign of a fault: the next worker goes on from there.
         on_epoch=lambda _: clear_attempts(task.ledger, task.name),
     )
+    # Nothing else that lies there is vouched for.
+    made = [started, task.folder / "history.csv", task.folder / "history.json", *sound_states(task.folder)]
+    made += [task.folder / record.file for record in result.epochs if record.file]
     return task.commit(
-        sorted(path for path in task.folder.iterdir() if path.is_file()),
+        sorted(made),
         digest_json([record.sha256 for record in result.epochs if record.file]),
         {"n_training_objects": len(rows), "epochs": [asdict(record) for record in result.epochs]},
     )
@@ -184,7 +187,7 @@ class TrainStage(Stage):
         """Epochs finished, from the histories that the trainings write."""
 
         def seen() -> int:
-            return sum(max(len(path.read_text().splitlines()) - 1, 0) for path in self.models.histories())
+            return sum(max(path.read_bytes().count(b"\n") - 1, 0) for path in self.models.histories() if path.is_file())
 
         return Count("epochs", len(self.network_of_training) * self.section.schedule.epochs, seen)
 

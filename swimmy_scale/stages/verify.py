@@ -13,7 +13,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import check_unlocked, remove
+from swimmy_scale.storage.files import check_unlocked, read_text, remove
 from swimmy_scale.storage.kept_rows import FOLDER as KEPT_ROWS
 from swimmy_scale.storage.receipts import FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import (
@@ -207,13 +207,13 @@ class Verifier:
         return found
 
     def _run(self, run: RunDirectory) -> Verification:
-        found = self._unlocked(run.log.path, run.path, lambda: self._folder_of(run))
+        found = self._unlocked(run.receipts, run.path, lambda: self._folder_of(run))
         for folder in run.named_selections():
             part = self._unlocked(folder.receipts, folder.path, partial(self._selection, folder))
             found.add(part, folder.path.relative_to(run.path))
         job: Job | None
         try:
-            job = parse_job(run.job_file.read_text(), run.job_file, Job)
+            job = parse_job(read_text(run.job_file), run.job_file, Job)
         except (OSError, ValueError, SwimmyError):
             # Damaged itself, and listed as such; its receipt holds the text as well.
             job = run.frozen_job()
@@ -236,9 +236,9 @@ class Verifier:
                 f"{cutouts}: {run.job_file} names this store, and no receipts lie beside it. "
                 "Copy its receipts along, or ingest again."
             )
-        alone = ledger.folder == ledger_beside(cutouts, "ingest").folder
-        locked, what = (ledger.folder, cutouts) if alone else (RunDirectory(ledger.root).log.path, ledger.root)
-        return self._unlocked(locked, what, lambda: self._folder(ledger.folder, ledger.root, ("ingest",), [cutouts]))
+        folder, root = ledger.folder, ledger.root
+        what = cutouts if folder == ledger_beside(cutouts, "ingest").folder else root
+        return self._unlocked(folder, what, lambda: self._folder(folder, root, ("ingest",), [cutouts]))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...], filled: Sequence[Path]) -> Verification:
         (files, damage), other_ids = owned_files(folder, root, stages), list[Damage]()

@@ -13,6 +13,7 @@ from swimmy_scale.method.given_weights import ModelSection, WeightsOfRun
 from swimmy_scale.method.job import Job, dump_job, load_job, parse_job
 from swimmy_scale.method.sections import NetworkSection
 from swimmy_scale.stages.choice import MANIFEST_VERSION
+from swimmy_scale.storage.files import read_text
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import ModelsFolder, RunDirectory, ledger_beside
 
@@ -95,7 +96,7 @@ def weights_of_run(place: Path) -> tuple[ModelSection, ...]:
 def _of_manifest(folder: ModelsFolder, place: Path) -> tuple[ModelSection, ...]:
     """The chosen weights by ``manifest.json``."""
     try:
-        manifest: dict[str, Any] = json.loads(folder.manifest.read_text())
+        manifest: dict[str, Any] = json.loads(read_text(folder.manifest))
         version, sizes = manifest["format_version"], manifest["network"]
         network = NetworkSection(**{name: sizes[name] for name in NetworkSection.model_fields})
         files = [(folder.path / item["file"], item["sha256"]) for item in manifest.get("ensemble", ())]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,9 +20,11 @@ from typing import Any
 
 import filelock
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 
 SECONDS_FOR_A_LOST_NODE = 600
+# The locks that this process holds: what each holds, and the device and inode of its file.
+_HELD: dict[Path, tuple[Path, tuple[int, int]]] = {}
 
 
 def digest_json(value: Any) -> str:
@@ -48,9 +54,61 @@ class ListDigest:
         return whole.hexdigest()
 
 
+@contextlib.contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """Errors of the disk within name ``path``, if they name no file: those of writing and flushing do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
+def open_plain(path: Path) -> Iterator[io.BufferedReader]:
+    """A plain file, open for reading; a named pipe in its place, which nobody writes to, would wait for ever.
+
+    Raises
+    ------
+    OSError
+        When there is none, or something else lies in its place.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+def read_text(path: Path) -> str:
+    """The text of a plain file (see `open_plain`); ValueError where it is not UTF-8."""
+    with errors_name(path), open_plain(path) as stream:
+        return stream.read().decode()
+
+
+@contextlib.contextmanager
+def of_the_program(path: Path, output: Path) -> Iterator[None]:
+    """Reading of ``path``, which the program wrote with ``output``: whatever is wrong with it becomes a message.
+
+    Raises
+    ------
+    SwimmyError
+        When it cannot be read, with the command that makes it again.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise SwimmyError(
+            f"{path}: missing or damaged ({said}). Make it again by `{typed('verify', output, '--repair')}`."
+        ) from error
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes, read in constant memory."""
-    with path.open("rb") as stream:
+    with errors_name(path), open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -58,9 +116,18 @@ def sync_path(path: Path) -> None:
     """Flush one file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with errors_name(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, and flush the names of all that are new."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_path(folder.parent)
 
 
 def sync_files(paths: Iterable[Path], root: Path) -> None:
@@ -78,10 +145,10 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
 
     A reader sees the old file or the new one, never a part of one. Equal data give equal files, permissions included.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with errors_name(path), os.fdopen(descriptor, "wb") as stream:
             stream.writelines([data] if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -154,14 +221,14 @@ def check_unlocked(folder: Path, what: Path) -> str:
         # There was no driver yet, or the lock may not be read.
         pass
     try:
-        return f"{owner.stat().st_mtime_ns} {owner.read_text()}"
+        return f"{owner.stat().st_mtime_ns} {read_text(owner)}"
     except OSError:
         return ""
 
 
 def _in_use(owner: Path, what: Path) -> SwimmyError:
     try:
-        known = json.loads(owner.read_text())
+        known = json.loads(read_text(owner))
         who = f"process {known['process_id']} on {known['host']}"
     except (OSError, ValueError, KeyError):
         who = "another process"
@@ -180,7 +247,7 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     SwimmyError
         When another driver holds it, naming its host and process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = filelock.FileLock(folder / "driver.lock")
     owner = folder / "driver.json"
     try:
@@ -189,8 +256,36 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
         lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
     except filelock.Timeout:
         raise _in_use(owner, what or folder.parent) from None
+    path = Path(lock.lock_file)
     try:
+        _HELD[path] = (what or folder.parent, _identity(path))
         write_json(owner, {"host": socket.gethostname(), "process_id": os.getpid()})
         yield
     finally:
+        _HELD.pop(path, None)
         lock.release()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def check_locks_held() -> None:
+    """Check that the files of this process's locks are those that it locked: another driver would lock a new one.
+
+    Raises
+    ------
+    SwimmyError
+        When one was removed or replaced.
+    """
+    for path, (what, identity) in _HELD.items():
+        try:
+            if _identity(path) == identity:
+                continue
+        except FileNotFoundError:
+            pass
+        raise SwimmyError(
+            f"{path}: somebody has removed the lock of this command while it worked, so another one may work on {what} "
+            "as well. What is done is kept: see that none does any more, then run the same command again."
+        )

@@ -15,7 +15,7 @@ from typing import Any
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray, FloatArray
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, Cutouts
-from swimmy_scale.storage.files import parse_checked, sync_files, with_checksum, write_json
+from swimmy_scale.storage.files import parse_checked, read_text, sync_files, with_checksum, write_json
 from swimmy_scale.storage.receipts import UNREADABLE, Ledger, Receipt
 from swimmy_scale.storage.store import Layout, create, open_group, read_rows, write_partition
 
@@ -71,7 +71,7 @@ class KeptRows:
         """The copy of so many rows of a partition, or None if it is not there."""
         folder = cls.folder_of(ledger)
         try:
-            content = parse_checked((folder / "rows.json").read_text(), KEPT_VERSION)
+            content = parse_checked(read_text(folder / "rows.json"), KEPT_VERSION)
             kept = cls(folder, content["partition"], content["n_objects"], content["spans"])
         except UNREADABLE:
             return None

@@ -16,6 +16,7 @@ from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.descriptor import features, nearest, standardised
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, survey_from_attrs
+from swimmy_scale.storage.id_files import parse_id
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores
 from swimmy_scale.storage.selection import SelectedRun, Selection
@@ -199,20 +200,23 @@ class Selections:
     def _where(self, chosen: npt.NDArray[np.bool_]) -> xarray.Dataset:
         return self._dataset.isel(object_id=np.flatnonzero(chosen))
 
-    def objects(self, object_ids: Sequence[int] | AnyArray) -> xarray.Dataset:
-        """Objects by their ids, in the order of the ids.
+    def objects(self, object_ids: Sequence[int] | Sequence[str] | AnyArray) -> xarray.Dataset:
+        """Objects by their ids, or by the names that they have in place of whole numbers, in the order given.
 
         Raises
         ------
         SwimmyError
             When ids are missing, with the first of them.
         """
-        wanted = np.asarray(object_ids, np.int64).reshape(-1)
+        given = np.asarray(object_ids).reshape(-1)
+        if given.dtype.kind in "OSU":
+            given = np.array([parse_id(str(one), "objects") for one in given.tolist()], dtype=object)
+        wanted = given.astype(np.int64)
         found = self._dataset.indexes["object_id"].get_indexer(wanted)
         missing = wanted[found < 0]
         if missing.size:
             raise SwimmyError(
-                f"object_id {missing[0]} is not in {self._dataset.attrs.get('scores')} ({missing.size} of "
+                f"object_id {given[found < 0][0]} is not in {self._dataset.attrs.get('scores')} ({missing.size} of "
                 f"{wanted.size} are not). Check the ids: they are whole numbers of the catalogue, never floats."
             )
         return self._dataset.isel(object_id=found)

@@ -9,7 +9,6 @@ power cut.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +19,7 @@ from swimmy_scale.storage.files import (
     ListDigest,
     digest_file,
     parse_checked,
+    read_text,
     sync_files,
     sync_path,
     with_checksum,
@@ -191,10 +191,7 @@ class Ledger:
         OSError
             When it cannot be read; when something else lies in its place.
         """
-        path = self.path(name)
-        if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a file", str(path))
-        return path.read_text()
+        return read_text(self.path(name))
 
     def valid(self, name: str, identity: str) -> Receipt | None:
         """The receipt, if it has this identity and its files are unchanged; else None.

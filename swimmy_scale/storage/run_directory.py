@@ -13,10 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.job import Job, Settings, dump_job, load_job, parse_job
+from swimmy_scale.method.job import Job, Settings, dump_job, parse_job
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, remove, write_atomically, write_json
+from swimmy_scale.storage.files import (
+    ListDigest,
+    digest_json,
+    driver_lock,
+    of_the_program,
+    read_text,
+    remove,
+    write_atomically,
+    write_json,
+)
 from swimmy_scale.storage.kept_rows import KeptRows, spans_in
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt, task_name
 
@@ -43,7 +52,7 @@ class At:
 
 @dataclass(frozen=True)
 class LogFolder:
-    """The folder ``log`` of a run directory: progress, locks, and what belongs to batch jobs."""
+    """The folder ``log`` of a run directory: progress, and what belongs to batch jobs."""
 
     path: Path
 
@@ -142,12 +151,17 @@ class SelectionFolder:
 
     def read_summary(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
-        content: dict[str, Any] = json.loads(self.summary.read_text())
+        with of_the_program(self.summary, self.path):
+            content: dict[str, Any] = json.loads(read_text(self.summary))
+            if content.get("format_version") is None:
+                raise ValueError("no format_version")
         return content
 
     def in_job(self, job: Job) -> Job:
         """The job of the run, with the settings that this selection was made by."""
-        settings = load_job(self.settings, Settings)
+        with of_the_program(self.settings, self.path):
+            text = read_text(self.settings)
+        settings = parse_job(text, self.settings, Settings)
         return job.model_copy(update={"sample": settings.sample, "select": settings.select})
 
 
@@ -172,7 +186,7 @@ class RunDirectory:
 
     @property
     def log(self) -> LogFolder:
-        """Logs, locks and what belongs to batch jobs."""
+        """Logs and what belongs to batch jobs."""
         return LogFolder(self.path / "log")
 
     @property
@@ -210,10 +224,9 @@ class RunDirectory:
         """Whether a run directory is there; the folder of a selection alone is none."""
         if not self.receipts.is_dir():
             return False
-        if self.job_file.exists() or self.ledger("job").folder_of_stage.is_dir():
-            return True
-        # The driver of a run holds its log, that of a selection alone its receipts.
-        return not self.selection.exists() and not (self.receipts / "driver.lock").exists()
+        # A selection has no other receipts than its own.
+        of_runs = ("job", *(stage for stage in STAGES if stage != "select"))
+        return self.job_file.exists() or any(self.ledger(stage).folder_of_stage.is_dir() for stage in of_runs)
 
     # ------------------------------------------------------------ receipts and the driver's lock
 
@@ -226,8 +239,11 @@ class RunDirectory:
         return cutouts_ledger(self.cutouts(job)) if stage == "ingest" else self.ledger(stage)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the run directory for one driver (see `files.driver_lock`)."""
-        return driver_lock(self.log.path, self.path)
+        """Hold the run directory for one driver (see `files.driver_lock`).
+
+        The lock lies with the receipts: people remove logs.
+        """
+        return driver_lock(self.receipts, self.path)
 
     def sweep(self) -> None:
         """Remove temporary files that interrupted writes left; the driver's lock must be held."""
@@ -246,7 +262,9 @@ class RunDirectory:
 
     def load_job(self) -> Job:
         """The frozen job."""
-        return load_job(self.job_file, Job)
+        with of_the_program(self.job_file, self.path):
+            text = read_text(self.job_file)
+        return parse_job(text, self.job_file, Job)
 
     def frozen_job(self) -> Job | None:
         """The job that the directory was last run with, from its receipt; None if there is none.
@@ -348,7 +366,7 @@ class RunDirectory:
     def _evaluates(self) -> bool:
         """Whether the job evaluates its weights; False if it cannot be read."""
         try:
-            train = parse_job(self.job_file.read_text(), self.job_file, Job).train
+            train = parse_job(read_text(self.job_file), self.job_file, Job).train
         except (OSError, ValueError, SwimmyError):
             return False
         return train is not None and train.evaluates

@@ -79,6 +79,7 @@ JOBS = [
         "5: train.choose: must be validation_loss or known_classes, found 'known_class'. Did you mean known_classes?",
     ),
     (JOB + "score: {kind: noisy}\n", "6: score.kind: must be paper or noise, found 'noisy'. Did you mean noise?"),
+    (JOB + "score: {descriptors: maybe}\n", "6: score.descriptors: must be true or false, found 'maybe'"),
     (
         JOB + "select: {formats: fits}\n",
         "6: select.formats: must be a list of words, each fits, ecsv, vot or parquet, found 'fits'. Put",
@@ -87,7 +88,7 @@ JOBS = [
     (JOB + "select: {combine: average}\n", "6: select.combine: must be mean, median or rank, found 'average'"),
     (
         JOB.replace("19.5}", "19.5, flags: [pixelflags_sat]}"),
-        "4: sample: no flag is called pixelflags_sat; there are pixelflags_edge,",
+        "4: sample: no flag is called pixelflags_sat. Did you mean pixelflags_bad, pixelflags_edge or",
     ),
     (
         JOB.replace("19.5}", "19.5, colours: [[g, u, 1]]}"),
@@ -109,13 +110,13 @@ JOBS = [
         JOB + "survey: {magnitude_band: I}\n",
         "6: survey: survey 'HSC-SSP wide': band 'I' is none of bands: g, r, i, z, y. Correct the survey",
     ),
-    (JOB.replace("path: cat.csv", "file: cat.csv"), "2: catalogue.path: missing; it must be given: a path"),
+    (JOB.replace("path: cat.csv", "file: cat.csv"), "2: catalogue.file: no such key (found 'cat.csv')."),
     (
         JOB.replace("catalogue: {path: cat.csv}", "catalogue: cat.csv"),
         "2: catalogue: must be a section with keys, or null, found 'cat.csv'. Write catalogue: {path: cat.csv}",
     ),
     (
-        JOB.replace("catalogue: {path: cat.csv}\n", ""),
+        JOB.replace("ingest: {sources: [pixels]}\n", ""),
         "1: the job: give ingest and catalogue, or cutouts for an existing store",
     ),
     (STORE, "1: the job: give train, or model for existing weights"),

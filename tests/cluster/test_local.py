@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import distributed
 import psutil
 import pytest
 
+from swimmy_scale.cluster import local
 from swimmy_scale.cluster.local import IMPORTED_ONCE, local_workers, start_method
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.storage.receipts import Ledger, Receipt
 
@@ -92,3 +98,47 @@ def test_systems_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert start_method() in multiprocessing.get_all_start_methods()
     monkeypatch.setattr(sys, "platform", "darwin")
     assert start_method() == "spawn"
+
+
+def served(process: psutil.Process) -> Iterator[bytes]:
+    """What the ports of a process, and of its workers, answer to anybody on this machine."""
+    for one in (process, *process.children(recursive=True)):
+        for connection in one.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                for page in ("", "status", "info/main/workers.html", "individual-graph", "json/counts.json"):
+                    address = f"http://{connection.laddr.ip}:{connection.laddr.port}/{page}"
+                    with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as answer:
+                        yield answer.read()
+
+
+def test_nothing_is_served_without_a_password() -> None:
+    with local_workers(1):
+        assert list(served(psutil.Process())) == []
+
+
+def failing_cluster(monkeypatch: pytest.MonkeyPatch, n_failures: int) -> list[int]:
+    """Let the first starts of a cluster fail as they do when a worker ends while it starts."""
+    usual, starts = local._cluster, list[int]()
+
+    def start(*given: Any) -> distributed.LocalCluster:
+        starts.append(len(starts))
+        if len(starts) <= n_failures:
+            raise RuntimeError("Nanny failed to start.")
+        return usual(*given)
+
+    monkeypatch.setattr(local, "_cluster", start)
+    return starts
+
+
+def test_workers_that_end_while_they_start_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = failing_cluster(monkeypatch, local.MAX_STARTS - 1)
+    with local_workers(1) as pool:
+        assert len(pool._client.run(os.getpid)) == 1
+    assert len(starts) == local.MAX_STARTS
+
+
+def test_workers_that_never_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_cluster(monkeypatch, local.MAX_STARTS)
+    said = r"^2 worker processes could not be started: RuntimeError: Nanny failed to start\. See what ends "
+    with pytest.raises(SwimmyError, match=said), local_workers(2):
+        pass

@@ -18,7 +18,7 @@ from swimmy_scale.cluster.local import local_workers, share_of_cores
 from swimmy_scale.cluster.mapping import MAX_FAILURES, DaskWorkers
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.stages.lost_workers import left_out
+from swimmy_scale.stages.lost_workers import MAX_LOST_WORKERS, left_out
 from swimmy_scale.storage.receipts import Ledger, Receipt
 
 pytestmark = pytest.mark.timeout(120)
@@ -273,6 +273,47 @@ def test_objects_that_end_workers_are_found(tmp_path: Path) -> None:
 def test_a_task_that_ends_workers_as_a_whole(tmp_path: Path, probe: Callable[[Any, int, int], None] | None) -> None:
     with local_workers(1) as pool, pytest.raises(SwimmyError, match=r"count 000001 ended 3 workers: .* more memory"):
         list(pool.map(Work(die_as_a_whole, probe), eight_each(tmp_path, [1])))
+
+
+def storm_once(task: Task) -> Receipt:
+    """Ends the first three workers that have task 1, whatever is in it."""
+    if task.index == 1 and attempts(task) < MAX_LOST_WORKERS:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return succeed(task)
+
+
+def storm_at_pieces(task: Task, lo: int, hi: int) -> None:
+    """Ends the first worker that has object 2 alone; and one of those that try it again."""
+    name = f"try-{lo}-{hi}"
+    if lo <= 2 < hi and len(list(task.ledger.root.glob(f"{name}-*"))) < 1:
+        (task.ledger.root / f"{name}-0").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_objects_are_not_condemned_for_workers_that_end_otherwise(tmp_path: Path) -> None:
+    with local_workers(1) as pool:
+        began = time.time()
+        receipts = list(pool.map(Work(storm_once, storm_at_pieces), eight_each(tmp_path, [0, 1])))
+        assert pool.n_ended_idle(began) == 0
+    assert sorted(receipt.name for receipt in receipts) == ["000000", "000001"]
+    assert (tmp_path / "try-2-3-0").exists(), "it was suspected"
+    assert not list((tmp_path / "receipts").rglob("left-out"))
+    assert not list((tmp_path / "receipts/attempts").rglob("*-*"))
+
+
+@pytest.mark.slow
+def test_workers_that_end_without_a_task_are_counted(tmp_path: Path) -> None:
+    with local_workers(1) as pool:
+        began = time.time()
+        (pid,) = pool._client.run(os.getpid).values()
+        os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while pool.n_ended_idle(began) == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert pool.n_ended_idle(began) == 1
+        assert pool.n_ended_idle(time.time()) == 0
 
 
 @pytest.mark.parametrize(

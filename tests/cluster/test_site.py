@@ -112,6 +112,8 @@ def test_names_with_dashes_or_underscores() -> None:
         ("kind: slurm", "kind: slurm\n  format-version: 2", r"site.yaml:12: swimmy-scale.format-version"),
         ("cores: 8", 'cores: 8\n    job-extra-directives: ["--requeue"]', r"leave out --requeue"),
         ("cores: 8", 'cores: 8\n    job-script-prologue: ["a\\nb"]', r"a line holds a line break"),
+        ("cores: 8", 'cores: 8\n    worker-extra-args: ["a\\nrm -r x"]', r"a line holds a line break: .*; make it two"),
+        ("cores: 8", 'cores: 8\n    worker-extra-args: ["a\\rb"]', r"a line holds a line break"),
         ("cores: 8", "cores: 8\n    cores: 9", r"site.yaml:7: cores is there twice"),
         (
             "cores: 8",

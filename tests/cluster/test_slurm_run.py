@@ -330,7 +330,7 @@ def test_drivers_are_lost(
     run.do_more("the driver that took over has a worker")
 
     workers = run.running("cpu")
-    os.kill(json.loads((run.places.log.path / "driver.json").read_text())["process_id"], signal.SIGKILL)
+    os.kill(json.loads((run.places.directory.receipts / "driver.json").read_text())["process_id"], signal.SIGKILL)
     run.wait_until(
         lambda: run.log().count("submitted again as job") == 2, "a driver was killed: it is submitted again", 60
     )

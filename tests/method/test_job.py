@@ -18,6 +18,8 @@ from swimmy_scale.method.noise import FLOOR
 from swimmy_scale.method.score_kind import ScoreKind
 
 ROOT = Path(__file__).resolve().parents[2]
+# Each line stands for ten of the one before.
+LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 30))
 GOOD = """\
 name: test
 catalogue: {path: cat.fits, columns: {ra: RAJ2000}}
@@ -98,7 +100,7 @@ def test_defaults_are_the_papers() -> None:
             GOOD.replace("epochs: 3", "epoch: 3"),
             r"job.yaml:9: train.schedule.epoch: no such key \(found 3\). Did you mean epochs\?",
         ),
-        (GOOD.replace("path: cat.fits", "path: null"), r"job.yaml:2: catalogue.path: must be a path, found null"),
+        (GOOD.replace("path: cat.fits", "path: 5"), r"job.yaml:2: catalogue.path: must be a path, or null, found 5"),
         (GOOD.replace("path: cat.fits", "path: c.fits, colums: 5"), r"job.yaml:2: catalogue.colums: .*found 5"),
         (
             GOOD.replace("path: cat.fits", "path: c.fits, fwhm_arcsec: {g: 99}"),
@@ -115,11 +117,14 @@ def test_defaults_are_the_papers() -> None:
         (GOOD.replace("[cutouts, more.tar]", "\n    - cutouts\n    - 5"), r"job.yaml:6: ingest.sources.1: .*found 5"),
         (
             GOOD.replace("ingest:", "ingest:\n  kind: zip"),
-            r"job.yaml:4: ingest.kind: must be auto, cutouts, coadd or cube, found 'zip'",
+            r"job.yaml:4: ingest.kind: must be auto, cutouts, coadd, cube or table, found 'zip'",
         ),
         (GOOD.replace("1.1", "red"), r"job.yaml:7: sample.colours.0.2: must be a number, found 'red'"),
         (GOOD + "score: fast\n", r"job.yaml:10: score: must be a section with keys, found 'fast'"),
         (GOOD + "survey: {band: [g]}\n", r"job.yaml:10: survey.band: no such key .*Did you mean bands"),
+        (GOOD + "survey: hcs\n", r"job.yaml:10: survey: no survey is called 'hcs'; there are .*Did you mean hsc\?"),
+        (GOOD + "survey: {base: 5}\n", r"job.yaml:10: survey: no survey is called 5; there are hsc, .* or rubin"),
+        (GOOD + "survey: {bass: hsc}\n", r"survey.bass: no such key \(found 'hsc'\). Did you mean base"),
         (
             GOOD + "select: {formats: [fits, xls]}\n",
             r"job.yaml:10: select.formats.1: must be fits, ecsv, vot or parquet, found 'xls'",
@@ -131,6 +136,9 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "select:\n  levels: {a: 0.1,\n    a: 0.2}\n", r"job.yaml:12: a is there twice"),
         ("x: &a [*a]\n", r"job.yaml:1: x: no such key"),
         ("[" * 5000, "nested too deeply to be a job"),
+        (LAUGHS, r"/data/job.yaml: its aliases \(\*name\) stand for more than 1,000,000 values\. Write out"),
+        ("name: " + "9" * 5000, r"a value cannot be read: Exceeds the limit \(4300 digits\) .* 5000 digits\. Correct"),
+        ("name: 2020-13-45", r"job.yaml: a value cannot be read: month must be in 1..12"),
         (
             GOOD + "select: {levels: {1 %: 0.05, 1_%: 0.01}}\n",
             "levels '1 %' and '1_%' would share the column bands_1__",

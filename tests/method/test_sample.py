@@ -324,7 +324,10 @@ def test_percentiles_that_make_no_sense_are_refused(shape, percent) -> None:
         ({"max_fwhm_arcsec": 0.0}, "max_fwhm_arcsec 0.0 must be positive"),
         ({"max_magnitude": math.nan}, "max_magnitude nan must be a finite number"),
         ({"depth_percentile": 100.0}, "depth_percentile 100.0 must lie between"),
-        ({"flags": ("pixelflags_bda",)}, "no flag is called pixelflags_bda; there are .*Did you mean pixelflags_bad"),
+        (
+            {"flags": ("pixelflags_bda",)},
+            "no flag is called pixelflags_bda. Did you mean pixelflags_bad.* 13 flags in all",
+        ),
         ({"flags": ("pixelflags_bad",) * 2}, "flags has pixelflags_bad twice"),
         ({"redshift": (0.2, 0.05)}, "must go from a smaller to a larger"),
         ({"redshift": (math.nan, 0.2)}, "must go from a smaller to a larger"),

@@ -427,3 +427,8 @@ def test_what_does_not_fit_is_refused(tiny_scorers, tiny_model):
     broken.set_weights([value * np.float32("nan") for value in broken.get_weights()])
     with pytest.raises(SwimmyError, match="weights that are NaN or infinite"):
         Scorer([broken], TINY, TINY_SURVEY)
+    negative = build(TINY, 0)
+    layer = next(layer for layer in negative.layers if hasattr(layer, "moving_variance"))
+    layer.moving_variance.assign(-5 * np.ones(layer.moving_variance.shape))
+    with pytest.raises(SwimmyError, match="batch normalisations of a negative variance"):
+        Scorer([negative], TINY, TINY_SURVEY)

@@ -209,6 +209,9 @@ def test_only_numba_is_quick_enough_for_small_stages(scorer, least, most):
     assert five.core_seconds_per_object == 5 * one.core_seconds_per_object
 
 
-@pytest.mark.parametrize(("said", "scorer"), [("CPU (numba)", "numba"), ("CPU (keras)", "keras"), ("GPU", "keras")])
+@pytest.mark.parametrize(
+    ("said", "scorer"),
+    [("CPU (numba)", "numba"), ("CPU (numba, x86_64)", "numba"), ("CPU (keras, x86_64)", "keras"), ("GPU", "keras")],
+)
 def test_a_scorer_is_known_by_what_it_says(said, scorer):
     assert scoring.scorer_that(said) == scorer

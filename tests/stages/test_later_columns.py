@@ -13,7 +13,7 @@ from astropy.table import Table
 from survey_runs import assert_same_results, call_here, opened, run_serially, verification
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.method.sections import CatalogueSource
+from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.stages.later_columns import KeptColumns
 from swimmy_scale.storage.selection import Selection, new_selection
 
@@ -102,7 +102,8 @@ def test_a_catalogue_that_changed_since(finished: Path, tmp_path: Path) -> None:
     wanted = {int(row["object_id"]): str(row["sample_class"]) for row in reversed(table)}
     path = tmp_path / "shuffled.fits"
     table[::-1].write(path)
-    columns = KeptColumns(("sample_class",), (CatalogueSource(path=path),), selection.survey)
+    own = (CatalogueSource(path=path), IngestSection(sources=(path,)))
+    columns = KeptColumns(("sample_class",), (own,), selection.survey)
     found = selection_in(tmp_path / "selection.zarr", selection, columns)
     unique = [one for one in wanted if np.count_nonzero(table["object_id"] == one) == 1]
     values = dict(zip(selection.read("object_id").tolist(), found.tolist(), strict=True))

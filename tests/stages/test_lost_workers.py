@@ -19,8 +19,11 @@ from swimmy_scale.stages.lost_workers import (
     attempt_piece,
     clear_attempts,
     has_attempts,
+    has_left_out,
     leave_out,
     left_out,
+    left_out_files,
+    try_again,
 )
 from swimmy_scale.storage.receipts import Ledger, Receipt
 
@@ -76,33 +79,40 @@ def test_lost_workers_are_counted(task: Task) -> None:
     assert attempt(succeed, task)
 
 
-def test_a_piece_is_given_up_at_once_but_one_object_is_not(task: Task) -> None:
+def test_a_piece_is_given_up_at_once_in_each_trial_anew(task: Task) -> None:
     def probe(task: Task, lo: int, hi: int) -> None:
         seen.append((lo, hi))
 
     seen: list[tuple[int, int]] = []
     attempt_piece(probe, Piece(task, 2, 4))
     die(task, "2, 4")
-    with pytest.raises(WorkersLostError, match=r"000007.2-4 ended 1 worker"):
+    with pytest.raises(WorkersLostError, match=r"000007.2-4.0 ended 1 worker"):
         attempt_piece(probe, Piece(task, 2, 4))
-    die(task, "3, 4")
-    die(task, "3, 4")
-    attempt_piece(probe, Piece(task, 3, 4))
-    die(task, "3, 4")
-    with pytest.raises(WorkersLostError, match=r"000007.3-4 ended 3 workers"):
-        attempt_piece(probe, Piece(task, 3, 4))
-    assert seen == [(2, 4), (3, 4)]
-    clear_attempts(task.ledger)
-    assert marks(task) == []
+    attempt_piece(probe, Piece(task, 2, 4, 1))
+    assert seen == [(2, 4), (2, 4)]
+    clear_attempts(task.ledger, task.name)
+    assert marks(task) == [], "those of its pieces too"
 
 
-def test_rows_are_left_out_for_good(task: Task) -> None:
-    assert left_out(task.ledger, task.name) == []
-    leave_out(task.ledger, task.name, [5])
-    leave_out(task.ledger, task.name, [2, 5])
-    assert left_out(task.ledger, task.name) == [2, 5]
-    assert left_out(task.ledger, "000008") == []
-    assert task.ledger.names() == []
+def test_rows_are_left_out_until_they_are_tried_again(task: Task) -> None:
+    ledger = task.ledger
+    assert left_out(ledger, task.name) == []
+    assert left_out_files(ledger, task.name) == []
+    leave_out(ledger, task.name, [5])
+    leave_out(ledger, task.name, [2, 5])
+    leave_out(ledger, "000009", [1])
+    assert left_out(ledger, task.name) == [2, 5]
+    assert left_out(ledger, "000008") == []
+    assert ledger.names() == []
+    for name in (task.name, "000008", "finished"):
+        ledger.commit(Receipt("count", name, ""))
+    assert has_left_out(ledger)
+    assert try_again(ledger) == 3
+    assert not has_left_out(ledger)
+    assert left_out(ledger, task.name) == left_out(ledger, "000009") == []
+    assert ledger.names() == ["000008"], "their partitions are done again, and the end of the stage"
+    assert try_again(ledger) == 0
+    assert ledger.names() == ["000008"]
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"rows": [1]}', '{"format_version": 1, "rows": [1], "checksum": ""}'])

@@ -43,6 +43,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.stages.lost_workers import attempt
 from swimmy_scale.stages.run import Run, run_job
+from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.storage.receipts import FINISHED, Ledger
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 from swimmy_scale.storage.scores import Scores
@@ -163,7 +164,8 @@ def test_contract_of_the_run_directory(reference: Path) -> None:
 def test_run_again_does_nothing(reference: Path, job: Path) -> None:
     def times() -> dict[Path, int]:
         """When each file was changed, except those that say who the driver is and how far it is."""
-        changing = [reference / "log" / name for name in ("driver.lock", "driver.json", "progress.json")]
+        changing = [reference / "receipts" / name for name in ("driver.lock", "driver.json")]
+        changing.append(reference / "log/progress.json")
         return {
             path: path.stat().st_mtime_ns for path in reference.rglob("*") if path.is_file() and path not in changing
         }
@@ -175,12 +177,33 @@ def test_run_again_does_nothing(reference: Path, job: Path) -> None:
 
 
 def test_two_drivers(reference: Path, job: Path) -> None:
-    from swimmy_scale.storage.files import driver_lock
-
-    with driver_lock(reference / "log"):
+    with RunDirectory(reference).lock():
+        # People remove logs, while a driver works too.
+        shutil.rmtree(reference / "log")
         result = call_here("run", job, "--output", reference, "--workers", 0)
-    assert result.returncode == 1
+        again = call_here("verify", reference)
+    assert result.returncode == again.returncode == 1
     assert "is in use by process" in result.stderr
+    assert "is in use by process" in again.stderr
+
+
+def test_a_driver_whose_lock_is_removed_stops(reference: Path, job: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(reference, run)
+    RunDirectory(run).ledger("score").remove("finished")
+    plan = ScoreStage.plan
+
+    def removed(stage: ScoreStage) -> Any:
+        (run / "receipts/driver.lock").unlink()
+        (run / "receipts/driver.lock").touch()
+        return plan(stage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScoreStage, "plan", removed)
+        result = call_here("run", job, "--output", run, "--workers", 0)
+    assert result.returncode == 1
+    assert f"{run}/receipts/driver.lock: somebody has removed the lock of this command while it worked" in result.stderr
+    assert call_here("run", job, "--output", run, "--workers", 0).returncode == 3
 
 
 def test_dask_gives_the_same_bytes(reference: Path, survey: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_lists_and_marks(tmp_path: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "message"), [
-    ("ids.txt", "7\n3.9e16\n", "ids.txt, line 2: '3.9e16' is not an object_id, a whole number of 64 bits. Check the"),
+    ("ids.txt", "7\n3.9e16\n", "ids.txt, line 2: '3.9e16' is not an object_id: a whole number, or a name. Check the"),
     ("ids.txt", "# none\n", "ids.txt: names no object. Give a list of one object_id a line."),
     ("ids.csv", "id,mark\n1,known\n", "ids.csv: no column object_id; it has id, mark. Give a table that has it."),
     ("ids.csv", "object_id\n3.9E+16\n", "ids.csv: its column object_id is float64, not whole numbers. Give the"),
@@ -57,8 +58,28 @@ def test_other_tables_are_refused(tmp_path: Path) -> None:
         read_ids(tmp_path / "y.parquet")
 
 
-@pytest.mark.parametrize("text", ["", "x", "1.0", "9223372036854775808", "٣", "--5", "1" * 5000])
+@pytest.mark.parametrize("text", ["", " ", "1.0", "3.9E+16", "٣", "nan", "-inf"])
 def test_words_that_are_no_ids(text: str) -> None:
     with pytest.raises(SwimmyError, match=r"ID: .* is not an object_id"):
         parse_id(text, "ID")
     assert parse_id("-9223372036854775807", "ID") == -9223372036854775807
+
+
+@pytest.mark.parametrize("name", ["0300m050-139", "9223372036854775808", "--5", "é", "1" * 5000])
+def test_names_are_found_by_their_number(tmp_path: Path, name: str) -> None:
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") // 2
+    assert parse_id(name, "ID") == number
+    assert str(parse_id(name, "ID")) == name, "messages show what was given"
+    (tmp_path / "ids.txt").write_text(f"{name}\n7\n", encoding="utf-8")
+    assert read_ids(tmp_path / "ids.txt") == [number, 7]
+    for file in ("ids.parquet", "ids.ecsv"):
+        Table({"object_id": [name, "7"]}).write(tmp_path / file)
+        assert read_ids(tmp_path / file) == [number, 7]
+
+
+def test_names_and_large_numbers_in_tables(tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("object_id,mark\n0300m050-139,known\n7,known\n")
+    assert read_ids(tmp_path / "ids.csv") == [parse_id("0300m050-139", "ID"), 7]
+    for file in ("ids.parquet", "ids.fits"):
+        Table({"object_id": np.array([2**63 + 5, 7], np.uint64)}).write(tmp_path / file)
+        assert read_ids(tmp_path / file) == [parse_id("9223372036854775813", "ID"), 7]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,7 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.storage.files import ListDigest, digest_json, driver_lock, sync_files, write_atomically
+from swimmy_scale.storage.files import (
+    ListDigest,
+    check_locks_held,
+    digest_json,
+    driver_lock,
+    sync_files,
+    write_atomically,
+)
 from swimmy_scale.storage.receipts import Damage, FileRecord, Ledger, Parts, Receipt, owned_files
 
 
@@ -397,3 +407,54 @@ def test_lock_is_free_again_after_a_failure(tmp_path: Path) -> None:
         fail_inside()
     with driver_lock(tmp_path / "log"):
         assert json.loads((tmp_path / "log/driver.json").read_text())["process_id"] == os.getpid()
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "folder removed"])
+def test_a_lock_that_is_gone_is_noticed(tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "run/receipts"
+    with driver_lock(folder):
+        check_locks_held()
+        if how == "folder removed":
+            shutil.rmtree(folder)
+        else:
+            (folder / "driver.lock").unlink()
+        if how == "replaced":
+            (folder / "driver.lock").touch()
+        said = rf"{folder}/driver.lock: somebody has removed .* work on {tmp_path}/run as well"
+        with pytest.raises(SwimmyError, match=said):
+            check_locks_held()
+    check_locks_held()
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Full(io.BytesIO):
+        writelines = full
+
+    if call == "fsync":
+        monkeypatch.setattr(os, "fsync", full)
+    else:
+        monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: os.close(descriptor) or Full())
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_atomically(tmp_path / "deep/summary.json", b"{}")
+    assert caught.value.filename in (str(tmp_path / "deep/summary.json"), str(tmp_path))
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_new_folders_are_flushed_into_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut could lose a folder, with all that was flushed in it."""
+    flushed, usual = [], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        usual(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(tmp_path / "a/b/c.json", b"{}")
+    assert {tmp_path, tmp_path / "a", tmp_path / "a/b"} <= {*flushed}
+    flushed.clear()
+    write_atomically(tmp_path / "a/b/d.json", b"{}")
+    assert {path for path in flushed if path.is_dir()} == {tmp_path / "a/b"}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.input_table import InputTable, flag_values, object_ids
+from swimmy_scale.ingest.catalogue.input_table import InputTable, flag_values
 from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.ingest.catalogue.pairs import pair_warnings
-from swimmy_scale.ingest.catalogue.table_files import NULL_WORDS
 from swimmy_scale.ingest.catalogue.unknown_values import UnknownValues
+from swimmy_scale.ingest.object_ids import NULL_WORDS, object_ids
 from swimmy_scale.method.candidates import WHOLE_SAMPLE
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES, NOT_PRIMARY, QUALITY_FLAGS
 from swimmy_scale.method.sections import CatalogueSource
-from swimmy_scale.method.survey import DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
 FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
@@ -27,20 +29,26 @@ FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 _IS_PRIMARY = ("isprimary", "detect_isprimary", "detect_is_primary")
 
 
-def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
+def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Path] = ()) -> Objects:
     """Read a catalogue and find what is wrong with which of its rows.
 
     Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown; so is a value that catalogues put
     in place of an unknown one (see `sample.known`). An unknown flag counts as set. FWHM and depth come from the columns
     ``fwhm_arcsec_{band}`` and ``depth_mag_{band}``, then from ``patch_qa``; a FWHM that is still unknown comes from the
     PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22``, ``12``, and at last from ``source.fwhm_arcsec``.
-    Units that a file declares are converted to those of `Objects`.
+    Units that a file declares are converted to those of `Objects`. Ids that are names are kept in ``object_name`` (see
+    `method.object_names`).
+
+    Parameters
+    ----------
+    inside : sequence of Path
+        Object tables that hold the catalogue, in order (see `pixels.object_tables`); none where ``source.path`` is it.
 
     Returns
     -------
     Objects
-        With faults DUPLICATE_OBJECT_ID (all rows of an id but the first), OBJECT_ID_LOST (unknown, not an integer,
-        or a float that may have been rounded), POSITION_MISSING, FWHM_MISSING and FWHM_ABOVE_TARGET (above
+        With faults DUPLICATE_OBJECT_ID (all rows of an id but the first), OBJECT_ID_LOST (unknown, or a float that
+        may have been rounded), POSITION_MISSING, FWHM_MISSING and FWHM_ABOVE_TARGET (above
         ``survey.target_fwhm_arcsec``, section 2.1).
 
     Raises
@@ -50,7 +58,10 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         column is missing or holds values of the wrong kind or unit; when ``patch_qa`` gives a patch twice or cannot be
         joined; when a class is called ``sample``; when ``source.fwhm_arcsec`` names a band that is not the survey's.
     """
-    path, name = Path(source.path), str(source.path)
+    if source.path is None and not inside:
+        raise ValueError("no catalogue")
+    path = Path(source.path) if source.path is not None else common_place(inside)
+    name = str(path)
     table = InputTable.read(
         path,
         _wanted_columns(survey),
@@ -59,8 +70,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         source.keep_columns,
         source.units,
         source.hdu,
+        inside,
     )
-    object_id, lost = object_ids(table.columns["object_id"])
+    object_id, names, lost = object_ids(table.columns["object_id"])
     ra, dec = table.floats("ra", "deg"), table.floats("dec", "deg")
     unknown = UnknownValues(table.n_rows)
     mag, psf_mag = _magnitudes(table, survey, unknown)
@@ -70,7 +82,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
     redshift = table.floats(redshift_name, "")
     if redshift_name in table.columns:
         redshift = unknown.nan("redshift", redshift_name, redshift)
-    faults = _id_faults(object_id, lost, name) + _position_faults(ra, dec, name) + _fwhm_faults(fwhm, survey, name)
+    faults = (
+        _id_faults(object_id, names, lost, name) + _position_faults(ra, dec, name) + _fwhm_faults(fwhm, survey, name)
+    )
     flags = _flag_bits(table, survey)
     if lost:
         table.warnings.append(
@@ -89,13 +103,36 @@ def read_catalogue(source: CatalogueSource, survey: Survey) -> Objects:
         flags=flags,
         redshift=redshift,
         sample_class=_classes(table),
-        kept={column: table.kept(column) for column in source.keep_columns},
+        kept=_kept(table, source, names),
         tract=tract,
         simulated=table.simulated,
         available=_available(table, survey, fwhm, depth),
         faults=sorted(faults, key=lambda fault: (fault.row, fault.code)),
         warnings=table.warnings,
+        id_column={name.lower(): theirs for name, theirs in source.columns.items()}.get("object_id", "object_id"),
     )
+
+
+def common_place(paths: Sequence[Path]) -> Path:
+    """The folder that holds all of some files, or the only one."""
+    return paths[0] if len(paths) == 1 else Path(os.path.commonpath(paths))
+
+
+def _kept(table: InputTable, source: CatalogueSource, names: AnyArray | None) -> dict[str, AnyArray]:
+    """The columns that travel along: those that are asked for, and the names of objects that have some."""
+    kept = {column: table.kept(column) for column in source.keep_columns}
+    if names is None:
+        return kept
+    if OBJECT_NAME in kept:
+        raise SwimmyError(
+            f"{table.path}: keep_columns asks for {OBJECT_NAME}, where the ids that are no whole numbers are kept. "
+            "Leave it out."
+        )
+    table.warnings.append(
+        f"{table.path}: {np.count_nonzero(names != '')} of {table.n_rows} ids are no whole numbers of 64 bits: they "
+        f"are kept as they are in {OBJECT_NAME}, and a number made of each is its object_id"
+    )
+    return {OBJECT_NAME: names, **kept}
 
 
 def _pairs(
@@ -343,14 +380,17 @@ def _join_patch_qa(
     return np.where(found, seeing[row], np.nan), np.where(found, depth[row], np.nan)
 
 
-def _id_faults(object_id: IntArray, lost: Mapping[int, str], source: str) -> list[Fault]:
+def _id_faults(object_id: IntArray, names: AnyArray | None, lost: Mapping[int, str], source: str) -> list[Fault]:
     """Faults of lost ids, and of rows that repeat the id of an earlier one."""
     faults = [Fault(row, Code.OBJECT_ID_LOST, "", source, reason) for row, reason in lost.items()]
     good = np.setdiff1d(np.arange(len(object_id)), np.fromiter(lost, np.int64, len(lost)), assume_unique=True)
     _, first, inverse = np.unique(object_id[good], return_index=True, return_inverse=True)
     first_row = good[first[inverse]]
     for row, earlier in zip(good[good != first_row].tolist(), first_row[good != first_row].tolist(), strict=True):
-        reason = f"object_id {object_id[row]} is already in row {earlier}, which is kept"
+        shown = str(object_id[row]) if names is None else str(names[row]) or str(object_id[row])
+        reason = f"object_id {shown} is already in row {earlier}, which is kept"
+        if names is not None and names[row] != names[earlier]:
+            reason = f"object_id {shown} has the same number, {object_id[row]}, as row {earlier}, which is kept"
         faults.append(Fault(row, Code.DUPLICATE_OBJECT_ID, "", source, reason))
     return faults
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.column_selection import Selection
+from swimmy_scale.ingest.catalogue.object_table_columns import read_object_tables
 from swimmy_scale.ingest.catalogue.table_files import (
     FALSE_WORDS,
-    NULL_WORDS,
     TRUE_WORDS,
     Masked,
     infer_text,
@@ -23,7 +23,8 @@ from swimmy_scale.ingest.catalogue.table_files import (
     read_table,
 )
 from swimmy_scale.ingest.catalogue.units import check_frame, converted, is_sexagesimal, sexagesimal_degrees
-from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray
+from swimmy_scale.ingest.object_ids import NULL_WORDS
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray
 
 
 @dataclass
@@ -67,6 +68,7 @@ class InputTable:
         kept: Sequence[str] = (),
         units: Mapping[str, str] | None = None,
         hdu: int | str | None = None,
+        object_tables: Sequence[Path] = (),
     ) -> InputTable:
         """Read those of the wanted columns that the file has, and all of the kept ones.
 
@@ -85,6 +87,8 @@ class InputTable:
         hdu : int or str, optional
             Number or name of the table in a FITS file or a VOTable that has several. By default it is the one with
             the required columns, or, if several have those, the one with most of the wanted columns.
+        object_tables : sequence of Path, optional
+            Files whose rows have images beside their columns, to read in place of ``path``, which names them all.
 
         Returns
         -------
@@ -99,7 +103,7 @@ class InputTable:
             another frame than ICRS or FK5 of J2000.
         """
         selection = Selection(path, wanted, renames or {}, required, kept, hdu)
-        file = read_table(path, selection)
+        file = read_object_tables(object_tables, selection) if object_tables else read_table(path, selection)
         arrays = file.arrays
         for place, flag in selection.isnull.items():
             is_null, unknown = flag_values(path, selection.names[flag], arrays[flag])
@@ -224,40 +228,6 @@ class InputTable:
         return numbers
 
 
-def object_ids(column: Masked) -> tuple[IntArray, dict[int, str]]:
-    """Read object ids without losing a digit.
-
-    Integers, and text that spells one, are exact. Floats are exact only below 2^53 (float32: 2^24): beyond,
-    neighbouring ids have become one.
-
-    Returns
-    -------
-    object_id : ndarray of int64, shape (n,)
-        -1 where the id is lost.
-    lost : dict of int to str
-        Rows whose id cannot be trusted, and why.
-    """
-    values, unknown = np.ma.getdata(column), np.ma.getmaskarray(column)
-    if values.dtype.kind in "iu":
-        too_large = values > np.iinfo(np.int64).max if values.dtype.kind == "u" else np.zeros(len(values), bool)
-        ids = np.where(unknown | too_large, 0, values).astype(np.int64)
-        lost = {
-            row: f"object_id {values[row]} does not fit 64 signed bits" for row in np.flatnonzero(too_large).tolist()
-        }
-    elif values.dtype.kind == "f":
-        limit = 2.0 ** (np.finfo(values.dtype).nmant + 1)
-        exact = np.isfinite(values) & (np.trunc(values) == values) & (np.abs(values) < limit)
-        ids = np.where(exact, values, 0).astype(np.int64)
-        lost = {row: _lost_float(float(values[row]), values.dtype) for row in np.flatnonzero(~exact).tolist()}
-    else:
-        parsed = [_parse_id(text) for text in values.tolist()]
-        ids = np.array([number for number, _ in parsed], dtype=np.int64)
-        lost = {row: reason for row, (_, reason) in enumerate(parsed) if reason}
-    lost |= dict.fromkeys(np.flatnonzero(unknown).tolist(), "object_id is unknown")
-    ids[list(lost)] = -1
-    return ids, lost
-
-
 def flag_values(path: Path, name: str, column: Masked) -> tuple[BoolArray, BoolArray]:
     """Where a column of flags is set and where it is unknown, both (n,).
 
@@ -301,29 +271,3 @@ def _number(value: Any) -> int | None:
     if not is_float(text) or not float(text).is_integer() or float(text) > np.iinfo(np.int32).max:
         return None
     return max(int(float(text)), -1)
-
-
-def _parse_id(value: Any) -> tuple[int, str]:
-    """The id that a text spells, or -1 and the reason why it spells none."""
-    text = str(value).strip()
-    if re.fullmatch(r"[+-]?[0-9]+", text):
-        number = int(text) if len(text) < 25 else 2**63
-        return (number, "") if -(2**63) <= number < 2**63 else (-1, f"object_id {text} does not fit 64 signed bits")
-    if text in NULL_WORDS:
-        return -1, "object_id is unknown"
-    if not is_float(text):
-        return -1, f"object_id {text!r} is not an integer"
-    number_read = float(text)
-    if number_read.is_integer() and abs(number_read) < 2**53:
-        return int(number_read), ""
-    return -1, _lost_float(number_read, np.dtype(np.float64))
-
-
-def _lost_float(value: float, kind: np.dtype[Any]) -> str:
-    """Why a float cannot be an id."""
-    if np.isnan(value):
-        return "object_id is unknown"
-    if not value.is_integer():
-        return f"object_id {value!r} is not an integer"
-    bits = np.finfo(kind).nmant + 1
-    return f"object_id came as the float {value!r}, which is exact only below 2**{bits}"

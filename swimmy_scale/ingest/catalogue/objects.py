@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
 
@@ -53,6 +54,8 @@ class Objects:
         Sorted by row and code. A row may have several.
     warnings : list of str
         What the user should know about the whole catalogue.
+    id_column : str
+        What the catalogue calls the ids.
     """
 
     object_id: IntArray
@@ -71,6 +74,7 @@ class Objects:
     available: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    id_column: str = "object_id"
 
     def __len__(self) -> int:
         return len(self.object_id)
@@ -78,6 +82,11 @@ class Objects:
     @property
     def _arrays(self) -> dict[str, AnyArray]:
         return {name: values for name, values in vars(self).items() if isinstance(values, np.ndarray)}
+
+    def name_of(self, row: int) -> list[str]:
+        """The name of the object of a row, alone in a list; an empty list for one whose id is a number."""
+        name = str(self.kept[OBJECT_NAME][row]) if OBJECT_NAME in self.kept else ""
+        return [name] if name else []
 
     def slice(self, lo: int, hi: int) -> Objects:
         """A copy of rows ``lo`` to ``hi`` (exclusive); the rows of its faults count from the catalogue's start."""

@@ -26,6 +26,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.object_ids import NULL_WORDS
 
 Masked = np.ma.MaskedArray[Any, Any]
 
@@ -65,7 +66,6 @@ _SUFFIXES = {
 _CONTENTS = {"FITS": b"SIMPLE  =", "Parquet": b"PAR1", "ECSV": b"# %ECSV", "VOTable": b"<?xml"}
 TRUE_WORDS = ("True", "true", "TRUE", "T", "t", "1", "1.0")
 FALSE_WORDS = ("False", "false", "FALSE", "F", "f", "0", "0.0")
-NULL_WORDS = ("", "NULL", "null", "NaN", "nan", "NAN", "None", "none", "NA", "N/A", "\\N", "--")
 _ARROW_KINDS = {"float": pa.float64(), "angle": pa.float64(), "flag": pa.bool_(), "text": pa.string()}
 _SEPARATORS = (",", ";", "\t", "|")
 _STREAM_TAG = re.compile(rb"<(?:[^\s<>/=\"']+:)?STREAM(?=[\s/>])(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")

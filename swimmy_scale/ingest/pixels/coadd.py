@@ -31,6 +31,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     scan,
     unreadable,
     verify_checksum,
+    whatever_it_raises,
 )
 from swimmy_scale.ingest.pixels.flux_units import zero_point
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
@@ -112,7 +113,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
     """
     hdus: list[Hdu] = []
     try:
-        with open_reader(path) as (read, status):
+        with whatever_it_raises(), open_reader(path) as (read, status):
             hdus = scan(read, status.st_size)
             hdu = find_image(hdus)
             check_decodable(read, hdu, MAX_COADD_BYTES)
@@ -126,9 +127,10 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
             )
         raise SwimmyError(f"coadd {path}: {error}. {remedy}") from None
     try:
-        zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
-        sky = sky_map(hdu.header)
-        check_pixel_scale(sky, survey)
+        with whatever_it_raises():
+            zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
+            sky = sky_map(hdu.header)
+            check_pixel_scale(sky, survey)
     except UnusableFileError as error:
         raise SwimmyError(f"coadd {path}: {error}. Correct its header or the job, or leave the file out.") from None
     if sky is None:
@@ -179,7 +181,7 @@ def cut_out(
     scale = zero_point_factor(coadd.zero_point_mag, survey)
     done: set[int] = set()
     try:
-        with open_reader(path) as (read, status):
+        with whatever_it_raises(), open_reader(path) as (read, status):
             hdu = find_image(scan(read, status.st_size))
             if hdu.image_shape != coadd.shape:
                 raise unreadable(f"has changed since it was listed: {hdu.image_shape} px, was {coadd.shape}")

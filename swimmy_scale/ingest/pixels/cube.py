@@ -18,7 +18,7 @@ import zarr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.cube_objects import check_objects
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
-from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, whatever_it_raises
 from swimmy_scale.ingest.pixels.flux_units import AGREEMENT_MAG, zero_point_of_unit
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
@@ -90,7 +90,7 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
         _check_axes(path, array, survey)
         _check_bands(path, arrays, survey)
         attributes = dict(getattr(array, "attrs", {}))
-        zero_point_mag = _zero_point(path, attributes)
+        zero_point_mag = zero_point_of_attributes(path, attributes)
         _check_pixel_scale(path, attributes, survey)
         n_objects, n_bands, n_y, n_x = map(int, array.shape)
     return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
@@ -143,7 +143,8 @@ def read_cube(
             digests[row] = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
             for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                 try:
-                    partly_empty[row] |= scale_into(plane, scale, out[row, band], survey)
+                    with whatever_it_raises():
+                        partly_empty[row] |= scale_into(plane, scale, out[row, band], survey)
                 except UnusableFileError as error:
                     faults.append(
                         Fault(row, error.code, survey.bands[band], cube.path, f"{survey.bands[band]}: {error}")
@@ -162,6 +163,8 @@ def _open(path: str, form: str) -> Iterator[Any]:
                     node: Any = zarr.open(path, mode="r")
             elif form == "hdf5":
                 node = stack.enter_context(h5py.File(path, "r"))
+                # A damaged list of what is in it is only seen when it is read.
+                list(node.items())
             else:
                 node = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # each library raises its own types for a damaged file
@@ -212,7 +215,7 @@ def _check_axes(path: str, array: Any, survey: Survey) -> None:
         )
 
 
-def _zero_point(path: str, attributes: dict[str, Any]) -> float | None:
+def zero_point_of_attributes(path: str, attributes: dict[str, Any]) -> float | None:
     """AB zero point by the attributes zero_point_mag, and units or BUNIT; None where there is none."""
     stated = attributes.get("zero_point_mag")
     try:
@@ -276,6 +279,8 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
         last = min(first + step, lo + n_rows)
         try:
             rows: list[AnyArray | Exception] = list(np.asarray(array[first:last]))
+        except MemoryError:
+            raise
         except Exception:  # each library raises its own types for a damaged chunk
             rows = [_row(array, row) for row in range(first, last)]
         yield from rows
@@ -284,5 +289,7 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
 def _row(array: Any, row: int) -> AnyArray | Exception:
     try:
         return np.asarray(array[row])
+    except MemoryError:
+        raise
     except Exception as error:  # as above
         return error

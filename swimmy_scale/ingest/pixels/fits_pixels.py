@@ -39,10 +39,12 @@ def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE where the image is larger than 512 MiB or cannot be decoded.
+        UNREADABLE_FILE where the image is larger than `MAX_FILE_BYTES` or cannot be decoded.
     """
     if hdu.data_bytes > MAX_FILE_BYTES:
-        raise unreadable(f"the image of {hdu.data_bytes} bytes is above the limit of {MAX_FILE_BYTES}")
+        raise unreadable(
+            f"the image has {hdu.data_bytes} bytes, above the {MAX_FILE_BYTES} of a cutout: give coadds as such"
+        )
     if is_plain(hdu):
         raw = read(hdu.data_start, hdu.data_bytes)
         if len(raw) < hdu.data_bytes:
@@ -66,6 +68,8 @@ def decode_with_astropy(
             image = hdulist[1 if hdu.index else 0]
             whole = region == (slice(None), slice(None))
             pixels = np.array(image.data if whole else image.section[region])
+    except MemoryError:
+        raise
     except Exception as error:  # on a damaged file astropy raises nearly any type
         raise unreadable(f"astropy cannot decode HDU {hdu.index}: {type(error).__name__}: {error}") from None
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiu":

@@ -18,6 +18,7 @@ from math import isfinite, prod
 
 import numpy as np
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
 
 # Bytes of a file: read(offset, length), fewer at its end.
@@ -29,7 +30,9 @@ BLOCK_BYTES = 2880
 CARD_BYTES = 80
 # Where the value of a card begins, after keyword and "= ".
 VALUE_AT = 10
-MAX_FILE_BYTES = 512 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
+"""Of one cutout's image, or its whole file where that is packed: 4,096 px square in float32. The memory that an ingest
+declares counts with it."""
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
 
@@ -55,6 +58,27 @@ class UnusableFileError(Exception):
 def unreadable(reason: str) -> UnusableFileError:
     """The error for a file whose bytes are missing, damaged or not FITS."""
     return UnusableFileError(Code.UNREADABLE_FILE, reason)
+
+
+@contextmanager
+def whatever_it_raises() -> Iterator[None]:
+    """The one place where any failure to read one file becomes the fault of that file, and of nothing else.
+
+    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: no memory is left, or
+    the user is told of something else.
+
+    Raises
+    ------
+    UnusableFileError
+        As it is; UNREADABLE_FILE, with the name of the exception, for every other.
+    """
+    try:
+        yield
+    except (UnusableFileError, SwimmyError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise unreadable(f"reading it fails with {type(error).__name__}{': ' if said else ''}{said}") from error
 
 
 @dataclass

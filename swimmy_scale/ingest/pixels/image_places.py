@@ -10,7 +10,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.contents import contents
 from swimmy_scale.ingest.pixels.cutout_files import check_pixel_scale, unpacked
 from swimmy_scale.ingest.pixels.file_names import show_name
-from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, reader_of, scan
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, reader_of, scan, whatever_it_raises
 from swimmy_scale.ingest.pixels.flux_units import zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.listing import Listing
@@ -31,16 +31,19 @@ def locate_images(listing: Listing, files: IntArray) -> Centres:
     patterns = HeaderPatterns()
     for file, load in contents(listing.path, listing.packed, listing.files, np.unique(files)):
         try:
-            shape, sky = _headers(unpacked(load()), patterns)
+            with whatever_it_raises():
+                shape, sky = _headers(unpacked(load()), patterns)
+                if sky is not None:
+                    n_y, n_x = shape
+                    at = sky.to_sky(np.array([(n_x - 1) / 2, 0.0]), np.array([(n_y - 1) / 2, 0.0]))
+                    reach_arcsec = math.hypot(n_x, n_y) / 2 * max(sky.pixel_scales_arcsec())
         except UnusableFileError:
             continue
         if sky is None:
             continue
-        n_y, n_x = shape
-        at = sky.to_sky(np.array([(n_x - 1) / 2, 0.0]), np.array([(n_y - 1) / 2, 0.0]))
         here = places[file]
         ra[here], dec[here] = at[0][0], at[1][0]
-        reach[here] = math.hypot(n_x, n_y) / 2 * max(sky.pixel_scales_arcsec())
+        reach[here] = reach_arcsec
     return Centres(ra, dec, reach)
 
 
@@ -70,11 +73,12 @@ def refuse_misfits(listing: Listing, files: IntArray, survey: Survey) -> None:
     first = files[np.argsort(listing.files["offset"][files], kind="stable")][:N_LOOKED_AT]
     for file, load in contents(listing.path, listing.packed, listing.files, first):
         try:
-            data = unpacked(load())
-            hdus = scan(reader_of(data), len(data))
-            image = find_image(hdus)
-            check_pixel_scale(sky_map(image.header), survey)
-            zero_point(image.cards, hdus[0].cards)
+            with whatever_it_raises():
+                data = unpacked(load())
+                hdus = scan(reader_of(data), len(data))
+                image = find_image(hdus)
+                check_pixel_scale(sky_map(image.header), survey)
+                zero_point(image.cards, hdus[0].cards)
         except UnusableFileError as error:
             if error.code in (Code.WRONG_PIXEL_SCALE, Code.WRONG_UNIT):
                 wrong = (file, error)

@@ -21,7 +21,8 @@ from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, Assigned, Origin, a
 from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
 from swimmy_scale.ingest.pixels.image_places import locate_images, refuse_misfits
 from swimmy_scale.ingest.pixels.listing import Listing
-from swimmy_scale.ingest.pixels.ranking import Ranked, rank_files
+from swimmy_scale.ingest.pixels.ranking import Ranked, notes_of_mixed, origins_of, rank_files
+from swimmy_scale.ingest.pixels.table_index import find_in_tables
 from swimmy_scale.ingest.sphere import CatalogueRows
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, IntArray, Survey
 
@@ -59,6 +60,12 @@ class Index:
         The first `MOST_NAMED` files that belong to no object. Empty in a slice.
     n_unmatched : int
         How many there are.
+    table_row : ndarray of int64, shape (n_objects,)
+        For object tables: the row of ``file`` that holds the object. Empty for other kinds.
+    id_column : str
+        For object tables: what they call the ids of their objects.
+    has_masks : bool
+        Whether some file comes with masks.
     warnings : tuple of str
         What the user should know. Empty in a slice.
     """
@@ -78,6 +85,9 @@ class Index:
     origin: npt.NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     unmatched: tuple[str, ...] = field(default=(), repr=False)
     n_unmatched: int = 0
+    table_row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    id_column: str = "object_id"
+    has_masks: bool = False
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -113,6 +123,7 @@ class Index:
             spare_file=spare_file.astype(np.int32),
             has_all_bands=self.has_all_bands[used] if len(self.has_all_bands) else self.has_all_bands,
             origin=self.origin[used] if len(self.origin) else self.origin,
+            table_row=self.table_row[lo - self.first_row : hi - self.first_row],
             unmatched=(),
             n_unmatched=0,
             warnings=(),
@@ -138,6 +149,7 @@ class Index:
             present = self.files[flat[flat >= 0]]
             digest.update((flat >= 0).tobytes())
             _update(digest, present)
+        digest.update(self.table_row.astype("<i8").tobytes())
         if len(self.spare_cell):
             digest.update(self.spare_cell.astype("<i8").tobytes())
             _update(digest, self.files[self.spare_file])
@@ -170,6 +182,7 @@ def build_index(
     name_pattern: str | None = None,
     match_radius_arcsec: float = 1.0,
     tract: npt.NDArray[np.int32] | None = None,
+    id_column: str = "object_id",
 ) -> Index:
     """Join what the sources hold to the rows of the catalogue.
 
@@ -199,6 +212,8 @@ def build_index(
         Largest distance between the position in a file's name, or the middle of its image, and the catalogue's.
     tract : ndarray of int32, shape (n,), optional
         Tract of each row by the catalogue, -1 where unknown.
+    id_column : str
+        What object tables call the ids of their objects.
 
     Raises
     ------
@@ -213,6 +228,8 @@ def build_index(
     notes = [note for listing in listings for note in listing.notes]
     if listings[0].cube is not None:
         return _cube_index(listings, listings[0].cube, object_id, ra, dec, survey, notes)
+    if kinds == ["table"]:
+        return _table_index(listings, object_id, survey, notes, id_column)
     catalogue = CatalogueRows(object_id, ra, dec)
     if kinds == ["coadd"]:
         return _coadd_index(listings, catalogue, ra, dec, survey, notes)
@@ -267,6 +284,26 @@ def _cube_index(
         notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.zero_point_mag} mag is assumed")
     file = np.full((len(object_id), survey.n_bands), NO_FILE, np.int32)
     return replace(_index(listings, file), cube=cube, warnings=tuple(notes))
+
+
+def _table_index(
+    listings: Sequence[Listing], object_id: IntArray, survey: Survey, notes: list[str], id_column: str
+) -> Index:
+    """Index of object tables, whose rows hold all bands."""
+    places = find_in_tables(listings, object_id, survey, id_column)
+    index = replace(
+        _index(listings, np.repeat(places.file[:, None], survey.n_bands, axis=1)),
+        table_row=places.row,
+        id_column=id_column,
+        has_masks=any(of_file.has_masks for listing in listings for of_file in listing.tables),
+    )
+    # A slice keeps only the files that are used.
+    return replace(
+        index.slice(0, len(index)),
+        unmatched=tuple(places.unmatched),
+        n_unmatched=places.n_unmatched,
+        warnings=(*notes, *places.notes),
+    )
 
 
 def _cutout_index(
@@ -386,8 +423,8 @@ def _notes_of_origins(
     tract: npt.NDArray[np.int32] | None,
 ) -> list[str]:
     """What to say of objects with files of several tracts, or of another one than the catalogue's."""
-    notes = _notes_of_mixed(ranked.first, origin, object_id)
-    of_object = _origins(ranked.first, origin)
+    notes = notes_of_mixed(ranked.first, origin, object_id)
+    of_object = origins_of(ranked.first, origin)
     if len(ranked.spare_cell):
         notes.append(
             f"{len(ranked.spare_cell)} files are spare: another file holds the same object and band. They are read "
@@ -402,25 +439,6 @@ def _notes_of_origins(
                 f"not there; the first is object_id {object_id[other[0]]}"
             )
     return notes
-
-
-def _origins(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32]) -> IntArray:
-    """Origin of each object's and band's file, -1 where there is none."""
-    return np.where(first >= 0, origin[first] if len(origin) else 0, -1).astype(np.int64)
-
-
-def _notes_of_mixed(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32], object_id: IntArray) -> list[str]:
-    """What to say of objects whose bands are of several origins."""
-    of_object = _origins(first, origin)
-    highest = of_object.max(axis=1, initial=-1)
-    lowest = np.where(first >= 0, of_object, highest[:, None]).min(axis=1, initial=2**31)
-    mixed = np.flatnonzero(lowest != highest)
-    if not len(mixed):
-        return []
-    return [
-        f"{len(mixed)} objects have their bands from several tracts, patches or reruns, as none has them all; the "
-        f"first is object_id {object_id[mixed[0]]}"
-    ]
 
 
 def _coadd_index(
@@ -461,7 +479,7 @@ def _coadd_index(
         notes.append(f"{len(unmatched)} of {len(index.files)} coadds hold no object: {', '.join(unmatched[:3])}")
     if len({coadd.band for coadd in index.coadds}) < len(index.coadds):
         # With one coadd a band there is nothing to choose.
-        notes += _notes_of_mixed(first, origin, catalogue.object_id)
+        notes += notes_of_mixed(first, origin, catalogue.object_id)
     n_unstated = sum(coadd.zero_point_mag is None for coadd in index.coadds)
     if n_unstated:
         notes.append(

@@ -35,6 +35,7 @@ def index_of_rows(index: Index, rows: IntArray) -> Index:
         file=index.file[rows],
         spare_cell=np.searchsorted(rows, spare_row[chosen]) * n_bands + band[chosen],
         spare_file=index.spare_file[chosen],
+        table_row=index.table_row[rows] if len(index.table_row) else index.table_row,
     )
     return replace(
         taken.slice(0, len(rows)),

@@ -21,12 +21,15 @@ from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube
 from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, show_name
 from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
+from swimmy_scale.ingest.pixels.object_tables.tables import TableFacts
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.method.words import counted
 
 # Names are kept in an array as wide as the longest.
 MAX_NAME_BYTES = 512
+# Beyond any file system; a header in base 256 can state more than an int64 holds.
+MOST_TAR_BYTES = 2**60
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Listing:
     Attributes
     ----------
     kind : str
-        ``cutouts``, ``coadd`` or ``cube``.
+        ``cutouts``, ``coadd``, ``cube`` or ``table``.
     path : str
         The folder, tar or cube. A file's name is relative to it.
     packed : str
@@ -50,6 +53,8 @@ class Listing:
         One for each file, for kind ``coadd`` only.
     cube : Cube or None
         For kind ``cube`` only.
+    tables : tuple of TableFacts
+        One for each file, for kind ``table`` only.
     """
 
     kind: str
@@ -59,6 +64,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     coadds: tuple[Coadd, ...] = ()
     cube: Cube | None = None
+    tables: tuple[TableFacts, ...] = ()
 
 
 def make_listing(
@@ -175,10 +181,14 @@ def list_tar(path: str, packed: str) -> Listing:
                 if packed == "tar.gz" and member.size > MAX_FILE_BYTES:
                     name = os.fsdecode(member.name)
                     raise tarfile.ReadError(f"member {name!r} states {member.size} bytes, too many for a cutout")
+                if member.offset + member.size > MOST_TAR_BYTES:
+                    raise tarfile.ReadError(f"member {os.fsdecode(member.name)!r} states {member.size} bytes")
                 if member.kind == "file":
                     files.append((member.name, member.offset, member.size, mtime_ns))
                 n_others += member.kind == "other"
-        except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # on a damaged tar nearly any type
             notes.append(
                 f"{path}: damaged or cut off after {counted(len(files), 'members')} ({error}); only those are used. "
                 "Fetch the tar again."

@@ -67,3 +67,22 @@ def rank_files(
     is_first = np.diff(cell, prepend=-1) != 0
     first[cell[is_first]] = file[is_first]
     return Ranked(first.reshape(n_objects, n_bands), cell[~is_first], file[~is_first].astype(np.int32))
+
+
+def origins_of(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32]) -> IntArray:
+    """Origin of each object's and band's file, -1 where there is none."""
+    return np.where(first >= 0, origin[first] if len(origin) else 0, -1).astype(np.int64)
+
+
+def notes_of_mixed(first: npt.NDArray[np.int32], origin: npt.NDArray[np.int32], object_id: IntArray) -> list[str]:
+    """What to say of objects whose bands are of several origins."""
+    of_object = origins_of(first, origin)
+    highest = of_object.max(axis=1, initial=-1)
+    lowest = np.where(first >= 0, of_object, highest[:, None]).min(axis=1, initial=2**31)
+    mixed = np.flatnonzero(lowest != highest)
+    if not len(mixed):
+        return []
+    return [
+        f"{len(mixed)} objects have their bands from several tracts, patches or reruns, as none has them all; the "
+        f"first is object_id {object_id[mixed[0]]}"
+    ]

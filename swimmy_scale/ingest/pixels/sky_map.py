@@ -180,6 +180,8 @@ class SkyMap:
                 if wcs.has_distortion:
                     arrives = _comes_back(wcs, x, y, sky)
                     x, y = np.where(arrives, x, np.nan), np.where(arrives, y, np.nan)
+        except MemoryError:
+            raise
         except Exception:
             # wcslib and astropy raise many types here; all mean that the position has no pixel.
             x = y = np.full(np.shape(ra), np.nan)
@@ -267,7 +269,7 @@ def _general_sky_map(header: bytes, cards: Cards, types: list[str]) -> SkyMap:
             if not isinstance(wcs.pixel_to_world(wcs.wcs.crpix[0], wcs.wcs.crpix[1]), SkyCoord):
                 raise unreadable(f"RADESYS {wcs.wcs.radesys!r} is no frame of the sky that can be brought to ICRS")
             scales = _scales_deg(wcs)
-    except UnusableFileError:
+    except (UnusableFileError, MemoryError):
         raise
     except Exception as error:
         # wcslib and astropy raise many types here; all other mean that this is no usable WCS.

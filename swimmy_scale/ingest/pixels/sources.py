@@ -20,7 +20,7 @@ from swimmy_scale.ingest.pixels import coadd, cube
 from swimmy_scale.ingest.pixels.contents import contents
 from swimmy_scale.ingest.pixels.cutout_files import Found, read_cutout
 from swimmy_scale.ingest.pixels.file_names import ALL_BANDS, has_fits_suffix, parse_names
-from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
+from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, whatever_it_raises
 from swimmy_scale.ingest.pixels.flux_units import ZERO_POINT_CARDS
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns
 from swimmy_scale.ingest.pixels.index import NO_COADD_OF_BAND, NO_FILE, Index, build_index
@@ -33,13 +33,21 @@ from swimmy_scale.ingest.pixels.listing import (
     make_listing,
     tar_form,
 )
+from swimmy_scale.ingest.pixels.object_tables.tables import (
+    TableRows,
+    inspect_tables,
+    is_object_table,
+    is_table_name,
+    read_table_rows,
+)
 from swimmy_scale.ingest.pixels.spares import read_best
+from swimmy_scale.ingest.pixels.table_index import table_paths
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
-__all__ = ["KINDS", "Index", "Listing", "build_index", "expand_sources", "list_source", "read_rows"]
+__all__ = ["KINDS", "Index", "Listing", "build_index", "expand_sources", "list_source", "read_rows", "tables_of"]
 
-KINDS = ("auto", "cutouts", "coadd", "cube")
+KINDS = ("auto", "cutouts", "coadd", "cube", "table")
 
 
 def expand_sources(paths: Sequence[str | Path]) -> list[str]:
@@ -64,15 +72,17 @@ def list_source(path: str | Path, survey: Survey, kind: str = "auto", band: str 
     Parameters
     ----------
     path : str or Path
-        A folder, tar, FITS file or cube.
-    kind : {'auto', 'cutouts', 'coadd', 'cube'}
+        A folder, tar, FITS file, cube or object table.
+    kind : {'auto', 'cutouts', 'coadd', 'cube', 'table'}
         What it is. ``auto`` decides:
 
-        1. a folder with ``zarr.json``, ``.zarray`` or ``.zgroup`` in it, and a file that is HDF5 or .npy by its first
+        1. an HDF5 or Parquet file whose rows have images, object_ids and positions is an object *table*, and so is a
+           folder with such files in it, at any depth, and with no FITS files;
+        2. a folder with ``zarr.json``, ``.zarray`` or ``.zgroup`` in it, and a file that is HDF5 or .npy by its first
            bytes or its name, is a *cube*;
-        2. any other folder, and a tar or gzipped tar, holds *cutouts*;
-        3. a single FITS file whose name says which object it shows (see `file_names.parse_names`) is a *cutout*;
-        4. any other single FITS file is a *coadd*, and so must have a WCS.
+        3. any other folder, and a tar or gzipped tar, holds *cutouts*;
+        4. a single FITS file whose name says which object it shows (see `file_names.parse_names`) is a *cutout*;
+        5. any other single FITS file is a *coadd*, and so must have a WCS.
 
         A folder of coadds needs ``coadd``.
     band : str, optional
@@ -101,6 +111,7 @@ def read_rows(
     survey: Survey,
     out: FloatArray | None = None,
     partly_empty: BoolArray | None = None,
+    masked: BoolArray | None = None,
 ) -> tuple[FloatArray, list[Fault], list[str], str]:
     """Read the pixels of all rows of an index.
 
@@ -116,6 +127,8 @@ def read_rows(
         Array to write into.
     partly_empty : ndarray of bool, shape (n,), optional
         Receives whether pixels of an object outside of the central aperture hold no data.
+    masked : ndarray of bool, shape (n,), optional
+        Receives whether a mask that comes with the pixels calls one in the central aperture bad, in any band.
 
     Returns
     -------
@@ -146,9 +159,14 @@ def read_rows(
     out[...] = np.nan
     empty = np.zeros(len(index), np.bool_) if partly_empty is None else partly_empty
     empty[...] = False
+    bad = np.zeros(len(index), np.bool_) if masked is None else masked
+    bad[...] = False
     warnings: list[str] = []
     if index.cube is not None:
         faults, digests = cube.read_cube(index.cube, lo, len(index), survey, out, empty)
+    elif index.kind == "table":
+        faults, digests = _read_tables(index, object_id, survey, TableRows(out, empty, bad))
+        faults += _missing_bands(index, survey, NO_FILE, "row of the object tables")
     else:
         faults, warnings, digests = _read_files(index, ra, dec, survey, out, empty)
         if index.kind == "coadd":
@@ -169,6 +187,8 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
     is_folder = Path(path).is_dir()
     if not is_folder and not Path(path).is_file():
         raise SwimmyError(f"source {path}: there is no such file or folder. Check the path.")
+    if kind == "table" or (kind == "auto" and not is_folder and is_object_table(path)):
+        return _as_tables(path, survey)
     form = cube.cube_form(path)
     if kind == "cube" or (kind == "auto" and form):
         if not form:
@@ -177,6 +197,8 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
         return replace(empty, cube=cube.inspect_cube(path, form, survey))
     if is_folder:
         listing = list_folder(path)
+        if kind == "auto" and _holds_tables(listing):
+            return _as_tables(path, survey)
         return _as_coadds(listing, survey, band) if kind == "coadd" else listing
     packed = tar_form(path)
     if packed:
@@ -193,6 +215,53 @@ def _list(path: str, survey: Survey, kind: str, band: str | None) -> Listing:
             f"source {path}: is no folder, tar, FITS file or cube (Zarr, HDF5, .npy). {_how_to_convert(path)}"
         )
     return listing
+
+
+def _holds_tables(listing: Listing) -> bool:
+    """Whether a folder has object tables in it, and no FITS files."""
+    names = listing.files["name"].tolist()
+    if any(has_fits_suffix(os.fsdecode(name)) for name in names):
+        return False
+    return any(is_object_table(str(Path(listing.path, os.fsdecode(name)))) for name in names if is_table_name(name))
+
+
+def _as_tables(path: str, survey: Survey) -> Listing:
+    """The object tables of a source, whose metadata are read here."""
+    where = Path(path)
+    if where.is_dir():
+        listing = list_folder(path)
+        listing = replace(
+            listing, files=listing.files[[is_table_name(name) for name in listing.files["name"].tolist()]]
+        )
+    else:
+        status = where.stat()
+        file = (os.fsencode(where.name), 0, status.st_size, status.st_mtime_ns)
+        listing = make_listing("table", str(where.parent), "", [file], [])
+    if not len(listing.files):
+        raise SwimmyError(f"source {path}: holds no HDF5 or Parquet file. Give the folder with the object tables.")
+    return replace(listing, kind="table", tables=inspect_tables(table_paths(listing), survey))
+
+
+def tables_of(paths: Sequence[str | Path], kind: str = "auto") -> list[Path]:
+    """The object tables that sources are, or hold; none where they are of another kind.
+
+    Raises
+    ------
+    SwimmyError
+        When a source does not exist.
+    """
+    found: list[Path] = []
+    for path in paths:
+        where = Path(os.path.abspath(path))  # noqa: PTH100  (Path.absolute would keep '..')
+        if where.is_dir():
+            listing = list_folder(str(where))
+            if kind == "table" or (not cube.cube_form(str(where)) and _holds_tables(listing)):
+                found += [where / os.fsdecode(n) for n in listing.files["name"].tolist() if is_table_name(n)]
+        elif not where.is_file():
+            raise SwimmyError(f"source {path}: there is no such file or folder. Check the path.")
+        elif kind == "table" or is_object_table(str(where)):
+            found.append(where)
+    return found
 
 
 def _how_to_convert(path: str) -> str:
@@ -270,6 +339,16 @@ def _read_files(
     return faults, warnings, digests
 
 
+def _read_tables(index: Index, object_id: IntArray, survey: Survey, into: TableRows) -> tuple[list[Fault], list[bytes]]:
+    """Faults, and the SHA-256 of what was read for each object, from object tables, one file after the other."""
+    for file in np.unique(index.file[:, 0][index.file[:, 0] >= 0]).tolist():
+        places = np.flatnonzero(index.file[:, 0] == file)
+        places = places[np.argsort(index.table_row[places], kind="stable")]
+        rows = index.table_row[places]
+        read_table_rows(index.path(file), rows, object_id[places], index.id_column, places, survey, into)
+    return into.faults, into.digests
+
+
 def _read_cutouts(
     index: Index,
     ra: DoubleArray,
@@ -291,7 +370,8 @@ def _read_cutouts(
         for file, load in contents(path, packed, index.files, wanted):
             places, digest = places_of[file], b""
             try:
-                data = load()
+                with whatever_it_raises():
+                    data = load()
                 digest = hashlib.sha256(data).digest()
             except UnusableFileError as error:
                 for place in places:
@@ -301,7 +381,8 @@ def _read_cutouts(
                 row, band = divmod(int(cells[place]), survey.n_bands)
                 which = band if index.has_all_bands[file] else None
                 try:
-                    one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
+                    with whatever_it_raises():
+                        one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
                     found[place] = one._replace(digest=digest)
                 except UnusableFileError as error:
                     found[place] = Found(error, digest=digest)

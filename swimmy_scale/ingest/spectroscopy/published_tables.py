@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.catalogue.input_table import InputTable, object_ids
+from swimmy_scale.ingest.catalogue.input_table import InputTable
+from swimmy_scale.ingest.object_ids import object_ids
 from swimmy_scale.method.classes import BPT_CLASSES
 from swimmy_scale.method.emission_lines import LINES, failed_fits, observed_widths
 from swimmy_scale.method.sample import known

@@ -159,7 +159,7 @@ def _write_beside(axes: Axes, row: int, answer: Answer, survey: Survey) -> None:
     left = (2 + len(survey.selecting_bands)) * step + 2 * _GAP_PX
     known = f", class {answer.known_class}" if answer.known_class else ""
     # "$" would begin a formula.
-    head = f"{answer.object_id}{known}".replace("$", r"\$")
+    head = f"{answer.name or answer.object_id}{known}".replace("$", r"\$")
     lines = textwrap.wrap(answer.words, _LINE_LETTERS, max_lines=_MAX_LINES, placeholder=" ...")
     axes.text(left, row * step, head, fontsize=6, fontweight="bold", color=INK, va="top")
     axes.text(left, row * step + step / 8, "\n".join(lines).replace("$", r"\$"), fontsize=5, color=MUTED, va="top")

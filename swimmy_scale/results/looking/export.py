@@ -10,6 +10,7 @@ import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import Columns, band_label
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import FloatArray, IntArray
 from swimmy_scale.results.looking.fits_files import Cutout, write_cutout
@@ -131,6 +132,7 @@ def write_cutouts(
             for k, place in enumerate(range(pixels.places.start, pixels.places.stop)):
                 cutout = Cutout(
                     object_id=int(objects.object_id[place]),
+                    name=objects.name[place],
                     ra=float(objects.ra[place]),
                     dec=float(objects.dec[place]),
                     known_class=objects.known_class[place],
@@ -164,8 +166,10 @@ def _targets(selection: Selection, store: Cutouts, objects: Objects, magnitude: 
     level = np.zeros(len(order), dtype=f"<U{max(len(name) for name in levels)}")
     for position, name in enumerate(levels):
         level[flags[:, position].any(axis=1)] = name
+    names = {OBJECT_NAME: np.array(objects.name, dtype=np.str_)[order]} if any(objects.name) else {}
     return {
         "object_id": objects.object_id[order],
+        **names,
         "ra": ra,
         "dec": dec,
         "ra_hms": np.array(hours, dtype=np.str_),

@@ -26,6 +26,8 @@ class Cutout:
     Attributes
     ----------
     object_id : int
+    name : str
+        Empty where the id is a whole number.
     ra, dec : float, degrees
     known_class : str
     counts : ndarray of float32, shape (band, y, x), counts
@@ -36,6 +38,7 @@ class Cutout:
     """
 
     object_id: int
+    name: str
     ra: float
     dec: float
     known_class: str
@@ -64,7 +67,7 @@ def write_cutout(path: Path, cutout: Cutout, survey: Survey, *, simulated: bool,
     gives the same bytes.
     """
     about = {
-        "OBJECT": (str(cutout.object_id), "object_id in the survey's catalogue"),
+        "OBJECT": (_card_text(cutout.name) or str(cutout.object_id), "object_id in the survey's catalogue"),
         "OBJ_ID": (cutout.object_id, "the same as a number"),
         "RA_OBJ": (cutout.ra, "[deg] right ascension (ICRS)"),
         "DEC_OBJ": (cutout.dec, "[deg] declination (ICRS)"),

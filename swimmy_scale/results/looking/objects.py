@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidacy import of_cut, of_no_row, of_quarantined, of_scores
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.results.words import number
 from swimmy_scale.storage.cutouts import SampleRule
+from swimmy_scale.storage.files import of_the_program
 from swimmy_scale.storage.scores import BLOCK_OBJECTS
 from swimmy_scale.storage.selection import SelectedRun, Selection
 
@@ -57,7 +59,7 @@ def check_found(object_ids: Sequence[int], rows: IntArray, path: Path) -> None:
         more = f" and {len(missing) - NAMED_IDS} more" if len(missing) > NAMED_IDS else ""
         raise SwimmyError(
             f"{path}: object_id {named}{more} of {len(object_ids)} are not in the catalogue of the run. Check the ids: "
-            "they are whole numbers, which a spreadsheet may have rounded."
+            "they are whole numbers, which a spreadsheet may have rounded, or names."
         )
 
 
@@ -71,6 +73,8 @@ class Objects:
     object_id : ndarray of int64, shape (n,)
     ra, dec : ndarray of float64, shape (n,), degrees
         NaN where the catalogue has none.
+    name : sequence of str, length n
+        Empty for those whose id is a whole number.
     known_class : sequence of str, length n
     code : ndarray of uint8, shape (n,)
         `quarantine.Code`, 0 for none.
@@ -84,6 +88,7 @@ class Objects:
     object_id: IntArray
     ra: DoubleArray
     dec: DoubleArray
+    name: Sequence[str]
     known_class: Sequence[str]
     code: npt.NDArray[np.uint8]
     in_sample: BoolArray
@@ -95,14 +100,16 @@ class Objects:
 def read_objects(selection: Selection, rows: IntArray) -> Objects:
     """What the stores hold of rows, ascending; only blocks that hold some of them are read."""
     names = ("object_id", "ra", "dec", "sample_class", "quarantine_code", "in_sample", selection.score_name,
-             selection.residual_name, "candidate")  # fmt: skip
+             selection.residual_name, "candidate",
+             *([OBJECT_NAME] if OBJECT_NAME in selection.kept else []))  # fmt: skip
     parts = list(_rows_by_block(selection, rows, names))
     columns = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
     if not parts:
         columns = [selection.read(name, 0, 0) for name in names]
-    known_class = [str(name) for name in columns.pop(3)]
+    name = [str(text) for text in columns.pop()] if OBJECT_NAME in names else [""] * len(rows)
+    known_class = [str(text) for text in columns.pop(3)]
     object_id, ra, dec, code, in_sample, score, residual, candidate = columns
-    return Objects(rows, object_id, ra, dec, known_class, code, in_sample, score, residual, candidate)
+    return Objects(rows, object_id, ra, dec, name, known_class, code, in_sample, score, residual, candidate)
 
 
 def _rows_by_block(selection: Selection, rows: IntArray, names: Sequence[str]) -> Iterator[list[AnyArray]]:
@@ -127,6 +134,8 @@ class Answer:
     words : str
         "candidate at ...", or "no candidate: ..." and why.
     is_candidate, in_sample : bool
+    name : str
+        Empty where the id is a whole number.
     known_class : str
     ra, dec : float, degrees
     code : str
@@ -140,6 +149,7 @@ class Answer:
     words: str
     is_candidate: bool = False
     in_sample: bool = False
+    name: str = ""
     known_class: str = ""
     ra: float = np.nan
     dec: float = np.nan
@@ -154,7 +164,8 @@ class Answer:
         }
         place = {name: value if np.isfinite(value) else None for name, value in (("ra", self.ra), ("dec", self.dec))}
         return {
-            "object_id": self.object_id,
+            "object_id": int(self.object_id),
+            **({"object_name": self.name} if self.name else {}),
             "in_catalogue": self.row != NO_ROW,
             "is_candidate": self.is_candidate,
             "answer": self.words,
@@ -227,6 +238,7 @@ def answers_by_row(selected: SelectedRun, rows: IntArray) -> list[Answer]:
                 words,
                 is_candidate=bool(candidate.any()),
                 in_sample=bool(objects.in_sample[k]),
+                name=objects.name[k],
                 known_class=objects.known_class[k],
                 ra=float(objects.ra[k]),
                 dec=float(objects.dec[k]),
@@ -242,7 +254,7 @@ def _reasons(path: Path, object_ids: set[int]) -> dict[tuple[int, str], list[str
     found: dict[tuple[int, str], list[str]] = {}
     if path.is_file():
         wanted = {str(object_id) for object_id in object_ids}
-        with path.open(newline="", encoding="utf-8") as stream:
+        with of_the_program(path, path.parent), path.open(newline="", encoding="utf-8") as stream:
             for line in csv.DictReader(stream):
                 if line["object_id"] in wanted:
                     reasons = found.setdefault((int(line["object_id"]), line["code"]), [])

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 
 from swimmy_scale.method.candidates import Columns
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.survey import DoubleArray, Survey
 from swimmy_scale.storage.files import write_atomically
 
@@ -26,18 +27,19 @@ def sexagesimal(ra: DoubleArray, dec: DoubleArray) -> tuple[list[str], list[str]
 
 
 def write_regions(path: Path, columns: Columns, survey: Survey) -> None:
-    """Write a circle for each object, as wide as its cutout, with its object_id; for DS9, in ICRS.
+    """Write a circle for each object, as wide as its cutout, with its object_id or name; for DS9, in ICRS.
 
     Objects of a selection carry their level as a tag, so that DS9 can choose and colour them by it.
     """
     radius = survey.cutout_size_px * survey.pixel_scale_arcsec / 2
     lines = ["# Region file format: DS9 version 4.1", "global color=green width=1", "icrs"]
-    levels = columns.get("level")
+    levels, names = columns.get("level"), columns.get(OBJECT_NAME)
     for k, object_id in enumerate(columns["object_id"].tolist()):
+        label = object_id if names is None or not names[k] else re.sub("[{}]", "_", str(names[k]))
         # Braces end a text or a tag.
         tag = "" if levels is None or not levels[k] else f" tag={{{re.sub('[{}]', '_', str(levels[k]))}}}"
         place = f"{columns['ra'][k]:.8f},{columns['dec'][k]:.8f}"
-        lines.append(f'circle({place},{radius:.3f}") # text={{{object_id}}}{tag}')
+        lines.append(f'circle({place},{radius:.3f}") # text={{{label}}}{tag}')
     write_atomically(path, ("\n".join(lines) + "\n").encode())
 
 

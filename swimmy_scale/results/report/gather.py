@@ -28,7 +28,7 @@ from swimmy_scale.results.report.further import further_objects
 from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.files import digest_json, of_the_program, read_text
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
 from swimmy_scale.storage.selection import SelectedRun, Selection, sample_thresholds, strangest
@@ -163,13 +163,13 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
     band = survey.bands.index(survey.magnitude_band)
     for start in range(0, len(rows), BATCH_CANDIDATES):
         batch = slice(start, min(start + BATCH_CANDIDATES, len(rows)))
-        counts, fwhm, mag = _read_pixels(store, rows[batch])
+        counts, fwhm, mag, bits = _read_pixels(store, rows[batch])
         source = preprocess(counts, fwhm, survey)
         expected = reconstruction(source)
         limit = limit or symmetric_limit(source - expected, survey)
         magnitude[batch] = mag[:, band]
-        for name, flags in artefact_hints(counts, source, residual[batch], survey).items():
-            hints[name][batch] = flags
+        for name, shown in artefact_hints(counts, source, residual[batch], survey, bits).items():
+            hints[name][batch] = shown
         tiles = rows_of_tiles(source, expected, limit, survey)
         for first in range(0, len(tiles), ROWS_PER_SHEET):
             (folder / f"{n_sheets:05d}.jpg").write_bytes(sheet(tiles[first : first + ROWS_PER_SHEET]))
@@ -178,11 +178,11 @@ def _draw(store: Cutouts, scoring: Scoring, rows: IntArray, residual: FloatArray
     return Drawn(magnitude, hints, limit)
 
 
-def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Counts, seeing and magnitudes of sorted rows. Each chunk is read once."""
-    parts = [arrays for _, arrays in store.chunks_of(rows, "image", "fwhm_arcsec", "mag")]
-    image, fwhm, mag = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return image, fwhm, mag
+def _read_pixels(store: Cutouts, rows: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, npt.NDArray[np.uint32]]:
+    """Counts, seeing, magnitudes and flags of sorted rows. Each chunk is read once."""
+    parts = [arrays for _, arrays in store.chunks_of(rows, "image", "fwhm_arcsec", "mag", "flags")]
+    image, fwhm, mag, flags = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return image, fwhm, mag, flags
 
 
 # ---------------------------------------------------------------- candidates and facts
@@ -240,7 +240,7 @@ def _facts(selected: SelectedRun, counts: ScoreCounts, limit: float, output: Pat
 
 def _provenance(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -257,7 +257,7 @@ def _quarantine(path: Path, by_code: Mapping[str, int]) -> list[QuarantineReason
     """How many objects are in quarantine for each reason, the most common first, with the first object of each."""
     examples: dict[str, tuple[str, str]] = {}
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as stream:
+        with of_the_program(path, path.parent), path.open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 examples.setdefault(row["code"], (row["object_id"], row["reason"]))
                 if len(examples) == len(by_code):

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.object_names import given_id
 
 FORMAT_VERSION = 1
 MARKS = ("interesting", "artefact", "known")
 COLUMNS = ("format_version", "object_id", "mark", "note")
-# A spreadsheet takes a cell that begins with one of these as a formula; the report puts a "'" before it.
+# A spreadsheet takes a cell that begins with one of these as a formula; the report puts a "'" before it, and before
+# one that begins so behind marks of that kind, so that each comes back as it was.
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -47,8 +49,8 @@ def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
     Raises
     ------
     SwimmyError
-        With the line number: for a missing column, another format version, an object_id that is not a whole number
-        or comes twice, an unknown mark, or neither a mark nor a note.
+        With the line number: for a missing column, another format version, an object_id that is neither a whole
+        number nor a name or comes twice, an unknown mark, or neither a mark nor a note.
     """
     reader = csv.DictReader(lines, strict=True)
     found: dict[int, Mark] = {}
@@ -125,17 +127,19 @@ def _parsed(row: dict[str, str | None], source: str, line: int) -> tuple[int, Ma
             "Use the report and the program of the same version."
         )
     text = cells["object_id"]
-    if not (text.removeprefix("-").isdecimal() and text.isascii() and abs(int(text)) < 1 << 63):
+    try:
+        object_id = given_id(text)
+    except ValueError:
         raise SwimmyError(
-            f"{where}: object_id {text!r} is not a whole number of 64 bits. A spreadsheet may have rewritten it: "
+            f"{where}: object_id {text!r} is neither a whole number nor a name. A spreadsheet may have rewritten it: "
             "export the marks again and edit them as text."
-        )
+        ) from None
     if cells["mark"] not in (*MARKS, ""):
         raise SwimmyError(f"{where}: mark {cells['mark']!r} is not one of {', '.join(MARKS)}. Correct the line.")
     if not (cells["mark"] or cells["note"]):
         raise SwimmyError(f"{where}: object_id {text} has neither a mark nor a note. Give it one, or remove the line.")
-    return int(text), Mark(cells["mark"], cells["note"], source, line)
+    return object_id, Mark(cells["mark"], cells["note"], source, line)
 
 
 def _unescaped(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_SIGNS) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_SIGNS) else cell

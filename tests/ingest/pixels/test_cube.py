@@ -176,6 +176,13 @@ class TestRefused:
         with pytest.raises(SwimmyError, match=f"cannot be opened as {form}"):
             list_source(path, HSC)
 
+    def test_damaged_list_of_contents(self, tmp_path: Path) -> None:
+        # HDF5 opens the file, and finds the damage when it is asked what is in it.
+        path = write_hdf5(tmp_path, image())
+        path.write_bytes(path.read_bytes().replace(b"SNOD", b"XNOD"))
+        with pytest.raises(SwimmyError, match=r"cannot be opened as hdf5 .*bad symbol table node signature"):
+            list_source(path, HSC)
+
     def test_several_arrays(self, tmp_path: Path) -> None:
         with pytest.raises(SwimmyError, match="called image if there are several"):
             list_source(write_hdf5(tmp_path, image(), name="a", b=image()), HSC)

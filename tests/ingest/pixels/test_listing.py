@@ -129,6 +129,18 @@ class TestTar:
         path.write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT)))
         assert "states 1099511627776 bytes" in list_tar(str(path), "tar.gz").notes[0]
 
+    @pytest.mark.parametrize("size", [2**63 - 512, 2**63, 2**80, 2**87])
+    def test_a_size_beyond_all_numbers(self, tmp_path: Path, packed: str, size: int) -> None:
+        """In base 256 a header can state any size."""
+        first, info = tarfile.TarInfo("2_g.fits"), tarfile.TarInfo("3_g.fits")
+        first.size, info.size = 512, size
+        raw = first.tobuf(tarfile.GNU_FORMAT) + b"x" * 512 + info.tobuf(tarfile.GNU_FORMAT) + b"y" * 5000
+        path = tmp_path / f"a.{packed}"
+        path.write_bytes(gzip.compress(raw) if packed == "tar.gz" else raw)
+        listing = list_tar(str(path), packed)
+        assert listing.files["name"].tolist() == [b"2_g.fits"]
+        assert f"damaged or cut off after 1 member (member '3_g.fits' states {size} bytes" in listing.notes[0]
+
     @settings(max_examples=60, deadline=None)
     @given(
         changes=st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 255)), max_size=5),

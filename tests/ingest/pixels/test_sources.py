@@ -22,7 +22,7 @@ from fits_files import DEC, FORMS, RA, archive_file, pixels, primary, to_bytes
 from tar_files import write_tar
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.ingest.pixels import contents
+from swimmy_scale.ingest.pixels import contents, sources
 from swimmy_scale.ingest.pixels.sources import Index, build_index, list_source, read_rows
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import HSC, FloatArray, Survey
@@ -70,6 +70,20 @@ def make_index(path: Path, survey: Survey = HSC) -> Index:
 
 def read(index: Index, lo: int = 0, hi: int = N, survey: Survey = HSC):
     return read_rows(index.slice(lo, hi), lo, IDS[lo:hi], RAS[lo:hi], DECS[lo:hi], survey)
+
+
+def _raise_once(monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException) -> None:
+    """Let the third call of what reads a file fail."""
+    module = contents if place == "_whole_file" else sources
+    usual, calls = getattr(module, place), []
+
+    def third(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 3:
+            raise error
+        return usual(*given)
+
+    monkeypatch.setattr(module, place, third)
 
 
 class TestRows:
@@ -202,6 +216,57 @@ class TestFaults:
         monkeypatch.setattr(contents, "MAX_FILE_BYTES", 1000)
         faults = self.faults(tmp_path, FILES)
         assert "are above the limit of 1000" in faults[0].reason
+
+    @pytest.mark.parametrize("keyword", ["ZNAXIS1", "ZNAXIS2", "ZTILE1", "PCOUNT", "THEAP", "TFIELDS"])
+    @pytest.mark.parametrize("value", ["1E308", "9" * 60, "1E19"])
+    def test_sizes_beyond_all_numbers_cost_one_object(self, tmp_path: Path, keyword: str, value: str) -> None:
+        image = fits.CompImageHDU(pixels(), compression_type="RICE_1", name="IMAGE")
+        data = to_bytes(primary(), image)
+        at = data.find(keyword.ljust(8).encode() + b"=")
+        assert at > 0 or keyword == "THEAP"
+        at = at if at > 0 else data.find(b"ZQUANTIZ")
+        damaged = data[:at] + f"{keyword:8}= {value}".ljust(80).encode() + data[at + 80 :]
+        files = {**FILES, "arch-1/3-cutout-HSC-Z-9813-pdr3.fits": damaged}
+        (fault,) = self.faults(tmp_path, files, "tar")
+        assert (fault.row, fault.band, fault.code) == (1, "z", Code.UNREADABLE_FILE)
+        read(make_index(write(tmp_path, "folder", files)))
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError("by zero"), RecursionError(), OverflowError("too\nlarge")])
+    @pytest.mark.parametrize("place", ["read_cutout", "_whole_file"])
+    def test_whatever_a_file_raises_costs_one_object(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+    ) -> None:
+        index = make_index(write(tmp_path, "folder", FILES))
+        _raise_once(monkeypatch, place, error)
+        image, faults, _, _ = read(index)
+        (fault,) = faults
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+        assert fault.code == Code.UNREADABLE_FILE
+        assert fault.reason == f"{fault.band}: reading it fails with {said}"
+        assert np.isfinite(image).all(axis=(1, 2, 3)).sum() == N - 1
+
+    @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, SwimmyError])
+    @pytest.mark.parametrize("place", ["read_cutout", "_whole_file"])
+    def test_what_is_not_the_file_s_fault_passes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], place: str
+    ) -> None:
+        index = make_index(write(tmp_path, "folder", FILES))
+        _raise_once(monkeypatch, place, error("no memory"))
+        with pytest.raises(error, match="no memory"):
+            read(index)
+
+    def test_memory_that_is_short_in_astropy_is_not_the_file_s_fault(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = to_bytes(primary(), fits.CompImageHDU(pixels(), compression_type="RICE_1", name="IMAGE"))
+        index = make_index(write(tmp_path, "folder", {**FILES, "arch-1/3-cutout-HSC-Z-9813-pdr3.fits": data}))
+
+        def no_memory(*given: object, **named: object) -> None:
+            raise MemoryError("no memory")
+
+        monkeypatch.setattr("swimmy_scale.ingest.pixels.fits_pixels.fits.open", no_memory)
+        with pytest.raises(MemoryError, match="no memory"):
+            read(index)
 
     def test_shapes_that_differ_by_a_pixel(self, tmp_path: Path) -> None:
         shapes = {"G": (64, 64), "R": (64, 65), "I": (65, 64), "Z": (65, 65), "Y": (66, 66)}

@@ -214,7 +214,7 @@ def test_what_cannot_be_cut_out_is_named(run: Path, ids: dict[str, list[int]], t
         (range(1, 9), 1, "object_id 1, 2, 3, 4, 5 and 3 more of 8 are not in the catalogue"),
         ([good, bad], 1, f"object_id {bad} ("),
         (["--level", "9sigma"], 1, "no level '9sigma'. Choose among 2sigma, 3sigma"),
-        (["x"], 1, "ID: 'x' is not an object_id"),
+        (["1e5"], 1, "ID: '1e5' is not an object_id"),
         ([], 2, "name objects either by --candidates or --level, or by ids or --ids"),
         (["--candidates", good], 2, "name objects either by"),
         ([good, "--output", tmp_path / "kept"], 1, "kept: exists and is not an empty folder. Choose another --output"),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.sample import ALL_FLAGS
 from swimmy_scale.method.survey import HSC, FloatArray
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 
@@ -100,3 +101,10 @@ def test_arrays_of_other_objects_are_refused() -> None:
         artefact_hints(counts, source, residual[:2], SMALL)
     with pytest.raises(SwimmyError, match="Check the survey's bands and cutout_size_px"):
         artefact_hints(counts[:, :4], source, residual, SMALL)
+
+
+def test_masked_is_the_flag_of_the_store() -> None:
+    counts, source, residual = ordinary(3)
+    flags = np.array([0, 1 << ALL_FLAGS.index("masked_center"), (1 << ALL_FLAGS.index("masked_center")) - 1], np.uint32)
+    found = artefact_hints(counts, source, residual, SMALL, flags)
+    assert found["masked"].tolist() == [False, True, False]

@@ -49,7 +49,7 @@ def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
     writer.writerow(COLUMNS)
     for object_id, cells in marks.items():
         texts = ["1", str(object_id), *cells]
-        writer.writerow([f"'{text}" if text.startswith(FORMULA_SIGNS) else text for text in texts])
+        writer.writerow([f"'{text}" if text.lstrip("'").startswith(FORMULA_SIGNS) else text for text in texts])
     found = parse(stream.getvalue())
     assert {object_id: mark[:2] for object_id, mark in found.items()} == marks
 
@@ -61,9 +61,9 @@ def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
     (HEADER + "1,7,known,\n,8,known,\n", "line 3: format_version '' is not 1"),
     (HEADER + "1,7,boring,\n", "line 2: mark 'boring' is not one of interesting, artefact, known. Correct the line"),
     (HEADER + "1,7\n", "line 2: object_id 7 has neither a mark nor a note. Give it one, or remove the line"),
-    (HEADER + "1,3.96E+16,known,\n", "line 2: object_id '3.96E+16' is not a whole number of 64 bits. A spreadsheet"),
-    (HEADER + "1,9223372036854775808,known,\n", "is not a whole number of 64 bits"),
-    (HEADER + "1,٣,known,\n", "is not a whole number of 64 bits"),
+    (HEADER + "1,3.96E+16,known,\n", "object_id '3.96E+16' is neither a whole number nor a name. A spreadsheet"),
+    (HEADER + "1,1.0,known,\n", "is neither a whole number nor a name"),
+    (HEADER + "1,٣,known,\n", "is neither a whole number nor a name"),
     (HEADER + "1,7,known,\n1,8,known,\n1,7,artefact,\n", "line 4: object_id 7 is marked in line 2 already. Keep one"),
     (HEADER + '1,7,known,"open\n', "line 2: not CSV: unexpected end of data. Export the marks again"),
 ])  # fmt: skip

@@ -83,7 +83,7 @@ def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("lines", "message"), [
     ([f"{FIRST + 1},known,"], f"{FIRST + 1} (marks.csv, line 2) of 1 marked object are not among the 6 candidates."),
     ([f"{row},known," for row in range(7)], "4 (marks.csv, line 6) and 2 more of 7 marked"),
-    (["x,known,"], "line 2: object_id 'x' is not a whole number"),
+    (["1e5,known,"], "line 2: object_id '1e5' is neither a whole number nor a name"),
 ])  # fmt: skip
 def test_marks_of_other_objects_are_refused(scores: Path, tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(SwimmyError) as caught:

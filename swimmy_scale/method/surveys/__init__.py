@@ -1,0 +1,1 @@
+"""Surveys by name, each with its sources (see `named_surveys`)."""

@@ -1,0 +1,239 @@
+"""Public data sets from their files to candidates, in each of their forms (see `public_files`)."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+import yaml
+from astropy.io import fits
+from astropy.table import Table
+from public_files import (
+    around,
+    galaxiesml_columns,
+    hsc_columns,
+    legacy_columns,
+    write_hats,
+    write_shard,
+)
+from survey_runs import NETWORK, assert_same_results, call_here, run_serially, verify, weights_of
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.object_names import object_number
+from swimmy_scale.storage.open_run import open_run
+
+pytestmark = pytest.mark.slow
+SAMPLE = {"colours": [], "max_fwhm_arcsec": None}
+
+
+def write_public_job(path: Path, **sections: Any) -> Path:
+    content = {
+        "sample": SAMPLE,
+        "select": {"levels": {"2sigma": 0.4}},
+        "storage": {"partition_objects": 4, "chunk_objects": 2},
+        **sections,
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def quarantined(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "quarantine.csv").read_text().splitlines()))
+
+
+def check_store(run: Path, given: dict[str, np.ndarray], pixels: np.ndarray) -> None:
+    with xarray.open_zarr(run / "cutouts.zarr") as store:
+        assert store.object_id.values.tolist() == given["object_id"].tolist()
+        np.testing.assert_array_equal(store.ra.values, given["ra"])
+        np.testing.assert_array_equal(store.dec.values, given["dec"])
+        np.testing.assert_array_equal(store.image.values, pixels)
+        assert store.band.values.tolist() == ["g", "r", "i", "z", "y"]
+
+
+def test_multimodaluniverse_hsc(tmp_path: Path, finished: Path) -> None:
+    """In HDF5 and in HATS: the same pixels, the same candidates; a masked galaxy is in no sample."""
+    parts = [hsc_columns(6, 0), hsc_columns(5, 1)]
+    parts[0]["image_mask"][2, 1, 78, 78] = False
+    parts[1]["image_psf_fwhm"][3] = 1.3
+    given = joined(parts)
+    for number, part in enumerate(parts):
+        write_shard(tmp_path / "mmu" / f"healpix={number}" / "001-of-001.hdf5", part)
+    write_hats(tmp_path / "hats", parts)
+    model = weights_of(finished / "run")
+    del model["train"]
+    for form in ("mmu", "hats"):
+        job = write_public_job(tmp_path / f"{form}.yaml", ingest={"sources": [form]}, **model)
+        summary, _ = run_serially(job, tmp_path / f"run-{form}")
+        counts = [summary[name] for name in ("given", "scored", "quarantined", "in_sample")]
+        assert counts == [11, 10, 1, 9]
+        assert verify(tmp_path / f"run-{form}") == []
+    run = tmp_path / "run-mmu"
+    pixels = around(given["image_array"]).copy()
+    pixels[9] = np.nan
+    check_store(run, given, pixels)
+    with xarray.open_zarr(run / "cutouts.zarr") as store:
+        np.testing.assert_array_equal(store.fwhm_arcsec.values, given["image_psf_fwhm"])
+        masked = 1 << store["flags"].attrs["flag_meanings"].split().index("masked_center")
+        assert (store["flags"].values & masked != 0).tolist() == [row == 2 for row in range(11)]
+    cut = {one["name"]: one for one in summary["cuts"]}["masked_center"]
+    assert (cut["before"], cut["after"], cut["note"]) == (10, 9, "")
+    lines = quarantined(run)
+    assert [(line["object_id"], line["code"]) for line in lines] == [(str(given["object_id"][9]), "fwhm_above_target")]
+    assert "object_name" not in lines[0]
+    candidates = Table.read(run / "candidates.fits")
+    assert set(candidates["object_id"].tolist()) <= set(np.delete(given["object_id"], [2, 9]).tolist())
+    assert len(candidates) >= 4
+    for name in ("candidates.fits", "candidates.ecsv", "candidates.parquet"):
+        assert (run / name).read_bytes() == (tmp_path / "run-hats" / name).read_bytes()
+
+
+def test_galaxiesml(tmp_path: Path, finished: Path) -> None:
+    """What is assumed is said in the summary, the report and the provenance's job."""
+    parts = [galaxiesml_columns(7, 0), galaxiesml_columns(4, 1)]
+    for name, part in zip(("training", "testing"), parts, strict=True):
+        write_shard(tmp_path / f"5x64x64_{name}_with_morphology.hdf5", part, None)
+    fwhm = {"g": 0.8, "r": 0.75, "i": 0.6, "z": 0.7, "y": 0.7}
+    model = weights_of(finished / "run")
+    del model["train"]
+    job = write_public_job(
+        tmp_path / "job.yaml",
+        survey="hsc",
+        catalogue={"fwhm_arcsec": fwhm, "keep_columns": ["specz_redshift"]},
+        ingest={"sources": [f"5x64x64_{name}_with_morphology.hdf5" for name in ("training", "testing")]},
+        **model | {"sample": SAMPLE | {"redshift": [0.02, 0.4]}},
+    )
+    summary, _ = run_serially(job, tmp_path / "run")
+    assert [summary[name] for name in ("given", "scored", "quarantined")] == [11, 11, 0]
+    given = joined(parts)
+    check_store(tmp_path / "run", given, given["image"])
+    assert call_here("report", tmp_path / "run").returncode == 0
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    said = " ".join(summary["warnings"])
+    for assumed in ("fwhm_arcsec of the job stands for what nothing else gives", "they are assumed to be g, r, i, z, y",
+                    "27.0 mag is assumed"):  # fmt: skip
+        assert assumed in said
+        assert assumed in page
+    frozen = yaml.safe_load((tmp_path / "run" / "job.yaml").read_text())
+    assert frozen["catalogue"]["fwhm_arcsec"] == fwhm
+    assert frozen["catalogue"]["path"] is None
+    candidates = Table.read(tmp_path / "run" / "candidates.fits")
+    redshift = dict(zip(given["object_id"].tolist(), given["specz_redshift"].tolist(), strict=True))
+    assert [redshift[object_id] for object_id in candidates["object_id"].tolist()] == candidates[
+        "specz_redshift"
+    ].tolist()
+
+
+def test_legacy_survey_whose_ids_are_names(tmp_path: Path) -> None:
+    """Four bands from training to the report; every output has the names, and finds objects by them."""
+    columns = legacy_columns(24)
+    columns["image_array"][5, 2] = np.nan
+    write_shard(tmp_path / "dr10_south_21" / "healpix=7" / "001-of-001.hdf5", columns, "lzf")
+    flux = {f"{band}_cmodel_flux": f"FLUX_{band.upper()}" for band in "griz"}
+    job = write_public_job(
+        tmp_path / "job.yaml",
+        survey={"base": "legacy-south"},
+        catalogue={"columns": flux, "units": dict.fromkeys(flux, "nmgy")},
+        ingest={"sources": ["dr10_south_21"]},
+        train={
+            "classes": [],
+            "network": NETWORK,
+            "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 4, "seed": 5, "decay_after_epoch": 1},
+            "n_threads": 1,
+        },
+        storage={"partition_objects": 8, "chunk_objects": 8},
+    )
+    run = tmp_path / "run"
+    summary, _ = run_serially(job, run)
+    assert [summary[name] for name in ("given", "scored", "quarantined")] == [24, 23, 1]
+    names = [name.decode() for name in columns["object_id"].tolist()]
+    candidates = Table.read(run / "candidates.fits")
+    found = [str(name).strip() for name in candidates["object_name"]]
+    assert set(found) <= set(names)
+    assert candidates["object_id"].tolist() == [object_number(name) for name in found]
+    (line,) = quarantined(run)
+    assert (line["object_id"], line["object_name"]) == (str(object_number(names[5])), names[5])
+    with open_run(run) as ds:
+        chosen = ds.swimmy.objects([found[1], found[0]])
+        assert chosen.object_name.values.tolist() == [found[1], found[0]]
+        assert ds.sizes["band"] == 4
+        with pytest.raises(SwimmyError, match="object_id 9999m000-1 is not in"):
+            ds.swimmy.objects(["9999m000-1"])
+    shown = call_here("show", run, found[0], "--json")
+    assert shown.returncode == 0, shown.stderr
+    answer = json.loads(shown.stdout)
+    answer = answer[0] if isinstance(answer, list) else answer["objects"][0]
+    assert (answer["object_name"], answer["is_candidate"]) == (found[0], True)
+    done = call_here("cutouts", run, found[0], "--output", tmp_path / "stamps")
+    assert done.returncode == 0, done.stderr
+    assert fits.getheader(tmp_path / "stamps" / f"{object_number(found[0])}.fits")["OBJECT"] == found[0]
+    assert f"text={{{found[0]}}}" in next((tmp_path / "stamps").glob("*.reg")).read_text()
+    assert Table.read(tmp_path / "stamps" / "targets.fits")["object_name"].tolist() == [found[0]]
+    (tmp_path / "marks.csv").write_text(f"format_version,object_id,mark,note\n1,{found[0]},interesting,mine\n")
+    done = call_here("select", run, "--marks", tmp_path / "marks.csv", "--output", tmp_path / "vetted")
+    assert done.returncode == 0, done.stderr
+    vetted = Table.read(tmp_path / "vetted" / "vetted.fits")
+    assert {str(row["object_name"]) for row in vetted if row["mark"] == "interesting"} == {found[0]}
+    assert call_here("report", run).returncode == 0
+    assert found[0] in (run / "report" / "index.html").read_text()
+
+
+def test_a_run_without_a_catalogue(tmp_path: Path) -> None:
+    (tmp_path / "cutouts").mkdir()
+    (tmp_path / "cutouts" / "2-cutout-HSC-G-9813-pdr3_wide.fits").write_bytes(b"SIMPLE  =")
+    done = call_here("ingest", tmp_path / "cutouts", "--output", tmp_path / "c.zarr")
+    assert done.returncode == 1
+    assert "no catalogue is given, and the sources" in done.stderr
+    assert "--catalog, or catalogue.path in a job" in done.stderr
+    job = write_public_job(tmp_path / "job.yaml", ingest={"sources": ["cutouts"]}, train={})
+    done = call_here("run", job, "--output", tmp_path / "run")
+    assert done.returncode == 1
+    assert "no catalogue is given, and the sources" in done.stderr
+    assert not (tmp_path / "run" / "job.yaml").exists()
+
+
+def test_ingest_takes_the_catalogue_inside(tmp_path: Path) -> None:
+    given = hsc_columns(3)
+    write_shard(tmp_path / "mmu" / "healpix=1" / "001-of-001.hdf5", given)
+    done = call_here("ingest", tmp_path / "mmu", "--output", tmp_path / "c.zarr")
+    assert done.returncode == 0, done.stderr
+    assert "3 given = 3 ingested + 0 quarantined" in done.stdout
+    done = call_here("ingest", tmp_path / "mmu", "--catalog", tmp_path / "mmu", "--output", tmp_path / "again.zarr")
+    assert done.returncode == 0, done.stderr
+    with xarray.open_zarr(tmp_path / "c.zarr") as one, xarray.open_zarr(tmp_path / "again.zarr") as other:
+        xarray.testing.assert_identical(one.drop_attrs(), other.drop_attrs())
+
+
+def test_any_partitions_give_the_same(tmp_path: Path, finished: Path) -> None:
+    parts = [hsc_columns(4, 0), hsc_columns(3, 1)]
+    for number, part in enumerate(parts):
+        write_shard(tmp_path / "mmu" / f"healpix={number}" / "001-of-001.hdf5", part)
+    model = weights_of(finished / "run")
+    del model["train"]
+    for size in (1, 16):
+        storage = {"partition_objects": size, "chunk_objects": size}
+        job = write_public_job(tmp_path / f"{size}.yaml", ingest={"sources": ["mmu"]}, storage=storage, **model)
+        run_serially(job, tmp_path / f"run-{size}")
+    assert_same_results(tmp_path / "run-1", tmp_path / "run-16")
+
+
+def test_further_shards_are_added(tmp_path: Path, finished: Path) -> None:
+    """A run that gains a shard ends with the rows of one that had both; an addition's catalogue is inside of it."""
+    parts = [hsc_columns(4, 0), hsc_columns(3, 1)]
+    for number, part in enumerate(parts):
+        write_shard(tmp_path / f"healpix={number}" / "001-of-001.hdf5", part)
+    model = weights_of(finished / "run")
+    del model["train"]
+    more = {"name": "more", "catalogue": {}, "ingest": {"sources": ["healpix=1"]}}
+    job = write_public_job(tmp_path / "job.yaml", ingest={"sources": ["healpix=0"]}, additions=[more], **model)
+    summary, _ = run_serially(job, tmp_path / "run")
+    assert [summary[name] for name in ("given", "scored", "quarantined")] == [7, 7, 0]
+    check_store(tmp_path / "run", joined(parts), around(joined(parts)["image_array"]))
