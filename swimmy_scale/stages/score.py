@@ -14,11 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 import swimmy_scale
-<<<<<<< HEAD
 from swimmy_scale.method.descriptor import descriptor
-=======
 from swimmy_scale.method.object_names import OBJECT_NAME
->>>>>>> main
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.words import counted
 from swimmy_scale.model.files import read_model_file
