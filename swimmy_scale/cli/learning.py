@@ -53,7 +53,7 @@ def rank_command(
     click.echo(f"{len(learning.ranked):,} ranked = {marked:,} marked + {len(unseen):,} to look at")
     for one in unseen[:n_shown]:
         said = "" if math.isnan(one.probability) else f"  {one.probability:.3f} +- {one.uncertainty:.3f}"
-        click.echo(f"  {one.object_id}{said}")
+        click.echo(f"  {one}{said}")
     for path in learning.files:
         click.echo(str(path))
 
@@ -94,4 +94,4 @@ def like_command(run: Path, word: str, n_nearest: int, only_candidates: bool, as
         click.echo("swimmy-scale: scores.zarr has no descriptors: scores and residuals are compared", err=True)
     for answer, distance in pairs:
         known = f" (class {answer.known_class})" if answer.known_class else ""
-        click.echo(f"{distance:8.3f}  {answer.object_id}{known}: {answer.words}")
+        click.echo(f"{distance:8.3f}  {answer.name or answer.object_id}{known}: {answer.words}")

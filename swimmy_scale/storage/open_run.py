@@ -221,7 +221,7 @@ class Selections:
             )
         return self._dataset.isel(object_id=found)
 
-    def like(self, object_id: int, n: int = 24) -> xarray.Dataset:
+    def like(self, object_id: int | str, n: int = 24) -> xarray.Dataset:
         """The objects of the sample that look most like one object, nearest first, exact.
 
         They are compared by ``descriptor``, or where the run has none by scores and residuals, each feature in units of
@@ -239,7 +239,8 @@ class Selections:
         SwimmyError
             When there is no such object, or it has no score.
         """
-        place = int(self._dataset.indexes["object_id"].get_indexer(self.objects([object_id])["object_id"].values)[0])
+        one = self.objects(np.array([object_id], dtype=object))["object_id"].values
+        place = int(self._dataset.indexes["object_id"].get_indexer(one)[0])
         values, in_sample = self._features()
         if not np.isfinite(values[place]).all():
             raise SwimmyError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.survey import AnyArray, BoolArray, IntArray
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.method.words import counted
@@ -87,12 +88,14 @@ def write_ranked(
     wanted = known.in_sample if whole_sample else known.is_candidate
     ranking = rank(known.values, rows, is_interesting, wanted)
     object_id = selection.read("object_id")
+    names = selection.read(OBJECT_NAME)[ranking.order].tolist() if OBJECT_NAME in selection.kept else None
     ranked = [
-        Ranked(one, probability, uncertainty, marks[one].mark if one in marks else "")
-        for one, probability, uncertainty in zip(
+        Ranked(one, probability, uncertainty, marks[one].mark if one in marks else "", str(name))
+        for one, probability, uncertainty, name in zip(
             object_id[ranking.order].tolist(),
             ranking.probability[ranking.order].tolist(),
             ranking.uncertainty[ranking.order].tolist(),
+            names or [""] * len(ranking.order),
             strict=True,
         )
     ]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.storage.files import write_atomically
+from swimmy_scale.storage.files import read_text, write_atomically
 
 FORMAT_VERSION = 1
-COLUMNS = ("format_version", "selection", "object_id", "probability", "uncertainty", "mark")
+COLUMNS = ("format_version", "selection", "object_id", "probability", "uncertainty", "mark", "object_name")
 # Of the digest of a selection.
 N_DIGITS = 12
 
@@ -22,12 +22,20 @@ log = logging.getLogger("swimmy_scale")
 
 
 class Ranked(NamedTuple):
-    """One object; probability and uncertainty are NaN where they are not known, the mark is empty if it has none."""
+    """One object; probability and uncertainty are NaN where they are not known.
+
+    The mark is empty if it has none, and so is the name if its id is a whole number (see `method.object_names`).
+    """
 
     object_id: int
     probability: float
     uncertainty: float
     mark: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """The name, or else the id."""
+        return self.name or str(self.object_id)
 
 
 def write_ranking(path: Path, ranked: Iterable[Ranked], selection: str) -> None:
@@ -37,7 +45,7 @@ def write_ranking(path: Path, ranked: Iterable[Ranked], selection: str) -> None:
     rows.writerow(COLUMNS)
     for one in ranked:
         numbers = (f"{value:.6f}" if math.isfinite(value) else "" for value in one[1:3])
-        rows.writerow((FORMAT_VERSION, selection[:N_DIGITS], one.object_id, *numbers, one.mark))
+        rows.writerow((FORMAT_VERSION, selection[:N_DIGITS], one.object_id, *numbers, one.mark, one.name))
     write_atomically(path, text.getvalue().encode())
 
 
@@ -54,7 +62,11 @@ def read_ranking(path: Path, selection: str) -> Mapping[int, tuple[int, float, f
     if not path.is_file():
         return {}
     found: dict[int, tuple[int, float, float]] = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as stream:
+    try:
+        text = read_text(path)
+    except ValueError as error:
+        raise SwimmyError(f"{path}: not UTF-8 ({error}). Remove the file and rank again.") from error
+    with io.StringIO(text, newline="") as stream:
         reader = csv.DictReader(stream)
         for place, row in enumerate(reader):
             if row.get("format_version") != str(FORMAT_VERSION):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -380,6 +382,37 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     assert noted == {order[2]: '=HYPERLINK("x"), "quoted", 2 and j', order[4]: "a note alone"}
     assert [str(value) for value in vetted["object_id"]] == sorted({*truth.ids} - {order[1]}, key=int)
     assert verify(run) == []
+
+
+def test_marks_teach_the_order_of_the_next_report_and_stay(
+    browser: Browser, run: Path, truth: Truth, tmp_path: Path
+) -> None:
+    order = shown(browser)
+    wanted = set(truth.ordered(truth.residual[:, 1])[::2])  # the person's taste
+    assert browser.one("#sort").get_attribute("value") == "rank"
+    for one in order[:20]:
+        browser.one("body").send_keys("j", "1" if one in wanted else "2")
+    counted = browser.one("#mark-counts").text
+    assert not counted.startswith("0 interesting")
+    browser.script("document.getElementById('export').click()")
+    (tmp_path / "marks.csv").write_text(browser.saved("marks.csv"), newline="")
+    for words in (["rank", run, "--marks", tmp_path / "marks.csv"], ["report", run]):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+    try:
+        with (run / "ranked/ranking.csv").open() as stream:
+            learnt = [row["object_id"] for row in csv.DictReader(stream)]
+        browser.open(run / "report" / "index.html")
+        assert browser.one("#sort").get_attribute("value") == "look"
+        assert shown(browser) == learnt
+        assert learnt != order
+        assert browser.one("#mark-counts").text == counted, "nothing of the marks is lost"
+        assert "interesting 0." in browser.one(".card:last-child .facts + .facts").text
+        browser.choose("sort", "rank")
+        assert shown(browser) == order
+    finally:
+        shutil.rmtree(run / "ranked")
+        assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
 
 
 def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth, tmp_path: Path) -> None:
