@@ -264,8 +264,8 @@ def main(debug: bool) -> None:
     \b
     Example:
       swimmy-scale simulate demo/survey --n-objects 4000 --seed 1
-      swimmy-scale init demo --catalog demo/survey/catalogue.fits --patch-qa demo/survey/patch_qa.fits \\
-        --source demo/survey/cutouts --train-on training
+      swimmy-scale init demo --catalog demo/survey/catalogue.fits \\
+        --patch-qa demo/survey/patch_qa.fits --source demo/survey/cutouts
       swimmy-scale run demo/job.yaml --output demo/run
       swimmy-scale report demo/run
     """

@@ -39,8 +39,9 @@ def init_command(
 
     \b
     Example:
-      swimmy-scale init demo --catalog demo/survey/catalogue.fits --patch-qa demo/survey/patch_qa.fits \\
-        --source demo/survey/cutouts --train-on training
+      swimmy-scale init demo --catalog demo/survey/catalogue.fits \\
+        --patch-qa demo/survey/patch_qa.fits --source demo/survey/cutouts \\
+        --train-on training
       swimmy-scale init my-survey --catalog catalogue.fits --patch-qa patch_qa.fits --source cutouts
       swimmy-scale init my-survey --data coadds --coadd g=g.fits --coadd r=r.fits --site slurm
     """

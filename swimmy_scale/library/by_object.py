@@ -105,7 +105,10 @@ def by_object(compute: Blocks, image: Any, fwhm_arcsec: Any, survey: Survey, *ou
         dask_gufunc_kwargs={"output_sizes": sizes},
     )
     results = list(found) if len(outputs) > 1 else [found]
-    return results if named else [result.data for result in results]
+    if not named:
+        return [result.data for result in results]
+    coords = {name: coord for name, coord in cutouts.coords.items() if {first, band} >= set(coord.dims)}
+    return [result.assign_coords(coords) for result in results]
 
 
 class _Whole:

@@ -36,7 +36,7 @@ SHALLOW_PATCH, BAD_SEEING_PATCH, ABSENT_PATCH = 78, 79, 80
 # Moffat exponent of the PSF, which gives it wings like those of HSC's coadds.
 PSF_BETA = 3.0
 
-# Medians of section 2.1: FWHM in arcsec and 5-sigma PSF depth in mag.
+# Typical of HSC's wide layer: FWHM in arcsec and 5-sigma PSF depth in mag.
 MEDIAN_FWHM_ARCSEC = {"g": 0.77, "r": 0.76, "i": 0.58, "z": 0.68, "y": 0.68}
 MEDIAN_DEPTH_MAG = {"g": 26.5, "r": 26.1, "i": 25.9, "z": 25.1, "y": 24.4}
 

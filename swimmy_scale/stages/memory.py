@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
 from swimmy_scale.method.network import BATCH_OBJECTS, CACHE_BATCH_OBJECTS, GPU_BATCH_OBJECTS, Network
 from swimmy_scale.method.sections import ScorerName, StorageSection
 from swimmy_scale.method.survey import HSC, Survey
@@ -26,6 +27,9 @@ KERAS_BYTES = 1536 * MIB
 
 INGEST_COPIES = 2.25
 """Arrays as large as a partition that ingest holds at its peak. A compressed coadd comes on top: it is read whole."""
+
+FILE_COPIES = 2
+"""Arrays as large as the image of one file that ingest holds beside its partition."""
 
 NUMBA_BYTES = 192 * MIB
 """numba and its compiler."""
@@ -64,8 +68,8 @@ def _outputs(network: Network) -> Iterator[tuple[int, int]]:
 
 
 def ingest_memory_bytes(survey: Survey, partition_objects: int) -> int:
-    """Bound for a process that ingests partitions of ``partition_objects``."""
-    return READER_BYTES + int(INGEST_COPIES * partition_objects * cutout_bytes(survey))
+    """Bound for a process that ingests partitions of ``partition_objects``, from files as large as they may be."""
+    return READER_BYTES + FILE_COPIES * MAX_FILE_BYTES + int(INGEST_COPIES * partition_objects * cutout_bytes(survey))
 
 
 def train_memory_bytes(survey: Survey, network: Network, n_objects: int, batch_size: int) -> int:

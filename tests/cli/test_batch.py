@@ -20,7 +20,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RecordedSlurm:
     found = recorded_slurm(tmp_path / "bin", monkeypatch)
     found.say("sbatch", f'[ "$1" = --test-only ] || echo "$2" >> {tmp_path}/submitted; echo 7')
     (tmp_path / "site.yaml").write_text(SITE)
-    (tmp_path / "run/receipts").mkdir(parents=True)
+    (tmp_path / "run/receipts/job").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return found
 

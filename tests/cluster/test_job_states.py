@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunDirectory:
     """A run directory of which a driver was submitted, with one group of workers."""
     directory = RunDirectory(tmp_path / "run")
     directory.log.workers.mkdir(parents=True)
-    directory.receipts.mkdir()
+    directory.ledger("job").folder_of_stage.mkdir(parents=True)
     directory.log.jobs.mkdir()
     for name in ("driver", "cpu"):
         directory.log.script(name).touch()

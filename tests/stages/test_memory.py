@@ -108,7 +108,7 @@ SCORING = "scoring 256 objects a batch needs up to .* gives it {} MiB. Make scor
             "ingest of 65,536 obj",
         ),
         ((4000, 1024), "keras", {}, SCORING.format("1,024")),
-        ((500, 4000), "numba", {}, SCORING.format("500")),
+        ((600, 4000), "numba", {}, SCORING.format("600")),
         ((4000, 4000), "keras", {"score": {"batch_size": 100000}}, "scoring 100,000 objects a batch"),
         ((4000, 4000), "numba", {"score": {"batch_size": 100000}}, "scoring 100,000 objects a batch"),
     ],
@@ -205,7 +205,7 @@ def test_this_machine_has_limits_too(tmp_path: Path, survey: Path) -> None:
 @pytest.mark.parametrize(("gib", "n_cores", "expected"), [(64, 16, 16), (15, 8, 6), (5, 8, 2), (1, 4, 1)])
 def test_no_more_workers_than_memory_by_default(gib: int, n_cores: int, expected: int) -> None:
     assert default_workers(n_cores, gib << 30) == expected
-    assert default_workers(n_cores, gib << 30, with_tensorflow=False) == min(n_cores, (gib << 30) // (808 * MIB))
+    assert default_workers(n_cores, gib << 30, with_tensorflow=False) == min(n_cores, (gib << 30) // (936 * MIB))
 
 
 def test_a_gpus_activations_are_not_the_hosts() -> None:

@@ -39,10 +39,12 @@ def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
     Raises
     ------
     UnusableFileError
-        UNREADABLE_FILE where the image is larger than 512 MiB or cannot be decoded.
+        UNREADABLE_FILE where the image is larger than `MAX_FILE_BYTES` or cannot be decoded.
     """
     if hdu.data_bytes > MAX_FILE_BYTES:
-        raise unreadable(f"the image of {hdu.data_bytes} bytes is above the limit of {MAX_FILE_BYTES}")
+        raise unreadable(
+            f"the image has {hdu.data_bytes} bytes, above the {MAX_FILE_BYTES} of a cutout: give coadds as such"
+        )
     if is_plain(hdu):
         raw = read(hdu.data_start, hdu.data_bytes)
         if len(raw) < hdu.data_bytes:

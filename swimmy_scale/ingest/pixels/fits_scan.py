@@ -30,7 +30,9 @@ BLOCK_BYTES = 2880
 CARD_BYTES = 80
 # Where the value of a card begins, after keyword and "= ".
 VALUE_AT = 10
-MAX_FILE_BYTES = 512 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
+"""Of one cutout's image, or its whole file where that is packed: 4,096 px square in float32. The memory that an ingest
+declares counts with it."""
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
 

@@ -3,7 +3,7 @@
 const MARKS = ["interesting", "artefact", "known"];
 const CSV_COLUMNS = ["format_version", "object_id", "mark", "note"];
 const CSV_VERSION = "1";
-const FORMULA = /^[=+\-@\t\r]/;
+const FORMULA = /^'*[=+\-@\t\r]/;
 
 const marks = {
   key: `swimmy-scale:marks:${DATA.run}`,

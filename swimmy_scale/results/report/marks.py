@@ -12,7 +12,8 @@ from swimmy_scale.method.object_names import given_id
 FORMAT_VERSION = 1
 MARKS = ("interesting", "artefact", "known")
 COLUMNS = ("format_version", "object_id", "mark", "note")
-# A spreadsheet takes a cell that begins with one of these as a formula; the report puts a "'" before it.
+# A spreadsheet takes a cell that begins with one of these as a formula; the report puts a "'" before it, and before
+# one that begins so behind marks of that kind, so that each comes back as it was.
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -141,4 +142,4 @@ def _parsed(row: dict[str, str | None], source: str, line: int) -> tuple[int, Ma
 
 
 def _unescaped(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA_SIGNS) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA_SIGNS) else cell

@@ -49,7 +49,7 @@ def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
     writer.writerow(COLUMNS)
     for object_id, cells in marks.items():
         texts = ["1", str(object_id), *cells]
-        writer.writerow([f"'{text}" if text.startswith(FORMULA_SIGNS) else text for text in texts])
+        writer.writerow([f"'{text}" if text.lstrip("'").startswith(FORMULA_SIGNS) else text for text in texts])
     found = parse(stream.getvalue())
     assert {object_id: mark[:2] for object_id, mark in found.items()} == marks
 
