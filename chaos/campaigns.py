@@ -188,9 +188,9 @@ ALL = (
         "performs tasks in another order and takes its inputs away, up to fifty times. After each step a model says "
         "what must hold, from `verify` that names all damage to the bytes of an undisturbed run.",
         machine.histories,
-        hour=4,
+        hour=10,
         small=0,
-        full=100,
+        full=500,
     ),
     Campaign(
         "cuts",

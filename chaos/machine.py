@@ -375,7 +375,7 @@ def without_pictures() -> Iterator[None]:
         yield
 
 
-EXAMPLES, STEPS, SECONDS = 10, 50, 900.0
+EXAMPLES, STEPS, SECONDS = 2, 50, 400.0
 
 
 def try_examples(ground: Ground, n_examples: int, n_steps: int, number: int) -> None:
@@ -392,7 +392,7 @@ def try_examples(ground: Ground, n_examples: int, n_steps: int, number: int) -> 
 
 
 def histories(lab: Lab, k: int, rnd: random.Random) -> Outcome:
-    """Ten histories of up to fifty steps."""
+    """Two histories of up to fifty steps."""
     number, folder = rnd.getrandbits(32), lab.a_folder("ground")
 
     def check(_: int) -> tuple[list[str], str]:
