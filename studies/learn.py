@@ -166,10 +166,10 @@ def page(content: dict[str, Any]) -> str:
         "",
         "Made by `python studies/learn.py --page` from `studies/results/learn.json`; all of it is simulated.",
         "",
-        f"{len(surveys)} surveys of {content['n_objects']:,} objects, each scored by the weights of a run on another.",
-        "The person is the truth table: emission-line galaxies and quasars are interesting, all else is",
-        f"marked as artefact. Marks begin with the {step} strongest by score; after every {step} marks `rank` learns anew",
-        "([learn from marks](looking.md#learn-from-marks)). Numbers are means and standard deviations over the surveys.",
+        f"{len(surveys)} surveys of {content['n_objects']:,} objects, scored by the weights of a run on another.",
+        "The person is the truth table: emission-line galaxies and quasars are interesting, all else becomes",
+        f"an artefact. Marks begin with the {step} strongest by score; after every {step} more, `rank` learns",
+        "([learn from marks](looking.md#learn-from-marks)). Numbers are means and standard deviations of the surveys.",
         "",
     ]
     for scope, words in SCOPES.items():
@@ -184,13 +184,14 @@ def page(content: dict[str, Any]) -> str:
             cells = [_mean([p["ways"][way][name][k] for p in parts]) for name in TARGETS for k in range(len(GOALS))]
             lines.append(f"| {way} | {' | '.join(cells)} | {_mean([p['ways'][way]['artefacts'] for p in parts])} |")
         ratio = {
-            way: np.mean([p["ways"]["rank"]["all"][2] / p["ways"][way]["all"][2] for p in parts])
-            for way in ("least possible", "score")
+            (one, other): np.mean([p["ways"][one]["all"][2] / p["ways"][other]["all"][2] for p in parts])
+            for one, other in (("rank", "least possible"), ("rank", "score"), ("least possible", "score"))
         }
         lines += [
             "",
-            f"To 90% of both, `rank` takes {ratio['least possible']:.2f} times the least possible looks, and "
-            f"{ratio['score']:.2f} times those by score.",
+            f"To 90% of both, `rank` takes {ratio['rank', 'least possible']:.2f} times the least possible looks, and "
+            f"{ratio['rank', 'score']:.2f} times those by score; the least possible is "
+            f"{ratio['least possible', 'score']:.2f} times those by score.",
             "",
         ]
     return "\n".join(lines).rstrip() + "\n"

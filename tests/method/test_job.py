@@ -304,7 +304,9 @@ def test_a_job_is_written_complete_with_defaults() -> None:
     written = yaml.safe_load(dump_job(parse(GOOD), Path("/elsewhere")))
     assert list(written) == list(Job.model_fields)
     assert written["spectroscopy"] is None
-    assert written["score"] == {"batch_size": None, "n_models": 1, "one_a_run": False, "kind": "paper", "floor": None}
+    assert written["score"] == {
+        "batch_size": None, "n_models": 1, "one_a_run": False, "kind": "paper", "floor": None, "descriptors": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
