@@ -203,6 +203,8 @@ def test_two_selections_at_once_into_one_folder(finished: Path, tmp_path: Path) 
     [
         (lambda run: (run / "receipts/score/finished.json").unlink(), "score: not finished"),
         (lambda run: shutil.rmtree(run / "receipts/picture"), "picture: not finished"),
+        (lambda run: (run / "receipts/job/finished.json").unlink(), "job: not finished"),
+        (lambda run: shutil.rmtree(run / "receipts/provenance"), "provenance: not finished"),
         (lambda run: (run / "scores.zarr/score/c/9").mkdir(), None),
         (lambda run: (run / "scores.zarr/score/c/9").write_text("stray"), "scores.zarr/score/c/9: unexpected"),
         (lambda run: (run / "models/notes.txt").write_text("mine"), "models/notes.txt: unexpected"),

@@ -217,9 +217,13 @@ class Verifier:
         except (OSError, ValueError, SwimmyError):
             # Damaged itself, and listed as such; its receipt holds the text as well.
             job = run.frozen_job()
-        found.unfinished += [
-            stage for stage in (stages_of(job) if job else ()) if not run.ledger(stage).path(FINISHED).exists()
-        ]
+
+        def lacking(*stages: str) -> list[str]:
+            return [stage for stage in stages if not run.ledger(stage).path(FINISHED).exists()]
+
+        # What a run writes beside its stages has receipts of its own, the provenance when all of them are finished.
+        stages = lacking(*(stages_of(job) if job else ()))
+        found.unfinished += [*lacking("job", "scorer"), *stages, *([] if stages else lacking("provenance"))]
         if job is not None and job.cutouts is not None:
             found.add(self._cutouts(job.cutouts, run), cutouts_ledger(job.cutouts).root)
         return found
