@@ -146,7 +146,7 @@ def snapshot(run: Path) -> dict[str, str]:
         name = path.relative_to(run).as_posix()
         if name.startswith("log/") or not path.is_file():
             continue
-        if name.startswith("receipts/") and name.endswith((".lock", "driver.json")):
+        if name.endswith(("driver.lock", "driver.json")):
             continue
         found[name] = _receipt_digest(path) if name.startswith("receipts/") else digest(path)
     return found

@@ -222,7 +222,7 @@ def check_unlocked(folder: Path, what: Path) -> str:
         pass
     try:
         return f"{owner.stat().st_mtime_ns} {read_text(owner)}"
-    except OSError:
+    except (OSError, ValueError):
         return ""
 
 

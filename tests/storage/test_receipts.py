@@ -23,6 +23,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage.files import (
     ListDigest,
     check_locks_held,
+    check_unlocked,
     digest_json,
     driver_lock,
     sync_files,
@@ -458,3 +459,8 @@ def test_new_folders_are_flushed_into_their_parents(tmp_path: Path, monkeypatch:
     flushed.clear()
     write_atomically(tmp_path / "a/b/d.json", b"{}")
     assert {path for path in flushed if path.is_dir()} == {tmp_path / "a/b"}
+
+
+def test_whoever_held_a_lock_may_be_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "driver.json").write_bytes(b"\xff")
+    assert check_unlocked(tmp_path, tmp_path) == ""
