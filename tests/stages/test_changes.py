@@ -48,6 +48,7 @@ WEIGHTS = {"path": "m.keras", "sha256": "a" * 64, "network": NETWORK}
         ({"select": {"levels": {"top": 0.1}}}, ("select.levels",), ("select", "picture")),
         ({"select": {"formats": ["fits"]}}, ("select.formats",), ("select", "picture")),
         ({"score": {"kind": "noise"}}, ("score.kind",), ("score", "select", "picture")),
+        ({"score": {"descriptors": True}}, ("score.descriptors",), ("score", "select", "picture")),
         ({"score": {"n_models": 2}}, ("score.n_models",), STAGES[1:]),
         ({"sample": {"max_magnitude": 19.0}}, ("sample.max_magnitude",), STAGES[1:]),
         ({"train": {**TRAIN, "max_objects": 9}}, ("train.max_objects",), STAGES[1:]),
@@ -113,6 +114,7 @@ def job_of(finished: Path, weights: dict[str, Any], tmp_path: Path) -> Any:
         ({"sample": {"max_magnitude": 19.0}}, 0),
         ({"select": {"levels": {"a": 0.1, "b": 0.05}, "formats": ["ecsv"]}}, 0),
         ({"score": {"kind": "noise"}}, 8),
+        ({"score": {"descriptors": True}}, 8),
     ],
 )
 def test_a_change_gives_the_bytes_of_a_new_run(
@@ -242,6 +244,7 @@ CHANGES: list[dict[str, Any]] = [
     {"sample": {"max_magnitude": 19.0}},
     {"score": {"batch_size": 7}},
     {"score": {"kind": "noise"}},
+    {"score": {"descriptors": True}},
     {"score": {"n_models": 2}},
     {"score": {"one_a_run": True}},
     {"select": {"levels": LEVELS}},

@@ -80,6 +80,24 @@ def test_several_objects_in_their_order(ds: xarray.Dataset) -> None:
             ds.swimmy.objects([OBJECT_ID[0], absent])
 
 
+@pytest.mark.parametrize("models", [(), ("0", "1")])
+def test_the_most_alike_by_scores_where_there_is_no_descriptor(tmp_path: Path, models: tuple[str, ...]) -> None:
+    ds = swimmy_scale.open_run(make_run(tmp_path / "run", models))
+    names = ("combined_score", "combined_residual") if models else ("score", "residual")
+    score, residual = (ds[name].values.astype(float) for name in names)
+    values = np.concatenate([np.log10(np.maximum(score, 1e-9)), residual], axis=1)
+    spread = values.std(axis=0)
+    scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    distance = np.sqrt(np.square(scaled - scaled[7]).mean(axis=1))
+    expected = [row for row in np.argsort(distance, kind="stable").tolist() if row != 7][:4]
+    found = ds.swimmy.like(OBJECT_ID[7], n=4)
+    assert found.object_id.values.tolist() == OBJECT_ID[expected].tolist()
+    np.testing.assert_allclose(found.distance.values, distance[expected], rtol=1e-4, atol=1e-6)
+    assert ds.swimmy.like(OBJECT_ID[7], n=100).sizes["object_id"] == N - 1
+    with pytest.raises(SwimmyError, match="object_id 5 is not in"):
+        ds.swimmy.like(5)
+
+
 def test_an_id_that_comes_twice_is_its_good_row(tmp_path: Path) -> None:
     object_id, code = OBJECT_ID.copy(), np.zeros(N, np.uint8)
     object_id[[4, 12, 17]] = 77

@@ -69,8 +69,8 @@ function scoreFact(index, band) {
 
 // What marks taught of a candidate; nothing where nothing was ranked.
 function learntFact(index) {
-  const probability = ALL.probability[index];
-  if (probability === undefined || probability === null) return null;
+  const probability = ALL.probability ? ALL.probability[index] : null;
+  if (probability === null) return null;
   const words = `interesting ${fixed(probability, 2)} ± ${fixed(ALL.uncertainty[index], 2)}`;
   return el("span", { title: "probability that marks taught" }, words);
 }

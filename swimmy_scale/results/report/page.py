@@ -222,11 +222,19 @@ def _data(facts: Facts, candidates: Candidates) -> dict[str, Any]:
             "flags": [(candidates.candidate[:, level] @ weights).tolist() for level in range(len(facts.levels))],
             "magnitude": _rounded(candidates.magnitude, 5),
             "hints": hints.tolist(),
-            "lookOrder": _rounded(candidates.look_order, 16) if candidates.is_ranked else [],
-            "probability": _rounded(candidates.probability, 3) if candidates.is_ranked else [],
-            "uncertainty": _rounded(candidates.uncertainty, 2) if candidates.is_ranked else [],
+            **(_learnt(candidates) if candidates.is_ranked else {}),
             "kept": {name: [_kept(value) for value in values] for name, values in candidates.kept.items()},
         },
+    }
+
+
+def _learnt(candidates: Candidates) -> dict[str, list[Any]]:
+    """What marks taught of each candidate; null where that is nothing."""
+    places = candidates.look_order.tolist()
+    return {
+        "lookOrder": [None if math.isnan(place) else int(place) for place in places],
+        "probability": _rounded(candidates.probability, 3),
+        "uncertainty": _rounded(candidates.uncertainty, 2),
     }
 
 
