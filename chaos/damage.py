@@ -89,9 +89,10 @@ def verify(lab: Lab, run: Path, before: Callable[[], object] = lambda: None) -> 
 
 
 def named(found: Trial) -> set[str]:
-    """Every path that `verify` complains about."""
+    """Every path that `verify` complains about; a stage that is not finished stands for the receipt that closes it."""
     document = found.document or {}
-    return {item["path"] for item in document.get("damaged", [])} | set(document.get("unexpected", []))
+    unfinished = {f"receipts/{stage}/finished.json" for stage in document.get("unfinished", [])}
+    return {item["path"] for item in document.get("damaged", [])} | set(document.get("unexpected", [])) | unfinished
 
 
 def _is_spare(name: str) -> bool:
