@@ -260,6 +260,6 @@ def test_of_an_id_that_comes_twice_the_usable_row_is_taken(scores: Selection) ->
 
 
 def test_a_run_without_a_selection_is_refused(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "receipts").mkdir()
+    (tmp_path / "receipts/job").mkdir(parents=True)
     with pytest.raises(SwimmyError, match=r"candidates are not selected yet\. Finish the run"):
         getattr(SelectedRun.at(tmp_path), "selection")  # noqa: B009
