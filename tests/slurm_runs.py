@@ -14,7 +14,8 @@ from survey_runs import assert_same_results, call_here
 
 from swimmy_scale.cluster.places import Places
 
-STAGES_WITH_GATES = {"ingest": "ingest_partition", "score": "score_partition"}
+STAGES_WITH_GATES = {"ingest": ("ingest_partition", "ingest_partition"), "score": ("score", "score_partition")}
+"""Module and name of what performs a task of the stage."""
 # Dask loads this into workers, and before that into the processes that watch them, which do no tasks.
 GATE = """
 import functools
@@ -46,8 +47,8 @@ def behind_gate(perform, gate):
     return wrapped
 
 def dask_setup(worker):
-    for stage, name in {stages}.items():
-        module = importlib.import_module(f"swimmy_scale.stages.{{stage}}")
+    for stage, (home, name) in {stages}.items():
+        module = importlib.import_module(f"swimmy_scale.stages.{{home}}")
         setattr(module, name, behind_gate(getattr(module, name), Path({folder!r}) / stage))
 """
 
