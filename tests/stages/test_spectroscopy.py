@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from survey_runs import Serial, mark, verify, write_job
+from survey_runs import Serial, mark, verification, verify, write_job
 
 import swimmy_scale
 from swimmy_scale.cli import main
@@ -108,7 +108,7 @@ def test_receipt_protects_the_file_and_a_damaged_one_is_made_again(own_survey: P
     mark(run)
     assert ingest(stage_of(own_survey, run)) == 0  # no partition is done again
     assert path.read_bytes() == whole
-    assert verify(run) == []
+    assert verification(run).damage == []
 
 
 def test_finished_ingest_needs_its_tables_no_more_and_changed_ones_are_matched_again(
