@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Silent
 
 BANK_OBJECTS = 512
 CHUNK_OBJECTS = 256
@@ -156,7 +155,7 @@ def stage(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     import swimmy_scale.model.keras_scorer
     from swimmy_scale.method.network import Network
     from swimmy_scale.model import scoring
-    from swimmy_scale.stages.engine import SerialExecutor, run_stage
+    from swimmy_scale.stages.engine import SerialExecutor, Silent, run_stage
     from swimmy_scale.stages.score import ScoreStage
     from swimmy_scale.storage.cutouts import Cutouts
     from swimmy_scale.storage.run_directory import ledger_beside

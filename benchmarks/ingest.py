@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Held, Silent, peak_memory_bytes, report, row
+from measure import Held, peak_memory_bytes, report, row
 
 N_BANDS, SIZE_PX = 5, 64
 BANK_OBJECTS, TAR_OBJECTS, PLAIN_OBJECTS = 512, 1000, 512
@@ -128,7 +128,7 @@ def core_seconds() -> float:
 
 def timed_stage(folder: Path, tars: str, pool: Any) -> float:
     """Seconds of one whole ingest, from the first look at the tars to the last receipt, by workers that are there."""
-    from swimmy_scale.stages.engine import run_stage
+    from swimmy_scale.stages.engine import Silent, run_stage
 
     with tempfile.TemporaryDirectory(dir=folder) as output:
         started = time.perf_counter()

@@ -207,28 +207,6 @@ def score(cutouts: Path, model: Path, n_workers: int, settings: str = "", more: 
     return Scored(rate, measured.seconds, measured)
 
 
-class Silent:
-    """Progress that says nothing."""
-
-    def keep_record(self, _: Path) -> None:
-        """Keep none."""
-
-    def see_workers(self, _: Any) -> None:
-        """Show none."""
-
-    def prepare(self, _: str) -> None:
-        """A stage is planned."""
-
-    def start(self, *_: Any, **__: Any) -> None:
-        """A stage starts."""
-
-    def add(self, *_: int) -> None:
-        """More is done."""
-
-    def stop(self, *_: Any) -> None:
-        """A stage is finished."""
-
-
 class Held:
     """An executor around workers that are there already, such as those of `local_workers`."""
 

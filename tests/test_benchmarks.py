@@ -106,13 +106,11 @@ def test_the_flops_are_those_of_the_windows() -> None:
 
 
 def test_the_silent_progress_has_all_that_stages_call() -> None:
-    import measure
-
-    from swimmy_scale.stages.engine import Progress
+    from swimmy_scale.stages.engine import Progress, Silent
 
     wanted = {name for name in vars(Progress) if not name.startswith("_")}
     assert wanted >= {"prepare", "start", "add", "stop"}
-    assert wanted <= set(dir(measure.Silent()))
+    assert wanted <= set(dir(Silent()))
 
 
 @pytest.mark.slow

@@ -97,8 +97,6 @@ def by_object(compute: Blocks, image: Any, fwhm_arcsec: Any, survey: Survey, *ou
         seeing,
         input_core_dims=[[band, y, x], [band]],
         output_core_dims=core,
-        # Coordinates along the band axis stay; the function itself never sees them.
-        exclude_dims=set(),
         dask="parallelized",
         keep_attrs=False,
         output_dtypes=[np.float32] * len(outputs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +11,12 @@ from swimmy_scale.cluster.executors import executor_for, place_for, scorer_for
 from swimmy_scale.cluster.site import Site, load_site
 from swimmy_scale.method.job import Job
 from swimmy_scale.stages.changes import Change
-from swimmy_scale.stages.engine import Progress
+from swimmy_scale.stages.engine import Progress, Silent
 from swimmy_scale.stages.plan import Plan, plan_job
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.stages.scorer_choice import kept_by_run
 from swimmy_scale.stages.weights_of_run import load_whole_job
 from swimmy_scale.storage.run_directory import RunDirectory
-
-
-class Quiet:
-    """Progress that nobody looks at."""
-
-    def keep_record(self, path: Path) -> None:
-        """Keep none."""
-
-    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
-        """Show nothing."""
-
-    def prepare(self, stage: str) -> None:
-        """Show nothing."""
-
-    def start(
-        self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
-    ) -> None:
-        """Show nothing."""
-
-    def add(self, n_done: int, n_quarantined: int = 0) -> None:
-        """Show nothing."""
-
-    def stop(self, stage: str, note: str = "") -> None:
-        """Show nothing."""
 
 
 def _say(line: str) -> None:
@@ -117,7 +93,7 @@ def run(
     """
     directory = RunDirectory(Path(output).absolute())
     there = None if site is None else load_site(Path(site))
-    return run_there(load_whole_job(Path(job), directory), directory, there, n_workers, progress or Quiet())
+    return run_there(load_whole_job(Path(job), directory), directory, there, n_workers, progress or Silent())
 
 
 def plan(

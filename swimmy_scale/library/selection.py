@@ -15,18 +15,19 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method import thresholds as exact
 from swimmy_scale.method.candidates import LEVELS, candidate_columns
 from swimmy_scale.method.candidates import candidates as flags_of
-from swimmy_scale.method.sample import SampleColumns, SampleCuts, apply_cuts, depth_percentile
+from swimmy_scale.method.sample import SampleColumns, SampleCuts, apply_cuts
 from swimmy_scale.method.survey import HSC, BoolArray, DoubleArray, Survey
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.storage import candidate_files
-from swimmy_scale.storage.cutouts import CUT_VARIABLES, survey_from_attrs, with_patches
+from swimmy_scale.storage.cutouts import CUT_VARIABLES, depth_limits
+from swimmy_scale.storage.open_run import Selections
 
 
 def survey_of(dataset: xarray.Dataset) -> Survey:
     """The survey of what `open_run` and `open_cutouts` return; HSC of any other Dataset."""
     if "survey" not in dataset.attrs:
         return HSC
-    return survey_from_attrs({"survey": json.loads(dataset.attrs["survey"])}, Path("the dataset"))
+    return Selections(dataset).survey
 
 
 def sample(dataset: xarray.Dataset, cuts: SampleCuts | None = None) -> xarray.DataArray:
@@ -55,10 +56,7 @@ def sample(dataset: xarray.Dataset, cuts: SampleCuts | None = None) -> xarray.Da
         score = np.asarray(dataset["score"])
         usable &= np.isfinite(score).reshape(len(score), -1).all(axis=1)
     columns = SampleColumns(usable=usable, **{name: np.asarray(dataset[name]) for name in CUT_VARIABLES})
-    limits = None
-    if cuts.depth_percentile is not None:
-        patches = with_patches(np.zeros((0, survey.n_bands), np.float32), columns.depth_mag)
-        limits = depth_percentile(patches, cuts.depth_percentile).tolist()
+    limits = depth_limits(cuts, survey.n_bands, [columns.depth_mag])
     in_sample, _ = apply_cuts(columns, cuts, survey, json.loads(dataset.attrs["available_columns"]), limits)
     return (
         dataset["quarantine_code"]

@@ -16,7 +16,6 @@ import xarray
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.library.by_object import by_object, usable
 from swimmy_scale.method.job import Settings, parse_job
-from swimmy_scale.method.network import Network
 from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.preprocess import preprocess as preprocess_arrays
 from swimmy_scale.method.score_kind import EQUATION_6
@@ -24,7 +23,7 @@ from swimmy_scale.method.sections import NetworkSection, ScorerName, ScoreSectio
 from swimmy_scale.method.survey import HSC, FloatArray, Survey
 from swimmy_scale.method.weight_sets import WeightSet, by_validation_loss
 from swimmy_scale.model.scoring import Model, Scoring, reconstructor, scorer_for
-from swimmy_scale.stages.choice import Choice, recorded
+from swimmy_scale.stages.choice import Choice, trusted
 from swimmy_scale.stages.scorer_choice import kept_by_run
 from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts
@@ -224,23 +223,12 @@ def load_model(
         file = ModelsFolder(place).selected if place.is_dir() else place
         if place.is_dir() and not file.exists():
             raise SwimmyError(f"{place}: neither a run directory nor a folder of trained weights. Check the path.")
-        network, recorded_sha256 = _recorded(file, sha256, survey)
-        models = (Model(file, sha256 or recorded_sha256),)
+        network, digest = trusted(file, sha256, "sha256", partial(NetworkSection().for_survey, survey))
+        models = (Model(file, digest),)
     network.check_survey(survey)
     scoring = Scoring(models, network, None, 1, scorer or "numba", kind)
     scorer_for(scoring, survey)  # refuses a file that is not what was recorded
     return Weights(scoring, survey)
-
-
-def _recorded(file: Path, sha256: str | None, survey: Survey) -> tuple[Network, str]:
-    """Network and digest of a model file by the manifest beside it, or by the digest that is given."""
-    found = recorded(file)
-    if found is None and sha256 is None:
-        raise SwimmyError(
-            f"{file}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
-            "Give sha256 if you trust it."
-        )
-    return found or (NetworkSection().for_survey(survey), sha256 or "")
 
 
 def train(

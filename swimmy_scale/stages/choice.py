@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,27 @@ class Choice:
 
 def _listed(weight_set: WeightSet) -> dict[str, Any]:
     return {name: getattr(weight_set, name) for name in ("file", "sha256", "run", "epoch", "val_loss")}
+
+
+def trusted(model: Path, sha256: str | None, option: str, otherwise: Callable[[], Network]) -> tuple[Network, str]:
+    """Network and digest of a weight file: as recorded (see `recorded`), but a given digest counts in its place.
+
+    Where nothing is recorded and the digest is given, the network is that of ``otherwise``.
+
+    Raises
+    ------
+    SwimmyError
+        When nothing is recorded and no digest is given; ``option`` says how to.
+    """
+    known = recorded(model)
+    if known is not None:
+        return known[0], sha256 or known[1]
+    if sha256 is None:
+        raise SwimmyError(
+            f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
+            f"Give {option} if you trust it."
+        )
+    return otherwise(), sha256
 
 
 def recorded(model: Path) -> tuple[Network, str] | None:

@@ -21,6 +21,7 @@ from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES, MASKED_CENTER, PARTLY_EMPTY
 from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
+from swimmy_scale.storage.store import is_text
 
 log = logging.getLogger("swimmy_scale")
 
@@ -309,12 +310,12 @@ def like_the_store(objects: Objects, name: str, attrs: Mapping[str, Any]) -> Obj
     nameless = np.full(len(objects), "", dtype=object)
     for column, wanted in attrs["kept_columns"].items():
         values = objects.kept.get(column, nameless) if column == OBJECT_NAME else objects.kept[column]
-        is_text = values.dtype.kind in "TOUS"
-        if (wanted == "string") != is_text or (not is_text and not np.can_cast(values.dtype, wanted, "safe")):
-            found = "text" if is_text else values.dtype.name
+        text = is_text(values)
+        if (wanted == "string") != text or (not text and not np.can_cast(values.dtype, wanted, "safe")):
+            found = "text" if text else values.dtype.name
             raise SwimmyError(
                 f"addition {name!r}: its column {column} is {found}, and {wanted} in the run. Give it as {wanted}; "
                 "whole numbers must not have unknown values."
             )
-        kept[column] = values if is_text else values.astype(wanted)
+        kept[column] = values if text else values.astype(wanted)
     return replace(objects, kept=kept)

@@ -257,6 +257,30 @@ class Progress(Protocol):
         """A stage is finished; ``note`` is what to know if it was finished before."""
 
 
+class Silent:
+    """Progress that nobody looks at."""
+
+    def keep_record(self, path: Path) -> None:
+        """Keep none."""
+
+    def see_workers(self, describe: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
+        """Show none."""
+
+    def prepare(self, stage: str) -> None:
+        """Say nothing, here and below."""
+
+    def start(
+        self, stage: str, total: int, n_done: int, unit: str = "objects", seen: Callable[[], int] | None = None
+    ) -> None:
+        """A stage starts."""
+
+    def add(self, n_done: int, n_quarantined: int = 0) -> None:
+        """More is done."""
+
+    def stop(self, stage: str, note: str = "") -> None:
+        """A stage is finished."""
+
+
 def finished(stage: Stage) -> Receipt | None:
     """The receipt that closes a stage, if the stage is whole on disk; else None.
 

@@ -22,7 +22,7 @@ from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
 from swimmy_scale.storage.receipts import Receipt
-from swimmy_scale.storage.store import Layout, digest_columns, write_partition
+from swimmy_scale.storage.store import Layout, digest_columns, is_text, write_partition
 
 _PARTLY_EMPTY_BIT, _MASKED_BIT = (np.uint32(1 << ALL_FLAGS.index(name)) for name in (PARTLY_EMPTY, MASKED_CENTER))
 
@@ -104,8 +104,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
 
 def _joined(columns: Sequence[AnyArray]) -> AnyArray:
     """Columns one below the other; text as objects, whatever the width of each."""
-    is_text = columns[0].dtype.kind in "TOUS"
-    return np.concatenate([column.astype(object) for column in columns] if is_text else columns)
+    return np.concatenate([column.astype(object) for column in columns] if is_text(columns[0]) else columns)
 
 
 def _spans(task: IngestTask, values: dict[str, AnyArray], details: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import AnyArray, IntArray, Survey
 from swimmy_scale.stages.deliveries import catalogue_named, read_objects
 from swimmy_scale.storage.selection import Selection
-from swimmy_scale.storage.store import column_type
+from swimmy_scale.storage.store import column_type, is_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class KeptColumns:
         columns, named = {}, catalogue_named(*self.catalogues[0])
         for name in names:
             parts = [table.kept[name] for table in tables]
-            if len({part.dtype.kind in "TOUS" for part in parts}) > 1:
+            if len(set(map(is_text, parts))) > 1:
                 raise SwimmyError(
                     f"{named}: its column {name} is text or numbers, and otherwise in an addition's "
                     "catalogue. Give it alike in both, or leave it out of catalogue.keep_columns."

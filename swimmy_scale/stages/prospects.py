@@ -12,12 +12,12 @@ import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code, merge_faults
-from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts, depth_percentile, merge_counts
+from swimmy_scale.method.sample import CutCount, SampleColumns, SampleCuts, apply_cuts, merge_counts
 from swimmy_scale.method.sections import TrainSection
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.method.words import counted
 from swimmy_scale.stages.sample import nothing_passes
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule, with_patches
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, depth_limits
 from swimmy_scale.storage.scores import BLOCK_OBJECTS
 
 if TYPE_CHECKING:
@@ -156,10 +156,7 @@ def prospects_of_catalogue(
     kinds, counts, members = objects.sample_class.astype(str), list[CutCount](), Counter[str]()
 
     def cut(wanted: SampleCuts) -> tuple[BoolArray, list[CutCount]]:
-        limits = None
-        if wanted.depth_percentile is not None:
-            patches = with_patches(objects.depth_mag[:0], objects.depth_mag)
-            limits = depth_percentile(patches, wanted.depth_percentile).tolist()
+        limits = depth_limits(wanted, survey.n_bands, [objects.depth_mag])
         return apply_cuts(columns, wanted, survey, objects.available, limits)
 
     if cuts is not None:

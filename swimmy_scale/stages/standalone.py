@@ -15,7 +15,7 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import CatalogueSource, IngestSection, ScorerName, SelectSection, TrainSection
 from swimmy_scale.method.words import counted
 from swimmy_scale.model.scoring import Model, Scoring
-from swimmy_scale.stages.choice import recorded
+from swimmy_scale.stages.choice import trusted
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, run_stage
 from swimmy_scale.stages.evaluate import campaign_stages
 from swimmy_scale.stages.ingest import IngestStage
@@ -94,20 +94,16 @@ def train(
 
 
 def recorded_model(model: Path, cutouts: Path, settings: Settings, sha256: str | None) -> tuple[Network, str]:
-    """Network and digest of a model file, as its training recorded them (see `choice.recorded`).
+    """Network and digest of a model file, as its training recorded them (see `choice.trusted`).
 
     A given digest counts in place of the recorded one. If nothing is recorded and the digest is given, the network is
     that of the settings' ``train`` section, for the bands and the size of ``cutouts``.
     """
-    known = recorded(model)
-    if known is not None:
-        return known[0], sha256 or known[1]
-    if sha256 is None:
-        raise SwimmyError(
-            f"{model}: no manifest.json beside it records this file, and a model file is trusted by its digest alone. "
-            "Give --model-sha256 if you trust it."
-        )
-    return (settings.train or TrainSection()).network.for_survey(Cutouts(cutouts).survey), sha256
+
+    def of_settings() -> Network:
+        return (settings.train or TrainSection()).network.for_survey(Cutouts(cutouts).survey)
+
+    return trusted(model, sha256, "--model-sha256", of_settings)
 
 
 def recorded_scoring(

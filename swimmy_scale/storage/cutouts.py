@@ -307,6 +307,18 @@ def with_patches(patches: FloatArray, depth_mag: FloatArray) -> FloatArray:
     return np.unique(np.concatenate([patches, depth]), axis=0)
 
 
+def depth_limits(cuts: SampleCuts, n_bands: int, depth_mag: Iterable[FloatArray]) -> tuple[float, ...] | None:
+    """Depth limits, one a band, if the cuts set them by a percentile of the patches; else None, and nothing is read.
+
+    Patches are told apart by their depths, float32 (n, band) of some objects each: a patch counts once, however many
+    objects it has.
+    """
+    if cuts.depth_percentile is None:
+        return None
+    patches = functools.reduce(with_patches, depth_mag, np.zeros((0, n_bands), np.float32))
+    return tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
+
+
 @dataclass(frozen=True)
 class SampleRule:
     """What decides which objects are in the sample, the same for every partition.
@@ -325,17 +337,10 @@ class SampleRule:
 
     @classmethod
     def of(cls, store: Cutouts, cuts: SampleCuts) -> SampleRule:
-        """The rule for a store; reads all depths if the limits are a percentile of them.
-
-        Patches are told apart by their depths: each counts once, however many objects it has.
-        """
+        """The rule for a store; reads all depths if the limits are a percentile of them."""
         available = store.attrs["available_columns"]
-        limits = None
-        if cuts.depth_percentile is not None:
-            patches = np.zeros((0, store.survey.n_bands), np.float32)
-            for lo, hi in store.partitions():
-                patches = with_patches(patches, store.read("depth_mag", lo, hi))
-            limits = tuple(depth_percentile(patches, cuts.depth_percentile).tolist())
+        depths = (store.read("depth_mag", lo, hi) for lo, hi in store.partitions())
+        limits = depth_limits(cuts, store.survey.n_bands, depths)
         return cls(cuts, tuple(str(name) for name in available), limits)
 
     def apply(self, store: Cutouts, lo: int, hi: int, usable: BoolArray) -> tuple[BoolArray, list[CutCount]]:

@@ -57,9 +57,14 @@ class Variable:
         return {"string": "", "bool": False}.get(self.dtype, 0)
 
 
+def is_text(values: AnyArray) -> bool:
+    """Whether a column of a catalogue is text, of whatever type."""
+    return values.dtype.kind in "TOUS"
+
+
 def column_type(values: AnyArray) -> str:
     """The type in which a column of a catalogue is stored."""
-    return "string" if values.dtype.kind in "TOUS" else values.dtype.name
+    return "string" if is_text(values) else values.dtype.name
 
 
 @dataclass(frozen=True)
