@@ -131,7 +131,7 @@ def read_cube(
     """
     size = survey.cutout_size_px
     y, x = ((length - size) // 2 for length in cube.shape[2:])
-    scale = zero_point_factor(cube.zero_point_mag, survey)
+    scales = [zero_point_factor(cube.zero_point_mag, survey, band) for band in range(survey.n_bands)]
     faults: list[Fault] = []
     digests = [b""] * n_rows
     with _open(cube.path, cube.form) as node:
@@ -144,7 +144,7 @@ def read_cube(
             for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                 try:
                     with whatever_it_raises():
-                        partly_empty[row] |= scale_into(plane, scale, out[row, band], survey)
+                        partly_empty[row] |= scale_into(plane, scales[band], out[row, band], survey)
                 except UnusableFileError as error:
                     faults.append(
                         Fault(row, error.code, survey.bands[band], cube.path, f"{survey.bands[band]}: {error}")

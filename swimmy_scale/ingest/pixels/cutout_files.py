@@ -22,7 +22,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     unreadable,
     verify_checksum,
 )
-from swimmy_scale.ingest.pixels.flux_units import zero_point
+from swimmy_scale.ingest.pixels.flux_units import asinh_scale, zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.no_data import without_data
@@ -51,10 +51,13 @@ class Found(NamedTuple):
     digest: bytes = b""
 
 
-def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float32:
-    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 if it states none."""
+def zero_point_factor(zero_point_mag: float | None, survey: Survey, band: int | None = None) -> np.float32:
+    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point.
+
+    If the file states none, the survey's for files of the band is taken, or the survey's own without a band.
+    """
     if zero_point_mag is None:
-        return np.float32(1.0)
+        zero_point_mag = survey.zero_point_mag if band is None else survey.assumed_zero_points_mag[band]
     return np.float32(10.0 ** (0.4 * (survey.zero_point_mag - zero_point_mag)))
 
 
@@ -142,6 +145,7 @@ def read_cutout(
     out: FloatArray,
     patterns: HeaderPatterns | None = None,
     band: int | None = None,
+    has_all_bands: bool = True,
 ) -> Found:
     """Read one file's bytes into one plane of the cube.
 
@@ -157,7 +161,9 @@ def read_cutout(
     patterns : HeaderPatterns, optional
         Headers of earlier files, which learn from this one. They save time and change nothing else.
     band : int, optional
-        Which of the survey's bands to read from a file that has several (see `image_of_band`).
+        Which of the survey's bands to read.
+    has_all_bands : bool
+        Whether the file has other bands as well, so that its image is to be chosen by `image_of_band`.
 
     Returns
     -------
@@ -172,13 +178,13 @@ def read_cutout(
     """
     data = unpacked(data)
     read = reader_of(data)
-    patterns = patterns if band is None else None
+    patterns = patterns if band is None or not has_all_bands else None
     known = patterns.find(data) if patterns is not None else None
     hdus = [] if known else scan(read, len(data))
     plane = None
     if known:
         hdu, first = known.image, known.primary
-    elif band is None:
+    elif band is None or not has_all_bands:
         hdu, first = find_image(hdus), hdus[0]
     else:
         (hdu, plane), first = image_of_band(hdus, band, survey), hdus[0]
@@ -191,12 +197,14 @@ def read_cutout(
         check_pixel_scale(sky, survey)
     region = crop(shape, sky, ra, dec, survey.cutout_size_px, survey.aperture_diameter_px / 2.0)
     own_zero_point = known.zero_point_mag if known else zero_point(hdu.cards, first.cards)
+    asinh = known.asinh if known else asinh_scale(hdu.cards, first.cards)
     if patterns is not None and not known:
-        patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point))
+        patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point, asinh))
     pixels = read_pixels(read, hdu) if plane is None else read_plane(read, hdu, plane)
     if pixels.shape != shape:
         raise unreadable(f"the image decodes to {pixels.shape} px, not to {shape}")
-    partly_empty = scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out, survey)
+    cut = pixels[region] if asinh is None else asinh.counts(pixels[region])
+    partly_empty = scale_into(cut, zero_point_factor(own_zero_point, survey, band), out, survey)
     return Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
 
 

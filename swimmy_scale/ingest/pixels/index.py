@@ -281,7 +281,7 @@ def _cube_index(
         raise SwimmyError(f"{len(listings)} cubes are given, the first is {cube.path}: give one cube a run.")
     notes += check_rows(cube, object_id, ra, dec)
     if cube.zero_point_mag is None:
-        notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.zero_point_mag} mag is assumed")
+        notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.assumed_zero_points} is assumed")
     file = np.full((len(object_id), survey.n_bands), NO_FILE, np.int32)
     return replace(_index(listings, file), cube=cube, warnings=tuple(notes))
 
@@ -484,7 +484,7 @@ def _coadd_index(
     if n_unstated:
         notes.append(
             f"{n_unstated} coadds state no zero point ({', '.join(ZERO_POINT_CARDS)}): "
-            f"{survey.zero_point_mag} mag is assumed"
+            f"{survey.assumed_zero_points} is assumed"
         )
     index = replace(index, file=first, spare_cell=ranked.spare_cell, spare_file=ranked.spare_file, origin=origin)
     # A slice keeps only the files that are used.

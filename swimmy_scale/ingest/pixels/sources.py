@@ -317,7 +317,7 @@ def _read_files(
     read = _read_cutouts if index.kind == "cutouts" else _read_coadds
     taken = read_best(index, partial(read, index, ra, dec, survey), out)
     faults = []
-    unstated = []
+    unstated = set()
     digests = [b""] * index.file.size
     for cell, found in enumerate(taken.found):
         row, band = divmod(cell, survey.n_bands)
@@ -329,12 +329,12 @@ def _read_files(
         if found.error is not None:
             faults.append(Fault(row, found.error.code, name, index.describe(file), f"{name}: {found.error}"))
         elif not found.states_zero_point:
-            unstated.append(file)
+            unstated.add(file)
     warnings = taken.notes
     if unstated:
         warnings.append(
-            f"{len(unstated)} files state no zero point ({', '.join(ZERO_POINT_CARDS)}): {survey.zero_point_mag} mag "
-            f"is assumed; the first is {index.describe(min(unstated))}"
+            f"{len(unstated)} files state no zero point ({', '.join(ZERO_POINT_CARDS)}): "
+            f"{survey.assumed_zero_points} is assumed; the first is {index.describe(min(unstated))}"
         )
     return faults, warnings, digests
 
@@ -379,10 +379,10 @@ def _read_cutouts(
                 continue
             for place in places:
                 row, band = divmod(int(cells[place]), survey.n_bands)
-                which = band if index.has_all_bands[file] else None
+                at, all_bands = (float(ra[row]), float(dec[row])), bool(index.has_all_bands[file])
                 try:
                     with whatever_it_raises():
-                        one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
+                        one = read_cutout(data, *at, survey, planes(place), patterns, band, all_bands)
                     found[place] = one._replace(digest=digest)
                 except UnusableFileError as error:
                     found[place] = Found(error, digest=digest)

@@ -165,7 +165,7 @@ def notes_of(paths: Sequence[str], facts: Sequence[TableFacts], survey: Survey) 
     if unstated:
         notes.append(
             f"{unstated[0]}: no zero point in {'it' if len(unstated) == 1 else counted(len(unstated), 'such files')}: "
-            f"{survey.zero_point_mag} mag is assumed"
+            f"{survey.assumed_zero_points} is assumed"
         )
     off = [of_file for of_file in facts if off_middle_px(of_file.bands)]
     if off:
@@ -249,12 +249,13 @@ def read_table_rows(
             there[there] = ids[rows[there]] == object_id[there]
             for k in np.flatnonzero(~there).tolist():
                 fault(int(places[k]), Code.UNREADABLE_FILE, f"row {rows[k]} no longer holds object_id {object_id[k]}")
-            scale, crop = zero_point_factor(table.zero_point_mag, survey), crop_for(survey)
+            crop = crop_for(survey)
+            scales = [zero_point_factor(table.zero_point_mag, survey, band) for band in range(survey.n_bands)]
             for k, stamp in _wanted(table, rows, np.flatnonzero(there), crop):
                 if isinstance(stamp, UnusableFileError):
                     fault(int(places[k]), stamp.code, str(stamp))
                 else:
-                    _take(stamp, int(places[k]), scale, survey, into, path)
+                    _take(stamp, int(places[k]), scales, survey, into, path)
     except SwimmyError as error:
         done = {one.row for one in into.faults} | {place for place, digest in enumerate(into.digests) if digest}
         for place in set(places.tolist()) - done:
@@ -275,7 +276,7 @@ def _wanted(
             yield from ((place, stamp) for place in places_of.get(row, ()))
 
 
-def _take(stamp: Stamp, place: int, scale: np.float32, survey: Survey, into: TableRows, path: str) -> None:
+def _take(stamp: Stamp, place: int, scales: Sequence[np.float32], survey: Survey, into: TableRows, path: str) -> None:
     """Put a stamp into its place, band by band in the survey's order."""
     digest = hashlib.sha256(np.ascontiguousarray(stamp.flux))
     if stamp.good is not None:
@@ -285,7 +286,7 @@ def _take(stamp: Stamp, place: int, scale: np.float32, survey: Survey, into: Tab
         problem = _problem(stamp, number, name, survey)
         if problem is None:
             try:
-                into.partly_empty[place] |= scale_into(stamp.flux[number], scale, into.out[place, band], survey)
+                into.partly_empty[place] |= scale_into(stamp.flux[number], scales[band], into.out[place, band], survey)
             except UnusableFileError as error:
                 problem = error
         if problem is not None:
