@@ -19,7 +19,7 @@ AnyArray = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 
-SurveyName = Literal["hsc", "legacy-south", "des", "rubin"]
+SurveyName = Literal["hsc", "legacy-south", "des", "rubin", "panstarrs", "kids-viking", "euclid"]
 """Surveys of which the package has a file (see `named_surveys`)."""
 
 

@@ -21,6 +21,7 @@ from public_files import (
     write_hats,
     write_shard,
 )
+from public_fits import galaxy, tan_header
 from survey_runs import NETWORK, assert_same_results, call_here, run_serially, verify, weights_of
 
 from swimmy_scale.errors import SwimmyError
@@ -184,6 +185,55 @@ def test_legacy_survey_whose_ids_are_names(tmp_path: Path) -> None:
     assert {str(row["object_name"]) for row in vetted if row["mark"] == "interesting"} == {found[0]}
     assert call_here("report", run).returncode == 0
     assert found[0] in (run / "report" / "index.html").read_text()
+
+
+def test_nine_bands(tmp_path: Path) -> None:
+    """KiDS and VIKING, one file a band, of which some say their zero point: training, scores, report and figures."""
+    bands, n = ("u", "g", "r", "i", "Z", "Y", "J", "H", "Ks"), 24
+    object_id, ra, dec = np.arange(n) + 10**12, 130.0 + 0.01 * np.arange(n), np.full(n, 0.5)
+    flux = np.random.default_rng(1).uniform(20, 60, (n, 9)) * np.linspace(0.3, 3, 9)
+    catalogue = {"object_id": object_id, "ra": ra, "dec": dec}
+    (tmp_path / "cutouts").mkdir()
+    for k, band in enumerate(bands):
+        assumed = 0.0 if band in "ugri" else 30.0
+        catalogue |= {
+            f"fwhm_arcsec_{band}": np.full(n, 0.9),
+            f"{band}_cmodel_mag": 27.0 - 2.5 * np.log10(113 * flux[:, k]),
+        }
+        for row in range(n):
+            stated = {} if row % 2 else {"PHOTZP": 20.0, "PHOTSYS": "AB"}
+            pixels = galaxy(row, k, 70, 70) * flux[row, k] * 10 ** (0.4 * (stated.get("PHOTZP", assumed) - 27))
+            header = tan_header(ra[row], dec[row], 70, 70, 0.339, **stated)
+            hdu = fits.PrimaryHDU(pixels.astype(np.float32), header)
+            hdu.writeto(tmp_path / "cutouts" / f"{object_id[row]}_{band}.fits")
+    Table(catalogue).write(tmp_path / "catalogue.fits")
+    job = write_public_job(
+        tmp_path / "job.yaml",
+        survey="kids-viking",
+        catalogue={"path": "catalogue.fits"},
+        ingest={"sources": ["cutouts"]},
+        train={
+            "classes": [],
+            "network": NETWORK,
+            "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 4, "seed": 5, "decay_after_epoch": 1},
+            "n_threads": 1,
+        },
+        storage={"partition_objects": 16, "chunk_objects": 8},
+    )
+    run = tmp_path / "run"
+    summary, _ = run_serially(job, run)
+    assert [summary[name] for name in ("given", "scored", "quarantined")] == [24, 24, 0]
+    with xarray.open_zarr(run / "cutouts.zarr") as store:
+        assert tuple(store.band.values) == bands
+        wanted = np.array([[galaxy(row, k, 70, 70)[3:67, 3:67] * flux[row, k] for k in range(9)] for row in range(n)])
+        np.testing.assert_allclose(store.image.values, wanted * 10**1.2, rtol=1e-5, atol=1e-5)
+    assert "0.0 mag in u, g, r, i and 30.0 mag in Z, Y, J, H, Ks is assumed" in " ".join(summary["warnings"])
+    assert len(Table.read(run / "candidates.fits")) > 0
+    assert call_here("report", run).returncode == 0
+    page = (run / "report" / "index.html").read_text()
+    assert "KiDS and VIKING" in page
+    done = call_here("figures", run)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_without_a_catalogue(tmp_path: Path) -> None:

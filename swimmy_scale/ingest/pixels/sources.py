@@ -35,6 +35,7 @@ from swimmy_scale.ingest.pixels.listing import (
 )
 from swimmy_scale.ingest.pixels.object_tables.tables import (
     TableRows,
+    change_of,
     inspect_tables,
     is_object_table,
     is_table_name,
@@ -239,7 +240,11 @@ def _as_tables(path: str, survey: Survey) -> Listing:
         listing = make_listing("table", str(where.parent), "", [file], [])
     if not len(listing.files):
         raise SwimmyError(f"source {path}: holds no HDF5 or Parquet file. Give the folder with the object tables.")
-    return replace(listing, kind="table", tables=inspect_tables(table_paths(listing), survey))
+    paths = table_paths(listing)
+    listing = replace(listing, kind="table", tables=inspect_tables(paths, survey))
+    for place, one in enumerate(paths):
+        listing.files["size"][place], listing.files["mtime_ns"][place] = change_of(one)
+    return listing
 
 
 def tables_of(paths: Sequence[str | Path], kind: str = "auto") -> list[Path]:

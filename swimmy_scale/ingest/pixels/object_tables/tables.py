@@ -18,8 +18,8 @@ from swimmy_scale.ingest.object_ids import object_ids
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.ingest.pixels.object_tables import hdf5_objects
-from swimmy_scale.ingest.pixels.object_tables.hdf5_objects import Hdf5Objects
 from swimmy_scale.ingest.pixels.object_tables.stamps import (
+    ZARR_BESIDE,
     Crop,
     ObjectTable,
     Stamp,
@@ -81,6 +81,24 @@ def _parquet_objects() -> Any:
     return parquet_objects
 
 
+def _open_parquet(path: str) -> Any:
+    """A table in Parquet, open, whose images lie in it or beside it."""
+    objects = _parquet_objects()
+    if objects.has_images_beside(path):
+        from swimmy_scale.ingest.pixels.object_tables.cutana_objects import CutanaObjects
+
+        return CutanaObjects(path)
+    return objects.ParquetObjects(path)
+
+
+def change_of(path: str) -> tuple[int, int]:
+    """Size in bytes, and time of the last change in ns, of a file and of what lies beside it with its images."""
+    beside = Path(path).with_name(ZARR_BESIDE)
+    files = [Path(path), *(beside.rglob("*") if path.lower().endswith(PARQUET_SUFFIXES) and beside.is_dir() else ())]
+    status = [file.stat() for file in files if file.is_file()]
+    return sum(one.st_size for one in status), max((one.st_mtime_ns for one in status), default=0)
+
+
 def is_table_name(name: bytes) -> bool:
     """Whether a file of a folder may be an object table, by its path in it.
 
@@ -102,7 +120,7 @@ def open_table(path: str) -> Iterator[ObjectTable]:
     if not form:
         raise SwimmyError(f"{path}: is no HDF5 or Parquet file. Leave it out.")
     try:
-        table: ObjectTable = Hdf5Objects(path) if form == "hdf5" else _parquet_objects().ParquetObjects(path)
+        table: ObjectTable = hdf5_objects.open_hdf5(path) if form == "hdf5" else _open_parquet(path)
     except SwimmyError:
         raise
     except Exception as error:  # each library raises its own types for a damaged file
@@ -142,6 +160,11 @@ def inspect_tables(paths: Sequence[str], survey: Survey) -> tuple[TableFacts, ..
 
 
 def _check_bands(path: str, table: ObjectTable, survey: Survey) -> None:
+    if table.n_rows and not table.bands and table.n_bands not in (None, survey.n_bands):
+        raise SwimmyError(
+            f"{path}: has {counted(table.n_bands or 0, 'images')} an object and does not name their bands, and survey "
+            f"{survey.name!r} has {', '.join(survey.bands)}. Name the bands of the data in survey.bands, in order."
+        )
     missing = [name for name, place in zip(survey.bands, band_places(table.bands, survey), strict=True) if place < 0]
     if table.n_rows and missing:
         raise SwimmyError(
