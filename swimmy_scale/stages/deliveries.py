@@ -15,6 +15,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.ingest.pixels.late_files import index_of_rows, rows_with_files_of
+from swimmy_scale.ingest.pixels.rubin_psf import check_library
 from swimmy_scale.ingest.pixels.sources import Index, Listing, build_index, expand_sources, list_source, tables_of
 from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code, Fault
@@ -83,8 +84,8 @@ def read_objects(catalogue: CatalogueSource, survey: Survey, section: IngestSect
         inside = tables_of([catalogue.path]) if catalogue.path.exists() else []
         if catalogue.path.is_dir() and not inside:
             raise SwimmyError(f"catalogue {catalogue.path}: is a folder without object tables. Name a file.")
-        return read_catalogue(catalogue, survey, inside)
-    return read_catalogue(catalogue, survey, catalogue_inside(section))
+        return read_catalogue(catalogue, survey, inside, section.psf_from_files)
+    return read_catalogue(catalogue, survey, catalogue_inside(section), section.psf_from_files)
 
 
 def catalogue_inside(section: IngestSection) -> list[Path]:
@@ -128,6 +129,13 @@ def find_pixels(section: IngestSection, objects: Objects, survey: Survey) -> Ind
         tract=objects.tract,
         id_column=objects.id_column,
     )
+    if section.psf_from_files:
+        if index.kind != "cutouts":
+            raise SwimmyError(
+                f"ingest.psf_from_files is for cutouts in FITS, and the sources are of kind {index.kind}. Leave it out."
+            )
+        check_library()
+        index = replace(index, reads_psf=True)
     for warning in [*objects.warnings, *index.warnings]:
         log.warning(warning)
     return index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,18 +17,20 @@ from swimmy_scale.ingest.catalogue.unknown_values import UnknownValues
 from swimmy_scale.ingest.object_ids import NULL_WORDS, object_ids
 from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.object_names import OBJECT_NAME
+from swimmy_scale.method.psf_width import FWHM_PER_SIGMA, fwhm_faults
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import FLAG_NAMES, NOT_PRIMARY, QUALITY_FLAGS
 from swimmy_scale.method.sections import CatalogueSource
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
-FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 # Where HSC's releases and Rubin say whether an object is the primary measurement of its galaxy.
 _IS_PRIMARY = ("isprimary", "detect_isprimary", "detect_is_primary")
 
 
-def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Path] = ()) -> Objects:
+def read_catalogue(
+    source: CatalogueSource, survey: Survey, inside: Sequence[Path] = (), fwhm_may_come: bool = False
+) -> Objects:
     """Read a catalogue and find what is wrong with which of its rows.
 
     Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown; so is a value that catalogues put
@@ -43,6 +44,8 @@ def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Pat
     ----------
     inside : sequence of Path
         Object tables that hold the catalogue, in order (see `pixels.object_tables`); none where ``source.path`` is it.
+    fwhm_may_come : bool
+        Whether a FWHM that is unknown here may come with the pixels, and so is no fault.
 
     Returns
     -------
@@ -83,7 +86,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Pat
     if redshift_name in table.columns:
         redshift = unknown.nan("redshift", redshift_name, redshift)
     faults = (
-        _id_faults(object_id, names, lost, name) + _position_faults(ra, dec, name) + _fwhm_faults(fwhm, survey, name)
+        _id_faults(object_id, names, lost, name)
+        + _position_faults(ra, dec, name)
+        + fwhm_faults(fwhm, survey, name, fwhm_may_come)
     )
     flags = _flag_bits(table, survey)
     if lost:
@@ -403,22 +408,3 @@ def _position_faults(ra: DoubleArray, dec: DoubleArray, source: str) -> list[Fau
         Fault(row, Code.POSITION_MISSING, "", source, f"position is ra {ra[row]}, dec {dec[row]}; {need}")
         for row in np.flatnonzero(bad).tolist()
     ]
-
-
-def _fwhm_faults(fwhm: FloatArray, survey: Survey, source: str) -> list[Fault]:
-    """Faults of a FWHM that is unknown or above the target."""
-    # Compared in the precision that is stored: a FWHM of exactly 0.8 is not above 0.8.
-    limit = np.float32(survey.target_fwhm_arcsec)
-    faults = []
-    for code, bad in ((Code.FWHM_MISSING, np.isnan(fwhm)), (Code.FWHM_ABOVE_TARGET, fwhm > limit)):
-        rows = np.flatnonzero(bad.any(axis=1))
-        for row, is_bad, values in zip(rows.tolist(), bad[rows].tolist(), fwhm[rows].tolist(), strict=True):
-            found = [(band, value) for band, wrong, value in zip(survey.bands, is_bad, values, strict=True) if wrong]
-            bands = ", ".join(band for band, _ in found)
-            if code is Code.FWHM_MISSING:
-                reason = f"no PSF FWHM in {bands}: no column, patch or PSF moments give it"
-            else:
-                measured = ", ".join(f"{value:.7g} arcsec in {band}" for band, value in found)
-                reason = f"PSF FWHM is {measured}; the limit is {survey.target_fwhm_arcsec:g} arcsec"
-            faults.append(Fault(row, code, bands if len(found) == 1 else "", source, reason))
-    return faults

@@ -15,6 +15,7 @@ from swimmy_scale.ingest.pixels.band_images import image_of_band, read_plane
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
     MAX_FILE_BYTES,
+    Hdu,
     UnusableFileError,
     find_image,
     reader_of,
@@ -43,12 +44,18 @@ class Found(NamedTuple):
         Whether the file states its own zero point. If not, the survey's is assumed.
     digest : bytes
         SHA-256 of what was read; empty where nothing was.
+    fwhm_arcsec : float
+        Of the PSF that the file holds, if it was asked for; NaN otherwise.
+    psf_fault : str
+        Why the PSF that it holds cannot be used.
     """
 
     error: UnusableFileError | None = None
     partly_empty: bool = False
     states_zero_point: bool = True
     digest: bytes = b""
+    fwhm_arcsec: float = math.nan
+    psf_fault: str = ""
 
 
 def zero_point_factor(zero_point_mag: float | None, survey: Survey, band: int | None = None) -> np.float32:
@@ -146,6 +153,7 @@ def read_cutout(
     patterns: HeaderPatterns | None = None,
     band: int | None = None,
     has_all_bands: bool = True,
+    reads_psf: bool = False,
 ) -> Found:
     """Read one file's bytes into one plane of the cube.
 
@@ -164,6 +172,8 @@ def read_cutout(
         Which of the survey's bands to read.
     has_all_bands : bool
         Whether the file has other bands as well, so that its image is to be chosen by `image_of_band`.
+    reads_psf : bool
+        Whether to measure the PSF that the file holds.
 
     Returns
     -------
@@ -205,7 +215,20 @@ def read_cutout(
         raise unreadable(f"the image decodes to {pixels.shape} px, not to {shape}")
     cut = pixels[region] if asinh is None else asinh.counts(pixels[region])
     partly_empty = scale_into(cut, zero_point_factor(own_zero_point, survey, band), out, survey)
-    return Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
+    found = Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
+    return _with_psf(found, data, first, hdu, region, survey) if reads_psf else found
+
+
+def _with_psf(found: Found, data: bytes, first: Hdu, hdu: Hdu, region: tuple[slice, slice], survey: Survey) -> Found:
+    """The same with the FWHM of the file's PSF in the middle of the cutout."""
+    from swimmy_scale.ingest.pixels.rubin_psf import psf_fwhm_px
+
+    y, x = (part.start + survey.center_px for part in region)
+    try:
+        fwhm = psf_fwhm_px(data, first.cards, hdu.cards, x, y)
+    except UnusableFileError as error:
+        return found._replace(psf_fault=str(error))
+    return found if fwhm is None else found._replace(fwhm_arcsec=fwhm * survey.pixel_scale_arcsec)
 
 
 def check_pixel_scale(sky: SkyMap | None, survey: Survey) -> None:

@@ -66,6 +66,8 @@ class Index:
         For object tables: what they call the ids of their objects.
     has_masks : bool
         Whether some file comes with masks.
+    reads_psf : bool
+        Whether the width of the PSF is taken from files that hold it.
     warnings : tuple of str
         What the user should know. Empty in a slice.
     """
@@ -88,6 +90,7 @@ class Index:
     table_row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     id_column: str = "object_id"
     has_masks: bool = False
+    reads_psf: bool = False
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
