@@ -19,7 +19,7 @@ from swimmy_scale.ingest.pixels.rubin_psf import check_library
 from swimmy_scale.ingest.pixels.sources import Index, Listing, build_index, expand_sources, list_source, tables_of
 from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.sample import FLAG_NAMES, MASKED_CENTER, PARTLY_EMPTY
+from swimmy_scale.method.sample import ALL_FLAGS, FLAG_NAMES, POINT_SOURCE
 from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.storage.store import is_text
@@ -297,13 +297,13 @@ def like_the_store(objects: Objects, name: str, attrs: Mapping[str, Any]) -> Obj
             "ones. Keep them in runs of their own."
         )
     available = set(attrs["available_columns"])
-    lacking = sorted((available & set(FLAG_NAMES)) - objects.available)
+    lacking = sorted((available & {*FLAG_NAMES, POINT_SOURCE}) - objects.available)
     if lacking:
         raise SwimmyError(
             f"addition {name!r}: its catalogue has no flags {', '.join(lacking)}, by which the run's sample is cut. "
             "Add these columns, or name them in its catalogue.columns."
         )
-    if unknown := sorted(available - set(FLAG_NAMES) - objects.available - {PARTLY_EMPTY, MASKED_CENTER}):
+    if unknown := sorted(available - set(ALL_FLAGS) - objects.available):
         log.warning(
             "addition %r: its catalogue does not have %s, which the run's has: unknown for its objects",
             name,

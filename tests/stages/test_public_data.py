@@ -185,6 +185,14 @@ def test_legacy_survey_whose_ids_are_names(tmp_path: Path) -> None:
     assert {str(row["object_name"]) for row in vetted if row["mark"] == "interesting"} == {found[0]}
     assert call_here("report", run).returncode == 0
     assert found[0] in (run / "report" / "index.html").read_text()
+    (tmp_path / "s.yaml").write_text("sample: {colours: [], max_fwhm_arcsec: null}\nselect: {levels: {2sigma: 0.1}}\n")
+    done = call_here("select", run, "--settings", tmp_path / "s.yaml", "--output", tmp_path / "fewer")
+    assert done.returncode == 0, done.stderr
+    done = call_here("compare", run, tmp_path / "fewer", "--output", tmp_path / "differences.csv")
+    assert done.returncode == 0, done.stderr
+    differences = list(csv.DictReader((tmp_path / "differences.csv").read_text().splitlines()))
+    assert {line["object_name"] for line in differences} < set(found)
+    assert all(line["object_id"] == str(object_number(line["object_name"])) for line in differences)
 
 
 def test_nine_bands(tmp_path: Path) -> None:

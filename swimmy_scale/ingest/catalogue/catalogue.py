@@ -19,7 +19,7 @@ from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.psf_width import FWHM_PER_SIGMA, fwhm_faults
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.sample import FLAG_NAMES, NOT_PRIMARY, QUALITY_FLAGS
+from swimmy_scale.method.sample import ALL_FLAGS, FLAG_NAMES, NOT_PRIMARY, POINT_SOURCE, QUALITY_FLAGS
 from swimmy_scale.method.sections import CatalogueSource
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
@@ -199,7 +199,13 @@ def _wanted_columns(survey: Survey) -> dict[str, str]:
         for name in ("cmodel_mag", "cmodel_flux", *(f"sdssshape_psf_shape{axes}" for axes in ("11", "22", "12"))):
             wanted[f"{band}_{name}"] = "float"
         wanted |= {f"fwhm_arcsec_{band}": "float", f"depth_mag_{band}": "float"}
-    return wanted | {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
+    wanted |= {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
+    return wanted | {_extendedness(survey): "float"}
+
+
+def _extendedness(survey: Survey) -> str:
+    """The column that says whether an object is extended, 1, or a point source, 0."""
+    return f"{survey.magnitude_band}_extendedness_value"
 
 
 def _per_band(table: InputTable, pattern: str, survey: Survey, unit: str) -> DoubleArray:
@@ -235,6 +241,7 @@ def _available(table: InputTable, survey: Survey, fwhm: FloatArray, depth: Float
     sources: dict[str, tuple[str, ...]] = {flag: _flag_columns(flag, survey) for flag in FLAG_NAMES}
     sources |= {f"mag_{band}": (f"{band}_cmodel_mag", f"{band}_cmodel_flux") for band in survey.bands}
     sources["psf_mag"] = (f"{survey.magnitude_band}_psfflux_mag", f"{survey.magnitude_band}_psfflux_flux")
+    sources[POINT_SOURCE] = (_extendedness(survey),)
     sources["redshift"] = ("redshift", "specz_redshift")
     names = {name for name, columns in sources.items() if table.columns.keys() & set(columns)}
     for what, values in (("fwhm_arcsec", fwhm), ("depth_mag", depth)):
@@ -267,7 +274,7 @@ def _magnitudes(table: InputTable, survey: Survey, unknown: UnknownValues) -> tu
 
 
 def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
-    """Bits of FLAG_NAMES, (n,). An unknown flag is not known to be good, so it counts as set."""
+    """Bits of FLAG_NAMES and `POINT_SOURCE`, (n,). An unknown flag is not known to be good, so it counts as set."""
     bits = np.zeros(table.n_rows, np.uint32)
     absent, unknown_counts = [], {}
     for bit, flag in enumerate(FLAG_NAMES):
@@ -280,6 +287,9 @@ def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
             bits |= np.where(is_set | unknown, np.uint32(1 << bit), np.uint32(0))
             if unknown.any():
                 unknown_counts[name] = int(unknown.sum())
+    if _extendedness(survey) in table.columns:
+        is_point = ~(table.floats(_extendedness(survey)) > 0.5)
+        bits |= np.where(is_point, np.uint32(1 << ALL_FLAGS.index(POINT_SOURCE)), np.uint32(0))
     if absent:
         table.warnings.append(f"{table.path}: no column for the flags {', '.join(absent)}: they are taken as not set")
     if unknown_counts:
