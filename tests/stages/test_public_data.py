@@ -20,6 +20,7 @@ from public_files import (
     legacy_columns,
     write_hats,
     write_shard,
+    write_unagi,
 )
 from public_fits import galaxy, tan_header
 from survey_runs import NETWORK, assert_same_results, call_here, run_serially, verify, weights_of
@@ -193,6 +194,45 @@ def test_legacy_survey_whose_ids_are_names(tmp_path: Path) -> None:
     differences = list(csv.DictReader((tmp_path / "differences.csv").read_text().splitlines()))
     assert {line["object_name"] for line in differences} < set(found)
     assert all(line["object_id"] == str(object_number(line["object_name"])) for line in differences)
+
+
+def test_unagi_and_the_catalogue_beside_it(tmp_path: Path, finished: Path) -> None:
+    """HDF5 without a catalogue: one is needed, and joined by id; bands that differ by a pixel, and a masked galaxy."""
+    n, origin = 6, {"HSC-G": (1, 0), "HSC-I": (0, 1)}
+    ids = np.arange(n) + 43158172147386000
+    flux = np.random.default_rng(2).uniform(5, 40, (n, 5))
+    objects = {
+        str(ids[row]): {
+            f"HSC-{band}": galaxy(row, k, 70, 72)[
+                origin.get(f"HSC-{band}", (0, 0))[0] :, origin.get(f"HSC-{band}", (0, 0))[1] :
+            ]
+            * np.float32(flux[row, k])
+            for k, band in enumerate("GRIZY")
+        }
+        for row in range(n)
+    }
+    write_unagi(tmp_path / "cutouts.hdf", objects, origin, bad={(str(ids[2]), "HSC-R"): [(35, 36)]})
+    alone = call_here("ingest", tmp_path / "cutouts.hdf", "--output", tmp_path / "c.zarr")
+    assert alone.returncode == 1
+    assert "no column ra" in alone.stderr
+    columns = {"object_id": ids[::-1], "ra": 150.0 + 0.01 * np.arange(n), "dec": np.full(n, 2.0)}
+    for k, band in enumerate("grizy"):
+        columns |= {f"fwhm_arcsec_{band}": np.full(n, 0.7), f"{band}_cmodel_mag": 21.8 - 2.5 * np.log10(flux[::-1, k])}
+    Table(columns).write(tmp_path / "catalogue.fits")
+    model = weights_of(finished / "run")
+    del model["train"]
+    job = write_public_job(
+        tmp_path / "job.yaml", catalogue={"path": "catalogue.fits"}, ingest={"sources": ["cutouts.hdf"]}, **model
+    )
+    summary, _ = run_serially(job, tmp_path / "run")
+    assert [summary[name] for name in ("given", "scored", "quarantined", "in_sample")] == [6, 6, 0, 5]
+    with xarray.open_zarr(tmp_path / "run" / "cutouts.zarr") as store:
+        assert store.object_id.values.tolist() == ids[::-1].tolist()
+        wanted = [[galaxy(row, k, 70, 72)[3:67, 4:68] * np.float32(flux[row, k]) for k in range(5)] for row in range(n)]
+        np.testing.assert_array_equal(store.image.values, np.array(wanted)[::-1])
+    candidates = Table.read(tmp_path / "run" / "candidates.fits")
+    assert len(candidates) > 0
+    assert ids[2] not in candidates["object_id"]
 
 
 def test_nine_bands(tmp_path: Path) -> None:
