@@ -149,10 +149,9 @@ def _common(object_id: str, images: Sequence[Any], headers: Sequence[Any]) -> tu
     shapes = np.array([image.shape for image in images])
     if shapes.ndim != 2 or shapes.shape[1] != 2:
         raise UnusableFileError(Code.WRONG_SHAPE, f"{object_id} has images of shapes {[i.shape for i in images]}")
-    cards = np.array(
-        [[float(_card(header, f"{name}{axis}") or np.nan) for name in ("CRPIX", "CRVAL") for axis in (2, 1)]
-         for header in headers]
-    )  # fmt: skip
+    names = [f"{name}{axis}" for name in ("CRPIX", "CRVAL") for axis in (2, 1)]
+    values = [[_card(header, name) for name in names] for header in headers]
+    cards = np.array([[np.nan if value is None else float(value) for value in line] for line in values])
     if not np.isfinite(cards).all():
         return tuple(shapes.min(axis=0).tolist()), [[0, 0] for _ in images]
     if np.abs(np.ptp(cards[:, 2:], axis=0)).max() > 1e-9 or np.abs(cards[:, :2] % 1 - cards[0, :2] % 1).max() > 1e-3:
