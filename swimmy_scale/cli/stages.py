@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml"]),
+    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml", "unagi"]),
     help="In the form of a public data set, not of the archive's files; see docs/public-data.md.",
 )
 @worker_option

@@ -48,14 +48,16 @@ def psf_fwhm_px(data: bytes, primary: Cards, image: Cards, x: float, y: float) -
     if card_number(primary, _MARK) is None:
         return None
     # The alternate description A gives the pixels of the detector or tract.
-    x0, y0 = ((card_number(image, f"CRVAL{axis}A") or 0.0) - (card_number(image, f"CRPIX{axis}A") or 1.0) + 1.0
-              for axis in (1, 2))  # fmt: skip
+    first = []
+    for axis in (1, 2):
+        value, reference = (card_number(image, f"{name}{axis}A") for name in ("CRVAL", "CRPIX"))
+        first.append(0.0 if value is None or reference is None else value - reference + 1.0)
     with whatever_it_raises():
         from lsst.images.serialization import open_archive
 
         with open_archive(io.BytesIO(data)) as reader:
             psf = reader.get_component("psf")
-        kernel = np.asarray(psf.compute_kernel_image(x=x0 + x, y=y0 + y).array, np.float64)
+        kernel = np.asarray(psf.compute_kernel_image(x=first[0] + x, y=first[1] + y).array, np.float64)
     fwhm = fwhm_of_kernel_px(kernel)
     if not fwhm > 0:
         raise unreadable("its PSF has no width: the image of it is not like one of a star")

@@ -85,8 +85,9 @@ class UnagiObjects(OpenFile):
             raise UnusableFileError(Code.NO_IMAGE_HDU, f"{object_id} has no image")
         for group in groups.values():
             stated = _zero_point(group)
-            if abs((stated or math.nan) - (self.zero_point_mag or math.nan)) > AGREEMENT_MAG:
-                reason = f"{object_id} has the zero point {stated}, the first objects {self.zero_point_mag}"
+            usual = self.zero_point_mag
+            if (stated is None) != (usual is None) or abs((stated or 0.0) - (usual or 0.0)) > AGREEMENT_MAG:
+                reason = f"{object_id} has the zero point {stated}, the first objects {usual}"
                 raise UnusableFileError(Code.WRONG_UNIT, reason)
         images = [group[f"{_IMAGE}/DATA"] for group in groups.values()]
         shape, first = _common(object_id, images, [group[_IMAGE] for group in groups.values()])
