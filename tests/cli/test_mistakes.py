@@ -80,7 +80,7 @@ JOBS = [
     ),
     (
         JOB + "survey: {file_zero_points_mag: [0, 30]}\n",
-        "6: survey: file_zero_points_mag has 2 values for 5 bands",
+        "6: survey: survey 'HSC-SSP wide': file_zero_points_mag has 2 values for 5 bands",
     ),
     (
         JOB.replace("[pixels]", "[pixels], psf_from_files: maybe"),
