@@ -109,7 +109,7 @@ def _say(done: Requested, asked: Asked, output: Path, files_per_second: float) -
     if done.n_whole is not None:
         click.echo(f"{counted(done.n_whole, 'files')} have come and are usable")
         if done.missing:
-            click.echo(f"to be asked for again: {by_code(done.missing)}; {output / MISSING} names them")
+            click.echo(f"missing or damaged, and asked for: {by_code(done.missing)}; {output / MISSING} names them")
         if done.kept:
             click.echo(
                 f"not asked for again, since the same would come: {by_code(done.kept)}; they are named there, too"
