@@ -36,7 +36,7 @@ if TYPE_CHECKING:
               help="Release of the archive; dr4 is the collaboration's.")  # fmt: skip
 @click.option("--rerun", help="Rerun of the release.  [default: pdr3_wide, pdr2_wide, s23b_wide]")
 @click.option("--type", "kind", type=click.Choice(["coadd", "coadd/bg"]), default="coadd", show_default=True,
-              help="coadd/bg is before the sky is subtracted, which equation 1 does not allow.")  # fmt: skip
+              help="coadd/bg still has its sky, which equation 1 takes as subtracted.")  # fmt: skip
 @click.option("--size", "size_px", type=WholeNumber(min=1), help="Side of the cutouts in pixels.  [default: 2 more "
               "than the survey's 64]")  # fmt: skip
 @click.option("--limit", "n_lines", type=WholeNumber(min=1), default=990, show_default=True,
@@ -106,13 +106,13 @@ def _say(done: Requested, asked: Asked, output: Path, files_per_second: float) -
     click.echo(f"{counted(done.n_objects, 'objects')} in the bands {', '.join(asked.bands)}")
     if done.left_out:
         click.echo(f"left out, because ingest would put them in quarantine: {by_code(done.left_out)}")
-    if done.n_whole is not None:
-        click.echo(f"{counted(done.n_whole, 'files')} have come and are usable")
+    if done.n_usable is not None:
+        click.echo(f"{counted(done.n_usable, 'files')} have come and are usable")
         if done.missing:
             click.echo(f"missing or damaged, and asked for: {by_code(done.missing)}; {output / MISSING} names them")
-        if done.kept:
+        if done.unusable:
             click.echo(
-                f"not asked for again, since the same would come: {by_code(done.kept)}; they are named there, too"
+                f"not asked for again, since the same would come: {by_code(done.unusable)}; they are named there, too"
             )
     if not done.n_lists:
         click.echo("nothing is missing")

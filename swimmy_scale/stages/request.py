@@ -49,9 +49,9 @@ class Requested:
         Rows of the catalogue that are not, by their code: ingest would put them in quarantine whatever came.
     n_files, n_lists : int
         What the lists ask for.
-    n_whole : int, optional
+    n_usable : int, optional
         Files that were downloaded and are usable; None where nothing was looked at.
-    missing, kept : dict of str to int
+    missing, unusable : dict of str to int
         Files by their code: those that are asked for again, and those that cannot be used and would come the same.
     """
 
@@ -59,9 +59,9 @@ class Requested:
     left_out: dict[str, int]
     n_files: int = 0
     n_lists: int = 0
-    n_whole: int | None = None
+    n_usable: int | None = None
     missing: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
+    unusable: dict[str, int] = field(default_factory=dict)
 
 
 def write_request(
@@ -98,10 +98,13 @@ def write_request(
             f"catalogue {catalogue.path}: none of its {len(objects)} rows can be asked for ({_counts(done.left_out)}). "
             "Correct their ids and positions."
         )
+    record = _options(asked, survey, catalogue, bool(downloaded))
+    # What is known to differ is told before a long look.
+    _check_output(output, record)
     with tempfile.TemporaryFile() as noted:
         if downloaded:
             _look(objects, survey, asked, wanted, downloaded, done, noted, told)
-        record = _record(objects, asked, wanted, survey, catalogue, bool(downloaded))
+        record |= {"n_files": int(wanted.sum()), "sha256": _digest(objects, wanted)}
         _check_output(output, record)
         # It stands before the lists: a folder whose writing was stopped is known, and the same request goes on.
         write_json(output / RECORD, record)
@@ -136,7 +139,7 @@ def _look(
         )
     has_names = OBJECT_NAME in objects.kept
     noted.write(csv_line((*COLUMNS, OBJECT_NAME) if has_names else COLUMNS))
-    missing, kept = Counter[str](), Counter[str]()
+    missing, unusable = Counter[str](), Counter[str]()
     is_asked = wanted.copy()
     wanted[:] = False
     for lo in range(0, len(objects), READ_ROWS):
@@ -145,14 +148,14 @@ def _look(
             if fault.band not in asked.bands or not is_asked[fault.row].any():
                 continue
             again = fault.code in ASK_AGAIN
-            (missing if again else kept)[fault.code.label] += 1
+            (missing if again else unusable)[fault.code.label] += 1
             wanted[fault.row, asked.bands.index(fault.band)] = again
             object_id, said = int(objects.object_id[fault.row]), "yes" if again else "no"
             values = (object_id, fault.band, fault.code.label, said, fault.reason, fault.source)
             noted.write(csv_line((*values, *(objects.name_of(fault.row) or [""])) if has_names else values))
         told(hi, len(objects))
-    done.missing, done.kept = dict(sorted(missing.items())), dict(sorted(kept.items()))
-    done.n_whole = int(is_asked.sum()) - missing.total() - kept.total()
+    done.missing, done.unusable = dict(sorted(missing.items())), dict(sorted(unusable.items()))
+    done.n_usable = int(is_asked.sum()) - missing.total() - unusable.total()
 
 
 def _by_code(faults: Iterable[Fault]) -> dict[str, int]:
@@ -163,15 +166,8 @@ def _counts(by_code: dict[str, int]) -> str:
     return ", ".join(f"{code} {count:,}" for code, count in by_code.items())
 
 
-def _record(
-    objects: Objects, asked: Asked, wanted: BoolArray, survey: Survey, catalogue: CatalogueSource, again: bool
-) -> dict[str, Any]:
-    """What the lists are of: all that their text depends on, and no more."""
-    digest = hashlib.sha256()
-    rows = np.flatnonzero(wanted.any(axis=1))
-    for values, kind in ((objects.object_id, "<i8"), (objects.ra, "<f8"), (objects.dec, "<f8"), (objects.tract, "<i4")):
-        digest.update(values[rows].astype(kind).tobytes())
-    digest.update(np.packbits(wanted[rows]).tobytes())
+def _options(asked: Asked, survey: Survey, catalogue: CatalogueSource, again: bool) -> dict[str, Any]:
+    """What is asked for of every object, for the record."""
     return {
         "format_version": FORMAT_VERSION,
         "catalogue": Path(catalogue.path or "").name,
@@ -179,9 +175,17 @@ def _record(
         "bands": list(asked.bands),
         "pixel_scale_arcsec": survey.pixel_scale_arcsec,
         "of": "missing files" if again else "all files",
-        "n_files": int(wanted.sum()),
-        "sha256": digest.hexdigest(),
     }
+
+
+def _digest(objects: Objects, wanted: BoolArray) -> str:
+    """SHA-256 in hex over the objects that are asked for, and which of their files."""
+    digest = hashlib.sha256()
+    rows = np.flatnonzero(wanted.any(axis=1))
+    for values, kind in ((objects.object_id, "<i8"), (objects.ra, "<f8"), (objects.dec, "<f8"), (objects.tract, "<i4")):
+        digest.update(values[rows].astype(kind).tobytes())
+    digest.update(np.packbits(wanted[rows]).tobytes())
+    return digest.hexdigest()
 
 
 def _check_output(output: Path, record: dict[str, Any]) -> None:

@@ -72,9 +72,9 @@ def test_a_document_for_scripts(catalogue: Path, tmp_path: Path) -> None:
         "left_out": {},
         "n_files": 20,
         "n_lists": 10,
-        "n_whole": None,
+        "n_usable": None,
         "missing": {},
-        "kept": {},
+        "unusable": {},
         # Four headers and 80 x 80 float32 in blocks of 2880 bytes, with the tar's header and padding.
         "bytes": 20 * 38_400,
         "hours": pytest.approx(20 / 10 / 3600),

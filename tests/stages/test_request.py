@@ -75,7 +75,7 @@ def test_a_whole_request(tmp_path: Path) -> None:
     assert lines(tmp_path / "lists") == sorted((row, band) for row in range(N) for band in "grizy")
     tars = fetch(tmp_path / "lists", service())
     again = request(tmp_path, "again", tars)
-    assert (again.n_files, again.n_lists, again.n_whole, again.missing, again.kept) == (0, 0, 60, {}, {})
+    assert (again.n_files, again.n_lists, again.n_usable, again.missing, again.unusable) == (0, 0, 60, {}, {})
     assert set(contents(tmp_path / "again")) == {"request.json", "missing.csv"}
     assert missing(tmp_path / "again") == []
     assert Ingested(tars).rows() == list(range(N))
@@ -141,7 +141,7 @@ def test_a_partial_download(
     done = request(tmp_path, "again", tars)
     expected = sorted((row, b) for row in range(N) for b in "grizy") if wanted is None else sorted(wanted)
     assert lines(tmp_path / "again") == expected
-    assert (done.n_files, done.n_whole, done.missing, done.kept) == (len(expected), 60 - len(expected), codes, {})
+    assert (done.n_files, done.n_usable, done.missing, done.unusable) == (len(expected), 60 - len(expected), codes, {})
     named = missing(tmp_path / "again")
     assert [(int(line["object_id"]) - IDS[0], line["band"]) for line in named] == sorted(
         expected, key=lambda item: (item[0], "grizy".index(item[1]))
@@ -159,7 +159,7 @@ def test_what_would_come_the_same_is_not_asked_for_again(tmp_path: Path) -> None
     archive = service(g2=b"SIMPLE", r4=empty, i4=b"x", z11=cutout(11, 3, np.zeros((40, 40), np.float32)))
     request(tmp_path)
     done = request(tmp_path, "again", fetch(tmp_path / "lists", archive))
-    assert (done.missing, done.kept) == ({"unreadable_file": 2}, {"no_data": 1, "wrong_shape": 1})
+    assert (done.missing, done.unusable) == ({"unreadable_file": 2}, {"no_data": 1, "wrong_shape": 1})
     assert lines(tmp_path / "again") == [(2, "g"), (4, "i")]
     told = {(int(line["object_id"]) - IDS[0], line["band"]): line for line in missing(tmp_path / "again")}
     assert [(key, line["code"], line["asked_again"]) for key, line in told.items()] == [
@@ -177,7 +177,7 @@ def test_some_bands_alone(tmp_path: Path) -> None:
     tars = fetch(tmp_path / "lists", service(r0=b"", g0=b""))
     done = request(tmp_path, "again", tars, asked=asked)
     assert lines(tmp_path / "again") == [(0, "g")]
-    assert (done.n_whole, done.missing) == (23, {"unreadable_file": 1})
+    assert (done.n_usable, done.missing) == (23, {"unreadable_file": 1})
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_rows_that_cannot_be_asked_for(
     assert (done.n_objects, done.left_out) == (N - len(rows), left_out)
     assert {row for row, _ in lines(tmp_path / "lists")} == set(range(N)) - rows
     again = request(tmp_path, "again", fetch(tmp_path / "lists", service(g8=b"")), **columns)
-    assert (again.n_whole, again.missing) == (5 * (N - len(rows)) - 1, {"unreadable_file": 1})
+    assert (again.n_usable, again.missing) == (5 * (N - len(rows)) - 1, {"unreadable_file": 1})
     assert all(path.read_text().isascii() for path in (tmp_path / "lists").glob("*-*.txt"))
     (line,) = missing(tmp_path / "again")
     assert line.get("object_name") == ("näme 8" if not rows else None)
@@ -288,4 +288,4 @@ def test_other_tars_and_folders_with_strange_names(tmp_path: Path) -> None:
     write_tar(folder / "ä.tar", some)
     done = request(tmp_path, "lists", folder)
     assert lines(tmp_path / "lists") == [(row, band) for row in range(6, N) for band in sorted("grizy")]
-    assert (done.n_whole, done.missing) == (30, {"missing_band": 30})
+    assert (done.n_usable, done.missing) == (30, {"missing_band": 30})
