@@ -236,7 +236,7 @@ def test_the_same_request_gives_the_same_bytes_and_goes_on(tmp_path: Path) -> No
         ({"asked": asked_of(HSC, rerun="pdr3_dud", n_lines=5)}, r"\(rerun 'pdr3_wide', now 'pdr3_dud'\)"),
         (
             {"asked": asked_of(HSC, ("g",), n_lines=5)},
-            r"bands \['g', 'r', 'i', 'z', 'y'\], now \['g'\]; n_files 60, now",
+            r"bands \['g', 'r', 'i', 'z', 'y'\], now \['g'\]\)\. Choose",
         ),
     ],
 )
@@ -246,6 +246,23 @@ def test_another_request_in_the_same_folder_is_refused(tmp_path: Path, keys: dic
     with pytest.raises(SwimmyError, match=message):
         request(tmp_path, **keys)
     assert contents(tmp_path / "lists") == before
+
+
+def test_what_is_missing_changes(tmp_path: Path) -> None:
+    """Lists of what was missing then stay as they are: their tars may be on their way."""
+    request(tmp_path)
+    tars = fetch(tmp_path / "lists", service())
+    with pytest.raises(SwimmyError, match=r"another request \(of 'all files', now 'missing files'\)"):
+        request(tmp_path, "lists", tars)
+    (tars / "0001-g.tar").unlink()
+    request(tmp_path, "again", tars)
+    first = contents(tmp_path / "again")
+    request(tmp_path, "again", tars)
+    assert contents(tmp_path / "again") == first
+    (tars / "0002-g.tar").unlink()
+    with pytest.raises(SwimmyError, match=r"again: holds the lists of another request \(n_files 5, now 10\)"):
+        request(tmp_path, "again", tars)
+    assert contents(tmp_path / "again") == first
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
