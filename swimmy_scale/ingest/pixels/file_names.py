@@ -22,10 +22,10 @@ _BAND = r"(?P<band>(?:HSC-)?[A-Za-z][A-Za-z0-9]{0,15})"
 _DEGREES = r"[+-]?\d{1,3}(?:\.\d+)?"
 # The archive's two forms: the name of a member of its tar, and of a file that its download tool saves.
 _ARCHIVE_NAME = re.compile(
-    rf"(?P<line>\d{{1,19}})-(?P<type>cutout|coadd|coadd-bg|warp)-{_BAND}-(?P<tract>\d{{1,9}})-(?P<rerun>.+)"
+    rf"(?P<line>\d{{1,19}})-(?P<type>cutout|coadd|coadd[-+]bg|warp)-{_BAND}-(?P<tract>\d{{1,9}})-(?P<rerun>.+)"
 )
 _SAVED_NAME = re.compile(
-    rf"(?P<line>\d{{1,19}})_(?P<type>[A-Za-z][A-Za-z-]*)_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_(?P<tract>\d{{1,9}})_{_BAND}"
+    rf"(?P<line>\d{{1,19}})_(?P<type>[A-Za-z][A-Za-z+-]*)_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_(?P<tract>\d{{1,9}})_{_BAND}"
 )
 _ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
 _POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")

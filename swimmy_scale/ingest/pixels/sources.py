@@ -46,7 +46,17 @@ from swimmy_scale.ingest.pixels.table_index import table_paths
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
-__all__ = ["KINDS", "Index", "Listing", "build_index", "expand_sources", "list_source", "read_rows", "tables_of"]
+__all__ = [
+    "KINDS",
+    "Index",
+    "Listing",
+    "build_index",
+    "expand_sources",
+    "file_faults",
+    "list_source",
+    "read_rows",
+    "tables_of",
+]
 
 KINDS = ("auto", "cutouts", "coadd", "cube", "table")
 
@@ -183,6 +193,30 @@ def read_rows(
         out[fault.row - lo] = np.nan
     digest = hashlib.sha256(b"".join(item or bytes(32) for item in digests))
     return out, faults, warnings, digest.hexdigest()
+
+
+def file_faults(index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey) -> list[Fault]:
+    """What is wrong with the cutout files of each object and band; for an index of cutouts, or a slice of one.
+
+    Parameters
+    ----------
+    ra, dec : ndarray of float64, shape (n,)
+        ICRS, degrees, of its rows.
+
+    Returns
+    -------
+    list of Fault
+        One for each object and band without usable pixels, in this order, rows counted from the catalogue's start:
+        MISSING_BAND where there is no file, else why the best of its files cannot be used.
+    """
+    pixels = np.empty((len(index), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
+    faults, _, _ = _read_files(index, ra, dec, survey, pixels, np.zeros(len(index), np.bool_))
+    faults += [
+        Fault(row, Code.MISSING_BAND, survey.bands[band], "", f"{survey.bands[band]}: no file")
+        for row, band in np.argwhere(index.file == NO_FILE).tolist()
+    ]
+    faults.sort(key=lambda fault: (fault.row, survey.bands.index(fault.band)))
+    return [replace(fault, row=index.first_row + fault.row) for fault in faults]
 
 
 # ---- listing
