@@ -210,7 +210,8 @@ def file_faults(index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey)
         MISSING_BAND where there is no file, else why the best of its files cannot be used.
     """
     pixels = np.empty((len(index), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
-    faults, _, _ = _read_files(index, ra, dec, survey, pixels, np.zeros(len(index), np.bool_))
+    widths = np.empty(index.file.shape, np.float32)
+    faults, _, _ = _read_files(index, ra, dec, survey, pixels, np.zeros(len(index), np.bool_), widths)
     faults += [
         Fault(row, Code.MISSING_BAND, survey.bands[band], "", f"{survey.bands[band]}: no file")
         for row, band in np.argwhere(index.file == NO_FILE).tolist()
