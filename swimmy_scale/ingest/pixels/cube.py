@@ -43,6 +43,8 @@ class Cube:
         The array's attribute of that name.
     state : str
         SHA-256 in hex over the names, sizes and times of change of the cube's files.
+    unpacked_bytes : int
+        Of a chunk, as `unpacked_bytes_of` says.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Cube:
     shape: tuple[int, int, int, int]
     zero_point_mag: float | None
     state: str
+    unpacked_bytes: int = 0
 
 
 def cube_form(path: str) -> str:
@@ -93,7 +96,15 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
         zero_point_mag = zero_point_of_attributes(path, attributes)
         _check_pixel_scale(path, attributes, survey)
         n_objects, n_bands, n_y, n_x = map(int, array.shape)
-    return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
+        of_chunk = unpacked_bytes_of(array)
+    return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path), of_chunk)
+
+
+def unpacked_bytes_of(array: Any) -> int:
+    """Size of a chunk of an array in Zarr or HDF5, which is unpacked whole even for one row; 0 without chunks."""
+    chunks = getattr(array, "chunks", None)
+    is_plain = isinstance(array, h5py.Dataset) and not array.id.get_create_plist().get_nfilters()
+    return 0 if chunks is None or is_plain else math.prod(chunks) * int(array.dtype.itemsize)
 
 
 def check_rows(cube: Cube, object_id: IntArray, ra: DoubleArray, dec: DoubleArray) -> list[str]:

@@ -15,6 +15,7 @@ import zarr
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels.cube import unpacked_bytes_of
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.parquet_objects import plain_columns, read_column
@@ -45,6 +46,7 @@ class CutanaObjects(OpenFile):
         if not isinstance(images, zarr.Array) or images.ndim != 4:
             raise SwimmyError(f"{where}: has no array {ARRAY} of axes (object, y, x, channel). Write it with Cutana.")
         # By default a missing chunk is read as its fill value.
+        self.unpacked_bytes = unpacked_bytes_of(images)
         self._images: Any = images.with_config({"read_missing_chunks": False})
         self.n_rows, self.n_bands = int(self._file.metadata.num_rows), int(images.shape[3])
         if images.shape[0] != self.n_rows:

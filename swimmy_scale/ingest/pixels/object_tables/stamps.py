@@ -55,6 +55,8 @@ class ObjectTable(Protocol):
     n_bands : int or None
         How many images a row has; None where only the rows tell.
     has_masks, simulated : bool
+    unpacked_bytes : int
+        Of a chunk of images, which is unpacked whole even for one row; 0 where rows are read without.
     zero_point_mag : float or None
         AB zero point of the pixels where the file states it.
     """
@@ -62,6 +64,7 @@ class ObjectTable(Protocol):
     n_rows: int
     has_masks: bool
     simulated: bool
+    unpacked_bytes: int
 
     @property
     def names(self) -> Sequence[str]:

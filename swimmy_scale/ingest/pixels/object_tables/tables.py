@@ -48,12 +48,15 @@ class TableFacts:
     bands : tuple of str
         As the file names them, of its first row; empty where it does not.
     has_masks, states_zero_point : bool
+    unpacked_bytes : int
+        Of a chunk, which is unpacked whole even for one row; 0 where rows are read without.
     """
 
     n_rows: int
     bands: tuple[str, ...]
     has_masks: bool
     states_zero_point: bool
+    unpacked_bytes: int = 0
 
 
 def table_form(path: str) -> str:
@@ -150,7 +153,8 @@ def inspect_tables(paths: Sequence[str], survey: Survey) -> tuple[TableFacts, ..
             with open_table(path) as table:
                 _check_bands(path, table, survey)
                 stated = table.zero_point_mag is not None
-                facts.append(TableFacts(table.n_rows, tuple(table.bands), table.has_masks, stated))
+                of_chunk = table.unpacked_bytes
+                facts.append(TableFacts(table.n_rows, tuple(table.bands), table.has_masks, stated, of_chunk))
         except SwimmyError as error:
             wrong.append(str(error))
     if wrong:

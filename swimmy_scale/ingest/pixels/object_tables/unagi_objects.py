@@ -31,6 +31,7 @@ class UnagiObjects(OpenFile):
     """An open file of unagi (see `stamps.ObjectTable`)."""
 
     names = ("object_id",)
+    unpacked_bytes = 0
 
     def __init__(self, path: str) -> None:
         super().__init__(path, h5py.File(path, "r"))
