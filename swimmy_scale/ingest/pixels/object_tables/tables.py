@@ -19,6 +19,7 @@ from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_facto
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.ingest.pixels.object_tables import hdf5_objects
 from swimmy_scale.ingest.pixels.object_tables.stamps import (
+    OFF_MIDDLE_STAMP_PX,
     ZARR_BESIDE,
     Crop,
     ObjectTable,
@@ -197,8 +198,9 @@ def notes_of(paths: Sequence[str], facts: Sequence[TableFacts], survey: Survey) 
     off = [of_file for of_file in facts if off_middle_px(of_file.bands)]
     if off:
         notes.append(
-            f"objects of MultimodalUniverse's stamps lie {-off_middle_px(off[0].bands):g} px before the middle on both "
-            "axes, as its scripts cut them: the cutouts are taken around the objects"
+            f"objects of MultimodalUniverse's stamps of {OFF_MIDDLE_STAMP_PX} px lie "
+            f"{-off_middle_px(off[0].bands):g} px before the middle on both axes, as its scripts cut them: the cutouts "
+            "are taken around the objects. Those of stamps of another size are taken to lie in the middle"
         )
     empty = [path for path, of_file in zip(paths, facts, strict=True) if not of_file.n_rows]
     if empty:
