@@ -284,7 +284,7 @@ def test_where_cutouts_lie(n: int, bands: list[str], first: int) -> None:
 
 @pytest.mark.parametrize("n_px", [229, 230])
 def test_stamps_of_the_earlier_script(n_px: int) -> None:
-    """224 px around the middle of what the archive sends, as that version of scripts/hsc/build_parent_sample.py cuts."""
+    """224 px around the middle of what the archive sends, as scripts/hsc/build_parent_sample.py cut them."""
     start = n_px // 2 - 224 // 2
     region, _ = crop_for(HSC)(224, 224, ["hsc-g"])
     assert abs((n_px - 1) / 2 - start - (region.start + 31.5)) <= 0.5
