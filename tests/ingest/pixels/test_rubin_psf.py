@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from astropy.io import fits
 from astropy.table import Table
-from public_fits import galaxy, tan_header, to_bytes
+from public_fits import galaxy, rubin_exposure, tan_header
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels import rubin_psf
@@ -47,18 +46,8 @@ def kernel(sigma: float) -> np.ndarray:
 
 
 def exposure(row: int, band: int, saturated: bool = False, **primary: object) -> bytes:
-    """An ExposureF of DP1: image, mask, variance, and tables of an archive that only Rubin's software reads."""
-    header = tan_header(RAS[row], DECS[row], N_PX, N_PX, 0.2, EXTNAME="IMAGE", BUNIT="nJy", EXTTYPE="IMAGE")
-    header["CRPIX1A"], header["CRPIX2A"], header["CRVAL1A"], header["CRVAL2A"] = 1.0, 1.0, X0, Y0
-    planes = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_DETECTED": 5, "HIERARCH MP_NO_DATA": 8}
-    bits = np.full((N_PX, N_PX), 1 << 5, np.int32)
-    bits[N_PX // 2, N_PX // 2] |= 2 * saturated
-    mask = fits.CompImageHDU(bits, fits.Header({"EXTNAME": "MASK", **planes}), compression_type="GZIP_2")
-    variance = fits.ImageHDU(np.ones((N_PX, N_PX), np.float32), fits.Header({"EXTNAME": "VARIANCE"}))
-    table = fits.BinTableHDU.from_columns([fits.Column("id", "J", array=[1])], name="ARCHIVE_INDEX")
-    first = fits.PrimaryHDU(header=fits.Header(primary))
-    image = fits.CompImageHDU(galaxy(row, band, N_PX, N_PX), header, compression_type="GZIP_2", quantize_level=0)
-    return to_bytes(first, image, mask, variance, table)
+    """An ExposureF of DP1 of an object and band."""
+    return rubin_exposure(RAS[row], DECS[row], galaxy(row, band, N_PX, N_PX), saturated, (X0, Y0), **primary)
 
 
 def write_exposure(**primary: object) -> Callable[[int, int, Path], None]:
