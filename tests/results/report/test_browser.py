@@ -168,15 +168,15 @@ def test_the_page_opens_and_hostile_names_are_text(browser: Browser, run: Path, 
 
 def test_every_picture_is_the_tile_of_its_candidate(browser: Browser, run: Path, truth: Truth) -> None:
     browser.all(".open")[5].click()
-    loaded = "return [...document.querySelectorAll('#details img')].every((i) => i.complete && i.naturalWidth)"
+    loaded = "return [...document.querySelectorAll('#details figure img')].every((i) => i.complete && i.naturalWidth)"
     browser.wait_until(lambda: browser.script(loaded), "the pictures are loaded")
-    images = browser.all("#details img")
+    images = browser.all("#details figure img")
     assert len(images) == 11
     place = truth.ids.index(browser.one("#details h2").text)
     assert images[0].get_attribute("src").endswith(f"images/{place // 8:05d}.jpg")
     # Its tile fills the frame: the sheet is as much larger as it has tiles, and shifted by whole tiles.
     boxes = browser.script(
-        "return [...document.querySelectorAll('#details .tile')].map((frame) => {"
+        "return [...document.querySelectorAll('#details figure .tile')].map((frame) => {"
         "const f = frame.getBoundingClientRect(), i = frame.firstChild.getBoundingClientRect();"
         "return [(i.left - f.left) / f.width, (i.top - f.top) / f.height, i.width / f.width, i.height / f.height]})"
     )
@@ -361,7 +361,7 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     assert shown(browser) == [one for one in order if one not in {*order[:3], order[4]}]
     browser.one("#export").click()
     text = browser.saved("marks.csv")
-    assert text.splitlines()[0] == "format_version,object_id,mark,note"
+    assert text.splitlines()[0] == "format_version,object_id,mark,note,tags"
     assert "\"'=HYPERLINK(" in text
     found = parse_marks(io.StringIO(text, newline=""), "marks.csv")
     assert {str(key): mark[:2] for key, mark in found.items()} == {
@@ -430,7 +430,7 @@ def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth,
     assert not browser.one("#export").is_enabled()
     bad.write_text(good.read_text() + f"1,{truth.ids[1]},,\n")
     browser.one("#import").send_keys(str(bad))
-    browser.wait_until(lambda: "neither a mark nor a note" in browser.one("#message").text, "the file is refused")
+    browser.wait_until(lambda: "has no mark, note or tag" in browser.one("#message").text, "the file is refused")
     good.write_text(good.read_text() + f"1,{truth.ids[4]},,only a note\n")
     browser.one("#import").send_keys(str(good))
     browser.wait_until(lambda: "marks and notes of 3 objects read" in status(browser), "the file is read")
@@ -447,12 +447,12 @@ def test_marks_of_two_tabs_are_all_kept(browser: Browser, run: Path, truth: Trut
     browser.driver.switch_to.new_window("tab")
     browser.prefer()
     browser.open(run / "report" / "index.html")
-    browser.script("marks.set(arguments[0], 'known', '')", truth.ids[0])
+    browser.script("marks.change(arguments[0], {mark: 'known'})", truth.ids[0])
     second = browser.driver.current_window_handle
     browser.driver.switch_to.window(first)
     try:
         browser.wait_until(lambda: ", 1 known," in browser.one("#mark-counts").text, "the other tab's mark is here")
-        browser.script("marks.set(arguments[0], 'artefact', '')", truth.ids[1])
+        browser.script("marks.change(arguments[0], {mark: 'artefact'})", truth.ids[1])
         kept = browser.script("return localStorage.getItem(marks.key)")
         assert truth.ids[0] in kept
         assert truth.ids[1] in kept
@@ -639,7 +639,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_cap_is_said(run: Path, tmp_path
     assert all(object_id in text for object_id in truth.ordered(truth.rank)[:9])
     assert truth.ordered(truth.rank)[9] not in text.split('id="further"')[0]
     sheets = [name for name in sorted(digests(tmp_path / "few")) if "further" not in name]
-    assert sheets == ["images/00000.jpg", "images/00001.jpg", "index.html"]
+    assert sheets == ["images/00000.jpg", "images/00001.jpg", "images/density.png", "index.html"]
 
 
 @pytest.mark.parametrize(("words", "message"), [
