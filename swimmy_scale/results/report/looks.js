@@ -39,17 +39,14 @@ function enlarged(index) {
   const options = DATA.tiles.map(([kind, name], tile) => el("option", { value: tile }, `${kind} ${name}`));
   const select = el("select", { id: "enlarged" }, ...options);
   select.value = String(state.enlarged);
-  const place = el("div", { class: "enlarged" });
+  const place = el("div");
   const show = () => {
     state.enlarged = Number(select.value);
     const frame = tileFrame(index, state.enlarged);
     frame.append(scaleAndCompass());
-    place.replaceChildren(el("label", {}, "Enlarged ", select), frame);
+    place.replaceChildren(frame);
   };
-  select.addEventListener("input", () => {
-    show();
-    select.focus();
-  });
+  select.addEventListener("input", show);
   show();
-  return place;
+  return el("div", { class: "enlarged" }, el("label", {}, "Enlarged ", select), place);
 }

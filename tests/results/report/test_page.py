@@ -19,11 +19,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from swimmy_scale.method.preprocess import flux_scale, stretch
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.looking.sample_map import Axis, SampleMap
 from swimmy_scale.results.report.charts import HEIGHT, LEFT, RIGHT, WIDTH, charts
-from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page, script_json
+from swimmy_scale.results.report.page import (
+    Candidates,
+    Facts,
+    QuarantineReason,
+    StageTime,
+    page,
+    script_json,
+    stretch_curves,
+)
 from swimmy_scale.results.report.tiles import Tile, layout, residual_colours, rows_of_tiles, sheet
 from swimmy_scale.results.style import shown_level
 
@@ -149,7 +158,8 @@ def candidates(n: int = 3, text: str = "quasar") -> Candidates:
 
 def a_map(n: int = 3, text: str = "plain") -> SampleMap:
     axis = Axis(0.5, ((text, -0.75),), -2.0, 2.0)
-    return SampleMap(np.ones((2, 3), np.int64), (axis, axis), np.arange(2.0 * n).reshape(n, 2), np.ones((n, 2)), 60, True)
+    place = np.arange(2.0 * n).reshape(n, 2)
+    return SampleMap(np.ones((2, 3), np.int64), (axis, axis), place, np.ones((n, 2), np.float32), 60, True)
 
 
 def made(page_facts: Facts, shown: Candidates, text: str = "plain") -> str:
@@ -269,6 +279,26 @@ def test_object_ids_and_unknown_values_survive_json() -> None:
     assert found["hints"] == [0, 3, 2]
     assert found["flags"] == [[31] * 3] * 2
     assert found["score"][4] == [4.0, 9.0, 14.0]
+
+
+def test_neighbours_and_places_on_the_map_are_what_was_found() -> None:
+    found = data_of(made(facts(), candidates()))
+    near = found["near"]
+    assert (near["number"], near["bytes"]) == (2, 2)
+    assert np.frombuffer(base64.b64decode(near["place"]), "<u2").reshape(3, 2).tolist() == [[1, 2], [2, 0], [0, 1]]
+    assert np.frombuffer(base64.b64decode(near["distance"]), "<u2").tolist() == [250, 500] * 3
+    assert found["map"] == {"ends": [[-2.0, 2.0]] * 2, "place": [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]}
+
+
+def test_a_linear_stretch_undoes_equation_1() -> None:
+    flux = np.geomspace(1e-3, 0.5, 64 * 64).reshape(1, 1, 64, 64)
+    counts = np.broadcast_to(flux, (1, 5, 64, 64)) / flux_scale(HSC).reshape(-1, 1, 1)
+    stored = stretch(np.ascontiguousarray(counts, np.float32), HSC)[0, 0]
+    curves = {name: curve for name, (_, curve) in stretch_curves(HSC).items()}
+    shown = np.interp(stored, np.linspace(0, 1, len(curves["linear"])), curves["linear"])
+    np.testing.assert_allclose(shown / shown[-1, -1], flux[0, 0] / flux[0, 0, -1, -1], rtol=0.01, atol=2e-4)
+    for curve in curves.values():
+        assert {min(curve), max(curve)} == {0.0, 1.0}
 
 
 def test_the_page_says_what_it_leaves_out() -> None:
