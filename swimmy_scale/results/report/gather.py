@@ -54,7 +54,7 @@ def write_report(
 ) -> tuple[Path, int, int]:
     """Make the report of a finished run, or of a selection from its scores: ``index.html`` and a folder of images.
 
-    The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
+    The same run gives the same bytes. Memory grows by some 3 kB for each candidate shown, and not with the survey.
     Beside the candidates it shows a few further objects (see `further_objects`).
     A report that is there already is replaced once the new one is complete.
 

@@ -413,7 +413,8 @@ def test_an_area_of_the_map_is_chosen_by_mouse_keys_and_fields(
 
     browser.script("document.getElementById('plane').scrollIntoView({block: 'center', behavior: 'instant'})")
     plane = browser.one("#plane")
-    drag = ActionChains(browser.driver).move_to_element_with_offset(plane, 380, -250).click_and_hold()
+    corner = (round(0.42 * plane.size["width"]), round(-0.4 * plane.size["height"]))
+    drag = ActionChains(browser.driver).move_to_element_with_offset(plane, *corner).click_and_hold()
     drag.move_to_element(plane).release().perform()
     assert 0 < len(shown(browser)) < len(truth.ids)
     assert shown(browser) == inside()
