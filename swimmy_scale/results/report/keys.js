@@ -102,7 +102,10 @@ byId("like-off").addEventListener("click", () => {
 byId("undo").addEventListener("click", undo);
 byId("go-on").addEventListener("change", () => remember(GO_ON_KEY, String(byId("go-on").checked)));
 byId("export-ids").addEventListener("click", () => save("ids.csv", idsCsv()));
-byId("area-off").addEventListener("click", () => setArea(null));
+byId("area-off").addEventListener("click", () => {
+  setArea(null);
+  byId("plane").focus(); // the button is disabled now
+});
 byId("area-fields").addEventListener("input", areaOfFields);
 byId("plane").addEventListener("keydown", planeKey);
 for (const type of ["pointerdown", "pointermove", "pointerup"]) byId("plane").addEventListener(type, planeDrag);
