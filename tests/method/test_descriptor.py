@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
@@ -94,7 +94,8 @@ def test_the_nearest_are_those_of_a_plain_sort(data: st.DataObject, n: int, n_ne
     np.testing.assert_allclose(found, [d for d, _ in expected], rtol=1e-6)
 
 
-@given(data=st.data(), n=st.integers(0, 40), n_nearest=st.integers(1, 45))
+@settings(max_examples=40)
+@given(data=st.data(), n=st.integers(0, 30), n_nearest=st.integers(1, 35))
 def test_the_nearest_of_each_are_those_of_one_by_one(data: st.DataObject, n: int, n_nearest: int) -> None:
     numbers = data.draw(st.lists(st.sampled_from([-1.5, 0.0, 1.0, 2.0]), min_size=2 * n, max_size=2 * n))
     values = np.array(numbers, np.float32).reshape(n, 2)

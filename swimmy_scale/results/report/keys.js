@@ -30,7 +30,7 @@ function setTheme(theme) {
 }
 
 function typing(target) {
-  return target.matches("input, select, textarea");
+  return target.matches("input:not([type=checkbox]), select, textarea");
 }
 
 function currentIndex() {
