@@ -67,6 +67,16 @@ def _go_on(first: int, n_inputs: int, check: Check, outcome: Outcome, seconds: f
     return ended_at
 
 
+def _timed(check: Check, number: int) -> tuple[list[str], str, float]:
+    """What is wrong with an input, what came of it, and how many seconds it took."""
+    began = time.monotonic()
+    try:
+        wrong, came = check(number)
+    except BaseException as error:
+        wrong, came = [f"{type(error).__name__}: {str(error)[:SHOWN]}"], "an exception that nothing expects"
+    return list(wrong), came, time.monotonic() - began
+
+
 def _child(writing: int, inputs: range, check: Check, seconds: float) -> None:
     """Try inputs, and write a line for each."""
     try:
@@ -74,12 +84,11 @@ def _child(writing: int, inputs: range, check: Check, seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         for number in inputs:
-            began = time.monotonic()
-            try:
-                wrong, came = check(number)
-            except BaseException as error:
-                wrong, came = [f"{type(error).__name__}: {str(error)[:SHOWN]}"], "an exception that nothing expects"
-            if (took := time.monotonic() - began) > seconds:
+            wrong, came, took = _timed(check, number)
+            if took > seconds:
+                # Other work on the machine may have taken the time: an input that takes so long does it again.
+                took = min(took, _timed(check, number)[2])
+            if took > seconds:
                 wrong = [*wrong, f"it takes {took:.1f} s"]
             line = json.dumps({"input": number, "wrong": wrong, "came": came}, default=str)
             os.write(writing, line.encode() + b"\n")
