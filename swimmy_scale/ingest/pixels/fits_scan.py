@@ -355,15 +355,23 @@ def _sizes(header: bytes, extension: bytes, index: int) -> tuple[int, tuple[int,
 
 
 def _mandatory(header: bytes, position: int, keyword: bytes, index: int) -> int:
-    """Whole number of a mandatory card, which should be at this position of the header."""
+    """Whole number of a mandatory card, which should be at this position of the header.
+
+    Readers differ in which of two such cards they believe, so the image would be another for each.
+    """
+    begin = keyword.ljust(8) + b"= "
     card = header[position * CARD_BYTES : (position + 1) * CARD_BYTES]
-    raw: bytes | None = card[VALUE_AT:]
-    if card[:VALUE_AT] != keyword.ljust(8) + b"= ":
-        raw = parse_cards(header).get(keyword.ljust(8))
+    values = [card[VALUE_AT:]]
+    if not card.startswith(begin) or header.count(begin) > 1:
+        cards = (header[at : at + CARD_BYTES] for at in range(0, len(header), CARD_BYTES))
+        values = [one[VALUE_AT:] for one in cards if one.startswith(begin)]
     try:
-        return int((raw or b"").split(b"/", 1)[0])
+        numbers = {int(value.split(b"/", 1)[0]) for value in values or [b""]}
     except ValueError:
         raise unreadable(f"HDU {index} has no usable {keyword.decode()} card") from None
+    if len(numbers) > 1:
+        raise unreadable(f"HDU {index} has {keyword.decode()} cards of different values, {sorted(numbers)}")
+    return numbers.pop()
 
 
 def _ones_complement_sum(data: bytes, total: int = 0) -> int:

@@ -337,6 +337,10 @@ class TestDamage:
             (("BITPIX  = -32", "NAXIS   = 99999999"), "NAXIS 99999999"),
             (("BITPIX  = -32", "NAXIS   = 2", "NAXIS1  = 64"), "no usable NAXIS2"),
             (("BITPIX  = abc",), "no usable BITPIX"),
+            (
+                ("BITPIX  = -32", "NAXIS   = 2", "NAXIS1  = 64", "NAXIS2  = 64", "NAXIS1  = 2"),
+                r"NAXIS1 cards of .*2, 64",
+            ),
         ],
     )
     def test_headers_that_lie(self, cards: tuple[str, ...], reason: str) -> None:
