@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from swimmy_scale.storage.arrivals import several_nodes, wait_until
 from swimmy_scale.storage.files import (
     ListDigest,
     digest_file,
+    open_plain,
     parse_checked,
     read_text,
     sync_files,
@@ -182,6 +184,38 @@ class Ledger:
         except UNREADABLE:
             return None
         return receipt if (receipt.stage, receipt.name) == (self.stage, name) else None
+
+    def awaited(self, name: str, is_meant: Callable[[Receipt], bool] = lambda receipt: True) -> Receipt | None:
+        """The receipt (see `read`), once it is seen here with all the files that it names (see `arrivals`).
+
+        If they do not come in time, or another receipt than the one that is meant, it is what is there.
+        """
+
+        def is_there() -> bool:
+            receipt = self.read(name)
+            return receipt is not None and is_meant(receipt) and next(self.lacking(receipt), None) is None
+
+        wait_until(is_there, [self.folder_of_stage])
+        return self.read(name)
+
+    def await_all(self, is_meant: Callable[[Receipt], bool] = lambda receipt: True) -> None:
+        """Wait for all receipts of a finished stage, and their files (see `awaited`)."""
+        if several_nodes():
+            done = self.awaited(FINISHED, is_meant)
+            for index in range(done.details["n_tasks"] if done else 0):
+                self.awaited(task_name(index))
+
+    def lacking(self, receipt: Receipt) -> Iterator[Path]:
+        """The files that a receipt names and that are not seen here, or not with the size that it says."""
+        for key, record in receipt.files.items():
+            path = self.root / key
+            try:
+                # A file that is opened has its size of now; what `stat` says may be old.
+                with open_plain(path) as stream:
+                    if os.fstat(stream.fileno()).st_size != record.size_bytes:
+                        yield path
+            except OSError:
+                yield path
 
     def read_text(self, name: str) -> str:
         """The text of a receipt.

@@ -15,6 +15,7 @@ from typing import Any
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, Settings, dump_job, parse_job
 from swimmy_scale.method.sections import ScorerName
+from swimmy_scale.storage.arrivals import once_there, several_nodes, wait_until
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import (
     ListDigest,
@@ -420,6 +421,35 @@ def scores_ledger(scores: Path) -> Ledger:
     """The receipts of the stage that made a store of scores: beside it, or in the run directory around it."""
     beside, run = ledger_beside(scores, "score"), RunDirectory(scores.parent)
     return run.ledger("score") if scores == run.scores and not beside.folder.is_dir() else beside
+
+
+def await_cutouts(cutouts: Path) -> None:
+    """Wait for all that other nodes have written of a store (see `arrivals`)."""
+    if several_nodes():
+        wait_until(lambda: cutouts_ledger(cutouts).path(FINISHED).exists(), [cutouts.parent])
+        cutouts_ledger(cutouts).await_all()
+
+
+def await_partition(cutouts: Path, partition: int, data_digest: str, n_objects: int) -> None:
+    """Wait for what other nodes have written of a store: a partition, and metadata of ``n_objects`` in all.
+
+    Raises
+    ------
+    SwimmyError
+        When it does not come in time, or is not of these data.
+    """
+    if not several_nodes():
+        return
+    wait_until(lambda: cutouts_ledger(cutouts).path(FINISHED).exists(), [cutouts.parent])
+    ledger = cutouts_ledger(cutouts)
+    ledger.awaited(FINISHED)
+    wait_until(lambda: once_there(lambda: Cutouts(cutouts)).n_objects >= n_objects)
+    receipt = ledger.awaited(task_name(partition), lambda receipt: receipt.data_digest == data_digest)
+    if receipt is None or receipt.data_digest != data_digest:
+        raise SwimmyError(
+            f"{ledger.path(task_name(partition))}: this node sees no receipt of the data that were planned with. Check "
+            "the file system, then run the same command again."
+        )
 
 
 def partition_digest(cutouts: Path, index: int) -> str:

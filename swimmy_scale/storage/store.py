@@ -24,6 +24,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.storage.arrivals import once_there
 from swimmy_scale.storage.files import digest_json, errors_name, read_text, sync_files, sync_path, write_atomically
 from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
 
@@ -312,15 +313,13 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         When a column does not read back as it was written.
     """
     rows = layout.rows(partition)
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    arrays = once_there(lambda: _arrays(path, layout))
     files = []
     with ThreadPoolExecutor(1) as thread:
         flushed = []
         for variable in layout.variables:
             values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
-            array = group[variable.name]
-            if not isinstance(array, zarr.Array):
-                raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
+            array = arrays[variable.name]
             file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
             with errors_name(file):
                 if array.shards is None or not gives_out_chunks():
@@ -339,6 +338,22 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         for one in flushed:
             one.result()
     return files
+
+
+def _arrays(path: Path, layout: Layout) -> dict[str, zarr.Array[Any]]:
+    """The arrays of a store, open for writing."""
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    found = {}
+    for variable in layout.variables:
+        array = group.get(variable.name)
+        if not isinstance(array, zarr.Array) or array.shape != layout.shape(variable):
+            is_there = f"has shape {array.shape}" if isinstance(array, zarr.Array) else "is not an array"
+            raise SwimmyError(
+                f"{path}: {variable.name} {is_there}, where shape {layout.shape(variable)} is needed. "
+                "Run the same command again: it renews what describes the store."
+            )
+        found[variable.name] = array
+    return found
 
 
 def _checked(variable: Variable, shape: tuple[int, ...], columns: Mapping[str, AnyArray], path: Path) -> AnyArray:

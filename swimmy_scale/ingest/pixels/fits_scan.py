@@ -19,6 +19,7 @@ from math import isfinite, prod
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.method.quarantine import Code
 
 # Bytes of a file: read(offset, length), fewer at its end.
@@ -64,19 +65,22 @@ def unreadable(reason: str) -> UnusableFileError:
 def whatever_it_raises() -> Iterator[None]:
     """The one place where any failure to read one file becomes the fault of that file, and of nothing else.
 
-    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: no memory is left, or
-    the user is told of something else.
+    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: the machine fails
+    (see `machine_errors`), or the user is told of something else.
 
     Raises
     ------
     UnusableFileError
         As it is; UNREADABLE_FILE, with the name of the exception, for every other.
+    OSError, MemoryError
+        When the machine fails.
     """
     try:
         yield
-    except (UnusableFileError, SwimmyError, MemoryError):
+    except (UnusableFileError, SwimmyError):
         raise
     except Exception as error:
+        pass_on(error)
         said = " ".join(str(error).split())
         raise unreadable(f"reading it fails with {type(error).__name__}{': ' if said else ''}{said}") from error
 
@@ -137,12 +141,16 @@ def reader_of(data: bytes) -> Reader:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
-    """Random access to the bytes of a plain file, and its status."""
+    """Random access to the bytes of a plain file, and its status.
+
+    Errors of the disk that are the file's are UnusableFileErrors, those of the machine stay what they are.
+    """
     # Not by mmap: a file that shrinks would crash the process.
     try:
         # Without O_NONBLOCK a named pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
+        pass_on(error, path)
         raise unreadable(f"cannot be opened: {error}") from None
     try:
         status = os.fstat(descriptor)
@@ -153,6 +161,7 @@ def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
             try:
                 return os.pread(descriptor, min(length, max(status.st_size - offset, 0)), offset)
             except OSError as error:
+                pass_on(error, path)
                 raise unreadable(f"cannot be read: {error}") from None
 
         yield read, status

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, Stamp, bare_band
 from swimmy_scale.method.quarantine import Code
@@ -128,6 +129,7 @@ class ParquetObjects:
                 if row >= hi:
                     return
         except (OSError, pa.ArrowException) as error:
+            pass_on(error, self.path)
             # Pages of a Parquet column are read in order: what lies behind a damaged one is out of reach.
             reason = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             yield from [unreadable(f"row {lost} {reason}") for lost in range(max(row, lo), hi)]
@@ -169,7 +171,8 @@ def is_object_table(path: str) -> bool:
     """Whether a Parquet file has images; False where it is damaged."""
     try:
         return "flux" in _fields(parquet.read_schema(path))
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException) as error:
+        pass_on(error, path)
         return False
 
 
