@@ -15,7 +15,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.arrivals import SECONDS_UNTIL_SEEN, several_nodes
 from swimmy_scale.storage.files import check_locks_held
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt, task_name
 
 
 @dataclass(frozen=True)
@@ -286,13 +286,11 @@ def finished(stage: Stage) -> Receipt | None:
     done = stage.ledger.valid(FINISHED, stage.identity)
     if done is None:
         return None
-    n_objects = 0
-    for index in range(done.details["n_tasks"]):
-        part = stage.ledger.read(task_name(index))
-        if part is None or not stage.ledger.intact(part):
+    parts = Parts()
+    for part in parts.count(stage.ledger.parts()):
+        if not stage.ledger.intact(part):
             return None
-        n_objects += part.n_objects
-    return done if done.n_objects == n_objects else None
+    return done if parts.n_tasks == done.details["n_tasks"] and parts.fit(done) else None
 
 
 def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
@@ -312,6 +310,8 @@ def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
     check_locks_held()
     progress.prepare(name)
     tasks = stage.plan()
+    if stage.ledger.contradicts_itself():
+        stage.ledger.remove_all()
     stage.ledger.remove(FINISHED)
     _remove_stale(stage.ledger, len(tasks))
     pending, n_objects, n_done = array("q"), 0, 0

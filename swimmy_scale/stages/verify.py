@@ -15,7 +15,7 @@ from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import check_unlocked, read_text, remove
 from swimmy_scale.storage.kept_rows import FOLDER as KEPT_ROWS
-from swimmy_scale.storage.receipts import FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
+from swimmy_scale.storage.receipts import CONTRADICTION, FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import (
     STAGES,
     RunDirectory,
@@ -26,6 +26,8 @@ from swimmy_scale.storage.run_directory import (
 )
 from swimmy_scale.storage.scores import Scores
 
+# In place of the name of a receipt: all of its stage.
+EVERY = ""
 TASK_BYTES = 256 << 20
 BYTES_PER_SECOND = 500e6
 
@@ -139,7 +141,10 @@ class Verification:
     def mark(self) -> None:
         """Remove the receipts of what is damaged, so that it is done again; the driver's lock must be held."""
         for ledger, name in self._marks:
-            remove(ledger.path(name))
+            if name == EVERY:
+                ledger.remove_all()
+            else:
+                remove(ledger.path(name))
 
     def add(self, other: Verification, prefix: Path | None = None) -> None:
         """Take over what is wrong with a part; ``prefix`` goes before its paths."""
@@ -265,7 +270,9 @@ class Verifier:
         if any((root / item.path).is_relative_to(folder) for item in damage):
             # What a damaged receipt named is not known.
             unexpected = []
-        marks = [(Ledger(folder, root, item.stage), item.name) for item in damage]
+        marks = [
+            (Ledger(folder, root, item.stage), EVERY if item.reason == CONTRADICTION else item.name) for item in damage
+        ]
         return Verification(damage, unexpected, others, [], marks)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from swimmy_scale.storage.files import (
     open_plain,
     parse_checked,
     read_text,
+    remove,
     sync_files,
     sync_path,
     with_checksum,
@@ -30,6 +32,7 @@ from swimmy_scale.storage.files import (
 
 FORMAT_VERSION = 1
 FINISHED = "finished"
+CONTRADICTION = "the receipts of the tasks do not add up to what it says, so none of them is believed"
 # What reading a receipt raises if its file is missing, damaged, or cannot be read.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
@@ -119,6 +122,10 @@ class Parts:
     def digest(self) -> str:
         """Digest over identity and data of all of them."""
         return self._digest.hexdigest()
+
+    def fit(self, done: Receipt) -> bool:
+        """Whether they are what the end of their stage says."""
+        return (self.n_objects, self.digest()) == (done.n_objects, done.data_digest)
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,20 @@ class Ledger:
             if receipt is not None:
                 yield receipt
 
+    def contradicts_itself(self) -> bool:
+        """Whether all receipts of a finished stage can be read, and do not add up to what its end says."""
+        done, parts = self.read(FINISHED), Parts.of(self.parts())
+        is_whole = done is not None and parts.n_tasks == done.details["n_tasks"]
+        return is_whole and done is not None and not parts.fit(done)
+
+    def remove_all(self) -> None:
+        """Remove all receipts of the stage at once, whenever this ends: it is not known which of them is wrong."""
+        if self.folder_of_stage.is_dir():
+            gone = self.folder / f".{self.stage}.{uuid.uuid4().hex}.partial"
+            self.folder_of_stage.rename(gone)
+            sync_path(self.folder)
+            remove(gone)
+
     def remove(self, name: str) -> None:
         """Remove a receipt, so that its work is done again."""
         with contextlib.suppress(FileNotFoundError):
@@ -359,7 +380,6 @@ def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[O
                     pass
             elif name != FINISHED and done is not None:
                 damage.append(ledger.damage(name, "the receipt is of no task of the finished stage"))
-        added_up = (parts.n_objects, parts.digest())
-        if done is not None and len(damage) == sound and added_up != (done.n_objects, done.data_digest):
-            damage.append(ledger.damage(FINISHED, "the receipts of the tasks do not add up to what it says"))
+        if done is not None and len(damage) == sound and not parts.fit(done):
+            damage.append(ledger.damage(FINISHED, CONTRADICTION))
     return list(owned.values()), damage

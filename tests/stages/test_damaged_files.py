@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from survey_runs import assert_same_results, verification
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage.files import of_the_program, read_text
+from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory
 
 
@@ -82,6 +84,25 @@ def test_every_damaged_file_is_made_again(finished: Path, tmp_path: Path) -> Non
     for name in DAMAGE:
         if not name.startswith("receipts"):
             assert (run / name).read_bytes() == (finished / "run" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["ingest", "score"])
+def test_a_forged_digest_is_not_taken_over(finished: Path, tmp_path: Path, stage: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    ledger = RunDirectory(run).ledger(stage)
+    before = ledger.read("000001")
+    assert before is not None
+    ledger.commit(replace(before, data_digest="0" * 64))
+    (found,) = verification(run).damage
+    assert (found.stage, found.name) == (stage, FINISHED)
+    assert called("verify", run, "--repair", "--workers", "0").exit_code == 3
+    assert verification(run).is_sound
+    again = ledger.read("000001")
+    assert again is not None
+    assert again.data_digest == before.data_digest
+    assert_same_results(run, finished / "run")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,16 @@ from swimmy_scale.storage.files import (
     sync_files,
     write_atomically,
 )
-from swimmy_scale.storage.receipts import Damage, FileRecord, Ledger, Parts, Receipt, owned_files
+from swimmy_scale.storage.receipts import (
+    CONTRADICTION,
+    FINISHED,
+    Damage,
+    FileRecord,
+    Ledger,
+    Parts,
+    Receipt,
+    owned_files,
+)
 
 
 def verify(folder: Path, root: Path, stages: list[str]) -> list[Damage]:
@@ -357,6 +367,21 @@ def test_a_receipt_under_the_name_of_another_is_damage(tmp_path: Path, stage: st
     assert other.read(name) is None
     (found,) = verify(tmp_path / "receipts", tmp_path, ["ingest", "score"])
     assert found == Damage(stage, name, f"receipts/{stage}/{name}.json", "the receipt is that of score 000000")
+
+
+def test_where_receipts_do_not_add_up_all_go_at_once(tmp_path: Path) -> None:
+    for name in ("000000", "000001"):
+        ledger = commit_one(tmp_path, name=name)
+    part = ledger.read("000001")
+    assert part is not None
+    ledger.finish("all", Parts.of([replace(part, data_digest="other"), part]), [])
+    assert ledger.contradicts_itself()
+    (found,) = verify(tmp_path / "receipts", tmp_path, ["score"])
+    assert (found.name, found.reason) == (FINISHED, CONTRADICTION)
+    ledger.remove_all()
+    assert [path.name for path in (tmp_path / "receipts").iterdir()] == []
+    ledger.remove_all()
+    assert not ledger.contradicts_itself()
 
 
 def test_a_later_stage_vouches_for_a_file_that_it_renewed(tmp_path: Path) -> None:
