@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import HSC
+from swimmy_scale.storage.files import write_atomically
 
 Data = Literal["hsc-archive", "coadds", "cube"]
 SiteKind = Literal["local", "slurm", "slurm-gpu"]
@@ -113,7 +114,6 @@ def init(
         CLASSES=f"[{', '.join(json.dumps(name, ensure_ascii=False) for name in classes)}]",
         MAX_OBJECTS=MAX_OBJECTS,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    files["job"].write_text(text)
-    files["site"].write_text((templates / f"{site}.yaml").read_text())
+    write_atomically(files["job"], text.encode())
+    write_atomically(files["site"], (templates / f"{site}.yaml").read_bytes())
     return files

@@ -27,6 +27,7 @@ from swimmy_scale.storage.files import (
     write_atomically,
     write_json,
 )
+from swimmy_scale.storage.fresh_folders import WRITER, is_being_written
 from swimmy_scale.storage.kept_rows import KeptRows, spans_in
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt, task_name
 
@@ -257,7 +258,9 @@ class RunDirectory:
         for store in (self.own_cutouts, self.scores):
             left += store.rglob("*.partial")
         for path in left:
-            remove(path)
+            # Reports are written without the driver's lock.
+            if not ((path / WRITER).exists() and is_being_written(path)):
+                remove(path)
 
     # ------------------------------------------------------------ the job
 

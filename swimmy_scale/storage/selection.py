@@ -25,7 +25,7 @@ from swimmy_scale.method.job import Job
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import remove, sync_files, sync_path
+from swimmy_scale.storage.files import make_folder, remove, sync_files, sync_path
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, read_blocks
@@ -267,7 +267,7 @@ def new_selection(
     later : mapping of str to str, optional
         Catalogue columns that the scores lack, with their types.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     content = {
         "format_version": FORMAT_VERSION,

@@ -25,7 +25,15 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.arrivals import once_there
-from swimmy_scale.storage.files import digest_json, errors_name, read_text, sync_files, sync_path, write_atomically
+from swimmy_scale.storage.files import (
+    digest_json,
+    errors_name,
+    make_folder,
+    read_text,
+    sync_files,
+    sync_path,
+    write_atomically,
+)
 from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
 
 PIXEL_DIMS = ("y", "x")
@@ -200,7 +208,7 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
         When ``path`` holds a store of another layout.
     """
     identity = _identity(layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
         attrs = {

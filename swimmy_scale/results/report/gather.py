@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,8 @@ from swimmy_scale.results.report.further import further_objects
 from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json, of_the_program, read_text
+from swimmy_scale.storage.files import digest_json, make_folder, of_the_program, read_text
+from swimmy_scale.storage.fresh_folders import fresh_folder
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
 from swimmy_scale.storage.selection import SelectedRun, Selection, sample_thresholds, strangest
@@ -76,11 +75,8 @@ def write_report(
     rows = np.sort(order)
     columns = _read_rows(selection, rows)
     counts, percentile = _count_sample(selection, columns["score"])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # A name that `run` sweeps away if this process is killed.
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
-        fresh = Path(name) / output.name
-        (fresh / IMAGES).mkdir(parents=True)
+    with fresh_folder(output) as fresh:
+        make_folder(fresh / IMAGES)
         told(0, len(rows))
         scoring = scoring_of(selected.run, selected.job, n_threads)
         store = selected.cutouts
@@ -90,8 +86,6 @@ def write_report(
         candidates = _candidates(selection, order, columns, percentile, drawn, ranking)
         facts = _facts(selected, counts, drawn.residual_limit, output)
         (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
-        shutil.rmtree(output, ignore_errors=True)
-        fresh.replace(output)
     return output, len(rows), counts.n_candidates
 
 
