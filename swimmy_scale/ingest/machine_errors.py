@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
+
+from swimmy_scale.storage.files import number_of
 
 OF_THE_MACHINE = frozenset(
     # Too much is open or asked for at once.
@@ -23,9 +24,6 @@ OF_THE_MACHINE = frozenset(
     | {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 )
 """All others are the file's: that it is not there, may not be read, is no file, or lies on a bad sector (EIO)."""
-
-# HDF5 says it in the text alone.
-_IN_TEXT = re.compile(r"\berrno = (\d+)\b|\[Errno (\d+)\]")
 
 
 def pass_on(error: BaseException, path: str = "") -> None:
@@ -46,7 +44,7 @@ def pass_on(error: BaseException, path: str = "") -> None:
     if isinstance(error, MemoryError):
         raise error
     for cause in _causes(error):
-        number = _number(cause)
+        number = number_of(cause)
         if number in OF_THE_MACHINE:
             named = getattr(cause, "filename", None) or path
             said = (isinstance(cause, OSError) and cause.strerror) or os.strerror(number)
@@ -60,12 +58,3 @@ def _causes(error: BaseException | None) -> list[BaseException]:
         found.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return found
-
-
-def _number(error: BaseException) -> int:
-    if not isinstance(error, OSError):
-        return 0
-    if error.errno is not None:
-        return error.errno
-    said = _IN_TEXT.search(str(error))
-    return int(said[1] or said[2]) if said else 0

@@ -185,10 +185,11 @@ class Verifier:
         if folder.exists():
             return self._unlocked(folder.receipts, path, lambda: self._selection(folder))
         if not beside.is_dir():
-            raise SwimmyError(
+            said = (
                 f"{path}: neither a run directory (no receipts folder in it) nor the output of one command (no "
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
+            raise SwimmyError(run.what_is_wrong() or said)
         return self._unlocked(beside, path, lambda: self._alone(beside, path))
 
     def _unlocked(self, folder: Path, path: Path, verify: Callable[[], Verification]) -> Verification:

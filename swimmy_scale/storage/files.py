@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -23,6 +24,7 @@ import filelock
 from swimmy_scale.errors import SwimmyError, typed
 
 SECONDS_FOR_A_LOST_NODE = 600
+_NUMBER = re.compile(r"\berrno = (\d+)\b|\[Errno (\d+)\]")
 # The locks that this process holds: what each holds, and the device and inode of its file.
 _HELD: dict[Path, tuple[Path, tuple[int, int]]] = {}
 
@@ -54,13 +56,26 @@ class ListDigest:
         return whole.hexdigest()
 
 
+def number_of(error: BaseException) -> int:
+    """The number of an error of the operating system, which HDF5 says in its text alone; 0 for any other error."""
+    if not isinstance(error, OSError):
+        return 0
+    if error.errno is not None:
+        return error.errno
+    said = _NUMBER.search(str(error))
+    return int(said[1] or said[2]) if said else 0
+
+
 @contextlib.contextmanager
 def errors_name(path: Path) -> Iterator[None]:
-    """Errors of the disk within name ``path``, if they name no file: those of writing and flushing do not."""
+    """Errors of the disk within name ``path``, if they name no file: those of writing, flushing and locking do not."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        number = number_of(error)
+        if number and error.errno is None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if number and error.filename is None:
             error.filename = str(path)
         raise
 
@@ -253,7 +268,8 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     try:
         # Slurm may start a driver again before the lock of its lost node is free. For a moment it may be held by
         # somebody who only looks whether it is.
-        lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
+        with errors_name(Path(lock.lock_file)):
+            lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
     except filelock.Timeout:
         raise _in_use(owner, what or folder.parent) from None
     path = Path(lock.lock_file)

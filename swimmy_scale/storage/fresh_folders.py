@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from swimmy_scale.storage.files import make_folder, remove, sync_files, sync_path
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.storage.files import errors_name, make_folder, remove, sync_files, sync_path
 
 WRITER = "writer.lock"
 """In the folder that holds an unfinished one: its lock ends with the process that writes, however that ends."""
@@ -31,14 +32,40 @@ def fresh_folder(output: Path) -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.", suffix=".partial"))
     try:
         with (place / WRITER).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fresh = place / output.name
-            make_folder(fresh)
-            yield fresh
+            with errors_name(output):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                fresh = place / output.name
+                make_folder(fresh)
+                yield fresh
             sync_files([path for path in fresh.rglob("*") if path.is_file()], place)
             _take_the_place(fresh, output, place / "before")
     finally:
         remove(place)
+
+
+@contextmanager
+def making(fresh: Path, path: Path) -> Iterator[None]:
+    """What is made as ``fresh`` and takes the place of ``path`` within; in the end ``fresh`` is removed.
+
+    Raises
+    ------
+    OSError
+        Of the disk, naming a file.
+    SwimmyError
+        When somebody has removed ``fresh`` meanwhile, as a driver does that sees no lock of this one.
+    """
+    try:
+        with errors_name(path):
+            yield
+    except (KeyError, ValueError, FileNotFoundError) as error:
+        if fresh.exists():
+            raise
+        raise SwimmyError(
+            f"{fresh}: somebody has removed it while it was being written, so another command may work on "
+            f"{path.parent}. See that none does, then run the same command again."
+        ) from error
+    finally:
+        remove(fresh)
 
 
 def _take_the_place(fresh: Path, output: Path, before: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.job import Job, Settings, dump_job, parse_job
 from swimmy_scale.method.sections import ScorerName
 from swimmy_scale.storage.arrivals import once_there, several_nodes, wait_until
@@ -219,8 +219,23 @@ class RunDirectory:
     def existing(cls, path: Path) -> RunDirectory:
         """The run directory at ``path``, which must be one."""
         if not cls(path).exists():
-            raise SwimmyError(f"{path}: no receipts folder, so this is not a run directory. Check the path.")
+            said = f"{path}: no receipts folder, so this is not a run directory. Check the path."
+            raise SwimmyError(cls(path).what_is_wrong() or said)
         return cls(path)
+
+    def what_is_wrong(self) -> str:
+        """Why this is no run directory any more, with the remedy; empty if nothing says that it was one."""
+        if self.receipts.exists() and not self.receipts.is_dir():
+            return f"{self.receipts}: not a folder, where the receipts of a run belong. Bring them back, or remove it."
+        # Not the job: people keep theirs under the same name.
+        ours = [path for path in (self.scorer, self.provenance) if path.exists()]
+        if not ours or self.receipts.exists():
+            return ""
+        again = typed("run", self.job_file, "--output", self.path)
+        return (
+            f"{self.path}: holds {ours[0].name}, but no receipts folder, which says what the bytes of a run should be. "
+            f"Bring {self.receipts} back from a copy; without it `{again}` does all again."
+        )
 
     def exists(self) -> bool:
         """Whether a run directory is there; the folder of a selection alone is none."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -34,6 +33,7 @@ from swimmy_scale.storage.files import (
     sync_path,
     write_atomically,
 )
+from swimmy_scale.storage.fresh_folders import making
 from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
 
 PIXEL_DIMS = ("y", "x")
@@ -210,7 +210,7 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
     identity = _identity(layout)
     make_folder(path.parent)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
-    try:
+    with making(fresh, path):
         attrs = {
             **layout.attrs,
             **layout.notes,
@@ -231,8 +231,6 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
             fresh.rename(path)
         else:
             _renew(path, fresh, names, layout, may_grow)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     files = [path / name for name in names]
     sync_files(files, path.parent)
     return files

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage import files, fresh_folders
-from swimmy_scale.storage.fresh_folders import fresh_folder, is_being_written
+from swimmy_scale.storage.fresh_folders import fresh_folder, is_being_written, making
 from swimmy_scale.storage.run_directory import RunDirectory
 
 WRITES = """
@@ -102,3 +103,16 @@ def test_a_folder_without_a_lock_is_left_for_a_while(tmp_path: Path, age: int, s
     fresh_folders.remove_left_over(tmp_path / "report")
     assert place.exists() == stays
     assert of_another.exists()
+
+
+def test_what_somebody_removes_meanwhile_is_told_in_one_line(tmp_path: Path) -> None:
+    fresh, path = tmp_path / ".selection.zarr.x.partial", tmp_path / "selection.zarr"
+    said = rf"{fresh.name}: somebody has removed it while .* may work on {tmp_path}\. See that none does"
+    with pytest.raises(SwimmyError, match=said), making(fresh, path):
+        raise KeyError("object_id")
+    fresh.mkdir()
+    with pytest.raises(KeyError), making(fresh, path):
+        raise KeyError("object_id")
+    assert not fresh.exists()
+    with pytest.raises(OSError, match=rf"No space left on device: '{path}'"), making(fresh, path):
+        raise OSError(28, "No space left on device")

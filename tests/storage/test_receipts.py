@@ -27,6 +27,7 @@ from swimmy_scale.storage.files import (
     check_unlocked,
     digest_json,
     driver_lock,
+    errors_name,
     sync_files,
     write_atomically,
 )
@@ -468,6 +469,21 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_atomically(tmp_path / "deep/summary.json", b"{}")
     assert caught.value.filename in (str(tmp_path / "deep/summary.json"), str(tmp_path))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(28, "No space left on device"), "file"),
+        (OSError(28, "No space left on device", "other"), "other"),
+        (OSError("Can't write data (file write failed: errno = 28, error message = 'No space left')"), "file"),
+        (OSError("no number"), None),
+    ],
+)
+def test_errors_of_the_disk_name_the_file(tmp_path: Path, error: OSError, named: str | None) -> None:
+    with pytest.raises(OSError, match=r"No space left|no number") as caught, errors_name(Path("file")):
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (28 if named else None, named)
 
 
 def test_new_folders_are_flushed_into_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
