@@ -31,7 +31,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray
-from swimmy_scale.storage.files import errors_name, write_atomically
+from swimmy_scale.storage.files import errors_name, read_bytes, write_atomically
 
 WEIGHTS_MEMBER = "model.weights.h5"
 NORM_EPSILON = 1e-3
@@ -207,7 +207,7 @@ def read_model_file(path: Path, sha256: str) -> bytes:
         When it cannot be read, or its digest is not the recorded one.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise SwimmyError(f"{path}: the model cannot be read ({error}). Give the path of a trained model.") from error
     found = hashlib.sha256(data).hexdigest()

@@ -97,10 +97,15 @@ def open_plain(path: Path) -> Iterator[io.BufferedReader]:
         yield stream
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a plain file (see `open_plain`)."""
+    with errors_name(path), open_plain(path) as stream:
+        return stream.read()
+
+
 def read_text(path: Path) -> str:
     """The text of a plain file (see `open_plain`); ValueError where it is not UTF-8."""
-    with errors_name(path), open_plain(path) as stream:
-        return stream.read().decode()
+    return read_bytes(path).decode()
 
 
 @contextlib.contextmanager
@@ -129,7 +134,7 @@ def digest_file(path: Path) -> str:
 
 def sync_path(path: Path) -> None:
     """Flush one file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         with errors_name(path):
             os.fsync(descriptor)
@@ -228,7 +233,7 @@ def check_unlocked(folder: Path, what: Path) -> str:
     """
     owner = folder / "driver.json"
     try:
-        with (folder / "driver.lock").open("rb") as lock:
+        with open_plain(folder / "driver.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _in_use(owner, what) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -251,9 +252,9 @@ class Ledger:
         path = self.root / key
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        if status.st_size != record.size_bytes:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != record.size_bytes:
             return False
         return status.st_mtime_ns == record.mtime_ns or digest_file(path) == record.sha256
 

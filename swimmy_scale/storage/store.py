@@ -29,6 +29,7 @@ from swimmy_scale.storage.files import (
     errors_name,
     make_folder,
     read_text,
+    remove,
     sync_files,
     sync_path,
     write_atomically,
@@ -326,8 +327,11 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         for variable in layout.variables:
             values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
             array = arrays[variable.name]
-            file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
+            file = _file_of(path, variable.name, partition, len(variable.dims))
             with errors_name(file):
+                if file.exists() and not file.is_file():
+                    # Nothing of ours: a file belongs here.
+                    remove(file)
                 if array.shards is None or not gives_out_chunks():
                     array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
                 else:
@@ -344,6 +348,11 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         for one in flushed:
             one.result()
     return files
+
+
+def _file_of(path: Path, name: str, partition: int, n_dims: int) -> Path:
+    """Where a partition of a variable lies."""
+    return path / name / "c" / "/".join([str(partition)] + ["0"] * (n_dims - 1))
 
 
 def _arrays(path: Path, layout: Layout) -> dict[str, zarr.Array[Any]]:
@@ -415,6 +424,15 @@ def _damaged(group: zarr.Group, what: str, error: Exception) -> SwimmyError:
     )
 
 
+def _refuse_other_than_files(group: zarr.Group, array: Any, name: str, lo: int, hi: int | None) -> None:
+    """Refuse chunks that are no plain files: a named pipe would let Zarr wait for ever."""
+    step = (array.shards or array.chunks)[0]
+    for partition in range(lo // step, -(-(array.shape[0] if hi is None else hi) // step)):
+        file = _file_of(Path(_where(group)), name, partition, array.ndim)
+        if not file.is_file() and file.exists():
+            raise ValueError(f"{file.relative_to(_where(group))} is not a plain file")
+
+
 def _without_gaps(array: Any) -> Any:
     """The array, with an error in place of fill values where a chunk is missing."""
     try:
@@ -437,6 +455,7 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     """
     try:
         array = _without_gaps(group[name])
+        _refuse_other_than_files(group, array, name, lo, hi)
         # Zarr decodes into a new array of just these rows.
         values = np.asarray(array[lo:hi])
         # NumPy's set operations and the table writers take fixed-width strings only.

@@ -87,6 +87,30 @@ def test_every_damaged_file_is_made_again(finished: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("damage", [fifo, folder])
+def test_what_is_no_file_in_place_of_a_chunk_lets_nothing_wait(
+    finished: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    names = [
+        "cutouts.zarr/image/c/1/0/0/0",
+        "cutouts.zarr/ra/c/0",
+        "scores.zarr/score/c/2/0",
+        "selection.zarr/level/c/0",
+    ]
+    names += ["models/selected.keras"]
+    for name in names:
+        damage(run / name)
+    assert {item.path for item in verification(run).damage} >= set(names)
+    for words in (["show", run, "1"], ["report", run], ["select", run, "--name", "again"]):
+        assert called(*words).exit_code == 1
+    assert called("verify", run, "--repair", "--workers", "0").exit_code == 3
+    assert verification(run).is_sound
+    assert_same_results(run, finished / "run")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["ingest", "score"])
 def test_a_forged_digest_is_not_taken_over(finished: Path, tmp_path: Path, stage: str) -> None:
     run = tmp_path / "run"

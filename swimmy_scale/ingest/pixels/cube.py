@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -271,6 +272,8 @@ def _state(path: str) -> str:
     digest = hashlib.sha256()
     for file in files:
         status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SwimmyError(f"cube {path}: {file} is not a plain file. Write the cube again, or remove it.")
         name = os.fsencode(os.path.relpath(file, where))
         digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()
