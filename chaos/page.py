@@ -31,7 +31,8 @@ LIMITS = """## What is not promised
   finds that, and repairs it while the inputs are there.
 - **Damage that `run` cannot see.** A run trusts files of the recorded size and time. Bits that flip without a trace are
   found by `verify`, which reads every byte.
-- **Reports.** A report has no receipt, so nothing vouches for its bytes; `report` makes it again.
+- **Reports elsewhere.** A report, figures and tables have receipts where they lie in their run or selection; `verify`
+  names what is damaged, and their own commands make it again. Written elsewhere by `--output` they have none.
 - **Unreadable inputs.** A cutout's file that cannot be read costs its object, with the reason in `quarantine.csv`: it
   is not there, may not be read, or lies on a bad sector (`EIO`), even if the whole disk is about to fail. If by its
   number an error is the machine's, nothing is blamed for it: too many open files, no memory, a file server that is away

@@ -16,8 +16,8 @@ from swimmy_scale.model.scoring import Scoring, reconstructor
 from swimmy_scale.stages.engine import Stage, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.partitions import await_cutouts
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import await_cutouts
 from swimmy_scale.storage.selection import Selection, strangest
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from swimmy_scale.stages.lost_workers import clear_attempts
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_atomically
+from swimmy_scale.storage.partitions import await_cutouts, digest_without_additions
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, await_cutouts, digest_without_additions
+from swimmy_scale.storage.run_directory import ModelsFolder
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,37 @@ def test_a_forged_digest_is_not_taken_over(finished: Path, tmp_path: Path, stage
 
 
 @pytest.mark.slow
+def test_reports_and_tables_have_receipts_and_are_made_again_by_their_own_commands(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    for words in (["report", run], ["tables", run, "high-but-negative"], ["tables", run, "table-2"]):
+        assert called(*words).exit_code == 0
+    assert verification(run).is_sound
+    pages = {path: path.read_bytes() for path in (run / "report").rglob("*.html")}
+    for name in ("report/index.html", "tables/high-but-negative.csv"):
+        (run / name).unlink()
+    not_utf8(run / "tables/table-2.ecsv")
+    damaged = {"report/index.html", "tables/high-but-negative.csv", "tables/table-2.ecsv"}
+    assert {item.path for item in verification(run).damage} == damaged
+    repaired = called("verify", run, "--repair", "--workers", "0")
+    assert repaired.exit_code == 1
+    assert f"report {run}`, `" in repaired.stderr
+    assert f"tables {run}`." in repaired.stderr
+    assert {item.path for item in verification(run).damage} == damaged
+    for words in (["report", run], ["tables", run]):
+        assert called(*words).exit_code == 0
+    assert verification(run).is_sound
+    assert {path: path.read_bytes() for path in pages} == pages
+    (run / "report/index.html").unlink()
+    said = called("verify", run, "--workers", "0").stderr
+    assert "1 damaged, missing or unreadable. Reports, figures and tables are made again by their own" in said
+    shutil.rmtree(run / "report")
+    assert verification(run).is_sound, "who removes a report misses none"
+
+
+@pytest.mark.slow
 def test_a_training_vouches_for_nothing_that_is_damaged_or_not_its_own(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished / "run", run)

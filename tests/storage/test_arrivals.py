@@ -15,8 +15,9 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage import arrivals
 from swimmy_scale.storage.arrivals import once_there
 from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.partitions import await_cutouts, await_partition
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt, task_name
-from swimmy_scale.storage.run_directory import RunDirectory, await_cutouts, await_partition
+from swimmy_scale.storage.run_directory import RunDirectory
 
 LATE = 0.2
 

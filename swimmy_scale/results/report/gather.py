@@ -86,6 +86,8 @@ def write_report(
         candidates = _candidates(selection, order, columns, percentile, drawn, ranking)
         facts = _facts(selected, counts, drawn.residual_limit, output)
         (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
+        selected.folder.forget_shown(output)
+    selected.folder.keep_shown(output, [path for path in sorted(output.rglob("*")) if path.is_file()])
     return output, len(rows), counts.n_candidates
 
 
@@ -96,7 +98,7 @@ def _check(folder: SelectionFolder, output: Path) -> None:
             f"{folder.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
             f"`{typed('run')}`."
         )
-    is_report = (output / "index.html").is_file()
+    is_report = (output / "index.html").is_file() or folder.made_shown(output)
     if output.exists() and not is_report and not (output.is_dir() and not any(output.iterdir())):
         raise SwimmyError(f"{output}: exists and is not a report. Choose another --output, or remove it.")
 
