@@ -36,6 +36,7 @@ MAX_FILE_BYTES = 64 * 2**20
 declares counts with it."""
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
+SUMMED_BLOCKS = 4096
 
 _END = b"END" + b" " * 77
 NOT_IMAGES = {b"MASK", b"VARIANCE", b"VAR", b"WEIGHT", b"WHT", b"ERR", b"ERROR", b"DQ", b"PSF", b"MSK"}
@@ -241,7 +242,7 @@ def verify_checksum(read: Reader, hdu: Hdu) -> None:
     """Refuse an HDU that differs from its CHECKSUM and DATASUM cards, where it has them."""
     if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
         return
-    step = 4096 * BLOCK_BYTES
+    step = SUMMED_BLOCKS * BLOCK_BYTES
     data_sum = 0
     for offset in range(hdu.data_start, hdu.end, step):
         data_sum = _ones_complement_sum(read(offset, min(step, hdu.end - offset)), data_sum)
