@@ -159,8 +159,13 @@ def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
             raise unreadable("is not a plain file")
 
         def read(offset: int, length: int) -> bytes:
+            parts, left = list[bytes](), min(length, max(status.st_size - offset, 0))
             try:
-                return os.pread(descriptor, min(length, max(status.st_size - offset, 0)), offset)
+                # Linux gives at most 2 GiB at once, and of a file that has become shorter nothing.
+                while left and (part := os.pread(descriptor, left, offset)):
+                    parts.append(part)
+                    offset, left = offset + len(part), left - len(part)
+                return parts[0] if len(parts) == 1 else b"".join(parts)
             except OSError as error:
                 pass_on(error, path)
                 raise unreadable(f"cannot be read: {error}") from None
