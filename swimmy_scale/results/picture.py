@@ -12,9 +12,11 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, Rectangle
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
@@ -157,10 +159,9 @@ def _draw_histograms(
     for position, band in enumerate(bands):
         panel = _axes(figure, left + position * (width + gap), _HEAD_IN, width, _HISTOGRAM_IN)
         sample, selected = counts.sample[position], counts.selected[position]
-        bars = {"bins": counts.edges.tolist(), "x": counts.edges[:-1]}
-        panel.hist(**bars, weights=sample, color=GREY, label=counted(int(sample.sum()), "object"))
+        panel.stairs(sample, counts.edges, fill=True, color=GREY, label=counted(int(sample.sum()), "object"))
         label = f"{counted(int(selected.sum()), 'candidate')} in {band}"
-        panel.hist(**bars, weights=selected, color=band_colour(position), label=label)
+        panel.stairs(selected, counts.edges, fill=True, color=band_colour(position), label=label)
         _draw_lines(panel, score_lines(histogram.log_median[position], threshold[:, position], levels), counts.edges)
         _finish_histogram(panel, band, position == 0)
         panel.set_xlim(counts.edges[0], counts.edges[-1])
@@ -200,14 +201,19 @@ def _draw_gallery(figure: Figure, survey: Survey, gallery: Gallery, n_shown: int
     names = ["source", "recon-\nstruction", *(f"residual {band}" for band in survey.selecting_bands)]
     residual = gallery.source[:n_shown, bands].astype(np.float64) - gallery.reconstruction[:n_shown, bands]
     limit = symmetric_limit(residual, survey)
-    stamps = []
     _draw_captions(figure, top, gallery, strongest[:n_shown])
+    # One panel, in inches, for all stamps: Matplotlib takes ten times as long for a panel each.
+    width, height = n_shown * _STAMP_IN, len(names) * _STAMP_IN
+    panel = _axes(figure, _LEFT_IN, top, width, height)
+    panel.set_axis_off()
+    panel.set(xlim=(0, width), ylim=(height, 0))
     for column in range(n_shown):
-        left = _LEFT_IN + column * _STAMP_IN
-        pictures = [composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
-        for row, picture in enumerate([*pictures, *residual[column]]):
-            stamp = _axes(figure, left, top + row * _STAMP_IN, _STAMP_IN - _GAP_IN, _STAMP_IN - _GAP_IN)
-            stamps.append(_draw_stamp(stamp, picture, limit, survey))
+        composites = [composite(cube[column], survey) for cube in (gallery.source, gallery.reconstruction)]
+        stamps = [
+            _draw_stamp(panel, picture, column * _STAMP_IN, row * _STAMP_IN, limit)
+            for row, picture in enumerate([*composites, *residual[column]])
+        ]
+    _draw_outlines(panel, survey, n_shown, len(names))
     for row, name in enumerate(names):
         style = {"fontsize": 9, "color": INK, "ha": "right", "va": "center"}
         _text(figure, _LEFT_IN - 0.1, top + (row + 0.5) * _STAMP_IN, name, **style)
@@ -254,16 +260,28 @@ def _strongest(survey: Survey, gallery: Gallery, threshold: DoubleArray) -> list
     return texts
 
 
-def _draw_stamp(stamp: Axes, picture: DoubleArray, limit: float, survey: Survey) -> AxesImage:
+def _draw_stamp(panel: Axes, picture: DoubleArray, left: float, top: float, limit: float) -> AxesImage:
     """One square; a composite has three colours, a residual has a scale."""
-    scale = {} if picture.ndim == 3 else {"cmap": RESIDUAL_COLOURS, "vmin": -limit, "vmax": limit}
-    image = stamp.imshow(picture, origin="lower", interpolation="auto", **scale)  # type: ignore[arg-type]
-    center, radius = survey.center_px, survey.aperture_diameter_px / 2
-    colour = "white" if picture.ndim == 3 else INK
-    stamp.add_patch(Circle((center, center), radius, fill=False, edgecolor=colour, linewidth=0.6, alpha=0.8))
-    stamp.set(xticks=[], yticks=[])
-    stamp.spines[:].set(edgecolor=GREY, linewidth=0.5)
+    right, bottom = left + _STAMP_IN - _GAP_IN, top + _STAMP_IN - _GAP_IN
+    image = AxesImage(panel, origin="lower", interpolation="auto", extent=(left, right, bottom, top))
+    if picture.ndim == 2:
+        image.set(cmap=RESIDUAL_COLOURS, norm=Normalize(-limit, limit))
+    image.set_data(picture)
+    panel.add_image(image)
     return image
+
+
+def _draw_outlines(panel: Axes, survey: Survey, n_columns: int, n_rows: int) -> None:
+    """The aperture of the score and a frame for each stamp; the first two rows are composites."""
+    side = _STAMP_IN - _GAP_IN
+    per_px = side / survey.cutout_size_px
+    center, radius = (survey.center_px + 0.5) * per_px, survey.aperture_diameter_px / 2 * per_px
+    for rows, colour in ((range(2), "white"), (range(2, n_rows), INK)):
+        corners = [(column * _STAMP_IN, row * _STAMP_IN) for row in rows for column in range(n_columns)]
+        frames = [Rectangle(corner, side, side) for corner in corners]
+        circles = [Circle((left + center, top + side - center), radius) for left, top in corners]
+        panel.add_collection(PatchCollection(circles, facecolor="none", edgecolor=colour, linewidth=0.6, alpha=0.8))
+        panel.add_collection(PatchCollection(frames, facecolor="none", edgecolor=GREY, linewidth=0.5))
 
 
 def _check(

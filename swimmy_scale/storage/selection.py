@@ -119,6 +119,14 @@ class Selection:
         """The named variables block by block, by default of ``BLOCK_OBJECTS`` rows: (first row, arrays)."""
         return read_blocks(self.read, names, self.n_objects, block_objects or BLOCK_OBJECTS, self._add)
 
+    def at(self, rows: IntArray, *names: str) -> list[AnyArray]:
+        """The named variables at some rows, ascending; the columns are read block by block."""
+        parts = []
+        for lo, arrays in self.blocks(*names):
+            inside = rows[(rows >= lo) & (rows < lo + len(arrays[0]))] - lo
+            parts.append([values[inside] for values in arrays])
+        return [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
+
     def sample_scores(self) -> Iterator[FloatArray]:
         """The scores of the sample that are cut, float32 (m, band), block by block."""
         for _, (score, in_sample) in self.blocks(self.score_name, "in_sample"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import xarray
@@ -97,6 +99,17 @@ def test_a_users_own_cluster_scores_chunk_by_chunk(
     ):
         scored = model.score(dataset.image, dataset.fwhm_arcsec).compute()
     np.testing.assert_array_equal(scored.score.values, wanted["score"])
+
+
+def test_lazy_scores_need_the_memory_of_a_few_chunks(model: ss.Weights, dataset: xarray.Dataset) -> None:
+    many = xarray.concat([dataset[["image", "fwhm_arcsec"]]] * 8, "object_id")
+    model.score(dataset.image[:1], dataset.fwhm_arcsec[:1]).compute()
+    with dask.config.set(scheduler="synchronous"):
+        tracemalloc.start()
+        model.score(many.image, many.fwhm_arcsec).score.max().compute()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < many.image.nbytes / 8
 
 
 def test_one_seeing_for_all_is_that_of_each(model: ss.Weights, dataset: xarray.Dataset) -> None:

@@ -109,11 +109,7 @@ def _check(folder: SelectionFolder, output: Path) -> None:
 def _read_rows(selection: Selection, rows: IntArray) -> dict[str, npt.NDArray[Any]]:
     """Columns of the candidates to show; ``rows`` are sorted."""
     names = ("object_id", "ra", "dec", "sample_class", "candidate", *selection.kept)
-    parts = []
-    for lo, arrays in selection.blocks(selection.score_name, selection.residual_name, *names):
-        inside = rows[(rows >= lo) & (rows < lo + len(arrays[0]))] - lo
-        parts.append([values[inside] for values in arrays])
-    columns = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
+    columns = selection.at(rows, selection.score_name, selection.residual_name, *names)
     return dict(zip(("score", "residual", *names), columns, strict=True))
 
 
