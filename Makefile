@@ -86,6 +86,7 @@ bench: developer
 	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
 	$(BIN)/python benchmarks/training.py --n-objects 480 --repeat 1 --json $(RESULTS)/training.json
 	$(BIN)/python benchmarks/ingest.py --repeat 2 --json $(RESULTS)/ingest.json
+	$(BIN)/python benchmarks/ingest_forms.py --repeat 1 --json $(RESULTS)/ingest_forms.json
 	$(BIN)/python benchmarks/tasks.py --n-tasks 10000 --json $(RESULTS)/tasks.json
 	$(BIN)/python benchmarks/quantiles.py --repeat 2 --json $(RESULTS)/quantiles.json
 	$(BIN)/python benchmarks/startup.py --without-keras --repeat 3 --json $(RESULTS)/startup.json
@@ -100,6 +101,7 @@ bench-full: setup
 	$(BIN)/python benchmarks/ensemble.py --repeat 5 --json $(RESULTS)/ensemble.json
 	$(BIN)/python benchmarks/training.py --repeat 5 --json $(RESULTS)/training.json
 	$(BIN)/python benchmarks/ingest.py --repeat 5 --json $(RESULTS)/ingest.json
+	$(BIN)/python benchmarks/ingest_forms.py --n-objects 2048 --repeat 5 --json $(RESULTS)/ingest_forms.json
 	$(BIN)/python benchmarks/memory.py --json $(RESULTS)/memory.json
 	$(BIN)/python benchmarks/storage.py --json $(RESULTS)/storage.json
 	$(BIN)/python benchmarks/reading.py --json $(RESULTS)/reading.json

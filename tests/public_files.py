@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zarr
 from astropy.nddata import Cutout2D
 from astropy.wcs import WCS
 
@@ -208,3 +209,62 @@ def around(flux: np.ndarray, n_px: int = 64) -> np.ndarray:
     """The part of MultimodalUniverse's stamps that a cutout is: rows and columns 47 to 110 of 160."""
     first = (STAMP - n_px) // 2 - 1
     return flux[:, :, first : first + n_px, first : first + n_px]
+
+
+def unagi_group(file: h5py.File, path: str, data: np.ndarray, cards: dict[str, object]) -> None:
+    """An HDU as fits2hdf writes it: cards are attributes of one element, beside their comments."""
+    group = file.create_group(path)
+    group.attrs["CLASS"] = np.array([b"HDU"])
+    for name, value in cards.items():
+        group.attrs[name] = np.array([value])
+        group.attrs[f"{name}_COMMENT"] = np.array([b"as the archive has it"])
+    if data.size:
+        group.create_dataset("DATA", data=data).attrs["CLASS"] = np.array([b"IMAGE"])
+
+
+def write_unagi(
+    path: Path,
+    objects: dict[str, dict[str, np.ndarray]],
+    origin: dict[str, tuple[int, int]] | None = None,
+    **more: object,
+) -> Path:
+    """What unagi's hsc_bulk_cutout writes of images (band, by name), with masks and variances.
+
+    ``origin`` says which pixel (y, x) of the patch is the first of a band's image; without it there are no cards.
+    """
+    with h5py.File(path, "w") as file:
+        for object_id, images in objects.items():
+            for band, image in images.items():
+                cards: dict[str, object] = {"EXTTYPE": b"IMAGE"}
+                if origin is not None:
+                    y, x = origin.get(band, (0, 0))
+                    cards |= {"CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": 100.5 - x, "CRPIX2": 90.5 - y}
+                    unagi_group(file, f"{object_id}/{band}/PRIMARY", np.empty(0), {"FLUXMAG0": 10**10.8})
+                mask = np.zeros(image.shape, np.int32)
+                mask[:2] = 1 << 5  # detected: not bad
+                for at in more.get("bad", {}).get((object_id, band), ()):  # type: ignore[attr-defined]
+                    mask[at] = 1 << 8
+                unagi_group(file, f"{object_id}/{band}/HDU0", image, cards)
+                unagi_group(file, f"{object_id}/{band}/HDU1", mask, {"MP_BAD": 0, "MP_SAT": 1, "MP_NO_DATA": 8})
+                unagi_group(file, f"{object_id}/{band}/HDU2", np.ones_like(image), {})
+    return path
+
+
+def write_cutana(folder: Path, number: int, images: np.ndarray, columns: dict[str, Any], chunk: int = 3) -> Path:
+    """A batch as Cutana writes it by images_to_zarr: images (object, band, y, x) become (object, y, x, channel)."""
+    batch = folder / f"batch_cutout_process_{number:03d}_abc"
+    batch.mkdir(parents=True)
+    root = zarr.open_group(batch / "images.zarr", mode="w")
+    data = np.ascontiguousarray(np.moveaxis(images, 1, 3))
+    array = root.create_array("images", shape=data.shape, chunks=(chunk, *data.shape[1:]), dtype=data.dtype,
+                              compressors=[zarr.codecs.BloscCodec(cname="lz4", clevel=1)], fill_value=0)  # fmt: skip
+    array[:] = data
+    n = len(columns["ra"])
+    table = {
+        **columns,
+        "tile": ["EUC_MER.fits"] * n,
+        "rescaled_offset_x": np.zeros(n),
+        "processing_timestamp": np.ones(n),
+    }
+    pq.write_table(pa.table(table), batch / "images_metadata.parquet")
+    return batch

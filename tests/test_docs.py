@@ -95,7 +95,7 @@ def blocks() -> Iterator[Block]:
 
 
 # Pages whose commands follow from each other have a test of their own.
-RUN_ELSEWHERE = {"second-day.md": "tests/test_second_day.py"}
+RUN_ELSEWHERE = {"second-day.md": "tests/test_second_day.py", "get-the-data.md": "tests/test_get_the_data.py"}
 BLOCKS = [block for block in blocks() if block.page.name not in RUN_ELSEWHERE]
 QUICK_START = next(block for block in BLOCKS if block.page.name == "index.md" and "simulate" in block.text)
 

@@ -31,7 +31,7 @@ WINGS = {
     "method": Wing(set(), {"numpy", "pydantic", "speclite", "yaml"}),
     "storage": Wing({"method"}, {"astropy", "filelock", "numpy", "pyarrow", "xarray", "zarr"}),
     "simulate": Wing({"method", "storage"}, {"astropy", "galsim", "h5py", "numpy", "pyarrow", "scipy", "speclite"}),
-    "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "numpy", "pyarrow", "scipy", "zarr"}),
+    "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "lsst", "numpy", "pyarrow", "scipy", "zarr"}),
     "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "llvmlite", "numba", "numpy", "tensorflow", "torch"}),
     "results": Wing(
         {"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy", "sklearn"}

@@ -73,6 +73,7 @@ IN_ORDER = {
         "schema": "what a job or a site file may hold, for editors",
         "simulate": "a synthetic survey with known truth",
         "classify": "classes of a catalogue, from tables of spectra",
+        "request": "lists for HSC's cutout service; what a download lacks",
         "plan": "what a job would do, need and give",
     },
     "A whole run": {
@@ -241,14 +242,24 @@ def _finite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
+_column_options = (
+    click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column."),
+    click.option("--unit", "units", multiple=True, metavar="OURS=UNIT", help="Unit of a catalogue column, in place "
+                 "of the one that the file declares."),
+    click.option("--hdu", help="Number or name of the catalogue's table, in a file that has several."),
+)  # fmt: skip
+
+
+def column_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say how the columns of a catalogue are to be read."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_column_options), command)
+
+
 def catalogue_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say how a catalogue is to be read."""
     options = (
         click.option("--patch-qa", type=PATH, help="Seeing and depth of the patches."),
-        click.option("--column", "columns", multiple=True, metavar="OURS=THEIRS", help="Rename a catalogue column."),
-        click.option("--unit", "units", multiple=True, metavar="OURS=UNIT", help="Unit of a catalogue column, in place "
-                     "of the one that the file declares."),
-        click.option("--hdu", help="Number or name of the catalogue's table, in a file that has several."),
+        *_column_options,
         click.option("--fwhm", "fwhm", multiple=True, metavar="BAND=ARCSEC", help="One FWHM of the PSF for all objects "
                      "of a survey whose FWHM nothing else gives."),
         click.option("--pair-radius", type=Number(0, 60), default=0.5, show_default=True,

@@ -40,7 +40,7 @@ def compare_command(
       swimmy-scale compare demo/run/selections/earlier-1 demo/run
       swimmy-scale compare runs/wide runs/deep --level 3sigma --output differences.csv
     """
-    from swimmy_scale.results.comparison import COLUMNS, compare
+    from swimmy_scale.results.comparison import compare
     from swimmy_scale.storage.files import write_atomically
     from swimmy_scale.storage.selection import SelectedRun
 
@@ -48,9 +48,8 @@ def compare_command(
     found = compare(one, other, level)
     if output is not None:
         text = io.StringIO(newline="")
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(COLUMNS)
-        rows.writerows(item.row() for item in found.differences)
+        columns, rows = found.table()
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
         write_atomically(output, text.getvalue().encode())
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
@@ -78,6 +77,6 @@ def _print(found: Comparison, first: Path, second: Path, n_rows: int) -> None:
 def _print_some(items: Sequence[Difference], n_rows: int) -> None:
     for item in items[:n_rows]:
         known = f" (class {item.row()[4]})" if item.row()[4] else ""
-        click.echo(f"  {item.answer.object_id}{known}: {item.answer.words}")
+        click.echo(f"  {item.name or item.answer.object_id}{known}: {item.answer.words}")
     if len(items) > n_rows:
         click.echo(f"  and {len(items) - n_rows:,} more, see --rows and --output")

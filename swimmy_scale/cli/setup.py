@@ -12,11 +12,17 @@ from click.shell_completion import get_completion_class
 from swimmy_scale.cli.program import EXIT_FAILED, PATH, json_option, main, print_json
 from swimmy_scale.errors import SwimmyError, typed
 
+# Those of library.start.DATA, which is not loaded for each command.
+_DATA = (
+    *("hsc-archive", "coadds", "cube", "mmu-hsc", "galaxiesml", "mmu-legacy", "unagi", "legacy-viewer", "panstarrs"),
+    *("kids-viking", "rubin", "euclid"),
+)
+
 
 @main.command("init")
 @click.argument("folder", type=PATH, default=Path())
-@click.option("--data", type=click.Choice(["hsc-archive", "coadds", "cube"]), default="hsc-archive", show_default=True,
-              help="What the pixels are: cutouts of the archive's service, whole coadds, or one cube.")  # fmt: skip
+@click.option("--data", type=click.Choice(_DATA), default="hsc-archive", show_default=True,
+              help="What the pixels are: HSC's cutouts, whole coadds, one cube, or a public data set.")  # fmt: skip
 @click.option("--site", "site_kind", type=click.Choice(["local", "slurm", "slurm-gpu"]), default="local",
               show_default=True, help="Where jobs run: this machine, or SLURM without or with GPUs.")  # fmt: skip
 @click.option("--catalog", type=PATH, help="The catalogue of the objects.")
@@ -43,6 +49,7 @@ def init_command(
         --patch-qa demo/survey/patch_qa.fits --source demo/survey/cutouts \\
         --train-on training
       swimmy-scale init my-survey --catalog catalogue.fits --patch-qa patch_qa.fits --source cutouts
+      swimmy-scale init mmu --data mmu-hsc --source pdr3_dud_22.5
       swimmy-scale init my-survey --data coadds --coadd g=g.fits --coadd r=r.fits --site slurm
     """
     from swimmy_scale.cli.stages import assignments

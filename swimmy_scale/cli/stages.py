@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml"]),
+    type=click.Choice(["mmu-hsc", "mmu-hsc-hats", "galaxiesml", "unagi"]),
     help="In the form of a public data set, not of the archive's files; see docs/public-data.md.",
 )
 @worker_option
@@ -91,7 +91,8 @@ def simulate_command(
             )
             watch.stop("simulate")
         named = ", ".join(str(output / source) for source in twin.sources)
-        click.echo(f"{counted(n_objects, 'simulated objects')}: ingest {named}; truth {output / twin.truth}")
+        beside = f"; catalogue {output / twin.catalogue}" if twin.catalogue else ""
+        click.echo(f"{counted(n_objects, 'simulated objects')}: ingest {named}{beside}; truth {output / twin.truth}")
         return
     given: dict[str, Any] = {} if faulty_fraction is None else {"faulty_fraction": faulty_fraction}
     given |= {"n_objects": n_objects, "seed": seed, "first_tract": first_tract}

@@ -11,10 +11,12 @@ from string import Template
 from typing import Literal, get_args
 
 from swimmy_scale.errors import SwimmyError, typed
+from swimmy_scale.library.data_forms import DATA_FORMS
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage.files import write_atomically
 
-Data = Literal["hsc-archive", "coadds", "cube"]
+DATA = ("hsc-archive", "coadds", "cube", *DATA_FORMS)
+"""What pixels may be."""
 SiteKind = Literal["local", "slurm", "slurm-gpu"]
 MAX_OBJECTS = 20_000
 """To train on: a limit that keeps time and memory of a first training in bounds."""
@@ -27,8 +29,10 @@ def _text(path: Path, folder: Path) -> str:
     return place if is_plain else json.dumps(place, ensure_ascii=False)
 
 
-def _pixels(data: Data, sources: Sequence[Path], coadd: Mapping[str, Path], folder: Path) -> str:
+def _pixels(data: str, sources: Sequence[Path], coadd: Mapping[str, Path], folder: Path) -> str:
     listed = ", ".join(_text(path, folder) for path in sources)
+    if data in DATA_FORMS:
+        return f"  sources: [{listed or DATA_FORMS[data].source}]\n{DATA_FORMS[data].pixels}"
     if data == "coadds":
         images = coadd or {band: Path(folder, f"coadd-{band}.fits") for band in HSC.bands}
         lines = [f"    {band}: {_text(path, folder)}\n" for band, path in images.items()]
@@ -55,9 +59,50 @@ def _seeing(patch_qa: Path | None, folder: Path) -> str:
     )
 
 
+def _catalogue(data: str, catalogue: Path | None, patch_qa: Path | None, folder: Path) -> str:
+    """The section of the catalogue, which some data have inside."""
+    inside = DATA_FORMS[data].catalogue if data in DATA_FORMS and catalogue is None else ""
+    if inside:
+        return f"catalogue:\n{inside}" + ("" if patch_qa is None else _seeing(patch_qa, folder))
+    return (
+        f"catalogue:\n  path: {_text(catalogue or folder / 'catalogue.fits', folder)}\n"
+        "  # FITS, Parquet, CSV(.gz), VOTable or ECSV: object_id, ra, dec, magnitudes, flags, by the names of the HSC "
+        "tables.\n"
+        "  # columns: {redshift: z_spec}         # ours: theirs, where names differ\n"
+        "  # keep_columns: [i_cmodel_mag]        # to carry over into the candidate catalogue\n"
+        f"{_seeing(patch_qa, folder)}"
+    )
+
+
+def _survey(data: str) -> str:
+    """The survey by name, or how to describe another one."""
+    if data in DATA_FORMS:
+        return f"survey: {DATA_FORMS[data].survey}          # `base: {DATA_FORMS[data].survey}` to change some values\n"
+    return (
+        "# survey:                               # of another camera than HSC: what is left out is HSC's\n"
+        "#   bands: [g, r, i, z, y]              # in the order of the network\n"
+        "#   zero_point_mag: 27.0                # of the counts\n"
+        "#   pixel_scale_arcsec: 0.168\n"
+        "#   target_fwhm_arcsec: 1.0             # all bands are brought to this seeing; worse ones are quarantined\n"
+    )
+
+
+def _sample(data: str) -> str:
+    """The cuts, where the paper's are not for these data."""
+    if data in DATA_FORMS and DATA_FORMS[data].sample:
+        return f"sample:\n  # Which objects set the thresholds and can be candidates.\n{DATA_FORMS[data].sample}"
+    return (
+        "# sample:                               # which objects set the thresholds and can be candidates; the paper's "
+        "by default\n"
+        "#   max_magnitude: 20.0\n"
+        "#   redshift: [0.05, 0.2]\n"
+        "#   colours: [[g, r, 1.2], [r, z, 1.0]]\n"
+    )
+
+
 def init(
     folder: Path,
-    data: Data = "hsc-archive",
+    data: str = "hsc-archive",
     site: SiteKind = "local",
     *,
     catalogue: Path | None = None,
@@ -91,9 +136,9 @@ def init(
     SwimmyError
         When one of them is there already, or paths are given that such data do not have.
     """
-    if data not in get_args(Data) or site not in get_args(SiteKind):
+    if data not in DATA or site not in get_args(SiteKind):
         raise SwimmyError(
-            f"there are templates of data {', '.join(get_args(Data))} and of sites {', '.join(get_args(SiteKind))}, "
+            f"there are templates of data {', '.join(DATA)} and of sites {', '.join(get_args(SiteKind))}, "
             f"and not of {data} and {site}. Choose among them."
         )
     if coadd and data != "coadds":
@@ -108,8 +153,9 @@ def init(
         PLAN=typed("plan", files["job"]),
         RUN=typed("run", files["job"], "--output", folder / "run"),
         NAME=json.dumps(folder.absolute().name, ensure_ascii=False),
-        CATALOGUE=_text(catalogue or folder / "catalogue.fits", folder),
-        SEEING=_seeing(patch_qa, folder),
+        CATALOGUE=_catalogue(data, catalogue, patch_qa, folder),
+        SURVEY=_survey(data),
+        SAMPLE=_sample(data),
         PIXELS=_pixels(data, sources, coadd or {}, folder),
         CLASSES=f"[{', '.join(json.dumps(name, ensure_ascii=False) for name in classes)}]",
         MAX_OBJECTS=MAX_OBJECTS,

@@ -31,7 +31,7 @@ from swimmy_scale.method.sections import (
 )
 from swimmy_scale.method.survey import HSC, Survey, SurveyName
 from swimmy_scale.method.used_settings import IN_ORDER, USED_BY, USED_BY_EVALUATION, users_of, words_for_used
-from swimmy_scale.method.words import did_you_mean
+from swimmy_scale.method.words import alternatives, did_you_mean
 from swimmy_scale.method.yaml_files import describe, parse, read_text
 
 MAPPINGS = ("select.levels", "catalogue.columns", "catalogue.units", "catalogue.fwhm_arcsec", "ingest.coadd")
@@ -283,7 +283,7 @@ def load_settings(path: Path, command: str, say: Callable[[str], None] = lambda 
     refused = []
     for place in unused:
         others = users_of(place)
-        by = f", {' and '.join(others)} {'do' if len(others) > 1 else 'does'}" if others else ""
+        by = f", {alternatives(others, 'and')} {'do' if len(others) > 1 else 'does'}" if others else ""
         message = f"{command} does not use it{by}"
         if any(IN_ORDER.index(other) > IN_ORDER.index(command.split()[0]) for other in others):
             say(describe(text, path, place, message))

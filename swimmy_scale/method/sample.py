@@ -33,19 +33,15 @@ NOT_PRIMARY = "not_primary"
 FLAG_NAMES = (*QUALITY_FLAGS, NOT_PRIMARY)
 """Bit k of a ``flags`` column: name k is raised, in any band if it is of bands. The order is public."""
 
-PARTLY_EMPTY, MASKED_CENTER = "partly_empty", "masked_center"
-ALL_FLAGS = (*FLAG_NAMES, PARTLY_EMPTY, MASKED_CENTER)
-"""The quality flags, then what pixels say: some beyond the aperture hold no data; their mask calls one in it bad."""
+PARTLY_EMPTY, MASKED_CENTER, POINT_SOURCE = "partly_empty", "masked_center", "point_source"
+ALL_FLAGS = (*FLAG_NAMES, PARTLY_EMPTY, MASKED_CENTER, POINT_SOURCE)
+"""The quality flags, then what pixels say: some beyond the aperture hold no data; their mask calls one in it bad. And
+what the column ``i_extendedness_value`` says, which stands for PSF magnitudes where there are none."""
 
 NO_DATA = "no data"
 
-KNOWN_RANGES = {
-    "fwhm_arcsec": (0.0, 50.0),
-    "depth_mag": (0.0, 50.0),
-    "mag": (0.0, 50.0),
-    "psf_mag": (0.0, 50.0),
-    "redshift": (-1.0, 20.0),
-}
+_BRIGHT_TO_FAINT = dict.fromkeys(("fwhm_arcsec", "depth_mag", "mag", "psf_mag"), (0.0, 50.0))
+KNOWN_RANGES = {**_BRIGHT_TO_FAINT, "redshift": (-1.0, 20.0)}
 """Between which values, both exclusive, a column of the cuts says something. Beyond lie the numbers by which catalogues
 mark an unknown value: -99, 99, -999, 9999, or 0 for a magnitude."""
 
@@ -65,9 +61,10 @@ class SampleCuts:
     max_magnitude : float or None
         cmodel magnitude in the survey's magnitude band must be smaller (section 2.2).
     flags : tuple of str
-        Those of ``ALL_FLAGS`` that must be False; by default all but ``partly_empty``.
+        Those of ``ALL_FLAGS`` that must be False; by default all but ``partly_empty`` and ``point_source``.
     min_extendedness_mag : float or None
-        PSF magnitude - cmodel magnitude, in the magnitude band, must be larger (section 2.2).
+        PSF - cmodel magnitude, in the magnitude band, must be larger (section 2.2); without PSF magnitudes the
+        column ``i_extendedness_value`` of that band must be 1.
     redshift : tuple of two floats or None
         Exclusive lower and upper limit; those of the example make the paper's spectroscopic sample (section 2.2).
         Example: ``[0.05, 0.2]``.
@@ -97,8 +94,7 @@ class SampleCuts:
             problems.append(f"max_fwhm_arcsec {self.max_fwhm_arcsec} must be positive")
         if self.depth_percentile is not None and not 0 < self.depth_percentile < 100:
             problems.append(f"depth_percentile {self.depth_percentile} must lie between 0 and 100")
-        unknown = [name for name in self.flags if name not in ALL_FLAGS]
-        if unknown:
+        if unknown := [name for name in self.flags if name not in ALL_FLAGS]:
             there = known_names(unknown, ALL_FLAGS, "flags", "There are").rstrip(".?")
             problems.append(f"no flag is called {alternatives(unknown)}. {there}")
         if len(set(self.flags)) != len(self.flags):
@@ -213,10 +209,7 @@ class _Test:
 
 
 def known(name: str, values: npt.NDArray[np.floating]) -> BoolArray:
-    """Whether values of a column of `KNOWN_RANGES` are known; bool, shape of ``values``.
-
-    NaN, infinity and the numbers by which catalogues mark an unknown value are not.
-    """
+    """Whether values of a column of `KNOWN_RANGES` are known, and no NaN or mark of an unknown one; their shape."""
     low, high = KNOWN_RANGES[name]
     inside: BoolArray = (values > low) & (values < high)
     return inside
@@ -382,7 +375,7 @@ def _checked_tests(
     """The cuts that are switched on, once the arguments of `apply_cuts` are found to fit together."""
     check_cuts(cuts, survey)
     _check_columns(columns, survey)
-    unknown = sorted(set(available) - {*column_names(survey), PARTLY_EMPTY, MASKED_CENTER})
+    unknown = sorted(set(available) - {*column_names(survey), *ALL_FLAGS})
     if unknown:
         raise SwimmyError(f"available columns {', '.join(unknown)} are unknown. Name them as column_names() does.")
     limits = _depth_limits(cuts, survey, min_depth_mag)
@@ -400,15 +393,19 @@ def _tests(
     if cuts.max_magnitude is not None:
         rule = f"{magnitude_band} cmodel magnitude < {cuts.max_magnitude:g}"
         yield _test("magnitude", rule, mag, mag < cuts.max_magnitude, {f"mag_{magnitude_band}"} <= available)
-    for name in [one for one in cuts.flags if one != MASKED_CENTER or one in available]:
-        clear = (columns.flags >> np.uint32(ALL_FLAGS.index(name))) & np.uint32(1) == 0
+    for name in [one for one in cuts.flags if one not in (MASKED_CENTER, POINT_SOURCE) or one in available]:
+        clear = _clear(columns, name)
         rule = "isprimary is True" if name == NOT_PRIMARY else f"{name} is False"
         yield _Test(name, rule, *((clear,) if name in available else (None, NO_DATA)))
     if cuts.min_extendedness_mag is not None:
         rule = f"{magnitude_band} PSF - cmodel magnitude > {cuts.min_extendedness_mag:g}"
         excess = _difference(columns.psf_mag, mag)
-        present = {"psf_mag", f"mag_{magnitude_band}"} <= available
-        yield _test("extendedness", rule, excess, excess > cuts.min_extendedness_mag, present)
+        if POINT_SOURCE in available and "psf_mag" not in available:
+            rule = f"{magnitude_band}_extendedness_value > 0.5, as there are no PSF magnitudes"
+            yield _Test("extendedness", rule, _clear(columns, POINT_SOURCE))
+        else:
+            present = {"psf_mag", f"mag_{magnitude_band}"} <= available
+            yield _test("extendedness", rule, excess, excess > cuts.min_extendedness_mag, present)
     if cuts.redshift is not None:
         low, high = cuts.redshift
         passed = (columns.redshift > low) & (columns.redshift < high)
@@ -420,15 +417,18 @@ def _tests(
         yield _test(f"{first}-{second}", f"{first} - {second} < {limit:g}", colour, colour < limit, present)
 
 
+def _clear(columns: SampleColumns, flag: str) -> BoolArray:
+    return np.asarray((columns.flags >> np.uint32(ALL_FLAGS.index(flag))) & np.uint32(1) == 0)
+
+
 def _patch_tests(
     columns: SampleColumns, cuts: SampleCuts, survey: Survey, available: set[str], limits: Sequence[float] | None
 ) -> Iterator[_Test]:
     """Seeing and depth must hold in every band; only bands without data are skipped."""
     if cuts.max_fwhm_arcsec is not None:
         rule = f"PSF FWHM <= {cuts.max_fwhm_arcsec:g} arcsec in every band"
-        values = columns.fwhm_arcsec
-        passed = values <= cuts.max_fwhm_arcsec
-        yield _all_bands("seeing", rule, values, passed, "fwhm_arcsec", list(survey.bands), survey, available)
+        fwhm, bands = columns.fwhm_arcsec, list(survey.bands)
+        yield _all_bands("seeing", rule, fwhm, fwhm <= cuts.max_fwhm_arcsec, "fwhm_arcsec", bands, survey, available)
     if limits is not None:
         limited = [band for band, limit in zip(survey.bands, limits, strict=True) if math.isfinite(limit)]
         if not limited:
@@ -460,8 +460,7 @@ def _all_bands(
         return _Test(name, rule, None, NO_DATA)
     absent = [band for band in bands if band not in present]
     note = f"{NO_DATA} in {', '.join(absent)}" if absent else ""
-    picks = survey.band_index(present)
-    shown = values[:, picks]
+    shown = values[:, (picks := survey.band_index(present))]
     return _Test(name, rule, passed[:, picks].all(axis=1), note, ~np.isnan(shown).any(axis=1), shown, tuple(present))
 
 

@@ -108,6 +108,8 @@ class IngestSection(JobSection):
         ``band``. Example: ``'(?P<object_id>\\d+)_(?P<band>[grizy])\\.fits'``.
     match_radius_arcsec : float
         Largest distance of a file's position from its object, where file names carry a position.
+    psf_from_files : bool
+        Measure the PSF that Rubin's cutouts hold (DP2, which needs lsst-images) where the catalogue has no FWHM.
     """
 
     sources: tuple[Path, ...] = ()
@@ -115,6 +117,7 @@ class IngestSection(JobSection):
     coadd: dict[str, Path] = Field(default_factory=dict)
     name_pattern: str | None = None
     match_radius_arcsec: float = Field(default=1.0, gt=0)
+    psf_from_files: bool = False
 
     @model_validator(mode="after")
     def _one_kind_of_source(self) -> Self:

@@ -19,7 +19,7 @@ AnyArray = npt.NDArray[Any]
 BoolArray = npt.NDArray[np.bool_]
 
 
-SurveyName = Literal["hsc", "legacy-south", "des", "rubin"]
+SurveyName = Literal["hsc", "legacy-south", "des", "rubin", "panstarrs", "kids-viking", "euclid"]
 """Surveys of which the package has a file (see `named_surveys`)."""
 
 
@@ -46,7 +46,10 @@ class Survey:
     pixel_scale_tolerance : float
         By what fraction of it the pixels of files may be larger or smaller; the PSF match scales with it.
     zero_point_mag : float
-        AB zero point of the counts where a file does not carry its own.
+        AB zero point of the counts that are stored, to which those of all files are brought. It is assumed of a file
+        that states none, unless `file_zero_points_mag` says another.
+    file_zero_points_mag : tuple of float, one a band or none
+        AB zero point that is assumed of files that state none, where it differs between bands. Example: ``[0, 30]``.
     stretch_zero_point_mag : float
         Zero point to which counts are brought before the stretch (section 2.3).
     target_fwhm_arcsec : float
@@ -80,14 +83,15 @@ class Survey:
     aperture_diameter_px: float = 6.0
     min_depth_mag: tuple[float, ...] = (25.82, 25.49, 25.23, 24.47, 23.59)
     pixel_scale_tolerance: float = 0.02
+    file_zero_points_mag: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         n_bands = len(self.bands)
         problems = []
         if n_bands == 0 or len(set(self.bands)) != n_bands:
             problems.append(f"bands must be distinct and not empty, found {', '.join(self.bands) or 'none'}")
-        for name in ("band_divisors", "min_depth_mag"):
-            if len(getattr(self, name)) != n_bands:
+        for name in ("band_divisors", "min_depth_mag", "file_zero_points_mag"):
+            if len(getattr(self, name)) != n_bands and (self.file_zero_points_mag or name != "file_zero_points_mag"):
                 problems.append(f"{name} has {len(getattr(self, name))} values for {n_bands} bands")
         for band in (*self.selecting_bands, self.magnitude_band):
             if band not in self.bands:
@@ -102,6 +106,10 @@ class Survey:
         for name in ("zero_point_mag", "stretch_zero_point_mag", "stretch_beta"):
             if not math.isfinite(getattr(self, name)):
                 problems.append(f"{name} {getattr(self, name)} must be finite")
+        if not all(map(math.isfinite, self.file_zero_points_mag)):
+            problems.append(
+                f"file_zero_points_mag must be finite, found {', '.join(map(str, self.file_zero_points_mag))}"
+            )
         if not self.selecting_bands or len(set(self.selecting_bands)) != len(self.selecting_bands):
             found = ", ".join(self.selecting_bands) or "none"
             problems.append(f"selecting_bands must be distinct and not empty, found {found}")
@@ -117,6 +125,21 @@ class Survey:
     @property
     def n_bands(self) -> int:
         return len(self.bands)
+
+    @property
+    def assumed_zero_points_mag(self) -> tuple[float, ...]:
+        """AB zero point that is assumed of files that state none, one a band."""
+        return self.file_zero_points_mag or (self.zero_point_mag,) * self.n_bands
+
+    @property
+    def assumed_zero_points(self) -> str:
+        """The same for people: ``27.0 mag``, or ``0.0 mag in u, g and 30.0 mag in Z, Y``."""
+        assumed = self.assumed_zero_points_mag
+        values = sorted(set(assumed), key=assumed.index)
+        if len(values) == 1:
+            return f"{values[0]} mag"
+        bands = {value: [b for b, one in zip(self.bands, assumed, strict=True) if one == value] for value in values}
+        return " and ".join(f"{value} mag in {', '.join(bands[value])}" for value in values)
 
     @property
     def center_px(self) -> float:

@@ -9,10 +9,11 @@ USED_BY = {
     "select": ("sample", "select"),
     "select --marks": ("select.formats",),
     "classify": ("survey", "sample"),
+    "request": ("survey",),
 }
 """What each command for a single stage uses of its settings: whole sections, or keys of one."""
 
-IN_ORDER = ("classify", "ingest", "train", "score", "select")
+IN_ORDER = ("request", "classify", "ingest", "train", "score", "select")
 """The commands in the order of use: one file may serve them all, but what comes too late is refused."""
 
 USED_BY_EVALUATION = ("score.batch_size", "score.kind", "score.floor", "select.levels")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.survey import BoolArray, IntArray
 from swimmy_scale.results.looking.objects import NO_ROW, Answer, answers_by_id
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores
@@ -17,6 +18,7 @@ from swimmy_scale.storage.selection import FORMAT_VERSION, SelectedRun
 from swimmy_scale.storage.store import n_rows, open_group, read_rows
 
 COLUMNS = ("object_id", "ra", "dec", "change", "known_class", "kind", "reason")
+"""Of each difference; `OBJECT_NAME` follows where some objects have names."""
 GONE = "its scores there are no longer there"
 KINDS = ("not in the catalogue", "in quarantine", "not in the sample", "not above the threshold",
          "not brighter than expected", GONE)  # fmt: skip
@@ -44,9 +46,19 @@ class Difference:
     answer: Answer
     of: Answer | None
 
+    @property
+    def known(self) -> Answer:
+        """What is said of it where it is a candidate, or else where it is none."""
+        return self.of or self.answer
+
+    @property
+    def name(self) -> str:
+        """Its id as the catalogue has it, if that is no number; empty otherwise."""
+        return self.known.name or self.answer.name
+
     def row(self) -> tuple[Any, ...]:
         """The values of `COLUMNS`."""
-        known = self.of or self.answer
+        known = self.known
         place = [None if np.isnan(value) else value for value in (known.ra, known.dec)]
         return (self.answer.object_id, *place, self.change, known.known_class, self.kind, self.answer.words)
 
@@ -80,8 +92,15 @@ class Comparison:
         """How many came or went for each reason."""
         return Counter(item.kind for item in self.differences if item.change == change)
 
+    def table(self) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+        """Names of columns, and a row for each difference."""
+        if not any(item.name for item in self.differences):
+            return COLUMNS, [item.row() for item in self.differences]
+        return (*COLUMNS, OBJECT_NAME), [(*item.row(), item.name) for item in self.differences]
+
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
+        columns, rows = self.table()
         return {
             "level": self.level,
             "n_first": self.n_first,
@@ -90,7 +109,7 @@ class Comparison:
             "same_scores": self.same_scores,
             "thresholds": {band: list(pair) for band, pair in self.thresholds.items()},
             **{change: dict(self.counts(change)) for change in ("went", "came")},
-            "differences": [dict(zip(COLUMNS, item.row(), strict=True)) for item in self.differences],
+            "differences": [dict(zip(columns, row, strict=True)) for row in rows],
         }
 
 

@@ -1,8 +1,8 @@
 """Simulated twins of public data sets: a survey in exactly the form of their files, with known truth.
 
-`FORMS` are MultimodalUniverse's HSC in HDF5 and in HATS Parquet, and GalaxiesML. Columns, types, stamps and their flaws
-are those of the data sets; what a file of them cannot say, that it is simulated, is an attribute of its root (of HDF5)
-or schema (of Parquet). Numbers of HEALPix pixels in names and columns only count.
+`FORMS` are MultimodalUniverse's HSC in HDF5 and in HATS Parquet, GalaxiesML, and unagi's file with a catalogue.
+Columns, types, stamps and their flaws are those of the data sets; what a file of them cannot say, that it is simulated,
+is an attribute of its root (of HDF5) or schema (of Parquet). Numbers of HEALPix pixels in names and columns only count.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from swimmy_scale.simulate.sky import patch_conditions
 from swimmy_scale.simulate.tables import catalogue_columns, patch_keys, truth_columns
 from swimmy_scale.storage.files import remove, write_atomically
 
-FORMS = ("mmu-hsc", "mmu-hsc-hats", "galaxiesml")
-MMU_STAMP_PX, GALAXIESML_STAMP_PX = 160, 64
+FORMS = ("mmu-hsc", "mmu-hsc-hats", "galaxiesml", "unagi")
+MMU_STAMP_PX = 160
+_STAMP_PX = {"galaxiesml": 64, "unagi": 72}
 OBJECTS_A_SHARD = 128
-TRUTH, RECORD = "truth.fits", "simulation.json"
+TRUTH, RECORD, CATALOGUE = "truth.fits", "simulation.json", "catalogue.fits"
 FORMAT_VERSION = 1
 _FIRST_PIXEL = 1000
 # GalaxiesML's own shares: 204,573, 40,914 and 40,914 rows.
@@ -46,7 +47,10 @@ Map = Callable[[Callable[[int], PartReceipt], Iterable[int]], Iterable[PartRecei
 
 @dataclass(frozen=True)
 class TwinSummary:
-    """A finished twin: what to ingest and the truth, relative to ``directory``; how many objects and bytes it has."""
+    """A finished twin: what to ingest and the truth, relative to ``directory``; how many objects and bytes it has.
+
+    ``catalogue`` is empty where the files have theirs inside.
+    """
 
     directory: str
     form: str
@@ -54,11 +58,12 @@ class TwinSummary:
     truth: str
     n_objects: int
     size_bytes: int
+    catalogue: str = ""
 
 
 def twin_plan(form: str, n_objects: int, seed: int, first_tract: int = FIRST_TRACT) -> SimulationPlan:
     """The plan of a twin: without the faults of archive files, which these forms do not have."""
-    side = GALAXIESML_STAMP_PX if form == "galaxiesml" else MMU_STAMP_PX
+    side = _STAMP_PX.get(form, MMU_STAMP_PX)
     return SimulationPlan(
         n_objects=n_objects,
         seed=seed,
@@ -110,8 +115,10 @@ def simulate_as(
         truths.append(truth_columns(plan, objects, catalogue_columns(plan, part, objects)))
     columns = {name: np.concatenate([truth[name] for truth in truths]) for name in truths[0]}
     write_table(folder / TRUTH, "TRUTH", {k: v for k, v in columns.items() if k not in ("request", "line", "overlap")})
-    sources = tuple(name for name, _ in files) if form == "galaxiesml" else (_root(form),)
-    summary = TwinSummary(directory, form, sources, TRUTH, n_objects, sum(receipt.size_bytes for receipt in receipts))
+    sources = (_root(form),) if form.startswith("mmu") else tuple(name for name, _ in files)
+    catalogue = _write_catalogue(folder, plan) if form == "unagi" else ""
+    size = sum(receipt.size_bytes for receipt in receipts)
+    summary = TwinSummary(directory, form, sources, TRUTH, n_objects, size, catalogue)
     about = {name: value for name, value in asdict(summary).items() if name != "directory"}
     write_atomically(folder / RECORD, json.dumps(record | {"summary": about}, indent=1).encode())
     return summary
@@ -141,6 +148,8 @@ def _root(form: str) -> str:
 
 def _files(form: str, plan: SimulationPlan) -> list[tuple[str, Sequence[int]]]:
     """The name of each file, and the parts of the plan that it holds."""
+    if form == "unagi":
+        return [("cutouts_pdr3_wide_coadd.hdf", range(plan.n_parts))]
     if form != "galaxiesml":
         pattern = {"mmu-hsc": "healpix={}/001-of-001.hdf5", "mmu-hsc-hats": "dataset/Norder=4/Dir=0/Npix={}.parquet"}
         return [(f"{_root(form)}/{pattern[form].format(_FIRST_PIXEL + k)}", (k,)) for k in range(plan.n_parts)]
@@ -161,6 +170,8 @@ def _write_file(form: str, directory: str, plan: SimulationPlan, number: int) ->
     remove(unfinished)
     if form == "galaxiesml":
         _write_galaxiesml(unfinished, plan, parts)
+    elif form == "unagi":
+        _write_unagi(unfinished, plan, parts)
     elif form == "mmu-hsc":
         _write_shard(unfinished, _mmu_columns(plan, parts[0]))
     else:
@@ -306,3 +317,43 @@ def _galaxiesml_columns(plan: SimulationPlan, part: int, objects: Galaxies) -> C
         columns[f"{band}_cmodel_mag"] = measured[f"{band}_cmodel_mag"]
         columns[f"{band}_cmodel_magsigma"] = np.full(n, 0.01, np.float32)
     return columns
+
+
+# ---------------------------------------------------------------- unagi
+
+
+def _write_unagi(path: Path, plan: SimulationPlan, parts: Sequence[int]) -> None:
+    """A group an object and band; the i band of every other object is a column short, as the archive delivers some."""
+    side, flux_mag0 = plan.survey.cutout_size_px, 10.0 ** (0.4 * plan.survey.zero_point_mag)
+    with h5py.File(path, "w") as file:
+        file.attrs["SIMULATE"] = True
+        for part in parts:
+            objects, _ = draw_objects(plan, part)
+            measured = catalogue_columns(plan, part, objects)
+            for number, (image, variance, good) in enumerate(_stamps(plan, part, off=0)):
+                # The object is the reference: where it lies in the stamp, counted from 1.
+                cards = {name: at[number] - math.ceil(at[number] - side / 2) + 1.0
+                         for name, at in (("CRPIX1", objects.x), ("CRPIX2", objects.y))}  # fmt: skip
+                cards |= {"CRVAL1": measured["ra"][number], "CRVAL2": measured["dec"][number]}
+                for k, band in enumerate(plan.survey.bands):
+                    last = -1 if band == plan.survey.magnitude_band and number % 2 else None
+                    group = file.create_group(f"{measured['object_id'][number]}/HSC-{band.upper()}")
+                    group.create_group("PRIMARY").attrs["FLUXMAG0"] = np.array([flux_mag0])
+                    mask = np.where(good[k], 0, 2).astype(np.int32)
+                    for name, plane in (("HDU0", image[k]), ("HDU1", mask), ("HDU2", variance[k])):
+                        hdu = group.create_group(name)
+                        hdu.create_dataset("DATA", data=plane[:, :last])
+                        hdu.attrs.update({key: np.array([value]) for key, value in cards.items()})
+
+
+def _write_catalogue(folder: Path, plan: SimulationPlan) -> str:
+    """The catalogue beside unagi's file, with the seeing of each object's patch."""
+    parts = []
+    for part in range(plan.n_parts):
+        objects, _ = draw_objects(plan, part)
+        fwhm = np.array([patch_conditions(plan, *key).fwhm_arcsec for key in patch_keys(objects)])
+        widths = {f"fwhm_arcsec_{band}": fwhm[:, k] for k, band in enumerate(plan.survey.bands)}
+        parts.append(catalogue_columns(plan, part, objects) | widths)
+    columns = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+    write_table(folder / CATALOGUE, "CATALOGUE", columns)
+    return CATALOGUE

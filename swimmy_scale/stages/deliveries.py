@@ -15,10 +15,11 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.objects import NO_OBJECT, Objects
 from swimmy_scale.ingest.pixels.late_files import index_of_rows, rows_with_files_of
+from swimmy_scale.ingest.pixels.rubin_psf import check_library
 from swimmy_scale.ingest.pixels.sources import Index, Listing, build_index, expand_sources, list_source, tables_of
 from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.sample import FLAG_NAMES, MASKED_CENTER, PARTLY_EMPTY
+from swimmy_scale.method.sample import ALL_FLAGS, FLAG_NAMES, POINT_SOURCE
 from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
 from swimmy_scale.storage.store import is_text
@@ -83,8 +84,8 @@ def read_objects(catalogue: CatalogueSource, survey: Survey, section: IngestSect
         inside = tables_of([catalogue.path]) if catalogue.path.exists() else []
         if catalogue.path.is_dir() and not inside:
             raise SwimmyError(f"catalogue {catalogue.path}: is a folder without object tables. Name a file.")
-        return read_catalogue(catalogue, survey, inside)
-    return read_catalogue(catalogue, survey, catalogue_inside(section))
+        return read_catalogue(catalogue, survey, inside, section.psf_from_files)
+    return read_catalogue(catalogue, survey, catalogue_inside(section), section.psf_from_files)
 
 
 def catalogue_inside(section: IngestSection) -> list[Path]:
@@ -128,6 +129,13 @@ def find_pixels(section: IngestSection, objects: Objects, survey: Survey) -> Ind
         tract=objects.tract,
         id_column=objects.id_column,
     )
+    if section.psf_from_files:
+        if index.kind != "cutouts":
+            raise SwimmyError(
+                f"ingest.psf_from_files is for cutouts in FITS, and the sources are of kind {index.kind}. Leave it out."
+            )
+        check_library()
+        index = replace(index, reads_psf=True)
     for warning in [*objects.warnings, *index.warnings]:
         log.warning(warning)
     return index
@@ -289,13 +297,13 @@ def like_the_store(objects: Objects, name: str, attrs: Mapping[str, Any]) -> Obj
             "ones. Keep them in runs of their own."
         )
     available = set(attrs["available_columns"])
-    lacking = sorted((available & set(FLAG_NAMES)) - objects.available)
+    lacking = sorted((available & {*FLAG_NAMES, POINT_SOURCE}) - objects.available)
     if lacking:
         raise SwimmyError(
             f"addition {name!r}: its catalogue has no flags {', '.join(lacking)}, by which the run's sample is cut. "
             "Add these columns, or name them in its catalogue.columns."
         )
-    if unknown := sorted(available - set(FLAG_NAMES) - objects.available - {PARTLY_EMPTY, MASKED_CENTER}):
+    if unknown := sorted(available - set(ALL_FLAGS) - objects.available):
         log.warning(
             "addition %r: its catalogue does not have %s, which the run's has: unknown for its objects",
             name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.ingest.pixels.sources import Index, read_rows
 from swimmy_scale.method.bit_rounding import round_mantissa
+from swimmy_scale.method.psf_width import fwhm_faults
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.sample import ALL_FLAGS, MASKED_CENTER, PARTLY_EMPTY
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
@@ -145,8 +146,16 @@ def _read_share(
 ) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     """Columns and details of a share, whose pixels go to ``image``."""
     objects, n_rows, first = share.objects, len(share), share.sources.first_row
-    partly_empty, masked = np.zeros((2, n_rows), np.bool_)
-    faults, notes, input_sha256 = _read_pixels(task, share, place, 0, image, partly_empty, masked)
+    found = _ReadRows.of(task.survey, n_rows)
+    faults, notes, input_sha256 = _read_pixels(task, share, place, 0, image, found)
+    partly_empty, masked, fwhm_arcsec = found.partly_empty, found.masked, objects.fwhm_arcsec
+    if share.sources.reads_psf:
+        fwhm_arcsec = np.where(np.isnan(fwhm_arcsec), found.fwhm_arcsec, fwhm_arcsec)
+        notes += ["an object has the FWHM of the PSF in its files"] * int(
+            np.isfinite(found.fwhm_arcsec).any(axis=1).sum()
+        )
+        wrong = fwhm_faults(fwhm_arcsec, task.survey, "")
+        faults += [replace(fault, row=first + fault.row) for fault in wrong]
     merged = merge_faults([*objects.faults, *faults])
     code = np.zeros(n_rows, np.uint8)
     for fault in merged:
@@ -163,7 +172,7 @@ def _read_share(
         "object_id": objects.object_id,
         "ra": objects.ra,
         "dec": objects.dec,
-        "fwhm_arcsec": objects.fwhm_arcsec,
+        "fwhm_arcsec": fwhm_arcsec,
         "mag": objects.mag,
         "psf_mag": objects.psf_mag,
         "depth_mag": objects.depth_mag,
@@ -189,14 +198,28 @@ def _read_share(
     return columns, details
 
 
+@dataclass(frozen=True)
+class _ReadRows:
+    """What is read beside the pixels, one value or a value a band for each row (see `sources.read_rows`)."""
+
+    partly_empty: BoolArray
+    masked: BoolArray
+    fwhm_arcsec: FloatArray
+
+    @classmethod
+    def of(cls, survey: Survey, n_rows: int) -> _ReadRows:
+        """For rows of which nothing is known."""
+        partly_empty, masked = np.zeros((2, n_rows), np.bool_)
+        return cls(partly_empty, masked, np.full((n_rows, survey.n_bands), np.nan, np.float32))
+
+
 def _read_pixels(
-    task: IngestTask, share: Share, place: int, lo: int, image: FloatArray, partly_empty: BoolArray, masked: BoolArray
+    task: IngestTask, share: Share, place: int, lo: int, image: FloatArray, beside: _ReadRows
 ) -> tuple[list[Fault], list[str], str]:
     """Read as many rows of a share, from its row ``lo`` on, as ``image`` holds; faults, warnings, digest.
 
-    The pixels are float32, NaN for rows that are left out. The digest is that of what was read; ``partly_empty`` and
-    ``masked``, one a row, are filled (see `sources.read_rows`). ``place`` is that of the share's first row in the
-    partition.
+    The pixels are float32, NaN for rows that are left out. The digest is that of what was read; ``beside`` is filled.
+    ``place`` is that of the share's first row in the partition.
     """
     objects, first, hi = share.objects, share.sources.first_row, lo + len(image)
     skipped = [row - place for row in left_out(task.ledger, task.name) if lo <= row - place < hi]
@@ -215,8 +238,9 @@ def _read_pixels(
                 objects.dec[part],
                 task.survey,
                 image[start + 1 - lo : stop - lo],
-                partly_empty[start + 1 - lo : stop - lo],
-                masked[start + 1 - lo : stop - lo],
+                beside.partly_empty[start + 1 - lo : stop - lo],
+                beside.masked[start + 1 - lo : stop - lo],
+                beside.fwhm_arcsec[start + 1 - lo : stop - lo],
             )
             faults += found
             notes += said
@@ -231,4 +255,4 @@ def probe_ingest(task: IngestTask, lo: int, hi: int) -> None:
         begin, end = max(lo, place), min(hi, place + len(share))
         if begin < end:
             image = np.empty((end - begin, task.survey.n_bands, size, size), np.float32)
-            _read_pixels(task, share, place, begin - place, image, *np.zeros((2, end - begin), np.bool_))
+            _read_pixels(task, share, place, begin - place, image, _ReadRows.of(task.survey, end - begin))

@@ -27,7 +27,7 @@ def write_quarantine(path: Path, ledgers: Iterable[Ledger]) -> None:
     named = any(record[-1] for ledger in ledgers for _, record in _records(ledger))
     columns = (*COLUMNS, OBJECT_NAME) if named else COLUMNS
     merged = heapq.merge(*map(_records, ledgers), key=lambda item: item[0])
-    write_atomically(path, map(_csv_line, chain([columns], (record[: len(columns)] for _, record in merged))))
+    write_atomically(path, map(csv_line, chain([columns], (record[: len(columns)] for _, record in merged))))
 
 
 def _records(ledger: Ledger) -> Iterator[tuple[int, Sequence[Any]]]:
@@ -38,7 +38,8 @@ def _records(ledger: Ledger) -> Iterator[tuple[int, Sequence[Any]]]:
             yield row, (object_id, source, band, ledger.stage, Code(code).label, reason, *(name or [""]))
 
 
-def _csv_line(values: Sequence[Any]) -> bytes:
+def csv_line(values: Sequence[Any]) -> bytes:
+    """One line of a CSV file."""
     line = io.StringIO(newline="")
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue().encode()

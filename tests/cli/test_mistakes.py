@@ -78,6 +78,14 @@ JOBS = [
         JOB.replace("train: {", "train: {choose: known_class, "),
         "5: train.choose: must be validation_loss or known_classes, found 'known_class'. Did you mean known_classes?",
     ),
+    (
+        JOB + "survey: {file_zero_points_mag: [0, 30]}\n",
+        "6: survey: survey 'HSC-SSP wide': file_zero_points_mag has 2 values for 5 bands",
+    ),
+    (
+        JOB.replace("[pixels]", "[pixels], psf_from_files: maybe"),
+        "3: ingest.psf_from_files: must be true or false, found 'maybe'",
+    ),
     (JOB + "score: {kind: noisy}\n", "6: score.kind: must be paper or noise, found 'noisy'. Did you mean noise?"),
     (JOB + "score: {descriptors: maybe}\n", "6: score.descriptors: must be true or false, found 'maybe'"),
     (

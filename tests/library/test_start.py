@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from swimmy_scale.cli.setup import init_command
 from swimmy_scale.cluster.site import load_site
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.library.start import init
+from swimmy_scale.library.data_forms import DATA_FORMS
+from swimmy_scale.library.start import DATA, init
 from swimmy_scale.method.job import Job, load_job
+from swimmy_scale.method.named_surveys import read_survey
+from swimmy_scale.method.sample import check_cuts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +49,28 @@ def test_what_is_not_given_has_a_name_to_be_filled_in(tmp_path: Path, data: str)
     assert set(job.ingest.coadd) == (set("grizy") if data == "coadds" else set())
     assert job.train is not None
     assert job.train.classes == ()
+
+
+@pytest.mark.parametrize("data", DATA_FORMS)
+def test_public_data(tmp_path: Path, data: str) -> None:
+    """A survey by name, and cuts that are for its bands; a catalogue only where there is none inside."""
+    form = DATA_FORMS[data]
+    job = load_job(init(tmp_path, data, sources=[Path("/data/it")])["job"], Job)
+    assert job.survey.name == read_survey(form.survey)["survey"]["name"]
+    check_cuts(job.sample, job.survey)
+    assert job.ingest is not None
+    assert job.ingest.sources == (Path("/data/it"),)
+    has_own = job.catalogue is not None and job.catalogue.path is not None
+    assert has_own == (not form.catalogue)
+    given = load_job(init(tmp_path / "own", data, catalogue=Path("/data/cat.fits"))["job"], Job)
+    assert given.catalogue is not None
+    assert given.catalogue.path == Path("/data/cat.fits")
+    assert [path.name for path in given.ingest.sources] == [form.source]
+
+
+def test_the_command_knows_all_data() -> None:
+    option = next(option for option in init_command.params if option.name == "data")
+    assert tuple(option.type.choices) == DATA  # type: ignore[attr-defined]
 
 
 def test_coadds_of_other_bands(tmp_path: Path) -> None:

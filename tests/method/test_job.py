@@ -123,7 +123,7 @@ def test_defaults_are_the_papers() -> None:
         (GOOD + "score: fast\n", r"job.yaml:10: score: must be a section with keys, found 'fast'"),
         (GOOD + "survey: {band: [g]}\n", r"job.yaml:10: survey.band: no such key .*Did you mean bands"),
         (GOOD + "survey: hcs\n", r"job.yaml:10: survey: no survey is called 'hcs'; there are .*Did you mean hsc\?"),
-        (GOOD + "survey: {base: 5}\n", r"job.yaml:10: survey: no survey is called 5; there are hsc, .* or rubin"),
+        (GOOD + "survey: {base: 5}\n", r"job.yaml:10: survey: no survey is called 5; there are hsc, .* or euclid"),
         (GOOD + "survey: {bass: hsc}\n", r"survey.bass: no such key \(found 'hsc'\). Did you mean base"),
         (
             GOOD + "select: {formats: [fits, xls]}\n",

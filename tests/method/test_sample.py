@@ -201,6 +201,21 @@ def test_depth_limits_from_a_percentile() -> None:
 # ---------------------------------------------------------------- against a plain loop
 
 
+def test_extendedness_where_there_are_no_psf_magnitudes() -> None:
+    """Point sources by the catalogue's own column; PSF magnitudes count where they are there."""
+    columns = good(4)
+    columns.flags[1] = 1 << ALL_FLAGS.index("point_source")
+    columns.psf_mag[2] = 18.5
+    only = replace(OFF, min_extendedness_mag=0.2)
+    n = len(columns.flags)
+    without, counts = apply_cuts(columns, only, HSC, {"mag_i", "point_source"})
+    assert without.tolist() == [row != 1 for row in range(n)]
+    assert counts[-1].rule == "i_extendedness_value > 0.5, as there are no PSF magnitudes"
+    both, _ = apply_cuts(columns, only, HSC, {"mag_i", "psf_mag", "point_source"})
+    assert both.tolist() == [row != 2 for row in range(n)]
+    assert apply_cuts(columns, OFF, HSC, {"mag_i", "point_source"})[0].all()
+
+
 def random_columns(seed: int, n_objects: int) -> SampleColumns:
     rng = np.random.default_rng(seed)
 
@@ -326,7 +341,7 @@ def test_percentiles_that_make_no_sense_are_refused(shape, percent) -> None:
         ({"depth_percentile": 100.0}, "depth_percentile 100.0 must lie between"),
         (
             {"flags": ("pixelflags_bda",)},
-            "no flag is called pixelflags_bda. Did you mean pixelflags_bad.* 13 flags in all",
+            "no flag is called pixelflags_bda. Did you mean pixelflags_bad.* 14 flags in all",
         ),
         ({"flags": ("pixelflags_bad",) * 2}, "flags has pixelflags_bad twice"),
         ({"redshift": (0.2, 0.05)}, "must go from a smaller to a larger"),

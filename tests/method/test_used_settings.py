@@ -29,6 +29,7 @@ USES = {
     "score": {"score"},
     "select": {"sample", "select"},
     "classify": {"survey", "sample"},
+    "request": {"survey"},
 }
 # The file may be that of a later command too; what an earlier one should have known comes too late.
 TOO_LATE = {
@@ -37,6 +38,7 @@ TOO_LATE = {
     "score": {"survey", "storage", "train"},
     "select": {"survey", "storage", "train", "score"},
     "classify": set(),
+    "request": set(),
 }
 
 
@@ -68,7 +70,7 @@ def test_a_section_is_used_or_told_or_refused(tmp_path: Path, command: str, sect
         (
             "select",
             {"survey": {"name": "x"}},
-            r"s.yaml:1: survey: select does not use it, classify and ingest do",
+            r"s.yaml:1: survey: select does not use it, request, classify and ingest do",
         ),
         ("score", {"score": {"kind": "noise", "one_a_run": True}}, r"s.yaml:3: score.one_a_run: score .*, train does;"),
         ("score", {"train": {"n_runs": 2}}, r"train.n_runs: score .* uses score \(n_models, .*train \(network"),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
-from public_files import galaxiesml_columns, hats_table, hsc_columns
+from public_files import galaxiesml_columns, hats_table, hsc_columns, write_unagi
 from survey_runs import call_here
 
 from swimmy_scale.errors import SwimmyError
@@ -19,7 +19,7 @@ from swimmy_scale.method.sections import CatalogueSource
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.simulate import FORMS, simulate_as
 
-N = {"mmu-hsc": 4, "mmu-hsc-hats": 3, "galaxiesml": 12}
+N = {"mmu-hsc": 4, "mmu-hsc-hats": 3, "galaxiesml": 12, "unagi": 6}
 
 
 @pytest.fixture(scope="module", name="twins")
@@ -31,13 +31,22 @@ def _twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def files_of(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in (".hdf5", ".parquet"))
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".hdf5", ".parquet", ".hdf"))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_are_those_of_the_data_sets(tmp_path: Path, twins: dict[str, Path], form: str) -> None:
     """The same columns with the same types, but for those that nothing here simulates."""
     path = files_of(twins[form])[0]
+    if form == "unagi":
+        write_unagi(tmp_path / "u.hdf", {"1": {"HSC-G": np.zeros((72, 72), np.float32)}}, {})
+        with h5py.File(tmp_path / "u.hdf") as wanted_file, h5py.File(path) as file:
+            first = next(iter(file.values()))
+            assert first["HSC-G"].keys() == wanted_file["1/HSC-G"].keys()
+            for name in ("HDU0", "HDU1"):
+                assert first[f"HSC-G/{name}/DATA"].dtype == wanted_file[f"1/HSC-G/{name}/DATA"].dtype
+            assert {first[f"HSC-{band}/HDU0/DATA"].shape for band in "GRIZY"} <= {(72, 72), (72, 71)}
+        return
     if form == "mmu-hsc-hats":
         pq.write_table(hats_table(hsc_columns(1)), tmp_path / "hats.parquet")
         wanted, found = pq.read_schema(tmp_path / "hats.parquet"), pq.read_schema(path)
@@ -62,7 +71,8 @@ def test_forms_are_those_of_the_data_sets(tmp_path: Path, twins: dict[str, Path]
 def test_ingest_takes_them(twins: dict[str, Path], form: str) -> None:
     fwhm = dict.fromkeys(HSC.bands, 0.7) if form == "galaxiesml" else {}
     paths = files_of(twins[form])
-    o = read_catalogue(CatalogueSource(fwhm_arcsec=fwhm), HSC, tables_of(paths))
+    beside = twins[form] / "catalogue.fits" if form == "unagi" else None
+    o = read_catalogue(CatalogueSource(beside, fwhm_arcsec=fwhm), HSC, () if beside else tables_of(paths))
     assert o.simulated
     truth = Table.read(twins[form] / "truth.fits")
     assert o.object_id.tolist() == truth["object_id"].tolist()

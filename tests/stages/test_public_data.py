@@ -20,7 +20,9 @@ from public_files import (
     legacy_columns,
     write_hats,
     write_shard,
+    write_unagi,
 )
+from public_fits import galaxy, tan_header
 from survey_runs import NETWORK, assert_same_results, call_here, run_serially, verify, weights_of
 
 from swimmy_scale.errors import SwimmyError
@@ -184,6 +186,102 @@ def test_legacy_survey_whose_ids_are_names(tmp_path: Path) -> None:
     assert {str(row["object_name"]) for row in vetted if row["mark"] == "interesting"} == {found[0]}
     assert call_here("report", run).returncode == 0
     assert found[0] in (run / "report" / "index.html").read_text()
+    (tmp_path / "s.yaml").write_text("sample: {colours: [], max_fwhm_arcsec: null}\nselect: {levels: {2sigma: 0.1}}\n")
+    done = call_here("select", run, "--settings", tmp_path / "s.yaml", "--output", tmp_path / "fewer")
+    assert done.returncode == 3, done.stderr
+    done = call_here("compare", run, tmp_path / "fewer", "--output", tmp_path / "differences.csv")
+    assert done.returncode == 0, done.stderr
+    differences = list(csv.DictReader((tmp_path / "differences.csv").read_text().splitlines()))
+    assert {line["object_name"] for line in differences} < set(found)
+    assert all(line["object_id"] == str(object_number(line["object_name"])) for line in differences)
+
+
+def test_unagi_and_the_catalogue_beside_it(tmp_path: Path, finished: Path) -> None:
+    """HDF5 without a catalogue: one is needed, and joined by id; bands that differ by a pixel, and a masked galaxy."""
+    n, origin = 6, {"HSC-G": (1, 0), "HSC-I": (0, 1)}
+    ids = np.arange(n) + 43158172147386000
+    flux = np.random.default_rng(2).uniform(5, 40, (n, 5))
+    objects = {
+        str(ids[row]): {
+            f"HSC-{band}": galaxy(row, k, 70, 72)[
+                origin.get(f"HSC-{band}", (0, 0))[0] :, origin.get(f"HSC-{band}", (0, 0))[1] :
+            ]
+            * np.float32(flux[row, k])
+            for k, band in enumerate("GRIZY")
+        }
+        for row in range(n)
+    }
+    write_unagi(tmp_path / "cutouts.hdf", objects, origin, bad={(str(ids[2]), "HSC-R"): [(35, 36)]})
+    alone = call_here("ingest", tmp_path / "cutouts.hdf", "--output", tmp_path / "c.zarr")
+    assert alone.returncode == 1
+    assert "no column ra" in alone.stderr
+    columns = {"object_id": ids[::-1], "ra": 150.0 + 0.01 * np.arange(n), "dec": np.full(n, 2.0)}
+    for k, band in enumerate("grizy"):
+        columns |= {f"fwhm_arcsec_{band}": np.full(n, 0.7), f"{band}_cmodel_mag": 21.8 - 2.5 * np.log10(flux[::-1, k])}
+    Table(columns).write(tmp_path / "catalogue.fits")
+    model = weights_of(finished / "run")
+    del model["train"]
+    job = write_public_job(
+        tmp_path / "job.yaml", catalogue={"path": "catalogue.fits"}, ingest={"sources": ["cutouts.hdf"]}, **model
+    )
+    summary, _ = run_serially(job, tmp_path / "run")
+    assert [summary[name] for name in ("given", "scored", "quarantined", "in_sample")] == [6, 6, 0, 5]
+    with xarray.open_zarr(tmp_path / "run" / "cutouts.zarr") as store:
+        assert store.object_id.values.tolist() == ids[::-1].tolist()
+        wanted = [[galaxy(row, k, 70, 72)[3:67, 4:68] * np.float32(flux[row, k]) for k in range(5)] for row in range(n)]
+        np.testing.assert_array_equal(store.image.values, np.array(wanted)[::-1])
+    candidates = Table.read(tmp_path / "run" / "candidates.fits")
+    assert len(candidates) > 0
+    assert ids[2] not in candidates["object_id"]
+
+
+def test_nine_bands(tmp_path: Path) -> None:
+    """KiDS and VIKING, one file a band, of which some say their zero point: training, scores, report and figures."""
+    bands, n = ("u", "g", "r", "i", "Z", "Y", "J", "H", "Ks"), 24
+    object_id, ra, dec = np.arange(n) + 10**12, 130.0 + 0.01 * np.arange(n), np.full(n, 0.5)
+    flux = np.random.default_rng(1).uniform(20, 60, (n, 9)) * np.linspace(0.3, 3, 9)
+    catalogue = {"object_id": object_id, "ra": ra, "dec": dec}
+    (tmp_path / "cutouts").mkdir()
+    for k, band in enumerate(bands):
+        assumed = 0.0 if band in "ugri" else 30.0
+        catalogue |= {
+            f"fwhm_arcsec_{band}": np.full(n, 0.9),
+            f"{band}_cmodel_mag": 27.0 - 2.5 * np.log10(113 * flux[:, k]),
+        }
+        for row in range(n):
+            stated = {} if row % 2 else {"PHOTZP": 20.0, "PHOTSYS": "AB"}
+            pixels = galaxy(row, k, 70, 70) * flux[row, k] * 10 ** (0.4 * (stated.get("PHOTZP", assumed) - 27))
+            header = tan_header(ra[row], dec[row], 70, 70, 0.339, **stated)
+            hdu = fits.PrimaryHDU(pixels.astype(np.float32), header)
+            hdu.writeto(tmp_path / "cutouts" / f"{object_id[row]}_{band}.fits")
+    Table(catalogue).write(tmp_path / "catalogue.fits")
+    job = write_public_job(
+        tmp_path / "job.yaml",
+        survey="kids-viking",
+        catalogue={"path": "catalogue.fits"},
+        ingest={"sources": ["cutouts"]},
+        train={
+            "classes": [],
+            "network": NETWORK,
+            "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 4, "seed": 5, "decay_after_epoch": 1},
+            "n_threads": 1,
+        },
+        storage={"partition_objects": 16, "chunk_objects": 8},
+    )
+    run = tmp_path / "run"
+    summary, _ = run_serially(job, run)
+    assert [summary[name] for name in ("given", "scored", "quarantined")] == [24, 24, 0]
+    with xarray.open_zarr(run / "cutouts.zarr") as store:
+        assert tuple(store.band.values) == bands
+        wanted = np.array([[galaxy(row, k, 70, 70)[3:67, 3:67] * flux[row, k] for k in range(9)] for row in range(n)])
+        np.testing.assert_allclose(store.image.values, wanted * 10**1.2, rtol=1e-5, atol=1e-5)
+    assert "0.0 mag in u, g, r, i and 30.0 mag in Z, Y, J, H, Ks is assumed" in " ".join(summary["warnings"])
+    assert len(Table.read(run / "candidates.fits")) > 0
+    assert call_here("report", run).returncode == 0
+    page = (run / "report" / "index.html").read_text()
+    assert "KiDS and VIKING" in page
+    done = call_here("figures", run)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_without_a_catalogue(tmp_path: Path) -> None:

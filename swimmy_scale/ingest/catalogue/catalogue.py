@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,18 +17,20 @@ from swimmy_scale.ingest.catalogue.unknown_values import UnknownValues
 from swimmy_scale.ingest.object_ids import NULL_WORDS, object_ids
 from swimmy_scale.method.candidates import WHOLE_SAMPLE
 from swimmy_scale.method.object_names import OBJECT_NAME
+from swimmy_scale.method.psf_width import FWHM_PER_SIGMA, fwhm_faults
 from swimmy_scale.method.quarantine import Code, Fault
-from swimmy_scale.method.sample import FLAG_NAMES, NOT_PRIMARY, QUALITY_FLAGS
+from swimmy_scale.method.sample import ALL_FLAGS, FLAG_NAMES, NOT_PRIMARY, POINT_SOURCE, QUALITY_FLAGS
 from swimmy_scale.method.sections import CatalogueSource
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
 
 FLUX_ZERO_POINT_MAG = 31.4  # AB magnitude of 1 nJy, the flux unit of HSC's database
-FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
 # Where HSC's releases and Rubin say whether an object is the primary measurement of its galaxy.
 _IS_PRIMARY = ("isprimary", "detect_isprimary", "detect_is_primary")
 
 
-def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Path] = ()) -> Objects:
+def read_catalogue(
+    source: CatalogueSource, survey: Survey, inside: Sequence[Path] = (), fwhm_may_come: bool = False
+) -> Objects:
     """Read a catalogue and find what is wrong with which of its rows.
 
     Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown; so is a value that catalogues put
@@ -43,6 +44,8 @@ def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Pat
     ----------
     inside : sequence of Path
         Object tables that hold the catalogue, in order (see `pixels.object_tables`); none where ``source.path`` is it.
+    fwhm_may_come : bool
+        Whether a FWHM that is unknown here may come with the pixels, and so is no fault.
 
     Returns
     -------
@@ -83,7 +86,9 @@ def read_catalogue(source: CatalogueSource, survey: Survey, inside: Sequence[Pat
     if redshift_name in table.columns:
         redshift = unknown.nan("redshift", redshift_name, redshift)
     faults = (
-        _id_faults(object_id, names, lost, name) + _position_faults(ra, dec, name) + _fwhm_faults(fwhm, survey, name)
+        _id_faults(object_id, names, lost, name)
+        + _position_faults(ra, dec, name)
+        + fwhm_faults(fwhm, survey, name, fwhm_may_come)
     )
     flags = _flag_bits(table, survey)
     if lost:
@@ -194,7 +199,13 @@ def _wanted_columns(survey: Survey) -> dict[str, str]:
         for name in ("cmodel_mag", "cmodel_flux", *(f"sdssshape_psf_shape{axes}" for axes in ("11", "22", "12"))):
             wanted[f"{band}_{name}"] = "float"
         wanted |= {f"fwhm_arcsec_{band}": "float", f"depth_mag_{band}": "float"}
-    return wanted | {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
+    wanted |= {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
+    return wanted | {_extendedness(survey): "float"}
+
+
+def _extendedness(survey: Survey) -> str:
+    """The column that says whether an object is extended, 1, or a point source, 0."""
+    return f"{survey.magnitude_band}_extendedness_value"
 
 
 def _per_band(table: InputTable, pattern: str, survey: Survey, unit: str) -> DoubleArray:
@@ -230,6 +241,7 @@ def _available(table: InputTable, survey: Survey, fwhm: FloatArray, depth: Float
     sources: dict[str, tuple[str, ...]] = {flag: _flag_columns(flag, survey) for flag in FLAG_NAMES}
     sources |= {f"mag_{band}": (f"{band}_cmodel_mag", f"{band}_cmodel_flux") for band in survey.bands}
     sources["psf_mag"] = (f"{survey.magnitude_band}_psfflux_mag", f"{survey.magnitude_band}_psfflux_flux")
+    sources[POINT_SOURCE] = (_extendedness(survey),)
     sources["redshift"] = ("redshift", "specz_redshift")
     names = {name for name, columns in sources.items() if table.columns.keys() & set(columns)}
     for what, values in (("fwhm_arcsec", fwhm), ("depth_mag", depth)):
@@ -262,7 +274,7 @@ def _magnitudes(table: InputTable, survey: Survey, unknown: UnknownValues) -> tu
 
 
 def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
-    """Bits of FLAG_NAMES, (n,). An unknown flag is not known to be good, so it counts as set."""
+    """Bits of FLAG_NAMES and `POINT_SOURCE`, (n,). An unknown flag is not known to be good, so it counts as set."""
     bits = np.zeros(table.n_rows, np.uint32)
     absent, unknown_counts = [], {}
     for bit, flag in enumerate(FLAG_NAMES):
@@ -275,6 +287,9 @@ def _flag_bits(table: InputTable, survey: Survey) -> npt.NDArray[np.uint32]:
             bits |= np.where(is_set | unknown, np.uint32(1 << bit), np.uint32(0))
             if unknown.any():
                 unknown_counts[name] = int(unknown.sum())
+    if _extendedness(survey) in table.columns:
+        is_point = ~(table.floats(_extendedness(survey)) > 0.5)
+        bits |= np.where(is_point, np.uint32(1 << ALL_FLAGS.index(POINT_SOURCE)), np.uint32(0))
     if absent:
         table.warnings.append(f"{table.path}: no column for the flags {', '.join(absent)}: they are taken as not set")
     if unknown_counts:
@@ -403,22 +418,3 @@ def _position_faults(ra: DoubleArray, dec: DoubleArray, source: str) -> list[Fau
         Fault(row, Code.POSITION_MISSING, "", source, f"position is ra {ra[row]}, dec {dec[row]}; {need}")
         for row in np.flatnonzero(bad).tolist()
     ]
-
-
-def _fwhm_faults(fwhm: FloatArray, survey: Survey, source: str) -> list[Fault]:
-    """Faults of a FWHM that is unknown or above the target."""
-    # Compared in the precision that is stored: a FWHM of exactly 0.8 is not above 0.8.
-    limit = np.float32(survey.target_fwhm_arcsec)
-    faults = []
-    for code, bad in ((Code.FWHM_MISSING, np.isnan(fwhm)), (Code.FWHM_ABOVE_TARGET, fwhm > limit)):
-        rows = np.flatnonzero(bad.any(axis=1))
-        for row, is_bad, values in zip(rows.tolist(), bad[rows].tolist(), fwhm[rows].tolist(), strict=True):
-            found = [(band, value) for band, wrong, value in zip(survey.bands, is_bad, values, strict=True) if wrong]
-            bands = ", ".join(band for band, _ in found)
-            if code is Code.FWHM_MISSING:
-                reason = f"no PSF FWHM in {bands}: no column, patch or PSF moments give it"
-            else:
-                measured = ", ".join(f"{value:.7g} arcsec in {band}" for band, value in found)
-                reason = f"PSF FWHM is {measured}; the limit is {survey.target_fwhm_arcsec:g} arcsec"
-            faults.append(Fault(row, code, bands if len(found) == 1 else "", source, reason))
-    return faults

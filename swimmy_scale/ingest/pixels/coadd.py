@@ -33,7 +33,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     verify_checksum,
     whatever_it_raises,
 )
-from swimmy_scale.ingest.pixels.flux_units import zero_point
+from swimmy_scale.ingest.pixels.flux_units import AsinhScale, asinh_scale, zero_point
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
@@ -55,12 +55,15 @@ class Coadd:
         Axes (y, x).
     zero_point_mag : float or None
         None where the file states none.
+    asinh : AsinhScale or None
+        None where its pixels are linear in flux.
     """
 
     band: int
     shape: tuple[int, int]
     sky: SkyMap
     zero_point_mag: float | None
+    asinh: AsinhScale | None = None
 
     @property
     def grid(self) -> tuple[object, ...]:
@@ -129,6 +132,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
     try:
         with whatever_it_raises():
             zero_point_mag = zero_point(hdu.cards, hdus[0].cards)
+            asinh = asinh_scale(hdu.cards, hdus[0].cards)
             sky = sky_map(hdu.header)
             check_pixel_scale(sky, survey)
     except UnusableFileError as error:
@@ -148,7 +152,7 @@ def inspect_coadd(path: str, survey: Survey, band: str | None = None) -> Coadd:
             f"{survey.bands} it is. Give the band."
         )
     n_y, n_x = hdu.image_shape
-    return Coadd(position, (n_y, n_x), sky, zero_point_mag)
+    return Coadd(position, (n_y, n_x), sky, zero_point_mag, asinh)
 
 
 def cut_out(
@@ -178,7 +182,7 @@ def cut_out(
             reason = f"RA {ra[i]:.6f}, Dec {dec[i]:.6f} is outside of the coadd"
         found[i] = Found(UnusableFileError(Code.POSITION_OUTSIDE, reason))
     waiting = np.flatnonzero((missing == 0) & inside)
-    scale = zero_point_factor(coadd.zero_point_mag, survey)
+    scale = zero_point_factor(coadd.zero_point_mag, survey, coadd.band)
     done: set[int] = set()
     try:
         with whatever_it_raises(), open_reader(path) as (read, status):
@@ -188,6 +192,8 @@ def cut_out(
             for i, pixels in _regions(read, hdu, waiting, first_y, first_x, size):
                 digest = hashlib.sha256(np.ascontiguousarray(pixels)).digest()
                 done.add(i)
+                if coadd.asinh is not None:
+                    pixels = coadd.asinh.counts(pixels)
                 try:
                     found[i] = Found(None, scale_into(pixels, scale, plane(i), survey), digest=digest)
                 except UnusableFileError as error:

@@ -134,7 +134,7 @@ def read_cube(
     """
     size = survey.cutout_size_px
     y, x = ((length - size) // 2 for length in cube.shape[2:])
-    scale = zero_point_factor(cube.zero_point_mag, survey)
+    scales = [zero_point_factor(cube.zero_point_mag, survey, band) for band in range(survey.n_bands)]
     faults: list[Fault] = []
     digests = [b""] * n_rows
     with _open(cube.path, cube.form) as node:
@@ -147,7 +147,7 @@ def read_cube(
             for band, plane in enumerate(pixels[:, y : y + size, x : x + size]):
                 try:
                     with whatever_it_raises():
-                        partly_empty[row] |= scale_into(plane, scale, out[row, band], survey)
+                        partly_empty[row] |= scale_into(plane, scales[band], out[row, band], survey)
                 except UnusableFileError as error:
                     faults.append(
                         Fault(row, error.code, survey.bands[band], cube.path, f"{survey.bands[band]}: {error}")
@@ -161,9 +161,7 @@ def _open(path: str, form: str) -> Iterator[Any]:
     with ExitStack() as stack:
         try:
             if form == "zarr":
-                # By default a missing chunk is read as its fill value.
-                with zarr.config.set({"array.read_missing_chunks": False}):
-                    node: Any = zarr.open(path, mode="r")
+                node: Any = zarr.open(path, mode="r")
             elif form == "hdf5":
                 node = stack.enter_context(h5py.File(path, "r"))
                 # A damaged list of what is in it is only seen when it is read.
@@ -195,8 +193,11 @@ def _remedy(error: Exception) -> str:
 
 def _datasets(node: Any) -> dict[str, Any]:
     """Arrays at the top level of a group, by name; an array alone has the empty name."""
+    # By default a missing chunk of Zarr's is read as its fill value.
     if isinstance(node, zarr.Group):
-        return {str(name): array for name, array in node.arrays()}
+        return {str(name): array.with_config({"read_missing_chunks": False}) for name, array in node.arrays()}
+    if isinstance(node, zarr.Array):
+        return {"": node.with_config({"read_missing_chunks": False})}
     if isinstance(node, h5py.File):
         return {str(name): item for name, item in node.items() if isinstance(item, h5py.Dataset)}
     return {"": node}

@@ -15,6 +15,7 @@ from swimmy_scale.ingest.pixels.band_images import image_of_band, read_plane
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
     MAX_FILE_BYTES,
+    Hdu,
     UnusableFileError,
     find_image,
     reader_of,
@@ -22,7 +23,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     unreadable,
     verify_checksum,
 )
-from swimmy_scale.ingest.pixels.flux_units import zero_point
+from swimmy_scale.ingest.pixels.flux_units import asinh_scale, zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.no_data import without_data
@@ -43,18 +44,27 @@ class Found(NamedTuple):
         Whether the file states its own zero point. If not, the survey's is assumed.
     digest : bytes
         SHA-256 of what was read; empty where nothing was.
+    fwhm_arcsec : float
+        Of the PSF that the file holds, if it was asked for; NaN otherwise.
+    psf_fault : str
+        Why the PSF that it holds cannot be used.
     """
 
     error: UnusableFileError | None = None
     partly_empty: bool = False
     states_zero_point: bool = True
     digest: bytes = b""
+    fwhm_arcsec: float = math.nan
+    psf_fault: str = ""
 
 
-def zero_point_factor(zero_point_mag: float | None, survey: Survey) -> np.float32:
-    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point; 1 if it states none."""
+def zero_point_factor(zero_point_mag: float | None, survey: Survey, band: int | None = None) -> np.float32:
+    """Factor 10**(0.4 (survey - file)) that brings a file's counts to the survey's zero point.
+
+    If the file states none, the survey's for files of the band is taken, or the survey's own without a band.
+    """
     if zero_point_mag is None:
-        return np.float32(1.0)
+        zero_point_mag = survey.zero_point_mag if band is None else survey.assumed_zero_points_mag[band]
     return np.float32(10.0 ** (0.4 * (survey.zero_point_mag - zero_point_mag)))
 
 
@@ -142,6 +152,8 @@ def read_cutout(
     out: FloatArray,
     patterns: HeaderPatterns | None = None,
     band: int | None = None,
+    has_all_bands: bool = True,
+    reads_psf: bool = False,
 ) -> Found:
     """Read one file's bytes into one plane of the cube.
 
@@ -157,7 +169,11 @@ def read_cutout(
     patterns : HeaderPatterns, optional
         Headers of earlier files, which learn from this one. They save time and change nothing else.
     band : int, optional
-        Which of the survey's bands to read from a file that has several (see `image_of_band`).
+        Which of the survey's bands to read.
+    has_all_bands : bool
+        Whether the file has other bands as well, so that its image is to be chosen by `image_of_band`.
+    reads_psf : bool
+        Whether to measure the PSF that the file holds.
 
     Returns
     -------
@@ -172,13 +188,13 @@ def read_cutout(
     """
     data = unpacked(data)
     read = reader_of(data)
-    patterns = patterns if band is None else None
+    patterns = patterns if band is None or not has_all_bands else None
     known = patterns.find(data) if patterns is not None else None
     hdus = [] if known else scan(read, len(data))
     plane = None
     if known:
         hdu, first = known.image, known.primary
-    elif band is None:
+    elif band is None or not has_all_bands:
         hdu, first = find_image(hdus), hdus[0]
     else:
         (hdu, plane), first = image_of_band(hdus, band, survey), hdus[0]
@@ -191,13 +207,28 @@ def read_cutout(
         check_pixel_scale(sky, survey)
     region = crop(shape, sky, ra, dec, survey.cutout_size_px, survey.aperture_diameter_px / 2.0)
     own_zero_point = known.zero_point_mag if known else zero_point(hdu.cards, first.cards)
+    asinh = known.asinh if known else asinh_scale(hdu.cards, first.cards)
     if patterns is not None and not known:
-        patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point))
+        patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point, asinh))
     pixels = read_pixels(read, hdu) if plane is None else read_plane(read, hdu, plane)
     if pixels.shape != shape:
         raise unreadable(f"the image decodes to {pixels.shape} px, not to {shape}")
-    partly_empty = scale_into(pixels[region], zero_point_factor(own_zero_point, survey), out, survey)
-    return Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
+    cut = pixels[region] if asinh is None else asinh.counts(pixels[region])
+    partly_empty = scale_into(cut, zero_point_factor(own_zero_point, survey, band), out, survey)
+    found = Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
+    return _with_psf(found, data, first, hdu, region, survey) if reads_psf else found
+
+
+def _with_psf(found: Found, data: bytes, first: Hdu, hdu: Hdu, region: tuple[slice, slice], survey: Survey) -> Found:
+    """The same with the FWHM of the file's PSF in the middle of the cutout."""
+    from swimmy_scale.ingest.pixels.rubin_psf import psf_fwhm_px
+
+    y, x = (part.start + survey.center_px for part in region)
+    try:
+        fwhm = psf_fwhm_px(data, first.cards, hdu.cards, x, y)
+    except UnusableFileError as error:
+        return found._replace(psf_fault=str(error))
+    return found if fwhm is None else found._replace(fwhm_arcsec=fwhm * survey.pixel_scale_arcsec)
 
 
 def check_pixel_scale(sky: SkyMap | None, survey: Survey) -> None:

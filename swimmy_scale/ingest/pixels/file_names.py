@@ -22,16 +22,17 @@ _BAND = r"(?P<band>(?:HSC-)?[A-Za-z][A-Za-z0-9]{0,15})"
 _DEGREES = r"[+-]?\d{1,3}(?:\.\d+)?"
 # The archive's two forms: the name of a member of its tar, and of a file that its download tool saves.
 _ARCHIVE_NAME = re.compile(
-    rf"(?P<line>\d{{1,19}})-(?P<type>cutout|coadd|coadd-bg|warp)-{_BAND}-(?P<tract>\d{{1,9}})-(?P<rerun>.+)"
+    rf"(?P<line>\d{{1,19}})-(?P<type>cutout|coadd|coadd[-+]bg|warp)-{_BAND}-(?P<tract>\d{{1,9}})-(?P<rerun>.+)"
 )
 _SAVED_NAME = re.compile(
-    rf"(?P<line>\d{{1,19}})_(?P<type>[A-Za-z][A-Za-z-]*)_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_(?P<tract>\d{{1,9}})_{_BAND}"
+    rf"(?P<line>\d{{1,19}})_(?P<type>[A-Za-z][A-Za-z+-]*)_(?P<ra>{_DEGREES})_(?P<dec>{_DEGREES})_(?P<tract>\d{{1,9}})_{_BAND}"
 )
 _ID_NAME = re.compile(rf"(?P<object_id>\d{{1,19}})[_-]{_BAND}")
 _POSITION_NAME = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?_{_BAND}")
 # Files of all bands: the same without one.
 _ID_ALONE = re.compile(r"(?P<object_id>\d{5,19})")
-_POSITION_ALONE = re.compile(rf"(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?")
+# The viewer of the Legacy Surveys calls them cutout_RA_DEC.fits.
+_POSITION_ALONE = re.compile(rf"(?:cutout_)?(?P<ra>{_DEGREES})[,_](?P<dec>[+-]?\d{{1,2}}\.\d+)(?:_\d+x\d+)?")
 ALL_BANDS = -3
 """Band of a file whose name tells the object and no band."""
 _NO_ARCHIVE_NAME = -2
@@ -134,7 +135,7 @@ def parse_names(names: NameArray, survey: Survey, name_pattern: str | None = Non
         - ``LINENO_TYPE_RA_DEC_TRACT_FILTER.fits``, as the archive's tool saves it,
         - ``OBJECTID_BAND.fits``,
         - ``RA,DEC_300x300_BAND.fits``,
-        - ``OBJECTID.fits`` (of five digits and more) and ``RA,DEC.fits``, which hold all bands.
+        - ``OBJECTID.fits`` (of five digits and more), ``RA,DEC.fits`` and ``cutout_RA_DEC.fits``, which hold all bands.
 
     Returns
     -------

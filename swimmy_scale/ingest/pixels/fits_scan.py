@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ from swimmy_scale.method.quarantine import Code
 
 # Bytes of a file: read(offset, length), fewer at its end.
 Reader = Callable[[int, int], bytes]
-# 8-byte keyword -> the 70 bytes after "= ".
+# Keyword -> the bytes after its "=": 8 bytes -> 70, or HIERARCH, a blank and the name -> the others.
 Cards = dict[bytes, bytes]
 
 BLOCK_BYTES = 2880
@@ -39,6 +39,7 @@ MAX_HDUS = 1000
 SUMMED_BLOCKS = 4096
 
 _END = b"END" + b" " * 77
+_HIERARCH = b"HIERARCH"
 NOT_IMAGES = {b"MASK", b"VARIANCE", b"VAR", b"WEIGHT", b"WHT", b"ERR", b"ERROR", b"DQ", b"PSF", b"MSK"}
 _IMAGE_NAMES = {b"IMAGE", b"SCI", b"SCIENCE"}
 
@@ -262,18 +263,36 @@ def verify_checksum(read: Reader, hdu: Hdu) -> None:
 
 
 def parse_cards(header: bytes) -> Cards:
-    """Keyword cards of a header: 8-byte keyword -> the 70 bytes after ``= ``. The first of equals counts."""
+    """Keyword cards of a header: keyword of 8 bytes -> the 70 bytes after ``= ``. The first of equals counts.
+
+    A keyword of the HIERARCH convention is the whole name: ``HIERARCH FPA.ZP``.
+    """
     cards: Cards = {}
     for keyword, equals, value in struct.iter_unpack("8s2s70s", header):
-        if equals == b"= " and keyword not in cards:
-            cards[keyword] = value
+        if equals == b"= ":
+            cards.setdefault(keyword, value)
+        elif keyword == _HIERARCH:
+            name, length = hierarch_name(equals + value)
+            if length:
+                cards.setdefault(name, (equals + value)[length:])
     return cards
+
+
+def hierarch_name(rest: bytes) -> tuple[bytes, int]:
+    """Keyword of a HIERARCH card, and how many bytes of what follows HIERARCH it takes with its "="; 0 without one."""
+    before, equals, _ = rest.partition(b"=")
+    return _HIERARCH + b" " + b" ".join(before.split()), len(before) + 1 if equals else 0
 
 
 def card_number(cards: Cards, keyword: str) -> float | None:
     """Value of a numeric card; None where the card is absent, NaN where it is not a number."""
     raw = cards.get(keyword.ljust(8).encode())
     return None if raw is None else parse_number(raw)
+
+
+def first_number(headers: Sequence[Cards], keyword: str) -> float | None:
+    """Value of a numeric card in the first of several headers that has it; as `card_number`."""
+    return next((value for value in (card_number(cards, keyword) for cards in headers) if value is not None), None)
 
 
 def parse_number(raw: bytes) -> float:

@@ -31,8 +31,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, VALUE_AT, Hdu, is_plain, parse_number
-from swimmy_scale.ingest.pixels.flux_units import UNIT_CARDS
+from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, VALUE_AT, Hdu, hierarch_name, is_plain, parse_number
+from swimmy_scale.ingest.pixels.flux_units import EXPOSURE_CARDS, EXPOSURE_ZERO_POINT, UNIT_CARDS, AsinhScale
 from swimmy_scale.ingest.pixels.sky_map import PLACING_CARDS, PLAIN_CARDS, SkyMap
 
 MAX_PATTERNS = 16
@@ -54,12 +54,13 @@ _CHECKSUMS = {b"CHECKSUM", b"DATASUM "}
 
 
 class Headers(NamedTuple):
-    """What the parsers (`scan`, `find_image`, `sky_map` and `zero_point`) found in the headers of one file."""
+    """What the parsers (`scan`, `find_image`, `sky_map` and those of `flux_units`) found in the headers of one file."""
 
     primary: Hdu
     image: Hdu
     sky: SkyMap | None
     zero_point_mag: float | None
+    asinh: AsinhScale | None = None
 
 
 class HeaderPatterns:
@@ -178,12 +179,18 @@ def _masked_header(data: bytes, hdu: Hdu, headers: Headers, placing: dict[str, i
     """All keywords and END of a header, and the values that the parsers look at, but for those of ``placing``."""
     is_image = hdu.index == headers.image.index
     looked_at = _LOOKED_AT_IF_USED if hdu.index == 0 or is_image else _LOOKED_AT
+    exposure = EXPOSURE_ZERO_POINT.encode()
+    if exposure in headers.primary.cards or exposure in headers.image.cards:
+        looked_at = {*looked_at, *EXPOSURE_CARDS}
     must_agree = np.zeros(hdu.data_start - hdu.start, np.uint8)
     must_agree[: len(hdu.header) + CARD_BYTES] = 0xFF
     for at in range(0, len(hdu.header), CARD_BYTES):
-        keyword = hdu.header[at : at + 8].decode("ascii", "replace").rstrip()
-        if keyword not in looked_at:
-            must_agree[at + VALUE_AT : at + CARD_BYTES] = 0
+        keyword, value_at = hdu.header[at : at + 8].rstrip(), VALUE_AT
+        if keyword == b"HIERARCH":
+            keyword, length = hierarch_name(hdu.header[at + 8 : at + CARD_BYTES])
+            value_at = 8 + length if length else CARD_BYTES
+        if keyword.decode("ascii", "replace") not in looked_at:
+            must_agree[at + value_at : at + CARD_BYTES] = 0
     for at in placing.values() if is_image else ():
         must_agree[at - hdu.start : at - hdu.start + _VALUE_BYTES] = 0
     mask = must_agree.view(np.uint64)

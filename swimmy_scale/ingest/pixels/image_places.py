@@ -7,11 +7,12 @@ import math
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels.band_images import any_image
 from swimmy_scale.ingest.pixels.contents import contents
 from swimmy_scale.ingest.pixels.cutout_files import check_pixel_scale, unpacked
 from swimmy_scale.ingest.pixels.file_names import show_name
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, find_image, reader_of, scan, whatever_it_raises
-from swimmy_scale.ingest.pixels.flux_units import zero_point
+from swimmy_scale.ingest.pixels.flux_units import asinh_scale, zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
 from swimmy_scale.ingest.pixels.listing import Listing
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
@@ -76,9 +77,10 @@ def refuse_misfits(listing: Listing, files: IntArray, survey: Survey) -> None:
             with whatever_it_raises():
                 data = unpacked(load())
                 hdus = scan(reader_of(data), len(data))
-                image = find_image(hdus)
+                image = any_image(hdus, survey)
                 check_pixel_scale(sky_map(image.header), survey)
                 zero_point(image.cards, hdus[0].cards)
+                asinh_scale(image.cards, hdus[0].cards)
         except UnusableFileError as error:
             if error.code in (Code.WRONG_PIXEL_SCALE, Code.WRONG_UNIT):
                 wrong = (file, error)

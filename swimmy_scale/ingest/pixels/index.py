@@ -66,6 +66,8 @@ class Index:
         For object tables: what they call the ids of their objects.
     has_masks : bool
         Whether some file comes with masks.
+    reads_psf : bool
+        Whether the width of the PSF is taken from files that hold it.
     warnings : tuple of str
         What the user should know. Empty in a slice.
     """
@@ -88,6 +90,7 @@ class Index:
     table_row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     id_column: str = "object_id"
     has_masks: bool = False
+    reads_psf: bool = False
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -281,7 +284,7 @@ def _cube_index(
         raise SwimmyError(f"{len(listings)} cubes are given, the first is {cube.path}: give one cube a run.")
     notes += check_rows(cube, object_id, ra, dec)
     if cube.zero_point_mag is None:
-        notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.zero_point_mag} mag is assumed")
+        notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.assumed_zero_points} is assumed")
     file = np.full((len(object_id), survey.n_bands), NO_FILE, np.int32)
     return replace(_index(listings, file), cube=cube, warnings=tuple(notes))
 
@@ -484,7 +487,7 @@ def _coadd_index(
     if n_unstated:
         notes.append(
             f"{n_unstated} coadds state no zero point ({', '.join(ZERO_POINT_CARDS)}): "
-            f"{survey.zero_point_mag} mag is assumed"
+            f"{survey.assumed_zero_points} is assumed"
         )
     index = replace(index, file=first, spare_cell=ranked.spare_cell, spare_file=ranked.spare_file, origin=origin)
     # A slice keeps only the files that are used.

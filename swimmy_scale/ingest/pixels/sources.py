@@ -35,6 +35,7 @@ from swimmy_scale.ingest.pixels.listing import (
 )
 from swimmy_scale.ingest.pixels.object_tables.tables import (
     TableRows,
+    change_of,
     inspect_tables,
     is_object_table,
     is_table_name,
@@ -45,7 +46,17 @@ from swimmy_scale.ingest.pixels.table_index import table_paths
 from swimmy_scale.method.quarantine import Code, Fault, merge_faults
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
-__all__ = ["KINDS", "Index", "Listing", "build_index", "expand_sources", "list_source", "read_rows", "tables_of"]
+__all__ = [
+    "KINDS",
+    "Index",
+    "Listing",
+    "build_index",
+    "expand_sources",
+    "file_faults",
+    "list_source",
+    "read_rows",
+    "tables_of",
+]
 
 KINDS = ("auto", "cutouts", "coadd", "cube", "table")
 
@@ -112,6 +123,7 @@ def read_rows(
     out: FloatArray | None = None,
     partly_empty: BoolArray | None = None,
     masked: BoolArray | None = None,
+    fwhm_arcsec: FloatArray | None = None,
 ) -> tuple[FloatArray, list[Fault], list[str], str]:
     """Read the pixels of all rows of an index.
 
@@ -129,6 +141,8 @@ def read_rows(
         Receives whether pixels of an object outside of the central aperture hold no data.
     masked : ndarray of bool, shape (n,), optional
         Receives whether a mask that comes with the pixels calls one in the central aperture bad, in any band.
+    fwhm_arcsec : ndarray of float32, shape (n, n_bands), optional
+        Receives the FWHM of the PSF that files hold, if ``index.reads_psf``; NaN where there is none.
 
     Returns
     -------
@@ -168,7 +182,8 @@ def read_rows(
         faults, digests = _read_tables(index, object_id, survey, TableRows(out, empty, bad))
         faults += _missing_bands(index, survey, NO_FILE, "row of the object tables")
     else:
-        faults, warnings, digests = _read_files(index, ra, dec, survey, out, empty)
+        widths = np.empty(index.file.shape, np.float32) if fwhm_arcsec is None else fwhm_arcsec
+        faults, warnings, digests = _read_files(index, ra, dec, survey, out, empty, widths)
         if index.kind == "coadd":
             faults += _missing_bands(index, survey, NO_COADD_OF_BAND, "coadd") + _without_coadd(index, ra, dec, survey)
         else:
@@ -178,6 +193,31 @@ def read_rows(
         out[fault.row - lo] = np.nan
     digest = hashlib.sha256(b"".join(item or bytes(32) for item in digests))
     return out, faults, warnings, digest.hexdigest()
+
+
+def file_faults(index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey) -> list[Fault]:
+    """What is wrong with the cutout files of each object and band; for an index of cutouts, or a slice of one.
+
+    Parameters
+    ----------
+    ra, dec : ndarray of float64, shape (n,)
+        ICRS, degrees, of its rows.
+
+    Returns
+    -------
+    list of Fault
+        One for each object and band without usable pixels, in this order, rows counted from the catalogue's start:
+        MISSING_BAND where there is no file, else why the best of its files cannot be used.
+    """
+    pixels = np.empty((len(index), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
+    widths = np.empty(index.file.shape, np.float32)
+    faults, _, _ = _read_files(index, ra, dec, survey, pixels, np.zeros(len(index), np.bool_), widths)
+    faults += [
+        Fault(row, Code.MISSING_BAND, survey.bands[band], "", f"{survey.bands[band]}: no file")
+        for row, band in np.argwhere(index.file == NO_FILE).tolist()
+    ]
+    faults.sort(key=lambda fault: (fault.row, survey.bands.index(fault.band)))
+    return [replace(fault, row=index.first_row + fault.row) for fault in faults]
 
 
 # ---- listing
@@ -239,7 +279,11 @@ def _as_tables(path: str, survey: Survey) -> Listing:
         listing = make_listing("table", str(where.parent), "", [file], [])
     if not len(listing.files):
         raise SwimmyError(f"source {path}: holds no HDF5 or Parquet file. Give the folder with the object tables.")
-    return replace(listing, kind="table", tables=inspect_tables(table_paths(listing), survey))
+    paths = table_paths(listing)
+    listing = replace(listing, kind="table", tables=inspect_tables(paths, survey))
+    for place, one in enumerate(paths):
+        listing.files["size"][place], listing.files["mtime_ns"][place] = change_of(one)
+    return listing
 
 
 def tables_of(paths: Sequence[str | Path], kind: str = "auto") -> list[Path]:
@@ -311,13 +355,21 @@ def _missing_bands(index: Index, survey: Survey, absent: int, what: str) -> list
 
 
 def _read_files(
-    index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey, out: FloatArray, partly_empty: BoolArray
+    index: Index,
+    ra: DoubleArray,
+    dec: DoubleArray,
+    survey: Survey,
+    out: FloatArray,
+    partly_empty: BoolArray,
+    fwhm_arcsec: FloatArray,
 ) -> tuple[list[Fault], list[str], list[bytes]]:
     """Faults, warnings, and the SHA-256 of what was read for each object and band, empty where nothing was."""
     read = _read_cutouts if index.kind == "cutouts" else _read_coadds
     taken = read_best(index, partial(read, index, ra, dec, survey), out)
     faults = []
-    unstated = []
+    unstated = set()
+    without_psf = []
+    fwhm_arcsec[...] = np.nan
     digests = [b""] * index.file.size
     for cell, found in enumerate(taken.found):
         row, band = divmod(cell, survey.n_bands)
@@ -326,15 +378,20 @@ def _read_files(
         file, name = int(taken.file[row, band]), survey.bands[band]
         digests[cell] = found.digest
         partly_empty[row] |= found.partly_empty
+        fwhm_arcsec[row, band] = found.fwhm_arcsec
+        without_psf += [(file, found.psf_fault)] if found.psf_fault else []
         if found.error is not None:
             faults.append(Fault(row, found.error.code, name, index.describe(file), f"{name}: {found.error}"))
         elif not found.states_zero_point:
-            unstated.append(file)
+            unstated.add(file)
     warnings = taken.notes
+    if without_psf:
+        file, reason = min(without_psf)
+        warnings.append(f"{len(without_psf)} files have a PSF that is not used; {index.describe(file)}: {reason}")
     if unstated:
         warnings.append(
-            f"{len(unstated)} files state no zero point ({', '.join(ZERO_POINT_CARDS)}): {survey.zero_point_mag} mag "
-            f"is assumed; the first is {index.describe(min(unstated))}"
+            f"{len(unstated)} files state no zero point ({', '.join(ZERO_POINT_CARDS)}): "
+            f"{survey.assumed_zero_points} is assumed; the first is {index.describe(min(unstated))}"
         )
     return faults, warnings, digests
 
@@ -379,10 +436,10 @@ def _read_cutouts(
                 continue
             for place in places:
                 row, band = divmod(int(cells[place]), survey.n_bands)
-                which = band if index.has_all_bands[file] else None
+                at, all_bands = (float(ra[row]), float(dec[row])), bool(index.has_all_bands[file])
                 try:
                     with whatever_it_raises():
-                        one = read_cutout(data, float(ra[row]), float(dec[row]), survey, planes(place), patterns, which)
+                        one = read_cutout(data, *at, survey, planes(place), patterns, band, all_bands, index.reads_psf)
                     found[place] = one._replace(digest=digest)
                 except UnusableFileError as error:
                     found[place] = Found(error, digest=digest)

@@ -46,7 +46,8 @@ def rows_of_lines(
     """Rows that the files of one upload belong to.
 
     Some lines are looked up on the sky. Where these agree that row = line + a number, that holds for all of them: as a
-    rule row = line - 2, or the upload is a later part of the catalogue. Else a file of each line is looked up.
+    rule row = line - 2, or the upload is a later part of the catalogue. Else a file of each line is looked up; a line
+    whose files say nothing counts on from its neighbours, where these agree.
 
     Parameters
     ----------
@@ -83,7 +84,20 @@ def rows_of_lines(
         return by_line if only_one else np.full(len(line), -1, np.int64), True
     centres, _ = _locate_lines(which, np.arange(len(lines)), first, locate)
     found = catalogue.by_position(centres.ra, centres.dec, radius_arcsec)
-    return found[which], True
+    return _counted_on(lines, found, np.isnan(centres.ra))[which], True
+
+
+def _counted_on(lines: IntArray, rows: IntArray, is_silent: BoolArray) -> IntArray:
+    """Rows of lines, those of silent ones too: row - line is that of the next lines before and behind, if it is one."""
+    known = np.flatnonzero(rows >= 0)
+    silent = np.flatnonzero(is_silent)
+    behind = np.searchsorted(known, silent)
+    silent, behind = (values[(behind > 0) & (behind < len(known))] for values in (silent, behind))
+    offset = rows[known] - lines[known]
+    agree = offset[behind - 1] == offset[behind]
+    filled = rows.copy()
+    filled[silent[agree]] = lines[silent[agree]] + offset[behind[agree]]
+    return filled
 
 
 def _locate_lines(which: IntArray, lines: IntArray, first: IntArray, locate: Locate) -> tuple[Centres, BoolArray]:

@@ -30,6 +30,7 @@ from swimmy_scale.ingest.catalogue.input_table import InputTable
 from swimmy_scale.ingest.catalogue.objects import Objects
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import (
+    ALL_FLAGS,
     FLAG_NAMES,
     NOT_PRIMARY,
     QUALITY_FLAGS,
@@ -476,6 +477,18 @@ def test_flags_of_every_kind(tmp_path: Path, form: str, name: str, values: Any) 
     absent = next(warning for warning in objects.warnings if "no column for the flags" in warning)
     assert "mask_brightstar_halo" not in absent
     assert all(flag in absent for flag in FLAG_NAMES if flag != "mask_brightstar_halo")
+
+
+def test_point_sources_by_the_survey_s_own_column(tmp_path: Path) -> None:
+    """An unknown value is not known to be of an extended object."""
+    table = small_table(4)
+    table["i_extendedness_value"] = [1.0, 0.0, np.nan, 0.987]
+    objects = read(table, tmp_path)
+    raised = objects.flags & np.uint32(1 << ALL_FLAGS.index("point_source")) != 0
+    assert raised.tolist() == [False, True, True, False]
+    assert "point_source" in objects.available
+    (tmp_path / "other").mkdir()
+    assert "point_source" not in read(small_table(4), tmp_path / "other").available
 
 
 def test_quality_flags_are_those_of_section_2_2() -> None:

@@ -59,7 +59,11 @@ def test_own_pattern(tmp_path: Path) -> None:
     ("data", "code", "reason"),
     [
         (in_hdus(0, "FILTER", order=(0, 1, 2, 3)), "missing_band", "y: the file has the bands g, r, i, z only"),
-        (in_hdus(0, "OBJECT"), "no_image_hdu", "no image among 11 HDUs says its band in EXTNAME, FILTER or BAND"),
+        (
+            in_hdus(0, "OBJECT"),
+            "no_image_hdu",
+            "no image among 11 HDUs says its band in EXTNAME, FILTER, BAND or BANDS",
+        ),
         (in_planes(0), "no_image_hdu", "no cube those of its planes in BANDS"),
         (in_planes(0, BANDS="zrg"), "no_image_hdu", "no image among 1 HDUs"),
         (in_planes(0, BANDS="zrgyi")[:-20000], "unreadable_file", "cut off"),

@@ -103,10 +103,12 @@ class TestRead:
         index = build_index([list_source(write_npy(tmp_path, image()), HSC)], IDS, RA, DEC, HSC)
         assert "27.0 mag is assumed" in index.warnings[1]
 
-    def test_missing_and_damaged_chunks(self, tmp_path: Path) -> None:
-        path = write_zarr(tmp_path, image())
-        shutil.rmtree(path / "c" / "1")
-        chunk = path / "c" / "2" / "0" / "0" / "0"
+    @pytest.mark.parametrize("in_group", [False, True])
+    def test_missing_and_damaged_chunks(self, tmp_path: Path, in_group: bool) -> None:
+        path = write_group(tmp_path, image()) if in_group else write_zarr(tmp_path, image())
+        chunks = (path / "image" if in_group else path) / "c"
+        shutil.rmtree(chunks / "1")
+        chunk = chunks / "2" / "0" / "0" / "0"
         chunk.write_bytes(chunk.read_bytes()[:100])
         found, faults, _, _ = read(path)
         assert [(fault.row, fault.code) for fault in faults] == [(row, Code.UNREADABLE_FILE) for row in (2, 3, 4, 5)]

@@ -31,6 +31,8 @@ class TestNames:
             ("7-cutout-HSC-I2-9813-pdr3_wide.fits.gz", "i", 7, -1, None, None),
             ("12_coadd_150.1163_2.205_9813_HSC-Y.fits", "y", 12, -1, 150.1163, 2.205),
             ("12_coadd-bg_150.1163_-2.205_9813_Z.fits", "z", 12, -1, 150.1163, -2.205),
+            ("12_coadd+bg_150.1163_-2.205_9813_HSC-Z.fits", "z", 12, -1, 150.1163, -2.205),
+            ("arch-230101-120000/8-coadd+bg-HSC-G-9813-pdr3_wide.fits", "g", 8, -1, None, None),
             (f"{ID}_g.fits", "g", -1, ID, None, None),
             (f"deep/er/{ID}_HSC-G.fits.fz", "g", -1, ID, None, None),
             (f"{ID}-r.fit", "r", -1, ID, None, None),

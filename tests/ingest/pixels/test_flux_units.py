@@ -12,12 +12,14 @@ from astropy.io import fits
 from fits_files import header_bytes
 
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, parse_cards
-from swimmy_scale.ingest.pixels.flux_units import zero_point, zero_point_of_unit
+from swimmy_scale.ingest.pixels.flux_units import asinh_scale, zero_point, zero_point_of_unit
 from swimmy_scale.method.quarantine import Code
 
 
 def of(image: dict[str, object], primary: dict[str, object] | None = None) -> float | None:
-    return zero_point(*(parse_cards(header_bytes(fits.Header(cards))) for cards in (image, primary or {})))
+    both = [parse_cards(header_bytes(fits.Header(cards))) for cards in (image, primary or {})]
+    asinh_scale(*both)
+    return zero_point(*both)
 
 
 class TestUnits:
@@ -63,6 +65,15 @@ class TestHeaders:
             ({"BUNIT": "adu"}, {"FLUXMAG0": 10**10.8}, 27.0),
             ({"BUNIT": "odd", "MAGZERO": 25.0}, {}, 25.0),
             ({"MAGZERO": 27.0, "MAGZPT": 26.2}, {}, 27.0),
+            ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 860.0}, {}, 25.0 + 2.5 * np.log10(860.0)),
+            (
+                {"EXPTIME": 40.0},
+                {"HIERARCH FPA.ZP": 24.6, "HIERARCH FPA.FILTER": "r.00000"},
+                24.6 + 2.5 * np.log10(40.0),
+            ),
+            ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0, "MAGZERO": 30.0}, {}, 30.0),
+            ({"PHOTZP": 0.0, "PHOTSYS": "AB"}, {}, 0.0),
+            ({"BSOFTEN": 1.0, "BOFFSET": 2.0, "MAGZERO": 25.0}, {}, 25.0),
         ],
     )
     def test_read(self, image: dict[str, object], primary: dict[str, object], expected: float) -> None:
@@ -77,7 +88,13 @@ class TestHeaders:
                 "zero points contradict each other: MAGZERO 27.000, BUNIT 31.400 mag",
             ),
             ({"MAGZERO": 25.0}, {"FLUXMAG0": 10**10.8}, "contradict each other: FLUXMAG0 27.000, MAGZERO 25.000"),
-            ({"BSOFTEN": 1.0, "BOFFSET": 2.0}, {}, "pixels are asinh of counts"),
+            ({"BSOFTEN": 1.0}, {}, r"BSOFTEN 1\.0 and BOFFSET None say that its pixels are asinh of counts"),
+            ({"BOFFSET": 1.0}, {}, "BSOFTEN None and BOFFSET 1.0 say"),
+            ({"BSOFTEN": -1.0}, {"BOFFSET": 1.0}, "BSOFTEN -1.0 and BOFFSET 1.0 say"),
+            ({"HIERARCH FPA.ZP": 25.0}, {}, "FPA.ZP . 2.5 log10.EXPTIME., and these are 25.0 and None"),
+            ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 0.0}, {}, "these are 25.0 and 0.0"),
+            ({"HIERARCH FPA.ZP": 25.0, "EXPTIME": 100.0, "MAGZERO": 31.0}, {}, "MAGZERO 31.000, FPA.ZP 30.000"),
+            ({"PHOTZP": 23.1, "PHOTSYS": "VEGA"}, {}, "zero point is in the system VEGA"),
             ({"MAGZPT": 25.0}, {}, "MAGZPT states a zero point, which may be AB or not"),
             ({"BUNIT": "mag"}, {"FLUXMAG0": 10**10.8}, "is not linear in flux density"),
         ],

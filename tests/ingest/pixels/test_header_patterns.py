@@ -23,6 +23,16 @@ BASES = {
     "unit": archive_file(pixels(), BUNIT="adu"),
     "comments": archive_file(pixels(), COMMENT="= 5", CRPIX1A=3.0, OBJECT="a"),
     "without position": archive_file(pixels(), CTYPE1=None, CTYPE2=None),
+    "exposure": archive_file(
+        pixels(),
+        **{
+            "HIERARCH FPA.ZP": 25.0,
+            "EXPTIME": 860.0,
+            "HIERARCH FPA.FILTER": "r.00000",
+            "BSOFTEN": 20.0,
+            "BOFFSET": 3.0,
+        },
+    ).replace(b"FLUXMAG0", b"NO_FLUX0"),
     "image first": to_bytes(fits.PrimaryHDU(pixels(), fits.Header({"FLUXMAG0": 1e10}))),
 }
 VALUES = (b"", b"0", b"1", b"-32", b"T", b"nan", b"90.0", b"1D2", b"'IMAGE'", b"'MASK'", b"'DEC--TAN'", b"'deg'")
@@ -102,11 +112,13 @@ def test_damage_anywhere(base: str, changes: list[tuple[int, int]], n_bytes: int
         ({"CD1_1": -4.6e-5}, False),
         ({"RADESYS": "FK5"}, False),
         ({"EXTTYPE": "SCIENCE"}, False),
+        ({"HIERARCH FPA.NAME": "b", "EXPTIME": 3.0}, True),
     ],
 )
 def test_what_may_differ(card: dict[str, object], is_known: bool) -> None:
-    patterns = taught(archive_file(pixels(), OBJECT="a"))
-    data = archive_file(2 * pixels(), **{"OBJECT": "a", **card})
+    plain = {"OBJECT": "a", "HIERARCH FPA.NAME": "a", "EXPTIME": 2.0}
+    patterns = taught(archive_file(pixels(), **plain))
+    data = archive_file(2 * pixels(), **{**plain, **card})
     assert (patterns.find(data) is not None) == is_known
     assert result(data, patterns) == result(data, None)
 
@@ -116,6 +128,17 @@ def test_images_that_astropy_decodes_are_no_patterns(form: str) -> None:
     patterns, data = HeaderPatterns(), to_bytes(primary(), FORMS[form])
     assert result(data, patterns) == result(data, None)
     assert patterns.find(data) is None
+
+
+@pytest.mark.parametrize("card", [{"HIERARCH FPA.ZP": 24.0}, {"EXPTIME": 100.0}, {"BOFFSET": 2.0}, {"BSOFTEN": 1.0}])
+def test_cards_of_an_exposure_count(card: dict[str, object]) -> None:
+    cards = {"HIERARCH FPA.ZP": 25.0, "EXPTIME": 860.0, "BSOFTEN": 20.0, "BOFFSET": 3.0}
+    first, second = (
+        archive_file(pixels(), **one).replace(b"FLUXMAG0", b"NO_FLUX0") for one in (cards, {**cards, **card})
+    )
+    patterns = taught(first)
+    assert patterns.find(second) is None
+    assert result(second, patterns) == result(second, None) != result(first, None)
 
 
 def test_padding_beyond_the_last_hdu_is_no_pattern() -> None:

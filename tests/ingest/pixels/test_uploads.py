@@ -103,6 +103,19 @@ class TestIngest:
         assert found.rows() == [row for row in EVERY if row not in (4, 7)]
         assert found.faults[4].code.label == "position_outside"
 
+    def test_broken_files_in_a_list_with_gaps(self, tmp_path: Path) -> None:
+        """Their neighbours say which objects they are of; at the edge of a gap and of the list nothing does."""
+        rows = [0, 1, 2, 5, 6, 7, 8, 9]
+        files = upload("arch-1", rows) | upload("arch-2", [3, 4, 10, 11])
+        for name, line in (("arch-1", 3), ("arch-1", 5), ("arch-1", 7), ("arch-2", 5)):
+            files |= {name_of(name, line, band): b"broken" for band in "grizy"}
+        found = Ingested(write(tmp_path, files))
+        assert found.rows() == [row for row in EVERY if row not in (1, 5, 7, 11)]
+        assert {row: found.faults[row].code.label for row in (1, 5, 7, 11)} == {
+            **dict.fromkeys((1, 7), "unreadable_file"),
+            **dict.fromkeys((5, 11), "missing_band"),
+        }
+
     def test_nothing_tells_uploads_apart(self, tmp_path: Path) -> None:
         blank = dict.fromkeys(("CTYPE1", "CTYPE2"))
         files = upload("arch-1", [0, 1], **blank) | upload("arch-2", [2, 3], **blank)

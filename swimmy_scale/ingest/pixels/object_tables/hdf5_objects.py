@@ -17,7 +17,9 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.cube import zero_point_of_attributes
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
+from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, Stamp, bare_band
+from swimmy_scale.ingest.pixels.object_tables.unagi_objects import UnagiObjects, is_unagi
 from swimmy_scale.method.survey import AnyArray
 
 IMAGES = ("image_array", "image_flux", "image")
@@ -25,21 +27,11 @@ IMAGES = ("image_array", "image_flux", "image")
 _BLOCK_BYTES = 2**26
 
 
-class Hdf5Objects:
+class Hdf5Objects(OpenFile):
     """An open object table (see `stamps.ObjectTable`)."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self._file = h5py.File(path, "r")
-        try:
-            self._look()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        super().__init__(path, h5py.File(path, "r"))
 
     def _look(self) -> None:
         sets: dict[str, Any] = {str(name): item for name, item in self._file.items() if isinstance(item, h5py.Dataset)}
@@ -51,7 +43,7 @@ class Hdf5Objects:
                 "Rename or reshape them."
             )
         self._images = images
-        self.n_rows = int(images.shape[0])
+        self.n_rows, self.n_bands = int(images.shape[0]), int(images.shape[1])
         self._columns = {name: item for name, item in sets.items() if item.ndim == 1 and item.dtype.kind in "biufSO"}
         about: dict[str, Any] = {
             name: sets[name] for name in ("image_band", "image_mask", "image_psf_fwhm", "image_scale") if name in sets
@@ -137,17 +129,24 @@ class Hdf5Objects:
 
 
 def is_object_table(path: str) -> bool:
-    """Whether an HDF5 file has images, and ids and positions of their objects; False where it is damaged."""
+    """Whether an HDF5 file has images, and ids and positions of their objects, or is unagi's; False if damaged."""
     try:
         with h5py.File(path, "r") as file:
             names = {str(name).lower() for name in file}
             image = next((file[name] for name in IMAGES if name in file), None)
             has_images = isinstance(image, h5py.Dataset) and image.ndim == 4
-            return has_images and {"object_id", "ra", "dec"} <= names
+            return (has_images and {"object_id", "ra", "dec"} <= names) or is_unagi(file)
     except Exception as error:  # h5py raises several types for a damaged file; another reader says what is wrong
         if "lock" not in str(error):
             pass_on(error, path)
         return False
+
+
+def open_hdf5(path: str) -> Hdf5Objects | UnagiObjects:
+    """An HDF5 file of either form, open."""
+    with h5py.File(path, "r") as file:
+        unagi = is_unagi(file)
+    return UnagiObjects(path) if unagi else Hdf5Objects(path)
 
 
 def _mask_of(path: str, mask: Any, shape: Sequence[int]) -> Any:

@@ -8,6 +8,7 @@ catalogue's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from pyarrow import parquet
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
-from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, Stamp, bare_band
+from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
+from swimmy_scale.ingest.pixels.object_tables.stamps import ZARR_BESIDE, Crop, Stamp, bare_band
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray
 
@@ -26,24 +28,15 @@ _BANDS = ("band", "bands")
 _BATCH_OBJECTS = 16
 
 
-class ParquetObjects:
+class ParquetObjects(OpenFile):
     """An open object table (see `stamps.ObjectTable`)."""
 
     zero_point_mag = None
+    n_bands = None
 
     def __init__(self, path: str) -> None:
-        self.path = path
         # Whole columns are not read ahead: one of images may take gigabytes.
-        self._file = parquet.ParquetFile(path, pre_buffer=False)
-        try:
-            self._look()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        super().__init__(path, parquet.ParquetFile(path, pre_buffer=False))
 
     def _look(self) -> None:
         schema = self._file.schema_arrow
@@ -58,9 +51,7 @@ class ParquetObjects:
         self._band = next((name for name in _BANDS if name in fields), None)
         self._has_scale = "scale" in fields
         self.simulated = (schema.metadata or {}).get(b"SIMULATE") == b"T"
-        self._columns = [
-            name for name in schema.names if name != IMAGE and not pa.types.is_nested(schema.field(name).type)
-        ]
+        self._columns = [name for name in plain_columns(schema) if name != IMAGE]
         self.bands = self._first_bands()
         fwhm = [f"fwhm_arcsec_{bare_band(name)}" for name in self.bands] if "psf_fwhm" in fields else []
         self._of_band = {name: band for name, band in zip(fwhm, self.bands, strict=False) if name not in self._columns}
@@ -79,17 +70,7 @@ class ParquetObjects:
     def column(self, name: str) -> AnyArray:
         """A column, shape (n_rows,); a masked array where some values are unknown."""
         if name not in self._of_band:
-            values = self._file.read(columns=[name]).column(0)
-            kind = values.type
-            if pa.types.is_dictionary(kind):
-                values, kind = values.cast(kind.value_type), kind.value_type
-            if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-                values, kind = values.cast(pa.string()), pa.string()
-            fill = "" if pa.types.is_string(kind) else pa.scalar(0).cast(kind)
-            found = values.fill_null(fill).to_numpy()
-            return np.ma.array(
-                found.astype(str) if pa.types.is_string(kind) else found, mask=values.is_null().to_numpy()
-            )
+            return read_column(self._file, name)
         wanted, found = self._of_band[name], np.full(self.n_rows, np.nan)
         row = 0
         for batch in self._file.iter_batches(4096, columns=[f"{IMAGE}.{self._band}", f"{IMAGE}.psf_fwhm"]):
@@ -159,6 +140,29 @@ class ParquetObjects:
             return error
 
 
+def has_images_beside(path: str) -> bool:
+    """Whether the images of a Parquet file lie beside it, as Cutana writes them."""
+    return Path(path).with_name(ZARR_BESIDE).is_dir() and IMAGE not in parquet.read_schema(path).names
+
+
+def plain_columns(schema: Any) -> list[str]:
+    """Names of the columns with one value a row."""
+    return [name for name in schema.names if not pa.types.is_nested(schema.field(name).type)]
+
+
+def read_column(file: Any, name: str) -> AnyArray:
+    """A column of an open file, shape (n_rows,); a masked array where some values are unknown."""
+    values = file.read(columns=[name]).column(0)
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        values, kind = values.cast(pa.string()), pa.string()
+    fill = "" if pa.types.is_string(kind) else pa.scalar(0).cast(kind)
+    found = values.fill_null(fill).to_numpy()
+    return np.ma.array(found.astype(str) if pa.types.is_string(kind) else found, mask=values.is_null().to_numpy())
+
+
 def _fields(schema: Any) -> list[str]:
     """Names of the fields of the images."""
     if IMAGE not in schema.names or not pa.types.is_struct(schema.field(IMAGE).type):
@@ -168,9 +172,9 @@ def _fields(schema: Any) -> list[str]:
 
 
 def is_object_table(path: str) -> bool:
-    """Whether a Parquet file has images; False where it is damaged."""
+    """Whether a Parquet file has images, in it or beside it as Cutana writes them; False where it is damaged."""
     try:
-        return "flux" in _fields(parquet.read_schema(path))
+        return "flux" in _fields(parquet.read_schema(path)) or has_images_beside(path)
     except (OSError, pa.ArrowException) as error:
         pass_on(error, path)
         return False

@@ -15,6 +15,8 @@ Region = tuple[slice, slice]
 Crop = Callable[[int, int, Sequence[str]], Region]
 """The part (y, x) of a stamp of n_y x n_x pixels in these bands that is read; raises UnusableFileError."""
 
+ZARR_BESIDE = "images.zarr"
+"""Where Cutana's images lie, beside the table of their objects."""
 # MultimodalUniverse takes positions from world coordinates that count from 1 and cuts where they count from 0 (its
 # scripts/hsc/ and scripts/legacysurvey/build_parent_sample.py): objects lie one pixel before the middle.
 _OFF_MIDDLE_PX = {"hsc": -1.0, "des": -1.0}
@@ -50,15 +52,24 @@ class ObjectTable(Protocol):
         Of its columns with one value a row. Among them ``fwhm_arcsec_g`` and so on where it has a FWHM a band.
     bands : sequence of str
         As the file names them, of its first row; empty where it does not.
+    n_bands : int or None
+        How many images a row has; None where only the rows tell.
     has_masks, simulated : bool
     zero_point_mag : float or None
         AB zero point of the pixels where the file states it.
     """
 
     n_rows: int
-    names: list[str]
     has_masks: bool
     simulated: bool
+
+    @property
+    def names(self) -> Sequence[str]:
+        """As above."""
+
+    @property
+    def n_bands(self) -> int | None:
+        """As above."""
 
     @property
     def bands(self) -> Sequence[str]:

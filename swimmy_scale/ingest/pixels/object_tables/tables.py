@@ -19,8 +19,8 @@ from swimmy_scale.ingest.object_ids import object_ids
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.ingest.pixels.object_tables import hdf5_objects
-from swimmy_scale.ingest.pixels.object_tables.hdf5_objects import Hdf5Objects
 from swimmy_scale.ingest.pixels.object_tables.stamps import (
+    ZARR_BESIDE,
     Crop,
     ObjectTable,
     Stamp,
@@ -82,6 +82,24 @@ def _parquet_objects() -> Any:
     return parquet_objects
 
 
+def _open_parquet(path: str) -> Any:
+    """A table in Parquet, open, whose images lie in it or beside it."""
+    objects = _parquet_objects()
+    if objects.has_images_beside(path):
+        from swimmy_scale.ingest.pixels.object_tables.cutana_objects import CutanaObjects
+
+        return CutanaObjects(path)
+    return objects.ParquetObjects(path)
+
+
+def change_of(path: str) -> tuple[int, int]:
+    """Size in bytes, and time of the last change in ns, of a file and of what lies beside it with its images."""
+    beside = Path(path).with_name(ZARR_BESIDE)
+    files = [Path(path), *(beside.rglob("*") if path.lower().endswith(PARQUET_SUFFIXES) and beside.is_dir() else ())]
+    status = [file.stat() for file in files if file.is_file()]
+    return sum(one.st_size for one in status), max((one.st_mtime_ns for one in status), default=0)
+
+
 def is_table_name(name: bytes) -> bool:
     """Whether a file of a folder may be an object table, by its path in it.
 
@@ -104,7 +122,7 @@ def open_table(path: str) -> Iterator[ObjectTable]:
     if not form:
         raise SwimmyError(f"{path}: is no HDF5 or Parquet file. Leave it out.")
     try:
-        table: ObjectTable = Hdf5Objects(path) if form == "hdf5" else _parquet_objects().ParquetObjects(path)
+        table: ObjectTable = hdf5_objects.open_hdf5(path) if form == "hdf5" else _open_parquet(path)
     except SwimmyError:
         raise
     except Exception as error:  # each library raises its own types for a damaged file
@@ -145,6 +163,11 @@ def inspect_tables(paths: Sequence[str], survey: Survey) -> tuple[TableFacts, ..
 
 
 def _check_bands(path: str, table: ObjectTable, survey: Survey) -> None:
+    if table.n_rows and not table.bands and table.n_bands not in (None, survey.n_bands):
+        raise SwimmyError(
+            f"{path}: has {counted(table.n_bands or 0, 'images')} an object and does not name their bands, and survey "
+            f"{survey.name!r} has {', '.join(survey.bands)}. Name the bands of the data in survey.bands, in order."
+        )
     missing = [name for name, place in zip(survey.bands, band_places(table.bands, survey), strict=True) if place < 0]
     if table.n_rows and missing:
         raise SwimmyError(
@@ -168,7 +191,7 @@ def notes_of(paths: Sequence[str], facts: Sequence[TableFacts], survey: Survey) 
     if unstated:
         notes.append(
             f"{unstated[0]}: no zero point in {'it' if len(unstated) == 1 else counted(len(unstated), 'such files')}: "
-            f"{survey.zero_point_mag} mag is assumed"
+            f"{survey.assumed_zero_points} is assumed"
         )
     off = [of_file for of_file in facts if off_middle_px(of_file.bands)]
     if off:
@@ -252,12 +275,13 @@ def read_table_rows(
             there[there] = ids[rows[there]] == object_id[there]
             for k in np.flatnonzero(~there).tolist():
                 fault(int(places[k]), Code.UNREADABLE_FILE, f"row {rows[k]} no longer holds object_id {object_id[k]}")
-            scale, crop = zero_point_factor(table.zero_point_mag, survey), crop_for(survey)
+            crop = crop_for(survey)
+            scales = [zero_point_factor(table.zero_point_mag, survey, band) for band in range(survey.n_bands)]
             for k, stamp in _wanted(table, rows, np.flatnonzero(there), crop):
                 if isinstance(stamp, UnusableFileError):
                     fault(int(places[k]), stamp.code, str(stamp))
                 else:
-                    _take(stamp, int(places[k]), scale, survey, into, path)
+                    _take(stamp, int(places[k]), scales, survey, into, path)
     except SwimmyError as error:
         done = {one.row for one in into.faults} | {place for place, digest in enumerate(into.digests) if digest}
         for place in set(places.tolist()) - done:
@@ -278,7 +302,7 @@ def _wanted(
             yield from ((place, stamp) for place in places_of.get(row, ()))
 
 
-def _take(stamp: Stamp, place: int, scale: np.float32, survey: Survey, into: TableRows, path: str) -> None:
+def _take(stamp: Stamp, place: int, scales: Sequence[np.float32], survey: Survey, into: TableRows, path: str) -> None:
     """Put a stamp into its place, band by band in the survey's order."""
     digest = hashlib.sha256(np.ascontiguousarray(stamp.flux))
     if stamp.good is not None:
@@ -288,7 +312,7 @@ def _take(stamp: Stamp, place: int, scale: np.float32, survey: Survey, into: Tab
         problem = _problem(stamp, number, name, survey)
         if problem is None:
             try:
-                into.partly_empty[place] |= scale_into(stamp.flux[number], scale, into.out[place, band], survey)
+                into.partly_empty[place] |= scale_into(stamp.flux[number], scales[band], into.out[place, band], survey)
             except UnusableFileError as error:
                 problem = error
         if problem is not None:

@@ -1,0 +1,222 @@
+"""Cutouts of Rubin's data previews: images in nJy, and the PSF in those of DP2 (package lsst-images)."""
+
+from __future__ import annotations
+
+import math
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray
+from astropy.io import fits
+from astropy.table import Table
+from public_fits import galaxy, tan_header, to_bytes
+
+from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels import rubin_psf
+from swimmy_scale.ingest.pixels.sources import build_index, list_source, read_rows
+from swimmy_scale.method.sections import CatalogueSource, IngestSection, StorageSection
+from swimmy_scale.method.survey import Survey
+from swimmy_scale.stages import deliveries
+from swimmy_scale.stages.engine import SerialExecutor, Silent, run_stage
+from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.receipts import Ledger
+
+BANDS, N_PX, X0, Y0 = "gri", 90, 3000, 5000
+RUBIN = Survey(
+    bands=tuple(BANDS),
+    band_divisors=(1.0,) * 3,
+    min_depth_mag=(math.nan,) * 3,
+    pixel_scale_arcsec=0.2,
+    zero_point_mag=31.4,
+)
+IDS, RAS, DECS = np.array([500001, 500002]), np.array([150.1, 150.2]), np.array([2.2, 2.3])
+PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+
+def kernel(sigma: float) -> np.ndarray:
+    y, x = np.mgrid[-12:13, -12:13]
+    found = np.exp(-(x**2 + y**2) / 2 / sigma**2)
+    return np.asarray(found / found.sum())
+
+
+def exposure(row: int, band: int, **primary: object) -> bytes:
+    """An ExposureF of DP1: image, mask, variance, and tables of an archive that only Rubin's software reads."""
+    header = tan_header(RAS[row], DECS[row], N_PX, N_PX, 0.2, EXTNAME="IMAGE", BUNIT="nJy", EXTTYPE="IMAGE")
+    header["CRPIX1A"], header["CRPIX2A"], header["CRVAL1A"], header["CRVAL2A"] = 1.0, 1.0, X0, Y0
+    others = [
+        fits.ImageHDU(np.full((N_PX, N_PX), value, kind), fits.Header({"EXTNAME": name}))
+        for name, value, kind in (("MASK", 0, np.int32), ("VARIANCE", 1, np.float32))
+    ]
+    table = fits.BinTableHDU.from_columns([fits.Column("id", "J", array=[1])], name="ARCHIVE_INDEX")
+    first = fits.PrimaryHDU(header=fits.Header(primary))
+    image = fits.CompImageHDU(galaxy(row, band, N_PX, N_PX), header, compression_type="GZIP_2", quantize_level=0)
+    return to_bytes(first, image, *others, table)
+
+
+def write_exposure(**primary: object) -> Callable[[int, int, Path], None]:
+    def write(row: int, band: int, path: Path) -> None:
+        path.write_bytes(exposure(row, band, **primary))
+
+    return write
+
+
+def read(
+    folder: Path, write: Callable[[int, int, Path], None], reads_psf: bool = True
+) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
+    """Pixels and FWHM of two objects, reasons and notes."""
+    for row in range(2):
+        for band, name in enumerate(BANDS):
+            write(row, band, folder / f"{IDS[row]}_{name}.fits")
+    index = replace(build_index([list_source(folder, RUBIN)], IDS, RAS, DECS, RUBIN), reads_psf=reads_psf)
+    fwhm = np.zeros((2, 3), np.float32)
+    image, faults, notes, _ = read_rows(index, 0, IDS, RAS, DECS, RUBIN, None, None, None, fwhm)
+    return image, fwhm, [fault.reason for fault in faults], notes
+
+
+WANTED = np.array([[galaxy(row, band, N_PX, N_PX)[13:77, 13:77] for band in range(3)] for row in range(2)])
+
+
+def test_exposures_of_dp1(tmp_path: Path) -> None:
+    """Read as they are; their PSF is left to the catalogue."""
+    image, fwhm, faults, notes = read(tmp_path, write_exposure())
+    assert (faults, notes) == ([], [])
+    np.testing.assert_array_equal(image, WANTED)
+    assert np.isnan(fwhm).all()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, compute: Callable[..., Any]) -> None:
+    """In place of lsst-images."""
+
+    class Reader:
+        def __init__(self, stream: Any) -> None:
+            assert stream.read(9) == b"SIMPLE  ="
+
+        def __enter__(self) -> Reader:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def get_component(self, name: str) -> Any:
+            assert name == "psf"
+            return types.SimpleNamespace(compute_kernel_image=compute)
+
+    for name in ("lsst", "lsst.images"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    module = types.ModuleType("lsst.images.serialization")
+    module.open_archive = Reader  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lsst.images.serialization", module)
+
+
+def test_where_the_psf_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of the cutout, in pixels of the tract; its width is in arcsec."""
+    asked = []
+
+    def compute(*, x: float, y: float) -> Any:
+        asked.append((x, y))
+        return types.SimpleNamespace(array=kernel(2.0))
+
+    stand_in(monkeypatch, compute)
+    write = write_exposure(JSONADDR=1)
+    _, fwhm, faults, notes = read(tmp_path, write)
+    assert (faults, notes) == ([], [])
+    assert set(asked) == {(X0 + 44.5, Y0 + 44.5)}
+    np.testing.assert_allclose(fwhm, 0.2 * PER_SIGMA * 2.0, rtol=1e-4)
+    assert np.isnan(read(tmp_path, write, reads_psf=False)[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("kernel_image", "reason"),
+    [(np.zeros((5, 5)), "its PSF has no width"), (None, "reading it fails with RuntimeError: no piff here")],
+)
+def test_a_psf_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel_image: np.ndarray | None, reason: str
+) -> None:
+    """The pixels are read; the width is left to the catalogue, and that is said."""
+
+    def compute(*, x: float, y: float) -> Any:
+        if kernel_image is None:
+            raise RuntimeError("no piff here")
+        return types.SimpleNamespace(array=kernel_image)
+
+    stand_in(monkeypatch, compute)
+    image, fwhm, faults, notes = read(tmp_path, write_exposure(JSONADDR=1))
+    assert faults == []
+    np.testing.assert_array_equal(image, WANTED)
+    assert np.isnan(fwhm).all()
+    assert len(notes) == 1
+    assert "6 files have a PSF that is not used" in notes[0]
+    assert reason in notes[0]
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rubin_psf.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SwimmyError, match=r"needs the package lsst-images, .* pip install 'swimmy-scale\[rubin\]'"):
+        rubin_psf.check_library()
+
+
+def test_true_files_of_dp2(tmp_path: Path) -> None:
+    """Cells of a coadd, each with its own PSF, as lsst-images writes them."""
+    images = pytest.importorskip("lsst.images")
+    cells = pytest.importorskip("lsst.images.cells")
+    from astropy import units
+    from astropy.wcs import WCS
+    from lsst.images.serialization import write_archive  # type: ignore[import-not-found,unused-ignore]
+
+    box = images.Box.from_shape((N_PX, N_PX), start=(Y0, X0))
+    grid = cells.CellGrid(
+        bbox=images.Box.from_shape((150, 150), start=(Y0 - 30, X0 - 30)), cell_shape={"y": 30, "x": 30}
+    )
+    frame = images.TractFrame(skymap="lsst_cells_v1", tract=9813, bbox=images.Box.from_shape((30000, 30000)))
+
+    def write(row: int, band: int, path: Path) -> None:
+        sky = WCS(tan_header(RAS[row], DECS[row], N_PX, N_PX, 0.2))
+        sky = images.SkyProjection.from_fits_wcs(sky, frame, pixel_bounds=box, x0=X0, y0=Y0)
+        widths = 2.0 + 0.1 * band + np.where(np.eye(9)[4], 0.0, 1.0).reshape(3, 3)
+        psf = cells.CellPointSpreadFunction(
+            np.array([[kernel(width) for width in line] for line in widths]), cells.CellGridBounds(grid=grid, bbox=box)
+        )
+        pixels = images.Image(galaxy(row, band, N_PX, N_PX), bbox=box, unit=units.nJy, sky_projection=sky)
+        schema = images.MaskSchema([images.MaskPlane("BAD", "bad")])
+        write_archive(cells.CellCoadd(pixels, mask_schema=schema, band=BANDS[band], psf=psf), path)
+
+    image, fwhm, faults, notes = read(tmp_path, write)
+    assert (faults, notes) == ([], [])
+    np.testing.assert_array_equal(image, WANTED)
+    # The middle lies in the middle cell.
+    np.testing.assert_allclose(fwhm, [[0.2 * PER_SIGMA * (2.0 + 0.1 * band) for band in range(3)]] * 2, rtol=1e-4)
+
+
+def test_ingest_with_the_psf_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object whose catalogue and files have no FWHM, or one above the target, goes to quarantine."""
+    stand_in(monkeypatch, lambda *, x, y: types.SimpleNamespace(array=kernel(2.0)))
+    monkeypatch.setattr(rubin_psf, "check_library", lambda: None)
+    monkeypatch.setattr(deliveries, "check_library", lambda: None)
+    (tmp_path / "cutouts").mkdir()
+    for row in range(2):
+        for band, name in enumerate(BANDS):
+            marked = {"JSONADDR": 1} if row == 0 or name == "g" else {}
+            (tmp_path / "cutouts" / f"{IDS[row]}_{name}.fits").write_bytes(exposure(row, band, **marked))
+    known = [[0.7, np.nan, np.nan], [np.nan, np.nan, 0.9]]
+    columns = {f"fwhm_arcsec_{band}": np.array(known)[:, k] for k, band in enumerate(BANDS)}
+    Table({"object_id": IDS, "ra": RAS, "dec": DECS, **columns}).write(tmp_path / "catalogue.fits")
+    sources = IngestSection(sources=(tmp_path / "cutouts",), psf_from_files=True)
+    ledger = Ledger(tmp_path / "receipts", tmp_path, "ingest")
+    catalogue = CatalogueSource(tmp_path / "catalogue.fits")
+    stage = IngestStage(ledger, tmp_path / "cutouts.zarr", RUBIN, catalogue, sources, StorageSection())
+    done = run_stage(stage, SerialExecutor(), Silent())
+    store = Cutouts(tmp_path / "cutouts.zarr")
+    measured = 0.2 * PER_SIGMA * 2.0
+    with xarray.open_zarr(store.path) as opened:
+        wanted = [[0.7, measured, measured], [measured, np.nan, 0.9]]
+        np.testing.assert_allclose(opened.fwhm_arcsec.values, wanted, rtol=1e-4)
+        assert (opened.quarantine_code.values != 0).tolist() == [False, True]
+    assert done.details["n_quarantined"] == 1
+    assert done.details["warnings"]["an object has the FWHM of the PSF in its files"] == 2
