@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError, typed
+from swimmy_scale.method.descriptor import nearest_of_each
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray
@@ -20,10 +21,19 @@ from swimmy_scale.model.scoring import Scoring, reconstructor, scoring_of
 from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.learning.ranking_file import read_ranking
+from swimmy_scale.results.looking.sample_map import density_picture, sample_map
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.charts import charts
 from swimmy_scale.results.report.further import further_objects
-from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
+from swimmy_scale.results.report.page import (
+    DENSITY,
+    N_NEAREST,
+    Candidates,
+    Facts,
+    QuarantineReason,
+    StageTime,
+    page,
+)
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json, make_folder, of_the_program, read_text
@@ -43,7 +53,7 @@ def write_report(
 ) -> tuple[Path, int, int]:
     """Make the report of a finished run, or of a selection from its scores: ``index.html`` and a folder of images.
 
-    The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
+    The same run gives the same bytes. Memory grows by some 3 kB for each candidate shown, and not with the survey.
     Beside the candidates it shows a few further objects (see `further_objects`).
     A report that is there already is replaced once the new one is complete.
 
@@ -83,9 +93,11 @@ def write_report(
         drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
         further = further_objects(selected, scoring, drawn.residual_limit, fresh / IMAGES)
         ranking = read_ranking(selected.folder.ranking, selected.folder.identity())
-        candidates = _candidates(selection, order, columns, percentile, drawn, ranking)
+        mapped = sample_map(selection, rows)
+        candidates = _candidates(selection, order, columns, percentile, drawn, ranking, mapped.values)
         facts = _facts(selected, counts, drawn.residual_limit, output)
-        (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
+        (fresh / IMAGES / DENSITY).write_bytes(density_picture(mapped.counts))
+        (fresh / "index.html").write_text(page(facts, candidates, mapped, further), encoding="utf-8")
         selected.folder.forget_shown(output)
     selected.folder.keep_shown(output, [path for path in sorted(output.rglob("*")) if path.is_file()])
     return output, len(rows), counts.n_candidates
@@ -187,7 +199,9 @@ def _candidates(
     percentile: DoubleArray,
     drawn: Drawn,
     ranking: Mapping[int, tuple[int, float, float]],
+    features: FloatArray,
 ) -> Candidates:
+    nearest, distance = nearest_of_each(features, N_NEAREST)
     unknown = (np.nan, np.nan, np.nan)
     learnt = np.array([ranking.get(one, unknown) for one in columns["object_id"].tolist()]).reshape(-1, 3).T
     as_they_are = ("object_id", "ra", "dec", "score", "residual", "candidate")
@@ -202,6 +216,8 @@ def _candidates(
         look_order=learnt[0],
         probability=learnt[1],
         uncertainty=learnt[2],
+        nearest=nearest,
+        distance=distance,
     )
 
 
