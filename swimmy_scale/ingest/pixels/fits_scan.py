@@ -19,6 +19,7 @@ from math import isfinite, prod
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.method.quarantine import Code
 
 # Bytes of a file: read(offset, length), fewer at its end.
@@ -35,6 +36,7 @@ MAX_FILE_BYTES = 64 * 2**20
 declares counts with it."""
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
+SUMMED_BLOCKS = 4096
 
 _END = b"END" + b" " * 77
 _HIERARCH = b"HIERARCH"
@@ -65,19 +67,22 @@ def unreadable(reason: str) -> UnusableFileError:
 def whatever_it_raises() -> Iterator[None]:
     """The one place where any failure to read one file becomes the fault of that file, and of nothing else.
 
-    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: no memory is left, or
-    the user is told of something else.
+    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: the machine fails
+    (see `machine_errors`), or the user is told of something else.
 
     Raises
     ------
     UnusableFileError
         As it is; UNREADABLE_FILE, with the name of the exception, for every other.
+    OSError, MemoryError
+        When the machine fails.
     """
     try:
         yield
-    except (UnusableFileError, SwimmyError, MemoryError):
+    except (UnusableFileError, SwimmyError):
         raise
     except Exception as error:
+        pass_on(error)
         said = " ".join(str(error).split())
         raise unreadable(f"reading it fails with {type(error).__name__}{': ' if said else ''}{said}") from error
 
@@ -138,12 +143,16 @@ def reader_of(data: bytes) -> Reader:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
-    """Random access to the bytes of a plain file, and its status."""
+    """Random access to the bytes of a plain file, and its status.
+
+    Errors of the disk that are the file's are UnusableFileErrors, those of the machine stay what they are.
+    """
     # Not by mmap: a file that shrinks would crash the process.
     try:
         # Without O_NONBLOCK a named pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
+        pass_on(error, path)
         raise unreadable(f"cannot be opened: {error}") from None
     try:
         status = os.fstat(descriptor)
@@ -151,9 +160,15 @@ def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
             raise unreadable("is not a plain file")
 
         def read(offset: int, length: int) -> bytes:
+            parts, left = list[bytes](), min(length, max(status.st_size - offset, 0))
             try:
-                return os.pread(descriptor, min(length, max(status.st_size - offset, 0)), offset)
+                # Linux gives at most 2 GiB at once, and of a file that has become shorter nothing.
+                while left and (part := os.pread(descriptor, left, offset)):
+                    parts.append(part)
+                    offset, left = offset + len(part), left - len(part)
+                return parts[0] if len(parts) == 1 else b"".join(parts)
             except OSError as error:
+                pass_on(error, path)
                 raise unreadable(f"cannot be read: {error}") from None
 
         yield read, status
@@ -233,7 +248,7 @@ def verify_checksum(read: Reader, hdu: Hdu) -> None:
     """Refuse an HDU that differs from its CHECKSUM and DATASUM cards, where it has them."""
     if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
         return
-    step = 4096 * BLOCK_BYTES
+    step = SUMMED_BLOCKS * BLOCK_BYTES
     data_sum = 0
     for offset in range(hdu.data_start, hdu.end, step):
         data_sum = _ones_complement_sum(read(offset, min(step, hdu.end - offset)), data_sum)
