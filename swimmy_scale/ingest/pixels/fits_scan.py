@@ -319,6 +319,17 @@ def positive_int(cards: Cards, keyword: str) -> int:
     return int(value) if value is not None and isfinite(value) and value > 0 else 0
 
 
+def in_capitals(header: bytes) -> bytes:
+    """A header with its keywords in capitals: the standard has no others (FITS 4.0, 4.1.2.1), astropy reads any."""
+    keywords = np.frombuffer(header, np.uint8).reshape(-1, CARD_BYTES)[:, :8]
+    small = (keywords >= ord("a")) & (keywords <= ord("z"))
+    if not small.any():
+        return header
+    cards = np.frombuffer(header, np.uint8).reshape(-1, CARD_BYTES).copy()
+    cards[:, :8][small] -= ord("a") - ord("A")
+    return cards.tobytes()
+
+
 def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
     """The HDU that begins at ``start``, its sizes checked against a file of ``n_bytes``."""
     length = 2 * BLOCK_BYTES
@@ -332,7 +343,7 @@ def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
         if start + length >= n_bytes or length >= MAX_HEADER_BYTES:
             raise unreadable(f"the header of HDU {index} has no END within {min(length, n_bytes - start)} bytes")
         length *= 4
-    header = text[:end]
+    header = in_capitals(text[:end])
     data_start = start + -(-(end + CARD_BYTES) // BLOCK_BYTES) * BLOCK_BYTES
     extension = b"PRIMARY" if index == 0 else _extension_name(header)
     bitpix, shape, data_bytes = _sizes(header, extension, index)
