@@ -4,7 +4,8 @@
     python benchmarks/report.py demo/run --picture docs/report.png                # a picture of the run's own report
 
 A run of so many candidates is made of a small one that is finished: its candidates again and again, turned and
-mirrored, with its scores and flags. Every picture is drawn and stored for itself, so that repeating them saves nothing.
+mirrored, with its scores and flags. Every picture is drawn and stored for itself, so that repeating them saves nothing;
+their descriptors differ a little, so that no two lie at one place of the map.
 The browser is the tests' headless Chromium, started anew with an empty profile for each opening; it needs no network.
 """
 
@@ -54,6 +55,23 @@ field.dispatchEvent(new Event("input", {bubbles: true}));
 document.body.getBoundingClientRect();
 return (performance.now() - start) / 1000;
 """
+AREA = """
+const start = performance.now();
+setArea(ENDS.map(([low, high]) => [low + (high - low) / 4, high - (high - low) / 4]));
+drawPlane();
+document.body.getBoundingClientRect();
+return (performance.now() - start) / 1000;
+"""
+ALIKE = """
+setArea(null);
+const start = performance.now();
+showDetails(state.order[0]);
+document.body.getBoundingClientRect();
+return (performance.now() - start) / 1000;
+"""
+MAP_AND_NEAR = "return (JSON.stringify(DATA.map).length + JSON.stringify(DATA.near).length) / 1e6"
+JITTER = 0.1
+"""Of descriptors, as a share of the standard deviation of each feature."""
 
 
 def multiply(small: Path, large: Path, n_candidates: int) -> None:
@@ -72,8 +90,9 @@ def multiply(small: Path, large: Path, n_candidates: int) -> None:
     fill(large / "cutouts.zarr", layout, cutouts, pick, turn)
     notes = {"model_sha256": scores.attrs.get("model_sha256"), "simulated": bool(scores.attrs.get("simulated"))}
     layout = scores_layout(
-        n_candidates, survey_attrs, scores.survey, scores.kept, PARTITION, CHUNK, notes, kind=scores.kind
-    )
+        n_candidates, survey_attrs, scores.survey, scores.kept, PARTITION, CHUNK, notes,
+        kind=scores.kind, descriptors=scores.has_descriptors,
+    )  # fmt: skip
     fill(large / "scores.zarr", layout, scores, pick, turn)
 
     def blocks(values: npt.NDArray[np.bool_]) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
@@ -95,6 +114,10 @@ def fill(path: Path, layout: Any, store: Any, pick: npt.NDArray[np.int64], turn:
         chosen = slice(layout.rows(partition).start, layout.rows(partition).stop)
         columns = {name: values[pick[chosen]] for name, values in whole.items()}
         columns["object_id"] = np.arange(chosen.start, chosen.stop, dtype=np.int64) + (1 << 55)
+        if "descriptor" in columns:
+            values = columns["descriptor"].astype(np.float64)
+            noise = np.random.default_rng(partition).normal(0.0, JITTER, values.shape) * np.nanstd(values, axis=0)
+            columns["descriptor"] = (values + noise).astype(np.float16)
         if "image" in columns:
             turned = [
                 np.rot90(image if k < 4 else image[..., ::-1], k, (1, 2))
@@ -105,14 +128,18 @@ def fill(path: Path, layout: Any, store: Any, pick: npt.NDArray[np.int64], turn:
 
 
 def opened(browser: Browser, page: Path) -> dict[str, float]:
-    """Seconds until the gallery can be used, until its pictures are drawn, and of another order."""
+    """Seconds until the gallery can be used, until its pictures are drawn, of another order, an area and a dialog.
+
+    And how many MB map and neighbours take of the page.
+    """
     started = time.perf_counter()
     browser.open(page)
     usable = float(browser.script(USABLE))
     browser.script("document.getElementById('gallery').scrollIntoView({behavior: 'instant'})")
     browser.wait_until(lambda: browser.script(DRAWN), "the pictures of the first page are drawn")
     drawn = time.perf_counter() - started
-    return {"usable": usable, "drawn": drawn, "sort": float(browser.script(SORT))}
+    scripts = {"sort": SORT, "area": AREA, "alike": ALIKE, "map and near": MAP_AND_NEAR}
+    return {"usable": usable, "drawn": drawn} | {name: float(browser.script(text)) for name, text in scripts.items()}
 
 
 def jpeg_changes(run: Path) -> dict[str, npt.NDArray[np.int64]]:
@@ -146,8 +173,10 @@ def take_picture(run: Path, path: Path) -> None:
             browser.prefer()
             browser.open(folder / "report" / "index.html")
             browser.one("body").send_keys("j1jj3")
+            # What is folded up leaves room for the gallery.
+            browser.script("document.querySelectorAll('#summary > details').forEach((d) => { d.open = false; })")
             browser.script("document.activeElement.blur(); scrollTo({top: 0, behavior: 'instant'})")
-            browser.picture(folder / "page.png", 1280, 1810)
+            browser.picture(folder / "page.png", 1280, 2640)
         with Image.open(folder / "page.png") as image:
             # Six bits a colour look the same and take two thirds of the bytes.
             image.convert("RGB").point(lambda value: value & 0xFC | value >> 6).save(path, optimize=True)
@@ -183,8 +212,11 @@ def main() -> None:
             met=max(usable) < OPEN_SECONDS),
         row("and its pictures in view are drawn", "s", [one["drawn"] for one in times]),
         row("another order of all candidates", "s", [one["sort"] for one in times]),
+        row("an area of the map: its candidates, and all dots drawn", "s", [one["area"] for one in times]),
+        row("a candidate opened, with those most like it", "s", [one["alike"] for one in times]),
         row("on disk", "MB", [size], target=SIZE_MB, met=size < SIZE_MB),
         row("of it the page", "MB", [text]),
+        row("of the page the map and the neighbours", "MB", [one["map and near"] for one in times]),
         row("files", "", [len(files)]),
         row("made by the program", "s", [made.seconds]),
         *(

@@ -31,6 +31,7 @@ BANK_OBJECTS = 512
 PLAIN_OBJECTS = 192
 FULL_OBJECTS = 2048
 PARTITION_OBJECTS = 2048
+DESCRIBED = "score: {descriptors: true}\n"
 
 
 def prepare(folder: Path, n_objects: int) -> None:
@@ -122,12 +123,10 @@ def full_network(folder: Path, n_objects: int) -> float:
     return n_objects / (time.perf_counter() - started)
 
 
-def stage(folder: Path, scorer: str) -> float:
+def stage(folder: Path, scorer: str, settings: str = "") -> float:
     """The score stage with a worker a core; objects a second once all workers have their model."""
-    more = ("--scorer", scorer)
-    return score(
-        folder / "cutouts.zarr", folder / "model.keras", len(os.sched_getaffinity(0)), more=more
-    ).objects_per_second
+    more, n_workers = ("--scorer", scorer), len(os.sched_getaffinity(0))
+    return score(folder / "cutouts.zarr", folder / "model.keras", n_workers, settings, more).objects_per_second
 
 
 WAYS: dict[str, tuple[str, Callable[[Path], float]]] = {
@@ -141,8 +140,13 @@ WAYS: dict[str, tuple[str, Callable[[Path], float]]] = {
     ),
     "keras": ("score stage, scorer: keras", lambda folder: stage(folder, "keras")),
     "numba": ("score stage, scorer: numba", lambda folder: stage(folder, "numba")),
+    "keras described": ("with descriptors, scorer: keras", lambda folder: stage(folder, "keras", DESCRIBED)),
+    "numba described": ("with descriptors, scorer: numba", lambda folder: stage(folder, "numba", DESCRIBED)),
 }
-TARGETS = (("keras", "plain", 20.0), ("keras", "full", 3.0), ("numba", "plain", 35.0))
+TARGETS = (
+    *(("keras", "plain", 20.0), ("keras", "full", 3.0), ("numba", "plain", 35.0)),
+    *(("keras described", "keras", 0.9), ("numba described", "numba", 0.9)),
+)
 
 
 def main() -> None:
@@ -173,7 +177,8 @@ def main() -> None:
         # Turn by turn: what the machine does besides hits both alike.
         ratios = [one / other for one, other in zip(rates[ours], rates[theirs], strict=True)]
         middle = statistics.median(ratios)
-        what = f"{WAYS[ours][0]} against {WAYS[theirs][0].split(':')[0]}"
+        other = WAYS[theirs][0] if theirs in ("keras", "numba") else WAYS[theirs][0].split(":")[0]
+        what = f"{WAYS[ours][0]} against {other}"
         rows.append(row(what, "", ratios, ratio=middle, target=target, met=middle >= target))
     report("score_stage", rows, options.json, n_objects=options.n_objects, repeat=options.repeat)
 

@@ -13,7 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +106,16 @@ def measure(kind: Sequence[str], by_score: IntArray, features: dict[str, FloatAr
 # ---------------------------------------------------------------- surveys
 
 
-def scored(folder: Path, weights: Path, seed: int) -> Path:
+def scored(folder: Path, weights: Path, seed: int, n_objects: int) -> tuple[Path, Path]:
     """A simulated survey and its run, made if they are not there."""
     import yaml
 
     import swimmy_scale
     from swimmy_scale.simulate import SimulationPlan, simulate
 
-    survey, run = folder / f"s{seed}", folder / f"run-{seed}"
+    survey, run = folder / f"s{seed}-{n_objects}", folder / f"run-{seed}-{n_objects}"
     if not (survey / "truth.fits").is_file():
-        simulate(str(survey), SimulationPlan(n_objects=N_OBJECTS, seed=seed))
+        simulate(str(survey), SimulationPlan(n_objects=n_objects, seed=seed))
     job = {
         "name": f"learn-{seed}",
         "catalogue": {"path": str(survey / "catalogue.fits"), "patch_qa": str(survey / "patch_qa.fits")},
@@ -119,10 +123,10 @@ def scored(folder: Path, weights: Path, seed: int) -> Path:
         "model": {"run": str(weights)},
         "score": {"descriptors": True},
     }
-    path = folder / f"job-{seed}.yaml"
+    path = folder / f"job-{seed}-{n_objects}.yaml"
     path.write_text(yaml.safe_dump(job))
     swimmy_scale.run(path, run, n_workers=0)
-    return run
+    return survey, run
 
 
 def measured(run: Path, truth: Path) -> dict[str, Any]:
@@ -206,15 +210,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--weights", type=Path, default=ROOT / "demo/run", help="a run, whose weights score")
+    parser.add_argument("--n-objects", type=int, default=N_OBJECTS, help="of each survey")
     parser.add_argument("--json", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="make docs/learn.md of the results")
     options = parser.parse_args()
     if options.folder is not None:
         folder = options.folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        runs = [(seed, scored(folder, options.weights.absolute(), seed)) for seed in SEEDS]
-        surveys = [{"seed": seed, **measured(run, folder / f"s{seed}/truth.fits")} for seed, run in runs]
-        content = {"n_objects": N_OBJECTS, "step": STEP, "surveys": surveys}
+        make = partial(scored, folder, options.weights.absolute(), n_objects=options.n_objects)
+        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
+            made = list(pool.map(make, SEEDS))
+        surveys = [
+            {"seed": seed, **measured(run, survey / "truth.fits")}
+            for seed, (survey, run) in zip(SEEDS, made, strict=True)
+        ]
+        content = {"n_objects": options.n_objects, "step": STEP, "surveys": surveys}
         options.json.write_text(json.dumps(content, indent=1) + "\n")
     if options.page:
         PAGE.write_text(page(json.loads(options.json.read_text())))

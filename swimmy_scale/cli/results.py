@@ -40,7 +40,7 @@ MAX_CANDIDATES = 10_000
     type=WholeNumber(min=1),
     default=MAX_CANDIDATES,
     show_default=True,
-    help="Show only this many, the strongest; each takes about 13 kB of disk.",
+    help="Show only this many, the strongest; each takes about 12 kB of disk.",
 )
 @json_option
 @batch_job_option

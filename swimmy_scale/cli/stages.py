@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from swimmy_scale.method.sections import CatalogueSource
     from swimmy_scale.storage.run_directory import RunDirectory
 
+MAX_SHOWN = 20
+
 
 @main.command("simulate")
 @click.argument("output", type=PATH)
@@ -326,7 +328,7 @@ def select_command(
     RUN is a run directory or a scores.zarr. Of a run directory the cuts and levels are those of its job, as far as
     --settings does not say others. With --marks nothing is cut: the candidates of RUN, a run directory or a
     selection's folder, go to vetted.*, each with its mark and note, but for those marked as artefacts. Files of several
-    people are merged, if no two give an object different marks.
+    people are merged: what they disagree about is kept as `disputed`, and columns count their marks.
 
     \b
     Example:
@@ -379,13 +381,15 @@ def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Seque
     from swimmy_scale.results.report.vetting import count_lines, write_vetted
 
     with Watch() as watch, watch.counting("select", "rows") as told:
-        counts, paths = write_vetted(run, marks, output, formats, told)
+        vetted = write_vetted(run, marks, output, formats, told)
     if as_json:
-        print_json({**counts, "files": list(paths)})
+        print_json({**vetted.counts, "disputes": vetted.disputes, "files": vetted.files})
         return
-    for line in count_lines(counts):
+    for line in (*count_lines(vetted.counts), *vetted.disputes[:MAX_SHOWN]):
         click.echo(line)
-    click.echo("\n".join(str(path) for path in paths))
+    if len(vetted.disputes) > MAX_SHOWN:
+        click.echo(f"and {len(vetted.disputes) - MAX_SHOWN:,} more are disputed, see --json")
+    click.echo("\n".join(map(str, vetted.files)))
 
 
 @main.command("classify")

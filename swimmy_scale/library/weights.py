@@ -15,6 +15,7 @@ import xarray
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.library.by_object import by_object, usable
+from swimmy_scale.method.descriptor import DESCRIPTOR, DESCRIPTOR_VERSION, descriptor, feature_names
 from swimmy_scale.method.job import Settings, parse_job
 from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.preprocess import preprocess as preprocess_arrays
@@ -124,6 +125,34 @@ class Weights:
         compute = partial(_reconstruct, self._on_threads(1), self.survey)
         return by_object(compute, image, fwhm_arcsec, self.survey, ("band", "y", "x"))[0]
 
+    def describe(self, image: Any, fwhm_arcsec: Any) -> Any:
+        """What cutouts look like, in numbers: residuals by band and ring, with the bits of a run's ``descriptor``.
+
+        Parameters
+        ----------
+        image, fwhm_arcsec
+            As `score` takes them.
+
+        Returns
+        -------
+        array or DataArray of float16, shape (n, feature)
+            In the order of `descriptor.feature_names`, which a DataArray has as its coordinate ``feature``; of several
+            models the mean. NaN for an object that cannot be scored.
+
+        Raises
+        ------
+        SwimmyError
+            As `score`.
+        """
+        names = feature_names(self.survey)
+        compute = partial(_describe, replace(self._on_threads(1), descriptors=True), self.survey)
+        # Values of float16 pass through float32, as which arrays come back, without a change.
+        found = by_object(compute, image, fwhm_arcsec, self.survey, (f"feature:{len(names)}",))[0].astype(np.float16)
+        if not isinstance(found, xarray.DataArray):
+            return found
+        found.attrs = {"units": "1", "long_name": DESCRIPTOR, "version": DESCRIPTOR_VERSION}
+        return found.assign_coords(feature=list(names))
+
     def _on_threads(self, n_threads: int) -> Scoring:
         return replace(self.scoring, n_threads=n_threads)
 
@@ -145,6 +174,14 @@ def _score(
     if len(scoring.models) == 1:
         return score[:, 0], residual[:, 0]
     return score, residual
+
+
+def _describe(scoring: Scoring, survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray]:
+    found = np.full((len(image), len(feature_names(survey))), np.nan, np.float32)
+    good = usable(image, fwhm_arcsec, survey)
+    if good.any():
+        found[good] = descriptor(scorer_for(scoring, survey).score_counts(image[good], fwhm_arcsec[good])[2])
+    return (found,)
 
 
 def _reconstruct(scoring: Scoring, survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray) -> tuple[FloatArray]:

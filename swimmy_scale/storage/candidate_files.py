@@ -60,6 +60,9 @@ _COLUMN_INFO: tuple[tuple[str, ColumnInfo], ...] = (
     (r"sample_class", ColumnInfo("", "meta.code.class", "Class known beforehand, if any")),
     (r"mark", ColumnInfo("", "meta.code", "What a person marked it as, or empty")),
     (r"mark_note", ColumnInfo("", "meta.note", "Remark of the person who marked it, or empty")),
+    (r"mark_tags", ColumnInfo("", "meta.code", "Tags of the people who marked it, or empty")),
+    (r"mark_agreement", ColumnInfo("", "stat.value", "Share of the most common mark among those given")),
+    (r"n_(interesting|artefact|known)", ColumnInfo("", "meta.number", "How many people marked it as {0}")),
     (r"probability", ColumnInfo("", "stat.probability", "Probability of being interesting, learnt from marks")),
     (r"uncertainty", ColumnInfo("", "stat.error", "Of the probability, half of its range at one standard deviation")),
     (r"look_order", ColumnInfo("", "meta.number", "Place in the order in which to look, from 1")),
@@ -92,7 +95,8 @@ def write_candidates(
 
     Equal columns and metadata give equal bytes. object_id is exact in every format; NaN stays NaN. Every file has
     units and descriptions, VOTable and Parquet have UCDs. FITS text is ASCII: other characters become ``\\xNN`` there,
-    and "_" in column names. ECSV has no empty strings: readers may mask them.
+    and "_" in column names. ECSV has no empty strings: readers may mask them; and what ends a line somewhere, or is
+    another control character, becomes ``\\xNN`` there, or readers would lose it or the row.
 
     Parameters
     ----------
@@ -172,8 +176,22 @@ def _fits_in_a_card(key: str, value: Any) -> bool:
     return legal and len(f"HIERARCH {key} = {shown}") <= 70 and (isinstance(value, str) or len(shown) <= 20)
 
 
+# Control characters, the next line among them, and Unicode's separators of lines and paragraphs.
+_ENDS_LINES = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}  # fmt: skip
+
+
+def on_one_line(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Text as ECSV can hold it: what ends a line somewhere, and other control characters, as ``\\xNN``."""
+    if values.dtype.kind != "U":
+        return values
+    return np.array([text.translate(_ENDS_LINES) for text in values.tolist()], dtype=np.str_)
+
+
 def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
-    table = candidate_table(columns, meta)
+    table = candidate_table({name: on_one_line(values) for name, values in columns.items()}, meta)
     stream = io.StringIO(newline="")
     table.write(stream, format="ascii.ecsv")
     return stream.getvalue().encode()

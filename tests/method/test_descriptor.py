@@ -6,18 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.decomposition import PCA
 
 from swimmy_scale.method import descriptor as module
 from swimmy_scale.method.descriptor import (
     FAR,
     LARGEST,
     N_RINGS,
+    Moments,
     descriptor,
     feature_names,
     features,
     nearest,
+    nearest_of_each,
+    principal_axes,
     ring_of_pixel,
     standardised,
 )
@@ -88,3 +92,43 @@ def test_the_nearest_are_those_of_a_plain_sort(data: st.DataObject, n: int, n_ne
         rows, found = nearest(values, row, n_nearest)
     assert rows.tolist() == [k for _, k in expected]
     np.testing.assert_allclose(found, [d for d, _ in expected], rtol=1e-6)
+
+
+@settings(max_examples=40)
+@given(data=st.data(), n=st.integers(0, 30), n_nearest=st.integers(1, 35))
+def test_the_nearest_of_each_are_those_of_one_by_one(data: st.DataObject, n: int, n_nearest: int) -> None:
+    numbers = data.draw(st.lists(st.sampled_from([-1.5, 0.0, 1.0, 2.0]), min_size=2 * n, max_size=2 * n))
+    values = np.array(numbers, np.float32).reshape(n, 2)
+    rows, distance = nearest_of_each(values, n_nearest)
+    assert rows.shape == distance.shape == (n, max(min(n_nearest, n - 1), 0))
+    for row in range(n):
+        expected, far = nearest(values, row, n_nearest)
+        assert rows[row].tolist() == expected.tolist()
+        np.testing.assert_allclose(distance[row], far, rtol=1e-6)
+
+
+@given(sizes=st.lists(st.integers(0, 30), max_size=6), shift=st.sampled_from([0.0, 1e4]))
+def test_moments_of_blocks_are_those_of_all_rows(sizes: list[int], shift: float) -> None:
+    random = np.random.default_rng(sum(sizes))
+    blocks = [(shift + random.normal(0, [1, 2, 0], (n, 3))).astype(np.float32) for n in sizes]
+    moments = Moments(3)
+    for block in blocks:
+        moments.add(block)
+    rows = np.concatenate([np.zeros((0, 3), np.float32), *blocks]).astype(float)
+    assert moments.n_rows == len(rows)
+    if len(rows):
+        np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(moments.covariance, np.cov(rows.T, bias=True), rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(moments.spread, rows.std(axis=0), rtol=1e-7, atol=1e-7)
+    else:
+        assert not moments.covariance.any()
+
+
+def test_principal_axes_are_those_of_scikit_learn() -> None:
+    rows = np.random.default_rng(3).normal(0, [1, 3, 2, 0.5], (300, 4)) @ np.random.default_rng(4).normal(0, 1, (4, 4))
+    axes, share = principal_axes(np.cov(rows.T), 2)
+    reference = PCA(2, svd_solver="full").fit(rows)
+    np.testing.assert_allclose(np.abs(np.sum(axes * reference.components_, axis=1)), 1.0, rtol=1e-9)
+    np.testing.assert_allclose(share, reference.explained_variance_ratio_, rtol=1e-9)
+    assert (np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1) > 0).all()
+    assert principal_axes(np.zeros((3, 3)), 2)[1].tolist() == [0.0, 0.0]

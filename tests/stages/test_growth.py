@@ -89,6 +89,7 @@ def surveys(tmp_path_factory: pytest.TempPathFactory, finished: Path) -> Path:
 
 
 def first_job(folder: Path, path: Path, finished: Path, **sections: Any) -> Path:
+    sections = {"score": {"descriptors": True}, **sections}
     return write_job(path, folder / "first", **weights_of(finished / "run"), **sections)
 
 
@@ -159,6 +160,9 @@ def test_added_later_or_at_once_gives_the_same_bytes(
     assert done.returncode == 3, done.stderr
     assert "addition late: 2 objects, 0 of them new, 2 that are in quarantine so far" in done.stderr
     assert_same(run, at_once)
+    assert any(name.startswith("scores.zarr/descriptor/c/3") for name in contents(run))
+    described = Scores(run / "scores.zarr").read("descriptor")
+    assert np.isfinite(described).all(axis=1).sum() == json.loads((run / "summary.json").read_text())["scored"]
     assert verification(run).is_sound
     assert not (run / "receipts/last-partition").exists()
 

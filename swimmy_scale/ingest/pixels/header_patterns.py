@@ -31,7 +31,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, VALUE_AT, Hdu, hierarch_name, is_plain, parse_number
+from swimmy_scale.ingest.pixels.fits_scan import (
+    CARD_BYTES,
+    VALUE_AT,
+    Hdu,
+    hierarch_name,
+    in_capitals,
+    is_plain,
+    parse_number,
+)
 from swimmy_scale.ingest.pixels.flux_units import EXPOSURE_CARDS, EXPOSURE_ZERO_POINT, UNIT_CARDS, AsinhScale
 from swimmy_scale.ingest.pixels.mask_planes import PLANE_CARDS, Mask, is_plain_mask
 from swimmy_scale.ingest.pixels.sky_map import PLACING_CARDS, PLAIN_CARDS, SkyMap
@@ -179,7 +187,7 @@ class _Pattern:
             headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}))
         if self.has_checksums:
             primary, image, *masks = (
-                replace(hdu, header=data[hdu.start : hdu.start + len(hdu.header)]) for hdu in headers.used
+                replace(hdu, header=in_capitals(data[hdu.start : hdu.start + len(hdu.header)])) for hdu in headers.used
             )
             of_masks = tuple(mask._replace(hdu=hdu) for mask, hdu in zip(headers.masks, masks, strict=True))
             headers = headers._replace(primary=primary, image=image, masks=of_masks)

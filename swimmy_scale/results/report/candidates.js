@@ -25,7 +25,8 @@ function strongestBand(index) {
   return Math.max(best, 0);
 }
 
-function matches(index, filter, markOf) {
+// `said` is what a person said of the candidate (see marks.js).
+function matches(index, filter, said) {
   const at = ALL.flags[filter.level][index];
   if (filter.band === "" ? !at : !(at & (1 << Number(filter.band)))) return false;
   const known = ALL.knownClass[index];
@@ -36,7 +37,9 @@ function matches(index, filter, markOf) {
   const magnitude = ALL.magnitude[index];
   if (filter.magMin !== null && !(magnitude !== null && magnitude >= filter.magMin)) return false;
   if (filter.magMax !== null && !(magnitude !== null && magnitude <= filter.magMax)) return false;
-  const mark = markOf(ALL.id[index]); // "noted" where there is only a note
+  if (filter.area && !inArea(index, filter.area)) return false;
+  if (filter.tag.startsWith("=") && !said.tags.includes(filter.tag.slice(1))) return false;
+  const mark = said.mark || (said.note || said.tags.length ? "noted" : "");
   if (filter.mark === "none" ? mark !== "" : filter.mark !== "" && mark !== filter.mark) return false;
   return filter.text === "" || ALL.id[index].includes(filter.text) || known.toLowerCase().includes(filter.text);
 }
@@ -62,9 +65,12 @@ function sorter(sort) {
   };
 }
 
-function chosen(sort, filter, markOf) {
+// Of all candidates, or of a list whose order stays.
+function chosen(sort, filter, saidOf, among = null) {
+  const passes = (index) => matches(index, filter, saidOf(ALL.id[index]));
+  if (among) return among.filter(passes);
   const found = [];
-  for (let index = 0; index < N; index += 1) if (matches(index, filter, markOf)) found.push(index);
+  for (let index = 0; index < N; index += 1) if (passes(index)) found.push(index);
   return found.sort(sorter(sort));
 }
 

@@ -1,7 +1,7 @@
 // The gallery: cards of one page, the dialog of one candidate. Text of the run only ever becomes text nodes.
 
 const PAGE_SIZE = 36;
-const state = { order: [], page: 0, current: -1, shown: -1 };
+const state = { order: [], page: 0, current: -1, shown: -1, enlarged: 0, area: null, like: -1 };
 const byId = (id) => document.getElementById(id);
 
 function el(name, attributes = {}, ...children) {
@@ -19,7 +19,7 @@ const tileOf = (kind, name) => DATA.tiles.findIndex((tile) => tile[0] === kind &
 const COMPOSITES = DATA.tiles.filter((tile) => tile[0] === "source").map((tile) => tile[1]);
 
 // One tile of a sheet; its frame hides the others.
-function picture(index, tile, caption) {
+function tileFrame(index, tile) {
   const sheet = Math.floor(index / DATA.rowsPerSheet);
   const rows = Math.min(DATA.rowsPerSheet, N - sheet * DATA.rowsPerSheet);
   const [kind, name] = DATA.tiles[tile];
@@ -33,13 +33,17 @@ function picture(index, tile, caption) {
   image.style.height = `${rows * 100}%`;
   image.style.left = `${-tile * 100}%`;
   image.style.top = `${-(index % DATA.rowsPerSheet) * 100}%`;
-  const frame = el("span", { class: "tile" }, image);
+  const frame = el("span", { class: kind === "residual" ? "tile" : "tile light" }, image);
   if (kind === "residual") {
     const ring = el("span", { class: "ring" });
     ring.style.width = ring.style.height = `${DATA.apertureShare * 100}%`;
     frame.append(ring);
   }
-  return el("figure", {}, frame, el("figcaption", {}, caption));
+  return frame;
+}
+
+function picture(index, tile, caption) {
+  return el("figure", {}, tileFrame(index, tile), el("figcaption", {}, caption));
 }
 
 function markButtons(index) {
@@ -58,6 +62,11 @@ function hintBadges(index) {
   const shown = DATA.hints.filter((_, bit) => ALL.hints[index] & (1 << bit));
   const badges = shown.map((name) => el("span", {}, name.replaceAll("_", " ")));
   return badges.length ? el("div", { class: "hints", role: "group", "aria-label": "Artefact hints" }, ...badges) : null;
+}
+
+function tagBadges(index) {
+  const badges = marks.item(ALL.id[index]).tags.map((tag) => el("span", {}, tag));
+  return badges.length ? el("div", { class: "tags", role: "group", "aria-label": "Tags" }, ...badges) : null;
 }
 
 function scoreFact(index, band) {
@@ -101,6 +110,7 @@ function card(index) {
       learntFact(index),
       known ? el("span", {}, el("b", {}, known)) : null),
     hintBadges(index),
+    tagBadges(index),
     markButtons(index),
   );
   article.addEventListener("focusin", () => setCurrent(index, false));
@@ -115,6 +125,8 @@ function filter() {
     knownClass: byId("class").value,
     hint: byId("hint").value,
     mark: byId("mark").value,
+    tag: byId("tag").value,
+    area: state.area,
     text: byId("text").value.trim().toLowerCase(),
     magMin: number("mag-min"),
     magMax: number("mag-max"),
@@ -123,7 +135,9 @@ function filter() {
 
 // Sort and filter again, and go back to the first page.
 function refresh() {
-  state.order = chosen(byId("sort").value, filter(), (id) => marks.of(id) || (marks.note(id) && "noted"));
+  listTags();
+  const among = state.like < 0 ? null : [state.like, ...nearestTo(state.like).map(([index]) => index)];
+  state.order = chosen(byId("sort").value, filter(), (id) => marks.item(id), among);
   state.page = 0;
   state.current = -1;
   renderPage();
@@ -140,15 +154,33 @@ function renderPage() {
   byId("page-next").disabled = state.page === pages - 1;
   const range = shown.length ? `, showing ${first + 1} to ${first + shown.length}` : "";
   const [found, all] = [state.order.length, N].map((number) => number.toLocaleString("en"));
-  byId("status").textContent = `${found} of ${all} candidates${range}`;
+  const what = state.like < 0 ? "" : ` like ${ALL.id[state.like]}`;
+  byId("status").textContent = `${found} of ${all} candidates${what}${state.area ? " in the area" : ""}${range}`;
+  byId("export-ids").disabled = !state.order.length;
   showCounts();
+}
+
+// The tags that are used now, to filter by and to choose from.
+function listTags() {
+  const select = byId("tag");
+  const chosenTag = select.value;
+  const tags = marks.allTags();
+  select.replaceChildren(el("option", { value: "" }, "any"), ...tags.map((tag) => el("option", { value: `=${tag}` }, tag)));
+  select.value = tags.includes(chosenTag.slice(1)) ? chosenTag : "";
+  byId("known-tags").replaceChildren(...tags.map((tag) => el("option", { value: tag })));
 }
 
 function showCounts() {
   const counts = MARKS.map((mark) => `${marks.count(mark)} ${mark}`).join(", ");
   const lost = marks.kept ? "" : " (this browser does not keep them: export before you leave)";
   byId("mark-counts").textContent = `${counts}, ${marks.countNoted()} only noted${lost}`;
+  const [marked, all] = [marks.countMarked(), N].map((number) => number.toLocaleString("en"));
+  byId("progress-text").textContent = `${marked} of ${all} marked`;
+  byId("progress").max = Math.max(N, 1);
+  byId("progress").value = marks.countMarked();
   byId("export").disabled = !marks.byId.size;
+  byId("undo").disabled = !marks.past.length;
+  askToDraw();
 }
 
 function say(text) {
@@ -159,6 +191,7 @@ function say(text) {
 function setCurrent(index, focus) {
   for (const old of document.querySelectorAll(".card[aria-current]")) old.removeAttribute("aria-current");
   state.current = state.order.indexOf(index);
+  askToDraw();
   const element = document.querySelector(`.card[data-index="${index}"]`);
   if (!element) return;
   element.setAttribute("aria-current", "true");
@@ -168,32 +201,58 @@ function setCurrent(index, focus) {
   }
 }
 
+// Turn to the page of a place in the order.
+function goTo(place) {
+  if (Math.floor(place / PAGE_SIZE) === state.page) return;
+  state.page = Math.floor(place / PAGE_SIZE);
+  renderPage();
+}
+
 // Move on by a number of candidates, across pages too; in the dialog if it is open.
 function step(by) {
   if (!state.order.length) return;
   const first = state.page * PAGE_SIZE;
   const from = state.current >= 0 ? state.current : first - Math.max(by, 0);
   const to = Math.min(Math.max(from + by, 0), state.order.length - 1);
-  if (Math.floor(to / PAGE_SIZE) !== state.page) {
-    state.page = Math.floor(to / PAGE_SIZE);
-    renderPage();
-  }
+  goTo(to);
   const open = byId("details").open;
   setCurrent(state.order[to], !open);
   if (open) showDetails(state.order[to]);
 }
 
+// The same mark again removes it. With "go on", a mark leads to the next candidate.
 function setMark(index, mark) {
   const id = ALL.id[index];
-  if (mark) marks.toggle(id, mark);
-  else marks.set(id, "", marks.note(id));
+  marks.change(id, { mark: marks.of(id) === mark ? "" : mark });
+  showMark(index);
+  showCounts();
+  if (!marks.of(id) || !byId("go-on").checked) return;
+  setCurrent(index, false);
+  step(1);
+}
+
+function showMark(index) {
+  const mark = marks.of(ALL.id[index]);
   for (const element of document.querySelectorAll(`[data-index="${index}"]`)) {
-    element.dataset.mark = marks.of(id);
+    element.dataset.mark = mark;
     for (const button of element.querySelectorAll("[data-sets]")) {
-      button.setAttribute("aria-pressed", button.dataset.sets === marks.of(id));
+      button.setAttribute("aria-pressed", button.dataset.sets === mark);
     }
   }
-  showCounts();
+}
+
+function undo() {
+  const ids = marks.undo();
+  if (!ids.length) return;
+  const place = ALL.id.indexOf(ids[0]);
+  renderPage();
+  if (byId("details").open && state.shown >= 0) showDetails(state.shown);
+  else if (ids.length === 1 && state.order.includes(place)) {
+    goTo(state.order.indexOf(place));
+    setCurrent(place, true);
+  }
+  const said = marks.of(ids[0]) || "without a mark";
+  byId("status").textContent = ids.length > 1 ? `undone: marks of ${ids.length} objects` : `undone: ${ids[0]} is ${said}`;
 }
 
 // A table that is wider than its place scrolls in it, and does not widen the page.
@@ -223,12 +282,30 @@ function detailTable(index) {
 function noteField(index) {
   const id = ALL.id[index];
   const area = el("textarea", { id: "note", rows: "2" });
-  area.value = marks.note(id);
+  area.value = marks.item(id).note;
   area.addEventListener("input", () => {
-    marks.set(id, marks.of(id), area.value);
+    marks.change(id, { note: area.value });
     showCounts();
   });
   return el("p", {}, el("label", { for: "note" }, "Note, exported with the mark or alone"), area);
+}
+
+function tagsField(index) {
+  const id = ALL.id[index];
+  const field = el("input", { id: "tags", type: "text", list: "known-tags", autocomplete: "off" });
+  field.value = marks.item(id).tags.join("; ");
+  field.addEventListener("input", () => {
+    marks.change(id, { tags: tagsOf(field.value) });
+    showCounts();
+  });
+  return el("p", {}, el("label", { for: "tags" }, "Tags of your own, separated by ;"), field);
+}
+
+// Marks given in the dialog show on the cards below it.
+function closeDetails() {
+  renderPage();
+  listTags();
+  setCurrent(state.shown, true);
 }
 
 function keptList(index) {
@@ -265,7 +342,7 @@ function showDetails(index) {
       el("span", { class: "muted" }, `${state.order.indexOf(index) + 1} of ${state.order.length}`),
       markButtons(index), close),
     el("div", { class: "split" },
-      el("div", { class: "all-tiles" }, ...rows),
+      el("div", { class: "all-tiles" }, enlarged(index), ...rows),
       el("div", {},
         el("p", {}, el("b", {}, facts.join(" · ")), known ? ` · class ${known}` : " · class unknown"),
         el("p", {}, `RA ${fixed(ALL.ra[index], 6)}°, Dec ${fixed(ALL.dec[index], 6)}° (ICRS)`),
@@ -273,7 +350,9 @@ function showDetails(index) {
         hintBadges(index),
         detailTable(index),
         keptList(index),
-        noteField(index))),
+        tagsField(index),
+        noteField(index),
+        alikeList(index))),
   );
   close.addEventListener("click", () => dialog.close());
   dialog.querySelector(".back").addEventListener("click", () => step(-1));
@@ -284,9 +363,9 @@ function showDetails(index) {
   byId("details-title").focus(); // a screen reader then says which candidate it is
 }
 
-function exportMarks() {
-  const url = URL.createObjectURL(new Blob([marks.toCsv()], { type: "text/csv;charset=utf-8" }));
-  const link = el("a", { href: url, download: "marks.csv" });
+function save(name, text) {
+  const url = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+  const link = el("a", { href: url, download: name });
   document.body.append(link);
   link.click();
   link.remove();

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swimmy_scale.errors import SwimmyError, typed
+from swimmy_scale.method.descriptor import nearest_of_each
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray
@@ -22,13 +21,23 @@ from swimmy_scale.model.scoring import Scoring, reconstructor, scoring_of
 from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.learning.ranking_file import read_ranking
+from swimmy_scale.results.looking.sample_map import density_picture, sample_map
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.charts import charts
 from swimmy_scale.results.report.further import further_objects
-from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page
+from swimmy_scale.results.report.page import (
+    DENSITY,
+    N_NEAREST,
+    Candidates,
+    Facts,
+    QuarantineReason,
+    StageTime,
+    page,
+)
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json, of_the_program, read_text
+from swimmy_scale.storage.files import digest_json, make_folder, of_the_program, read_text
+from swimmy_scale.storage.fresh_folders import fresh_folder
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
 from swimmy_scale.storage.selection import SelectedRun, Selection, sample_thresholds, strangest
@@ -44,7 +53,7 @@ def write_report(
 ) -> tuple[Path, int, int]:
     """Make the report of a finished run, or of a selection from its scores: ``index.html`` and a folder of images.
 
-    The same run gives the same bytes. Memory grows by some 2 kB for each candidate shown, and not with the survey.
+    The same run gives the same bytes. Memory grows by some 3 kB for each candidate shown, and not with the survey.
     Beside the candidates it shows a few further objects (see `further_objects`).
     A report that is there already is replaced once the new one is complete.
 
@@ -76,22 +85,21 @@ def write_report(
     rows = np.sort(order)
     columns = _read_rows(selection, rows)
     counts, percentile = _count_sample(selection, columns["score"])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # A name that `run` sweeps away if this process is killed.
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
-        fresh = Path(name) / output.name
-        (fresh / IMAGES).mkdir(parents=True)
+    with fresh_folder(output) as fresh:
+        make_folder(fresh / IMAGES)
         told(0, len(rows))
         scoring = scoring_of(selected.run, selected.job, n_threads)
         store = selected.cutouts
         drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
         further = further_objects(selected, scoring, drawn.residual_limit, fresh / IMAGES)
         ranking = read_ranking(selected.folder.ranking, selected.folder.identity())
-        candidates = _candidates(selection, order, columns, percentile, drawn, ranking)
+        mapped = sample_map(selection, rows)
+        candidates = _candidates(selection, order, columns, percentile, drawn, ranking, mapped.values)
         facts = _facts(selected, counts, drawn.residual_limit, output)
-        (fresh / "index.html").write_text(page(facts, candidates, further), encoding="utf-8")
-        shutil.rmtree(output, ignore_errors=True)
-        fresh.replace(output)
+        (fresh / IMAGES / DENSITY).write_bytes(density_picture(mapped.counts))
+        (fresh / "index.html").write_text(page(facts, candidates, mapped, further), encoding="utf-8")
+        selected.folder.forget_shown(output)
+    selected.folder.keep_shown(output, [path for path in sorted(output.rglob("*")) if path.is_file()])
     return output, len(rows), counts.n_candidates
 
 
@@ -102,7 +110,7 @@ def _check(folder: SelectionFolder, output: Path) -> None:
             f"{folder.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
             f"`{typed('run')}`."
         )
-    is_report = (output / "index.html").is_file()
+    is_report = (output / "index.html").is_file() or folder.made_shown(output)
     if output.exists() and not is_report and not (output.is_dir() and not any(output.iterdir())):
         raise SwimmyError(f"{output}: exists and is not a report. Choose another --output, or remove it.")
 
@@ -191,7 +199,9 @@ def _candidates(
     percentile: DoubleArray,
     drawn: Drawn,
     ranking: Mapping[int, tuple[int, float, float]],
+    features: FloatArray,
 ) -> Candidates:
+    nearest, distance = nearest_of_each(features, N_NEAREST)
     unknown = (np.nan, np.nan, np.nan)
     learnt = np.array([ranking.get(one, unknown) for one in columns["object_id"].tolist()]).reshape(-1, 3).T
     as_they_are = ("object_id", "ra", "dec", "score", "residual", "candidate")
@@ -206,6 +216,8 @@ def _candidates(
         look_order=learnt[0],
         probability=learnt[1],
         uncertainty=learnt[2],
+        nearest=nearest,
+        distance=distance,
     )
 
 

@@ -17,13 +17,24 @@ import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
 from swimmy_scale.method.survey import BoolArray, DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.results.looking.sample_map import SampleMap
 from swimmy_scale.results.report.charts import BOX, Chart
 from swimmy_scale.results.report.further import FurtherGroup
 from swimmy_scale.results.report.tiles import Tile, residual_colours
 from swimmy_scale.results.style import shown_level
 from swimmy_scale.results.words import duration, number
 
-SCRIPTS = ("candidates.js", "marks.js", "gallery.js", "keys.js")
+SCRIPTS = ("candidates.js", "marks.js", "looks.js", "alike.js", "gallery.js", "plane.js", "keys.js")
+N_NEAREST = 24
+"""Candidates that are named as most like another one."""
+N_KNOTS = 65
+"""Of the curves of stretches."""
+
+
+DENSITY = "density.png"
+"""In the folder of images."""
+PLANE = {"width": 1000, "height": 640, "left": 60.0, "top": 12.8, "across": 920.0, "down": 563.2}
+"""The drawing of the map and the frame in it; `style.css` has the same as shares."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,10 @@ class Candidates:
     look_order, probability, uncertainty : ndarray of float64, shape (m,)
         What marks taught (see `learning.ranking`): the place in the order in which to look, from 0, the probability of
         being interesting and its uncertainty. NaN where not known; all of them, if nothing was ranked.
+    nearest : ndarray of int64, shape (m, k)
+        Places in these columns of the candidates that are most like each one, the nearest first.
+    distance : ndarray of float64, shape (m, k)
+        To them (see `descriptor.nearest`).
     """
 
     rank: IntArray
@@ -66,6 +81,8 @@ class Candidates:
     look_order: DoubleArray
     probability: DoubleArray
     uncertainty: DoubleArray
+    nearest: IntArray
+    distance: DoubleArray
 
     @property
     def is_ranked(self) -> bool:
@@ -134,8 +151,11 @@ class Facts:
     files: Sequence[str]
 
 
-def page(facts: Facts, candidates: Candidates, further: Sequence[FurtherGroup] = ()) -> str:
-    """The whole page. All text of the run is escaped; a policy in the head allows only its own script and images."""
+def page(facts: Facts, candidates: Candidates, sample_map: SampleMap, further: Sequence[FurtherGroup] = ()) -> str:
+    """The whole page. All text of the run is escaped; a policy in the head allows only its own script and images.
+
+    ``sample_map`` places the candidates, in their order; its density is a picture beside the page, ``DENSITY``.
+    """
     script = "\n".join(['"use strict";', *(_text(name) for name in SCRIPTS)])
     style = _text("style.css")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -150,13 +170,17 @@ def page(facts: Facts, candidates: Candidates, further: Sequence[FurtherGroup] =
     return environment.from_string(_text("page.html.j2")).render(
         facts=facts,
         further=further,
+        sample_map=sample_map,
+        density=DENSITY,
+        plane=PLANE,
+        stretches=stretch_curves(facts.survey),
         summary=facts.summary,
         n_shown=len(candidates.object_id),
         is_ranked=candidates.is_ranked,
         box=BOX,
         colour_stops=[f"#{r:02x}{g:02x}{b:02x}" for r, g, b in residual_colours()[:: 255 // 5].tolist()],
         classes=sorted(set(candidates.known_class) - {""}),
-        data=script_json(_data(facts, candidates)),
+        data=script_json(_data(facts, candidates) | {"map": _map_data(sample_map), "near": _near_data(candidates)}),
         script=script,
         style=style,
         script_digest=_digest(script),
@@ -168,6 +192,24 @@ def script_json(value: Any) -> str:
     """JSON for a script element: no text in it can end the element or begin a comment."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def stretch_curves(survey: Survey) -> dict[str, tuple[str, list[float]]]:
+    """Other stretches of the pictures: name, and the curve from a stored level to what is shown, both in [0, 1].
+
+    ``linear`` undoes equation 1, as it is for equal flux in all bands; ``root`` shows the square root of that.
+    """
+    level = np.linspace(0.0, 1.0, N_KNOTS)
+    undone = np.sinh(np.maximum(level - survey.stretch_beta, 0.0) * np.arcsinh(survey.stretch_alpha))
+    linear = undone / max(float(undone[-1]), 1e-300)
+    curves = {
+        "faint": ("faint parts", np.sqrt(level)),
+        "bright": ("bright parts", np.square(level)),
+        "root": ("square root of the flux", np.sqrt(linear)),
+        "linear": ("linear in the flux", linear),
+        "inverted": ("inverted", 1.0 - level),
+    }
+    return {name: (title, [round(value, 4) for value in curve.tolist()]) for name, (title, curve) in curves.items()}
 
 
 # ---------------------------------------------------------------- the parts
@@ -235,6 +277,29 @@ def _learnt(candidates: Candidates) -> dict[str, list[Any]]:
         "lookOrder": [None if math.isnan(place) else int(place) for place in places],
         "probability": _rounded(candidates.probability, 3),
         "uncertainty": _rounded(candidates.uncertainty, 2),
+    }
+
+
+def _map_data(sample_map: SampleMap) -> dict[str, Any]:
+    """Where the candidates are on the map, and the ends of its axes as arcsinh."""
+    return {
+        "ends": [[axis.low, axis.high] for axis in sample_map.axes],
+        "place": [_rounded(sample_map.place[:, k], 5) for k in range(len(sample_map.axes))],
+    }
+
+
+def _near_data(candidates: Candidates) -> dict[str, Any]:
+    """Who is most like each candidate: little-endian integers as base64, distances in thousandths.
+
+    As JSON's numbers they would take thrice as much.
+    """
+    dtype = np.dtype("<u2") if len(candidates.nearest) <= 1 << 16 else np.dtype("<u4")
+    thousandths = np.minimum(np.round(1000 * candidates.distance), np.iinfo("<u2").max)
+    return {
+        "number": candidates.nearest.shape[1],
+        "bytes": dtype.itemsize,
+        "place": base64.b64encode(candidates.nearest.astype(dtype).tobytes()).decode(),
+        "distance": base64.b64encode(thousandths.astype("<u2").tobytes()).decode(),
     }
 
 

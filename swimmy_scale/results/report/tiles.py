@@ -16,7 +16,7 @@ from swimmy_scale.results.style import RESIDUAL_COLOURS
 
 ROWS_PER_SHEET = 8
 QUALITY = 80
-"""Of the JPEG files. On simulated HSC cutouts a candidate takes 13 kB, and colours change by 2 of 255 in composites and
+"""Of the JPEG files. On simulated HSC cutouts a candidate takes 11 kB, and colours change by 2 of 255 in composites and
 by 7 in residual maps, root mean square (`benchmarks/report.py`)."""
 
 Pixels = npt.NDArray[np.uint8]

@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.candidates import Columns
+from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.method.words import counted
-from swimmy_scale.results.report.marks import MARKS, NAMED_OBJECTS, Mark, merge_marks, parse_marks
+from swimmy_scale.results.report.marks import (
+    MARKS,
+    NAMED_OBJECTS,
+    TAG_SEPARATOR,
+    Mark,
+    disagreement,
+    marks_of,
+    opinions,
+    parse_marks,
+    together,
+)
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.run_directory import SelectionFolder
 from swimmy_scale.storage.selection import Selection, candidate_rows
 
-ARTEFACT = "artefact"
-ADDED = ("mark", "mark_note")
+ARTEFACT, DISPUTED = "artefact", "disputed"
+ADDED = ("mark", "mark_note", "mark_tags")
+ADDED_OF_SEVERAL = (*(f"n_{mark}" for mark in MARKS), "mark_agreement")
 NOTED, UNMARKED = "only_noted", "unmarked"
+NOTHING = Mark("", "", "", 0)
+
+
+class Vetted(NamedTuple):
+    """What became of the marks.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        ``candidates``, ``vetted``, and how many candidates have each of ``MARKS``, are ``disputed`` (of several files),
+        have ``only_noted`` a note or tags, or are ``unmarked``: they add up to ``candidates``.
+    files : list of Path
+    disputes : list of str
+        Who says what of each object that is disputed.
+    """
+
+    counts: dict[str, int]
+    files: list[Path]
+    disputes: list[str]
 
 
 def write_vetted(
     path: Path, marks_paths: Sequence[Path], output: Path, formats: Sequence[str], told: Callable[[int, int], None]
-) -> tuple[dict[str, int], list[Path]]:
-    """Write ``vetted.*``: the candidates with columns ``mark`` and ``mark_note``, without artefacts.
+) -> Vetted:
+    """Write ``vetted.*``: the candidates with columns of ``ADDED``, without artefacts.
+
+    Of several files, an object has the mark on which all agree who marked it, and ``disputed`` where they do not; only
+    those are left out that all call artefacts. Columns ``n_interesting``, ``n_artefact`` and ``n_known`` then say how
+    many files give each mark, and ``mark_agreement`` the share of the most common one, NaN without a mark. The order
+    of the files does not matter.
 
     Parameters
     ----------
     path : Path
         The folder of a selection: a run directory, for its own.
     marks_paths : sequence of Path
-        CSV files that reports exported (see `marks.parse_marks`), of one person or of several (see `merge_marks`).
+        CSV files that reports exported (see `marks.parse_marks`), of one person or of several.
     output : Path
         Folder for the files.
     told : callable
         Told how many rows of the scores are read, and of how many.
 
-    Returns
-    -------
-    dict of str to int
-        ``candidates``, ``vetted``, and how many candidates have each of ``MARKS``, ``only_noted`` a note, or are
-        ``unmarked``: they add up to ``candidates``.
-    list of Path
-        The files.
-
     Raises
     ------
     SwimmyError
-        When nothing is selected yet, when the marks cannot be read or contradict each other, or when a marked object
-        is not a candidate.
+        When nothing is selected yet, when the marks cannot be read, a file is given twice, or a marked object is not a
+        candidate.
     """
     n_read = 0
 
@@ -62,19 +92,22 @@ def write_vetted(
     if not folder.store.is_dir():
         raise SwimmyError(f"{path}: no candidates are selected here yet. Give a finished run or a selection's folder.")
     selection = Selection(folder.store, add=count)
-    marks = merge_marks(map(read_marks, marks_paths))
+    _check_once(marks_paths)
+    said = opinions(map(read_marks, marks_paths))
     levels = selection.levels
     columns = candidate_rows(selection, levels)
-    clashes = sorted(set(ADDED) & set(columns))
+    added = (*ADDED, *ADDED_OF_SEVERAL) if len(marks_paths) > 1 else ADDED
+    clashes = sorted(set(added) & set(columns))
     if clashes:
         raise SwimmyError(
             f"{path}: the catalogue has a column {clashes[0]!r} of its own, and the marks need that name. Rename it in "
             "the catalogue, then run again."
         )
     candidates = columns["object_id"].tolist()
-    _check_known(marks, set(candidates))
-    found = [marks.get(object_id, Mark("", "", "", 0)) for object_id in candidates]
-    counts = _counts(found)
+    agreed = {object_id: together(marks, _agreed(marks)) for object_id, marks in said.items()}
+    _check_known(agreed, set(candidates))
+    found = [agreed.get(object_id, NOTHING) for object_id in candidates]
+    counts = _counts(found, len(marks_paths) > 1)
     meta = {
         "survey": selection.survey.name,
         "simulated": selection.simulated,
@@ -82,14 +115,17 @@ def write_vetted(
         "marks": counts,
         "thresholds": thresholds_to_json(selection.read("threshold"), selection.survey.bands, levels),
     }
-    vetted = _without_artefacts(columns, found)
-    return counts, list(write_candidates(vetted, output, meta=meta, formats=formats, stem="vetted").values())
+    agreement = _agreement([said.get(object_id, []) for object_id in candidates]) if len(marks_paths) > 1 else {}
+    vetted = _without_artefacts(columns | _marked(found) | agreement)
+    files = list(write_candidates(vetted, output, meta=meta, formats=formats, stem="vetted").values())
+    disputes = [disagreement(one, marks) for one, marks in said.items() if agreed[one].mark == DISPUTED]
+    return Vetted(counts, files, disputes)
 
 
 def count_lines(counts: Mapping[str, int]) -> list[str]:
     """What became of the candidates, and what was said of them, in words whose numbers add up."""
     left_out = counted(counts[ARTEFACT], "artefact")
-    said = [f"{counts[name]:,} {name}" for name in MARKS]
+    said = [f"{counts[name]:,} {name}" for name in (*MARKS, DISPUTED) if name in counts]
     said += [f"{counts[NOTED]:,} only noted", f"{counts[UNMARKED]:,} without mark or note"]
     return [
         f"{counted(counts['candidates'], 'candidate')} = {counts['vetted']:,} vetted + {left_out}",
@@ -97,20 +133,46 @@ def count_lines(counts: Mapping[str, int]) -> list[str]:
     ]
 
 
-def _counts(found: Sequence[Mark]) -> dict[str, int]:
+def _agreed(said: Sequence[Mark]) -> str:
+    """The mark on which all agree who marked an object; empty if nobody did."""
+    marks = marks_of(said)
+    return DISPUTED if len(marks) > 1 else "".join(marks)
+
+
+def _agreement(said: Sequence[Sequence[Mark]]) -> dict[str, AnyArray]:
+    """How many files give each mark to each candidate, and the share of the most common one."""
+    numbers = [Counter(mark.mark for mark in marks if mark.mark) for marks in said]
+    share = [max(one.values()) / one.total() if one else np.nan for one in numbers]
+    by_mark = [np.array([one[mark] for one in numbers], np.int16) for mark in MARKS]
+    return dict(zip(ADDED_OF_SEVERAL, (*by_mark, np.array(share)), strict=True))
+
+
+def _counts(found: Sequence[Mark], are_several: bool) -> dict[str, int]:
     """Counts of the candidates' marks; ``found`` has an empty mark for those without one."""
     counts = {name: sum(mark.mark == name for mark in found) for name in MARKS}
-    counts[NOTED] = sum(not mark.mark and bool(mark.note) for mark in found)
-    counts[UNMARKED] = sum(not mark.mark and not mark.note for mark in found)
+    if are_several:
+        counts[DISPUTED] = sum(mark.mark == DISPUTED for mark in found)
+    counts[NOTED] = sum(not mark.mark and bool(mark.note or mark.tags) for mark in found)
+    counts[UNMARKED] = sum(not (mark.mark or mark.note or mark.tags) for mark in found)
     return {"candidates": len(found), "vetted": len(found) - counts[ARTEFACT], **counts}
 
 
-def _without_artefacts(columns: Columns, found: Sequence[Mark]) -> Columns:
-    """Columns of the candidates that are kept, and their marks; ``found`` has an empty mark for those without one."""
-    is_kept = np.array([mark.mark != ARTEFACT for mark in found], dtype=np.bool_)
-    kept = [mark for mark in found if mark.mark != ARTEFACT]
-    marked = {name: np.array([mark[place] for mark in kept], dtype=np.str_) for place, name in enumerate(ADDED)}
-    return {name: values[is_kept] for name, values in columns.items()} | marked
+def _marked(found: Sequence[Mark]) -> dict[str, AnyArray]:
+    """The marks of the candidates as columns."""
+    cells = [(mark.mark, mark.note, f"{TAG_SEPARATOR} ".join(mark.tags)) for mark in found]
+    return {name: np.array([cell[k] for cell in cells], dtype=np.str_) for k, name in enumerate(ADDED)}
+
+
+def _without_artefacts(columns: Columns) -> Columns:
+    is_kept = columns["mark"] != ARTEFACT
+    return {name: values[is_kept] for name, values in columns.items()}
+
+
+def _check_once(paths: Sequence[Path]) -> None:
+    for path, number in Counter(path.resolve() for path in paths).items():
+        if number > 1:
+            raise SwimmyError(f"{path}: given {number} times, so its marks would count as those of several people. "
+                              "Give each file once.")  # fmt: skip
 
 
 def read_marks(path: Path) -> dict[int, Mark]:

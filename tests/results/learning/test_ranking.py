@@ -76,6 +76,21 @@ def test_a_descriptor_is_what_the_pixels_say(run: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
 
 
+def test_cutouts_in_memory_have_the_descriptors_of_the_run(run: Path) -> None:
+    selected = SelectedRun.at(run)
+    store, stored = selected.cutouts, selected.selection.scores.read("descriptor")
+    weights, n = swimmy_scale.load_model(run), store.n_objects
+    found = weights.describe(store.images(0, n), store.read("fwhm_arcsec", 0, n))
+    assert found.dtype == np.float16
+    is_scored = np.isfinite(stored).all(axis=1)
+    assert found[is_scored].tobytes() == stored[is_scored].tobytes()
+    image = xarray.DataArray(store.images(0, 8), dims=("galaxy", "band", "y", "x")).chunk({"galaxy": 3})
+    named = weights.describe(image, store.read("fwhm_arcsec", 0, 8))
+    assert named.dims == ("galaxy", "feature")
+    assert str(named.feature.values[1]) == "residual_g_ring_2"
+    np.testing.assert_array_equal(named.values, found[:8])
+
+
 def test_partitions_that_are_scored_in_other_parts_have_the_same_bytes(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "s.zarr"
     settings = tmp_path / "s.yaml"
@@ -174,7 +189,7 @@ def test_marks_that_teach_nothing_or_contradict_each_other_are_refused(
     )
     for given, words in (
         ([nothing], "1 marked object, and none is marked as interesting or artefact and has a score"),
-        ([mine, hers], f"object_id {one} is 'interesting' in .*mine.csv, line 2, and 'artefact' in"),
+        ([mine, hers], f"object_id {one} is 'artefact' in .*hers.csv, line 2, and 'interesting' in"),
         ([absent], "object_id 5 of 1 are not in the catalogue of the run"),
     ):
         options = [word for path in given for word in ("--marks", path)]

@@ -19,6 +19,8 @@ import pytest
 from astropy.table import Table
 from browser import Browser, running_browser, unavailable_reason
 from click.testing import CliRunner
+from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from small_networks import build_on_one_thread
 from survey_runs import NETWORK, make_survey, run_serially, verify, write_job
@@ -27,6 +29,7 @@ from swimmy_scale.cli import main
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.files import save
+from swimmy_scale.results.looking.sample_map import sample_map
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.marks import parse_marks
 from swimmy_scale.storage.cutouts import Cutouts
@@ -168,15 +171,15 @@ def test_the_page_opens_and_hostile_names_are_text(browser: Browser, run: Path, 
 
 def test_every_picture_is_the_tile_of_its_candidate(browser: Browser, run: Path, truth: Truth) -> None:
     browser.all(".open")[5].click()
-    loaded = "return [...document.querySelectorAll('#details img')].every((i) => i.complete && i.naturalWidth)"
+    loaded = "return [...document.querySelectorAll('#details figure img')].every((i) => i.complete && i.naturalWidth)"
     browser.wait_until(lambda: browser.script(loaded), "the pictures are loaded")
-    images = browser.all("#details img")
+    images = browser.all("#details figure img")
     assert len(images) == 11
     place = truth.ids.index(browser.one("#details h2").text)
     assert images[0].get_attribute("src").endswith(f"images/{place // 8:05d}.jpg")
     # Its tile fills the frame: the sheet is as much larger as it has tiles, and shifted by whole tiles.
     boxes = browser.script(
-        "return [...document.querySelectorAll('#details .tile')].map((frame) => {"
+        "return [...document.querySelectorAll('#details figure .tile')].map((frame) => {"
         "const f = frame.getBoundingClientRect(), i = frame.firstChild.getBoundingClientRect();"
         "return [(i.left - f.left) / f.width, (i.top - f.top) / f.height, i.width / f.width, i.height / f.height]})"
     )
@@ -328,6 +331,142 @@ def test_other_colours_and_maps_of_the_cards(browser: Browser) -> None:
     assert captions == ["izy", "reconstruction", "residual y"]
 
 
+# ---------------------------------------------------------------- looking
+
+
+def test_composites_are_stretched_brightened_and_enlarged_with_scale_and_compass(browser: Browser) -> None:
+    def looks() -> list[str]:
+        of = "return [...document.querySelectorAll('.card:first-child .tile')].map((e) => getComputedStyle(e).filter)"
+        return browser.script(of)[:3]  # type: ignore[no-any-return]
+
+    def picture_of(css: str) -> Image.Image:
+        return Image.open(io.BytesIO(browser.one(css).screenshot_as_png)).convert("RGB")
+
+    assert looks() == ["none"] * 3
+    plain = np.asarray(picture_of(".card .tile"), float)
+    browser.choose("stretch", "inverted")
+    assert looks() == ['url("#stretch-inverted")', 'url("#stretch-inverted")', "none"]  # maps have a scale
+    np.testing.assert_allclose(
+        np.asarray(picture_of(".card .tile"), float)[9:-9, 9:-9], 255 - plain[9:-9, 9:-9], atol=1
+    )
+    browser.choose("stretch", "")
+    browser.choose("brightness", "150")
+    browser.choose("contrast", "200")
+    assert looks()[0] == "brightness(1.5) contrast(2)"
+    browser.one("#filters [type=reset]").click()
+    browser.wait_until(lambda: looks()[0] == "none", "pictures are as they were")
+    browser.all(".open")[3].click()
+    choice = browser.one("#enlarged")
+    assert choice.get_attribute("value") == "0"
+    sky = browser.one(".enlarged .sky")
+    assert sky.get_attribute("aria-label") == "Scale bar of 2 arcsec; north is up, east is left"
+    widths = browser.script(
+        "const bar = document.querySelector('.sky path').getAttribute('d').match(/h([\\d.]+)/)[1];"
+        "const wide = (css) => document.querySelector(css).getBoundingClientRect().width;"
+        "return [Number(bar) / 100, wide('.enlarged .tile'), wide('#details figure .tile')]"
+    )
+    assert widths[0] == pytest.approx(2 / (64 * 0.168))
+    assert widths[1] > 2 * widths[2]
+    choice.send_keys("residual y")
+    browser.press(Keys.TAB)
+    browser.one("#details .next").click()
+    assert browser.one(".enlarged img").get_attribute("alt").startswith("residual map in y of ")
+
+
+def test_more_like_this_is_what_the_command_says(browser: Browser, run: Path, truth: Truth) -> None:
+    order = shown(browser)
+    browser.one("body").send_keys("jj")
+    browser.press(Keys.ENTER)
+    words = ["like", str(run), order[1], "-n", "24", "--candidates", "--json"]
+    expected = json.loads(CliRunner().invoke(main, words).stdout)["like"]
+    ids = [str(one["object_id"]) for one in expected]
+    buttons = browser.all("#details .alike")
+    assert [button.get_attribute("title") for button in buttons] == ids
+    names = [button.accessible_name for button in buttons[:2]]
+    assert names == [f"Candidate {one['object_id']}, distance {one['distance']:.2f}" for one in expected[:2]]
+    buttons[0].send_keys(Keys.ENTER)
+    assert browser.one("#details h2").text == ids[0]
+    browser.press(Keys.ESCAPE)
+    browser.wait_until(lambda: current(browser) == ids[0], "its card has the focus")
+    browser.press("m")
+    like = json.loads(CliRunner().invoke(main, ["like", str(run), ids[0], "--candidates", "--json"]).stdout)["like"]
+    assert shown(browser) == [ids[0], *(str(one["object_id"]) for one in like)]
+    assert status(browser).startswith(f"25 of {len(order)} candidates like {ids[0]}")
+    assert current(browser) == ids[0]
+    browser.choose("mark", "known")  # filters act on them as well
+    assert shown(browser) == []
+    browser.choose("mark", "")
+    browser.one("#like-off").click()
+    assert shown(browser) == order
+    assert not browser.one("#like-off").is_displayed()
+
+
+def test_an_area_of_the_map_is_chosen_by_mouse_keys_and_fields(
+    browser: Browser, run: Path, truth: Truth, tmp_path: Path
+) -> None:
+    selection = Selection(run / "selection.zarr")
+    place = np.arcsinh(sample_map(selection, truth.rows).place)
+
+    def inside() -> list[str]:
+        area = np.array(browser.script("return state.area"))
+        return truth.ordered(truth.rank, ((place >= area[:, 0]) & (place <= area[:, 1])).all(axis=1))
+
+    browser.script("document.getElementById('plane').scrollIntoView({block: 'center', behavior: 'instant'})")
+    plane = browser.one("#plane")
+    corner = (round(0.42 * plane.size["width"]), round(-0.4 * plane.size["height"]))
+    drag = ActionChains(browser.driver).move_to_element_with_offset(plane, *corner).click_and_hold()
+    drag.move_to_element(plane).release().perform()
+    assert 0 < len(shown(browser)) < len(truth.ids)
+    assert shown(browser) == inside()
+    assert " in the area" in status(browser)
+    fields = {name: float(browser.one(f"#area-{name}").get_attribute("value")) for name in ("left", "right")}
+    assert fields["left"] < fields["right"]
+    browser.script("document.getElementById('export-ids').click()")
+    (tmp_path / "ids.csv").write_text(browser.saved("ids.csv"), newline="")
+    exported = Table.read(tmp_path / "ids.csv")
+    assert exported.colnames == ["object_id", "ra", "dec", "map_1", "map_2"]
+    assert list(map(str, exported["object_id"])) == shown(browser)
+    row = truth.ids.index(str(exported["object_id"][0]))
+    np.testing.assert_allclose(np.arcsinh([exported["map_1"][0], exported["map_2"][0]]), place[row], rtol=1e-3)
+    said = CliRunner().invoke(main, ["show", str(run), "--ids", str(tmp_path / "ids.csv")])
+    assert said.exit_code == 0, said.output
+    # By the keyboard alone: around a candidate, wider, moved, gone.
+    browser.script("document.getElementById('area-off').click()")
+    assert len(shown(browser)) == len(truth.ids)
+    browser.one("body").send_keys("jj")
+    wanted = current(browser)
+    browser.script("document.getElementById('plane').focus()")
+    browser.press(Keys.ENTER)
+    assert wanted in shown(browser)
+    few = shown(browser)
+    browser.press(Keys.SHIFT + Keys.ARROW_RIGHT * 3 + Keys.ARROW_UP * 3 + Keys.NULL)
+    assert set(few) < set(shown(browser)) or few == truth.ordered(truth.rank)
+    before = browser.script("return state.area")
+    browser.press(Keys.ARROW_LEFT)
+    after = browser.script("return state.area")
+    assert after[0][0] < before[0][0]
+    assert after[0][1] - after[0][0] == pytest.approx(before[0][1] - before[0][0])
+    assert shown(browser) == inside()
+    browser.press(Keys.ESCAPE)
+    assert len(shown(browser)) == len(truth.ids)
+    # By the fields, which a screen reader reaches; an empty one is the end of the map.
+    middle = float(np.sinh(np.median(place[:, 0])))
+    browser.one("#area-left").send_keys(f"{middle:.3f}")
+    assert shown(browser) == truth.ordered(truth.rank, place[:, 0] >= np.arcsinh(float(f"{middle:.3f}")))
+    browser.one("#filters [type=reset]").click()
+    browser.wait_until(lambda: len(shown(browser)) == len(truth.ids), "everything is cleared")
+    # A click on a dot opens its candidate.
+    drawn = browser.script(
+        "document.getElementById('plane').scrollIntoView({block: 'center', behavior: 'instant'});"
+        "const [box, all] = ['dots', 'plane'].map((id) => document.getElementById(id).getBoundingClientRect());"
+        "const at = [0, 1].map((k) => (PLACES[k][3] - ENDS[k][0]) / SPAN[k]);"
+        "return [box.left + at[0] * box.width - all.left - all.width / 2,"
+        " box.top + (1 - at[1]) * box.height - all.top - all.height / 2]"
+    )
+    ActionChains(browser.driver).move_to_element_with_offset(plane, *map(round, drawn)).click().perform()
+    assert browser.one("#details h2").text == truth.ids[3]
+
+
 # ---------------------------------------------------------------- marks and keys
 
 
@@ -361,7 +500,7 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     assert shown(browser) == [one for one in order if one not in {*order[:3], order[4]}]
     browser.one("#export").click()
     text = browser.saved("marks.csv")
-    assert text.splitlines()[0] == "format_version,object_id,mark,note"
+    assert text.splitlines()[0] == "format_version,object_id,mark,note,tags"
     assert "\"'=HYPERLINK(" in text
     found = parse_marks(io.StringIO(text, newline=""), "marks.csv")
     assert {str(key): mark[:2] for key, mark in found.items()} == {
@@ -392,6 +531,9 @@ def test_marks_teach_the_order_of_the_next_report_and_stay(
     assert browser.one("#sort").get_attribute("value") == "rank"
     for one in order[:20]:
         browser.one("body").send_keys("j", "1" if one in wanted else "2")
+    browser.press("t")
+    browser.press("arc")
+    browser.press(Keys.ESCAPE)
     counted = browser.one("#mark-counts").text
     assert not counted.startswith("0 interesting")
     browser.script("document.getElementById('export').click()")
@@ -407,12 +549,62 @@ def test_marks_teach_the_order_of_the_next_report_and_stay(
         assert shown(browser) == learnt
         assert learnt != order
         assert browser.one("#mark-counts").text == counted, "nothing of the marks is lost"
+        assert browser.script("return marks.item(arguments[0]).tags", order[19]) == ["arc"]
+        assert browser.one("#progress-text").text == f"20 of {len(order)} marked"
         assert "interesting 0." in browser.one(".card:last-child .facts + .facts").text
         browser.choose("sort", "rank")
         assert shown(browser) == order
     finally:
         shutil.rmtree(run / "ranked")
         assert CliRunner().invoke(main, ["report", str(run)]).exit_code == 0
+
+
+def test_marks_go_on_are_undone_and_have_tags(browser: Browser, run: Path, truth: Truth, tmp_path: Path) -> None:
+    order, n = shown(browser), len(truth.ids)
+    assert not browser.one("#undo").is_enabled()
+    browser.one("body").send_keys("g")
+    browser.one("#go-on").click()
+    browser.press("gj")  # a box to tick takes no letters: keys act
+    browser.press("121")
+    assert current(browser) == order[3]
+    assert browser.one("#progress-text").text == f"3 of {n} marked"
+    assert browser.one("#progress").get_attribute("value") == "3"
+    browser.press("u")
+    assert current(browser) == order[2]
+    assert status(browser) == f"undone: {order[2]} is without a mark"
+    assert browser.one("#mark-counts").text == "1 interesting, 1 artefact, 0 known, 0 only noted"
+    browser.press("t")
+    assert browser.one("#details h2").text == order[2]
+    browser.press("=lens, <b>; blue; blue")
+    browser.press(Keys.ESCAPE)
+    browser.wait_until(lambda: current(browser) == order[2], "the dialog is closed")
+    tags = [element.text for element in browser.all(".card .tags span")]
+    assert tags == ["=lens", "<b>", "blue"]
+    browser.choose("tag", "=<b>")
+    assert shown(browser) == [order[2]]
+    browser.choose("tag", "")
+    browser.choose("mark", "noted")
+    assert shown(browser) == [order[2]]
+    browser.choose("mark", "")
+    browser.script("document.getElementById('export').click()")
+    text = browser.saved("marks.csv")
+    assert f"2,{order[2]},,,'=lens; <b>; blue\r\n" in text
+    found = parse_marks(io.StringIO(text, newline=""), "marks.csv")
+    assert found[int(order[2])].tags == ("=lens", "<b>", "blue")
+    browser.one("body").send_keys(Keys.CONTROL, "z", Keys.NULL)
+    assert browser.all(".card .tags") == []  # what was typed is one change
+    browser.one("body").send_keys("uuu")
+    assert browser.one("#progress-text").text == f"0 of {n} marked"
+    assert not browser.one("#undo").is_enabled()
+    (tmp_path / "marks.csv").write_text(text, newline="")
+    browser.one("#import").send_keys(str(tmp_path / "marks.csv"))
+    browser.wait_until(lambda: "marks and notes of 3 objects read" in status(browser), "the file is read")
+    assert [element.text for element in browser.all(".card .tags span")] == ["=lens", "<b>", "blue"]
+    browser.one("#undo").click()
+    assert status(browser) == "undone: marks of 3 objects"
+    assert browser.one("#mark-counts").text == "0 interesting, 0 artefact, 0 known, 0 only noted"
+    browser.open(run / "report" / "index.html")
+    assert browser.one("#go-on").is_selected(), "kept with the theme"
 
 
 def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth, tmp_path: Path) -> None:
@@ -430,7 +622,7 @@ def test_marks_are_read_back_whole_or_not_at_all(browser: Browser, truth: Truth,
     assert not browser.one("#export").is_enabled()
     bad.write_text(good.read_text() + f"1,{truth.ids[1]},,\n")
     browser.one("#import").send_keys(str(bad))
-    browser.wait_until(lambda: "neither a mark nor a note" in browser.one("#message").text, "the file is refused")
+    browser.wait_until(lambda: "has no mark, note or tag" in browser.one("#message").text, "the file is refused")
     good.write_text(good.read_text() + f"1,{truth.ids[4]},,only a note\n")
     browser.one("#import").send_keys(str(good))
     browser.wait_until(lambda: "marks and notes of 3 objects read" in status(browser), "the file is read")
@@ -447,12 +639,12 @@ def test_marks_of_two_tabs_are_all_kept(browser: Browser, run: Path, truth: Trut
     browser.driver.switch_to.new_window("tab")
     browser.prefer()
     browser.open(run / "report" / "index.html")
-    browser.script("marks.set(arguments[0], 'known', '')", truth.ids[0])
+    browser.script("marks.change(arguments[0], {mark: 'known'})", truth.ids[0])
     second = browser.driver.current_window_handle
     browser.driver.switch_to.window(first)
     try:
         browser.wait_until(lambda: ", 1 known," in browser.one("#mark-counts").text, "the other tab's mark is here")
-        browser.script("marks.set(arguments[0], 'artefact', '')", truth.ids[1])
+        browser.script("marks.change(arguments[0], {mark: 'artefact'})", truth.ids[1])
         kept = browser.script("return localStorage.getItem(marks.key)")
         assert truth.ids[0] in kept
         assert truth.ids[1] in kept
@@ -592,19 +784,30 @@ def test_text_has_the_contrast_of_level_aa(browser: Browser, colours: str) -> No
     for button in browser.all(".card .buttons")[1].find_elements("css selector", "button"):
         browser.script("arguments[0].click()", button)
         assert browser.script(CONTRAST) == []
-    browser.script("document.querySelector('.open').click()")
+    browser.script("marks.change(ALL.id[0], {tags: ['lens']}); refresh(); document.querySelector('.open').click()")
     assert browser.script(CONTRAST) == []
 
 
 def test_a_screen_reader_finds_names_headings_and_news(browser: Browser) -> None:
+    def tree() -> list[tuple[str, str]]:
+        found = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in found if not node["ignored"]]
+
     browser.all(".open")[0].click()
+    inside = tree()  # of the dialog alone, which is modal
     browser.one("#details .close").click()
-    tree = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    nodes = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
+    nodes = tree()
     needs = {"button", "link", "combobox", "searchbox", "spinbutton", "textbox", "image", "img", "dialog", "article",
              "table", "list", "navigation", "search"}  # fmt: skip
-    assert [role for role, name in nodes if role in needs and not name.strip()] == []
+    assert [role for role, name in (*nodes, *inside) if role in needs and not name.strip()] == []
+    assert {("list", "More like this"), ("combobox", "Enlarged"), ("textbox", "Note, exported with the mark or alone"),
+            ("image", "Scale bar of 2 arcsec; north is up, east is left")} <= set(inside)  # fmt: skip
+    assert any(name.startswith("Tags of your own") for _, name in inside)
     roles = {role for role, _ in nodes}
+    assert {"application", "progressbar", "slider", "checkbox"} <= roles
+    names = {name for _, name in nodes}
+    assert {"Map of the sample, to choose an area", "axis 1 from", "axis 1 to", "Go on after a mark", "Undo", "Stretch",
+            "Export ids", "Remove the area"} <= names  # fmt: skip
     assert {"main", "banner", "navigation", "search", "article", "status", "table", "columnheader"} <= roles
     repeated = (
         "const all = [...document.querySelectorAll('[id]')].map((e) => e.id); return all.length - new Set(all).size"
@@ -639,7 +842,7 @@ def test_the_same_run_gives_the_same_bytes_and_a_cap_is_said(run: Path, tmp_path
     assert all(object_id in text for object_id in truth.ordered(truth.rank)[:9])
     assert truth.ordered(truth.rank)[9] not in text.split('id="further"')[0]
     sheets = [name for name in sorted(digests(tmp_path / "few")) if "further" not in name]
-    assert sheets == ["images/00000.jpg", "images/00001.jpg", "index.html"]
+    assert sheets == ["images/00000.jpg", "images/00001.jpg", "images/density.png", "index.html"]
 
 
 @pytest.mark.parametrize(("words", "message"), [

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.results.report.marks import COLUMNS, FORMULA_SIGNS, MARKS, Mark, merge_marks, parse_marks
 
-HEADER = "format_version,object_id,mark,note\n"
+HEADER = "format_version,object_id,mark,note\n"  # of version 1
+PRINTED = st.characters(exclude_categories=["Cs", "Cc"])
 
 
 def parse(text: str, source: str = "marks.csv") -> dict[int, Mark]:
@@ -41,26 +42,36 @@ def test_a_note_of_several_lines_keeps_the_count() -> None:
 
 @given(st.dictionaries(
     st.integers(-(1 << 63) + 1, (1 << 63) - 1),
-    st.tuples(st.sampled_from(("", *MARKS)), st.text(st.characters(exclude_categories=["Cs", "Cc"]))).filter(any),
+    st.tuples(
+        st.sampled_from(("", *MARKS)), st.text(PRINTED),
+        st.lists(st.text(PRINTED).map(str.strip).filter(lambda tag: tag and ";" not in tag), unique=True).map(tuple),
+    ).filter(any),
 ))  # fmt: skip
-def test_what_is_written_comes_back(marks: dict[int, tuple[str, str]]) -> None:
+def test_what_is_written_comes_back(marks: dict[int, tuple[str, str, tuple[str, ...]]]) -> None:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(COLUMNS)
     for object_id, cells in marks.items():
-        texts = ["1", str(object_id), *cells]
+        texts = ["2", str(object_id), *cells[:2], "; ".join(cells[2])]
         writer.writerow([f"'{text}" if text.lstrip("'").startswith(FORMULA_SIGNS) else text for text in texts])
     found = parse(stream.getvalue())
-    assert {object_id: mark[:2] for object_id, mark in found.items()} == marks
+    assert {object_id: (*mark[:2], mark.tags) for object_id, mark in found.items()} == marks
+
+
+def test_tags_stand_beside_marks_and_files_of_version_1_have_none() -> None:
+    text = HEADER.strip() + ",tags\n2,7,known,,lens; blue ;;lens\n2,8,,,'=odd\n1,9,known,,\n"
+    assert {one: mark.tags for one, mark in parse(text).items()} == {7: ("lens", "blue"), 8: ("=odd",), 9: ()}
+    more = parse(HEADER.strip() + ",tags\n2,7,,,arc; lens\n", "hers.csv")
+    assert merge_marks([parse(text), more])[7].tags == ("arc", "blue", "lens")
 
 
 @pytest.mark.parametrize(("text", "message"), [
     ("", "marks.csv, line 1: no column format_version, object_id, mark; it has none. Give the file"),
     ("id,mark\n", "line 1: no column format_version, object_id; it has id, mark"),
-    (HEADER + "2,7,known,\n", "line 2: format_version '2' is not 1, the one this program reads. Use the report"),
-    (HEADER + "1,7,known,\n,8,known,\n", "line 3: format_version '' is not 1"),
+    (HEADER + "3,7,known,\n", "line 2: format_version '3' is not 1 or 2, which this program reads. Use the report"),
+    (HEADER + "1,7,known,\n,8,known,\n", "line 3: format_version '' is not 1 or 2,"),
     (HEADER + "1,7,boring,\n", "line 2: mark 'boring' is not one of interesting, artefact, known. Correct the line"),
-    (HEADER + "1,7\n", "line 2: object_id 7 has neither a mark nor a note. Give it one, or remove the line"),
+    (HEADER + "1,7\n", "line 2: object_id 7 has no mark, note or tag. Give it one, or remove the line"),
     (HEADER + "1,3.96E+16,known,\n", "object_id '3.96E+16' is neither a whole number nor a name. A spreadsheet"),
     (HEADER + "1,1.0,known,\n", "is neither a whole number nor a name"),
     (HEADER + "1,٣,known,\n", "is neither a whole number nor a name"),
@@ -77,15 +88,17 @@ def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
     ("1,7,known,\n", "1,8,artefact,ghost\n", {7: ("known", ""), 8: ("artefact", "ghost")}),
     ("1,7,known,\n", "1,7,known,\n", {7: ("known", "")}),
     ("1,7,known,sure\n", "1,7,known,sure\n", {7: ("known", "sure")}),
-    ("1,7,known,sure\n", "1,7,known,a lens\n", {7: ("known", "sure; a lens")}),
+    ("1,7,known,sure\n", "1,7,known,a lens\n", {7: ("known", "a lens; sure")}),
     ("1,7,,ask\n", "1,7,artefact,\n", {7: ("artefact", "ask")}),
     ("1,7,artefact,\n", "1,7,,ask\n", {7: ("artefact", "ask")}),
     ("1,7,,ask\n", "1,7,,look\n", {7: ("", "ask; look")}),
     ("", "", {}),
 ])  # fmt: skip
 def test_files_of_two_people_that_agree_are_merged(mine: str, hers: str, expected: dict[int, tuple[str, str]]) -> None:
-    found = merge_marks([parse(HEADER + mine, "mine.csv"), parse(HEADER + hers, "hers.csv")])
+    files = [parse(HEADER + mine, "mine.csv"), parse(HEADER + hers, "hers.csv")]
+    found = merge_marks(files)
     assert {object_id: mark[:2] for object_id, mark in found.items()} == expected
+    assert list(merge_marks(files[::-1]).items()) == list(found.items())
 
 
 def test_contradicting_marks_are_refused_with_both_files() -> None:
@@ -94,8 +107,8 @@ def test_contradicting_marks_are_refused_with_both_files() -> None:
     with pytest.raises(SwimmyError) as caught:
         merge_marks([mine, parse(HEADER + "1,8,artefact,\n1,7,artefact,\n", "hers.csv"), third])
     assert str(caught.value) == (
-        "object_id 8 is 'known' in mine.csv, line 3, and 'artefact' in hers.csv, line 2; "
-        "object_id 7 is 'artefact' in hers.csv, line 3, and 'known' in third.csv, line 2. "
+        "object_id 7 is 'artefact' in hers.csv, line 3, and 'known' in third.csv, line 2; "
+        "object_id 8 is 'artefact' in hers.csv, line 2, and 'known' in mine.csv, line 3. "
         "Choose one mark for each of these objects, and correct the other file."
     )
     many = [parse(HEADER + "".join(f"1,{row},{mark},\n" for row in range(8)), mark) for mark in ("known", "artefact")]

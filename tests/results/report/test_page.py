@@ -19,10 +19,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from swimmy_scale.method.preprocess import flux_scale, stretch
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.results.histogram import ScoreCounts
+from swimmy_scale.results.looking.sample_map import Axis, SampleMap
 from swimmy_scale.results.report.charts import HEIGHT, LEFT, RIGHT, WIDTH, charts
-from swimmy_scale.results.report.page import Candidates, Facts, QuarantineReason, StageTime, page, script_json
+from swimmy_scale.results.report.page import (
+    Candidates,
+    Facts,
+    QuarantineReason,
+    StageTime,
+    page,
+    script_json,
+    stretch_curves,
+)
 from swimmy_scale.results.report.tiles import Tile, layout, residual_colours, rows_of_tiles, sheet
 from swimmy_scale.results.style import shown_level
 
@@ -142,7 +152,18 @@ def candidates(n: int = 3, text: str = "quasar") -> Candidates:
         candidate=np.ones((n, 2, 5), np.bool_), percentile=np.full((n, 5), 99.5), magnitude=np.full(n, np.nan),
         hints={"edge": np.arange(n) == 1, "saturated": np.arange(n) > 0}, kept={text: [text, math.nan, 0.25][:n]},
         look_order=np.full(n, np.nan), probability=np.full(n, np.nan), uncertainty=np.full(n, np.nan),
+        nearest=(np.arange(n)[:, None] + [1, 2]) % max(n, 1), distance=np.tile([0.25, 0.5], (n, 1)),
     )  # fmt: skip
+
+
+def a_map(n: int = 3, text: str = "plain") -> SampleMap:
+    axis = Axis(0.5, ((text, -0.75),), -2.0, 2.0)
+    place = np.arange(2.0 * n).reshape(n, 2)
+    return SampleMap(np.ones((2, 3), np.int64), (axis, axis), place, np.ones((n, 2), np.float32), 60, True)
+
+
+def made(page_facts: Facts, shown: Candidates, text: str = "plain") -> str:
+    return page(page_facts, shown, a_map(len(shown.object_id), text))
 
 
 def facts(text: str = "plain", **changes: Any) -> Facts:
@@ -206,8 +227,8 @@ def data_of(text: str) -> dict[str, Any]:
 )
 def test_text_of_the_run_stays_text(text: str) -> None:
     plain, hostile = (
-        Elements(page(facts(), candidates(text="plain"))),
-        Elements(page(facts(text), candidates(text=text))),
+        Elements(made(facts(), candidates(text="plain"))),
+        Elements(made(facts(text), candidates(text=text), text)),
     )
     assert [tag for tag, _ in hostile.found] == [tag for tag, _ in plain.found]
     assert [sorted(attributes) for _, attributes in hostile.found] == [sorted(attrs) for _, attrs in plain.found]
@@ -225,14 +246,14 @@ def test_data_cannot_leave_its_element(value: Any) -> None:
 
 
 def test_additions_are_told_where_there_are_any() -> None:
-    cells = re.findall(r'<th scope="row">night-2</th>(.*?)</tr>', page(facts("night-2"), candidates()), re.S)
+    cells = re.findall(r'<th scope="row">night-2</th>(.*?)</tr>', made(facts("night-2"), candidates()), re.S)
     assert [re.findall(r">(\d+)<", cell) for cell in cells if ">37<" in cell] == [["37", "35", "2", "11"]]
     summary = {key: value for key, value in facts().summary.items() if key != "additions"}
-    assert "Added later" not in page(facts(summary=summary), candidates())
+    assert "Added later" not in made(facts(summary=summary), candidates())
 
 
 def test_the_policy_names_what_the_page_runs_and_nothing_else() -> None:
-    text = page(facts(), candidates())
+    text = made(facts(), candidates())
     assert text.startswith("<!doctype html>\n<html lang")
     policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1])  # type: ignore[index]
     assert policy.startswith("default-src 'none'; img-src 'self' file: data:;")
@@ -247,11 +268,11 @@ def test_the_policy_names_what_the_page_runs_and_nothing_else() -> None:
     assert not [attributes for _, attributes in elements.found if "style" in attributes]
     assert not [name for _, attributes in elements.found for name in attributes if name.startswith("on")]
     sources = [attributes.get("src") or attributes.get("href") for tag, attributes in elements.found if tag != "a"]
-    assert {source for source in sources if source} == {"data:,"}
+    assert {source for source in sources if source} == {"data:,", "images/density.png"}
 
 
 def test_object_ids_and_unknown_values_survive_json() -> None:
-    found = data_of(page(facts(), candidates()))["candidates"]
+    found = data_of(made(facts(), candidates()))["candidates"]
     assert found["id"] == ["4611686018427387904", "4611686018427387905", "4611686018427387906"]
     assert found["magnitude"] == [None] * 3
     assert found["kept"] == {"quasar": ["quasar", "", "0.25"]}
@@ -260,25 +281,45 @@ def test_object_ids_and_unknown_values_survive_json() -> None:
     assert found["score"][4] == [4.0, 9.0, 14.0]
 
 
+def test_neighbours_and_places_on_the_map_are_what_was_found() -> None:
+    found = data_of(made(facts(), candidates()))
+    near = found["near"]
+    assert (near["number"], near["bytes"]) == (2, 2)
+    assert np.frombuffer(base64.b64decode(near["place"]), "<u2").reshape(3, 2).tolist() == [[1, 2], [2, 0], [0, 1]]
+    assert np.frombuffer(base64.b64decode(near["distance"]), "<u2").tolist() == [250, 500] * 3
+    assert found["map"] == {"ends": [[-2.0, 2.0]] * 2, "place": [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]}
+
+
+def test_a_linear_stretch_undoes_equation_1() -> None:
+    flux = np.geomspace(1e-3, 0.5, 64 * 64).reshape(1, 1, 64, 64)
+    counts = np.broadcast_to(flux, (1, 5, 64, 64)) / flux_scale(HSC).reshape(-1, 1, 1)
+    stored = stretch(np.ascontiguousarray(counts, np.float32), HSC)[0, 0]
+    curves = {name: curve for name, (_, curve) in stretch_curves(HSC).items()}
+    shown = np.interp(stored, np.linspace(0, 1, len(curves["linear"])), curves["linear"])
+    np.testing.assert_allclose(shown / shown[-1, -1], flux[0, 0] / flux[0, 0, -1, -1], rtol=0.01, atol=2e-4)
+    for curve in curves.values():
+        assert {min(curve), max(curve)} == {0.0, 1.0}
+
+
 def test_the_page_says_what_it_leaves_out() -> None:
-    assert "strongest of" not in page(facts(), candidates())
-    text = page(facts(n_candidates=12_345), candidates())
+    assert "strongest of" not in made(facts(), candidates())
+    text = made(facts(n_candidates=12_345), candidates())
     assert "The 3 strongest of 12,345 candidates are shown" in text
     assert "SIMULATED" not in text
     summary = {**facts().summary, "simulated": True}
-    assert "SIMULATED DATA" in page(facts(summary=summary), candidates())
+    assert "SIMULATED DATA" in made(facts(summary=summary), candidates())
 
 
 def test_a_run_without_candidates_quarantine_provenance_or_cuts_has_its_page() -> None:
     bare = facts(quarantine=[], provenance={}, stage_times=[], files=(), n_candidates=0)
     summary = {name: value for name, value in bare.summary.items() if name != "cuts"}
-    text = page(dataclasses.replace(bare, summary=summary), candidates(0))
+    text = made(dataclasses.replace(bare, summary=summary), candidates(0))
     assert data_of(text)["candidates"]["id"] == []
     assert "provenance.json is missing" in text
 
 
 def test_every_field_has_a_label_and_every_table_a_caption() -> None:
-    text = page(facts(), candidates())
+    text = made(facts(), candidates())
     elements = Elements(text)
     assert text.count("<table>") == text.count("<caption>") > 5
     labels = {attributes["for"] for tag, attributes in elements.found if tag == "label" and "for" in attributes}

@@ -70,13 +70,13 @@ def test_artefacts_are_left_out_and_marks_stand_beside_the_others(scores: Path, 
 
 def test_no_marks_and_nothing_but_artefacts(scores: Path, tmp_path: Path) -> None:
     told: list[tuple[int, ...]] = []
-    counts, paths = write_vetted(scores, [marks(tmp_path)], tmp_path / "a", ("ecsv",), lambda *rows: told.append(rows))
-    assert (counts["vetted"], len(Table.read(paths[0]))) == (6, 6)
+    found = write_vetted(scores, [marks(tmp_path)], tmp_path / "a", ("ecsv",), lambda *rows: told.append(rows))
+    assert (found.counts["vetted"], len(Table.read(found.files[0]))) == (6, 6)
     assert told == [(8, 8)]
     every = [f"{FIRST + row},artefact," for row in (0, 2, 3, 5, 6, 7)]
-    counts, paths = write_vetted(scores, [marks(tmp_path, *every)], tmp_path / "b", FORMATS, silent)
-    assert counts["vetted"] == 0
-    assert all(path.is_file() for path in paths)
+    found = write_vetted(scores, [marks(tmp_path, *every)], tmp_path / "b", FORMATS, silent)
+    assert found.counts["vetted"] == 0
+    assert all(path.is_file() for path in found.files)
     assert "mark_note" in pq.read_table(tmp_path / "b" / "vetted.parquet").column_names
 
 
@@ -101,14 +101,42 @@ def test_marks_of_two_people_on_the_command_line(scores: Path, tmp_path: Path) -
     result = CliRunner().invoke(main, [*words, *files])
     assert result.exit_code == 0, result.output
     assert "6 candidates = 5 vetted + 1 artefact\n" in result.output
-    assert "= 0 interesting + 1 artefact + 1 known + 0 only noted + 4 without mark or note\n" in result.output
-    marks(tmp_path / "hers", f"{FIRST + 2},interesting,")
-    result = CliRunner().invoke(main, [*words, *files])
+    assert "= 0 interesting + 1 artefact + 1 known + 0 disputed + 0 only noted + 4 without" in result.output
+    result = CliRunner().invoke(main, [*words, *files[:2], *files[:2]])
     assert result.exit_code == 1
-    assert (
-        f"object_id {FIRST + 2} is 'artefact' in {tmp_path}/mine/marks.csv, line 2, and 'interesting' in"
-        in result.stderr
-    )
+    assert "marks.csv: given 2 times, so its marks would count as those of several people." in result.stderr
+
+
+def test_what_people_disagree_about_is_kept_and_counted_in_any_order_of_the_files(scores: Path, tmp_path: Path) -> None:
+    said = {
+        "ann": [f"{FIRST},artefact,", f"{FIRST + 2},artefact,ghost", f"{FIRST + 3},known,", f"{FIRST + 5},,ask"],
+        "bob": [f"{FIRST},artefact,", f"{FIRST + 2},artefact,", f"{FIRST + 3},known,"],
+        "eve": [f"{FIRST},artefact,", f"{FIRST + 2},interesting,a lens"],
+    }
+    files = []
+    for name, lines in said.items():
+        (tmp_path / name).mkdir()
+        files.append(marks(tmp_path / name, *lines))
+    words = ["select", str(scores), "--output", str(tmp_path / "v")]
+    result = CliRunner().invoke(main, [*words, *(word for path in files for word in ("--marks", str(path)))])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[:3] == [
+        "6 candidates = 5 vetted + 1 artefact",
+        "6 candidates = 0 interesting + 1 artefact + 1 known + 1 disputed + 1 only noted + 2 without mark or note",
+        f"object_id {FIRST + 2} is 'artefact' in {files[0]}, line 3, and 'artefact' in {files[1]}, line 3, and "
+        f"'interesting' in {files[2]}, line 3",
+    ]
+    table = Table.read(tmp_path / "v" / "vetted.parquet")
+    names = ("mark", "mark_note", "n_interesting", "n_artefact", "n_known")
+    rows = {int(row["object_id"]): tuple(row[name] for name in names) for row in table}
+    assert rows[FIRST + 2] == ("disputed", "a lens; ghost", 1, 2, 0)
+    assert rows[FIRST + 3] == ("known", "", 0, 0, 2)
+    assert rows[FIRST + 5] == ("", "ask", 0, 0, 0)
+    share = dict(zip(table["object_id"].tolist(), np.ma.filled(table["mark_agreement"], np.nan), strict=True))
+    assert (share[FIRST + 2], share[FIRST + 3]) == (pytest.approx(2 / 3), 1.0)
+    assert np.isnan(share[FIRST + 5])
+    found = write_vetted(scores, files[::-1], tmp_path / "w", FORMATS, silent)
+    assert all(path.read_bytes() == (tmp_path / "v" / path.name).read_bytes() for path in found.files)
 
 
 def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, tmp_path: Path) -> None:

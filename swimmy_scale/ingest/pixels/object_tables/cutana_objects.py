@@ -15,11 +15,13 @@ import zarr
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.cube import unpacked_bytes_of
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.parquet_objects import plain_columns, read_column
 from swimmy_scale.ingest.pixels.object_tables.stamps import ZARR_BESIDE, Crop, Stamp
+from swimmy_scale.ingest.pixels.zarr_chunks import check_whole
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray
 
@@ -81,8 +83,10 @@ class CutanaObjects(OpenFile):
         for first in (lo, *range((lo // step + 1) * step, hi, step)):
             last = min((first // step + 1) * step, hi)
             try:
+                check_whole(self._images, first, last)
                 block = np.moveaxis(np.asarray(self._images[first:last, y, x]), 3, 1)
             except Exception as error:  # Zarr raises several types for a damaged chunk
+                pass_on(error, self.path)
                 said = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
                 yield from [unreadable(f"row {row} {said}") for row in range(first, last)]
                 continue

@@ -157,6 +157,17 @@ class TestEveryForm:
         assert np.isnan(image).all()
 
 
+def test_a_damaged_chunk_of_cutana_is_of_its_rows_alone(tmp_path: Path) -> None:
+    form = FORMS["cutana"]
+    batch = form.write(tmp_path, AS_WRITTEN, ()).parent
+    chunk = next(path for path in sorted(batch.rglob("c/2/*/*/*")) if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    image, faults = read(listed(tmp_path, form), form)
+    assert [(fault.row, fault.code) for fault in faults] == [(2, Code.UNREADABLE_FILE)]
+    assert "row 2 cannot be read (ValueError: chunk c/2/0/0/0 is cut off: " in faults[0].reason
+    assert np.isfinite(image).all(axis=(1, 2, 3)).tolist() == [row != 2 for row in range(N)]
+
+
 @pytest.mark.parametrize("change", [lambda text: text[: len(text) // 2], lambda text: ""])
 def test_damaged_metadata_of_cutana(tmp_path: Path, change: Callable[[str], str]) -> None:
     batch = FORMS["cutana"].write(tmp_path, AS_WRITTEN, ()).parent
