@@ -30,8 +30,8 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.files import save
 from swimmy_scale.results.looking.sample_map import sample_map
+from swimmy_scale.results.marks import parse_marks
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
-from swimmy_scale.results.report.marks import parse_marks
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.scores import Scores
