@@ -43,7 +43,7 @@ def embedded(values: FloatArray) -> DoubleArray:
     Parameters
     ----------
     values : ndarray of float32, shape (n, k)
-        From `descriptor.standardised`, without NaN; n at least ``N_LEAST``.
+        From `descriptor.standardise`, without NaN; n at least ``N_LEAST``.
 
     Returns
     -------

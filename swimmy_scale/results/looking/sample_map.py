@@ -78,7 +78,7 @@ class SampleMap:
     place : ndarray of float64, shape (m, 2)
         Values on the axes of the objects that were asked for: in standard deviations of a feature, or UMAP's own.
     values : ndarray of float32, shape (m, k)
-        Their standardised features (see `descriptor.standardised`).
+        Their standardised features (see `descriptor.standardise`).
     n_sample : int
     has_descriptors : bool
         Whether features are descriptors, or scores and residuals alone.
