@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 import subprocess
 
 from chaos import watch
@@ -16,14 +17,18 @@ from chaos.watch import ENDLESS, Action, Kind
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
 MIB = 1 << 20
+_PATH = re.compile(r"/\S+/\S+")
 
 
 def _ended(outcome: Outcome, trial: Trial, scene: Scene, details: dict[str, object]) -> None:
-    """Either it went on as if nothing had been, or it says in one line what failed."""
+    """Either it went on as if nothing had been, or it says in one line what failed, and where."""
     lines = [line for line in trial.text.splitlines() if line.startswith("swimmy-scale:")]
     went_on = trial.status == scene.ends
     outcome.counts["went on" if went_on else "ended with a message"] += 1
     good = not trial.faults and (went_on or (trial.status == 1 and len(lines) == 1))
+    outcome.expect(
+        went_on or any(_PATH.search(line) for line in lines), "a disk error names no file", said=lines[:3], **details
+    )
     outcome.expect(
         good, "a disk error ends it badly", status=trial.status, faults=trial.faults, said=lines[:3], **details
     )

@@ -31,7 +31,13 @@ LIMITS = """## What is not promised
   finds that, and repairs it while the inputs are there.
 - **Damage that `run` cannot see.** A run trusts files of the recorded size and time. Bits that flip without a trace are
   found by `verify`, which reads every byte.
-- **Reports.** A report has no receipt, so nothing vouches for its bytes; `report` makes it again.
+- **Reports elsewhere.** A report, figures and tables have receipts where they lie in their run or selection; `verify`
+  names what is damaged, and their own commands make it again. Written elsewhere by `--output` they have none.
+- **Unreadable inputs.** A cutout's file that cannot be read costs its object, with the reason in `quarantine.csv`: it
+  is not there, may not be read, or lies on a bad sector (`EIO`), even if the whole disk is about to fail. If by its
+  number an error is the machine's, nothing is blamed for it: too many open files, no memory, a file server that is away
+  or has forgotten the file (`ESTALE`), a ticket that has run out. Then the task fails and is tried again, on a cluster
+  three times, and the command ends with that error; `ingest/machine_errors.py` has the list.
 - **Inputs that are gone.** What was made of them comes back only where they are.
 - **Somebody who forges.** Receipts have checksums, no signatures: they find accidents.
 - **Several nodes and network file systems were simulated, not tried.** The protocol needs of them what follows.
@@ -43,9 +49,10 @@ LIMITS = """## What is not promised
 - **What was flushed is there.** After `fsync` has returned, a file's bytes and, after that of its folder, its name are
   on the server. A mount with `async` on the side of the server takes that back.
 - **Opening looks at the server.** A file that is opened has the bytes of its last closing: NFS calls it close-to-open.
-  Names may be late: the driver asks again for a receipt that a worker on another node has written. A file that comes
-  later than the receipt that names it, as on no file system that we know, ends a run with a message; the same command
-  goes on.
+  Names may be late, in any order: in a batch job the driver waits, up to a minute and a half, for receipts that other
+  nodes have written and for the files that these name, until they have the sizes that these say; and so does a worker
+  for what it reads. After that the run ends with a message, and the same command goes on. Whoever reads a run from
+  outside of its batch job, as with `verify`, does not wait, and may miss what has just been written.
 - **Locks reach the other nodes.** `flock` must be one lock for all nodes: on NFS without the mount options `nolock` and
   `local_lock`, on Lustre with `flock`. Where it is local to a node, two drivers on two nodes do not see each other: do
   not start two. What they would leave can be verified and repaired.

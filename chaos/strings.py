@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import re
+import unicodedata
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -150,6 +151,12 @@ def _check_page(lab: Lab, outcome: Outcome, run: Path) -> None:
 BAD_TAGS = ("script", "img", "svg", "iframe", "object", "embed", "base", "meta", "link")
 
 
+def _as_in_ecsv(text: str) -> str:
+    """Control characters and all that ends lines, escaped."""
+    odd = {one for one in text if unicodedata.category(one) in ("Cc", "Zl", "Zp")}
+    return "".join(one.encode("unicode_escape").decode() if one in odd else one for one in text)
+
+
 def _check_candidates(outcome: Outcome, run: Path, notes: dict[int, str]) -> None:
     """The catalogues of candidates say what the survey's catalogue said, and no cell of a CSV begins a formula."""
     for suffix, form in (("fits", "fits"), ("ecsv", "ascii.ecsv"), ("vot", "votable"), ("parquet", "parquet")):
@@ -164,6 +171,8 @@ def _check_candidates(outcome: Outcome, run: Path, notes: dict[int, str]) -> Non
             continue
         for object_id, note in zip(table["object_id"].tolist(), table["note"].tolist(), strict=True):
             expected = notes[object_id]
+            if suffix == "ecsv":
+                expected = _as_in_ecsv(expected)
             # Text files end lines in a way of their own.
             same = str(note or "").strip().splitlines() == expected.strip().splitlines()
             # FITS has no letters but ASCII.
@@ -238,6 +247,6 @@ def _marks(lab: Lab, rnd: random.Random) -> Outcome:
     if _answers(outcome, trial, "select --marks", (0, 1), damage or list(notes.values())) and trial.status == 0:
         table = Table.read(folder / "vetted/vetted.ecsv", format="ascii.ecsv")
         for object_id, note in zip(table["object_id"].tolist(), table["mark_note"].tolist(), strict=True):
-            same = str(note or "").strip() == notes[object_id].strip()
+            same = str(note or "").strip() == _as_in_ecsv(notes[object_id]).strip()
             outcome.expect(same or bool(damage), "vetted.ecsv says something else", note=note, was=notes[object_id])
     return outcome

@@ -216,6 +216,17 @@ def test_one_room_alone_spells_the_names_of_a_run_directory(path: Path) -> None:
         assert not _spelt(path) & _file_names()
 
 
+# Keys, whose folder others may not list and which end with their driver, and marks of attempts, which need not
+# outlive a power cut. A simulated survey is an input.
+MAKES_FOLDERS = {"storage/files.py", "cluster/tls.py", "stages/lost_workers.py"}
+
+
+@each_module
+def test_one_function_makes_folders_and_flushes_their_names(path: Path) -> None:
+    if wing(path) != "simulate" and path.relative_to(PACKAGE).as_posix() not in MAKES_FOLDERS:
+        assert not calls(path) & {"mkdir", "makedirs"}
+
+
 @each_module
 def test_arrays_are_named_once(path: Path) -> None:
     if path != PACKAGE / "method/survey.py":

@@ -292,13 +292,23 @@ def _print_found(found: Verification) -> None:
         click.echo("every file is as its receipt says")
 
 
+def _again(found: Verification) -> str:
+    """The commands that make damaged reports, figures and tables again; empty if there are none."""
+    commands = [f"`{typed(what, folder)}`" for what, folder in found.shown]
+    return (
+        f"Reports, figures and tables are made again by their own commands: {', '.join(commands)}." if commands else ""
+    )
+
+
 def _words_for(found: Verification, command: str) -> str:
     """How much is wrong, and what to do."""
     n_damaged, n_unexpected, n_unfinished = len(found.damage), len(found.unexpected), len(found.unfinished)
     parts = [f"{n_damaged} damaged, missing or unreadable"] if n_damaged else []
     parts += [f"{n_unexpected} unexpected"] if n_unexpected else []
     parts += [f"{n_unfinished} not finished"] if n_unfinished else []
-    remedy = f"`{command}` does again just what is damaged or not finished." if n_damaged or n_unfinished else ""
+    others = any(item.stage not in {what for what, _ in found.shown} for item in found.damage)
+    remedy = f"`{command}` does again just what is damaged or not finished." if others or n_unfinished else ""
+    remedy = f"{remedy} {_again(found)}".strip()
     if n_unexpected:
         remedy = f"{remedy} Remove what is unexpected, unless it is yours: nothing reads it.".strip()
     return f"{', '.join(parts)}. {remedy}"
@@ -335,4 +345,6 @@ def _repair(found: Verification, output: Path, site_path: Path | None, n_workers
     with Watch() as watch:
         for selection in made:
             selection.again(watch)
+    if found.shown:
+        raise SwimmyError(f"{output}: all else is done again. {_again(found)}")
     exit_with(n_quarantined)

@@ -19,7 +19,7 @@ from swimmy_scale.cluster.site import Group, JobSpec, Site
 from swimmy_scale.cluster.tls import TLS_FILES
 from swimmy_scale.cluster.versions import fitting_version
 from swimmy_scale.errors import EXIT_TIME_IS_UP
-from swimmy_scale.storage.files import write_atomically
+from swimmy_scale.storage.files import make_folder, write_atomically
 
 CONFIG_NAME = "swimmy-scale"
 OWN_GPU = "swimmy_scale.cluster.own_gpu"
@@ -242,4 +242,4 @@ def write_scripts(site: Site, places: Places) -> None:
     nested: dict[str, Any] = {}
     dask.config.set(CLUSTER_SETTINGS, config=nested)  # the dots of the keys make the nesting
     write_atomically(places.log.dask_config, yaml.safe_dump(nested).encode())
-    places.log.workers.mkdir(parents=True, exist_ok=True)
+    make_folder(places.log.workers)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from distributed.security import Security
 
+from swimmy_scale.storage.files import errors_name, make_folder
+
 # Dask's names for the parts of a key, and the files that hold them.
 TLS_FILES = {"ca_file": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
 
@@ -21,7 +23,7 @@ def tls_files(folder: Path) -> Iterator[Security]:
     Driver and workers share the folder's file system. It is made with mode 0700, its files with 0600.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     folder.mkdir(mode=0o700)
     try:
         made = Security.temporary().get_tls_config_for_role("worker")
@@ -29,7 +31,7 @@ def tls_files(folder: Path) -> Iterator[Security]:
         for name, file in TLS_FILES.items():
             path = folder / file
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
+            with errors_name(path), os.fdopen(descriptor, "w") as stream:
                 stream.write(made[name])
             paths[name] = str(path)
         roles = {

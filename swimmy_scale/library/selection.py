@@ -182,5 +182,4 @@ def write_candidates(
     """
     columns = {name: np.asarray(table[name]) for name in table.colnames}
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     return candidate_files.write_candidates(columns, folder, meta=table.meta, formats=formats)

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.library.data_forms import DATA_FORMS
 from swimmy_scale.method.survey import HSC
+from swimmy_scale.storage.files import write_atomically
 
 DATA = ("hsc-archive", "coadds", "cube", *DATA_FORMS)
 """What pixels may be."""
@@ -159,7 +160,6 @@ def init(
         CLASSES=f"[{', '.join(json.dumps(name, ensure_ascii=False) for name in classes)}]",
         MAX_OBJECTS=MAX_OBJECTS,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    files["job"].write_text(text)
-    files["site"].write_text((templates / f"{site}.yaml").read_text())
+    write_atomically(files["job"], text.encode())
+    write_atomically(files["site"], (templates / f"{site}.yaml").read_bytes())
     return files

@@ -31,7 +31,7 @@ import numpy as np
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray
-from swimmy_scale.storage.files import write_atomically
+from swimmy_scale.storage.files import errors_name, read_bytes, write_atomically
 
 WEIGHTS_MEMBER = "model.weights.h5"
 NORM_EPSILON = 1e-3
@@ -54,7 +54,8 @@ def save(model: Any, path: Path) -> str:
     plain.set_weights(model.get_weights())
     with tempfile.TemporaryDirectory() as folder, _keras_deprecations_ignored():
         original = Path(folder) / "model.keras"
-        plain.save(original)
+        with errors_name(original):
+            plain.save(original)
         with zipfile.ZipFile(original) as archive:
             members = {name: archive.read(name) for name in sorted(archive.namelist())}
     members["config.json"] = json.dumps(_without_object_ids(json.loads(members["config.json"]))).encode()
@@ -85,15 +86,17 @@ def load(path: Path, network: Network, sha256: str) -> Any:
     model = build(network, seed=0)
     # Keras only warns of some layers that the file lacks. What it does not read stays NaN and is refused below.
     model.set_weights([np.full_like(value, np.nan) for value in model.get_weights()])
-    try:
-        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(data)) as archive:
-            weights = Path(folder) / WEIGHTS_MEMBER
-            weights.write_bytes(archive.read(WEIGHTS_MEMBER))
+    member = _weights_member(path, network, data)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / WEIGHTS_MEMBER
+        with errors_name(weights):
+            weights.write_bytes(member)
+        try:
             with _keras_deprecations_ignored():
                 warnings.simplefilter("error", UserWarning)
                 model.load_weights(weights)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, UserWarning) as error:
-        raise _other_network(path, network, error) from error
+        except (OSError, KeyError, ValueError, UserWarning) as error:
+            raise _other_network(path, network, error) from error
     _check_finite(path, model.get_weights())
     return model
 
@@ -124,16 +127,23 @@ def folded_weights(path: Path, network: Network, sha256: str) -> list[tuple[Floa
     Arguments and errors are those of `load`. There is one pair for each convolution, in order: float32, shapes
     (3, 3, n_in, n_out) and (n_out,).
     """
-    data = read_model_file(path, sha256)
+    member = _weights_member(path, network, read_model_file(path, sha256))
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            member = archive.read(WEIGHTS_MEMBER)
         with h5py.File(io.BytesIO(member), "r") as file:
             folded = _folded_layers(file["layers"], network)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise _other_network(path, network, error) from error
     _check_finite(path, (value for pair in folded for value in pair))
     return folded
+
+
+def _weights_member(path: Path, network: Network, data: bytes) -> bytes:
+    """The HDF5 file in the bytes of a model file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return archive.read(WEIGHTS_MEMBER)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise _other_network(path, network, error) from error
 
 
 def fold_norm(
@@ -197,7 +207,7 @@ def read_model_file(path: Path, sha256: str) -> bytes:
         When it cannot be read, or its digest is not the recorded one.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise SwimmyError(f"{path}: the model cannot be read ({error}). Give the path of a trained model.") from error
     found = hashlib.sha256(data).hexdigest()

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -24,6 +25,7 @@ from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.method.sections import ScorerName, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.model.processor import processor_of
+from swimmy_scale.storage.arrivals import once_there
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory
@@ -135,7 +137,9 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
         from swimmy_scale.model.files import folded_weights
         from swimmy_scale.model.numba_scorer import NumbaScorer
 
-        weights = [folded_weights(model.path, scoring.network, model.sha256) for model in scoring.models]
+        weights = [
+            once_there(partial(folded_weights, model.path, scoring.network, model.sha256)) for model in scoring.models
+        ]
         return NumbaScorer(weights, scoring.network, survey, n_threads=scoring.n_threads, rings=scoring.descriptors)
     # Keras takes seconds to import: only processes that score pay for it.
     from swimmy_scale.model.devices import configure_threads
@@ -143,7 +147,7 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
     from swimmy_scale.model.keras_scorer import Scorer
 
     configure_threads(scoring.n_threads, as_it_is=True)
-    models = [load(model.path, scoring.network, model.sha256) for model in scoring.models]
+    models = [once_there(partial(load, model.path, scoring.network, model.sha256)) for model in scoring.models]
     scorer = Scorer(models, scoring.network, survey, scoring.batch_size, rings=scoring.descriptors)
     if scorer.fused:
         decode_in_own_threads()

@@ -21,7 +21,7 @@ from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.devices import configure_threads, jit_compile, keras
 from swimmy_scale.model.files import save
 from swimmy_scale.model.training_step import Step, training_step, validation_step
-from swimmy_scale.storage.files import digest_file, digest_json, remove, write_atomically, write_json
+from swimmy_scale.storage.files import digest_file, digest_json, make_folder, remove, write_atomically, write_json
 
 # What random numbers are drawn for: part of their seed.
 _SPLIT, _SHUFFLE, _NOISE = range(3)
@@ -99,7 +99,7 @@ def train(
     settings = {"network": asdict(network), "schedule": asdict(schedule)}
     identity = digest_json({**settings, "cubes": _digest_cubes(cubes, network)})
     training_rows, validation_rows = _split(len(cubes), schedule)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     model = _untrained(network, schedule, n_threads)
     records = _resume(directory, identity, model)
     _write_history(directory, settings, records)

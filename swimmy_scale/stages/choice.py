@@ -12,7 +12,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.sections import ScoreSection
 from swimmy_scale.method.weight_sets import Judgement, WeightSet, first_of_one_network
-from swimmy_scale.storage.files import digest_file, read_text, write_atomically, write_json
+from swimmy_scale.storage.files import digest_file, read_bytes, read_text, write_atomically, write_json
 from swimmy_scale.storage.receipts import Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder
 from swimmy_scale.storage.weight_set_table import weight_set_table, write_table
@@ -81,7 +81,7 @@ class Choice:
                 f"Lower score.n_models, or {more_epochs}raise train.n_runs."
             )
         best, selected = chosen[0], self.models.selected
-        write_atomically(selected, (folder / best.file).read_bytes())
+        write_atomically(selected, read_bytes(folder / best.file))
         sha256 = digest_file(selected)
         choice = {"run": best.run, "epoch": best.epoch, "val_loss": best.val_loss, **rule}
         ensemble = {"ensemble": [_listed(item) for item in chosen]} if n_models > 1 else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from swimmy_scale.storage.files import remove, sync_path
+from swimmy_scale.storage.files import make_folder, remove, sync_path
 from swimmy_scale.storage.receipts import FINISHED, Parts
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.selection import look_from
@@ -40,7 +40,7 @@ def keep(run: RunDirectory) -> None:
         return
     fresh = SelectionFolder(folder.path.with_name(f".{folder.path.name}.partial"))
     remove(fresh.path)
-    fresh.path.mkdir(parents=True)
+    make_folder(fresh.path)
     for path in own.made():
         target = fresh.path / path.name
         if path.is_dir():

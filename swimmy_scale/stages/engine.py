@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import time
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -15,10 +13,9 @@ from typing import Any, Protocol, Self, overload
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.storage.arrivals import SECONDS_UNTIL_SEEN, several_nodes
 from swimmy_scale.storage.files import check_locks_held
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Receipt, task_name
-
-SECONDS_UNTIL_SEEN = 90.0
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt, task_name
 
 
 @dataclass(frozen=True)
@@ -289,13 +286,11 @@ def finished(stage: Stage) -> Receipt | None:
     done = stage.ledger.valid(FINISHED, stage.identity)
     if done is None:
         return None
-    n_objects = 0
-    for index in range(done.details["n_tasks"]):
-        part = stage.ledger.read(task_name(index))
-        if part is None or not stage.ledger.intact(part):
+    parts = Parts()
+    for part in parts.count(stage.ledger.parts()):
+        if not stage.ledger.intact(part):
             return None
-        n_objects += part.n_objects
-    return done if done.n_objects == n_objects else None
+    return done if parts.n_tasks == done.details["n_tasks"] and parts.fit(done) else None
 
 
 def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
@@ -315,6 +310,8 @@ def run_stage(stage: Stage, executor: Executor, progress: Progress) -> Receipt:
     check_locks_held()
     progress.prepare(name)
     tasks = stage.plan()
+    if stage.ledger.contradicts_itself():
+        stage.ledger.remove_all()
     stage.ledger.remove(FINISHED)
     _remove_stale(stage.ledger, len(tasks))
     pending, n_objects, n_done = array("q"), 0, 0
@@ -351,17 +348,15 @@ def _remove_stale(ledger: Ledger, n_tasks: int) -> None:
 
 
 def _committed(ledger: Ledger, task: Task) -> Receipt:
-    receipt = ledger.read(task.name)
-    deadline = time.monotonic() + SECONDS_UNTIL_SEEN
-    while receipt is None and os.environ.get("SLURM_JOB_ID") and time.monotonic() < deadline:
-        # Another node wrote it; a shared file system may show it here only after a while.
-        for _ in ledger.every_name():
-            pass
-        time.sleep(1.0)
-        receipt = ledger.read(task.name)
+    receipt = ledger.awaited(task.name, lambda receipt: receipt.identity == task.identity)
     if receipt is None or receipt.identity != task.identity or receipt.n_objects != task.n_objects:
         raise SwimmyError(
             f"{ledger.path(task.name)}: no receipt for this task although it was performed. "
             "Check the disk, then run the same command again."
+        )
+    if several_nodes() and (path := next(ledger.lacking(receipt), None)) is not None:
+        raise SwimmyError(
+            f"{path}: {SECONDS_UNTIL_SEEN:.0f} s after it was written this node does not see it with the size that "
+            f"{ledger.path(task.name)} says. Check the file system, then run the same command again."
         )
     return receipt

@@ -25,8 +25,9 @@ from swimmy_scale.stages.memory import MemoryLimits, ScoringNeeds
 from swimmy_scale.stages.train import TrainStage
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_json
+from swimmy_scale.storage.partitions import await_cutouts, digest_without_additions
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, digest_without_additions
+from swimmy_scale.storage.run_directory import ModelsFolder
 
 EVALUATION_VERSION = 1
 # If less than this fraction of the rows is scored, they are packed into whole batches.
@@ -113,6 +114,7 @@ def known_sample(store: Cutouts, judged: Judged) -> KnownSample:
 
 def evaluate_training(task: EvaluateTask) -> Receipt:
     """Score the sample with the weight sets of one training, judge each, commit the receipt."""
+    await_cutouts(task.cutouts)
     store = Cutouts.without_additions(task.cutouts)
     sample = known_sample(store, task.judged)
     bands, fraction = store.survey.selecting_bands, task.judged.fraction

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from swimmy_scale.method.sample import ALL_FLAGS, MASKED_CENTER, PARTLY_EMPTY
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 from swimmy_scale.stages.engine import Task
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
+from swimmy_scale.storage.arrivals import once_there
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
 from swimmy_scale.storage.receipts import Receipt
@@ -84,7 +86,7 @@ def ingest_partition(task: IngestTask) -> Receipt:
     image = np.empty((task.n_objects, task.survey.n_bands, size, size), np.float32)
     parts, details = list[dict[str, AnyArray]](), list[dict[str, Any]]()
     if task.kept is not None:
-        parts.append(task.kept.read(image[: task.kept.n_objects]))
+        parts.append(once_there(partial(task.kept.read, image[: task.kept.n_objects])))
         details += [dict(span["details"]) for span in task.kept.spans]
     for place, share in task.places():
         columns, found = _read_share(task, share, place, image[place : place + len(share)])

@@ -15,6 +15,7 @@ from swimmy_scale.model.scoring import Scoring, reconstructor
 from swimmy_scale.stages.engine import Stage, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.partitions import await_cutouts
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.selection import Selection, strangest
 
@@ -26,12 +27,13 @@ PICTURE_VERSION = 4
 
 @dataclass(frozen=True)
 class PictureTask(Task):
-    """What the picture of a run is made of."""
+    """What the picture of a run is made of; ``selected`` is the identity of the selection."""
 
     cutouts: Path
     selection: Path
     picture: Path
     scoring: Scoring
+    selected: str
 
     def seconds(self, n_threads: int) -> float:
         """See `Task.seconds`."""
@@ -67,6 +69,9 @@ def draw_picture(task: PictureTask) -> Receipt:
     """Draw the picture and commit its receipt."""
     from swimmy_scale.results.picture import sample_histogram, write_picture
 
+    replace(task.ledger, stage="score").await_all()
+    replace(task.ledger, stage="select").await_all(lambda receipt: receipt.identity == task.selected)
+    await_cutouts(task.cutouts)
     selection = Selection(task.selection)
     write_picture(
         task.picture,
@@ -104,13 +109,18 @@ class PictureStage(Stage):
     @property
     def identity(self) -> str:
         """Digest of the selection and the models."""
+        version = swimmy_scale.__version__
+        return digest_json(["picture", PICTURE_VERSION, version, self._selected, *self.scoring.identity])
+
+    @property
+    def _selected(self) -> str:
         done = self.select.read(FINISHED)
-        selected = done.identity if done else ""
-        return digest_json(["picture", PICTURE_VERSION, swimmy_scale.__version__, selected, *self.scoring.identity])
+        return done.identity if done else ""
 
     def plan(self) -> Sequence[PictureTask]:
         """One task."""
-        return [PictureTask(self.ledger, 0, self.identity, 0, self.cutouts, self.selection, self.picture, self.scoring)]
+        of_run = (self.cutouts, self.selection, self.picture, self.scoring, self._selected)
+        return [PictureTask(self.ledger, 0, self.identity, 0, *of_run)]
 
     def finish(self, receipts: Iterable[Receipt], add: Callable[[int], None]) -> Receipt:
         """Close the stage; the only file is that of its task."""

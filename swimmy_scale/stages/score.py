@@ -24,8 +24,8 @@ from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.partitions import await_partition, partition_digest, store_digest
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import partition_digest, store_digest
 from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
 from swimmy_scale.storage.store import Layout, OtherLayoutError, create, digest_columns, write_partition
 
@@ -34,12 +34,13 @@ log = logging.getLogger("swimmy_scale")
 
 @dataclass(frozen=True)
 class ScoreTask(Task):
-    """One partition to score."""
+    """One partition to score; ``data_digest`` is that of its cutouts."""
 
     cutouts: Path
     scores: Path
     layout: Layout
     scoring: Scoring
+    data_digest: str
 
     def seconds(self, n_threads: int) -> float:
         """See `Task.seconds`; TensorFlow is for processes of their own."""
@@ -52,6 +53,7 @@ class ScoreTask(Task):
 
 def probe_score(task: ScoreTask, lo: int, hi: int) -> None:
     """Score rows ``lo`` to ``hi`` of a task, counted from its first, and write nothing."""
+    await_partition(task.cutouts, task.index, task.data_digest, task.layout.n_objects)
     store, first = Cutouts(task.cutouts), task.layout.rows(task.index).start
     usable = store.read("quarantine_code", first + lo, first + hi) == 0
     skipped = [row - lo for row in left_out(task.ledger, task.name) if lo <= row < hi]
@@ -64,6 +66,7 @@ def score_partition(task: ScoreTask) -> Receipt:
 
     An object whose score is not finite is quarantined with a reason; its score is NaN.
     """
+    await_partition(task.cutouts, task.index, task.data_digest, task.layout.n_objects)
     store = Cutouts(task.cutouts)
     rows = task.layout.rows(task.index)
     lo, hi = rows.start, rows.stop
@@ -183,15 +186,17 @@ class ScoreStage(Stage):
         settings = digest_json(self._settings)
 
         def task(index: int) -> ScoreTask:
+            data_digest = partition_digest(self.cutouts, index)
             return ScoreTask(
                 ledger=self.ledger,
                 index=index,
-                identity=digest_json([settings, partition_digest(self.cutouts, index)]),
+                identity=digest_json([settings, data_digest]),
                 n_objects=len(layout.rows(index)),
                 cutouts=self.cutouts,
                 scores=self.scores,
                 layout=layout,
                 scoring=self.scoring,
+                data_digest=data_digest,
             )
 
         return Tasks(range(layout.n_partitions), task)

@@ -25,8 +25,9 @@ from swimmy_scale.stages.lost_workers import clear_attempts
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
 from swimmy_scale.storage.files import digest_json, write_atomically
+from swimmy_scale.storage.partitions import await_cutouts, digest_without_additions
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
-from swimmy_scale.storage.run_directory import ModelsFolder, digest_without_additions
+from swimmy_scale.storage.run_directory import ModelsFolder
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def perform_training(task: TrainTask) -> Receipt:
 
     n_threads = task.section.n_threads
     configure_threads(n_threads)
+    await_cutouts(task.cutouts)
     store = Cutouts.without_additions(task.cutouts)
     rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
     started = task.folder / "identity.txt"

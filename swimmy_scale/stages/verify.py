@@ -15,8 +15,9 @@ from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import check_unlocked, read_text, remove
 from swimmy_scale.storage.kept_rows import FOLDER as KEPT_ROWS
-from swimmy_scale.storage.receipts import FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
+from swimmy_scale.storage.receipts import CONTRADICTION, FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import (
+    SHOWN,
     STAGES,
     RunDirectory,
     SelectionFolder,
@@ -26,6 +27,8 @@ from swimmy_scale.storage.run_directory import (
 )
 from swimmy_scale.storage.scores import Scores
 
+# In place of the name of a receipt: all of its stage.
+EVERY = ""
 TASK_BYTES = 256 << 20
 BYTES_PER_SECOND = 500e6
 
@@ -114,12 +117,15 @@ class Verification:
         Files that no receipt names elsewhere: most likely people's own. They are no fault.
     unfinished : list of str
         Stages, and selections, that have not come to their end.
+    shown : list of (str, Path)
+        What of `SHOWN` is damaged, and in which selection: the commands of these names make it again.
     """
 
     damage: list[Damage] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    shown: list[tuple[str, Path]] = field(default_factory=list)
     _marks: list[tuple[Ledger, str]] = field(default_factory=list)
 
     @property
@@ -139,7 +145,10 @@ class Verification:
     def mark(self) -> None:
         """Remove the receipts of what is damaged, so that it is done again; the driver's lock must be held."""
         for ledger, name in self._marks:
-            remove(ledger.path(name))
+            if name == EVERY:
+                ledger.remove_all()
+            else:
+                remove(ledger.path(name))
 
     def add(self, other: Verification, prefix: Path | None = None) -> None:
         """Take over what is wrong with a part; ``prefix`` goes before its paths."""
@@ -150,6 +159,7 @@ class Verification:
         self.damage += [replace(item, path=named(item.path)) for item in other.damage]
         for name in ("unexpected", "others", "unfinished"):
             getattr(self, name).extend(map(named, getattr(other, name)))
+        self.shown += other.shown
         self._marks += other._marks
 
 
@@ -180,10 +190,11 @@ class Verifier:
         if folder.exists():
             return self._unlocked(folder.receipts, path, lambda: self._selection(folder))
         if not beside.is_dir():
-            raise SwimmyError(
+            said = (
                 f"{path}: neither a run directory (no receipts folder in it) nor the output of one command (no "
                 f"{beside.name} beside it), so nothing says what its bytes should be. Check the path."
             )
+            raise SwimmyError(run.what_is_wrong() or said)
         return self._unlocked(beside, path, lambda: self._alone(beside, path))
 
     def _unlocked(self, folder: Path, path: Path, verify: Callable[[], Verification]) -> Verification:
@@ -201,7 +212,7 @@ class Verifier:
         return found
 
     def _selection(self, folder: SelectionFolder) -> Verification:
-        found = self._folder(folder.receipts, folder.path, ("select",), [folder.store])
+        found = self._folder(folder.receipts, folder.path, ("select", *SHOWN), [folder.store])
         if not folder.ledger.path(FINISHED).exists():
             found.unfinished.append("select")
         return found
@@ -230,7 +241,7 @@ class Verifier:
 
     def _folder_of(self, run: RunDirectory) -> Verification:
         filled = [run.own_cutouts, run.scores, run.selection.store, run.models.path, run.receipts]
-        return self._folder(run.receipts, run.path, ("job", "scorer", *STAGES, "provenance"), filled)
+        return self._folder(run.receipts, run.path, ("job", "scorer", *STAGES, "provenance", *SHOWN), filled)
 
     def _cutouts(self, cutouts: Path, run: RunDirectory) -> Verification:
         """What is wrong with the store that the job of a run names."""
@@ -245,7 +256,9 @@ class Verifier:
         return self._unlocked(folder, what, lambda: self._folder(folder, root, ("ingest",), [cutouts]))
 
     def _folder(self, folder: Path, root: Path, stages: tuple[str, ...], filled: Sequence[Path]) -> Verification:
-        (files, damage), other_ids = owned_files(folder, root, stages), list[Damage]()
+        # A report that somebody has removed as a whole is not missed.
+        there = [stage for stage in stages if stage not in SHOWN or (root / stage).exists()]
+        (files, damage), other_ids = owned_files(folder, root, there), list[Damage]()
         tasks = _tasks(Ledger(folder, root, "verify"), files)
         executor = self.executor if len(tasks) > 1 else SerialExecutor()
         self.progress.start("verify", len(files), 0, "files")
@@ -265,8 +278,13 @@ class Verifier:
         if any((root / item.path).is_relative_to(folder) for item in damage):
             # What a damaged receipt named is not known.
             unexpected = []
-        marks = [(Ledger(folder, root, item.stage), item.name) for item in damage]
-        return Verification(damage, unexpected, others, [], marks)
+        marks = [
+            (Ledger(folder, root, item.stage), EVERY if item.reason == CONTRADICTION else item.name)
+            for item in damage
+            if item.stage not in SHOWN  # their receipts stay until their own commands make them again
+        ]
+        shown = [(what, root) for what in SHOWN if any(item.stage == what for item in damage)]
+        return Verification(damage, unexpected, others, [], shown, marks)
 
 
 def _of_receipts(folder: Path, root: Path, stages: Sequence[str]) -> set[str]:

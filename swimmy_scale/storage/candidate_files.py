@@ -95,7 +95,8 @@ def write_candidates(
 
     Equal columns and metadata give equal bytes. object_id is exact in every format; NaN stays NaN. Every file has
     units and descriptions, VOTable and Parquet have UCDs. FITS text is ASCII: other characters become ``\\xNN`` there,
-    and "_" in column names. ECSV has no empty strings: readers may mask them.
+    and "_" in column names. ECSV has no empty strings: readers may mask them; and what ends a line somewhere, or is
+    another control character, becomes ``\\xNN`` there, or readers would lose it or the row.
 
     Parameters
     ----------
@@ -175,8 +176,22 @@ def _fits_in_a_card(key: str, value: Any) -> bool:
     return legal and len(f"HIERARCH {key} = {shown}") <= 70 and (isinstance(value, str) or len(shown) <= 20)
 
 
+# Control characters, the next line among them, and Unicode's separators of lines and paragraphs.
+_ENDS_LINES = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+}  # fmt: skip
+
+
+def on_one_line(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Text as ECSV can hold it: what ends a line somewhere, and other control characters, as ``\\xNN``."""
+    if values.dtype.kind != "U":
+        return values
+    return np.array([text.translate(_ENDS_LINES) for text in values.tolist()], dtype=np.str_)
+
+
 def _ecsv_bytes(columns: Columns, meta: dict[str, Any]) -> bytes:
-    table = candidate_table(columns, meta)
+    table = candidate_table({name: on_one_line(values) for name, values in columns.items()}, meta)
     stream = io.StringIO(newline="")
     table.write(stream, format="ascii.ecsv")
     return stream.getvalue().encode()

@@ -15,7 +15,7 @@ from astropy.io import fits
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.classes import Classes
 from swimmy_scale.method.survey import BoolArray, FloatArray
-from swimmy_scale.storage.files import write_atomically
+from swimmy_scale.storage.files import read_bytes, write_atomically
 
 FORMAT_VERSION = 1
 VERSION_KEY = "format_version"
@@ -163,7 +163,7 @@ def read_counterparts(path: Path) -> Counterparts:
     again = f"Make it again, by `{typed('classify')}` or the run's ingest."
     try:
         # Warnings of astropy mean damage here: a checksum that does not fit, a file that ends too early.
-        stream = io.BytesIO(path.read_bytes())
+        stream = io.BytesIO(read_bytes(path))
         with warnings.catch_warnings(action="error"), fits.open(stream, checksum=True) as hdus:
             table = hdus["COUNTERPARTS"]
             version = table.header.get(VERSION_KEY)

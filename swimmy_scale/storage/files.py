@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import stat
@@ -23,6 +24,7 @@ import filelock
 from swimmy_scale.errors import SwimmyError, typed
 
 SECONDS_FOR_A_LOST_NODE = 600
+_NUMBER = re.compile(r"\berrno = (\d+)\b|\[Errno (\d+)\]")
 # The locks that this process holds: what each holds, and the device and inode of its file.
 _HELD: dict[Path, tuple[Path, tuple[int, int]]] = {}
 
@@ -54,13 +56,26 @@ class ListDigest:
         return whole.hexdigest()
 
 
+def number_of(error: BaseException) -> int:
+    """The number of an error of the operating system, which HDF5 says in its text alone; 0 for any other error."""
+    if not isinstance(error, OSError):
+        return 0
+    if error.errno is not None:
+        return error.errno
+    said = _NUMBER.search(str(error))
+    return int(said[1] or said[2]) if said else 0
+
+
 @contextlib.contextmanager
 def errors_name(path: Path) -> Iterator[None]:
-    """Errors of the disk within name ``path``, if they name no file: those of writing and flushing do not."""
+    """Errors of the disk within name ``path``, if they name no file: those of writing, flushing and locking do not."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        number = number_of(error)
+        if number and error.errno is None:
+            raise OSError(number, os.strerror(number), str(path)) from error
+        if number and error.filename is None:
             error.filename = str(path)
         raise
 
@@ -82,10 +97,15 @@ def open_plain(path: Path) -> Iterator[io.BufferedReader]:
         yield stream
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a plain file (see `open_plain`)."""
+    with errors_name(path), open_plain(path) as stream:
+        return stream.read()
+
+
 def read_text(path: Path) -> str:
     """The text of a plain file (see `open_plain`); ValueError where it is not UTF-8."""
-    with errors_name(path), open_plain(path) as stream:
-        return stream.read().decode()
+    return read_bytes(path).decode()
 
 
 @contextlib.contextmanager
@@ -114,7 +134,7 @@ def digest_file(path: Path) -> str:
 
 def sync_path(path: Path) -> None:
     """Flush one file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         with errors_name(path):
             os.fsync(descriptor)
@@ -213,7 +233,7 @@ def check_unlocked(folder: Path, what: Path) -> str:
     """
     owner = folder / "driver.json"
     try:
-        with (folder / "driver.lock").open("rb") as lock:
+        with open_plain(folder / "driver.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _in_use(owner, what) from None
@@ -253,7 +273,8 @@ def driver_lock(folder: Path, what: Path | None = None) -> Iterator[None]:
     try:
         # Slurm may start a driver again before the lock of its lost node is free. For a moment it may be held by
         # somebody who only looks whether it is.
-        lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
+        with errors_name(Path(lock.lock_file)):
+            lock.acquire(timeout=SECONDS_FOR_A_LOST_NODE if os.environ.get("SLURM_RESTART_COUNT") else 0.3)
     except filelock.Timeout:
         raise _in_use(owner, what or folder.parent) from None
     path = Path(lock.lock_file)

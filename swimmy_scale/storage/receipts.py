@@ -10,16 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from swimmy_scale.storage.arrivals import several_nodes, wait_until
 from swimmy_scale.storage.files import (
     ListDigest,
     digest_file,
+    open_plain,
     parse_checked,
     read_text,
+    remove,
     sync_files,
     sync_path,
     with_checksum,
@@ -28,6 +33,7 @@ from swimmy_scale.storage.files import (
 
 FORMAT_VERSION = 1
 FINISHED = "finished"
+CONTRADICTION = "the receipts of the tasks do not add up to what it says, so none of them is believed"
 # What reading a receipt raises if its file is missing, damaged, or cannot be read.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
@@ -118,6 +124,10 @@ class Parts:
         """Digest over identity and data of all of them."""
         return self._digest.hexdigest()
 
+    def fit(self, done: Receipt) -> bool:
+        """Whether they are what the end of their stage says."""
+        return (self.n_objects, self.digest()) == (done.n_objects, done.data_digest)
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -183,6 +193,38 @@ class Ledger:
             return None
         return receipt if (receipt.stage, receipt.name) == (self.stage, name) else None
 
+    def awaited(self, name: str, is_meant: Callable[[Receipt], bool] = lambda receipt: True) -> Receipt | None:
+        """The receipt (see `read`), once it is seen here with all the files that it names (see `arrivals`).
+
+        If they do not come in time, or another receipt than the one that is meant, it is what is there.
+        """
+
+        def is_there() -> bool:
+            receipt = self.read(name)
+            return receipt is not None and is_meant(receipt) and next(self.lacking(receipt), None) is None
+
+        wait_until(is_there, [self.folder_of_stage])
+        return self.read(name)
+
+    def await_all(self, is_meant: Callable[[Receipt], bool] = lambda receipt: True) -> None:
+        """Wait for all receipts of a finished stage, and their files (see `awaited`)."""
+        if several_nodes():
+            done = self.awaited(FINISHED, is_meant)
+            for index in range(done.details["n_tasks"] if done else 0):
+                self.awaited(task_name(index))
+
+    def lacking(self, receipt: Receipt) -> Iterator[Path]:
+        """The files that a receipt names and that are not seen here, or not with the size that it says."""
+        for key, record in receipt.files.items():
+            path = self.root / key
+            try:
+                # A file that is opened has its size of now; what `stat` says may be old.
+                with open_plain(path) as stream:
+                    if os.fstat(stream.fileno()).st_size != record.size_bytes:
+                        yield path
+            except OSError:
+                yield path
+
     def read_text(self, name: str) -> str:
         """The text of a receipt.
 
@@ -210,9 +252,9 @@ class Ledger:
         path = self.root / key
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
-        if status.st_size != record.size_bytes:
+        if not stat.S_ISREG(status.st_mode) or status.st_size != record.size_bytes:
             return False
         return status.st_mtime_ns == record.mtime_ns or digest_file(path) == record.sha256
 
@@ -234,6 +276,20 @@ class Ledger:
             receipt = self.read(task_name(index))
             if receipt is not None:
                 yield receipt
+
+    def contradicts_itself(self) -> bool:
+        """Whether all receipts of a finished stage can be read, and do not add up to what its end says."""
+        done, parts = self.read(FINISHED), Parts.of(self.parts())
+        is_whole = done is not None and parts.n_tasks == done.details["n_tasks"]
+        return is_whole and done is not None and not parts.fit(done)
+
+    def remove_all(self) -> None:
+        """Remove all receipts of the stage at once, whenever this ends: it is not known which of them is wrong."""
+        if self.folder_of_stage.is_dir():
+            gone = self.folder / f".{self.stage}.{uuid.uuid4().hex}.partial"
+            self.folder_of_stage.rename(gone)
+            sync_path(self.folder)
+            remove(gone)
 
     def remove(self, name: str) -> None:
         """Remove a receipt, so that its work is done again."""
@@ -325,7 +381,6 @@ def owned_files(folder: Path, root: Path, stages: Iterable[str]) -> tuple[list[O
                     pass
             elif name != FINISHED and done is not None:
                 damage.append(ledger.damage(name, "the receipt is of no task of the finished stage"))
-        added_up = (parts.n_objects, parts.digest())
-        if done is not None and len(damage) == sound and added_up != (done.n_objects, done.data_digest):
-            damage.append(ledger.damage(FINISHED, "the receipts of the tasks do not add up to what it says"))
+        if done is not None and len(damage) == sound and not parts.fit(done):
+            damage.append(ledger.damage(FINISHED, CONTRADICTION))
     return list(owned.values()), damage

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.job import Job, Settings, dump_job, parse_job
 from swimmy_scale.method.sections import ScorerName
-from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import (
-    ListDigest,
     digest_json,
     driver_lock,
     of_the_program,
@@ -26,11 +24,15 @@ from swimmy_scale.storage.files import (
     write_atomically,
     write_json,
 )
-from swimmy_scale.storage.kept_rows import KeptRows, spans_in
-from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt, task_name
+from swimmy_scale.storage.fresh_folders import WRITER, is_being_written
+from swimmy_scale.storage.kept_rows import KeptRows
+from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 
 STAGES = ("ingest", "train", "evaluate", "score", "select", "picture")
 """In the order in which a job goes through them."""
+
+SHOWN = ("report", "figures", "tables")
+"""Folders of a selection, by the commands that make them: no stages, but each has a receipt as its last step."""
 
 FORMAT_VERSION = 4
 """Of run directories: what their receipts stand for. A run of another version can be read, and not continued."""
@@ -140,6 +142,39 @@ class SelectionFolder:
         """The receipt of the selection."""
         return Ledger(self.receipts, self.path, "select")
 
+    def made_shown(self, folder: Path) -> bool:
+        """Whether a folder is one of `SHOWN` in its own place here, and has a receipt, be it damaged or not."""
+        return self._is_shown(folder) and Ledger(self.receipts, self.path, folder.name).path(FINISHED).exists()
+
+    def forget_shown(self, folder: Path) -> None:
+        """Remove the receipt of one of `SHOWN`, whose files are about to change, if it lies in its own place here."""
+        if self._is_shown(folder):
+            Ledger(self.receipts, self.path, folder.name).remove(FINISHED)
+
+    def keep_shown(self, folder: Path, files: Iterable[Path]) -> None:
+        """Write the receipt of one of `SHOWN`, if it lies in its own place here; what it said of other files stays."""
+        if not self._is_shown(folder):
+            return
+        ledger = Ledger(self.receipts, self.path, folder.name)
+        before = ledger.read(FINISHED)
+        recorded = {
+            **(before.files if before else {}),
+            **ledger.record_files(self.path / folder.name / path.relative_to(folder) for path in files),
+        }
+        ledger.commit(
+            Receipt(
+                stage=folder.name,
+                name=FINISHED,
+                identity=self.identity(),
+                data_digest=Parts().digest(),
+                files=dict(sorted(recorded.items())),
+                details={"n_tasks": 0},
+            )
+        )
+
+    def _is_shown(self, folder: Path) -> bool:
+        return folder.absolute().parent == self.path.absolute() and folder.name in SHOWN
+
     def identity(self) -> str:
         """Digest of what the selection was made of; empty before it is finished."""
         done = self.ledger.read(FINISHED)
@@ -217,8 +252,23 @@ class RunDirectory:
     def existing(cls, path: Path) -> RunDirectory:
         """The run directory at ``path``, which must be one."""
         if not cls(path).exists():
-            raise SwimmyError(f"{path}: no receipts folder, so this is not a run directory. Check the path.")
+            said = f"{path}: no receipts folder, so this is not a run directory. Check the path."
+            raise SwimmyError(cls(path).what_is_wrong() or said)
         return cls(path)
+
+    def what_is_wrong(self) -> str:
+        """Why this is no run directory any more, with the remedy; empty if nothing says that it was one."""
+        if self.receipts.exists() and not self.receipts.is_dir():
+            return f"{self.receipts}: not a folder, where the receipts of a run belong. Bring them back, or remove it."
+        # Not the job: people keep theirs under the same name.
+        ours = [path for path in (self.scorer, self.provenance) if path.exists()]
+        if not ours or self.receipts.exists():
+            return ""
+        again = typed("run", self.job_file, "--output", self.path)
+        return (
+            f"{self.path}: holds {ours[0].name}, but no receipts folder, which says what the bytes of a run should be. "
+            f"Bring {self.receipts} back from a copy; without it `{again}` does all again."
+        )
 
     def exists(self) -> bool:
         """Whether a run directory is there; the folder of a selection alone is none."""
@@ -256,7 +306,9 @@ class RunDirectory:
         for store in (self.own_cutouts, self.scores):
             left += store.rglob("*.partial")
         for path in left:
-            remove(path)
+            # Reports are written without the driver's lock.
+            if not ((path / WRITER).exists() and is_being_written(path)):
+                remove(path)
 
     # ------------------------------------------------------------ the job
 
@@ -420,43 +472,3 @@ def scores_ledger(scores: Path) -> Ledger:
     """The receipts of the stage that made a store of scores: beside it, or in the run directory around it."""
     beside, run = ledger_beside(scores, "score"), RunDirectory(scores.parent)
     return run.ledger("score") if scores == run.scores and not beside.folder.is_dir() else beside
-
-
-def partition_digest(cutouts: Path, index: int) -> str:
-    """Digest of a partition's values, from the receipt of its ingest.
-
-    Raises
-    ------
-    SwimmyError
-        When the partition has no receipt, and nothing vouches for its pixels.
-    """
-    return _partition_receipt(cutouts, index).data_digest
-
-
-def _partition_receipt(cutouts: Path, index: int) -> Receipt:
-    ledger = cutouts_ledger(cutouts)
-    receipt = ledger.read(task_name(index))
-    if receipt is None:
-        raise SwimmyError(
-            f"{cutouts}: partition {index} has no readable receipt in {ledger.folder}. "
-            "Its ingest did not finish or was not copied along: ingest again, it resumes."
-        )
-    return receipt
-
-
-def digest_without_additions(cutouts: Path) -> str:
-    """`store_digest` as if nothing had been added to the store, the same before and after (see `Cutouts`)."""
-    digest = ListDigest()
-    for index, (lo, hi) in enumerate(Cutouts.without_additions(cutouts).partitions()):
-        receipt = _partition_receipt(cutouts, index)
-        # Only the last of its partitions may hold added rows as well.
-        digest.add(receipt.data_digest if receipt.n_objects == hi - lo else spans_in(receipt)[0]["data_digest"])
-    return digest.hexdigest()
-
-
-def store_digest(cutouts: Path) -> str:
-    """Digest over all partitions of a store."""
-    digest = ListDigest()
-    for index, _ in enumerate(Cutouts(cutouts).partitions()):
-        digest.add(partition_digest(cutouts, index))
-    return digest.hexdigest()

@@ -25,7 +25,8 @@ from swimmy_scale.method.job import Job
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import remove, sync_files, sync_path
+from swimmy_scale.storage.files import errors_name, make_folder, remove, sync_files, sync_path
+from swimmy_scale.storage.fresh_folders import making
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, read_blocks
@@ -141,7 +142,8 @@ class Selection:
         """
         array: Any = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)[name]
         for lo, values in blocks:
-            array.with_config(EVERY_CHUNK)[lo : lo + len(values)] = values
+            with errors_name(self.path / name):
+                array.with_config(EVERY_CHUNK)[lo : lo + len(values)] = values
             found, is_float = self.read(name, lo, lo + len(values)), values.dtype.kind == "f"
             if found.dtype != values.dtype and found.dtype.kind == "U":
                 values = values.astype(np.str_)
@@ -275,7 +277,7 @@ def new_selection(
     later : mapping of str to str, optional
         Catalogue columns that the scores lack, with their types.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     content = {
         "format_version": FORMAT_VERSION,
@@ -284,7 +286,7 @@ def new_selection(
         "coordinates": "object_id",
         **attrs,
     }
-    try:
+    with making(fresh, path):
         group = zarr.create_group(str(fresh), attributes=content)
         add_labels(group, "band", scores.survey.bands)
         add_labels(group, "level", tuple(levels))
@@ -315,15 +317,14 @@ def new_selection(
         remove(path)
         fresh.rename(path)
         sync_path(path.parent)
-    finally:
-        remove(fresh)
 
 
 def look_from(path: Path, folder: Path, scores: Path) -> None:
     """Let a copy of a ``selection.zarr``, which will lie in ``folder``, name its scores as they are seen from there."""
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
-    group.attrs["scores"] = os.path.relpath(scores, folder)
-    consolidate(path)
+    with errors_name(path):
+        group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+        group.attrs["scores"] = os.path.relpath(scores, folder)
+        consolidate(path)
 
 
 def _by_object(

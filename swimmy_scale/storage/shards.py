@@ -16,6 +16,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.storage import MemoryStore
 
 from swimmy_scale.method.survey import AnyArray
+from swimmy_scale.storage.files import make_folder
 
 log = logging.getLogger("swimmy_scale")
 
@@ -35,7 +36,7 @@ def write_shard(path: Path, array: zarr.Array[Any], values: AnyArray) -> None:
     index = np.full((n_chunks, 2), 2**64 - 1, np.uint64)
     offset, step = 0, array.chunks[0]
     encode = _encoder(array.name, values.shape, array.chunks, array.dtype, array.compressors, array.fill_value)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with unfinished.open("wb") as stream:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import uuid
 import warnings
 from collections.abc import Mapping
@@ -24,7 +23,18 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
-from swimmy_scale.storage.files import digest_json, errors_name, read_text, sync_files, sync_path, write_atomically
+from swimmy_scale.storage.arrivals import once_there
+from swimmy_scale.storage.files import (
+    digest_json,
+    errors_name,
+    make_folder,
+    read_text,
+    remove,
+    sync_files,
+    sync_path,
+    write_atomically,
+)
+from swimmy_scale.storage.fresh_folders import making
 from swimmy_scale.storage.shards import EVERY_CHUNK, gives_out_chunks, write_shard
 
 PIXEL_DIMS = ("y", "x")
@@ -199,9 +209,9 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
         When ``path`` holds a store of another layout.
     """
     identity = _identity(layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     fresh = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
-    try:
+    with making(fresh, path):
         attrs = {
             **layout.attrs,
             **layout.notes,
@@ -222,8 +232,6 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
             fresh.rename(path)
         else:
             _renew(path, fresh, names, layout, may_grow)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     files = [path / name for name in names]
     sync_files(files, path.parent)
     return files
@@ -312,17 +320,18 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         When a column does not read back as it was written.
     """
     rows = layout.rows(partition)
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    arrays = once_there(lambda: _arrays(path, layout))
     files = []
     with ThreadPoolExecutor(1) as thread:
         flushed = []
         for variable in layout.variables:
             values = _checked(variable, layout.shape(variable, len(rows)), columns, path)
-            array = group[variable.name]
-            if not isinstance(array, zarr.Array):
-                raise SwimmyError(f"{path}: {variable.name} is not an array. Make the store again.")
-            file = path / variable.name / "c" / "/".join([str(partition)] + ["0"] * (len(variable.dims) - 1))
+            array = arrays[variable.name]
+            file = _file_of(path, variable.name, partition, len(variable.dims))
             with errors_name(file):
+                if file.exists() and not file.is_file():
+                    # Nothing of ours: a file belongs here.
+                    remove(file)
                 if array.shards is None or not gives_out_chunks():
                     array.with_config(EVERY_CHUNK)[rows.start : rows.stop] = values
                 else:
@@ -339,6 +348,27 @@ def write_partition(path: Path, layout: Layout, partition: int, columns: Mapping
         for one in flushed:
             one.result()
     return files
+
+
+def _file_of(path: Path, name: str, partition: int, n_dims: int) -> Path:
+    """Where a partition of a variable lies."""
+    return path / name / "c" / "/".join([str(partition)] + ["0"] * (n_dims - 1))
+
+
+def _arrays(path: Path, layout: Layout) -> dict[str, zarr.Array[Any]]:
+    """The arrays of a store, open for writing."""
+    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    found = {}
+    for variable in layout.variables:
+        array = group.get(variable.name)
+        if not isinstance(array, zarr.Array) or array.shape != layout.shape(variable):
+            is_there = f"has shape {array.shape}" if isinstance(array, zarr.Array) else "is not an array"
+            raise SwimmyError(
+                f"{path}: {variable.name} {is_there}, where shape {layout.shape(variable)} is needed. "
+                "Run the same command again: it renews what describes the store."
+            )
+        found[variable.name] = array
+    return found
 
 
 def _checked(variable: Variable, shape: tuple[int, ...], columns: Mapping[str, AnyArray], path: Path) -> AnyArray:
@@ -394,6 +424,15 @@ def _damaged(group: zarr.Group, what: str, error: Exception) -> SwimmyError:
     )
 
 
+def _refuse_other_than_files(group: zarr.Group, array: Any, name: str, lo: int, hi: int | None) -> None:
+    """Refuse chunks that are no plain files: a named pipe would let Zarr wait for ever."""
+    step = (array.shards or array.chunks)[0]
+    for partition in range(lo // step, -(-(array.shape[0] if hi is None else hi) // step)):
+        file = _file_of(Path(_where(group)), name, partition, array.ndim)
+        if not file.is_file() and file.exists():
+            raise ValueError(f"{file.relative_to(_where(group))} is not a plain file")
+
+
 def _without_gaps(array: Any) -> Any:
     """The array, with an error in place of fill values where a chunk is missing."""
     try:
@@ -416,6 +455,7 @@ def read_rows(group: zarr.Group, name: str, lo: int, hi: int | None) -> AnyArray
     """
     try:
         array = _without_gaps(group[name])
+        _refuse_other_than_files(group, array, name, lo, hi)
         # Zarr decodes into a new array of just these rows.
         values = np.asarray(array[lo:hi])
         # NumPy's set operations and the table writers take fixed-width strings only.

@@ -21,6 +21,7 @@ COMMANDS = (
     *(
         "init",
         "simulate",
+        "request",
         "ingest",
         "classify",
         "train",

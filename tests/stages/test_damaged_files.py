@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from survey_runs import assert_same_results, verification
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage.files import of_the_program, read_text
+from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory
 
 
@@ -82,6 +84,80 @@ def test_every_damaged_file_is_made_again(finished: Path, tmp_path: Path) -> Non
     for name in DAMAGE:
         if not name.startswith("receipts"):
             assert (run / name).read_bytes() == (finished / "run" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [fifo, folder])
+def test_what_is_no_file_in_place_of_a_chunk_lets_nothing_wait(
+    finished: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    names = [
+        "cutouts.zarr/image/c/1/0/0/0",
+        "cutouts.zarr/ra/c/0",
+        "scores.zarr/score/c/2/0",
+        "selection.zarr/level/c/0",
+    ]
+    names += ["models/selected.keras"]
+    for name in names:
+        damage(run / name)
+    assert {item.path for item in verification(run).damage} >= set(names)
+    for words in (["show", run, "1"], ["report", run], ["select", run, "--name", "again"]):
+        assert called(*words).exit_code == 1
+    assert called("verify", run, "--repair", "--workers", "0").exit_code == 3
+    assert verification(run).is_sound
+    assert_same_results(run, finished / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["ingest", "score"])
+def test_a_forged_digest_is_not_taken_over(finished: Path, tmp_path: Path, stage: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    ledger = RunDirectory(run).ledger(stage)
+    before = ledger.read("000001")
+    assert before is not None
+    ledger.commit(replace(before, data_digest="0" * 64))
+    (found,) = verification(run).damage
+    assert (found.stage, found.name) == (stage, FINISHED)
+    assert called("verify", run, "--repair", "--workers", "0").exit_code == 3
+    assert verification(run).is_sound
+    again = ledger.read("000001")
+    assert again is not None
+    assert again.data_digest == before.data_digest
+    assert_same_results(run, finished / "run")
+
+
+@pytest.mark.slow
+def test_reports_and_tables_have_receipts_and_are_made_again_by_their_own_commands(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    for words in (["report", run], ["tables", run, "high-but-negative"], ["tables", run, "table-2"]):
+        assert called(*words).exit_code == 0
+    assert verification(run).is_sound
+    pages = {path: path.read_bytes() for path in (run / "report").rglob("*.html")}
+    for name in ("report/index.html", "tables/high-but-negative.csv"):
+        (run / name).unlink()
+    not_utf8(run / "tables/table-2.ecsv")
+    damaged = {"report/index.html", "tables/high-but-negative.csv", "tables/table-2.ecsv"}
+    assert {item.path for item in verification(run).damage} == damaged
+    repaired = called("verify", run, "--repair", "--workers", "0")
+    assert repaired.exit_code == 1
+    assert f"report {run}`, `" in repaired.stderr
+    assert f"tables {run}`." in repaired.stderr
+    assert {item.path for item in verification(run).damage} == damaged
+    for words in (["report", run], ["tables", run]):
+        assert called(*words).exit_code == 0
+    assert verification(run).is_sound
+    assert {path: path.read_bytes() for path in pages} == pages
+    (run / "report/index.html").unlink()
+    said = called("verify", run, "--workers", "0").stderr
+    assert "1 damaged, missing or unreadable. Reports, figures and tables are made again by their own" in said
+    shutil.rmtree(run / "report")
+    assert verification(run).is_sound, "who removes a report misses none"
 
 
 @pytest.mark.slow

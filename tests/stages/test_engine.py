@@ -214,6 +214,24 @@ def test_only_what_is_damaged_is_done_again(
     assert run(stage).done == []
 
 
+@pytest.mark.parametrize("name", [*names(0, 3), FINISHED])
+@pytest.mark.parametrize("field", ["data_digest", "n_objects"])
+def test_no_receipt_is_believed_where_they_do_not_add_up(stage: Tally, name: str, field: str) -> None:
+    run(stage)
+    before = {path: path.read_bytes() for path in stage.ledger.folder_of_stage.iterdir()}
+    sound = stage.ledger.read(name)
+    assert sound is not None
+    stage.ledger.commit(replace(sound, **{field: "forged" if field == "data_digest" else 11}))
+    told = run(stage)
+    assert told.done == names(0, 1, 2, 3, 4)
+    again = stage.ledger.read(name)
+    assert again is not None
+    assert (again.data_digest, again.n_objects) == (sound.data_digest, sound.n_objects)
+    assert {path.name for path in before} == {path.name for path in stage.ledger.folder_of_stage.iterdir()}
+    assert not stage.ledger.contradicts_itself()
+    assert run(stage).done == []
+
+
 @settings(deadline=None, max_examples=15)
 @given(lost_files=st.sets(st.integers(0, 4)), bad_receipts=st.sets(st.integers(0, 4)), backwards=st.booleans())
 def test_any_damage_ends_in_the_same_receipts(

@@ -90,6 +90,7 @@ def task(folder: Path) -> PictureTask:
         selection=folder / "selection.zarr",
         picture=folder / "candidates.png",
         scoring=Scoring((Model(folder / "absent.keras", "0"),), Network(), 8, 1),
+        selected="selection",
     )
 
 

@@ -372,6 +372,24 @@ def test_verify_refuses_another_folder(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
+@pytest.mark.parametrize("command", ["verify", "status", "report"])
+def test_a_run_without_its_receipts_is_told_as_such(tmp_path: Path, command: str) -> None:
+    (tmp_path / "scorer.json").touch()
+    said = call_here(command, tmp_path).stderr
+    assert f"{tmp_path}: holds scorer.json, but no receipts folder" in said
+    assert f"run {tmp_path}/job.yaml --output {tmp_path}` does all again" in said
+    (tmp_path / "receipts").touch()
+    assert f"{tmp_path}/receipts: not a folder" in call_here(command, tmp_path).stderr
+
+
+@pytest.mark.slow
+def test_without_its_receipts_a_run_is_done_again(copied: Path, reference: Path) -> None:
+    shutil.rmtree(copied / "receipts")
+    assert call_here("run", copied / "job.yaml", "--output", copied, "--workers", 0).returncode == 3
+    assert verify(copied) == []
+    assert_same_results(copied, reference)
+
+
 def test_unfinished_partitions_alone_are_done(copied: Path, job: Path, reference: Path) -> None:
     Ledger(copied / "receipts", copied, "score").remove("000002")
     Ledger(copied / "receipts", copied, "score").remove(FINISHED)

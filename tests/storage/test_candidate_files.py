@@ -108,6 +108,21 @@ def test_nothing_but_the_catalogue_is_left_behind(tmp_path: Path) -> None:
     assert fits.getdata(tmp_path / "candidates.fits").shape == (4,)
 
 
+ODD = [chr(code) for code in (*range(32), *range(0x7F, 0xA0), 0x2028, 0x2029)]
+
+
+def test_text_that_ends_lines_is_escaped_in_ecsv(tmp_path: Path) -> None:
+    """Readers split a table at some of these characters, and rows would be lost."""
+    notes = np.array([f"a{character}b" for character in ODD] + ["plain é"])
+    columns = {"object_id": np.arange(len(notes)), "note": notes}
+    paths = write_candidates(columns, tmp_path, meta={"survey": "".join(ODD[1:])}, formats=["ecsv", "parquet"])
+    found = read("ecsv", paths["ecsv"])
+    assert [text.encode().decode("unicode_escape") for text in found["note"].tolist()[:-1]] == notes.tolist()[:-1]
+    assert found["note"][-1] == "plain é"
+    assert found.meta["survey"] == "".join(ODD[1:])
+    assert read("parquet", paths["parquet"])["note"].tolist() == notes.tolist()
+
+
 def test_fits_header(tmp_path: Path) -> None:
     path = written(tmp_path, some_columns(), ["fits"])["fits"]
     with warnings.catch_warnings(), fits.open(path, checksum=True) as hdus:

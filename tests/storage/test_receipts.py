@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,20 @@ from swimmy_scale.storage.files import (
     check_unlocked,
     digest_json,
     driver_lock,
+    errors_name,
     sync_files,
     write_atomically,
 )
-from swimmy_scale.storage.receipts import Damage, FileRecord, Ledger, Parts, Receipt, owned_files
+from swimmy_scale.storage.receipts import (
+    CONTRADICTION,
+    FINISHED,
+    Damage,
+    FileRecord,
+    Ledger,
+    Parts,
+    Receipt,
+    owned_files,
+)
 
 
 def verify(folder: Path, root: Path, stages: list[str]) -> list[Damage]:
@@ -359,6 +370,21 @@ def test_a_receipt_under_the_name_of_another_is_damage(tmp_path: Path, stage: st
     assert found == Damage(stage, name, f"receipts/{stage}/{name}.json", "the receipt is that of score 000000")
 
 
+def test_where_receipts_do_not_add_up_all_go_at_once(tmp_path: Path) -> None:
+    for name in ("000000", "000001"):
+        ledger = commit_one(tmp_path, name=name)
+    part = ledger.read("000001")
+    assert part is not None
+    ledger.finish("all", Parts.of([replace(part, data_digest="other"), part]), [])
+    assert ledger.contradicts_itself()
+    (found,) = verify(tmp_path / "receipts", tmp_path, ["score"])
+    assert (found.name, found.reason) == (FINISHED, CONTRADICTION)
+    ledger.remove_all()
+    assert [path.name for path in (tmp_path / "receipts").iterdir()] == []
+    ledger.remove_all()
+    assert not ledger.contradicts_itself()
+
+
 def test_a_later_stage_vouches_for_a_file_that_it_renewed(tmp_path: Path) -> None:
     shared = tmp_path / "zarr.json"
     for stage, content in (("score", b"one"), ("select", b"other")):
@@ -443,6 +469,21 @@ def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_atomically(tmp_path / "deep/summary.json", b"{}")
     assert caught.value.filename in (str(tmp_path / "deep/summary.json"), str(tmp_path))
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(28, "No space left on device"), "file"),
+        (OSError(28, "No space left on device", "other"), "other"),
+        (OSError("Can't write data (file write failed: errno = 28, error message = 'No space left')"), "file"),
+        (OSError("no number"), None),
+    ],
+)
+def test_errors_of_the_disk_name_the_file(tmp_path: Path, error: OSError, named: str | None) -> None:
+    with pytest.raises(OSError, match=r"No space left|no number") as caught, errors_name(Path("file")):
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (28 if named else None, named)
 
 
 def test_new_folders_are_flushed_into_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,19 @@ def test_it_opens_alone(run: Path) -> None:
         assert ds.attrs["format_version"] == 1
         assert ds.attrs["scores"] == "scores.zarr"
         assert [name for name in ds.data_vars if "long_name" not in ds[name].attrs] == []
+
+
+def test_a_full_disk_names_the_store(run: Path) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, usual[1]))
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_selection(run / "scores.zarr", LEVELS, **VALUES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert str(caught.value.filename).startswith(str(run))
+    assert not list(run.glob(".*.partial"))
+    write_selection(run / "scores.zarr", LEVELS, **VALUES)
 
 
 def test_scores_are_not_touched_and_another_selection_takes_the_place(run: Path) -> None:

@@ -562,3 +562,16 @@ def test_another_store_does_not_grow(store: Path, change: dict[str, Any]) -> Non
     with pytest.raises(SwimmyError, match="was made with other settings or from another catalogue"):
         create(store, other, may_grow=True)
     assert contents(store) == before
+
+
+@pytest.mark.parametrize("name", ["ra/c/1", "image/c/1/0/0/0"])
+def test_a_pipe_in_place_of_a_chunk_is_refused_and_written_over(store: Path, name: str) -> None:
+    group = open_group(store, 1)
+    variable = name.partition("/")[0]
+    before = read_rows(group, variable, 0, None).tobytes()
+    (store / name).unlink()
+    os.mkfifo(store / name)
+    with pytest.raises(SwimmyError, match=rf"{variable}\[0:.*{name} is not a plain file"):
+        read_rows(group, variable, 0, None)
+    write_partition(store, LAYOUT, 1, columns(1))
+    assert read_rows(group, variable, 0, None).tobytes() == before

@@ -9,6 +9,7 @@ import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.table_files import Masked, Pick, TableFile
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.object_tables.tables import open_table
 
 
@@ -44,6 +45,7 @@ def read_object_tables(paths: Sequence[Path], pick: Pick) -> TableFile:
                 try:
                     parts[place].append(np.ma.asarray(table.column(name)))
                 except Exception as error:  # each library raises its own types for damaged data
+                    pass_on(error, str(path))
                     reason = " ".join(str(error).split())[:300]
                     raise SwimmyError(
                         f"{path}: column {name} cannot be read: {reason}. Fetch the file again."

@@ -26,7 +26,9 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.catalogue.fits_rows import checked_reader, in_rows, windows
 from swimmy_scale.ingest.object_ids import NULL_WORDS
+from swimmy_scale.ingest.pixels.fits_scan import Reader
 
 Masked = np.ma.MaskedArray[Any, Any]
 
@@ -177,18 +179,30 @@ def _format_of(path: Path) -> str:
 
 
 def _read_fits(path: Path, pick: Pick) -> TableFile:
-    with fits.open(path, checksum=True, logical_as_bytes=True) as hdus:
+    with checked_reader(path) as read, fits.open(path, checksum=read is None, logical_as_bytes=True) as hdus:
         tables = [(n, hdu) for n, hdu in enumerate(hdus) if isinstance(hdu, fits.BinTableHDU | fits.TableHDU)]
         if not tables:
             raise SwimmyError(f"{path} has no table, only images. Give the catalogue's file.")
         parts = [Part("HDU", n, hdu.name, [str(name) for name in hdu.columns.names]) for n, hdu in tables]
         chosen = pick.part(parts)
         hdu, picked = tables[chosen][1], pick(parts[chosen].columns)
-        arrays = {place: _fits_column(path, hdu, place) for place in picked}
+        if read is not None and all(in_rows(hdu, place) for place in picked):
+            arrays = _columns_by_rows(path, read, hdu, list(picked))
+        else:
+            arrays = {place: _fits_column(path, hdu, place) for place in picked}
         units = {place: str(unit) for place in picked if (unit := hdu.columns[place].unit)}
         frame = _fits_frame(hdu.header)
         frames = dict.fromkeys(picked, frame) if frame else {}
         return TableFile("FITS", arrays, hdu.header.get("SIMULATE") is True, units, frames)
+
+
+def _columns_by_rows(path: Path, read: Reader, hdu: Any, places: list[int]) -> dict[int, Masked]:
+    """Columns of a binary table, of which only some rows are in memory at once."""
+    parts: dict[int, list[Masked]] = {place: [] for place in places}
+    for window in windows(read, hdu):
+        for place in places:
+            parts[place].append(_fits_column(path, window, place))
+    return {place: np.ma.concatenate(parts.pop(place)) for place in places}
 
 
 def _fits_frame(header: Any) -> str:

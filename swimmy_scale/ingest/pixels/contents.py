@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES, Reader, UnusableFileError, open_reader, unreadable
 from swimmy_scale.method.survey import AnyArray, IntArray
 
@@ -75,6 +76,7 @@ def _gzip_reader(stream: gzip.GzipFile) -> Reader:
             stream.seek(offset)
             return stream.read(length)
         except (OSError, EOFError, zlib.error) as error:
+            pass_on(error, str(stream.name))
             raise unreadable(f"damaged gzip: {error}") from None
 
     return read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import zarr
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.cube_objects import check_objects
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, whatever_it_raises
@@ -23,6 +25,7 @@ from swimmy_scale.ingest.pixels.flux_units import AGREEMENT_MAG, zero_point_of_u
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
+WRITE_AGAIN = "Write it again."
 ZARR_MARKS = ("zarr.json", ".zarray", ".zgroup")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 
@@ -166,6 +169,8 @@ def _open(path: str, form: str) -> Iterator[Any]:
             else:
                 node = np.load(path, mmap_mode="r", allow_pickle=False)
         except Exception as error:  # each library raises its own types for a damaged file
+            if _remedy(error) == WRITE_AGAIN:
+                pass_on(error, path)
             raise SwimmyError(
                 f"cube {path}: cannot be opened as {form} ({type(error).__name__}: {error}). {_remedy(error)}"
             ) from None
@@ -183,7 +188,7 @@ def _remedy(error: Exception) -> str:
         return "A program that wrote it has not closed it: if none does any more, run `h5clear -s` on the file."
     if isinstance(error, PermissionError):
         return "Check its permissions."
-    return "Write it again."
+    return WRITE_AGAIN
 
 
 def _datasets(node: Any) -> dict[str, Any]:
@@ -268,6 +273,8 @@ def _state(path: str) -> str:
     digest = hashlib.sha256()
     for file in files:
         status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SwimmyError(f"cube {path}: {file} is not a plain file. Write the cube again, or remove it.")
         name = os.fsencode(os.path.relpath(file, where))
         digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()
@@ -280,9 +287,8 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
         last = min(first + step, lo + n_rows)
         try:
             rows: list[AnyArray | Exception] = list(np.asarray(array[first:last]))
-        except MemoryError:
-            raise
-        except Exception:  # each library raises its own types for a damaged chunk
+        except Exception as error:  # each library raises its own types for a damaged chunk
+            pass_on(error)
             rows = [_row(array, row) for row in range(first, last)]
         yield from rows
 
@@ -290,7 +296,6 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
 def _row(array: Any, row: int) -> AnyArray | Exception:
     try:
         return np.asarray(array[row])
-    except MemoryError:
-        raise
     except Exception as error:  # as above
+        pass_on(error)
         return error

@@ -19,6 +19,7 @@ from math import isfinite, prod
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.method.quarantine import Code
 
 # Bytes of a file: read(offset, length), fewer at its end.
@@ -35,6 +36,7 @@ MAX_FILE_BYTES = 64 * 2**20
 declares counts with it."""
 MAX_HEADER_BYTES = 4 * 2**20
 MAX_HDUS = 1000
+SUMMED_BLOCKS = 4096
 
 _END = b"END" + b" " * 77
 _HIERARCH = b"HIERARCH"
@@ -65,19 +67,22 @@ def unreadable(reason: str) -> UnusableFileError:
 def whatever_it_raises() -> Iterator[None]:
     """The one place where any failure to read one file becomes the fault of that file, and of nothing else.
 
-    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: no memory is left, or
-    the user is told of something else.
+    Damaged files fail in ways that nobody has foreseen. Only a failure that is not theirs passes: the machine fails
+    (see `machine_errors`), or the user is told of something else.
 
     Raises
     ------
     UnusableFileError
         As it is; UNREADABLE_FILE, with the name of the exception, for every other.
+    OSError, MemoryError
+        When the machine fails.
     """
     try:
         yield
-    except (UnusableFileError, SwimmyError, MemoryError):
+    except (UnusableFileError, SwimmyError):
         raise
     except Exception as error:
+        pass_on(error)
         said = " ".join(str(error).split())
         raise unreadable(f"reading it fails with {type(error).__name__}{': ' if said else ''}{said}") from error
 
@@ -138,12 +143,16 @@ def reader_of(data: bytes) -> Reader:
 
 @contextmanager
 def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
-    """Random access to the bytes of a plain file, and its status."""
+    """Random access to the bytes of a plain file, and its status.
+
+    Errors of the disk that are the file's are UnusableFileErrors, those of the machine stay what they are.
+    """
     # Not by mmap: a file that shrinks would crash the process.
     try:
         # Without O_NONBLOCK a named pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
+        pass_on(error, path)
         raise unreadable(f"cannot be opened: {error}") from None
     try:
         status = os.fstat(descriptor)
@@ -151,9 +160,15 @@ def open_reader(path: str) -> Iterator[tuple[Reader, os.stat_result]]:
             raise unreadable("is not a plain file")
 
         def read(offset: int, length: int) -> bytes:
+            parts, left = list[bytes](), min(length, max(status.st_size - offset, 0))
             try:
-                return os.pread(descriptor, min(length, max(status.st_size - offset, 0)), offset)
+                # Linux gives at most 2 GiB at once, and of a file that has become shorter nothing.
+                while left and (part := os.pread(descriptor, left, offset)):
+                    parts.append(part)
+                    offset, left = offset + len(part), left - len(part)
+                return parts[0] if len(parts) == 1 else b"".join(parts)
             except OSError as error:
+                pass_on(error, path)
                 raise unreadable(f"cannot be read: {error}") from None
 
         yield read, status
@@ -233,7 +248,7 @@ def verify_checksum(read: Reader, hdu: Hdu) -> None:
     """Refuse an HDU that differs from its CHECKSUM and DATASUM cards, where it has them."""
     if b"CHECKSUM" not in hdu.cards and b"DATASUM " not in hdu.cards:
         return
-    step = 4096 * BLOCK_BYTES
+    step = SUMMED_BLOCKS * BLOCK_BYTES
     data_sum = 0
     for offset in range(hdu.data_start, hdu.end, step):
         data_sum = _ones_complement_sum(read(offset, min(step, hdu.end - offset)), data_sum)
@@ -304,6 +319,17 @@ def positive_int(cards: Cards, keyword: str) -> int:
     return int(value) if value is not None and isfinite(value) and value > 0 else 0
 
 
+def in_capitals(header: bytes) -> bytes:
+    """A header with its keywords in capitals: the standard has no others (FITS 4.0, 4.1.2.1), astropy reads any."""
+    keywords = np.frombuffer(header, np.uint8).reshape(-1, CARD_BYTES)[:, :8]
+    small = (keywords >= ord("a")) & (keywords <= ord("z"))
+    if not small.any():
+        return header
+    cards = np.frombuffer(header, np.uint8).reshape(-1, CARD_BYTES).copy()
+    cards[:, :8][small] -= ord("a") - ord("A")
+    return cards.tobytes()
+
+
 def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
     """The HDU that begins at ``start``, its sizes checked against a file of ``n_bytes``."""
     length = 2 * BLOCK_BYTES
@@ -317,7 +343,7 @@ def _read_header(read: Reader, n_bytes: int, start: int, index: int) -> Hdu:
         if start + length >= n_bytes or length >= MAX_HEADER_BYTES:
             raise unreadable(f"the header of HDU {index} has no END within {min(length, n_bytes - start)} bytes")
         length *= 4
-    header = text[:end]
+    header = in_capitals(text[:end])
     data_start = start + -(-(end + CARD_BYTES) // BLOCK_BYTES) * BLOCK_BYTES
     extension = b"PRIMARY" if index == 0 else _extension_name(header)
     bitpix, shape, data_bytes = _sizes(header, extension, index)
@@ -355,15 +381,23 @@ def _sizes(header: bytes, extension: bytes, index: int) -> tuple[int, tuple[int,
 
 
 def _mandatory(header: bytes, position: int, keyword: bytes, index: int) -> int:
-    """Whole number of a mandatory card, which should be at this position of the header."""
+    """Whole number of a mandatory card, which should be at this position of the header.
+
+    Readers differ in which of two such cards they believe, so the image would be another for each.
+    """
+    begin = keyword.ljust(8) + b"= "
     card = header[position * CARD_BYTES : (position + 1) * CARD_BYTES]
-    raw: bytes | None = card[VALUE_AT:]
-    if card[:VALUE_AT] != keyword.ljust(8) + b"= ":
-        raw = parse_cards(header).get(keyword.ljust(8))
+    values = [card[VALUE_AT:]]
+    if not card.startswith(begin) or header.count(begin) > 1:
+        cards = (header[at : at + CARD_BYTES] for at in range(0, len(header), CARD_BYTES))
+        values = [one[VALUE_AT:] for one in cards if one.startswith(begin)]
     try:
-        return int((raw or b"").split(b"/", 1)[0])
+        numbers = {int(value.split(b"/", 1)[0]) for value in values or [b""]}
     except ValueError:
         raise unreadable(f"HDU {index} has no usable {keyword.decode()} card") from None
+    if len(numbers) > 1:
+        raise unreadable(f"HDU {index} has {keyword.decode()} cards of different values, {sorted(numbers)}")
+    return numbers.pop()
 
 
 def _ones_complement_sum(data: bytes, total: int = 0) -> int:

@@ -141,8 +141,11 @@ def zero_point_of_unit(text: str, has_zero_point: bool = False) -> float | None:
             f"BUNIT {name!r} is not known, and no zero point is stated. Write MAGZERO into its header"
         ) from None
     # Magnitudes and other logarithms of a flux density are no UnitBase, but equivalent to one.
-    if isinstance(unit, units.UnitBase) and unit.is_equivalent(units.Jy):
-        return float((1.0 * unit).to_value(units.ABmag))
+    try:
+        if isinstance(unit, units.UnitBase) and unit.is_equivalent(units.Jy):
+            return float((1.0 * unit).to_value(units.ABmag))
+    except OverflowError:
+        raise _wrong(f"BUNIT {name!r} is no unit of any size that a number holds. Convert to counts or nJy") from None
     raise _wrong(f"its pixels are in {name}, which is not linear in flux density. Convert them to counts or nJy")
 
 

@@ -31,7 +31,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from swimmy_scale.ingest.pixels.fits_scan import CARD_BYTES, VALUE_AT, Hdu, hierarch_name, is_plain, parse_number
+from swimmy_scale.ingest.pixels.fits_scan import (
+    CARD_BYTES,
+    VALUE_AT,
+    Hdu,
+    hierarch_name,
+    in_capitals,
+    is_plain,
+    parse_number,
+)
 from swimmy_scale.ingest.pixels.flux_units import EXPOSURE_CARDS, EXPOSURE_ZERO_POINT, UNIT_CARDS, AsinhScale
 from swimmy_scale.ingest.pixels.sky_map import PLACING_CARDS, PLAIN_CARDS, SkyMap
 
@@ -168,7 +176,7 @@ class _Pattern:
             headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}))
         if self.has_checksums:
             primary, image = (
-                replace(hdu, header=data[hdu.start : hdu.start + len(hdu.header)])
+                replace(hdu, header=in_capitals(data[hdu.start : hdu.start + len(hdu.header)]))
                 for hdu in (headers.primary, headers.image)
             )
             headers = headers._replace(primary=primary, image=image)

@@ -17,6 +17,7 @@ from typing import IO, cast
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube
 from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, show_name
@@ -98,7 +99,8 @@ def list_folder(path: str) -> Listing:
             full = Path(folder, name)
             try:
                 status = full.stat()
-            except OSError:
+            except OSError as error:
+                pass_on(error)
                 skipped.append(str(full))
                 continue
             if not stat.S_ISREG(status.st_mode):
@@ -123,7 +125,8 @@ def is_fits(path: str) -> bool:
         try:
             with gzip.open(path) as unpacked:
                 magic = unpacked.read(9)
-        except (OSError, EOFError, zlib.error):
+        except (OSError, EOFError, zlib.error) as error:
+            pass_on(error, path)
             return False
     # A damaged cutout is known by its name: its object is quarantined instead of the source refused.
     return magic == b"SIMPLE  =" or has_fits_suffix(Path(path).name)
@@ -147,7 +150,8 @@ def tar_form(path: str) -> str:
             stream.seek(0)
             try:
                 head = gzip.GzipFile(fileobj=stream).read(512)
-            except (OSError, EOFError, zlib.error):
+            except (OSError, EOFError, zlib.error) as error:
+                pass_on(error, path)
                 head = b""
     if name.endswith((".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz")):
         raise SwimmyError(
@@ -186,9 +190,8 @@ def list_tar(path: str, packed: str) -> Listing:
                 if member.kind == "file":
                     files.append((member.name, member.offset, member.size, mtime_ns))
                 n_others += member.kind == "other"
-        except MemoryError:
-            raise
         except Exception as error:  # on a damaged tar nearly any type
+            pass_on(error, path)
             notes.append(
                 f"{path}: damaged or cut off after {counted(len(files), 'members')} ({error}); only those are used. "
                 "Fetch the tar again."

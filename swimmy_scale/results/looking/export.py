@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from swimmy_scale.results.looking.pixels import pixels_of, reconstruction_of, so
 from swimmy_scale.results.looking.target_list import sexagesimal, write_csv, write_regions
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.fresh_folders import fresh_folder
 from swimmy_scale.storage.selection import SelectedRun, Selection
 
 TARGETS = "targets"
@@ -119,11 +119,8 @@ def write_cutouts(
     zero_point = float(store.attrs.get("zero_point_mag", store.survey.zero_point_mag))
     magnitude = np.full(len(rows), np.nan, np.float32)
     band = store.survey.bands.index(store.survey.magnitude_band)
-    output.parent.mkdir(parents=True, exist_ok=True)
     told(0, len(rows))
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as partial:
-        folder = Path(partial) / output.name
-        folder.mkdir()
+    with fresh_folder(output) as folder:
         for pixels in pixels_of(store, rows):
             source = expected = None
             if reconstruction is not None:
@@ -149,9 +146,6 @@ def write_cutouts(
         write_candidates(targets, folder, meta=meta, formats=("fits",), stem=TARGETS)
         write_csv(folder / f"{TARGETS}.csv", targets)
         write_regions(folder / f"{name}.reg", targets, store.survey)
-        if output.exists():
-            output.rmdir()
-        folder.replace(output)
     return [output / f"{name}.reg", output / f"{TARGETS}.csv", output / f"{TARGETS}.fits"]
 
 

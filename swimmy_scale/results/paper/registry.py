@@ -112,20 +112,28 @@ def draw_figures(
     SwimmyError
         When a file of the run is damaged, or a name is unknown.
     """
+    written: list[Path] = []
     for name, drawn in _made(names, FIGURES, "figure", lambda kind: kind.make(run, options)):
         if isinstance(drawn, MissingError):
             yield name, drawn
         else:
-            yield name, save_figure(drawn, name, folder, _meta(run, figure=name, paper_figure=FIGURES[name].number))
+            paths = save_figure(drawn, name, folder, _meta(run, figure=name, paper_figure=FIGURES[name].number))
+            written += paths
+            yield name, paths
+    run.folder.keep_shown(folder, written)
 
 
 def write_tables(
     run: RunData, names: Iterable[str], folder: Path
 ) -> Iterator[tuple[str, tuple[Printed, list[Path]] | MissingError]]:
     """Make and save tables one by one, as `draw_figures` does; also gives what is printed of each."""
+    written: list[Path] = []
     for name, made in _made(names, TABLES, "table", lambda table: table(run)):
         if isinstance(made, MissingError):
             yield name, made
         else:
             columns, printed = made
-            yield name, (printed, save_table(columns, name, folder, _meta(run, table=name, title=TITLES[name])))
+            paths = save_table(columns, name, folder, _meta(run, table=name, title=TITLES[name]))
+            written += paths
+            yield name, (printed, paths)
+    run.folder.keep_shown(folder, written)

@@ -16,6 +16,7 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 
 from swimmy_scale.results.style import file_bytes, label_origin
+from swimmy_scale.storage.candidate_files import on_one_line
 from swimmy_scale.storage.files import write_atomically
 
 FORMAT_VERSION = 1
@@ -79,7 +80,7 @@ def joined(parts: Sequence[Columns]) -> dict[str, npt.NDArray[Any]]:
 
 def ecsv_bytes(columns: Columns, meta: Mapping[str, Any]) -> bytes:
     """An ECSV table with ``format_version`` and other facts in its head."""
-    table = Table({name: np.asarray(values) for name, values in columns.items()}, copy=False)
+    table = Table({name: on_one_line(np.asarray(values)) for name, values in columns.items()}, copy=False)
     table.meta.update({"format_version": FORMAT_VERSION, **plain(meta)})
     stream = io.StringIO(newline="")
     table.write(stream, format="ascii.ecsv")

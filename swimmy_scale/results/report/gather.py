@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +37,8 @@ from swimmy_scale.results.report.page import (
 )
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json, of_the_program, read_text
+from swimmy_scale.storage.files import digest_json, make_folder, of_the_program, read_text
+from swimmy_scale.storage.fresh_folders import fresh_folder
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory, SelectionFolder
 from swimmy_scale.storage.selection import SelectedRun, Selection, sample_thresholds, strangest
@@ -96,11 +95,8 @@ def write_report(
     counts, percentile = _count_sample(selection, columns["score"])
     if map_kind == "umap":
         check_embedding(counts.n_objects)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # A name that `run` sweeps away if this process is killed.
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", suffix=".partial") as name:
-        fresh = Path(name) / output.name
-        (fresh / IMAGES).mkdir(parents=True)
+    with fresh_folder(output) as fresh:
+        make_folder(fresh / IMAGES)
         told(0, len(rows))
         scoring = scoring_of(selected.run, selected.job, n_threads)
         store = selected.cutouts
@@ -112,8 +108,8 @@ def write_report(
         facts = _facts(selected, counts, drawn.residual_limit, output)
         (fresh / IMAGES / DENSITY).write_bytes(density_picture(mapped.counts))
         (fresh / "index.html").write_text(page(facts, candidates, mapped, further), encoding="utf-8")
-        shutil.rmtree(output, ignore_errors=True)
-        fresh.replace(output)
+        selected.folder.forget_shown(output)
+    selected.folder.keep_shown(output, [path for path in sorted(output.rglob("*")) if path.is_file()])
     return output, len(rows), counts.n_candidates
 
 
@@ -124,7 +120,7 @@ def _check(folder: SelectionFolder, output: Path) -> None:
             f"{folder.path}: candidates are not selected yet, so there is nothing to report. Finish the run with "
             f"`{typed('run')}`."
         )
-    is_report = (output / "index.html").is_file()
+    is_report = (output / "index.html").is_file() or folder.made_shown(output)
     if output.exists() and not is_report and not (output.is_dir() and not any(output.iterdir())):
         raise SwimmyError(f"{output}: exists and is not a report. Choose another --output, or remove it.")
 

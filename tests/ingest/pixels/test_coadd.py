@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,20 @@ class TestAgainstAstropy:
         assert again[4] == digest
 
     @pytest.mark.slow
+    @pytest.mark.parametrize("form", ["plain", "RICE_1"])
+    def test_what_comes_in_parts_is_put_together(
+        self, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Linux gives at most 2 GiB at once, and compressed coadds are larger."""
+        path, usual = write_coadd(tmp_path / "g.fits", image(), form), os.pread
+        ra, dec = sky_of(path, np.array([100.0]), np.array([120.0]))
+        _, whole, _, _, _ = cut([path], ra, dec)
+        monkeypatch.setattr(os, "pread", lambda file, n, offset: usual(file, min(n, 1000), offset))
+        _, found, faults, _, _ = cut([path], ra, dec)
+        assert faults == []
+        assert np.isfinite(found).all()
+        assert found.tobytes() == whole.tobytes()
+
     def test_real_bands(self, tmp_path: Path, shared_data: Path) -> None:
         scale = 0.3 / 3600
         paths = []

@@ -337,11 +337,22 @@ class TestDamage:
             (("BITPIX  = -32", "NAXIS   = 99999999"), "NAXIS 99999999"),
             (("BITPIX  = -32", "NAXIS   = 2", "NAXIS1  = 64"), "no usable NAXIS2"),
             (("BITPIX  = abc",), "no usable BITPIX"),
+            (
+                ("BITPIX  = -32", "NAXIS   = 2", "NAXIS1  = 64", "NAXIS2  = 64", "NAXIS1  = 2"),
+                r"NAXIS1 cards of .*2, 64",
+            ),
         ],
     )
     def test_headers_that_lie(self, cards: tuple[str, ...], reason: str) -> None:
         with pytest.raises(UnusableFileError, match=reason):
             load(self.header_with("SIMPLE  = T", *cards) + b"\0" * 2880)
+
+    def test_keywords_in_small_letters_are_read_as_by_astropy(self) -> None:
+        head = ("BITPIX  = -32", "NAXIS   = 2", "NAXIS1  = 64", "NAXIS2  = 64", "bzero   = 2.5", "BScale  = 3")
+        data = self.header_with(f"SIMPLE  = {'T':>20}", *head) + pixels().astype(">f4").tobytes()
+        data += bytes(-len(data) % 2880)
+        np.testing.assert_allclose(load(data), fits.getdata(io.BytesIO(data)), rtol=1e-6)
+        np.testing.assert_allclose(load(data), 3 * pixels() + 2.5, rtol=1e-6)
 
     def test_a_bomb_is_not_unpacked(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("swimmy_scale.ingest.pixels.cutout_files.MAX_FILE_BYTES", 10**6)

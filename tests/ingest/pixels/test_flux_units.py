@@ -49,6 +49,10 @@ class TestUnits:
             zero_point_of_unit(text, has_zero_point)
         assert caught.value.code is Code.WRONG_UNIT
 
+    def test_of_no_size_that_a_number_holds(self) -> None:
+        with pytest.raises(UnusableFileError, match=r"BUNIT '1PB\(9999\)' is no unit of any size"):
+            zero_point_of_unit("1PB(9999)")
+
     def test_unknown(self) -> None:
         with pytest.raises(UnusableFileError, match="BUNIT 'flux units' is not known, and no zero point is stated"):
             zero_point_of_unit("flux units")

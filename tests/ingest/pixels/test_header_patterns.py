@@ -80,7 +80,14 @@ def test_any_value_of_any_card(base: str) -> None:
 def test_any_keyword_of_any_card(base: str) -> None:
     data = BASES[base]
     for at in cards(data):
-        for keyword in (b"COMMENT   ", b"BSCALE  = ", b"PV1_1   = ", b"CRPIX1  = ", b"END".ljust(CARD_BYTES)):
+        for keyword in (
+            b"COMMENT   ",
+            b"BSCALE  = ",
+            b"bscale  = ",
+            b"PV1_1   = ",
+            b"CRPIX1  = ",
+            b"END".ljust(CARD_BYTES),
+        ):
             mutant = changed(data, at, keyword)
             assert result(mutant, taught(data)) == result(mutant, None), data[at : at + 8]
 

@@ -15,6 +15,7 @@ import zarr
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.parquet_objects import plain_columns, read_column
@@ -81,6 +82,7 @@ class CutanaObjects(OpenFile):
             try:
                 block = np.moveaxis(np.asarray(self._images[first:last, y, x]), 3, 1)
             except Exception as error:  # Zarr raises several types for a damaged chunk
+                pass_on(error, self.path)
                 said = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
                 yield from [unreadable(f"row {row} {said}") for row in range(first, last)]
                 continue

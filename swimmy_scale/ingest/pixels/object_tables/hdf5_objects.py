@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.cube import zero_point_of_attributes
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
@@ -117,6 +118,7 @@ class Hdf5Objects(OpenFile):
             bands = self._read_bands(lo, hi)
             scale = None if self._scale is None else np.asarray(self._scale[lo:hi], np.float64).reshape(hi - lo, -1)
         except Exception as error:  # h5py raises several types for a damaged chunk
+            pass_on(error, self.path)
             if hi - lo > 1:
                 return [one for row in range(lo, hi) for one in self._block(row, row + 1, region)]
             return [unreadable(f"row {lo} cannot be read ({type(error).__name__}: {' '.join(str(error).split())})")]
@@ -134,9 +136,9 @@ def is_object_table(path: str) -> bool:
             image = next((file[name] for name in IMAGES if name in file), None)
             has_images = isinstance(image, h5py.Dataset) and image.ndim == 4
             return (has_images and {"object_id", "ra", "dec"} <= names) or is_unagi(file)
-    except MemoryError:
-        raise
-    except Exception:  # h5py raises several types for a damaged file; who reads it as something else says what is wrong
+    except Exception as error:  # h5py raises several types for a damaged file; another reader says what is wrong
+        if "lock" not in str(error):
+            pass_on(error, path)
         return False
 
 

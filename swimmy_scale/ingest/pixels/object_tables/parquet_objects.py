@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.stamps import ZARR_BESIDE, Crop, Stamp, bare_band
@@ -109,6 +110,7 @@ class ParquetObjects(OpenFile):
                 if row >= hi:
                     return
         except (OSError, pa.ArrowException) as error:
+            pass_on(error, self.path)
             # Pages of a Parquet column are read in order: what lies behind a damaged one is out of reach.
             reason = f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
             yield from [unreadable(f"row {lost} {reason}") for lost in range(max(row, lo), hi)]
@@ -173,7 +175,8 @@ def is_object_table(path: str) -> bool:
     """Whether a Parquet file has images, in it or beside it as Cutana writes them; False where it is damaged."""
     try:
         return "flux" in _fields(parquet.read_schema(path)) or has_images_beside(path)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException) as error:
+        pass_on(error, path)
         return False
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.object_ids import object_ids
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
@@ -112,10 +113,11 @@ def is_table_name(name: bytes) -> bool:
 
 @contextmanager
 def open_table(path: str) -> Iterator[ObjectTable]:
-    """An object table, open; SwimmyError where it cannot be opened or is none."""
+    """An object table, open; SwimmyError where it cannot be opened or is none, OSError where the machine fails."""
     try:
         form = table_form(path)
     except OSError as error:
+        pass_on(error, path)
         raise SwimmyError(f"{path}: {error.strerror or error}. Check the path and its permissions.") from None
     if not form:
         raise SwimmyError(f"{path}: is no HDF5 or Parquet file. Leave it out.")
@@ -124,6 +126,7 @@ def open_table(path: str) -> Iterator[ObjectTable]:
     except SwimmyError:
         raise
     except Exception as error:  # each library raises its own types for a damaged file
+        pass_on(error, path)
         reason = " ".join(str(error).split())[:300]
         raise SwimmyError(
             f"{path}: cannot be opened as {form} ({type(error).__name__}: {reason}). Fetch the file again, or leave it "

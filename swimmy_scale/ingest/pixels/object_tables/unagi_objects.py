@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.flux_units import AGREEMENT_MAG
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
@@ -64,6 +65,7 @@ class UnagiObjects(OpenFile):
             except UnusableFileError as error:
                 yield error
             except Exception as error:  # h5py raises several types for damaged data
+                pass_on(error, self.path)
                 said = " ".join(str(error).split())
                 yield unreadable(f"{self._ids[row]} cannot be read ({type(error).__name__}: {said})")
 
