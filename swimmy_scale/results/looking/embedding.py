@@ -48,7 +48,10 @@ def embedded(values: FloatArray) -> DoubleArray:
     Returns
     -------
     ndarray of float64, shape (n, 2)
+        All 0 if all objects are equal.
     """
+    if not (values != values[0]).any():
+        return np.zeros((len(values), 2))  # nothing to tell objects apart by, and UMAP would divide by it
     umap = _library()
     others, distance = nearest_of_each(values, N_NEIGHBOURS - 1)
     rows = np.column_stack([np.arange(len(values)), others]).astype(np.int32)

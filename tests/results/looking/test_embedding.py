@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.results.looking.embedding import N_LEAST, check_embedding
+from swimmy_scale.results.looking.embedding import N_LEAST, check_embedding, embedded
 
 # Two groups that are far from each other: a map of likeness must part them.
 TWO_GROUPS = """
@@ -35,6 +35,10 @@ def test_a_umap_parts_what_is_unlike_with_the_same_bytes_each_time_and_loads_no_
     np.fill_diagonal(distance, np.inf)
     assert np.array_equal(distance.argmin(axis=0) % 2, np.arange(len(place)) % 2)
     assert distance[::2, 1::2].min() > 3 * np.partition(distance, 1, axis=0)[1].max()
+
+
+def test_equal_objects_are_in_one_place() -> None:
+    assert not embedded(np.full((N_LEAST, 3), 2.0, np.float32)).any()
 
 
 def test_too_few_objects_and_no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
