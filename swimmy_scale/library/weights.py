@@ -21,7 +21,7 @@ from swimmy_scale.method.job import Settings, parse_job
 from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.preprocess import preprocess as preprocess_arrays
 from swimmy_scale.method.score_kind import EQUATION_6
-from swimmy_scale.method.sections import NetworkSection, ScorerName, ScoreSection, TrainSection
+from swimmy_scale.method.sections import ScorerName, ScoreSection, TrainSection
 from swimmy_scale.method.survey import HSC, FloatArray, Survey
 from swimmy_scale.method.weight_sets import WeightSet, by_validation_loss
 from swimmy_scale.model.scoring import Model, Scoring, reconstructor, scorer_for
@@ -228,7 +228,11 @@ def _preprocess(survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray) -> t
 
 
 def load_model(
-    path: Path | str, sha256: str | None = None, survey: Survey | str | None = None, scorer: ScorerName | None = None
+    path: Path | str,
+    sha256: str | None = None,
+    survey: Survey | str | None = None,
+    scorer: ScorerName | None = None,
+    network: Mapping[str, Any] | None = None,
 ) -> Weights:
     """Weights that were trained before.
 
@@ -244,6 +248,8 @@ def load_model(
     scorer : str, optional
         ``numba`` or ``keras``; by default the one that the run keeps to, else ``numba``. Their scores differ in the
         last digits.
+    network : mapping, optional
+        As `train` takes it: of a file that no ``manifest.json`` records. What is left out is the paper's.
 
     Raises
     ------
@@ -266,17 +272,26 @@ def load_model(
     if place.is_dir() and (run.exists() or ledger_beside(place, "train").folder.is_dir()):
         chosen = weights_of_run(place)
         models = tuple(Model(model.path, model.sha256) for model in chosen)
-        network = chosen[0].network.for_survey(survey)
+        sizes = chosen[0].network.for_survey(survey)
     else:
         file = ModelsFolder(place).selected if place.is_dir() else place
         if place.is_dir() and not file.exists():
             raise SwimmyError(f"{place}: neither a run directory nor a folder of trained weights. Check the path.")
-        network, digest = trusted(file, sha256, "sha256", partial(NetworkSection().for_survey, survey))
+        section = _training("load_model", network).network
+        sizes, digest = trusted(file, sha256, "sha256", partial(section.for_survey, survey))
         models = (Model(file, digest),)
-    network.check_survey(survey)
-    scoring = Scoring(models, network, None, 1, scorer or "numba", kind)
+    sizes.check_survey(survey)
+    scoring = Scoring(models, sizes, None, 1, scorer or "numba", kind)
     scorer_for(scoring, survey)  # refuses a file that is not what was recorded
     return Weights(scoring, survey)
+
+
+def _training(
+    function: str, network: Mapping[str, Any] | None, schedule: Mapping[str, Any] | None = None
+) -> TrainSection:
+    # JSON is YAML: what is wrong is said in the words of a job.
+    text = json.dumps({"train": {"network": dict(network or {}), "schedule": dict(schedule or {})}})
+    return parse_job(text, Path(f"arguments of {function}"), Settings).train or TrainSection()
 
 
 def train(
@@ -320,9 +335,7 @@ def train(
     survey = named_survey(survey)
     sources = np.asarray(preprocess(image, fwhm_arcsec, survey))
     sources = sources[np.isfinite(sources[:, 0, 0, 0])]
-    # JSON is YAML: what is wrong is said in the words of a job.
-    text = json.dumps({"train": {"network": dict(network or {}), "schedule": dict(schedule or {})}})
-    section = parse_job(text, Path("arguments of train"), Settings).train or TrainSection()
+    section = _training("train", network, schedule)
     sizes = section.network.for_survey(survey)
     folder = ModelsFolder(Path(output))
     result = train_network(sources, sizes, section.schedule, folder.training(0), n_threads)

@@ -254,6 +254,10 @@ def test_a_model_is_trusted_by_its_digest(run: Path, tmp_path: Path) -> None:
         ss.load_model(file)
     with pytest.raises(ss.SwimmyError, match=r"its sha256 is .*, 00"):
         ss.load_model(file, sha256="00" * 32)
+    recorded = ss.load_model(run).scoring
+    with pytest.raises(ss.SwimmyError, match=r"does not hold weights of .* Give the job's network"):
+        ss.load_model(file, recorded.models[0].sha256)
+    assert ss.load_model(file, recorded.models[0].sha256, network=NETWORK).scoring.network == recorded.network
     with pytest.raises(ss.SwimmyError, match="neither a run directory"):
         ss.load_model(tmp_path)
     with pytest.raises(ss.SwimmyError, match=r"absent\.keras: no such file or folder"):
