@@ -133,7 +133,7 @@ def measured(run: Path, truth: Path) -> dict[str, Any]:
     """What `measure` says of a run, for each of ``SCOPES``."""
     from astropy.table import Table
 
-    from swimmy_scale.method.descriptor import features, standardised
+    from swimmy_scale.method.descriptor import features, standardise
     from swimmy_scale.storage.descriptors import read_features
     from swimmy_scale.storage.selection import Selection, strangest
 
@@ -144,7 +144,8 @@ def measured(run: Path, truth: Path) -> dict[str, Any]:
     known = read_features(selection)
     score, residual = selection.read("score"), selection.read("residual")
     plain = features(score, residual, None)
-    ways = {"rank": known.values, "rank by scores and residuals": standardised(plain, plain[known.in_sample])}
+    standardise(plain, known.in_sample)
+    ways = {"rank": known.values, "rank by scores and residuals": plain}
     orders = {
         "candidates": strangest(selection, selection.n_objects),
         "sample": _by_strength(selection.read("threshold")[0], score, residual, known.in_sample),

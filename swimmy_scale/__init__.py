@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from swimmy_scale.library.selection import sample as sample
     from swimmy_scale.library.selection import thresholds as thresholds
     from swimmy_scale.library.selection import write_candidates as write_candidates
+    from swimmy_scale.library.weights import Scored as Scored
     from swimmy_scale.library.weights import Weights as Weights
     from swimmy_scale.library.weights import load_model as load_model
     from swimmy_scale.library.weights import preprocess as preprocess
@@ -30,7 +31,7 @@ _HOMES = {
     "SwimmyError": "errors",
     **dict.fromkeys(("plan", "run"), "library.runs"),
     **dict.fromkeys(("candidates", "sample", "thresholds", "write_candidates"), "library.selection"),
-    **dict.fromkeys(("Weights", "load_model", "preprocess", "train"), "library.weights"),
+    **dict.fromkeys(("Scored", "Weights", "load_model", "preprocess", "train"), "library.weights"),
     "SampleCuts": "method.sample",
     **dict.fromkeys(("HSC", "Survey"), "method.survey"),
     **dict.fromkeys(("open_cutouts", "open_run"), "storage.open_run"),

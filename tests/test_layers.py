@@ -34,7 +34,7 @@ WINGS = {
     "ingest": Wing({"method", "storage"}, {"astropy", "h5py", "lsst", "numpy", "pyarrow", "scipy", "zarr"}),
     "model": Wing({"method", "storage"}, {"h5py", "jax", "keras", "llvmlite", "numba", "numpy", "tensorflow", "torch"}),
     "results": Wing(
-        {"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy", "sklearn"}
+        {"method", "storage", "model"}, {"PIL", "astropy", "jinja2", "matplotlib", "numpy", "scipy", "sklearn", "umap"}
     ),
     "stages": Wing({"method", "storage", "ingest", "model", "results"}, {"numpy"}),
     "cluster": Wing(

@@ -25,8 +25,8 @@ def rank_command(
     """Learn from marks which candidates of RUN are interesting, and in which order to look at them.
 
     RUN is a run directory, or the folder of a selection from the scores of one. What is marked as interesting is told
-    from what is marked as artefact; known and only noted objects are left out. Mark some of each, export, rank, make
-    the report again: it begins with what is most probably interesting. More marks make it better.
+    from what is marked as artefact; known, only noted and disputed objects are left out. Mark some of each, export,
+    rank, make the report again: it begins with what is most probably interesting. More marks make it better.
 
     \b
     Example:
@@ -34,6 +34,7 @@ def rank_command(
       swimmy-scale rank demo/run --marks mine.csv --marks hers.csv --all --output ranked/
     """
     from swimmy_scale.results.learning.ranking import count_lines, write_ranked
+    from swimmy_scale.results.marks import dispute_lines
     from swimmy_scale.storage.selection import SelectedRun
 
     learning = write_ranked(SelectedRun.at(run.absolute()), marks, output and output.absolute(), whole_sample)
@@ -41,13 +42,14 @@ def rank_command(
     if as_json:
         print_json({
             **learning.counts,
+            "disputes": learning.disputes,
             "descriptors": learning.has_descriptors,
             "ranked": len(learning.ranked),
             "next": [one._asdict() for one in unseen[:n_shown]],
             "files": learning.files,
         })  # fmt: skip
         return
-    for line in count_lines(learning):
+    for line in (*count_lines(learning), *dispute_lines(learning.disputes)):
         click.echo(line)
     marked = len(learning.ranked) - len(unseen)
     click.echo(f"{len(learning.ranked):,} ranked = {marked:,} marked + {len(unseen):,} to look at")

@@ -42,9 +42,13 @@ MAX_CANDIDATES = 10_000
     show_default=True,
     help="Show only this many, the strongest; each takes about 12 kB of disk.",
 )
+@click.option("--map", "map_kind", type=click.Choice(["pca", "umap"]), default="pca", show_default=True,
+              help="The map: principal components, or UMAP, which needs umap-learn.")  # fmt: skip
 @json_option
 @batch_job_option
-def report_command(run: Path, output: Path | None, cutouts: Path | None, max_candidates: int, as_json: bool) -> None:
+def report_command(
+    run: Path, output: Path | None, cutouts: Path | None, max_candidates: int, map_kind: Any, as_json: bool
+) -> None:
     """Make the report of RUN: a folder whose index.html opens in any browser, without a network.
 
     RUN is a run directory, or the folder of a selection from the scores of one.
@@ -62,7 +66,7 @@ def report_command(run: Path, output: Path | None, cutouts: Path | None, max_can
     with Watch() as watch, watch.counting("report", "candidates") as told:
         selected = SelectedRun.at(run.absolute(), cutouts and cutouts.absolute())
         made, n_shown, n_candidates = write_report(
-            selected, output and output.absolute(), max_candidates, told, usable_cores()
+            selected, output and output.absolute(), max_candidates, told, usable_cores(), map_kind
         )
     page = made / "index.html"
     if as_json:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from swimmy_scale.method.sections import CatalogueSource
     from swimmy_scale.storage.run_directory import RunDirectory
 
-MAX_SHOWN = 20
-
 
 @main.command("simulate")
 @click.argument("output", type=PATH)
@@ -378,6 +376,7 @@ def _named(run: RunDirectory | None, name: str | None) -> Path:
 
 def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Sequence[str], as_json: bool) -> None:
     from swimmy_scale.cli.progress import Watch
+    from swimmy_scale.results.marks import dispute_lines
     from swimmy_scale.results.report.vetting import count_lines, write_vetted
 
     with Watch() as watch, watch.counting("select", "rows") as told:
@@ -385,10 +384,8 @@ def _write_vetted(run: Path, marks: Sequence[Path], output: Path, formats: Seque
     if as_json:
         print_json({**vetted.counts, "disputes": vetted.disputes, "files": vetted.files})
         return
-    for line in (*count_lines(vetted.counts), *vetted.disputes[:MAX_SHOWN]):
+    for line in (*count_lines(vetted.counts), *dispute_lines(vetted.disputes)):
         click.echo(line)
-    if len(vetted.disputes) > MAX_SHOWN:
-        click.echo(f"and {len(vetted.disputes) - MAX_SHOWN:,} more are disputed, see --json")
     click.echo("\n".join(map(str, vetted.files)))
 
 

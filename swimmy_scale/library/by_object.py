@@ -13,6 +13,7 @@ import numpy as np
 import xarray
 
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.library.given import COUNTS, check_axes, check_bands, check_dtype, numbers
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, Survey
 
 OBJECT_DIMS = ("object", "band", "y", "x")
@@ -41,7 +42,7 @@ def by_object(compute: Blocks, image: Any, fwhm_arcsec: Any, survey: Survey, *ou
         Of NumPy arrays (n, band, y, x) float32 and (n, band) float64; gives one float32 array (n, ...) for each of
         ``outputs``. Dask sends it to its workers, so it must be one that can be pickled.
     image : array or DataArray, shape (n, band, y, x)
-        Counts. A DataArray may call its first axis as it likes.
+        Counts. A DataArray may call its axes as it likes.
     fwhm_arcsec : array or DataArray, shape (n, band) or (band,)
     outputs : sequences of str
         The axes behind the first one of each output: ``band``, ``y`` and ``x`` stand for those of the cutouts, any
@@ -55,28 +56,21 @@ def by_object(compute: Blocks, image: Any, fwhm_arcsec: Any, survey: Survey, *ou
     Raises
     ------
     SwimmyError
-        When the shapes do not fit the survey.
+        When they are no numbers, or shapes, bands, units or objects do not fit the survey and each other.
     """
     named = isinstance(image, xarray.DataArray)
     if not named and not hasattr(image, "dask"):
-        pixels = np.asarray(image, np.float32)
+        pixels = numbers(image, "the cutouts", np.float32, COUNTS)
         _check_shape(pixels.shape, survey)
-        return list(compute(pixels, _seeing(fwhm_arcsec, pixels.shape[:2])))
+        return list(compute(pixels, _seeing(fwhm_arcsec, pixels.shape[:2], survey)))
+    check_dtype(image.dtype, "the cutouts")
+    if named:
+        check_axes(image)
+    _check_shape(image.shape, survey)
     cutouts = image if named else xarray.DataArray(image, dims=OBJECT_DIMS)
-    _check_shape(cutouts.shape, survey)
     first, band, y, x = cutouts.dims
-    seeing = fwhm_arcsec
-    if not isinstance(seeing, xarray.DataArray):
-        dims = (first, band) if np.ndim(seeing) == 2 else (band,)
-        seeing = xarray.DataArray(seeing, dims=dims)
-    if set(seeing.dims) not in ({first, band}, {band}):
-        raise SwimmyError(
-            f"fwhm_arcsec has the axes {', '.join(map(str, seeing.dims))}, the cutouts have {first} and {band}. Name "
-            "them alike."
-        )
-    # Coordinates are those of the cutouts.
-    plain = cutouts.isel({y: 0, x: 0}).reset_coords(drop=True).drop_vars(cutouts.coords, errors="ignore")
-    seeing = seeing.drop_vars(seeing.coords).broadcast_like(plain).transpose(first, band)
+    check_bands(cutouts, (band,), survey, "the cutouts")
+    seeing = _named_seeing(fwhm_arcsec, cutouts, survey, named)
     if cutouts.chunks is not None:
         # An object is computed as a whole.
         cutouts = cutouts.chunk({band: -1, y: -1, x: -1})
@@ -105,8 +99,11 @@ def by_object(compute: Blocks, image: Any, fwhm_arcsec: Any, survey: Survey, *ou
     results = list(found) if len(outputs) > 1 else [found]
     if not named:
         return [result.data for result in results]
-    coords = {name: coord for name, coord in cutouts.coords.items() if {first, band} >= set(coord.dims)}
-    return [result.assign_coords(coords) for result in results]
+    coords = cutouts.coords.items()
+    return [
+        result.assign_coords({name: coord for name, coord in coords if set(result.dims) >= set(coord.dims)})
+        for result in results
+    ]
 
 
 class _Whole:
@@ -116,18 +113,61 @@ class _Whole:
         self._compute, self._n_outputs = compute, n_outputs
 
     def __call__(self, image: AnyArray, fwhm_arcsec: AnyArray) -> Any:
-        found = self._compute(np.asarray(image, np.float32), np.asarray(fwhm_arcsec, np.float64))
+        found = self._compute(
+            numbers(image, "the cutouts", np.float32), numbers(fwhm_arcsec, "fwhm_arcsec", np.float64)
+        )
         return found if self._n_outputs > 1 else found[0]
 
 
-def _seeing(fwhm_arcsec: Any, shape: tuple[int, ...]) -> FloatArray:
-    seeing = np.asarray(fwhm_arcsec, np.float64)
-    if seeing.shape not in (shape, shape[1:]):
-        raise SwimmyError(
-            f"fwhm_arcsec has shape {seeing.shape}, {shape[0]:,} cutouts in {shape[1]} bands need {shape}, or "
-            f"{shape[1:]} for all alike."
-        )
+def _seeing(fwhm_arcsec: Any, shape: tuple[int, ...], survey: Survey) -> FloatArray:
+    if isinstance(fwhm_arcsec, xarray.DataArray):
+        check_bands(fwhm_arcsec, fwhm_arcsec.dims[-1:], survey, "fwhm_arcsec")
+    seeing = numbers(fwhm_arcsec, "fwhm_arcsec", np.float64, "arcsec")
+    _check_seeing(seeing.shape, shape)
     return np.broadcast_to(seeing, shape)
+
+
+def _named_seeing(fwhm_arcsec: Any, cutouts: xarray.DataArray, survey: Survey, named: bool) -> xarray.DataArray:
+    """The seeing with the axes of the cutouts, (object, band); lazy if it was."""
+    first, band = cutouts.dims[:2]
+    seeing = fwhm_arcsec
+    if isinstance(seeing, xarray.DataArray):
+        check_bands(seeing, (band,) if band in seeing.dims else seeing.dims[-1:], survey, "fwhm_arcsec")
+        seeing = seeing if named else seeing.data
+    elif not hasattr(seeing, "dask"):
+        seeing = numbers(seeing, "fwhm_arcsec", np.float64, "arcsec")
+    check_dtype(seeing.dtype, "fwhm_arcsec")
+    if not isinstance(seeing, xarray.DataArray):
+        _check_seeing(seeing.shape, cutouts.shape[:2])
+        seeing = xarray.DataArray(seeing, dims=(first, band)[-seeing.ndim :])
+    if set(seeing.dims) not in ({first, band}, {band}):
+        raise SwimmyError(
+            f"fwhm_arcsec has the axes {', '.join(map(str, seeing.dims))}, the cutouts have {first} and {band}. Name "
+            "them alike."
+        )
+    seeing = seeing.transpose(..., band)
+    _check_seeing(seeing.shape, cutouts.shape[:2])
+    if (
+        first in seeing.indexes
+        and first in cutouts.indexes
+        and not seeing.indexes[first].equals(cutouts.indexes[first])
+    ):
+        raise SwimmyError(
+            f"fwhm_arcsec is of other objects than the cutouts, or in another order, by the coordinate {first}. Give "
+            f"fwhm_arcsec.sel({first}=image.{first})."
+        )
+    # Coordinates are those of the cutouts.
+    plain = cutouts.isel(dict.fromkeys(cutouts.dims[2:], 0)).reset_coords(drop=True)
+    plain = plain.drop_vars(plain.coords)
+    return seeing.drop_vars(seeing.coords).broadcast_like(plain).transpose(first, band)
+
+
+def _check_seeing(found: Sequence[int], shape: Sequence[int]) -> None:
+    if tuple(found) not in (tuple(shape), tuple(shape[1:])):
+        raise SwimmyError(
+            f"fwhm_arcsec has shape {tuple(found)}, {shape[0]:,} cutouts in {shape[1]} bands need {tuple(shape)}, or "
+            f"{tuple(shape[1:])} for all alike."
+        )
 
 
 def _check_shape(shape: Sequence[int], survey: Survey) -> None:
@@ -137,3 +177,5 @@ def _check_shape(shape: Sequence[int], survey: Survey) -> None:
             f"the cutouts have shape {tuple(shape)}, survey {survey.name!r} needs (n_objects, {survey.n_bands}, "
             f"{size}, {size}): bands {', '.join(survey.bands)}. Crop or reorder them, or give another survey."
         )
+    if np.isnan(shape[0]):
+        raise SwimmyError("the cutouts do not say how many they are. Call image.compute_chunk_sizes() before.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from swimmy_scale.cluster.executors import executor_for, place_for, scorer_for
 from swimmy_scale.cluster.site import Site, load_site
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job
 from swimmy_scale.stages.changes import Change
 from swimmy_scale.stages.engine import Progress, Silent
@@ -76,7 +77,8 @@ def run(
     site : Path or str, optional
         A site file: its SLURM jobs are the workers, and this process their driver. By default this machine.
     n_workers : int, optional
-        Worker processes of this machine; 0 computes in this process. By default one for each core.
+        Worker processes of this machine; 0 computes in this process. By default one for each core. A site file says
+        how many itself.
     progress : Progress, optional
         Told how far it is; by default nobody is.
 
@@ -92,7 +94,7 @@ def run(
         stays; call again to go on.
     """
     directory = RunDirectory(Path(output).absolute())
-    there = None if site is None else load_site(Path(site))
+    there = _site(site, n_workers)
     return run_there(load_whole_job(Path(job), directory), directory, there, n_workers, progress or Silent())
 
 
@@ -117,5 +119,15 @@ def plan(
         For every fault of the job and its catalogue.
     """
     directory = RunDirectory(Path(output or "no run directory").absolute())
-    there = None if site is None else load_site(Path(site))
+    there = _site(site, n_workers)
     return plan_there(load_whole_job(Path(job), directory), directory, there, n_workers)
+
+
+def _site(site: Path | str | None, n_workers: Any) -> Site | None:
+    if n_workers is not None and (not isinstance(n_workers, int) or n_workers < 0):
+        raise SwimmyError(f"n_workers {n_workers!r} is not a whole number from 0 on. Give one, or leave it out.")
+    if site is None:
+        return None
+    if n_workers is not None:
+        raise SwimmyError(f"n_workers is for this machine, and {site} says how many itself. Leave one of them out.")
+    return load_site(Path(site))

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.library.data_forms import DATA_FORMS
+from swimmy_scale.method.named_surveys import read_survey
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage.files import write_atomically
 
@@ -20,6 +21,10 @@ DATA = ("hsc-archive", "coadds", "cube", *DATA_FORMS)
 SiteKind = Literal["local", "slurm", "slurm-gpu"]
 MAX_OBJECTS = 20_000
 """To train on: a limit that keeps time and memory of a first training in bounds."""
+
+
+HSC_FWHM_ARCSEC = ("0.79", "0.75", "0.61", "0.68", "0.68")
+"""An example of the seeing, by band."""
 
 
 def _text(path: Path, folder: Path) -> str:
@@ -49,13 +54,16 @@ def _pixels(data: str, sources: Sequence[Path], coadd: Mapping[str, Path], folde
     )
 
 
-def _seeing(patch_qa: Path | None, folder: Path) -> str:
+def _seeing(data: str, patch_qa: Path | None, folder: Path) -> str:
+    survey = DATA_FORMS[data].survey if data in DATA_FORMS else "hsc"
+    bands = read_survey(survey)["survey"]["bands"]
+    values, note = (HSC_FWHM_ARCSEC, "") if survey == "hsc" else (("1.0",) * len(bands), "    # fill in")
     if patch_qa is not None:
         return f"  patch_qa: {_text(patch_qa, folder)}\n  # Seeing and depth of the catalogue's patches.\n"
     return (
-        "  # Seeing: columns fwhm_arcsec_g ... of the catalogue, or one of these\n"
+        f"  # Seeing: columns fwhm_arcsec_{bands[0]} ... of the catalogue, or one of these\n"
         "  # patch_qa: patch_qa.fits             # {band}seeing and {band}mag_psf_depth by tract and patch\n"
-        "  # fwhm_arcsec: {g: 0.79, r: 0.75, i: 0.61, z: 0.68, y: 0.68}\n"
+        f"  # fwhm_arcsec: {{{', '.join(f'{band}: {fwhm}' for band, fwhm in zip(bands, values, strict=True))}}}{note}\n"
     )
 
 
@@ -63,14 +71,14 @@ def _catalogue(data: str, catalogue: Path | None, patch_qa: Path | None, folder:
     """The section of the catalogue, which some data have inside."""
     inside = DATA_FORMS[data].catalogue if data in DATA_FORMS and catalogue is None else ""
     if inside:
-        return f"catalogue:\n{inside}" + ("" if patch_qa is None else _seeing(patch_qa, folder))
+        return f"catalogue:\n{inside}" + ("" if patch_qa is None else _seeing(data, patch_qa, folder))
     return (
         f"catalogue:\n  path: {_text(catalogue or folder / 'catalogue.fits', folder)}\n"
         "  # FITS, Parquet, CSV(.gz), VOTable or ECSV: object_id, ra, dec, magnitudes, flags, by the names of the HSC "
         "tables.\n"
         "  # columns: {redshift: z_spec}         # ours: theirs, where names differ\n"
         "  # keep_columns: [i_cmodel_mag]        # to carry over into the candidate catalogue\n"
-        f"{_seeing(patch_qa, folder)}"
+        f"{_seeing(data, patch_qa, folder)}"
     )
 
 

@@ -8,19 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import xarray
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.library.by_object import by_object, usable
+from swimmy_scale.library.given import named_survey
 from swimmy_scale.method.descriptor import DESCRIPTOR, DESCRIPTOR_VERSION, descriptor, feature_names
 from swimmy_scale.method.job import Settings, parse_job
 from swimmy_scale.method.noise import noise_score, source_and_noise
 from swimmy_scale.method.preprocess import preprocess as preprocess_arrays
 from swimmy_scale.method.score_kind import EQUATION_6
-from swimmy_scale.method.sections import NetworkSection, ScorerName, ScoreSection, TrainSection
+from swimmy_scale.method.sections import ScorerName, ScoreSection, TrainSection
 from swimmy_scale.method.survey import HSC, FloatArray, Survey
 from swimmy_scale.method.weight_sets import WeightSet, by_validation_loss
 from swimmy_scale.model.scoring import Model, Scoring, reconstructor, scorer_for
@@ -73,9 +74,11 @@ class Weights:
         Parameters
         ----------
         image : NumPy array, Dask array or xarray DataArray, shape (n, band, y, x)
-            Counts, in the order of the survey's bands. A DataArray may call its axes as it likes.
+            Counts of the survey's zero point (27.0 mag for HSC), in the order of the survey's bands. Any real numbers;
+            masked ones are NaN. A DataArray may call its axes as it likes.
         fwhm_arcsec : the same kinds, shape (n, band) or (band,)
-            FWHM of the PSF in arcsec, of each object or of all.
+            FWHM of the PSF in arcsec, of each object or of all. Two DataArrays that name their objects have the same
+            ones.
 
         Returns
         -------
@@ -87,8 +90,9 @@ class Weights:
         Raises
         ------
         SwimmyError
-            When shapes do not fit the survey, or a model file is missing or another one than was recorded; for lazy
-            objects the latter when they are computed.
+            When what is given is no numbers, or has a unit of another kind; when shapes, or bands by the name of their
+            coordinate, do not fit the survey, or the seeing has other objects by their coordinate. When a model file
+            is missing or another one than was recorded; for lazy objects when they are computed.
         """
         n_models = len(self.scoring.models)
         axes = ("band",) if n_models == 1 else (f"model:{n_models}", "band")
@@ -192,13 +196,15 @@ def _reconstruct(scoring: Scoring, survey: Survey, image: FloatArray, fwhm_arcse
     return (found,)
 
 
-def preprocess(image: Any, fwhm_arcsec: Any, survey: Survey = HSC) -> Any:
+def preprocess(image: Any, fwhm_arcsec: Any, survey: Survey | str = HSC) -> Any:
     """From counts to the network's input: PSF match, flux scale and stretch (section 2.3).
 
     Parameters
     ----------
     image, fwhm_arcsec
         As `Weights.score` takes them.
+    survey : Survey or str
+        Itself, or its name as a job has it, such as ``legacy-south``.
 
     Returns
     -------
@@ -208,8 +214,9 @@ def preprocess(image: Any, fwhm_arcsec: Any, survey: Survey = HSC) -> Any:
     Raises
     ------
     SwimmyError
-        When shapes do not fit the survey.
+        When arrays are not as `Weights.score` takes them, or no survey has the name.
     """
+    survey = named_survey(survey)
     return by_object(partial(_preprocess, survey), image, fwhm_arcsec, survey, ("band", "y", "x"))[0]
 
 
@@ -221,7 +228,11 @@ def _preprocess(survey: Survey, image: FloatArray, fwhm_arcsec: FloatArray) -> t
 
 
 def load_model(
-    path: Path | str, sha256: str | None = None, survey: Survey | None = None, scorer: ScorerName | None = None
+    path: Path | str,
+    sha256: str | None = None,
+    survey: Survey | str | None = None,
+    scorer: ScorerName | None = None,
+    network: Mapping[str, Any] | None = None,
 ) -> Weights:
     """Weights that were trained before.
 
@@ -232,40 +243,55 @@ def load_model(
     sha256 : str, optional
         Digest of the file, which is trusted by it alone. By default the one that the ``manifest.json`` beside it
         records.
-    survey : Survey, optional
-        By default that of the run, else HSC.
+    survey : Survey or str, optional
+        Itself or its name; by default that of the run, else HSC.
     scorer : str, optional
         ``numba`` or ``keras``; by default the one that the run keeps to, else ``numba``. Their scores differ in the
         last digits.
+    network : mapping, optional
+        As `train` takes it: of a file that no ``manifest.json`` records. What is left out is the paper's.
 
     Raises
     ------
     SwimmyError
         When the path is none of these, training is not finished, the digest is another or is not known, or network
-        and survey do not fit.
+        and survey do not fit; when no survey or scorer has the name.
     """
     place = Path(path)
+    if not place.exists():
+        raise SwimmyError(f"{place}: no such file or folder, so that no weights are read. Check the path.")
+    if scorer not in (None, *get_args(ScorerName)):
+        raise SwimmyError(f"no scorer is called {scorer!r}. Choose among {', '.join(get_args(ScorerName))}.")
     run, kind = RunDirectory(place), EQUATION_6
     if run.exists():
         job = run.load_job()
         cutouts = run.cutouts(job)
         survey = survey or (Cutouts(cutouts).survey if cutouts.is_dir() else job.survey)
         kind, scorer = job.score.score_kind, scorer or kept_by_run(run)
-    survey = survey or HSC
+    survey = named_survey(survey or HSC)
     if place.is_dir() and (run.exists() or ledger_beside(place, "train").folder.is_dir()):
         chosen = weights_of_run(place)
         models = tuple(Model(model.path, model.sha256) for model in chosen)
-        network = chosen[0].network.for_survey(survey)
+        sizes = chosen[0].network.for_survey(survey)
     else:
         file = ModelsFolder(place).selected if place.is_dir() else place
         if place.is_dir() and not file.exists():
             raise SwimmyError(f"{place}: neither a run directory nor a folder of trained weights. Check the path.")
-        network, digest = trusted(file, sha256, "sha256", partial(NetworkSection().for_survey, survey))
+        section = _training("load_model", network).network
+        sizes, digest = trusted(file, sha256, "sha256", partial(section.for_survey, survey))
         models = (Model(file, digest),)
-    network.check_survey(survey)
-    scoring = Scoring(models, network, None, 1, scorer or "numba", kind)
+    sizes.check_survey(survey)
+    scoring = Scoring(models, sizes, None, 1, scorer or "numba", kind)
     scorer_for(scoring, survey)  # refuses a file that is not what was recorded
     return Weights(scoring, survey)
+
+
+def _training(
+    function: str, network: Mapping[str, Any] | None, schedule: Mapping[str, Any] | None = None
+) -> TrainSection:
+    # JSON is YAML: what is wrong is said in the words of a job.
+    text = json.dumps({"train": {"network": dict(network or {}), "schedule": dict(schedule or {})}})
+    return parse_job(text, Path(f"arguments of {function}"), Settings).train or TrainSection()
 
 
 def train(
@@ -273,7 +299,7 @@ def train(
     fwhm_arcsec: Any,
     output: Path | str,
     *,
-    survey: Survey = HSC,
+    survey: Survey | str = HSC,
     network: Mapping[str, Any] | None = None,
     schedule: Mapping[str, Any] | None = None,
     n_threads: int = 1,
@@ -290,6 +316,8 @@ def train(
     output : Path or str
         The folder of the weights, which `load_model` takes: ``selected.keras``, ``manifest.json``, and every training
         epoch that is kept.
+    survey : Survey or str
+        Itself or its name.
     network, schedule : mapping, optional
         As ``train.network`` and ``train.schedule`` of a job: ``{"latent_filters": 4}``, ``{"epochs": 10, "seed": 1}``.
         What is left out is the paper's.
@@ -304,11 +332,10 @@ def train(
     """
     from swimmy_scale.model.training import train as train_network
 
+    survey = named_survey(survey)
     sources = np.asarray(preprocess(image, fwhm_arcsec, survey))
     sources = sources[np.isfinite(sources[:, 0, 0, 0])]
-    # JSON is YAML: what is wrong is said in the words of a job.
-    text = json.dumps({"train": {"network": dict(network or {}), "schedule": dict(schedule or {})}})
-    section = parse_job(text, Path("arguments of train"), Settings).train or TrainSection()
+    section = _training("train", network, schedule)
     sizes = section.network.for_survey(survey)
     folder = ModelsFolder(Path(output))
     result = train_network(sources, sizes, section.schedule, folder.training(0), n_threads)

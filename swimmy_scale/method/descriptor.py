@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray, Survey
+from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
 N_RINGS = 3
 DESCRIPTOR_VERSION = 1
@@ -80,27 +80,29 @@ def features(score: FloatArray, residual: FloatArray, descriptor: AnyArray | Non
     return np.concatenate([np.log10(np.maximum(score, np.float32(1e-9))), residual], axis=1)
 
 
-def standardised(values: FloatArray, sample: FloatArray) -> FloatArray:
-    """Features in units of their standard deviation in a sample, from its mean.
+def standardise(values: FloatArray, in_sample: BoolArray) -> None:
+    """Turn features, in place, into units of their standard deviation in a sample, from its mean.
+
+    Beside the array itself only a block of it is in memory. The bits depend on the rows of the sample alone, not on
+    those between them.
 
     Parameters
     ----------
     values : ndarray of float32, shape (n, k)
-    sample : ndarray of float32, shape (m, k)
-        Without NaN. If it is empty, the values are returned as they are.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, k)
-        Between -``FAR`` and ``FAR``; NaN where a value is.
+        They are between -``FAR`` and ``FAR`` afterwards, NaN where they were; unchanged if the sample is empty.
+    in_sample : ndarray of bool, shape (n,)
+        Rows without NaN.
     """
-    if not len(sample):
-        return values
-    return scaled(values, sample.mean(axis=0, dtype=np.float64), sample.std(axis=0, dtype=np.float64))
+    moments, rows = Moments(values.shape[1]), np.flatnonzero(in_sample)
+    for lo in range(0, len(rows), BLOCK_OBJECTS):
+        moments.add(values[rows[lo : lo + BLOCK_OBJECTS]])
+    for lo in range(0, len(values) if len(rows) else 0, BLOCK_OBJECTS):
+        block = values[lo : lo + BLOCK_OBJECTS]
+        block[:] = scaled(block, moments.mean, moments.spread)
 
 
 def scaled(values: FloatArray, mean: DoubleArray, spread: DoubleArray) -> FloatArray:
-    """As `standardised`, by the mean and the standard deviation of a sample, each of shape (k,)."""
+    """Features as `standardise` makes them, by the mean and the standard deviation of a sample, each of shape (k,)."""
     moved = (values - mean.astype(np.float32)) / np.where(spread > 0.0, spread, 1.0).astype(np.float32)
     clipped: FloatArray = np.clip(moved, -FAR, FAR)
     return clipped
@@ -170,7 +172,7 @@ def nearest(values: FloatArray, row: int, n_nearest: int) -> tuple[IntArray, Dou
     Parameters
     ----------
     values : ndarray of float32, shape (n, k)
-        From `standardised`. Rows with a NaN are like nothing.
+        From `standardise`. Rows with a NaN are like nothing.
     row : int
     n_nearest : int
 
@@ -204,7 +206,7 @@ def nearest_of_each(values: FloatArray, n_nearest: int) -> tuple[IntArray, Doubl
     Parameters
     ----------
     values : ndarray of float32, shape (n, k)
-        From `standardised`, without NaN.
+        From `standardise`, without NaN.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from swimmy_scale.method.descriptor import feature_names, features, standardised
+from swimmy_scale.method.descriptor import feature_names, features, standardise
 from swimmy_scale.method.survey import BoolArray, FloatArray
 from swimmy_scale.storage.selection import Selection
 
@@ -20,7 +20,7 @@ class SampleFeatures:
     Attributes
     ----------
     values : ndarray of float32, shape (n_objects, k)
-        Standardised by the sample (see `method.descriptor.standardised`); NaN for quarantined objects.
+        Standardised by the sample (see `method.descriptor.standardise`); NaN for quarantined objects.
     in_sample, is_candidate : ndarray of bool, shape (n_objects,)
     has_descriptors : bool
         Whether they are made of descriptors, or of scores and residuals alone.
@@ -59,8 +59,11 @@ def names_of_features(selection: Selection) -> tuple[str, ...]:
 
 def read_features(selection: Selection) -> SampleFeatures:
     """Features of all objects of a run, in the order of its rows."""
-    blocks = list(feature_blocks(selection))
-    values, inside, is_candidate = (
-        np.concatenate([getattr(block, name) for block in blocks]) for name in FeatureBlock._fields[1:]
-    )
-    return SampleFeatures(standardised(values, values[inside]), inside, is_candidate, selection.scores.has_descriptors)
+    n = selection.n_objects
+    values = np.empty((n, len(names_of_features(selection))), np.float32)
+    inside, is_candidate = np.empty(n, np.bool_), np.empty(n, np.bool_)
+    for block in feature_blocks(selection):
+        rows = slice(block.lo, block.lo + len(block.values))
+        values[rows], inside[rows], is_candidate[rows] = block.values, block.in_sample, block.is_candidate
+    standardise(values, inside)
+    return SampleFeatures(values, inside, is_candidate, selection.scores.has_descriptors)

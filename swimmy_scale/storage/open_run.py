@@ -13,7 +13,7 @@ import xarray
 import zarr
 
 from swimmy_scale.errors import SwimmyError, typed
-from swimmy_scale.method.descriptor import features, nearest, standardised
+from swimmy_scale.method.descriptor import features, nearest, standardise
 from swimmy_scale.method.survey import AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.cutouts import Cutouts, survey_from_attrs
 from swimmy_scale.storage.id_files import parse_id
@@ -264,7 +264,8 @@ class Selections:
             values = features(score.values, residual.values, None)
         finite = np.isfinite(values).all(axis=1)
         in_sample: BoolArray = finite & ds["in_sample"].values if "in_sample" in ds else finite
-        return standardised(values, values[in_sample]), in_sample
+        standardise(values, in_sample)
+        return values, in_sample
 
     def candidates(self, level: str, band: str | None = None) -> xarray.Dataset:
         """Objects that are candidates at a level such as ``3sigma``, in any band or in a given one.

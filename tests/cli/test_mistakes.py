@@ -239,6 +239,7 @@ COMMANDS = [
         "job.yml: cannot read the job file (No such file or directory). Check the path: did you mean job.yaml?",
     ),
     (["status", "job.yaml"], 1, "job.yaml: no receipts folder, so this is not a run directory. Check the path."),
+    (["report", "folder", "--map", "tsne"], 2, "Invalid value for '--map': 'tsne' is not one of 'pca', 'umap'."),
     (["report", "folder"], 1, "folder: no receipts folder, so this is not a run directory. Check the path."),
     (
         ["figures", "folder", "histogram"],

@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array
 import numpy as np
 import pytest
 import xarray
+from astropy import units
 from astropy.table import Table
 from survey_runs import NETWORK
 
@@ -147,22 +150,84 @@ def test_a_reconstruction_and_its_source_give_the_residual(model: ss.Weights, da
     )
 
 
+NAMED = ("galaxy", "band", "y", "x")
+
+
+def _named(dims: tuple[str, ...] = NAMED, **coords: Any) -> xarray.DataArray:
+    return xarray.DataArray(np.zeros([{"band": 5}.get(name, 64 if name in "yx" else 3) for name in dims]), coords, dims)
+
+
+def _seeing(*dims: str, **coords: Any) -> xarray.DataArray:
+    return xarray.DataArray(np.ones([{"band": 5}.get(name, 3) for name in dims]), coords, dims)
+
+
 @pytest.mark.parametrize(
     ("image", "fwhm", "said"),
     [
         (np.zeros((3, 4, 64, 64)), np.ones((3, 4)), r"have shape \(3, 4, 64, 64\), survey 'HSC.* needs \(n_objects, 5"),
         (np.zeros((5, 64, 64)), np.ones(5), r"have shape \(5, 64, 64\)"),
+        (dask.array.zeros((5, 64, 64)), np.ones(5), r"have shape \(5, 64, 64\)"),
         (np.zeros((3, 5, 64, 64)), np.ones((2, 5)), r"fwhm_arcsec has shape \(2, 5\), 3 cutouts in 5 bands need"),
-        (
-            xarray.DataArray(np.zeros((3, 5, 64, 64)), dims=("galaxy", "band", "y", "x")),
-            xarray.DataArray(np.ones((3, 5)), dims=("object", "band")),
-            "fwhm_arcsec has the axes object, band, the cutouts have galaxy and band",
-        ),
+        (dask.array.zeros((3, 5, 64, 64)), np.ones((2, 5)), r"fwhm_arcsec has shape \(2, 5\), 3 cutouts"),
+        (_named(), 0.8, r"fwhm_arcsec has shape \(\), 3 cutouts"),
+        (_named(), _seeing("object", "band"), "has the axes object, band, the cutouts have galaxy and band"),
+        (_named(), np.ones((2, 5)), r"fwhm_arcsec has shape \(2, 5\), 3 cutouts"),
+        (_named(("galaxy", "band", "x", "y")), np.ones(5), "axes galaxy, band, x, y, need band, y, x as the last"),
+        (_named(band=list("yzirg")), np.ones(5), "cutouts: the bands are y, z, i, r, g by the coordinate band"),
+        (_named(), _seeing("band", band=list("ugriz")), "fwhm_arcsec: the bands are u, g, r, i, z by the"),
+        (np.zeros((3, 5, 64, 64)), _seeing("band", band=list("ugriz")), "fwhm_arcsec: the bands are u, g, r, i, z"),
+        (_named(galaxy=[1, 2, 3]), _seeing("galaxy", "band", galaxy=[3, 2, 1]), "of other objects .* in another order"),
+        (dask.array.zeros((3, 5, 64, 64))[dask.array.ones(3) > 0], np.ones(5), r"Call image\.compute_chunk_sizes"),
+        (np.zeros((3, 5, 64, 64), object), np.ones(5), "the cutouts: of type object, need real numbers"),
+        (np.zeros((3, 5, 64, 64), complex), np.ones(5), "the cutouts: of type complex128, need real numbers"),
+        (_named().astype(str), np.ones(5), "the cutouts: of type <U.*, need real numbers"),
+        ([[1, 2], [3]], np.ones(5), "the cutouts: no array of numbers"),
+        (np.zeros((3, 5, 64, 64)), None, "fwhm_arcsec: of type object"),
+        (np.zeros((3, 5, 64, 64)) * units.Jy, np.ones(5), "in the unit Jy, need counts of the survey's zero point"),
+        (np.zeros((3, 5, 64, 64)), np.ones(5) * units.pixel, "fwhm_arcsec: in the unit pix, need arcsec"),
     ],
-)
-def test_shapes_that_do_not_fit(model: ss.Weights, image: Any, fwhm: Any, said: str) -> None:
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(model: ss.Weights, image: Any, fwhm: Any, said: str) -> None:
     with pytest.raises(ss.SwimmyError, match=said):
         model.score(image, fwhm)
+
+
+def test_numbers_of_all_kinds_are_those_of_plain_arrays(model: ss.Weights, dataset: xarray.Dataset) -> None:
+    """A unit is converted, what is masked is NaN, and the type, order of bytes and memory layout do not count."""
+    image, fwhm = dataset.image[:4].values, dataset.fwhm_arcsec[:4].values.astype(np.float64)
+    wanted = model.score(image, fwhm).score
+    hidden = np.zeros(image.shape, bool)
+    hidden[1, 2, 3, 4] = True
+    kinds = [
+        (image.astype(">f8"), fwhm.astype(">f8")),
+        (np.asfortranarray(image), fwhm.tolist()),
+        (image * units.count, (fwhm / 3600) * units.deg),
+        (np.ma.masked_array(image, hidden), np.ma.masked_array(fwhm)),
+        (dask.array.from_array(np.ma.masked_array(image, hidden), chunks=(3, 2, 64, 9)), dask.array.from_array(fwhm)),
+    ]
+    for k, (pixels, seeing) in enumerate(kinds):
+        found = np.asarray(model.score(pixels, seeing).score)
+        lost = [1] if k > 2 else []
+        assert np.isnan(found[lost]).all()
+        # A degree is no whole number of bits of an arcsec.
+        np.testing.assert_allclose(np.delete(found, lost, 0), np.delete(wanted, lost, 0), rtol=1e-4 if k == 2 else 0)
+    assert model.score(image[:0], fwhm[:0]).score.shape == (0, 5)
+
+
+def test_descriptors_have_the_coordinates_that_fit(model: ss.Weights, dataset: xarray.Dataset) -> None:
+    """The cutouts of a run name their bands, which descriptors do not have."""
+    part = dataset.isel(object_id=slice(0, 4))
+    found = model.describe(part.image, part.fwhm_arcsec)
+    assert found.dims == ("object_id", "feature")
+    assert set(found.coords) == {"object_id", "ra", "dec", "feature"}
+    np.testing.assert_array_equal(found.values, model.describe(part.image.values, part.fwhm_arcsec.values))
+
+
+def test_a_survey_by_its_name(dataset: xarray.Dataset) -> None:
+    image, fwhm = dataset.image[:2].values, dataset.fwhm_arcsec[:2].values
+    np.testing.assert_array_equal(ss.preprocess(image, fwhm, "hsc"), ss.preprocess(image, fwhm))
+    with pytest.raises(ss.SwimmyError, match=r"the argument survey.* no survey is called 'hcs'"):
+        ss.preprocess(image, fwhm, "hcs")
 
 
 def test_training_on_arrays(dataset: xarray.Dataset, tmp_path: Path) -> None:
@@ -189,8 +254,16 @@ def test_a_model_is_trusted_by_its_digest(run: Path, tmp_path: Path) -> None:
         ss.load_model(file)
     with pytest.raises(ss.SwimmyError, match=r"its sha256 is .*, 00"):
         ss.load_model(file, sha256="00" * 32)
+    recorded = ss.load_model(run).scoring
+    with pytest.raises(ss.SwimmyError, match=r"does not hold weights of .* Give the job's network"):
+        ss.load_model(file, recorded.models[0].sha256)
+    assert ss.load_model(file, recorded.models[0].sha256, network=NETWORK).scoring.network == recorded.network
     with pytest.raises(ss.SwimmyError, match="neither a run directory"):
         ss.load_model(tmp_path)
+    with pytest.raises(ss.SwimmyError, match=r"absent\.keras: no such file or folder"):
+        ss.load_model(tmp_path / "absent.keras")
+    with pytest.raises(ss.SwimmyError, match=r"no scorer is called 'fast'.*keras, numba"):
+        ss.load_model(run, scorer="fast")  # type: ignore[arg-type]
 
 
 def test_candidates_of_plain_arrays(run: Path, model: ss.Weights, dataset: xarray.Dataset) -> None:
@@ -207,6 +280,72 @@ def test_candidates_of_plain_arrays(run: Path, model: ss.Weights, dataset: xarra
     assert table["object_id"].tolist() == listed["object_id"].tolist()
     assert table["ra"].unit == "deg"
     assert table.meta["survey"] == ss.HSC.name
+
+
+OBJECTS = {
+    "object_id": np.arange(4), "ra": np.ones(4), "dec": np.ones(4), "score": np.arange(20.0).reshape(4, 5),
+    "residual": np.ones((4, 5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"object_id": np.arange(4) + 0.5}, "object_id: float64 is not what it needs: whole numbers"),
+        ({"object_id": np.full(4, 2**63 + 5, np.uint64)}, "object_id: uint64 is not"),
+        ({"object_id": np.array(list("abcd"))}, "object_id: <U1 is not"),
+        ({"object_id": np.ma.masked_array(np.arange(4), [0, 1, 0, 0])}, "none of them masked"),
+        ({"ra": np.ones(3)}, r"ra has shape \(3,\), 4 scores need \(4,\)"),
+        ({"dec": np.ones(4) * units.mag}, "dec: in the unit mag, need deg"),
+        ({"score": np.ones((4, 2, 5))}, "Combine those of several models first"),
+        ({"residual": np.ones((3, 5))}, r"residual \(3, 5\).* do not fit"),
+        ({"in_sample": np.ones(3, bool)}, r"in_sample is bool of shape \(3,\), need bool of shape \(4,\)"),
+        ({"in_sample": np.array(["False"] * 4)}, "in_sample is <U5"),
+        ({"note": np.ma.masked_array(np.arange(4), [0, 1, 0, 0])}, "column 'note' is masked in 1 of 4 rows"),
+    ],
+)
+def test_columns_that_do_not_fit(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ss.SwimmyError, match=said):
+        ss.candidates(
+            {**OBJECTS, **changed}, np.zeros((1, 5)), ["a"], keep_columns=["note"] if "note" in changed else []
+        )
+
+
+def test_what_is_masked_is_unknown_in_a_catalogue(tmp_path: Path) -> None:
+    first = np.arange(4) == 0
+    objects = {
+        **OBJECTS,
+        "ra": np.full(4, 60.0) * units.arcmin,
+        "score": np.ma.masked_array(OBJECTS["score"], np.outer(first, np.ones(5, bool))),
+        "in_sample": np.ma.masked_array(np.ones(4, bool), np.arange(4) == 1),
+        "z": np.ma.masked_array(np.ones(4), np.arange(4) == 2),
+    }
+    table = ss.candidates(objects, np.zeros((1, 5)), "a", keep_columns=["z"])
+    assert table["object_id"].tolist() == [2, 3]
+    assert table["ra"].tolist() == [1.0, 1.0]
+    table["note"] = np.ma.masked_array(["x", "y"], [True, False])
+    written = Table.read(ss.write_candidates(table, tmp_path, ["parquet"])["parquet"])
+    assert np.isnan(np.ma.filled(written["z"], np.nan)).tolist() == [True, False]
+    assert [str(one) for one in np.ma.filled(written["note"], "")] == ["", "y"]
+    assert len(ss.candidates({name: values[:0] for name, values in OBJECTS.items()}, np.zeros((1, 5)), ["a"])) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: ss.candidates({"score": np.ones((4, 5))}, np.zeros((1, 5))), "the objects have no residual"),
+        (lambda: ss.candidates(OBJECTS, np.full((1, 5), np.nan), ["a"]), "threshold holds a NaN"),
+        (lambda: ss.thresholds(np.ones((4, 5), object)), "score: of type object, need real numbers"),
+        (lambda: ss.thresholds(np.ones((4, 5)), ["2sigma"]), "top fractions of the levels: of type <U6"),
+        (lambda: ss.sample(xarray.Dataset()), "the sample is cut by the variables quarantine_code, mag"),
+        (lambda: ss.write_candidates(Table(OBJECTS), __file__), "a file, and candidates are written to a folder"),
+        (lambda: ss.plan("job.yaml", n_workers=-1), "n_workers -1 is not a whole number from 0 on"),
+        (lambda: ss.run("job.yaml", "run", n_workers=1, site="site.yaml"), r"site\.yaml says how many itself"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(call: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ss.SwimmyError, match=said):
+        call()
 
 
 def test_runs_and_plans_from_python(finished: Path, tmp_path: Path) -> None:

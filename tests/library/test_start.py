@@ -62,9 +62,12 @@ def test_public_data(tmp_path: Path, data: str) -> None:
     assert job.ingest.sources == (Path("/data/it"),)
     has_own = job.catalogue is not None and job.catalogue.path is not None
     assert has_own == (not form.catalogue)
-    given = load_job(init(tmp_path / "own", data, catalogue=Path("/data/cat.fits"))["job"], Job)
+    path = init(tmp_path / "own", data, catalogue=Path("/data/cat.fits"))["job"]
+    path.write_text(path.read_text().replace("  # fwhm_arcsec: {", "  fwhm_arcsec: {"))
+    given = load_job(path, Job)
     assert given.catalogue is not None
     assert given.catalogue.path == Path("/data/cat.fits")
+    assert tuple(given.catalogue.fwhm_arcsec) == given.survey.bands
     assert [path.name for path in given.ingest.sources] == [form.source]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ from swimmy_scale.method.descriptor import (
     nearest_of_each,
     principal_axes,
     ring_of_pixel,
-    standardised,
+    standardise,
 )
 from swimmy_scale.method.survey import HSC
 
@@ -66,16 +67,38 @@ def test_features_are_the_descriptor_or_scores_and_residuals() -> None:
     assert features(score, residual, np.ones((1, 3), np.float16)).tolist() == [[1.0, 1.0, 1.0]]
 
 
-def test_standardised_features_have_mean_0_and_deviation_1_in_the_sample() -> None:
+@pytest.mark.parametrize("block", [1 << 16, 7])
+def test_standardised_features_have_mean_0_and_deviation_1_in_the_sample(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_OBJECTS", block)
     values = np.random.default_rng(0).normal(5.0, 3.0, (500, 4)).astype(np.float32)
     values[:, 3] = 7.0  # such as a ring without pixels
-    found = standardised(values, values)
-    np.testing.assert_allclose(found[:, :3].mean(axis=0), 0.0, atol=1e-5)
-    np.testing.assert_allclose(found[:, :3].std(axis=0), 1.0, atol=1e-5)
-    assert (found[:, 3] == 0).all()
-    odd = np.array([[1e9, -1e9, np.nan, 7.0]], np.float32)
-    np.testing.assert_array_equal(standardised(odd, values), [[FAR, -FAR, np.nan, 0.0]])
-    assert standardised(odd, values[:0]) is odd
+    values[1::50] = [1e9, -1e9, np.nan, 7.0]
+    in_sample = np.arange(500) % 50 != 1
+    given, sample = values.copy(), values[in_sample].astype(float)
+    standardise(values, in_sample)
+    expected = (sample - sample.mean(axis=0)) / [*sample.std(axis=0)[:3], 1.0]
+    np.testing.assert_allclose(values[in_sample], np.clip(expected, -FAR, FAR), rtol=1e-5, atol=1e-5)
+    assert (values[in_sample, 3] == 0).all()
+    np.testing.assert_array_equal(values[~in_sample], [[FAR, -FAR, np.nan, 0.0]] * 10)
+    alone = given[in_sample]
+    standardise(alone, np.ones(len(alone), np.bool_))
+    assert alone.tobytes() == values[in_sample].tobytes(), "rows between those of the sample change no bit"
+    again = given.copy()
+    standardise(again, np.zeros(500, np.bool_))
+    np.testing.assert_array_equal(again, given)
+
+
+def test_features_are_standardised_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_OBJECTS", 1 << 9)
+    values = np.random.default_rng(1).normal(0, 1, (1 << 15, 15)).astype(np.float32)
+    in_sample = np.ones(len(values), np.bool_)
+    tracemalloc.start()
+    standardise(values, in_sample)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * values.nbytes
 
 
 @given(data=st.data(), n=st.integers(1, 40), n_nearest=st.integers(1, 45), block=st.integers(1, 50))

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import PROGRAM, SwimmyError, interpreter
 from swimmy_scale.ingest.pixels.fits_scan import Cards, card_number, unreadable, whatever_it_raises
 from swimmy_scale.method.psf_width import fwhm_of_kernel_px
 
@@ -19,7 +19,7 @@ def check_library() -> None:
     if importlib.util.find_spec("lsst") is None or importlib.util.find_spec("lsst.images") is None:
         raise SwimmyError(
             "ingest.psf_from_files needs the package lsst-images, which is not installed. "
-            "Install it with pip install 'swimmy-scale[rubin]', or give the FWHM in the catalogue."
+            f'Install: {interpreter()} -m pip install "{PROGRAM}[rubin]", or give the FWHM in the catalogue.'
         )
 
 

@@ -46,7 +46,7 @@ def rank(values: FloatArray, rows: IntArray, is_interesting: BoolArray, wanted: 
     Parameters
     ----------
     values : ndarray of float32, shape (n, k)
-        From `descriptor.standardised`; NaN where there is nothing to go by.
+        From `descriptor.standardise`; NaN where there is nothing to go by.
     rows : ndarray of int64, shape (m,)
         The marked objects, at least one, without NaN.
     is_interesting : ndarray of bool, shape (m,)

@@ -16,13 +16,11 @@ from swimmy_scale.method.words import counted
 from swimmy_scale.results.learning.learner import Ranking, rank
 from swimmy_scale.results.learning.ranking_file import Ranked, write_ranking
 from swimmy_scale.results.looking.objects import check_found, rows_of
-from swimmy_scale.results.report.marks import Mark, merge_marks
-from swimmy_scale.results.report.vetting import read_marks
+from swimmy_scale.results.marks import ARTEFACT, DISPUTED, INTERESTING, KNOWN, Mark, agreed, disputes, read_opinions
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.descriptors import SampleFeatures, read_features
 from swimmy_scale.storage.selection import SelectedRun, Selection, candidate_rows
 
-INTERESTING, ARTEFACT, KNOWN = "interesting", "artefact", "known"
 ADDED = ("probability", "uncertainty", "look_order", "mark")
 STEM = "ranked"
 
@@ -34,19 +32,22 @@ class Learning:
     Attributes
     ----------
     counts : dict of str to int
-        ``marks`` = ``interesting`` + ``artefact`` + ``left_out_known`` + ``left_out_only_noted`` +
-        ``left_out_quarantined``.
+        ``marks`` = ``interesting`` + ``artefact`` + ``left_out_known`` + ``left_out_disputed`` +
+        ``left_out_only_noted`` + ``left_out_quarantined``.
     has_descriptors : bool
         Whether descriptors were learnt from, or scores and residuals alone.
     ranked : list of Ranked
         All that were ranked, the first to be looked at first.
     files : list of Path
+    disputes : list of str
+        Who says what of each object that is disputed.
     """
 
     counts: dict[str, int]
     has_descriptors: bool
     ranked: list[Ranked]
     files: list[Path]
+    disputes: list[str]
 
     @property
     def has_probability(self) -> bool:
@@ -67,8 +68,8 @@ def write_ranked(
     Parameters
     ----------
     marks_paths : sequence of Path
-        As `select --marks` takes them. Interesting ones are told from artefacts; what is marked as known, or only
-        noted, says nothing of that and is left out. Objects need not be candidates.
+        As `select --marks` takes them. Interesting ones are told from artefacts; what is marked as known, only
+        noted, or disputed between files, says nothing of that and is left out. Objects need not be candidates.
     output : Path, optional
         The folder of the files; by default ``ranked`` in that of the selection, where `write_report` looks for
         ``ranking.csv``.
@@ -78,11 +79,12 @@ def write_ranked(
     Raises
     ------
     SwimmyError
-        When the marks cannot be read, contradict each other, name objects that the run does not have, or none of them
-        can be learnt from; when the catalogue has a column of the name of an added one.
+        When the marks cannot be read, a file is given twice, they name objects that the run does not have, or none of
+        them can be learnt from; when the catalogue has a column of the name of an added one.
     """
     selection = selected.selection
-    marks = merge_marks(map(read_marks, marks_paths))
+    said = read_opinions(marks_paths)
+    marks = agreed(said)
     known = read_features(selection)
     rows, is_interesting, counts = _lessons(selection, marks, known, selected.folder.path)
     wanted = known.in_sample if whole_sample else known.is_candidate
@@ -111,7 +113,7 @@ def write_ranked(
     }
     files = write_candidates(columns, folder, meta=meta, formats=selected.job.select.formats, stem=STEM)
     write_ranking(path, ranked, selected.folder.identity())
-    return Learning(counts, known.has_descriptors, ranked, [path, *files.values()])
+    return Learning(counts, known.has_descriptors, ranked, [path, *files.values()], disputes(said))
 
 
 def _lessons(
@@ -129,13 +131,14 @@ def _lessons(
         INTERESTING: int((usable & (said == INTERESTING)).sum()),
         ARTEFACT: int((usable & (said == ARTEFACT)).sum()),
         "left_out_known": int((said == KNOWN).sum()),
+        "left_out_disputed": int((said == DISPUTED).sum()),
         "left_out_only_noted": int((said == "").sum()),
         "left_out_quarantined": int((teaches & ~usable).sum()),
     }
     if not usable.any():
         raise SwimmyError(
-            f"{path}: {counted(len(ids), 'marked object')}, and none is marked as interesting or artefact and has a "
-            "score. Mark some of each in the report, export the marks, and give that file."
+            f"{path}: {counted(len(ids), 'marked object')}, and none is marked as interesting or artefact, by all who "
+            "marked it, and has a score. Mark some of each in the report, export the marks, and give that file."
         )
     return rows[usable], (said == INTERESTING)[usable], counts
 
@@ -165,8 +168,8 @@ def _columns(
 def count_lines(learning: Learning) -> list[str]:
     """What was learnt from, in words whose numbers add up."""
     counts = learning.counts
-    left = [f"{counts[f'left_out_{name}']:,} {words}" for name, words in
-            (("known", "known"), ("only_noted", "only noted"), ("quarantined", "in quarantine"))]  # fmt: skip
+    left_out = {"known": KNOWN, "disputed": DISPUTED, "only_noted": "only noted", "quarantined": "in quarantine"}
+    left = [f"{counts[f'left_out_{name}']:,} {words}" for name, words in left_out.items()]
     taught = f"{counts[INTERESTING]:,} interesting + {counts[ARTEFACT]:,} artefact"
     lines = [f"{counted(counts['marks'], 'mark')} = {taught} + left out: {' + '.join(left)}"]
     if not learning.has_probability:

@@ -38,9 +38,8 @@ def alike(selected: SelectedRun, object_id: int, n_nearest: int, only_candidates
             f"{selected.folder.path}: object_id {object_id} is in quarantine and has no score, so that nothing can be "
             "like it. Give another object; `show` says why."
         )
-    within = known.is_candidate if only_candidates else known.in_sample
-    within = within.copy()
-    within[row] = True
-    places = np.flatnonzero(within)
-    found, distance = nearest(known.values[places], int(np.searchsorted(places, row)), n_nearest)
-    return Alike(places[found], distance, known.has_descriptors)
+    others = ~(known.is_candidate if only_candidates else known.in_sample)
+    others[row] = False
+    known.values[others] = np.nan  # like nothing
+    found, distance = nearest(known.values, row, n_nearest)
+    return Alike(found, distance, known.has_descriptors)

@@ -21,7 +21,8 @@ from swimmy_scale.model.scoring import Scoring, reconstructor, scoring_of
 from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.histogram import ScoreCounts
 from swimmy_scale.results.learning.ranking_file import read_ranking
-from swimmy_scale.results.looking.sample_map import density_picture, sample_map
+from swimmy_scale.results.looking.embedding import check_embedding
+from swimmy_scale.results.looking.sample_map import MapKind, density_picture, sample_map
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
 from swimmy_scale.results.report.charts import charts
 from swimmy_scale.results.report.further import further_objects
@@ -49,7 +50,12 @@ Told = Callable[[int, int], None]
 
 
 def write_report(
-    selected: SelectedRun, output: Path | None, max_candidates: int, told: Told, n_threads: int = 1
+    selected: SelectedRun,
+    output: Path | None,
+    max_candidates: int,
+    told: Told,
+    n_threads: int = 1,
+    map_kind: MapKind = "pca",
 ) -> tuple[Path, int, int]:
     """Make the report of a finished run, or of a selection from its scores: ``index.html`` and a folder of images.
 
@@ -67,6 +73,8 @@ def write_report(
         Told how many candidates are drawn, and of how many.
     n_threads : int
         Threads of the network; they change the speed only.
+    map_kind : {"pca", "umap"}
+        How the sample is mapped (see `sample_map`).
 
     Returns
     -------
@@ -76,7 +84,7 @@ def write_report(
     Raises
     ------
     SwimmyError
-        When selection is not finished, or ``output`` exists and is not a report.
+        When selection is not finished, or ``output`` exists and is not a report; when a UMAP cannot be made.
     """
     output = output or selected.folder.report
     _check(selected.folder, output)
@@ -85,6 +93,8 @@ def write_report(
     rows = np.sort(order)
     columns = _read_rows(selection, rows)
     counts, percentile = _count_sample(selection, columns["score"])
+    if map_kind == "umap":
+        check_embedding(counts.n_objects)
     with fresh_folder(output) as fresh:
         make_folder(fresh / IMAGES)
         told(0, len(rows))
@@ -93,7 +103,7 @@ def write_report(
         drawn = _draw(store, scoring, rows, columns["residual"], fresh / IMAGES, told)
         further = further_objects(selected, scoring, drawn.residual_limit, fresh / IMAGES)
         ranking = read_ranking(selected.folder.ranking, selected.folder.identity())
-        mapped = sample_map(selection, rows)
+        mapped = sample_map(selection, rows, map_kind)
         candidates = _candidates(selection, order, columns, percentile, drawn, ranking, mapped.values)
         facts = _facts(selected, counts, drawn.residual_limit, output)
         (fresh / IMAGES / DENSITY).write_bytes(density_picture(mapped.counts))

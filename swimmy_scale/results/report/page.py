@@ -281,8 +281,9 @@ def _learnt(candidates: Candidates) -> dict[str, list[Any]]:
 
 
 def _map_data(sample_map: SampleMap) -> dict[str, Any]:
-    """Where the candidates are on the map, and the ends of its axes as arcsinh."""
+    """Where the candidates are on the map, and the ends of its axes on their scale."""
     return {
+        "isLinear": sample_map.axes[0].is_linear,
         "ends": [[axis.low, axis.high] for axis in sample_map.axes],
         "place": [_rounded(sample_map.place[:, k], 5) for k in range(len(sample_map.axes))],
     }

@@ -1,12 +1,13 @@
 // The map: candidates as dots on the density of the sample, and an area of it whose candidates the gallery shows.
-// Places on it are arcsinh of the values on its axes.
+// Places on it are arcsinh of the values on its axes, or the values themselves.
 
+const [SCALED, UNSCALED] = DATA.map.isLinear ? [Number, Number] : [Math.asinh, Math.sinh];
 const ENDS = DATA.map.ends;
 const SPAN = ENDS.map(([low, high]) => high - low);
 const STEP = 0.05; // of an axis, by which a key moves or widens the area
 const CLICK = 0.015; // a shorter drag is a click
 
-const axisPlaces = (axis) => DATA.map.place[axis].map((value) => (value === null ? NaN : Math.asinh(value)));
+const axisPlaces = (axis) => DATA.map.place[axis].map((value) => (value === null ? NaN : SCALED(value)));
 const PLACES = [axisPlaces(0), axisPlaces(1)];
 
 function inArea(index, area) {
@@ -35,7 +36,7 @@ function drawArea(area) {
 function setArea(area) {
   drawArea(area);
   for (const [id, axis, end] of AREA_FIELDS) {
-    byId(id).value = area ? Number(Math.sinh(state.area[axis][end]).toPrecision(4)) : "";
+    byId(id).value = area ? Number(UNSCALED(state.area[axis][end]).toPrecision(4)) : "";
   }
   refresh();
 }
@@ -46,7 +47,7 @@ const AREA_FIELDS = [["area-left", 0, 0], ["area-right", 0, 1], ["area-bottom", 
 function areaOfFields() {
   const given = AREA_FIELDS.filter(([id]) => byId(id).value !== "");
   const area = ENDS.map((ends) => [...ends]);
-  for (const [id, axis, end] of given) area[axis][end] = Math.asinh(Number(byId(id).value));
+  for (const [id, axis, end] of given) area[axis][end] = SCALED(Number(byId(id).value));
   drawArea(given.length ? area : null);
   refresh();
 }

@@ -14,22 +14,21 @@ from swimmy_scale.method.candidates import Columns
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.method.thresholds import thresholds_to_json
 from swimmy_scale.method.words import counted
-from swimmy_scale.results.report.marks import (
+from swimmy_scale.results.marks import (
+    ARTEFACT,
+    DISPUTED,
     MARKS,
     NAMED_OBJECTS,
     TAG_SEPARATOR,
     Mark,
-    disagreement,
-    marks_of,
-    opinions,
-    parse_marks,
-    together,
+    agreed,
+    disputes,
+    read_opinions,
 )
 from swimmy_scale.storage.candidate_files import write_candidates
 from swimmy_scale.storage.run_directory import SelectionFolder
 from swimmy_scale.storage.selection import Selection, candidate_rows
 
-ARTEFACT, DISPUTED = "artefact", "disputed"
 ADDED = ("mark", "mark_note", "mark_tags")
 ADDED_OF_SEVERAL = (*(f"n_{mark}" for mark in MARKS), "mark_agreement")
 NOTED, UNMARKED = "only_noted", "unmarked"
@@ -92,8 +91,7 @@ def write_vetted(
     if not folder.store.is_dir():
         raise SwimmyError(f"{path}: no candidates are selected here yet. Give a finished run or a selection's folder.")
     selection = Selection(folder.store, add=count)
-    _check_once(marks_paths)
-    said = opinions(map(read_marks, marks_paths))
+    said = read_opinions(marks_paths)
     levels = selection.levels
     columns = candidate_rows(selection, levels)
     added = (*ADDED, *ADDED_OF_SEVERAL) if len(marks_paths) > 1 else ADDED
@@ -104,9 +102,9 @@ def write_vetted(
             "the catalogue, then run again."
         )
     candidates = columns["object_id"].tolist()
-    agreed = {object_id: together(marks, _agreed(marks)) for object_id, marks in said.items()}
-    _check_known(agreed, set(candidates))
-    found = [agreed.get(object_id, NOTHING) for object_id in candidates]
+    merged = agreed(said)
+    _check_known(merged, set(candidates))
+    found = [merged.get(object_id, NOTHING) for object_id in candidates]
     counts = _counts(found, len(marks_paths) > 1)
     meta = {
         "survey": selection.survey.name,
@@ -118,8 +116,7 @@ def write_vetted(
     agreement = _agreement([said.get(object_id, []) for object_id in candidates]) if len(marks_paths) > 1 else {}
     vetted = _without_artefacts(columns | _marked(found) | agreement)
     files = list(write_candidates(vetted, output, meta=meta, formats=formats, stem="vetted").values())
-    disputes = [disagreement(one, marks) for one, marks in said.items() if agreed[one].mark == DISPUTED]
-    return Vetted(counts, files, disputes)
+    return Vetted(counts, files, disputes(said))
 
 
 def count_lines(counts: Mapping[str, int]) -> list[str]:
@@ -131,12 +128,6 @@ def count_lines(counts: Mapping[str, int]) -> list[str]:
         f"{counted(counts['candidates'], 'candidate')} = {counts['vetted']:,} vetted + {left_out}",
         f"{counted(counts['candidates'], 'candidate')} = {' + '.join(said)}",
     ]
-
-
-def _agreed(said: Sequence[Mark]) -> str:
-    """The mark on which all agree who marked an object; empty if nobody did."""
-    marks = marks_of(said)
-    return DISPUTED if len(marks) > 1 else "".join(marks)
 
 
 def _agreement(said: Sequence[Sequence[Mark]]) -> dict[str, AnyArray]:
@@ -166,24 +157,6 @@ def _marked(found: Sequence[Mark]) -> dict[str, AnyArray]:
 def _without_artefacts(columns: Columns) -> Columns:
     is_kept = columns["mark"] != ARTEFACT
     return {name: values[is_kept] for name, values in columns.items()}
-
-
-def _check_once(paths: Sequence[Path]) -> None:
-    for path, number in Counter(path.resolve() for path in paths).items():
-        if number > 1:
-            raise SwimmyError(f"{path}: given {number} times, so its marks would count as those of several people. "
-                              "Give each file once.")  # fmt: skip
-
-
-def read_marks(path: Path) -> dict[int, Mark]:
-    """The marks of one file (see `marks.parse_marks`)."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            return parse_marks(stream, str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SwimmyError(
-            f"{path}: cannot read the marks ({error}). Give the file that the report exported."
-        ) from error
 
 
 def _check_known(marks: dict[int, Mark], candidates: set[int]) -> None:

@@ -156,7 +156,7 @@ def test_a_psf_that_cannot_be_used(
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rubin_psf.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SwimmyError, match=r"needs the package lsst-images, .* pip install 'swimmy-scale\[rubin\]'"):
+    with pytest.raises(SwimmyError, match=r"needs the package lsst-images, .* pip install \"swimmy-scale\[rubin\]\""):
         rubin_psf.check_library()
 
 

@@ -110,7 +110,9 @@ def test_rank_writes_an_order_that_the_report_takes(run: Path, rows: dict[str, l
     done = call_here("rank", run, "--marks", given, "-n", 2)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == ("4 marks = 2 interesting + 2 artefact + left out: 0 known + 0 only noted + 0 in quarantine")
+    assert lines[0] == (
+        "4 marks = 2 interesting + 2 artefact + left out: 0 known + 0 disputed + 0 only noted + 0 in quarantine"
+    )
     assert lines[1] == f"{len(some)} ranked = 4 marked + {len(some) - 4} to look at"
     with (run / "ranked/ranking.csv").open() as stream:
         found = list(csv.DictReader(stream))
@@ -160,7 +162,7 @@ def test_a_ranking_of_another_selection_is_left_out(tmp_path: Path, caplog: pyte
         ({"other": ["interesting", "artefact"]}, "2 marks = 1 interesting + 1 artefact"),
         (
             {"candidate": ["interesting", "known", ""], "quarantined": ["artefact"]},
-            "4 marks = 1 interesting + 0 artefact + left out: 1 known + 1 only noted + 1 in quarantine",
+            "4 marks = 1 interesting + 0 artefact + left out: 1 known + 0 disputed + 1 only noted + 1 in quarantine",
         ),
     ],
 )
@@ -174,9 +176,7 @@ def test_every_kind_of_marks_has_its_answer(
     assert len((tmp_path / "r/ranking.csv").read_text().splitlines()) == 1 + len(rows["candidate"])
 
 
-def test_marks_that_teach_nothing_or_contradict_each_other_are_refused(
-    run: Path, rows: dict[str, list[int]], tmp_path: Path
-) -> None:
+def test_marks_that_teach_nothing_are_refused(run: Path, rows: dict[str, list[int]], tmp_path: Path) -> None:
     one = rows["candidate"][0]
     nothing, mine, hers, absent = (
         marks(tmp_path / name, said)
@@ -188,8 +188,9 @@ def test_marks_that_teach_nothing_or_contradict_each_other_are_refused(
         )
     )
     for given, words in (
-        ([nothing], "1 marked object, and none is marked as interesting or artefact and has a score"),
-        ([mine, hers], f"object_id {one} is 'artefact' in .*hers.csv, line 2, and 'interesting' in"),
+        ([nothing], "1 marked object, and none is marked as interesting or artefact, by all who marked it, and has"),
+        ([mine, hers], "1 marked object, and none is marked as interesting or artefact, by all who marked it"),
+        ([mine, mine], "mine.csv: given 2 times"),
         ([absent], "object_id 5 of 1 are not in the catalogue of the run"),
     ):
         options = [word for path in given for word in ("--marks", path)]
@@ -197,6 +198,35 @@ def test_marks_that_teach_nothing_or_contradict_each_other_are_refused(
         assert done.returncode == 1
         assert re.search(words, done.stderr), done.stderr
     assert not (tmp_path / "r").exists()
+
+
+def test_what_people_disagree_about_does_not_teach(run: Path, rows: dict[str, list[int]], tmp_path: Path) -> None:
+    first, second, third = rows["candidate"][:3]
+    mine = marks(tmp_path / "mine.csv", {first: "interesting", second: "artefact", third: "interesting"})
+    hers = marks(tmp_path / "hers.csv", {first: "interesting", third: "artefact"})
+    agreed = marks(tmp_path / "agreed.csv", {first: "interesting", second: "artefact"})
+    done = call_here("rank", run, "--marks", mine, "--marks", hers, "--output", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == (
+        "3 marks = 1 interesting + 1 artefact + left out: 0 known + 1 disputed + 0 only noted + 0 in quarantine"
+    )
+    assert lines[1] == f"object_id {third} is 'artefact' in {hers}, line 3, and 'interesting' in {mine}, line 4"
+    assert lines[2] == f"{len(rows['candidate'])} ranked = 3 marked + {len(rows['candidate']) - 3} to look at"
+    assert call_here("rank", run, "--marks", agreed, "--output", tmp_path / "a").returncode == 0
+    found, expected = (
+        {
+            int(one["object_id"]): one
+            for one in csv.DictReader((tmp_path / name / "ranking.csv").read_text().splitlines())
+        }
+        for name in ("r", "a")
+    )
+    assert (found[third].pop("mark"), expected[third].pop("mark")) == ("disputed", "")
+    assert found == expected
+    as_json = call_here("rank", run, "--marks", hers, "--marks", mine, "--output", tmp_path / "r", "--json")
+    said = json.loads(as_json.stdout)
+    assert (said["left_out_disputed"], len(said["disputes"])) == (1, 1)
+    assert third not in [one["object_id"] for one in said["next"]]
 
 
 def test_all_ranks_the_sample_and_json_says_the_same(run: Path, rows: dict[str, list[int]], tmp_path: Path) -> None:

@@ -29,9 +29,10 @@ from swimmy_scale.cli import main
 from swimmy_scale.method.network import Network
 from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.files import save
+from swimmy_scale.results.looking import sample_map as sample_maps
 from swimmy_scale.results.looking.sample_map import sample_map
+from swimmy_scale.results.marks import parse_marks
 from swimmy_scale.results.report.artefact_hints import HINTS, artefact_hints
-from swimmy_scale.results.report.marks import parse_marks
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_file
 from swimmy_scale.storage.scores import Scores
@@ -399,6 +400,27 @@ def test_more_like_this_is_what_the_command_says(browser: Browser, run: Path, tr
     browser.one("#like-off").click()
     assert shown(browser) == order
     assert not browser.one("#like-off").is_displayed()
+
+
+def test_a_umap_has_linear_axes_and_an_area_of_it_is_chosen(
+    browser: Browser, run: Path, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_maps, "embedded", lambda values: values[:, :2].astype(float))
+    result = CliRunner().invoke(main, ["report", str(run), "--map", "umap", "--output", str(tmp_path / "report")])
+    assert result.exit_code == 0, result.output
+    browser.open(tmp_path / "report" / "index.html")
+    assert "The axes have no meaning of their own" in browser.one("#sample-map").text
+    place = sample_map(Selection(run / "selection.zarr"), truth.rows, "umap").place
+    middle = np.median(place, axis=0)
+    browser.choose("area-left", str(middle[0]))
+    browser.choose("area-top", str(middle[1]))
+    inside = (place[:, 0] >= middle[0]) & (place[:, 1] <= middle[1])
+    found = browser.script("return [DATA.map.ends[0], state.area[0]]")
+    assert found == [[pytest.approx(found[0][0]), pytest.approx(found[0][1])], [middle[0], found[0][1]]]
+    assert 0 < inside.sum() < len(place)
+    clear = (np.abs(place - middle) > 1e-3).all(axis=1)  # the page has five digits
+    on_page = np.array([one in set(shown(browser)) for one in truth.ids])
+    assert np.array_equal(on_page[clear], inside[clear])
 
 
 def test_an_area_of_the_map_is_chosen_by_mouse_keys_and_fields(

@@ -159,7 +159,7 @@ def candidates(n: int = 3, text: str = "quasar") -> Candidates:
 def a_map(n: int = 3, text: str = "plain") -> SampleMap:
     axis = Axis(0.5, ((text, -0.75),), -2.0, 2.0)
     place = np.arange(2.0 * n).reshape(n, 2)
-    return SampleMap(np.ones((2, 3), np.int64), (axis, axis), place, np.ones((n, 2), np.float32), 60, True)
+    return SampleMap(np.ones((2, 3), np.int64), (axis, axis), place, np.ones((n, 2), np.float32), 6, True)
 
 
 def made(page_facts: Facts, shown: Candidates, text: str = "plain") -> str:
@@ -287,7 +287,26 @@ def test_neighbours_and_places_on_the_map_are_what_was_found() -> None:
     assert (near["number"], near["bytes"]) == (2, 2)
     assert np.frombuffer(base64.b64decode(near["place"]), "<u2").reshape(3, 2).tolist() == [[1, 2], [2, 0], [0, 1]]
     assert np.frombuffer(base64.b64decode(near["distance"]), "<u2").tolist() == [250, 500] * 3
-    assert found["map"] == {"ends": [[-2.0, 2.0]] * 2, "place": [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]}
+    place = [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
+    assert found["map"] == {"isLinear": False, "ends": [[-2.0, 2.0]] * 2, "place": place}
+
+
+def test_the_page_says_what_a_map_shows() -> None:
+    shown = candidates()
+    by_components = a_map()
+    axis = Axis(math.nan, (), -2.0, 8.0, is_linear=True)
+    by_umap = dataclasses.replace(by_components, axes=(axis, axis), n_sample=84_000, kind="umap")
+    said = page(facts(), shown, by_umap)
+    assert data_of(said)["map"]["isLinear"] is True
+    assert "how many of 6 objects, evenly chosen among the 84,000 of the sample, lie in each cell" in said
+    for words in ("The axes have no meaning of their own", "distances between groups, the sizes of groups"):
+        assert words in said
+        assert words not in page(facts(), shown, by_components)
+    assert "of the variance" not in said
+    assert "nan" not in said.split('<section id="sample-map"')[1].split("</section>")[0]
+    whole = page(facts(), shown, dataclasses.replace(by_components, n_sample=6))
+    assert "how many of the 6 objects of the sample lie in each cell" in whole
+    assert "50% of the variance" in whole
 
 
 def test_a_linear_stretch_undoes_equation_1() -> None:

@@ -139,14 +139,7 @@ def test_what_people_disagree_about_is_kept_and_counted_in_any_order_of_the_file
     assert all(path.read_bytes() == (tmp_path / "v" / path.name).read_bytes() for path in found.files)
 
 
-def test_files_that_cannot_be_read_and_scores_without_a_selection(scores: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        SwimmyError, match=r"absent.csv: cannot read the marks .* Give the file that the report exported"
-    ):
-        write_vetted(scores, [tmp_path / "absent.csv"], tmp_path, FORMATS, silent)
-    (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SwimmyError, match=r"bytes.csv: cannot read the marks"):
-        write_vetted(scores, [tmp_path / "bytes.csv"], tmp_path, FORMATS, silent)
+def test_scores_without_a_selection(scores: Path, tmp_path: Path) -> None:
     with pytest.raises(SwimmyError, match=r"new: no candidates are selected here yet. Give a finished run"):
         write_vetted(tmp_path / "new", [marks(tmp_path)], tmp_path, FORMATS, silent)
 

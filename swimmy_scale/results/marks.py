@@ -1,9 +1,11 @@
-"""Marks, notes and tags that people gave to candidates: the CSV files that the report exports, one or several."""
+"""Marks, notes and tags that people gave to objects: the CSV files that the report exports, one or several."""
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from swimmy_scale.errors import SwimmyError
@@ -12,7 +14,10 @@ from swimmy_scale.method.object_names import given_id
 FORMAT_VERSION = 2
 READ_VERSIONS = ("1", "2")
 """Files of version 1 have no tags."""
-MARKS = ("interesting", "artefact", "known")
+INTERESTING, ARTEFACT, KNOWN = "interesting", "artefact", "known"
+MARKS = (INTERESTING, ARTEFACT, KNOWN)
+DISPUTED = "disputed"
+"""The mark of an object to which several files give different marks."""
 COLUMNS = ("format_version", "object_id", "mark", "note", "tags")
 TAG_SEPARATOR = ";"
 # A spreadsheet takes a cell that begins with one of these as a formula; the report puts a "'" before it, and before
@@ -20,12 +25,13 @@ TAG_SEPARATOR = ";"
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
-# How many objects a message names.
+# How many objects a message names, and a command.
 NAMED_OBJECTS = 5
+SHOWN_DISPUTES = 20
 
 
 class Mark(NamedTuple):
-    """The mark of one candidate, one of ``MARKS``, a note and tags; some of them may be empty. And where it stands.
+    """The mark of one object, one of ``MARKS``, a note and tags; some of them may be empty. And where it stands.
 
     ``source`` is the file's name, ``line`` its line, from 1.
     """
@@ -40,6 +46,38 @@ class Mark(NamedTuple):
     def place(self) -> str:
         """The mark, and where it stands."""
         return f"{self.mark!r} in {self.source}, line {self.line}"
+
+
+def read_marks(path: Path) -> dict[int, Mark]:
+    """The marks of one file (see `parse_marks`).
+
+    Raises
+    ------
+    SwimmyError
+        When it cannot be read, or is not what the report exports.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return parse_marks(stream, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SwimmyError(
+            f"{path}: cannot read the marks ({error}). Give the file that the report exported."
+        ) from error
+
+
+def read_opinions(paths: Sequence[Path]) -> dict[int, list[Mark]]:
+    """What several files say of each object (see `opinions`).
+
+    Raises
+    ------
+    SwimmyError
+        When a file cannot be read, or is given twice.
+    """
+    for path, number in Counter(path.resolve() for path in paths).items():
+        if number > 1:
+            raise SwimmyError(f"{path}: given {number} times, so its marks would count as those of several people. "
+                              "Give each file once.")  # fmt: skip
+    return opinions(map(read_marks, paths))
 
 
 def parse_marks(lines: Iterable[str], source: str) -> dict[int, Mark]:
@@ -97,49 +135,44 @@ def opinions(files: Iterable[Mapping[int, Mark]]) -> dict[int, list[Mark]]:
     return {one: sorted(said[one], key=lambda mark: (mark.source, mark.line)) for one in sorted(said)}
 
 
-def marks_of(said: Iterable[Mark]) -> set[str]:
-    """The different marks among some opinions; two or more are a disagreement."""
+def agreed(said: Mapping[int, Sequence[Mark]]) -> dict[int, Mark]:
+    """The opinions of each object as one: the mark on which all agree who give one, ``DISPUTED`` where they do not.
+
+    Notes, joined with "; ", and tags are in alphabetical order, each there once.
+    """
+    return {one: _together(marks, DISPUTED if _is_disputed(marks) else "".join(_marks_of(marks)))
+            for one, marks in said.items()}  # fmt: skip
+
+
+def disputes(said: Mapping[int, Sequence[Mark]]) -> list[str]:
+    """Who says what of each object that is disputed, in words."""
+    return [
+        f"object_id {one} is {', and '.join(mark.place for mark in marks if mark.mark)}"
+        for one, marks in said.items()
+        if _is_disputed(marks)
+    ]
+
+
+def dispute_lines(disputes: Sequence[str]) -> list[str]:
+    """What a command prints of `disputes`: the first ones, and how many more there are."""
+    more = len(disputes) - SHOWN_DISPUTES
+    return [*disputes[:SHOWN_DISPUTES], *([f"and {more:,} more are disputed, see --json"] if more > 0 else [])]
+
+
+def _marks_of(said: Iterable[Mark]) -> set[str]:
     return {mark.mark for mark in said if mark.mark}
 
 
-def disagreement(object_id: int, said: Iterable[Mark]) -> str:
-    """Who says what of an object, in words."""
-    return f"object_id {object_id} is {', and '.join(mark.place for mark in said if mark.mark)}"
+def _is_disputed(said: Iterable[Mark]) -> bool:
+    return len(_marks_of(said)) > 1
 
 
-def together(said: Sequence[Mark], mark: str) -> Mark:
-    """Several opinions of an object as one, with a mark: each note and tag once, in alphabetical order."""
+def _together(said: Sequence[Mark], mark: str) -> Mark:
     # What is told of the mark is told of the first file that has one.
     first = next((one for one in said if one.mark), said[0])
     notes = sorted({one.note for one in said if one.note})
     tags = sorted({tag for one in said for tag in one.tags})
     return first._replace(mark=mark, note="; ".join(notes), tags=tuple(tags))
-
-
-def merge_marks(files: Iterable[Mapping[int, Mark]]) -> dict[int, Mark]:
-    """The marks of several files together, which agree.
-
-    An object has the mark that a file gives it, whichever does; different notes are joined with "; ".
-
-    Returns
-    -------
-    dict of int to Mark
-        By object_id, in its order; the same whatever the order of the files.
-
-    Raises
-    ------
-    SwimmyError
-        When two files give an object different marks, with the objects, the files and the marks.
-    """
-    said = opinions(files)
-    contradictions = [disagreement(one, marks) for one, marks in said.items() if len(marks_of(marks)) > 1]
-    if contradictions:
-        more = len(contradictions) - NAMED_OBJECTS
-        raise SwimmyError(
-            f"{'; '.join(contradictions[:NAMED_OBJECTS])}{f'; and {more} more' if more > 0 else ''}. "
-            "Choose one mark for each of these objects, and correct the other file."
-        )
-    return {one: together(marks, "".join(marks_of(marks))) for one, marks in said.items()}
 
 
 def _parsed(row: dict[str, str | None], source: str, line: int) -> tuple[int, Mark]:

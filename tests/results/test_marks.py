@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from swimmy_scale.errors import SwimmyError
-from swimmy_scale.results.report.marks import COLUMNS, FORMULA_SIGNS, MARKS, Mark, merge_marks, parse_marks
+from swimmy_scale.results.marks import (
+    COLUMNS,
+    FORMULA_SIGNS,
+    MARKS,
+    SHOWN_DISPUTES,
+    Mark,
+    agreed,
+    dispute_lines,
+    disputes,
+    opinions,
+    parse_marks,
+    read_marks,
+    read_opinions,
+)
 
 HEADER = "format_version,object_id,mark,note\n"  # of version 1
 PRINTED = st.characters(exclude_categories=["Cs", "Cc"])
@@ -62,7 +76,7 @@ def test_tags_stand_beside_marks_and_files_of_version_1_have_none() -> None:
     text = HEADER.strip() + ",tags\n2,7,known,,lens; blue ;;lens\n2,8,,,'=odd\n1,9,known,,\n"
     assert {one: mark.tags for one, mark in parse(text).items()} == {7: ("lens", "blue"), 8: ("=odd",), 9: ()}
     more = parse(HEADER.strip() + ",tags\n2,7,,,arc; lens\n", "hers.csv")
-    assert merge_marks([parse(text), more])[7].tags == ("arc", "blue", "lens")
+    assert agreed(opinions([parse(text), more]))[7].tags == ("arc", "blue", "lens")
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -92,25 +106,39 @@ def test_what_is_wrong_is_named_with_its_line(text: str, message: str) -> None:
     ("1,7,,ask\n", "1,7,artefact,\n", {7: ("artefact", "ask")}),
     ("1,7,artefact,\n", "1,7,,ask\n", {7: ("artefact", "ask")}),
     ("1,7,,ask\n", "1,7,,look\n", {7: ("", "ask; look")}),
+    ("1,7,known,sure\n", "1,7,artefact,\n1,8,known,\n", {7: ("disputed", "sure"), 8: ("known", "")}),
     ("", "", {}),
 ])  # fmt: skip
-def test_files_of_two_people_that_agree_are_merged(mine: str, hers: str, expected: dict[int, tuple[str, str]]) -> None:
+def test_files_of_two_people_are_merged(mine: str, hers: str, expected: dict[int, tuple[str, str]]) -> None:
     files = [parse(HEADER + mine, "mine.csv"), parse(HEADER + hers, "hers.csv")]
-    found = merge_marks(files)
+    found = agreed(opinions(files))
     assert {object_id: mark[:2] for object_id, mark in found.items()} == expected
-    assert list(merge_marks(files[::-1]).items()) == list(found.items())
+    assert list(agreed(opinions(files[::-1])).items()) == list(found.items())
 
 
-def test_contradicting_marks_are_refused_with_both_files() -> None:
+def test_who_says_what_of_disputed_objects() -> None:
     mine = parse(HEADER + "1,7,,a note first\n1,8,known,\n1,9,known,\n", "mine.csv")
     third = parse(HEADER + "1,7,known,\n1,9,known,\n", "third.csv")
-    with pytest.raises(SwimmyError) as caught:
-        merge_marks([mine, parse(HEADER + "1,8,artefact,\n1,7,artefact,\n", "hers.csv"), third])
-    assert str(caught.value) == (
-        "object_id 7 is 'artefact' in hers.csv, line 3, and 'known' in third.csv, line 2; "
-        "object_id 8 is 'artefact' in hers.csv, line 2, and 'known' in mine.csv, line 3. "
-        "Choose one mark for each of these objects, and correct the other file."
-    )
-    many = [parse(HEADER + "".join(f"1,{row},{mark},\n" for row in range(8)), mark) for mark in ("known", "artefact")]
-    with pytest.raises(SwimmyError, match=r"object_id 4 is .*; and 3 more\. Choose"):
-        merge_marks(many)
+    files = [mine, parse(HEADER + "1,8,artefact,\n1,7,artefact,\n", "hers.csv"), third]
+    said = disputes(opinions(files))
+    assert said == [
+        "object_id 7 is 'artefact' in hers.csv, line 3, and 'known' in third.csv, line 2",
+        "object_id 8 is 'artefact' in hers.csv, line 2, and 'known' in mine.csv, line 3",
+    ]
+    assert disputes(opinions(files[::-1])) == said
+    assert dispute_lines(said) == said
+    many = [f"object_id {k}" for k in range(SHOWN_DISPUTES + 3)]
+    assert dispute_lines(many) == [*many[:SHOWN_DISPUTES], "and 3 more are disputed, see --json"]
+
+
+def test_a_file_is_read_once_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(HEADER + "1,7,known,\n")
+    assert read_opinions([path]) == {7: [read_marks(path)[7]]}
+    with pytest.raises(SwimmyError, match=r"mine.csv: given 2 times, .* Give each file once\."):
+        read_opinions([path, tmp_path / "." / "mine.csv"])
+    with pytest.raises(SwimmyError, match=r"absent.csv: cannot read the marks .* Give the file that the report"):
+        read_marks(tmp_path / "absent.csv")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SwimmyError, match=r"mine.csv: cannot read the marks"):
+        read_marks(path)
