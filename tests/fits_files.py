@@ -57,10 +57,12 @@ def primary(**cards: object) -> fits.PrimaryHDU:
     return hdu
 
 
-def archive_file(image: np.ndarray, checksum: bool = False, **cards: object) -> bytes:
-    """As the archive delivers a cutout: image, mask, variance."""
+def archive_file(image: np.ndarray, checksum: bool = False, bits: int = 0, **cards: object) -> bytes:
+    """As the archive delivers a cutout: image, mask, variance; the mask has some bits in its middle."""
     header = wcs_header(image.shape[1], image.shape[0], **cards)
-    mask = fits.ImageHDU(np.zeros(image.shape, np.int32), fits.Header({"EXTTYPE": "MASK"}))
+    planes = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_DETECTED": 5, "HIERARCH MP_NO_DATA": 8}
+    mask = fits.ImageHDU(np.zeros(image.shape, np.int32), fits.Header({"EXTTYPE": "MASK", **planes}))
+    mask.data[image.shape[0] // 2, image.shape[1] // 2] = bits
     variance = fits.ImageHDU(np.ones(image.shape, np.float32), fits.Header({"EXTTYPE": "VARIANCE"}))
     return to_bytes(primary(), fits.ImageHDU(image, header), mask, variance, checksum=checksum)
 

@@ -79,3 +79,28 @@ def panstarrs(
     return to_bytes(
         fits.PrimaryHDU(), fits.CompImageHDU(pixels, header, compression_type="RICE_1", quantize_level=2000)
     )
+
+
+def rubin_exposure(
+    ra: float,
+    dec: float,
+    pixels: np.ndarray,
+    saturated: bool = False,
+    first: tuple[int, int] = (0, 0),
+    **primary: object,
+) -> bytes:
+    """An ExposureF of DP1: image, mask, variance, and tables of an archive that only Rubin's software reads.
+
+    All pixels are detected; the one in the middle may be saturated. ``first`` is the first pixel (x, y) in the tract.
+    """
+    n_y, n_x = pixels.shape
+    header = tan_header(ra, dec, n_x, n_y, 0.2, EXTNAME="IMAGE", BUNIT="nJy", EXTTYPE="IMAGE")
+    header["CRPIX1A"], header["CRPIX2A"], header["CRVAL1A"], header["CRVAL2A"] = 1.0, 1.0, *first
+    planes = {"MP_BAD": 0, "MP_SAT": 1, "HIERARCH MP_DETECTED": 5, "HIERARCH MP_NO_DATA": 8}
+    bits = np.full((n_y, n_x), 1 << 5, np.int32)
+    bits[n_y // 2, n_x // 2] |= 2 * saturated
+    mask = fits.CompImageHDU(bits, fits.Header({"EXTNAME": "MASK", **planes}), compression_type="GZIP_2")
+    variance = fits.ImageHDU(np.ones((n_y, n_x), np.float32), fits.Header({"EXTNAME": "VARIANCE"}))
+    table = fits.BinTableHDU.from_columns([fits.Column("id", "J", array=[1])], name="ARCHIVE_INDEX")
+    image = fits.CompImageHDU(pixels, header, compression_type="GZIP_2", quantize_level=0)
+    return to_bytes(fits.PrimaryHDU(header=fits.Header(primary)), image, mask, variance, table)

@@ -40,6 +40,8 @@ CUTOUT_FOLDER = "cutouts"
 SAVED_FOLDER = "saved"
 RERUN = "pdr3_wide"
 AGAIN = "-again"
+MASK_PLANES = ("BAD", "SAT", "INTRP", "CR", "EDGE", "DETECTED", "DETECTED_NEGATIVE", "SUSPECT", "NO_DATA")
+"""Of the archive's masks, in order of their bits."""
 BLOCK_BYTES, CARD_BYTES = 2880, 80
 
 
@@ -91,6 +93,8 @@ def _image_header(kind: str, pixel_scale_arcsec: float) -> _Header:
     header["RADESYS"] = "ICRS"
     header["INHERIT"] = True
     header["EXTTYPE"] = kind
+    for number, plane in enumerate(MASK_PLANES if kind == "MASK" else ()):
+        header[f"HIERARCH MP_{plane}" if len(plane) > 5 else f"MP_{plane}"] = number
     return _Header(header)
 
 

@@ -97,6 +97,8 @@ class Growth:
         The job's own first.
     layout : callable
         The layout of the store for a number of objects, by `STORE_ATTRS`, and with attributes that may change.
+    check_memory : callable
+        Refuses pixels that would take more memory than there is.
     """
 
     ledger: Ledger
@@ -105,6 +107,7 @@ class Growth:
     notes_path: Path
     deliveries: Sequence[Delivery]
     layout: Callable[[int, Mapping[str, Any], Mapping[str, Any]], Layout]
+    check_memory: Callable[[Index], None]
     partition_objects: int
     keep_mantissa_bits: int | None = None
     _planned: dict[int, Taken] = field(default_factory=dict)
@@ -158,6 +161,7 @@ class Growth:
                 decided = Decision.from_json(self._notes.entries[number]["decision"]) if noted else None
                 known = partial(self._known_before, number)
                 self._planned[number] = take_in(delivery, self.survey, self._attrs, known, decided)
+            self.check_memory(self._planned[number].index)
         return self._planned[number]
 
     def _known_before(self, number: int) -> Known:

@@ -30,6 +30,7 @@ from swimmy_scale.stages.deliveries import Delivery, catalogue_named, find_pixel
 from swimmy_scale.stages.engine import Stage, Tasks
 from swimmy_scale.stages.growth import STORE_ATTRS, Growth, Notes, note_of
 from swimmy_scale.stages.ingest_partition import IngestTask, Share, ingest_partition, probe_ingest
+from swimmy_scale.stages.memory import MemoryLimits, check_ingest
 from swimmy_scale.stages.notices import add_up, shown
 from swimmy_scale.stages.prospects import Prospects, prospects_of_catalogue
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
@@ -49,7 +50,8 @@ class IngestStage(Stage):
     """Ingest of a whole survey into ``cutouts.zarr``.
 
     ``cuts`` and ``train`` are what the job does later: an ingest of which nothing could come out then is refused.
-    With ``additions`` all but the last of them are ingested already (see `growth`).
+    With ``additions`` all but the last of them are ingested already (see `growth`). ``limits`` are those of a process
+    that performs a partition.
     """
 
     ledger: Ledger
@@ -62,6 +64,7 @@ class IngestStage(Stage):
     cuts: SampleCuts | None = None
     train: TrainSection | None = None
     additions: tuple[AdditionSection, ...] = ()
+    limits: MemoryLimits | None = None
 
     perform = staticmethod(ingest_partition)
     probe = staticmethod(probe_ingest)
@@ -203,7 +206,12 @@ class IngestStage(Stage):
 
         partition_objects, bits = self.storage.partition_objects, self.storage.keep_mantissa_bits
         places = (self.ledger, self.cutouts, self.survey, self._notes)
-        return Growth(*places, self.deliveries, layout, partition_objects, bits)
+        return Growth(*places, self.deliveries, layout, self.check_memory, partition_objects, bits)
+
+    def check_memory(self, index: Index) -> None:
+        """Refuse pixels that would take more memory than a process has."""
+        if self.limits is not None:
+            check_ingest(self.limits, self.survey, self.storage.partition_objects, index.unpacked_bytes)
 
     def plan(self) -> Sequence[IngestTask]:
         """Read the catalogue, find every object's pixels, create the store; one task a partition."""
@@ -213,6 +221,7 @@ class IngestStage(Stage):
         self._prospects(objects).check()
         index = find_pixels(self.sources, objects, self.survey)
         self._prospects(objects, index).check()
+        self.check_memory(index)
         layout = self._layout(objects, index)
         create(self.cutouts, layout)
         stage_identity = self.identity

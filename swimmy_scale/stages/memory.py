@@ -31,6 +31,9 @@ INGEST_COPIES = 2.25
 FILE_COPIES = 2
 """Arrays as large as the image of one file that ingest holds beside its partition."""
 
+CHUNK_COPIES = 3
+"""Arrays as large as a chunk of an object table or cube that ingest holds: packed, unpacked, and what is cut out."""
+
 NUMBA_BYTES = 192 * MIB
 """numba and its compiler."""
 
@@ -67,9 +70,13 @@ def _outputs(network: Network) -> Iterator[tuple[int, int]]:
             yield filters, side
 
 
-def ingest_memory_bytes(survey: Survey, partition_objects: int) -> int:
-    """Bound for a process that ingests partitions of ``partition_objects``, from files as large as they may be."""
-    return READER_BYTES + FILE_COPIES * MAX_FILE_BYTES + int(INGEST_COPIES * partition_objects * cutout_bytes(survey))
+def ingest_memory_bytes(survey: Survey, partition_objects: int, unpacked_bytes: int = 0) -> int:
+    """Bound for a process that ingests partitions of ``partition_objects``, from files as large as they may be.
+
+    ``unpacked_bytes`` are those of the largest chunk of object tables or cubes that is unpacked whole.
+    """
+    of_files = max(FILE_COPIES * MAX_FILE_BYTES, CHUNK_COPIES * unpacked_bytes)
+    return READER_BYTES + of_files + int(INGEST_COPIES * partition_objects * cutout_bytes(survey))
 
 
 def train_memory_bytes(survey: Survey, network: Network, n_objects: int, batch_size: int) -> int:
@@ -149,11 +156,15 @@ class MemoryLimits:
             )
 
 
-def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int) -> None:
-    """Check that an ingesting process has memory for its partition (see `MemoryLimits.check`)."""
-    needed = ingest_memory_bytes(survey, partition_objects)
+def check_ingest(limits: MemoryLimits, survey: Survey, partition_objects: int, unpacked_bytes: int = 0) -> None:
+    """Check that an ingesting process has memory for its partition, and for a chunk (see `MemoryLimits.check`)."""
+    needed = ingest_memory_bytes(survey, partition_objects, unpacked_bytes)
     what = f"ingest of {counted(partition_objects, 'objects')} a partition"
-    limits.check(what, needed, False, "Make storage.partition_objects smaller")
+    remedy = "Make storage.partition_objects smaller"
+    if CHUNK_COPIES * unpacked_bytes > FILE_COPIES * MAX_FILE_BYTES:
+        what += f" from images whose chunks of {unpacked_bytes / MIB:,.0f} MiB are unpacked whole"
+        remedy = "Write the images in smaller chunks, make storage.partition_objects smaller"
+    limits.check(what, needed, False, remedy)
 
 
 @dataclass(frozen=True)

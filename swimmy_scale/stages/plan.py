@@ -125,7 +125,7 @@ def plan_job(run: Run, place: Place) -> Plan:
     SwimmyError
         When an input is missing or cannot be read, as `run` would.
     """
-    job, refusals = run.job, list[str]()
+    job, refusals, unpacked_bytes = run.job, list[str](), 0
     try:
         check_inputs(run)
     except SwimmyError as error:
@@ -134,6 +134,11 @@ def plan_job(run: Run, place: Place) -> Plan:
     stage, n_files, n_unmatched = run.ingest, None, None
     if stage is not None and not run.is_finished("ingest"):
         prospects, index, layout = stage.look_ahead()
+        unpacked_bytes = index.unpacked_bytes
+        try:
+            stage.check_memory(index)
+        except SwimmyError as error:
+            refusals += [str(error)] if str(error) not in refusals else []
         if index.cube is None:
             n_files, n_unmatched = len(index.files), index.n_unmatched
         n_partitions, survey, chunk, written = layout.n_partitions, job.survey, job.storage.chunk_objects, layout
@@ -142,7 +147,7 @@ def plan_job(run: Run, place: Place) -> Plan:
         prospects = prospects_of_store(store, job.sample, job.train)
         n_partitions, survey, chunk, written = len(list(store.partitions())), store.survey, store.chunk_objects, None
     disk_bytes, n_written = _disk(job, prospects.n_objects, n_partitions, written)
-    needs = tuple(_needs(run, place, prospects, n_partitions, survey, chunk))
+    needs = tuple(_needs(run, place, prospects, n_partitions, survey, chunk, unpacked_bytes))
     return Plan(
         job,
         place,
@@ -191,12 +196,19 @@ def _disk(job: Job, n_objects: int, n_partitions: int, cutouts: Layout | None) -
 
 
 def _needs(
-    run: Run, place: Place, prospects: Prospects, n_partitions: int, survey: Any, chunk_objects: int
+    run: Run,
+    place: Place,
+    prospects: Prospects,
+    n_partitions: int,
+    survey: Any,
+    chunk_objects: int,
+    unpacked_bytes: int,
 ) -> Iterator[Need]:
     job, n_usable = run.job, prospects.n_usable
     if job.ingest is not None and not run.is_finished("ingest"):
         seconds = prospects.n_objects * INGEST_SECONDS / min(place.readers, max(n_partitions, 1))
-        yield Need("ingest", n_partitions, seconds, ingest_memory_bytes(survey, job.storage.partition_objects))
+        memory = ingest_memory_bytes(survey, job.storage.partition_objects, unpacked_bytes)
+        yield Need("ingest", n_partitions, seconds, memory)
     train = job.train
     networks = [section.for_survey(survey) for section in job.networks]
     if train is not None:

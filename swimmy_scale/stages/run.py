@@ -105,6 +105,7 @@ class Run:
             job.sample,
             job.train,
             job.additions,
+            self.limits,
         )
         return stage.as_begun()
 

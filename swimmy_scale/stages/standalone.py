@@ -62,7 +62,7 @@ def ingest(
     with driver_lock(ledger.folder, output):
         if try_left_out:
             try_again(ledger)
-        stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage)
+        stage = IngestStage(ledger, output, settings.survey, catalogue, sources, settings.storage, limits=limits)
         receipt = run_stage(stage, executor, progress)
         write_quarantine(quarantine_beside(output), [ledger])
     return receipt

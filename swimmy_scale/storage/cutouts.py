@@ -18,6 +18,7 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import (
     ALL_FLAGS,
     KNOWN_RANGES,
+    MASKED_CENTER,
     CutCount,
     FailedCut,
     SampleColumns,
@@ -41,6 +42,7 @@ RESERVED = {
 
 
 CUT_VARIABLES = ("mag", "psf_mag", "fwhm_arcsec", "depth_mag", "flags", "redshift")
+_FLAGS_AT_ONCE = 2**20
 UNKNOWN_DEPTH = KNOWN_RANGES["depth_mag"][0]
 
 OBJECT_VARIABLES = (
@@ -260,6 +262,11 @@ class Cutouts:
         """First row and end of every partition, in order."""
         return self._ranges(self.partition_objects)
 
+    def has_flag(self, name: str) -> bool:
+        """Whether the flag of this name is raised for some object."""
+        bit = np.uint32(1 << ALL_FLAGS.index(name))
+        return any(bool((self.read("flags", lo, hi) & bit).any()) for lo, hi in self._ranges(_FLAGS_AT_ONCE))
+
     def _ranges(self, step: int) -> Iterator[tuple[int, int]]:
         return ((lo, min(lo + step, self.n_objects)) for lo in range(0, self.n_objects, step))
 
@@ -337,11 +344,16 @@ class SampleRule:
 
     @classmethod
     def of(cls, store: Cutouts, cuts: SampleCuts) -> SampleRule:
-        """The rule for a store; reads all depths if the limits are a percentile of them."""
-        available = store.attrs["available_columns"]
+        """The rule for a store; reads all depths if the limits are a percentile of them.
+
+        Only reading the pixels tells whether files have masks: the cut by them is made where one of them raised a flag.
+        """
+        available = set(store.attrs["available_columns"])
+        if MASKED_CENTER in set(cuts.flags) - available and store.has_flag(MASKED_CENTER):
+            available.add(MASKED_CENTER)
         depths = (store.read("depth_mag", lo, hi) for lo, hi in store.partitions())
         limits = depth_limits(cuts, store.survey.n_bands, depths)
-        return cls(cuts, tuple(str(name) for name in available), limits)
+        return cls(cuts, tuple(sorted(map(str, available))), limits)
 
     def apply(self, store: Cutouts, lo: int, hi: int, usable: BoolArray) -> tuple[BoolArray, list[CutCount]]:
         """Which of the rows ``lo`` to ``hi`` are in the sample, and the counts of the cuts (see `apply_cuts`)."""

@@ -9,17 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+from public_files import write_cutana
+from public_fits import galaxy
 from survey_runs import Serial, call, make_survey, write_job
 
 from swimmy_scale.cli.progress import Watch
 from swimmy_scale.cluster.executors import default_workers
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.ingest.pixels.cube import inspect_cube
+from swimmy_scale.ingest.pixels.object_tables.tables import inspect_tables
 from swimmy_scale.method.job import Job, load_job
 from swimmy_scale.method.network import BATCH_OBJECTS, Network
+from swimmy_scale.method.sections import AdditionSection, CatalogueSource, IngestSection, StorageSection
 from swimmy_scale.method.survey import HSC
-from swimmy_scale.stages.engine import run_stage
+from swimmy_scale.stages import memory
+from swimmy_scale.stages.engine import SerialExecutor, Silent, run_stage
+from swimmy_scale.stages.ingest import IngestStage
 from swimmy_scale.stages.memory import (
     BLOCKS_IN_FLIGHT,
     KERAS_BYTES,
@@ -28,6 +36,7 @@ from swimmy_scale.stages.memory import (
     MemoryLimits,
     ScoringNeeds,
     activation_bytes,
+    check_ingest,
     cutout_bytes,
     ingest_memory_bytes,
     judge_memory_bytes,
@@ -36,7 +45,7 @@ from swimmy_scale.stages.memory import (
     train_memory_bytes,
 )
 from swimmy_scale.stages.run import Run, check_inputs, freeze_inputs
-from swimmy_scale.storage.receipts import Parts
+from swimmy_scale.storage.receipts import Ledger, Parts
 from swimmy_scale.storage.run_directory import RunDirectory
 
 
@@ -64,6 +73,57 @@ def test_bounds_grow_with_what_is_held_at_once() -> None:
     assert one == KERAS_BYTES + BLOCKS_IN_FLIGHT * 256 * cutout + 256 * activations
     assert score_memory_bytes(HSC, network, 5, 256, 256) - one == 4 * MODEL_BYTES
     assert score_memory_bytes(HSC, network, 1, 256, 1024) - one == BLOCKS_IN_FLIGHT * 768 * cutout
+
+
+def test_chunks_that_are_unpacked_whole_are_counted() -> None:
+    usual = ingest_memory_bytes(HSC, 4096)
+    assert ingest_memory_bytes(HSC, 4096, 2**20) == usual, "small ones lie within what a file may take"
+    assert ingest_memory_bytes(HSC, 4096, 1800 * MIB) - ingest_memory_bytes(HSC, 4096, 1000 * MIB) == 3 * 800 * MIB
+    limits = MemoryLimits(usual, 0, "site.yaml", "buy more")
+    check_ingest(limits, HSC, 4096)
+    expected = (
+        r"ingest of 4,096 objects a partition from images whose chunks of 1,800 MiB are unpacked whole needs up to "
+        r".* MiB a process; site.yaml gives it .* MiB. Write the images in smaller chunks, make storage.partition_"
+    )
+    with pytest.raises(SwimmyError, match=expected):
+        check_ingest(limits, HSC, 4096, 1800 * MIB)
+
+
+def test_chunks_of_cutana_are_checked_when_they_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job's own, and those of an addition."""
+    monkeypatch.setattr(memory, "MAX_FILE_BYTES", 0)
+    for number, chunk in enumerate((2, 4)):
+        images = np.array([[galaxy(row, band, 64, 64) for band in range(5)] for row in range(4)], np.float32)
+        columns = {"source_id": [f"T_{number}_{row}" for row in range(4)], "ra": np.zeros(4), "dec": np.arange(4.0)}
+        write_cutana(tmp_path / f"cutana-{number}", number, 1e-6 * images, columns, chunk)
+    one, other = (IngestSection(sources=(tmp_path / f"cutana-{number}",)) for number in range(2))
+    fwhm = CatalogueSource(fwhm_arcsec=dict.fromkeys(HSC.bands, 0.7))
+    more = AdditionSection(name="more", catalogue=fwhm, ingest=other)
+    storage = StorageSection(partition_objects=4, chunk_objects=2)
+    of_row = 5 * 64 * 64 * 4
+
+    def stage(n_rows: int, *additions: AdditionSection) -> IngestStage:
+        limits = MemoryLimits(ingest_memory_bytes(HSC, 4) + 3 * n_rows * of_row, 0, "here", "buy more")
+        parts = (Ledger(tmp_path / "receipts", tmp_path, "ingest"), tmp_path / "cutouts.zarr", HSC, fwhm, one, storage)
+        return IngestStage(*parts, additions=additions, limits=limits)
+
+    with pytest.raises(SwimmyError, match="are unpacked whole needs up to"):
+        stage(1).plan()
+    assert not (tmp_path / "cutouts.zarr").exists()
+    run_stage(stage(2), SerialExecutor(), Silent())
+    with pytest.raises(SwimmyError, match="are unpacked whole needs up to"):
+        stage(3, more).plan()
+    assert len(stage(4, more).plan()) > 0
+
+
+@pytest.mark.parametrize(("compression", "size"), [("gzip", 3 * 5 * 64 * 64 * 4), (None, 0)])
+def test_chunks_of_hdf5(tmp_path: Path, compression: str | None, size: int) -> None:
+    """Only packed ones are unpacked; those of a cube as those of a table."""
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        file.create_dataset("image", (6, 5, 64, 64), "f4", chunks=(3, 5, 64, 64), compression=compression)
+        file["object_id"], file["ra"], file["dec"] = np.arange(6), np.zeros(6), np.zeros(6)
+    assert inspect_tables([str(tmp_path / "images.h5")], HSC)[0].unpacked_bytes == size
+    assert inspect_cube(str(tmp_path / "images.h5"), "hdf5", HSC).unpacked_bytes == size
 
 
 def test_as_many_models_are_evaluated_at_once_as_fit() -> None:

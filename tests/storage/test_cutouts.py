@@ -17,6 +17,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import ALL_FLAGS, SampleCuts
 from swimmy_scale.method.survey import HSC, Survey
+from swimmy_scale.storage import cutouts
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule, cutouts_layout, decode_in_own_threads, survey_from_attrs
 from swimmy_scale.storage.scores import scores_layout
 from swimmy_scale.storage.store import create, write_partition
@@ -117,6 +118,24 @@ def test_depth_limits_come_from_the_patches_known_in_each_band(tmp_path: Path) -
     np.testing.assert_allclose(rule.min_depth_mag, expected)
 
 
+def test_a_cut_by_masks_is_made_where_one_raised_a_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from small_stores import filled
+
+    monkeypatch.setattr(cutouts, "_FLAGS_AT_ONCE", 16)
+    layout = cutouts_layout(60, Survey(cutout_size_px=16), {}, 32, 8, {"available_columns": ["mag_g"]})
+    masked = np.uint32(1 << ALL_FLAGS.index("masked_center"))
+    for name, row, bits, wanted in (
+        ("masked", 59, masked, ("mag_g", "masked_center")),
+        ("other flags", 30, ~masked, ("mag_g",)),
+    ):
+        flags = np.zeros(60, np.uint32)
+        flags[row] = bits
+        filled(layout, tmp_path / name, flags=flags)
+        store = Cutouts(tmp_path / name)
+        assert SampleRule.of(store, SampleCuts()).available == wanted
+        assert SampleRule.of(store, SampleCuts(flags=())).available == ("mag_g",)
+
+
 def test_kept_columns_come_back_in_both_stores(tmp_path: Path) -> None:
     survey = Survey(cutout_size_px=16)
     kept = {"mag(AB)": "float32", "é name": "string", "tract": "int64", "good": "bool"}
@@ -198,6 +217,7 @@ kept = module.FusedCodecPipeline
 {change}
 before = zarr.config.get("codec_pipeline.path")
 from pathlib import Path
+from swimmy_scale.storage import cutouts
 from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
 decode_in_own_threads()
 decode_in_own_threads()

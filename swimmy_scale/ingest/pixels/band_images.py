@@ -17,6 +17,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     card_text,
     find_image,
     is_plain,
+    plain_type,
     unreadable,
 )
 from swimmy_scale.method.quarantine import Code
@@ -80,7 +81,7 @@ def read_plane(read: Reader, hdu: Hdu, plane: int) -> AnyArray:
         raise unreadable(
             f"cut off while it was read: {len(raw)} of {n_bytes} bytes of plane {plane} in HDU {hdu.index}"
         )
-    return np.frombuffer(raw, ">f4" if hdu.bitpix == -32 else ">f8").reshape(hdu.shape[1:])
+    return np.frombuffer(raw, plain_type(hdu)).reshape(hdu.shape[1:])
 
 
 def _band(hdu: Hdu, survey: Survey) -> int:

@@ -28,12 +28,22 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     find_image,
     is_plain,
     open_reader,
+    plain_type,
     scan,
     unreadable,
     verify_checksum,
     whatever_it_raises,
 )
 from swimmy_scale.ingest.pixels.flux_units import AsinhScale, asinh_scale, zero_point
+from swimmy_scale.ingest.pixels.mask_planes import (
+    Mask,
+    calls_bad,
+    check_shape,
+    find_masks,
+    is_plain_mask,
+    middle,
+    without_names,
+)
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
@@ -186,7 +196,8 @@ def cut_out(
     done: set[int] = set()
     try:
         with whatever_it_raises(), open_reader(path) as (read, status):
-            hdu = find_image(scan(read, status.st_size))
+            hdus = scan(read, status.st_size)
+            hdu = find_image(hdus)
             if hdu.image_shape != coadd.shape:
                 raise unreadable(f"has changed since it was listed: {hdu.image_shape} px, was {coadd.shape}")
             for i, pixels in _regions(read, hdu, waiting, first_y, first_x, size):
@@ -198,10 +209,40 @@ def cut_out(
                     found[i] = Found(None, scale_into(pixels, scale, plane(i), survey), digest=digest)
                 except UnusableFileError as error:
                     found[i] = Found(error, digest=digest)
+            _look_at_masks(read, find_masks(hdus, hdu), coadd, (first_y, first_x), survey, found)
     except UnusableFileError as error:
-        for i in set(waiting.tolist()) - done:
-            found[i] = Found(error)
+        for i in waiting.tolist():
+            if i not in done or found[i].error is None:
+                found[i] = Found(error, digest=found[i].digest)
     return found
+
+
+def _look_at_masks(
+    read: Reader,
+    masks: tuple[Mask, ...],
+    coadd: Coadd,
+    first: tuple[IntArray, IntArray],
+    survey: Survey,
+    found: list[Found],
+) -> None:
+    """Say in ``found`` of which objects with pixels the masks call one of the central aperture bad.
+
+    ``first`` are the first row and column of each object's cutout. The digest of what was read is then of both.
+    """
+    objects = np.array([i for i, one in enumerate(found) if one.error is None], np.int64)
+    unused = without_names(masks)
+    for i in objects.tolist() if unused else ():
+        found[i] = found[i]._replace(mask_unused=unused)
+    top, left, aperture = middle(survey)
+    for mask in masks:
+        if not mask.bad:
+            continue
+        check_shape(mask, coadd.shape)
+        # The box around the aperture, which is a circle, is a square.
+        for i, pixels in _regions(read, mask.hdu, objects, first[0] + top, first[1] + left, len(aperture)):
+            digest = hashlib.sha256(found[i].digest + np.ascontiguousarray(pixels).tobytes()).digest()
+            masked = found[i].masked or calls_bad(mask, pixels, aperture)
+            found[i] = found[i]._replace(masked=masked, digest=digest)
 
 
 def _regions(
@@ -214,7 +255,7 @@ def _regions(
 ) -> Iterator[tuple[int, AnyArray]]:
     """Each object with the pixels of its cutout; only the rows of the file that hold them are read."""
     order = objects[np.lexsort((first_x[objects], first_y[objects]))]
-    if is_plain(hdu):
+    if is_plain(hdu) or is_plain_mask(hdu):
         for i in order.tolist():
             yield i, _plain_region(read, hdu, int(first_y[i]), int(first_x[i]), size)
         return
@@ -236,7 +277,7 @@ def _plain_region(read: Reader, hdu: Hdu, y: int, x: int, size: int) -> AnyArray
     raw = b"".join(read(start + line * stride, size * item) for line in range(size))
     if len(raw) < size * size * item:
         raise unreadable("cut off while it was read")
-    return np.frombuffer(raw, ">f4" if item == 4 else ">f8").reshape(size, size)
+    return np.frombuffer(raw, plain_type(hdu)).reshape(size, size)
 
 
 def _boxes(order: IntArray, first_y: IntArray, first_x: IntArray, size: int) -> Iterator[IntArray]:

@@ -22,6 +22,7 @@ from swimmy_scale.ingest.pixels.cube_objects import check_objects
 from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_factor
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, whatever_it_raises
 from swimmy_scale.ingest.pixels.flux_units import AGREEMENT_MAG, zero_point_of_unit
+from swimmy_scale.ingest.pixels.zarr_chunks import check_whole
 from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.survey import AnyArray, BoolArray, DoubleArray, FloatArray, IntArray, Survey
 
@@ -46,6 +47,8 @@ class Cube:
         The array's attribute of that name.
     state : str
         SHA-256 in hex over the names, sizes and times of change of the cube's files.
+    unpacked_bytes : int
+        Of a chunk, as `unpacked_bytes_of` says.
     """
 
     path: str
@@ -54,6 +57,7 @@ class Cube:
     shape: tuple[int, int, int, int]
     zero_point_mag: float | None
     state: str
+    unpacked_bytes: int = 0
 
 
 def cube_form(path: str) -> str:
@@ -96,7 +100,15 @@ def inspect_cube(path: str, form: str, survey: Survey) -> Cube:
         zero_point_mag = zero_point_of_attributes(path, attributes)
         _check_pixel_scale(path, attributes, survey)
         n_objects, n_bands, n_y, n_x = map(int, array.shape)
-    return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path))
+        of_chunk = unpacked_bytes_of(array)
+    return Cube(path, form, name, (n_objects, n_bands, n_y, n_x), zero_point_mag, _state(path), of_chunk)
+
+
+def unpacked_bytes_of(array: Any) -> int:
+    """Size of a chunk of an array in Zarr or HDF5, which is unpacked whole even for one row; 0 without chunks."""
+    chunks = getattr(array, "chunks", None)
+    is_plain = isinstance(array, h5py.Dataset) and not array.id.get_create_plist().get_nfilters()
+    return 0 if chunks is None or is_plain else math.prod(chunks) * int(array.dtype.itemsize)
 
 
 def check_rows(cube: Cube, object_id: IntArray, ra: DoubleArray, dec: DoubleArray) -> list[str]:
@@ -286,6 +298,7 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
     for first in range(lo, lo + n_rows, step):
         last = min(first + step, lo + n_rows)
         try:
+            check_whole(array, first, last)
             rows: list[AnyArray | Exception] = list(np.asarray(array[first:last]))
         except Exception as error:  # each library raises its own types for a damaged chunk
             pass_on(error)
@@ -295,6 +308,7 @@ def _rows(array: Any, lo: int, n_rows: int) -> Iterator[AnyArray | Exception]:
 
 def _row(array: Any, row: int) -> AnyArray | Exception:
     try:
+        check_whole(array, row, row + 1)
         return np.asarray(array[row])
     except Exception as error:  # as above
         pass_on(error)

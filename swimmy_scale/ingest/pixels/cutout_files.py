@@ -25,6 +25,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
 )
 from swimmy_scale.ingest.pixels.flux_units import asinh_scale, zero_point
 from swimmy_scale.ingest.pixels.header_patterns import HeaderPatterns, Headers
+from swimmy_scale.ingest.pixels.mask_planes import calls_middle_bad, find_masks, without_names
 from swimmy_scale.ingest.pixels.sky_map import SkyMap, sky_map
 from swimmy_scale.method.no_data import without_data
 from swimmy_scale.method.quarantine import Code
@@ -48,6 +49,10 @@ class Found(NamedTuple):
         Of the PSF that the file holds, if it was asked for; NaN otherwise.
     psf_fault : str
         Why the PSF that it holds cannot be used.
+    masked : bool
+        Whether the file's mask calls a pixel of the central aperture bad.
+    mask_unused : str
+        Why the mask that it holds is not used.
     """
 
     error: UnusableFileError | None = None
@@ -56,6 +61,8 @@ class Found(NamedTuple):
     digest: bytes = b""
     fwhm_arcsec: float = math.nan
     psf_fault: str = ""
+    masked: bool = False
+    mask_unused: str = ""
 
 
 def zero_point_factor(zero_point_mag: float | None, survey: Survey, band: int | None = None) -> np.float32:
@@ -208,14 +215,18 @@ def read_cutout(
     region = crop(shape, sky, ra, dec, survey.cutout_size_px, survey.aperture_diameter_px / 2.0)
     own_zero_point = known.zero_point_mag if known else zero_point(hdu.cards, first.cards)
     asinh = known.asinh if known else asinh_scale(hdu.cards, first.cards)
+    masks = known.masks if known else find_masks(hdus, hdu)
     if patterns is not None and not known:
-        patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point, asinh))
+        patterns.learn(data, hdus, Headers(first, hdu, sky, own_zero_point, asinh, masks))
     pixels = read_pixels(read, hdu) if plane is None else read_plane(read, hdu, plane)
     if pixels.shape != shape:
         raise unreadable(f"the image decodes to {pixels.shape} px, not to {shape}")
     cut = pixels[region] if asinh is None else asinh.counts(pixels[region])
     partly_empty = scale_into(cut, zero_point_factor(own_zero_point, survey, band), out, survey)
     found = Found(partly_empty=partly_empty, states_zero_point=own_zero_point is not None)
+    if masks:
+        masked = calls_middle_bad(read, masks, shape, region, survey)
+        found = found._replace(masked=masked, mask_unused=without_names(masks))
     return _with_psf(found, data, first, hdu, region, survey) if reads_psf else found
 
 

@@ -18,6 +18,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     card_number,
     card_text,
     is_plain,
+    plain_type,
     positive_int,
     unreadable,
 )
@@ -49,7 +50,7 @@ def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
         raw = read(hdu.data_start, hdu.data_bytes)
         if len(raw) < hdu.data_bytes:
             raise unreadable(f"cut off while it was read: {len(raw)} of {hdu.data_bytes} bytes of HDU {hdu.index}")
-        return np.frombuffer(raw, ">f4" if hdu.bitpix == -32 else ">f8").reshape(hdu.shape)
+        return np.frombuffer(raw, plain_type(hdu)).reshape(hdu.shape)
     return decode_with_astropy(read, hdu, (slice(None), slice(None)))
 
 

@@ -236,12 +236,22 @@ def find_image(hdus: list[Hdu]) -> Hdu:
 
 def is_plain(hdu: Hdu) -> bool:
     """Whether the image is float32 or float64 without scaling, so that its bytes are its pixels."""
-    if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in (-32, -64):
+    return is_plain_of(hdu, (-32, -64))
+
+
+def is_plain_of(hdu: Hdu, kinds: Sequence[int]) -> bool:
+    """Whether the image is of one of some BITPIX without scaling, so that its bytes are its pixels."""
+    if hdu.extension not in (b"PRIMARY", b"IMAGE") or hdu.bitpix not in kinds:
         return False
     # PCOUNT and GCOUNT may state more data than the image, or less.
     if hdu.data_bytes != abs(hdu.bitpix) // 8 * prod(hdu.shape):
         return False
     return card_number(hdu.cards, "BSCALE") in (None, 1.0) and card_number(hdu.cards, "BZERO") in (None, 0.0)
+
+
+def plain_type(hdu: Hdu) -> str:
+    """NumPy's type of the pixels of a plain image; FITS has no signed bytes."""
+    return "u1" if hdu.bitpix == 8 else f">{'f' if hdu.bitpix < 0 else 'i'}{abs(hdu.bitpix) // 8}"
 
 
 def verify_checksum(read: Reader, hdu: Hdu) -> None:

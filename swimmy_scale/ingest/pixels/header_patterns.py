@@ -41,6 +41,7 @@ from swimmy_scale.ingest.pixels.fits_scan import (
     parse_number,
 )
 from swimmy_scale.ingest.pixels.flux_units import EXPOSURE_CARDS, EXPOSURE_ZERO_POINT, UNIT_CARDS, AsinhScale
+from swimmy_scale.ingest.pixels.mask_planes import PLANE_CARDS, Mask, is_plain_mask
 from swimmy_scale.ingest.pixels.sky_map import PLACING_CARDS, PLAIN_CARDS, SkyMap
 
 MAX_PATTERNS = 16
@@ -53,22 +54,30 @@ _LOOKED_AT = {
     *("SIMPLE", "XTENSION", "BITPIX", "PCOUNT", "GCOUNT", "ZIMAGE", "EXTTYPE", "EXTNAME", "END"),
     *(f"{prefix}NAXIS{number}" for prefix in ("", "Z") for number in ("", *range(1, 1000))),
 }
+_SCALING = ("BSCALE", "BZERO", "BLANK")
 _LOOKED_AT_IF_USED = {
     *_LOOKED_AT,
     *PLAIN_CARDS,
-    *("BSCALE", "BZERO", "BLANK", *UNIT_CARDS),
+    *_SCALING,
+    *UNIT_CARDS,
 }
 _CHECKSUMS = {b"CHECKSUM", b"DATASUM "}
 
 
 class Headers(NamedTuple):
-    """What the parsers (`scan`, `find_image`, `sky_map` and those of `flux_units`) found in the headers of one file."""
+    """What the parsers (`scan`, `find_image`, `find_masks`, `sky_map` and those of `flux_units`) found in one file."""
 
     primary: Hdu
     image: Hdu
     sky: SkyMap | None
     zero_point_mag: float | None
     asinh: AsinhScale | None = None
+    masks: tuple[Mask, ...] = ()
+
+    @property
+    def used(self) -> list[Hdu]:
+        """The HDUs whose checksums count."""
+        return [self.primary, self.image, *(mask.hdu for mask in self.masks)]
 
 
 class HeaderPatterns:
@@ -88,12 +97,14 @@ class HeaderPatterns:
         return None
 
     def learn(self, data: bytes, hdus: list[Hdu], headers: Headers) -> None:
-        """Take a file as a pattern for later ones, if it has a plain image and a simple sky map or none.
+        """Take a file as a pattern for later ones, if image and masks are plain, and its sky map simple or none.
 
         ``data`` is the whole file, unpacked, ``hdus`` all of its HDUs, ``headers`` what the parsers found.
         """
         image, sky = headers.image, headers.sky
         if self._n_pushed_out >= MAX_PUSHED_OUT or not is_plain(image) or not (sky is None or sky.simple):
+            return
+        if not all(is_plain_mask(mask.hdu) for mask in headers.masks):
             return
         if hdus[-1].end < len(data):
             return  # the parsers also looked at what lies behind the last HDU
@@ -175,11 +186,11 @@ class _Pattern:
                 return None
             headers = headers._replace(sky=SkyMap({**headers.sky.values, **values}))
         if self.has_checksums:
-            primary, image = (
-                replace(hdu, header=in_capitals(data[hdu.start : hdu.start + len(hdu.header)]))
-                for hdu in (headers.primary, headers.image)
+            primary, image, *masks = (
+                replace(hdu, header=in_capitals(data[hdu.start : hdu.start + len(hdu.header)])) for hdu in headers.used
             )
-            headers = headers._replace(primary=primary, image=image)
+            of_masks = tuple(mask._replace(hdu=hdu) for mask, hdu in zip(headers.masks, masks, strict=True))
+            headers = headers._replace(primary=primary, image=image, masks=of_masks)
         return headers
 
 
@@ -190,6 +201,9 @@ def _masked_header(data: bytes, hdu: Hdu, headers: Headers, placing: dict[str, i
     exposure = EXPOSURE_ZERO_POINT.encode()
     if exposure in headers.primary.cards or exposure in headers.image.cards:
         looked_at = {*looked_at, *EXPOSURE_CARDS}
+    is_mask = any(mask.hdu.index == hdu.index for mask in headers.masks)
+    if is_mask:
+        looked_at = {*looked_at, *_SCALING}
     must_agree = np.zeros(hdu.data_start - hdu.start, np.uint8)
     must_agree[: len(hdu.header) + CARD_BYTES] = 0xFF
     for at in range(0, len(hdu.header), CARD_BYTES):
@@ -197,7 +211,8 @@ def _masked_header(data: bytes, hdu: Hdu, headers: Headers, placing: dict[str, i
         if keyword == b"HIERARCH":
             keyword, length = hierarch_name(hdu.header[at + 8 : at + CARD_BYTES])
             value_at = 8 + length if length else CARD_BYTES
-        if keyword.decode("ascii", "replace") not in looked_at:
+        name = keyword.decode("ascii", "replace")
+        if name not in looked_at and not (is_mask and name.startswith(PLANE_CARDS)):
             must_agree[at + value_at : at + CARD_BYTES] = 0
     for at in placing.values() if is_image else ():
         must_agree[at - hdu.start : at - hdu.start + _VALUE_BYTES] = 0

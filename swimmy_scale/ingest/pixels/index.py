@@ -65,7 +65,9 @@ class Index:
     id_column : str
         For object tables: what they call the ids of their objects.
     has_masks : bool
-        Whether some file comes with masks.
+        For object tables: whether some file comes with masks.
+    unpacked_bytes : int
+        For object tables and cubes: of the largest chunk that is unpacked whole.
     reads_psf : bool
         Whether the width of the PSF is taken from files that hold it.
     warnings : tuple of str
@@ -90,6 +92,7 @@ class Index:
     table_row: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     id_column: str = "object_id"
     has_masks: bool = False
+    unpacked_bytes: int = 0
     reads_psf: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -286,7 +289,7 @@ def _cube_index(
     if cube.zero_point_mag is None:
         notes.append(f"{cube.path}: no attribute zero_point_mag, {survey.assumed_zero_points} is assumed")
     file = np.full((len(object_id), survey.n_bands), NO_FILE, np.int32)
-    return replace(_index(listings, file), cube=cube, warnings=tuple(notes))
+    return replace(_index(listings, file), cube=cube, unpacked_bytes=cube.unpacked_bytes, warnings=tuple(notes))
 
 
 def _table_index(
@@ -294,11 +297,13 @@ def _table_index(
 ) -> Index:
     """Index of object tables, whose rows hold all bands."""
     places = find_in_tables(listings, object_id, survey, id_column)
+    facts = [of_file for listing in listings for of_file in listing.tables]
     index = replace(
         _index(listings, np.repeat(places.file[:, None], survey.n_bands, axis=1)),
         table_row=places.row,
         id_column=id_column,
-        has_masks=any(of_file.has_masks for listing in listings for of_file in listing.tables),
+        has_masks=any(of_file.has_masks for of_file in facts),
+        unpacked_bytes=max((of_file.unpacked_bytes for of_file in facts), default=0),
     )
     # A slice keeps only the files that are used.
     return replace(

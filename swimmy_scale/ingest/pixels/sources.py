@@ -183,7 +183,7 @@ def read_rows(
         faults += _missing_bands(index, survey, NO_FILE, "row of the object tables")
     else:
         widths = np.empty(index.file.shape, np.float32) if fwhm_arcsec is None else fwhm_arcsec
-        faults, warnings, digests = _read_files(index, ra, dec, survey, out, empty, widths)
+        faults, warnings, digests = _read_files(index, ra, dec, survey, out, empty, bad, widths)
         if index.kind == "coadd":
             faults += _missing_bands(index, survey, NO_COADD_OF_BAND, "coadd") + _without_coadd(index, ra, dec, survey)
         else:
@@ -211,7 +211,8 @@ def file_faults(index: Index, ra: DoubleArray, dec: DoubleArray, survey: Survey)
     """
     pixels = np.empty((len(index), survey.n_bands, survey.cutout_size_px, survey.cutout_size_px), np.float32)
     widths = np.empty(index.file.shape, np.float32)
-    faults, _, _ = _read_files(index, ra, dec, survey, pixels, np.zeros(len(index), np.bool_), widths)
+    empty, masked = np.zeros((2, len(index)), np.bool_)
+    faults, _, _ = _read_files(index, ra, dec, survey, pixels, empty, masked, widths)
     faults += [
         Fault(row, Code.MISSING_BAND, survey.bands[band], "", f"{survey.bands[band]}: no file")
         for row, band in np.argwhere(index.file == NO_FILE).tolist()
@@ -361,6 +362,7 @@ def _read_files(
     survey: Survey,
     out: FloatArray,
     partly_empty: BoolArray,
+    masked: BoolArray,
     fwhm_arcsec: FloatArray,
 ) -> tuple[list[Fault], list[str], list[bytes]]:
     """Faults, warnings, and the SHA-256 of what was read for each object and band, empty where nothing was."""
@@ -368,7 +370,7 @@ def _read_files(
     taken = read_best(index, partial(read, index, ra, dec, survey), out)
     faults = []
     unstated = set()
-    without_psf = []
+    without_psf, without_mask = [], []
     fwhm_arcsec[...] = np.nan
     digests = [b""] * index.file.size
     for cell, found in enumerate(taken.found):
@@ -378,16 +380,19 @@ def _read_files(
         file, name = int(taken.file[row, band]), survey.bands[band]
         digests[cell] = found.digest
         partly_empty[row] |= found.partly_empty
+        masked[row] |= found.masked
         fwhm_arcsec[row, band] = found.fwhm_arcsec
         without_psf += [(file, found.psf_fault)] if found.psf_fault else []
+        without_mask += [(file, found.mask_unused)] if found.mask_unused else []
         if found.error is not None:
             faults.append(Fault(row, found.error.code, name, index.describe(file), f"{name}: {found.error}"))
         elif not found.states_zero_point:
             unstated.add(file)
     warnings = taken.notes
-    if without_psf:
-        file, reason = min(without_psf)
-        warnings.append(f"{len(without_psf)} files have a PSF that is not used; {index.describe(file)}: {reason}")
+    for what, unused in (("PSF", without_psf), ("mask", without_mask)):
+        if unused:
+            file, reason = min(unused)
+            warnings.append(f"{len(unused)} files have a {what} that is not used; {index.describe(file)}: {reason}")
     if unstated:
         warnings.append(
             f"{len(unstated)} files state no zero point ({', '.join(ZERO_POINT_CARDS)}): "

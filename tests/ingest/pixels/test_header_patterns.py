@@ -17,6 +17,7 @@ from swimmy_scale.method.survey import HSC
 
 BASES = {
     "archive": archive_file(pixels()),
+    "masked": archive_file(pixels(), bits=1 << 8),
     "checksums": archive_file(pixels(), checksum=True),
     "one pixel more": archive_file(pixels(SIZE + 1, SIZE)),
     "other zero point": archive_file(pixels(), MAGZERO=27.0),

@@ -1,4 +1,4 @@
-"""Cutouts of Rubin's data previews: images in nJy, and the PSF in those of DP2 (package lsst-images)."""
+"""Cutouts of Rubin's data previews: images in nJy, masks, and the PSF in those of DP2 (package lsst-images)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray
-from astropy.io import fits
 from astropy.table import Table
-from public_fits import galaxy, tan_header, to_bytes
+from public_fits import galaxy, rubin_exposure, tan_header
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels import rubin_psf
@@ -46,18 +45,9 @@ def kernel(sigma: float) -> np.ndarray:
     return np.asarray(found / found.sum())
 
 
-def exposure(row: int, band: int, **primary: object) -> bytes:
-    """An ExposureF of DP1: image, mask, variance, and tables of an archive that only Rubin's software reads."""
-    header = tan_header(RAS[row], DECS[row], N_PX, N_PX, 0.2, EXTNAME="IMAGE", BUNIT="nJy", EXTTYPE="IMAGE")
-    header["CRPIX1A"], header["CRPIX2A"], header["CRVAL1A"], header["CRVAL2A"] = 1.0, 1.0, X0, Y0
-    others = [
-        fits.ImageHDU(np.full((N_PX, N_PX), value, kind), fits.Header({"EXTNAME": name}))
-        for name, value, kind in (("MASK", 0, np.int32), ("VARIANCE", 1, np.float32))
-    ]
-    table = fits.BinTableHDU.from_columns([fits.Column("id", "J", array=[1])], name="ARCHIVE_INDEX")
-    first = fits.PrimaryHDU(header=fits.Header(primary))
-    image = fits.CompImageHDU(galaxy(row, band, N_PX, N_PX), header, compression_type="GZIP_2", quantize_level=0)
-    return to_bytes(first, image, *others, table)
+def exposure(row: int, band: int, saturated: bool = False, **primary: object) -> bytes:
+    """An ExposureF of DP1 of an object and band."""
+    return rubin_exposure(RAS[row], DECS[row], galaxy(row, band, N_PX, N_PX), saturated, (X0, Y0), **primary)
 
 
 def write_exposure(**primary: object) -> Callable[[int, int, Path], None]:
@@ -68,7 +58,10 @@ def write_exposure(**primary: object) -> Callable[[int, int, Path], None]:
 
 
 def read(
-    folder: Path, write: Callable[[int, int, Path], None], reads_psf: bool = True
+    folder: Path,
+    write: Callable[[int, int, Path], None],
+    reads_psf: bool = True,
+    masked: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[str], list[str]]:
     """Pixels and FWHM of two objects, reasons and notes."""
     for row in range(2):
@@ -76,7 +69,7 @@ def read(
             write(row, band, folder / f"{IDS[row]}_{name}.fits")
     index = replace(build_index([list_source(folder, RUBIN)], IDS, RAS, DECS, RUBIN), reads_psf=reads_psf)
     fwhm = np.zeros((2, 3), np.float32)
-    image, faults, notes, _ = read_rows(index, 0, IDS, RAS, DECS, RUBIN, None, None, None, fwhm)
+    image, faults, notes, _ = read_rows(index, 0, IDS, RAS, DECS, RUBIN, None, None, masked, fwhm)
     return image, fwhm, [fault.reason for fault in faults], notes
 
 
@@ -84,9 +77,14 @@ WANTED = np.array([[galaxy(row, band, N_PX, N_PX)[13:77, 13:77] for band in rang
 
 
 def test_exposures_of_dp1(tmp_path: Path) -> None:
-    """Read as they are; their PSF is left to the catalogue."""
-    image, fwhm, faults, notes = read(tmp_path, write_exposure())
-    assert (faults, notes) == ([], [])
+    """Read as they are; their PSF is left to the catalogue, and their masks are used."""
+
+    def write(row: int, band: int, path: Path) -> None:
+        path.write_bytes(exposure(row, band, saturated=(row, band) == (1, 2)))
+
+    masked = np.zeros(2, np.bool_)
+    image, fwhm, faults, notes = read(tmp_path, write, masked=masked)
+    assert (faults, notes, masked.tolist()) == ([], [], [False, True])
     np.testing.assert_array_equal(image, WANTED)
     assert np.isnan(fwhm).all()
 
@@ -163,7 +161,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_true_files_of_dp2(tmp_path: Path) -> None:
-    """Cells of a coadd, each with its own PSF, as lsst-images writes them."""
+    """Cells of a coadd, each with its own PSF, and a mask, as lsst-images writes them."""
     images = pytest.importorskip("lsst.images")
     cells = pytest.importorskip("lsst.images.cells")
     from astropy import units
@@ -184,11 +182,18 @@ def test_true_files_of_dp2(tmp_path: Path) -> None:
             np.array([[kernel(width) for width in line] for line in widths]), cells.CellGridBounds(grid=grid, bbox=box)
         )
         pixels = images.Image(galaxy(row, band, N_PX, N_PX), bbox=box, unit=units.nJy, sky_projection=sky)
-        schema = images.MaskSchema([images.MaskPlane("BAD", "bad")])
-        write_archive(cells.CellCoadd(pixels, mask_schema=schema, band=BANDS[band], psf=psf), path)
+        schema = images.MaskSchema(
+            [images.MaskPlane(name, "as in DP2") for name in ("DETECTED", "NO_DATA", "SATURATED")]
+        )
+        coadd = cells.CellCoadd(pixels, mask_schema=schema, band=BANDS[band], psf=psf)
+        coadd.mask.set("DETECTED", np.ones((N_PX, N_PX), np.bool_))
+        if row == 0 and band == 1:
+            coadd.mask.set("SATURATED", np.hypot(*(np.indices((N_PX, N_PX)) - 44)) < 2)
+        write_archive(coadd, path)
 
-    image, fwhm, faults, notes = read(tmp_path, write)
-    assert (faults, notes) == ([], [])
+    masked = np.zeros(2, np.bool_)
+    image, fwhm, faults, notes = read(tmp_path, write, masked=masked)
+    assert (faults, notes, masked.tolist()) == ([], [], [True, False])
     np.testing.assert_array_equal(image, WANTED)
     # The middle lies in the middle cell.
     np.testing.assert_allclose(fwhm, [[0.2 * PER_SIGMA * (2.0 + 0.1 * band) for band in range(3)]] * 2, rtol=1e-4)

@@ -16,10 +16,12 @@ from pyarrow import parquet
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.machine_errors import pass_on
+from swimmy_scale.ingest.pixels.cube import unpacked_bytes_of
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.parquet_objects import plain_columns, read_column
 from swimmy_scale.ingest.pixels.object_tables.stamps import ZARR_BESIDE, Crop, Stamp
+from swimmy_scale.ingest.pixels.zarr_chunks import check_whole
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.survey import AnyArray
 
@@ -46,6 +48,7 @@ class CutanaObjects(OpenFile):
         if not isinstance(images, zarr.Array) or images.ndim != 4:
             raise SwimmyError(f"{where}: has no array {ARRAY} of axes (object, y, x, channel). Write it with Cutana.")
         # By default a missing chunk is read as its fill value.
+        self.unpacked_bytes = unpacked_bytes_of(images)
         self._images: Any = images.with_config({"read_missing_chunks": False})
         self.n_rows, self.n_bands = int(self._file.metadata.num_rows), int(images.shape[3])
         if images.shape[0] != self.n_rows:
@@ -80,6 +83,7 @@ class CutanaObjects(OpenFile):
         for first in (lo, *range((lo // step + 1) * step, hi, step)):
             last = min((first // step + 1) * step, hi)
             try:
+                check_whole(self._images, first, last)
                 block = np.moveaxis(np.asarray(self._images[first:last, y, x]), 3, 1)
             except Exception as error:  # Zarr raises several types for a damaged chunk
                 pass_on(error, self.path)

@@ -15,7 +15,7 @@ import numpy as np
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.machine_errors import pass_on
-from swimmy_scale.ingest.pixels.cube import zero_point_of_attributes
+from swimmy_scale.ingest.pixels.cube import unpacked_bytes_of, zero_point_of_attributes
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, Stamp, bare_band
@@ -44,6 +44,7 @@ class Hdf5Objects(OpenFile):
             )
         self._images = images
         self.n_rows, self.n_bands = int(images.shape[0]), int(images.shape[1])
+        self.unpacked_bytes = unpacked_bytes_of(images)
         self._columns = {name: item for name, item in sets.items() if item.ndim == 1 and item.dtype.kind in "biufSO"}
         about: dict[str, Any] = {
             name: sets[name] for name in ("image_band", "image_mask", "image_psf_fwhm", "image_scale") if name in sets

@@ -26,6 +26,7 @@ from swimmy_scale.method.survey import AnyArray
 IMAGE = "image"
 _BANDS = ("band", "bands")
 _BATCH_OBJECTS = 16
+_BUFFER_BYTES = 2**20
 
 
 class ParquetObjects(OpenFile):
@@ -33,10 +34,11 @@ class ParquetObjects(OpenFile):
 
     zero_point_mag = None
     n_bands = None
+    unpacked_bytes = 0
 
     def __init__(self, path: str) -> None:
-        # Whole columns are not read ahead: one of images may take gigabytes.
-        super().__init__(path, parquet.ParquetFile(path, pre_buffer=False))
+        # Neither the columns of all row groups are read ahead nor that of one: of images they may take gigabytes.
+        super().__init__(path, parquet.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES))
 
     def _look(self) -> None:
         schema = self._file.schema_arrow

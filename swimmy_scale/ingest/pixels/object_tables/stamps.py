@@ -18,7 +18,9 @@ Crop = Callable[[int, int, Sequence[str]], Region]
 ZARR_BESIDE = "images.zarr"
 """Where Cutana's images lie, beside the table of their objects."""
 # MultimodalUniverse takes positions from world coordinates that count from 1 and cuts where they count from 0 (its
-# scripts/hsc/ and scripts/legacysurvey/build_parent_sample.py): objects lie one pixel before the middle.
+# scripts/hsc/ and scripts/legacysurvey/build_parent_sample.py): objects lie one pixel before the middle. So it does for
+# stamps of this size; an earlier version cut HSC's of 224 px around the middle of the archive's own cutouts.
+OFF_MIDDLE_STAMP_PX = 160
 _OFF_MIDDLE_PX = {"hsc": -1.0, "des": -1.0}
 
 
@@ -55,6 +57,8 @@ class ObjectTable(Protocol):
     n_bands : int or None
         How many images a row has; None where only the rows tell.
     has_masks, simulated : bool
+    unpacked_bytes : int
+        Of a chunk of images, which is unpacked whole even for one row; 0 where rows are read without.
     zero_point_mag : float or None
         AB zero point of the pixels where the file states it.
     """
@@ -62,6 +66,7 @@ class ObjectTable(Protocol):
     n_rows: int
     has_masks: bool
     simulated: bool
+    unpacked_bytes: int
 
     @property
     def names(self) -> Sequence[str]:
@@ -110,8 +115,9 @@ def band_places(names: Sequence[str], survey: Survey) -> list[int]:
 def crop_for(survey: Survey) -> Crop:
     """The part of stamps that is the survey's cutout around the object.
 
-    Stamps of MultimodalUniverse have their objects one pixel before the middle, as its scripts cut them; the objects of
-    all others are taken to lie in the middle. A stamp of the size of a cutout is taken as it is.
+    Stamps of MultimodalUniverse of `OFF_MIDDLE_STAMP_PX` have their objects one pixel before the middle, as its scripts
+    cut them; the objects of all others are taken to lie in the middle. A stamp of the size of a cutout is taken as it
+    is.
     """
     size = survey.cutout_size_px
 
@@ -120,7 +126,7 @@ def crop_for(survey: Survey) -> Crop:
             raise UnusableFileError(
                 Code.WRONG_SHAPE, f"its image has {n_x} x {n_y} px (x, y), {size} x {size} are needed"
             )
-        off = off_middle_px(bands)
+        off = off_middle_px(bands) if n_y == n_x == OFF_MIDDLE_STAMP_PX else 0.0
         first = [min(max(int(first_pixel((n - 1) / 2 + off, size)), 0), n - size) for n in (n_y, n_x)]
         return slice(first[0], first[0] + size), slice(first[1], first[1] + size)
 
@@ -128,6 +134,9 @@ def crop_for(survey: Survey) -> Crop:
 
 
 def off_middle_px(bands: Sequence[str]) -> float:
-    """How many pixels objects lie off the middle of their stamps on both axes, on the average; below 0 is before it."""
+    """How many pixels objects lie off the middle, on the average, of stamps of `OFF_MIDDLE_STAMP_PX` in these bands.
+
+    It is the same on both axes; below 0 is before the middle.
+    """
     surveys = {name.rpartition("-")[0].lower() for name in bands}
     return _OFF_MIDDLE_PX.get(surveys.pop(), 0.0) if len(surveys) == 1 else 0.0

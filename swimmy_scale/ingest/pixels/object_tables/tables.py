@@ -20,6 +20,7 @@ from swimmy_scale.ingest.pixels.cutout_files import scale_into, zero_point_facto
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError
 from swimmy_scale.ingest.pixels.object_tables import hdf5_objects
 from swimmy_scale.ingest.pixels.object_tables.stamps import (
+    OFF_MIDDLE_STAMP_PX,
     ZARR_BESIDE,
     Crop,
     ObjectTable,
@@ -49,12 +50,15 @@ class TableFacts:
     bands : tuple of str
         As the file names them, of its first row; empty where it does not.
     has_masks, states_zero_point : bool
+    unpacked_bytes : int
+        Of a chunk, which is unpacked whole even for one row; 0 where rows are read without.
     """
 
     n_rows: int
     bands: tuple[str, ...]
     has_masks: bool
     states_zero_point: bool
+    unpacked_bytes: int = 0
 
 
 def table_form(path: str) -> str:
@@ -153,7 +157,8 @@ def inspect_tables(paths: Sequence[str], survey: Survey) -> tuple[TableFacts, ..
             with open_table(path) as table:
                 _check_bands(path, table, survey)
                 stated = table.zero_point_mag is not None
-                facts.append(TableFacts(table.n_rows, tuple(table.bands), table.has_masks, stated))
+                of_chunk = table.unpacked_bytes
+                facts.append(TableFacts(table.n_rows, tuple(table.bands), table.has_masks, stated, of_chunk))
         except SwimmyError as error:
             wrong.append(str(error))
     if wrong:
@@ -196,8 +201,9 @@ def notes_of(paths: Sequence[str], facts: Sequence[TableFacts], survey: Survey) 
     off = [of_file for of_file in facts if off_middle_px(of_file.bands)]
     if off:
         notes.append(
-            f"objects of MultimodalUniverse's stamps lie {-off_middle_px(off[0].bands):g} px before the middle on both "
-            "axes, as its scripts cut them: the cutouts are taken around the objects"
+            f"objects of MultimodalUniverse's stamps of {OFF_MIDDLE_STAMP_PX} px lie "
+            f"{-off_middle_px(off[0].bands):g} px before the middle on both axes, as its scripts cut them: the cutouts "
+            "are taken around the objects. Those of stamps of another size are taken to lie in the middle"
         )
     empty = [path for path, of_file in zip(paths, facts, strict=True) if not of_file.n_rows]
     if empty:

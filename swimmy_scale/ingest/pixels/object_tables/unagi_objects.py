@@ -18,6 +18,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.fits_scan import UnusableFileError, unreadable
 from swimmy_scale.ingest.pixels.flux_units import AGREEMENT_MAG
+from swimmy_scale.ingest.pixels.mask_planes import HSC_BITS
 from swimmy_scale.ingest.pixels.object_tables.open_file import OpenFile
 from swimmy_scale.ingest.pixels.object_tables.stamps import Crop, Stamp, bare_band
 from swimmy_scale.method.quarantine import Code
@@ -25,14 +26,13 @@ from swimmy_scale.method.survey import AnyArray, BoolArray
 
 _IMAGE, _MASK = "HDU0", "HDU1"
 _LOOKED_AT = 8
-# Of the archive's mask: bad, saturated and no data, where its header does not number them otherwise.
-_BAD_PLANES = {"MP_BAD": 0, "MP_SAT": 1, "MP_NO_DATA": 8}
 
 
 class UnagiObjects(OpenFile):
     """An open file of unagi (see `stamps.ObjectTable`)."""
 
     names = ("object_id",)
+    unpacked_bytes = 0
 
     def __init__(self, path: str) -> None:
         super().__init__(path, h5py.File(path, "r"))
@@ -137,8 +137,8 @@ def _good(group: Any, place: tuple[slice, ...]) -> BoolArray:
     if mask is None:
         return np.ones([part.stop - part.start for part in place], np.bool_)
     bits = 0
-    for name, usual in _BAD_PLANES.items():
-        number = _card(group[_MASK], name)
+    for name, usual in HSC_BITS.items():  # where its header does not number them otherwise
+        number = _card(group[_MASK], f"MP_{name}")
         bits |= 1 << int(usual if number is None else number)
     return np.asarray((mask[place].astype(np.int64) & bits) == 0)
 

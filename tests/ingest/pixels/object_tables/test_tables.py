@@ -267,10 +267,27 @@ def test_names_of_bands() -> None:
 
 @pytest.mark.parametrize(
     ("n", "bands", "first"),
-    [(160, ["hsc-g"], 47), (160, ["des-g"], 47), (160, ["jwst-f090w"], 48), (160, [], 48), (127, [], 31), (64, [], 0)],
+    [
+        (160, ["hsc-g"], 47),
+        (160, ["des-g"], 47),
+        (224, ["hsc-g"], 80),
+        (152, ["des-g"], 44),
+        (160, ["jwst-f090w"], 48),
+        (160, [], 48),
+        (127, [], 31),
+        (64, [], 0),
+    ],
 )
 def test_where_cutouts_lie(n: int, bands: list[str], first: int) -> None:
     assert crop_for(HSC)(n, n, bands) == (slice(first, first + 64),) * 2
+
+
+@pytest.mark.parametrize("n_px", [229, 230])
+def test_stamps_of_the_earlier_script(n_px: int) -> None:
+    """224 px around the middle of what the archive sends, as scripts/hsc/build_parent_sample.py cut them."""
+    start = n_px // 2 - 224 // 2
+    region, _ = crop_for(HSC)(224, 224, ["hsc-g"])
+    assert abs((n_px - 1) / 2 - start - (region.start + 31.5)) <= 0.5
 
 
 def test_a_stamp_of_the_size_of_a_cutout_is_taken_as_it_is() -> None:
