@@ -344,6 +344,7 @@ def test_composites_are_stretched_brightened_and_enlarged_with_scale_and_compass
         return Image.open(io.BytesIO(browser.one(css).screenshot_as_png)).convert("RGB")
 
     assert looks() == ["none"] * 3
+    browser.wait_until(lambda: np.asarray(picture_of(".card .tile"), float).std() > 1, "the picture is drawn")
     plain = np.asarray(picture_of(".card .tile"), float)
     browser.choose("stretch", "inverted")
     assert looks() == ['url("#stretch-inverted")', 'url("#stretch-inverted")', "none"]  # maps have a scale
