@@ -317,8 +317,7 @@ DAMAGED = (
 @pytest.mark.parametrize("name", DAMAGED)
 def test_flipped_bit_is_found_and_repaired(copied: Path, reference: Path, job: Path, name: str) -> None:
     flip(copied / name)
-    for _ in range(2):
-        assert [item.path for item in verify(copied)] == [name]
+    assert [item.path for item in verify(copied)] == [name]
     mark(copied)
     before = {path: path.stat().st_mtime_ns for path in (copied / "receipts").rglob("0*.json")}
     run_serially(job, copied)
