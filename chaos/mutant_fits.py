@@ -303,8 +303,8 @@ def _by_astropy(data: bytes) -> tuple[npt.NDArray[np.float64], list[float]]:
                 header[key] for header in (hdus[index].header, hdus[0].header) for key in ZERO_POINTS if key in header
             ]
     y, x = ((length - SIZE) // 2 for length in image.shape[-2:])
-    numbers = [float(value) for value in stated if isinstance(value, (int, float)) and value > 0]
-    magnitudes = [HSC.zero_point_mag, 31.4, *numbers, *(2.5 * np.log10(value) for value in numbers)]
+    numbers = [float(value) for value in stated if isinstance(value, (int, float))]
+    magnitudes = [HSC.zero_point_mag, 31.4, *numbers, *(2.5 * np.log10(value) for value in numbers if value > 0)]
     return image[..., y : y + SIZE, x : x + SIZE], magnitudes
 
 

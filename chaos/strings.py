@@ -172,7 +172,7 @@ def _check_candidates(outcome: Outcome, run: Path, notes: dict[int, str]) -> Non
         for object_id, note in zip(table["object_id"].tolist(), table["note"].tolist(), strict=True):
             expected = notes[object_id]
             if suffix == "ecsv":
-                expected = _as_in_ecsv(expected)
+                expected = _as_in_ecsv(expected.strip())
             # Text files end lines in a way of their own.
             same = str(note or "").strip().splitlines() == expected.strip().splitlines()
             # FITS has no letters but ASCII.
@@ -247,6 +247,6 @@ def _marks(lab: Lab, rnd: random.Random) -> Outcome:
     if _answers(outcome, trial, "select --marks", (0, 1), damage or list(notes.values())) and trial.status == 0:
         table = Table.read(folder / "vetted/vetted.ecsv", format="ascii.ecsv")
         for object_id, note in zip(table["object_id"].tolist(), table["mark_note"].tolist(), strict=True):
-            same = str(note or "").strip() == _as_in_ecsv(notes[object_id]).strip()
+            same = str(note or "").strip() == _as_in_ecsv(notes[object_id].strip())
             outcome.expect(same or bool(damage), "vetted.ecsv says something else", note=note, was=notes[object_id])
     return outcome

@@ -95,7 +95,7 @@ def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> 
     bitpix = card_number(cards, "ZBITPIX")
     if algorithm not in _DECODED_BY_ASTROPY:
         raise unreadable(f"HDU {hdu.index} is compressed with {algorithm!r}: re-compress with RICE_1 or GZIP_2")
-    if bitpix not in (8, 16, 32, 64, -32, -64) or n_x * n_y * abs(bitpix) > 8 * max_bytes:
+    if bitpix not in (8, 16, 32, 64, -32, -64) or n_x * n_y * int(abs(bitpix)) > 8 * max_bytes:
         raise unreadable(f"HDU {hdu.index} unpacks to {n_x} x {n_y} px of ZBITPIX {bitpix}: above {max_bytes} bytes")
     if not (0 < tile_x <= n_x and 0 < tile_y <= n_y) or n_rows != -(-n_x // tile_x) * -(-n_y // tile_y):
         raise unreadable(

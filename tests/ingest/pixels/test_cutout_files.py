@@ -392,6 +392,7 @@ class TestDamage:
         [
             (b"ZCMPTYPE", b"'HCOMPRESS_1'", "re-compress with RICE_1"),
             (b"ZNAXIS1 ", b"2000000000", "unpacks to"),
+            (b"ZNAXIS1 ", b"1E308", "unpacks to"),
             (b"ZNAXIS1 ", b"65", "tiles"),
             (b"ZTILE1  ", b"0", "tiles"),
             (b"TFORM1  ", b"'9Z(9)'", "column of format"),
