@@ -247,6 +247,6 @@ def _marks(lab: Lab, rnd: random.Random) -> Outcome:
     if _answers(outcome, trial, "select --marks", (0, 1), damage or list(notes.values())) and trial.status == 0:
         table = Table.read(folder / "vetted/vetted.ecsv", format="ascii.ecsv")
         for object_id, note in zip(table["object_id"].tolist(), table["mark_note"].tolist(), strict=True):
-            same = str(note or "").strip() == _as_in_ecsv(notes[object_id].strip())
+            same = str(note or "").strip() == _as_in_ecsv(notes[object_id]).strip()
             outcome.expect(same or bool(damage), "vetted.ecsv says something else", note=note, was=notes[object_id])
     return outcome
