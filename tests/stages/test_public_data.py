@@ -30,6 +30,13 @@ from swimmy_scale.method.object_names import object_number
 from swimmy_scale.storage.open_run import open_run
 
 pytestmark = pytest.mark.slow
+
+ONE_EPOCH = {
+    "classes": [],
+    "network": NETWORK,
+    "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 4, "seed": 5, "decay_after_epoch": 1},
+    "n_threads": 1,
+}
 SAMPLE = {"colours": [], "max_fwhm_arcsec": None}
 
 
@@ -145,12 +152,7 @@ def test_legacy_survey_whose_ids_are_names(tmp_path: Path) -> None:
         survey={"base": "legacy-south"},
         catalogue={"columns": flux, "units": dict.fromkeys(flux, "nmgy")},
         ingest={"sources": ["dr10_south_21"]},
-        train={
-            "classes": [],
-            "network": NETWORK,
-            "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 4, "seed": 5, "decay_after_epoch": 1},
-            "n_threads": 1,
-        },
+        train=ONE_EPOCH,
         storage={"partition_objects": 8, "chunk_objects": 8},
     )
     run = tmp_path / "run"
@@ -260,12 +262,7 @@ def test_nine_bands(tmp_path: Path) -> None:
         survey="kids-viking",
         catalogue={"path": "catalogue.fits"},
         ingest={"sources": ["cutouts"]},
-        train={
-            "classes": [],
-            "network": NETWORK,
-            "schedule": {"epochs": 1, "keep_from_epoch": 1, "batch_size": 4, "seed": 5, "decay_after_epoch": 1},
-            "n_threads": 1,
-        },
+        train=ONE_EPOCH,
         storage={"partition_objects": 16, "chunk_objects": 8},
     )
     run = tmp_path / "run"
