@@ -158,6 +158,87 @@ def plain_unagi(folder: Path) -> Pixels:
             yield np.stack([group[f"HSC-{band}/HDU0/DATA"][4:68, 4:68] for band in "GRIZY"])
 
 
+def write_bands(
+    folder: Path, n: int, bands: str, write: Callable[[Path, float, float, str, np.ndarray], object]
+) -> None:
+    """A file an object and band, of 72 px, and their catalogue."""
+    from astropy.table import Table
+
+    (folder / "data").mkdir()
+    columns = catalogue(0, n, bands) | {f"fwhm_arcsec_{band}": np.full(n, 0.9) for band in bands}
+    for number, image in enumerate(stamps(n, 72, 0, len(bands))):
+        for k, band in enumerate(bands):
+            path = folder / "data" / f"{columns['object_id'][number]}_{band}.fits"
+            write(path, columns["ra"][number], columns["dec"][number], band, image[k])
+    Table(columns).write(folder / "catalogue.fits")
+
+
+def write_panstarrs(folder: Path, n: int) -> None:
+    """Pan-STARRS: counts of an exposure."""
+    from public_fits import panstarrs
+
+    write_bands(folder, n, "grizy", lambda path, ra, dec, _, image: path.write_bytes(panstarrs(ra, dec, image, 430.0)))
+
+
+def write_dp1(folder: Path, n: int) -> None:
+    """Rubin's DP1: compressed image and mask, variance and tables."""
+    from public_fits import rubin_exposure
+
+    write_bands(folder, n, "ugrizy", lambda path, ra, dec, _, image: path.write_bytes(rubin_exposure(ra, dec, image)))
+
+
+def write_dp2(folder: Path, n: int) -> None:
+    """Rubin's DP2: coadds in cells."""
+    from public_fits import write_rubin_cells
+
+    sigma_px = np.full((3, 3), 2.0)
+    write_bands(
+        folder, n, "ugrizy", lambda path, ra, dec, band, image: write_rubin_cells(path, ra, dec, image, band, sigma_px)
+    )
+
+
+def bands_of(folder: Path, bands: str) -> Iterator[list[Path]]:
+    """The files of each object."""
+    first = sorted((folder / "data").glob(f"*_{bands[0]}.fits"))
+    return ([path.with_name(path.name.replace(f"_{bands[0]}.", f"_{band}.")) for band in bands] for path in first)
+
+
+def plain_panstarrs(folder: Path) -> Pixels:
+    """File by file with astropy, brought to counts a second."""
+    from astropy.io import fits
+
+    def image(path: Path) -> Any:
+        with fits.open(path) as hdulist:
+            return hdulist[0].data[4:68, 4:68] / hdulist[0].header["EXPTIME"]
+
+    return (np.stack([image(path) for path in paths]) for paths in bands_of(folder, "grizy"))
+
+
+def plain_dp1(folder: Path) -> Pixels:
+    """File by file with astropy."""
+    from astropy.io import fits
+
+    def image(path: Path) -> Any:
+        with fits.open(path) as hdulist:
+            return hdulist["IMAGE"].data[4:68, 4:68]
+
+    return (np.stack([image(path) for path in paths]) for paths in bands_of(folder, "ugrizy"))
+
+
+def plain_dp2(folder: Path) -> Pixels:
+    """File by file with lsst-images, image and PSF."""
+    from lsst.images.serialization import open_archive  # type: ignore[import-not-found,unused-ignore]
+
+    def image(path: Path) -> Any:
+        with open_archive(str(path)) as reader:
+            pixels, psf = reader.get_component("image"), reader.get_component("psf")
+        x, y = pixels.bbox.x, pixels.bbox.y
+        psf.compute_kernel_image(x=0.5 * (x.min + x.max), y=0.5 * (y.min + y.max))
+        return pixels.array[4:68, 4:68]
+
+    return (np.stack([image(path) for path in paths]) for paths in bands_of(folder, "ugrizy"))
+
+
 def plain_zarr(folder: Path) -> Pixels:
     """Batch by batch with Zarr."""
     import zarr
@@ -172,6 +253,9 @@ FORMS: dict[str, tuple[Callable[[Path, int], None], Callable[[Path], Pixels], st
     "MultimodalUniverse, HATS (pyarrow)": (write_mmu_hats, plain_parquet, "hsc"),
     "GalaxiesML (h5py)": (write_galaxiesml, lambda folder: plain_hdf5(folder, "image"), "hsc"),
     "Legacy Surveys' viewer (astropy)": (write_legacy, plain_fits, "legacy-south"),
+    "Pan-STARRS, a file a band (astropy)": (write_panstarrs, plain_panstarrs, "panstarrs"),
+    "Rubin DP1, a file a band (astropy)": (write_dp1, plain_dp1, "rubin"),
+    "Rubin DP2, a file a band (lsst-images)": (write_dp2, plain_dp2, "rubin"),
     "unagi (h5py)": (write_unagi_file, plain_unagi, "hsc"),
     "Cutana (Zarr)": (write_cutana_batches, plain_zarr, "euclid"),
 }
@@ -219,10 +303,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-objects", type=int, default=512)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=[*FORMS], default=[*FORMS])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for name, (write, read, survey_name) in FORMS.items():
+    for name in options.only:
+        write, read, survey_name = FORMS[name]
         with tempfile.TemporaryDirectory() as place:
             folder, n = Path(place), options.n_objects
             write(folder, n)

@@ -120,6 +120,10 @@ def put_right(
     if scene.trains:
         assert lab.has_network
     trial = lab.run(*words, log="repair", seconds=120.0, **how)
+    if trial.status == 1 and f"own commands: `swimmy-scale report {run}`" in trial.text and not trial.faults:
+        # What it leaves to this command, and says so.
+        trial = lab.run("report", run, log="repair", seconds=120.0)
+        trial = lab.run("verify", run, "--workers", 0, log="repair", seconds=120.0) if trial.status == 0 else trial
     expected = lab.undisturbed[f"pristine-{scene.name}"]
     differ = [name for name in differences(expected, snapshot(run)) if not _is_spare(name)]
     if differ == ["receipts/train/000000.json"] and not all(

@@ -1,12 +1,15 @@
 """Small FITS files of the forms in which cutout services deliver, written after their own documents and scripts.
 
 Legacy Surveys: the viewer (dstndstn/imagine, map/views.py). Pan-STARRS: the notes on FITS images of the PS1 Image
-Cutout Service. Nothing here is taken from the program.
+Cutout Service. Rubin's DP2: its package lsst-images writes them. Nothing here is taken from the program.
 """
 
 from __future__ import annotations
 
 import io
+import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -104,3 +107,50 @@ def rubin_exposure(
     table = fits.BinTableHDU.from_columns([fits.Column("id", "J", array=[1])], name="ARCHIVE_INDEX")
     image = fits.CompImageHDU(pixels, header, compression_type="GZIP_2", quantize_level=0)
     return to_bytes(fits.PrimaryHDU(header=fits.Header(primary)), image, mask, variance, table)
+
+
+def round_psf(sigma_px: float) -> np.ndarray:
+    """A Gaussian of 25 px a side whose sum is 1."""
+    y, x = np.mgrid[-12:13, -12:13]
+    found = np.exp(-(x**2 + y**2) / 2 / sigma_px**2)
+    return np.asarray(found / found.sum())
+
+
+def write_rubin_cells(
+    path: Path,
+    ra: float,
+    dec: float,
+    pixels: np.ndarray,
+    band: str,
+    sigma_px: np.ndarray,
+    saturated: np.ndarray | None = None,
+    first: tuple[int, int] = (3000, 5000),
+) -> None:
+    """A coadd of DP2 in cells of 30 px, each with the PSF of its width in ``sigma_px``, rows from the bottom.
+
+    All pixels are detected; ``first`` is the first pixel (x, y) in the tract, in the middle of a cell's side.
+    """
+    from astropy import units
+    from astropy.wcs import WCS
+    from lsst import images  # type: ignore[import-not-found,unused-ignore]
+    from lsst.images import cells  # type: ignore[import-not-found,unused-ignore]
+    from lsst.images.serialization import write_archive  # type: ignore[import-not-found,unused-ignore]
+
+    (n_y, n_x), (x0, y0) = pixels.shape, first
+    n_cells = [math.ceil(n_px / 30) + 1 for n_px in (n_y, n_x)]
+    box = images.Box.from_shape((n_y, n_x), start=(y0, x0))
+    around = images.Box.from_shape([30 * n for n in n_cells], start=(y0 - 30, x0 - 30))
+    grid = cells.CellGrid(bbox=around, cell_shape={"y": 30, "x": 30})
+    frame = images.TractFrame(skymap="lsst_cells_v1", tract=9813, bbox=images.Box.from_shape((30000, 30000)))
+    sky: Any = WCS(tan_header(ra, dec, n_x, n_y, 0.2))
+    sky = images.SkyProjection.from_fits_wcs(sky, frame, pixel_bounds=box, x0=x0, y0=y0)
+    psf = cells.CellPointSpreadFunction(
+        np.array([[round_psf(width) for width in line] for line in sigma_px]), cells.CellGridBounds(grid=grid, bbox=box)
+    )
+    planes = [images.MaskPlane(name, "as in DP2") for name in ("DETECTED", "NO_DATA", "SATURATED")]
+    image = images.Image(pixels, bbox=box, unit=units.nJy, sky_projection=sky)
+    coadd = cells.CellCoadd(image, mask_schema=images.MaskSchema(planes), band=band, psf=psf)
+    coadd.mask.set("DETECTED", np.ones((n_y, n_x), np.bool_))
+    if saturated is not None:
+        coadd.mask.set("SATURATED", saturated)
+    write_archive(coadd, path)

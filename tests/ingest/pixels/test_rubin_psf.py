@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray
 from astropy.table import Table
-from public_fits import galaxy, rubin_exposure, tan_header
+from public_fits import galaxy, round_psf, rubin_exposure, write_rubin_cells
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels import rubin_psf
@@ -37,12 +37,6 @@ RUBIN = Survey(
 )
 IDS, RAS, DECS = np.array([500001, 500002]), np.array([150.1, 150.2]), np.array([2.2, 2.3])
 PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-
-
-def kernel(sigma: float) -> np.ndarray:
-    y, x = np.mgrid[-12:13, -12:13]
-    found = np.exp(-(x**2 + y**2) / 2 / sigma**2)
-    return np.asarray(found / found.sum())
 
 
 def exposure(row: int, band: int, saturated: bool = False, **primary: object) -> bytes:
@@ -119,7 +113,7 @@ def test_where_the_psf_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def compute(*, x: float, y: float) -> Any:
         asked.append((x, y))
-        return types.SimpleNamespace(array=kernel(2.0))
+        return types.SimpleNamespace(array=round_psf(2.0))
 
     stand_in(monkeypatch, compute)
     write = write_exposure(JSONADDR=1)
@@ -162,34 +156,14 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_true_files_of_dp2(tmp_path: Path) -> None:
     """Cells of a coadd, each with its own PSF, and a mask, as lsst-images writes them."""
-    images = pytest.importorskip("lsst.images")
-    cells = pytest.importorskip("lsst.images.cells")
-    from astropy import units
-    from astropy.wcs import WCS
-    from lsst.images.serialization import write_archive  # type: ignore[import-not-found,unused-ignore]
-
-    box = images.Box.from_shape((N_PX, N_PX), start=(Y0, X0))
-    grid = cells.CellGrid(
-        bbox=images.Box.from_shape((150, 150), start=(Y0 - 30, X0 - 30)), cell_shape={"y": 30, "x": 30}
-    )
-    frame = images.TractFrame(skymap="lsst_cells_v1", tract=9813, bbox=images.Box.from_shape((30000, 30000)))
+    pytest.importorskip("lsst.images")
 
     def write(row: int, band: int, path: Path) -> None:
-        sky = WCS(tan_header(RAS[row], DECS[row], N_PX, N_PX, 0.2))
-        sky = images.SkyProjection.from_fits_wcs(sky, frame, pixel_bounds=box, x0=X0, y0=Y0)
-        widths = 2.0 + 0.1 * band + np.where(np.eye(9)[4], 0.0, 1.0).reshape(3, 3)
-        psf = cells.CellPointSpreadFunction(
-            np.array([[kernel(width) for width in line] for line in widths]), cells.CellGridBounds(grid=grid, bbox=box)
+        sigma_px = 2.0 + 0.1 * band + np.where(np.eye(9)[4], 0.0, 1.0).reshape(3, 3)
+        saturated = np.hypot(*(np.indices((N_PX, N_PX)) - 44)) < 2 if (row, band) == (0, 1) else None
+        write_rubin_cells(
+            path, RAS[row], DECS[row], galaxy(row, band, N_PX, N_PX), BANDS[band], sigma_px, saturated, (X0, Y0)
         )
-        pixels = images.Image(galaxy(row, band, N_PX, N_PX), bbox=box, unit=units.nJy, sky_projection=sky)
-        schema = images.MaskSchema(
-            [images.MaskPlane(name, "as in DP2") for name in ("DETECTED", "NO_DATA", "SATURATED")]
-        )
-        coadd = cells.CellCoadd(pixels, mask_schema=schema, band=BANDS[band], psf=psf)
-        coadd.mask.set("DETECTED", np.ones((N_PX, N_PX), np.bool_))
-        if row == 0 and band == 1:
-            coadd.mask.set("SATURATED", np.hypot(*(np.indices((N_PX, N_PX)) - 44)) < 2)
-        write_archive(coadd, path)
 
     masked = np.zeros(2, np.bool_)
     image, fwhm, faults, notes = read(tmp_path, write, masked=masked)
@@ -201,7 +175,7 @@ def test_true_files_of_dp2(tmp_path: Path) -> None:
 
 def test_ingest_with_the_psf_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object whose catalogue and files have no FWHM, or one above the target, goes to quarantine."""
-    stand_in(monkeypatch, lambda *, x, y: types.SimpleNamespace(array=kernel(2.0)))
+    stand_in(monkeypatch, lambda *, x, y: types.SimpleNamespace(array=round_psf(2.0)))
     monkeypatch.setattr(rubin_psf, "check_library", lambda: None)
     monkeypatch.setattr(deliveries, "check_library", lambda: None)
     (tmp_path / "cutouts").mkdir()
