@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 import zlib
 
@@ -11,6 +12,7 @@ from astropy.io import fits
 
 from swimmy_scale.ingest.pixels.fits_scan import (
     BLOCK_BYTES,
+    CARD_BYTES,
     MAX_FILE_BYTES,
     Cards,
     Hdu,
@@ -26,6 +28,11 @@ from swimmy_scale.method.survey import AnyArray, IntArray
 
 # Without HCOMPRESS_1, whose decompressor writes beyond its memory on damaged tiles and so ends the process.
 _DECODED_BY_ASTROPY = (b"RICE_1", b"RICE_ONE", b"GZIP_1", b"GZIP_2")
+# Cards that say how bytes become pixels. astropy reads headers slowly, and surveys' own have hundreds of others.
+_OF_PIXELS = re.compile(
+    rb"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|[PG]COUNT|TFIELDS|T(TYPE|FORM|SCAL|ZERO|NULL|DIM)\d+|THEAP|BSCALE|BZERO"
+    rb"|BLANK|Z[A-Z]+\d*"
+)
 
 
 def read_pixels(read: Reader, hdu: Hdu) -> AnyArray:
@@ -59,7 +66,7 @@ def decode_with_astropy(
 ) -> AnyArray:
     """Pixels of a region (y, x) of any image HDU, by astropy, from a copy of this one HDU in memory."""
     check_decodable(read, hdu, max_bytes)
-    raw = read(hdu.start, hdu.end - hdu.start)
+    raw = _header_of_pixels(hdu) + read(hdu.data_start, hdu.end - hdu.data_start)
     raw += b"\0" * (-len(raw) % BLOCK_BYTES)
     if hdu.index:
         raw = fits.PrimaryHDU().header.tostring().encode("ascii") + raw
@@ -76,6 +83,13 @@ def decode_with_astropy(
     if pixels.ndim != 2 or pixels.dtype.kind not in "fiu":
         raise unreadable(f"HDU {hdu.index} decodes to {pixels.dtype} of shape {pixels.shape}, not to an image")
     return pixels
+
+
+def _header_of_pixels(hdu: Hdu) -> bytes:
+    """A header of the cards that decoding needs."""
+    cards = (hdu.header[at : at + CARD_BYTES] for at in range(0, len(hdu.header), CARD_BYTES))
+    kept = b"".join(card for card in cards if _OF_PIXELS.fullmatch(card[:8].rstrip())) + b"END".ljust(CARD_BYTES)
+    return kept.ljust(len(kept) + -len(kept) % BLOCK_BYTES)
 
 
 def check_decodable(read: Reader, hdu: Hdu, max_bytes: int = MAX_FILE_BYTES) -> None:
