@@ -299,13 +299,18 @@ def _by_astropy(data: bytes) -> tuple[npt.NDArray[np.float64], list[float]]:
         warnings.simplefilter("ignore")
         with fits.open(io.BytesIO(raw), memmap=False) as hdus:
             image = np.array(hdus[index].data, np.float64)
-            stated = [
-                header[key] for header in (hdus[index].header, hdus[0].header) for key in ZERO_POINTS if key in header
-            ]
+            headers = hdus[index].header, hdus[0].header
+            stated = [_numbers(header, key)[:1] for header in headers for key in ZERO_POINTS]
     y, x = ((length - SIZE) // 2 for length in image.shape[-2:])
-    numbers = [float(value) for value in stated if isinstance(value, (int, float))]
+    numbers = [value for values in stated for value in values]
     magnitudes = [HSC.zero_point_mag, 31.4, *numbers, *(2.5 * np.log10(value) for value in numbers if value > 0)]
     return image[..., y : y + SIZE, x : x + SIZE], magnitudes
+
+
+def _numbers(header: Any, key: str) -> list[float]:
+    """The numbers of all cards of a keyword; astropy counts one without "= " among them, whose value is text."""
+    values = (header[key, place] for place in range(header.count(key) if key in header else 0))
+    return [float(value) for value in values if isinstance(value, (int, float))]
 
 
 def _wrong_pixels(data: bytes, pixels: npt.NDArray[np.float32]) -> tuple[list[str], str]:

@@ -62,7 +62,8 @@ def _driver_and_readers(
             outcome.expect(not reader.faults, f"{words[0]} ends badly", faults=reader.faults, **details)
             if words[0] == "status":
                 outcome.expect(reader.status == 0, "status fails", said=reader.last_line, **details)
-    shutil.rmtree(folder / "run/report", ignore_errors=True)
+    for name in ("report", "receipts/report"):
+        shutil.rmtree(folder / "run" / name, ignore_errors=True)
     # A verification holds the directory for a moment: the driver waits for it.
     _done(outcome, driver, details, may_wait=False)
 

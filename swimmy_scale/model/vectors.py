@@ -119,7 +119,7 @@ _SUFFIX = {_SINGLE: f"v{LANES}f32", _DOUBLE: f"v{LANES}f64"}
 
 
 @register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager, vector):
         super().__init__(manager, vector, _LLVM[vector])
 
