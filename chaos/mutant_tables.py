@@ -107,7 +107,9 @@ def _ids(path: Path, suffix: str) -> set[Any]:
             names = pq.read_schema(path).names
             column = next(name for name in names if name.lower() == "object_id")
             return set(pq.read_table(path, columns=[column])[column].to_pylist())
-        table = Table.read(path, format=FORMATS[suffix])
+        # Among numbers astropy takes a text that begins with nan for one, and all the others lose their last digits.
+        as_text = {"converters": {"object_id": str}} if suffix == "csv" else {}
+        table = Table.read(path, format=FORMATS[suffix], **as_text)
     column = next(name for name in table.colnames if name.lower() == "object_id")
     found = set()
     for value in np.ma.asarray(table[column]).tolist():
