@@ -110,7 +110,7 @@ def write_picture(
         _draw_histograms(figure, survey, histogram, threshold, levels)
         _draw_gallery(figure, survey, gallery, n_shown, _strongest(survey, gallery, threshold))
         stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 2})
     write_atomically(path, stream.getvalue())
     return path
 
@@ -182,6 +182,7 @@ def _draw_lines(panel: Axes, lines: Sequence[tuple[str, float, str]], edges: Dou
 def _finish_histogram(panel: Axes, band: str, is_first: bool) -> None:
     panel.set_ylim(0.7, 1)  # the limits of an empty histogram do not suit a logarithmic axis
     panel.set_yscale("log")
+    panel.minorticks_off()  # to place and draw them takes as long as half of all the rest
     panel.set_xlabel(rf"$\log_{{10}}\,S_\mathrm{{{band}}}$", color=INK)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(colors=MUTED, labelsize=8, labelleft=is_first, which="both")

@@ -22,7 +22,7 @@ from swimmy_scale.storage.selection import Selection, strangest
 if TYPE_CHECKING:
     from swimmy_scale.results.picture import Gallery
 
-PICTURE_VERSION = 4
+PICTURE_VERSION = 5
 
 
 @dataclass(frozen=True)
