@@ -228,6 +228,12 @@ def test_one_function_makes_folders_and_flushes_their_names(path: Path) -> None:
 
 
 @each_module
+def test_one_function_removes_folders_and_names_what_it_cannot_remove(path: Path) -> None:
+    if path.relative_to(PACKAGE).as_posix() not in {"storage/files.py", "cluster/tls.py"}:
+        assert "rmtree" not in calls(path)
+
+
+@each_module
 def test_arrays_are_named_once(path: Path) -> None:
     if path != PACKAGE / "method/survey.py":
         targets = [

@@ -21,6 +21,7 @@ import distributed
 from swimmy_scale.cluster import slurm
 from swimmy_scale.cluster.mapping import DaskWorkers
 from swimmy_scale.cluster.places import Places
+from swimmy_scale.cluster.quiet_end import quiet_end
 from swimmy_scale.cluster.scripts import CLUSTER_SETTINGS, resource, write_scripts
 from swimmy_scale.cluster.site import Group, Site
 from swimmy_scale.cluster.tls import tls_files
@@ -317,6 +318,7 @@ class SlurmExecutor:
         log = self._places.log
         write_scripts(self._site, self._places)
         with (
+            quiet_end() as hush,
             dask.config.set(CLUSTER_SETTINGS),
             tls_files(log.tls) as security,
             distributed.LocalCluster(
@@ -338,6 +340,9 @@ class SlurmExecutor:
                     if self._site.section.dashboard:
                         self._say(f"dashboard: {dashboard_help(cluster.dashboard_link)}")
                     yield
+            except KeyboardInterrupt:
+                hush()
+                raise
             finally:
                 # The fleet stays: what became of its jobs belongs to the last record of progress.
                 self._client = None

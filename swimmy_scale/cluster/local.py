@@ -17,6 +17,7 @@ from distributed.security import Security
 from swimmy_scale.cluster.gpus import visible_gpus
 from swimmy_scale.cluster.mapping import MOST_BUNDLED, DaskWorkers
 from swimmy_scale.cluster.own_gpu import keep_one
+from swimmy_scale.cluster.quiet_end import quiet_end
 from swimmy_scale.cluster.resources import usable_memory_bytes
 from swimmy_scale.cluster.signals import interrupts_held
 from swimmy_scale.errors import SwimmyError
@@ -76,12 +77,6 @@ def _start_importing() -> None:
     resource_tracker.ensure_running()
     with interrupts_held():
         forkserver.ensure_running()
-
-
-def _let_loops_speak(speak: bool) -> None:
-    """Whether event loops log what they could not do: when all is torn down in the middle, that is a page of no use."""
-    for name in ("tornado.application", "asyncio"):
-        logging.getLogger(name).disabled = not speak
 
 
 def share_of_cores(cores: Sequence[int], index: int, n_workers: int) -> list[int]:
@@ -206,7 +201,7 @@ def local_workers(
         "distributed.worker.multiprocessing-method": start_method(),
     }
     with contextlib.ExitStack() as opened:
-        opened.callback(_let_loops_speak, True)
+        hush = opened.enter_context(quiet_end())
         try:
             opened.enter_context(dask.config.set(settings))
             if start_method() == "forkserver":
@@ -220,5 +215,5 @@ def local_workers(
             client = _started(opened, n_workers, total_bytes // n_workers, security, plugins)
             yield DaskWorkers(client, lambda: n_workers, most_bundled=most_bundled)
         except KeyboardInterrupt:
-            _let_loops_speak(False)
+            hush()
             raise

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import uuid
 from collections.abc import Callable, Iterable
@@ -19,7 +18,7 @@ from typing import Any
 
 from swimmy_scale.method.words import counted
 from swimmy_scale.stages.engine import Task
-from swimmy_scale.storage.files import parse_checked, read_text, with_checksum, write_json
+from swimmy_scale.storage.files import parse_checked, read_text, remove, with_checksum, write_json
 from swimmy_scale.storage.receipts import FINISHED, Ledger
 
 FORMAT_VERSION = 1
@@ -51,9 +50,9 @@ def _folder(ledger: Ledger) -> Path:
 
 def clear_attempts(ledger: Ledger, name: str = "") -> None:
     """Remove the marks of one task and of its pieces, or of the whole stage."""
-    shutil.rmtree(_folder(ledger) / name, ignore_errors=True)
+    remove(_folder(ledger) / name)
     for folder in _folder(ledger).glob(f"{name}.*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def has_attempts(ledger: Ledger) -> bool:

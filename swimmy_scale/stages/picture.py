@@ -114,7 +114,7 @@ class PictureStage(Stage):
 
     @property
     def _selected(self) -> str:
-        done = self.select.read(FINISHED)
+        done = self.select.sound(FINISHED)
         return done.identity if done else ""
 
     def plan(self) -> Sequence[PictureTask]:

@@ -146,7 +146,7 @@ def write_provenance(run: Run) -> None:
     """Write ``provenance.json``: versions, and digests of inputs, configuration and model."""
     digests = {}
     for stage in STAGES:
-        receipt = run.directory.stage_ledger(stage, run.job).read(FINISHED)
+        receipt = run.directory.stage_ledger(stage, run.job).sound(FINISHED)
         if receipt is not None:
             digests[stage] = {"identity": receipt.identity, "data": receipt.data_digest}
     content = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import digest_json
+from swimmy_scale.storage.files import digest_json, remove
 from swimmy_scale.storage.partitions import await_partition, partition_digest, store_digest
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
@@ -180,7 +179,7 @@ class ScoreStage(Stage):
         except OtherLayoutError:
             if not self.owned:
                 raise
-            shutil.rmtree(self.scores)
+            remove(self.scores)
             create(self.scores, layout)
         # The identity holds the data of this partition alone: when another one changes, this is not scored again.
         settings = digest_json(self._settings)

@@ -173,7 +173,7 @@ class SelectStage(Stage):
     @property
     def _scored(self) -> Receipt | None:
         """The receipt that closes the scoring; None before its end, or where none lies with the scores."""
-        return scores_ledger(self.scores).read(FINISHED)
+        return scores_ledger(self.scores).sound(FINISHED)
 
     def _carried(self) -> Carried | None:
         original = self.section.thresholds_from
@@ -231,7 +231,7 @@ class SelectStage(Stage):
             When the sample is empty, the other run's thresholds do not fit, or ranks do not fit in memory.
         """
         score, ingest = self._scored, cutouts_ledger(self.cutouts)
-        done = ingest.read(FINISHED)
+        done = ingest.sound(FINISHED)
         details = {
             "unmatched_files": done.details["n_unmatched_files"] if done else 0,
             "warnings": (done.details["warnings"] if done else {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.stages.lost_workers import clear_attempts
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
-from swimmy_scale.storage.files import digest_json, write_atomically
+from swimmy_scale.storage.files import digest_json, remove, write_atomically
 from swimmy_scale.storage.partitions import await_cutouts, digest_without_additions
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder
@@ -92,7 +91,7 @@ def perform_training(task: TrainTask) -> Receipt:
     started = task.folder / "identity.txt"
     if not started.is_file() or started.read_bytes() != task.identity.encode():
         # The files belong to other data or settings: they must not be continued.
-        shutil.rmtree(task.folder, ignore_errors=True)
+        remove(task.folder)
         write_atomically(started, task.identity.encode())
     result = train(
         store.sources(rows),
@@ -235,8 +234,8 @@ class TrainStage(Stage):
         receipts = list(receipts)
         if self.section.evaluates:
             return self.ledger.finish(self.identity, Parts.of(receipts), [])
-        shutil.rmtree(self.models.evaluations, ignore_errors=True)
-        self.models.table.unlink(missing_ok=True)
+        remove(self.models.evaluations)
+        remove(self.models.table)
         score = self.settings.score
         choice = Choice(self.models, score, self.is_grid)
         kept = kept_weight_sets(self.models, receipts, self.network_of_training)

@@ -15,7 +15,7 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +190,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; nothing where there is none."""
+    """Remove a file, or a folder with all that is in it; nothing where there is none. Errors name the file."""
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, onexc=_cannot_remove)
     else:
         path.unlink(missing_ok=True)
+
+
+def _cannot_remove(function: Callable[..., object], path: str, error: BaseException) -> None:
+    """Raise what stops `shutil.rmtree`, which names the last part of the path; what is gone stops nothing."""
+    if isinstance(error, FileNotFoundError):
+        return
+    if isinstance(error, OSError) and error.errno is not None:
+        raise OSError(error.errno, error.strerror, path) from error
+    raise error
 
 
 def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:

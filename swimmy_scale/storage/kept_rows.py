@@ -6,7 +6,6 @@ are copied first, and the copy goes when the ingest that needs it has ended.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray, FloatArray
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, Cutouts
-from swimmy_scale.storage.files import parse_checked, read_text, sync_files, with_checksum, write_json
+from swimmy_scale.storage.files import parse_checked, read_text, remove, sync_files, with_checksum, write_json
 from swimmy_scale.storage.receipts import UNREADABLE, Ledger, Receipt
 from swimmy_scale.storage.store import Layout, create, open_group, read_rows, write_partition
 
@@ -101,9 +100,8 @@ class KeptRows:
     def forget(ledger: Ledger) -> None:
         """Remove the copy, what is known of it first."""
         folder = KeptRows.folder_of(ledger)
-        (folder / "rows.json").unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
+        remove(folder / "rows.json")
+        remove(folder)
 
     @property
     def _store(self) -> Path:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.storage.arrivals import several_nodes, wait_until
 from swimmy_scale.storage.files import (
     ListDigest,
@@ -192,6 +193,32 @@ class Ledger:
         except UNREADABLE:
             return None
         return receipt if (receipt.stage, receipt.name) == (self.stage, name) else None
+
+    def sound(self, name: str) -> Receipt | None:
+        """The receipt called ``name``; None only if there is none.
+
+        For what is made of a stage that is finished: a disk that fails for a moment must not leave out what it says.
+
+        Raises
+        ------
+        SwimmyError
+            When it is damaged, or cannot be read.
+        """
+        try:
+            text = self.read_text(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            problem = f"the receipt cannot be read ({error.strerror})"
+        except ValueError:
+            problem = "the receipt is damaged"
+        else:
+            if (receipt := self.read(name)) is not None:
+                return receipt
+            problem = "the receipt is damaged" if text else "the receipt is empty"
+        raise SwimmyError(
+            f"{self.path(name)}: {problem}. Run `{typed('verify')}` on the run directory: it says what else is wrong."
+        )
 
     def awaited(self, name: str, is_meant: Callable[[Receipt], bool] = lambda receipt: True) -> Receipt | None:
         """The receipt (see `read`), once it is seen here with all the files that it names (see `arrivals`).

@@ -449,7 +449,8 @@ def test_workers_that_are_dead_on_arrival_stop_the_run(
         assert message in run.progress()["reason"]
         assert not run.receipts()
         assert re.search(r"queue: driver: job \d+ FAILED: exit status 1, ended at", status(run))
-        assert re.search(r"queue: cpu: job \d+ FAILED: exit status \d+, ended at", status(run))
+        failed = re.compile(r"queue: cpu: job \d+ FAILED: exit status \d+, ended at")
+        slurm.wait_until(lambda run=run, failed=failed: failed.search(status(run)), "the end of a job is told")
 
 
 def test_a_worker_reaches_its_walltime(slurm: Slurm, chain: Submitted, serial_scoring: Path) -> None:

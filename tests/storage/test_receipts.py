@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -28,6 +29,7 @@ from swimmy_scale.storage.files import (
     digest_json,
     driver_lock,
     errors_name,
+    remove,
     sync_files,
     write_atomically,
 )
@@ -309,6 +311,30 @@ def test_commit_to_another_stage_is_a_mistake(tmp_path: Path) -> None:
         ledger.commit(Receipt("score", "000000", "id"))
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "the receipt is empty"),
+        (b"{}", "the receipt is damaged"),
+        (b"\xff", "the receipt is damaged"),
+        (None, "the receipt cannot be read (not a plain file)"),
+    ],
+)
+def test_what_needs_a_receipt_takes_no_damaged_one_for_none(
+    tmp_path: Path, content: bytes | None, problem: str
+) -> None:
+    ledger = commit_one(tmp_path)
+    assert ledger.sound("000000") == ledger.read("000000") is not None
+    assert ledger.sound("000001") is None
+    assert Ledger(tmp_path / "receipts", tmp_path, "select").sound(FINISHED) is None
+    path = ledger.path("000000")
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(SwimmyError, match=re.escape(f"{path}: {problem}. Run `swimmy-scale verify` on the run")):
+        ledger.sound("000000")
+    assert ledger.read("000000") is None
+
+
 def test_verify_names_what_is_damaged(tmp_path: Path) -> None:
     for name in ("000000", "000001", "000002"):
         commit_one(tmp_path, name=name, content=b"x" * 100)
@@ -484,6 +510,41 @@ def test_errors_of_the_disk_name_the_file(tmp_path: Path, error: OSError, named:
     with pytest.raises(OSError, match=r"No space left|no number") as caught, errors_name(Path("file")):
         raise error
     assert (caught.value.errno, caught.value.filename) == (28 if named else None, named)
+
+
+def test_what_cannot_be_removed_is_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = tmp_path / "run" / "report" / "index.html"
+    stuck.parent.mkdir(parents=True)
+    stuck.touch()
+    unlink = os.unlink
+
+    def fail(path: str | Path, *, dir_fd: int | None = None) -> None:
+        if dir_fd is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", fail)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        remove(tmp_path / "run")
+    assert raised.value.filename == str(stuck)
+    monkeypatch.undo()
+    remove(tmp_path / "run")
+    remove(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_goes_meanwhile_stops_no_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "marks" / "task").mkdir(parents=True)
+    (tmp_path / "marks" / "task" / "mark").touch()
+    unlink = os.unlink
+
+    def gone_already(path: str | Path, *, dir_fd: int | None = None) -> None:
+        unlink(path, dir_fd=dir_fd)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+
+    monkeypatch.setattr(os, "unlink", gone_already)
+    remove(tmp_path / "marks")
+    assert not (tmp_path / "marks").exists()
 
 
 def test_new_folders_are_flushed_into_their_parents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
