@@ -1,8 +1,10 @@
 """What a change waits for: all tests, the fast ones, and the demonstration, each as ``make`` runs it.
 
     python benchmarks/checks.py --json benchmarks/results/checks.json
-    python benchmarks/checks.py --before ../older --only test demo     # also a checkout of an older version
+    python benchmarks/checks.py --before ../older --only test same-tests   # also a checkout of an older version
     python benchmarks/checks.py --before ../older --before-only demo   # all here, and one of them there
+
+``same-tests`` are those tests of this version whose functions the other one has, too, beside all tests of that.
 
 Both checkouts must be set up (``make setup``) and have no folder ``demo``, which is made and removed in every turn. The
 checkouts take turns. Processor time counts all that a command starts. It takes half an hour, and an idle machine.
@@ -15,15 +17,18 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from measure import counted, processor_seconds, report, row
+from measure import counted, of_checkout, processor_seconds, report, row
+from tests_of_before import function_of
 
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = {
     "test": "make test: lint, types and all tests",
+    "same-tests": "make test, only the tests that there were before",
     "check-fast": "make check-fast: lint, types and all tests that take no second",
     "demo": "make demo: a simulated survey to candidates and report",
 }
@@ -34,21 +39,44 @@ def has(checkout: Path, target: str) -> bool:
     return any(line.startswith(f"{target}:") for line in (checkout / "Makefile").read_text().splitlines())
 
 
+def tests_of(checkout: Path) -> list[str]:
+    """The names of a checkout's test functions."""
+    python, variables = of_checkout(checkout)
+    words = [python, "-m", "pytest", "--collect-only", "-q"]
+    found = subprocess.run(words, cwd=checkout, env=variables, capture_output=True, text=True, check=True).stdout
+    return sorted({function_of(line.strip()) for line in found.splitlines() if "::" in line})
+
+
+def timed_tests(names: list[str]) -> tuple[float, float]:
+    """Wall and processor seconds of ``make test`` here, with the tests of these names alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder, "names")
+        listed.write_text("\n".join(names))
+        tests = "-n 2 --dist loadfile --no-loadscope-reorder -p benchmarks.tests_of_before"
+        words = ["sh", "-ec", f"make check; TESTS_OF_BEFORE={listed} .venv/bin/python -m pytest {tests}"]
+        return measured(words, ROOT)
+
+
 def timed(checkout: Path, target: str) -> tuple[float, float]:
     """Wall and processor seconds of ``make TARGET``."""
     demo = checkout / "demo"
     if target == "demo" and demo.exists():
         raise SystemExit(f"{demo} is there already, and the run would only be read again. Move it away first.")
+    try:
+        return measured(["make", target], checkout)
+    finally:
+        if target == "demo":
+            shutil.rmtree(demo, ignore_errors=True)
+
+
+def measured(words: list[str], checkout: Path) -> tuple[float, float]:
+    """Wall and processor seconds of a command in a checkout."""
     started = time.perf_counter()
     with processor_seconds() as used:
-        done = subprocess.run(
-            counted(["make", "-C", str(checkout), target]), capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(counted(words), cwd=checkout, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started
-    if target == "demo":
-        shutil.rmtree(demo, ignore_errors=True)
     if done.returncode:
-        raise SystemExit(f"make {target} in {checkout} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{words} in {checkout} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return seconds, used[0]
 
 
@@ -80,7 +108,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     checkouts = {"": ROOT} | ({", before": options.before.absolute()} if options.before else {})
-    rows = []
+    rows, all_before = [], None
     for target in options.only:
         found: dict[str, list[tuple[float, float]]] = {}
         for _ in range(options.repeat):
@@ -88,7 +116,11 @@ def main() -> None:
                 if has(checkout, target) and (not way or target in options.before_only):
                     found.setdefault(way, []).append(timed(checkout, target))
                     print(f"make {target} in {checkout}: {found[way][-1]}", file=sys.stderr)
-        rows += lines(target, found)
+        if target == "same-tests" and all_before:
+            names = tests_of(options.before)
+            found = {"": [timed_tests(names) for _ in range(options.repeat)], ", before": all_before}
+        all_before = found.get(", before") if target == "test" else all_before
+        rows += lines(target, found) if found else []
     notes = [
         "Each version runs its own tests, of which this one has more; types are checked from nothing in a new clone."
     ]

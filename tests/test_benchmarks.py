@@ -16,7 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
-    path for path in BENCHMARKS.glob("*.py") if path.stem not in {"bank", "counted", "hyrax_peer", "measure"}
+    path
+    for path in BENCHMARKS.glob("*.py")
+    if path.stem not in {"bank", "counted", "hyrax_peer", "measure", "tests_of_before"}
 )
 
 

@@ -284,40 +284,42 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+# Together what one stage has made, and alone what a damaged receipt may own.
 DAMAGED = (
-    "cutouts.zarr/image/c/2/0/0/0",
-    "cutouts.zarr/object_id/c/1",
-    "cutouts.zarr/image/zarr.json",
-    "cutouts.zarr/zarr.json",
-    "scores.zarr/score/c/3/0",
-    "selection.zarr/candidate/c/0/0/0",
-    "scores.zarr/zarr.json",
-    "selection.zarr/threshold/zarr.json",
-    "selection.zarr/level/zarr.json",
-    "selection.zarr/candidate/zarr.json",
-    "selection.zarr/zarr.json",
-    "scores.zarr/residual/zarr.json",
-    "receipts/ingest/000004.json",
-    "receipts/score/000001.json",
-    f"receipts/score/{FINISHED}.json",
-    "models/selected.keras",
-    "models/manifest.json",
-    "models/run-00/epoch-03.keras",
-    "candidates.fits",
-    "candidates.vot",
-    "summary.json",
-    "quarantine.csv",
-    "candidates.png",
-    "job.yaml",
-    "provenance.json",
-    "scorer.json",
+    (
+        "cutouts.zarr/image/c/2/0/0/0",
+        "cutouts.zarr/image/zarr.json",
+        "cutouts.zarr/object_id/c/1",
+        "cutouts.zarr/zarr.json",
+    ),
+    ("scores.zarr/residual/zarr.json", "scores.zarr/score/c/3/0", "scores.zarr/zarr.json"),
+    (
+        "candidates.fits",
+        "candidates.vot",
+        "quarantine.csv",
+        "selection.zarr/candidate/c/0/0/0",
+        "selection.zarr/candidate/zarr.json",
+        "selection.zarr/level/zarr.json",
+        "selection.zarr/threshold/zarr.json",
+        "selection.zarr/zarr.json",
+        "summary.json",
+    ),
+    ("models/manifest.json", "models/run-00/epoch-03.keras", "models/selected.keras"),
+    ("selection.zarr/threshold/zarr.json",),
+    ("receipts/ingest/000004.json",),
+    (f"receipts/score/{FINISHED}.json",),
+    ("candidates.png",),
+    ("job.yaml",),
+    ("provenance.json",),
+    ("scorer.json",),
 )
 
 
-@pytest.mark.parametrize("name", DAMAGED)
-def test_flipped_bit_is_found_and_repaired(copied: Path, reference: Path, job: Path, name: str) -> None:
-    flip(copied / name)
-    assert [item.path for item in verify(copied)] == [name]
+@pytest.mark.parametrize("names", DAMAGED, ids=lambda names: names[0])
+def test_flipped_bits_are_found_and_repaired(copied: Path, reference: Path, job: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        flip(copied / name)
+    assert sorted(item.path for item in verify(copied)) == [*names]
     mark(copied)
     before = {path: path.stat().st_mtime_ns for path in (copied / "receipts").rglob("0*.json")}
     run_serially(job, copied)
