@@ -270,7 +270,7 @@ def load_settings(path: Path, command: str, say: Callable[[str], None] = lambda 
         anything, it comes too late.
     """
     text = read_text(path, "settings")
-    settings = absolute_paths(parse(text, path, Settings, "settings"), path.parent.resolve())
+    settings = absolute_paths(parse(text, path, Settings, "settings"), path.parent.resolve(), path)
     evaluates = command == "train" and settings.train is not None and settings.train.evaluates
     used = {"format_version", *USED_BY[command], *(USED_BY_EVALUATION if evaluates else ())}
     unused: list[tuple[str, ...]] = []
@@ -310,7 +310,7 @@ def parse_job[T: Settings](text: str, path: Path, kind: type[T]) -> T:
     SwimmyError
         For every fault at once, each with its line, key, value and what is allowed.
     """
-    return absolute_paths(parse(text, path, kind, "job"), path.parent.resolve())
+    return absolute_paths(parse(text, path, kind, "job"), path.parent.resolve(), path)
 
 
 def load_job[T: Settings](path: Path, kind: type[T]) -> T:

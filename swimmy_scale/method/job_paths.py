@@ -10,17 +10,29 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from swimmy_scale.errors import SwimmyError
+
 
 class RelativePath(Path):
     """An absolute path that was written as a relative one."""
 
 
-def absolute_paths[T](content: T, base: Path) -> T:
-    """The same content with every path absolute; relative ones are relative to ``base``, and known as such."""
+def absolute_paths[T](content: T, base: Path, file: Path | None = None) -> T:
+    """The same content with every path absolute; relative ones are relative to ``base``, and known as such.
+
+    Raises
+    ------
+    SwimmyError
+        Where a path of ``file`` leads nowhere: a ``~`` of no user, links that lead to each other, a zero byte.
+    """
 
     def absolute(path: Path) -> Path:
-        written = path.expanduser()
-        return written.resolve() if written.is_absolute() else RelativePath((base / written).resolve())
+        try:
+            written = path.expanduser()
+            return written.resolve() if written.is_absolute() else RelativePath((base / written).resolve())
+        except (RuntimeError, ValueError, OSError) as error:
+            said = str(error).rstrip(".")
+            raise SwimmyError(f"{file or base}: the path {str(path)!r} leads nowhere ({said}). Correct it.") from error
 
     return _with_paths(content, absolute)
 

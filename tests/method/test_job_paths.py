@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 
+from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job_paths import RelativePath, absolute_paths, located, written_as, written_from
 
 BASE = Path("/project/jobs")
@@ -28,6 +30,23 @@ def test_a_path_is_written_as_it_was_given(given: str, absolute: str, written: s
     assert isinstance(found, RelativePath) == (not given.startswith("/"))
     again = absolute_paths(written_from(found, Path("/project/run")), Path("/project/run"))
     assert (again, type(again)) == (found, type(found))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("~no-such-user-here/c.fits", "Could not determine home directory"),
+        ("a\0b", "embedded null byte"),
+        ("loop/c.fits", "loop"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_told_with_its_file(tmp_path: Path, given: str, said: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    wanted = (
+        rf"^{re.escape(str(tmp_path))}/job.yaml: the path {re.escape(repr(given))} leads nowhere \(.*{said}.*\). Cor"
+    )
+    with pytest.raises(SwimmyError, match=wanted):
+        absolute_paths({"a": (Path(given),)}, tmp_path, tmp_path / "job.yaml")
 
 
 def test_paths_within_and_what_is_no_path() -> None:
