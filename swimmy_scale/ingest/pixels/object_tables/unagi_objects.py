@@ -92,7 +92,7 @@ class UnagiObjects(OpenFile):
                 reason = f"{object_id} has the zero point {stated}, the first objects {usual}"
                 raise UnusableFileError(Code.WRONG_UNIT, reason)
         images = [group[f"{_IMAGE}/DATA"] for group in groups.values()]
-        shape, first = _common(object_id, images, [group[_IMAGE] for group in groups.values()])
+        shape, first = _common(object_id, images, [image.parent.attrs for image in images])
         region = crop(*shape, ())
         places = [tuple(slice(at + a.start, at + a.stop) for at, a in zip(y_x, region, strict=True)) for y_x in first]
         flux = np.stack([image[place].astype(np.float32) for image, place in zip(images, places, strict=True)])
@@ -110,16 +110,16 @@ def is_unagi(file: Any) -> bool:
     return any(isinstance(one, h5py.Group) and f"{_IMAGE}/DATA" in one for one in (group, *group.values()))
 
 
-def _card(group: Any, name: str) -> Any:
+def _card(cards: Any, name: str) -> Any:
     """The value of a card, an attribute of one element; None where there is none."""
-    value = group.attrs.get(name)
+    value = cards.get(name)
     return None if value is None else np.ravel(value)[0]
 
 
 def _zero_point(group: Any) -> float | None:
     """AB zero point by FLUXMAG0 of the image's cards or the file's first ones; None without."""
     for name in (_IMAGE, "PRIMARY"):
-        flux = _card(group[name], "FLUXMAG0") if name in group else None
+        flux = _card(group[name].attrs, "FLUXMAG0") if name in group else None
         if flux is not None and float(flux) > 0:
             return 2.5 * math.log10(float(flux))
     return None
@@ -136,14 +136,14 @@ def _good(group: Any, place: tuple[slice, ...]) -> BoolArray:
     mask = _mask_of(group)
     if mask is None:
         return np.ones([part.stop - part.start for part in place], np.bool_)
-    bits = 0
+    bits, cards = 0, group[_MASK].attrs
     for name, usual in HSC_BITS.items():  # where its header does not number them otherwise
-        number = _card(group[_MASK], f"MP_{name}")
+        number = _card(cards, f"MP_{name}")
         bits |= 1 << int(usual if number is None else number)
     return np.asarray((mask[place].astype(np.int64) & bits) == 0)
 
 
-def _common(object_id: str, images: Sequence[Any], headers: Sequence[Any]) -> tuple[tuple[int, int], list[list[int]]]:
+def _common(object_id: str, images: Sequence[Any], cards: Sequence[Any]) -> tuple[tuple[int, int], list[list[int]]]:
     """Shape of the part that all bands have, and in each band its first pixel (y, x).
 
     Where cards give the reference pixels, bands are laid upon each other by these; else their first pixels are, as
@@ -153,12 +153,12 @@ def _common(object_id: str, images: Sequence[Any], headers: Sequence[Any]) -> tu
     if shapes.ndim != 2 or shapes.shape[1] != 2:
         raise UnusableFileError(Code.WRONG_SHAPE, f"{object_id} has images of shapes {[i.shape for i in images]}")
     names = [f"{name}{axis}" for name in ("CRPIX", "CRVAL") for axis in (2, 1)]
-    values = [[_card(header, name) for name in names] for header in headers]
-    cards = np.array([[np.nan if value is None else float(value) for value in line] for line in values])
-    if not np.isfinite(cards).all():
+    values = [[_card(of_image, name) for name in names] for of_image in cards]
+    places = np.array([[np.nan if value is None else float(value) for value in line] for line in values])
+    if not np.isfinite(places).all():
         return tuple(shapes.min(axis=0).tolist()), [[0, 0] for _ in images]
-    if np.abs(np.ptp(cards[:, 2:], axis=0)).max() > 1e-9 or np.abs(cards[:, :2] % 1 - cards[0, :2] % 1).max() > 1e-3:
+    if np.abs(np.ptp(places[:, 2:], axis=0)).max() > 1e-9 or np.abs(places[:, :2] % 1 - places[0, :2] % 1).max() > 1e-3:
         raise UnusableFileError(Code.WRONG_SHAPE, f"{object_id} has bands on different grids of pixels")
-    shift = np.round(cards[0, :2] - cards[:, :2]).astype(int)
+    shift = np.round(places[0, :2] - places[:, :2]).astype(int)
     lo, hi = shift.max(axis=0), (shift + shapes).min(axis=0)
     return tuple((hi - lo).tolist()), (lo - shift).tolist()
