@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import random
 import shutil
@@ -249,6 +250,9 @@ def _as_nobody(folder: Path) -> Callable[[], object]:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
     def become() -> None:
+        # Nobody may not read the interpreter's own modules either, where they lie in root's home.
+        for name in ("ascii", "latin-1"):
+            codecs.lookup(name)
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
