@@ -16,8 +16,8 @@ SHOWN_COUNTS = 24
 INTRODUCTION = """# Reliability
 
 Made by `python -m chaos.page` from the JSON files in `chaos/results`. `make chaos` fills them, in about an hour on two
-cores; it goes on where it was interrupted, and `make test` does a small part. A campaign is seeded, and each of its
-trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`.
+cores; it goes on where it was interrupted, `python -m chaos CAMPAIGN --trials N` does more, and `make test` does a small
+part. A campaign is seeded, and each of its trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`.
 
 *Right* means: with the command given again, or with `verify --repair`, all bytes of the results are those of a run
 that nothing disturbed, and no command ended with a traceback or without an answer. Bytes are compared whole, receipts
@@ -131,7 +131,8 @@ def mended() -> list[str]:
 
 def page(found: Mapping[str, Record]) -> str:
     """The whole page."""
-    text = [INTRODUCTION, *summary(found)]
+    hours = sum(record.seconds for record in found.values()) / 3600
+    text = [INTRODUCTION, f"The results here took {hours:.1f} hours.", "", *summary(found)]
     if failed := sum(record.tried - record.right for record in found.values()):
         text += ["", f"{failed:,} are not right as of these results; the sections name each kind."]
     text += [*mended(), "", LIMITS.rstrip()]
