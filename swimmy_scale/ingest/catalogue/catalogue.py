@@ -36,7 +36,8 @@ def read_catalogue(
     Where ``X_isnull`` is True, as in the FITS files of HSC's archive, X is unknown; so is a value that catalogues put
     in place of an unknown one (see `sample.known`). An unknown flag counts as set. FWHM and depth come from the columns
     ``fwhm_arcsec_{band}`` and ``depth_mag_{band}``, then from ``patch_qa``; a FWHM that is still unknown comes from the
-    PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22``, ``12``, and at last from ``source.fwhm_arcsec``.
+    PSF's second moments ``{band}_sdssshape_psf_shape11``, ``22``, ``12`` in arcsec^2, or as in Rubin's tables
+    ``{band}_ixxPSF``, ``iyy``, ``ixy`` in pixel^2, and at last from ``source.fwhm_arcsec``.
     Units that a file declares are converted to those of `Objects`. Ids that are names are kept in ``object_name`` (see
     `method.object_names`).
 
@@ -166,12 +167,12 @@ def fwhm_from_moments(xx: DoubleArray, yy: DoubleArray, xy: DoubleArray) -> Doub
 
     Parameters
     ----------
-    xx, yy, xy : ndarray of float64, shape (n,), arcsec^2
+    xx, yy, xy : ndarray of float64, shape (n,), arcsec^2 or pixel^2
         Second moments.
 
     Returns
     -------
-    ndarray of float64, shape (n,), arcsec
+    ndarray of float64, shape (n,), arcsec or pixels
         NaN where a moment is NaN or the moments are not those of an ellipse.
     """
     determinant = xx * yy - xy**2
@@ -199,6 +200,7 @@ def _wanted_columns(survey: Survey) -> dict[str, str]:
         for name in ("cmodel_mag", "cmodel_flux", *(f"sdssshape_psf_shape{axes}" for axes in ("11", "22", "12"))):
             wanted[f"{band}_{name}"] = "float"
         wanted |= {f"fwhm_arcsec_{band}": "float", f"depth_mag_{band}": "float"}
+        wanted |= {f"{band}_i{axes}psf": "float" for axes in ("xx", "yy", "xy")}
     wanted |= {f"{survey.magnitude_band}_psfflux_{kind}": "float" for kind in ("mag", "flux")}
     return wanted | {_extendedness(survey): "float"}
 
@@ -320,7 +322,11 @@ def _seeing_and_depth(
         fwhm = np.where(np.isnan(fwhm), patch_fwhm, fwhm)
         depth = np.where(np.isnan(depth), patch_depth, depth)
     moments = [_per_band(table, "{}_sdssshape_psf_shape" + axes, survey, "arcsec2") for axes in ("11", "22", "12")]
+    in_pixels = [_per_band(table, f"{{}}_i{axes}psf", survey, "pix2") for axes in ("xx", "yy", "xy")]
     moments_fwhm = fwhm_from_moments(*moments)
+    moments_fwhm = np.where(
+        np.isnan(moments_fwhm), survey.pixel_scale_arcsec * fwhm_from_moments(*in_pixels), moments_fwhm
+    )
     from_moments = np.isnan(fwhm) & ~np.isnan(moments_fwhm)
     fwhm = np.where(from_moments, moments_fwhm, fwhm)
     if from_moments.any():

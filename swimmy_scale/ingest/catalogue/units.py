@@ -35,8 +35,9 @@ def converted(values: DoubleArray, declared: str, unit: str, column: str, path: 
     declared : str
         The unit that the table declares, in any spelling that astropy reads.
     unit : str
-        The one that is needed: "deg", "arcsec", "arcsec2", "nJy", "mag" (AB), "Angstrom", or "" for none. A right
-        ascension may also be in hours, and a magnitude may come as a flux, which has none where it is not positive.
+        The one that is needed: "deg", "arcsec", "arcsec2", "pix2", "nJy", "mag" (AB), "Angstrom", or "" for none. A
+        right ascension may also be in hours, and a magnitude may come as a flux, which has none where it is not
+        positive.
 
     Returns
     -------

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits
 from astropy.io.votable import from_table, writeto
-from astropy.table import MaskedColumn, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -714,6 +714,28 @@ def test_order_of_the_sources_of_fwhm(tmp_path: Path) -> None:
     np.testing.assert_allclose(objects.fwhm_arcsec, expected, rtol=1e-6)
     assert any("second moments in bands g (2)" in warning for warning in objects.warnings)
     assert [(f.row, f.code, f.band) for f in objects.faults] == [(3, Code.FWHM_MISSING, "i")]
+
+
+@pytest.mark.parametrize("unit", ["pixel**2", "pix2", None])
+def test_moments_in_pixels_as_in_rubins_tables(tmp_path: Path, unit: str | None) -> None:
+    """The names of the table Object in DP1 and DP2 (lsst/sdm_schemas)."""
+    table = small_table()
+    table.remove_columns(["fwhm_arcsec_g", "fwhm_arcsec_i"])
+    # An ellipse of 2 and 3 px, turned: the area of its Gaussian counts.
+    turn = np.deg2rad(30)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    (xx, xy), (_, yy) = matrix @ np.diag([4.0, 9.0]) @ matrix.T
+    for band in "gi":
+        for axes, value in (("xx", xx), ("yy", yy), ("xy", xy)):
+            table[f"{band}_i{axes}PSF"] = Column(np.full(4, value), unit=unit)
+    table["i_ixxPSF"][1] = np.nan
+    table["g_sdssshape_psf_shape11"] = table["g_sdssshape_psf_shape22"] = [1.0, np.nan, np.nan, np.nan]
+    table["g_sdssshape_psf_shape12"] = 0.0
+    objects = read(table, tmp_path)
+    wide = 2.3548200450309493 * TWO_BANDS.pixel_scale_arcsec * np.sqrt(6.0)
+    expected = [[2.3548200450309493, wide], [wide, np.nan], [wide, wide], [wide, wide]]
+    np.testing.assert_allclose(objects.fwhm_arcsec, expected, rtol=1e-6)
+    assert any("second moments in bands g (4), i (3)" in warning for warning in objects.warnings)
 
 
 @pytest.mark.parametrize("target", [0.7, 0.8, 1.0])
