@@ -387,14 +387,21 @@ def test_run_again_does_nothing(reference: Path, job: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "n_tasks"),
-    [("models/evaluation/run-00.json", 1), ("models/weight_sets.ecsv", 0), ("models/selected.keras", 0)],
+    ("name", "stage", "n_tasks"),
+    [
+        ("models/evaluation/run-00.json", "evaluate", 1),
+        ("models/weight_sets.ecsv", "evaluate", 0),
+        ("models/selected.keras", "evaluate", 0),
+        (f"receipts/train/{FINISHED}.json", "train", 0),
+    ],
 )
-def test_damage_is_found_and_repaired(copied: Path, reference: Path, job: Path, name: str, n_tasks: int) -> None:
+def test_damage_is_found_and_repaired(
+    copied: Path, reference: Path, job: Path, name: str, stage: str, n_tasks: int
+) -> None:
     data = bytearray((copied / name).read_bytes())
     data[len(data) // 2] ^= 16
     (copied / name).write_bytes(data)
-    assert [(item.path, item.stage) for item in verify(copied)] == [(name, "evaluate")]
+    assert [(item.path, item.stage) for item in verify(copied)] == [(name, stage)]
     mark(copied)
     assert run_serially(job, copied)[1].n_tasks == n_tasks
     assert evaluation_files(copied) == evaluation_files(reference)
