@@ -16,8 +16,8 @@ SHOWN_COUNTS = 24
 INTRODUCTION = """# Reliability
 
 Made by `python -m chaos.page` from the JSON files in `chaos/results`. `make chaos` fills them, in about an hour on two
-cores; it goes on where it was interrupted, `python -m chaos CAMPAIGN --trials N` does more, and `make test` does a small
-part. A campaign is seeded, and each of its trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`.
+cores; it goes on where it was interrupted. `python -m chaos CAMPAIGN --trials N` does more, `make test` a small part. A
+campaign is seeded, and each of its trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`.
 
 *Right* means: with the command given again, or with `verify --repair`, all bytes of the results are those of a run
 that nothing disturbed, and no command ended with a traceback or without an answer. Bytes are compared whole, receipts
