@@ -14,7 +14,7 @@ from chaos.lab import Lab, Trial, clear, copy, differences, snapshot
 from chaos.records import Outcome
 from chaos.scenes import RUN, TRAIN, Scene
 
-FLIPS = 25
+FLIPS = 80
 NOBODY = 65534
 SECONDS_TO_ANSWER = 60.0
 
