@@ -211,7 +211,7 @@ class EvaluateStage(Stage):
     @property
     def identity(self) -> str:
         """Digest of the weights, of what they are judged by, and of how they are chosen."""
-        done = self.train.ledger.sound(FINISHED)
+        done = self.train.ledger.read(FINISHED)
         trained = [done.identity, done.data_digest] if done else []
         score = self._score
         # A single weight set is of one training anyway, so that one_a_run makes no difference.

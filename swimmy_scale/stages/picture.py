@@ -114,7 +114,7 @@ class PictureStage(Stage):
 
     @property
     def _selected(self) -> str:
-        done = self.select.sound(FINISHED)
+        done = self.select.read(FINISHED)
         return done.identity if done else ""
 
     def plan(self) -> Sequence[PictureTask]:

@@ -173,7 +173,7 @@ class SelectStage(Stage):
     @property
     def _scored(self) -> Receipt | None:
         """The receipt that closes the scoring; None before its end, or where none lies with the scores."""
-        return scores_ledger(self.scores).sound(FINISHED)
+        return scores_ledger(self.scores).read(FINISHED)
 
     def _carried(self) -> Carried | None:
         original = self.section.thresholds_from
@@ -230,7 +230,7 @@ class SelectStage(Stage):
         SwimmyError
             When the sample is empty, the other run's thresholds do not fit, or ranks do not fit in memory.
         """
-        score, ingest = self._scored, cutouts_ledger(self.cutouts)
+        score, ingest = scores_ledger(self.scores).sound(FINISHED), cutouts_ledger(self.cutouts)
         done = ingest.sound(FINISHED)
         details = {
             "unmatched_files": done.details["n_unmatched_files"] if done else 0,
@@ -276,7 +276,7 @@ class SelectStage(Stage):
             )
         made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
         sample = _Sample(Cutouts(self.cutouts), self.cuts)
-        done = self._scored
+        done = scores_ledger(self.scores).sound(FINISHED)
         attrs = {**made_of, "scores_digest": done.data_digest if done else ""}
         later = self.columns.read(scores.kept) if self.columns is not None else None
         types = later.types if later is not None else {}

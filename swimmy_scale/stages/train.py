@@ -23,10 +23,33 @@ from swimmy_scale.stages.engine import Count, Stage, Task
 from swimmy_scale.stages.lost_workers import clear_attempts
 from swimmy_scale.stages.memory import MemoryLimits, train_memory_bytes
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule
-from swimmy_scale.storage.files import digest_json, remove, write_atomically
+from swimmy_scale.storage.files import digest_json, read_bytes, remove, write_atomically
 from swimmy_scale.storage.partitions import await_cutouts, digest_without_additions
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import ModelsFolder
+
+
+def _begin(folder: Path, identity: bytes) -> Path:
+    """Keep what is in the folder of a training if it has this identity; what belongs to other data or settings goes.
+
+    Returns
+    -------
+    Path
+        The file that holds the identity.
+    """
+    started = folder / "identity.txt"
+    try:
+        if read_bytes(started) == identity:
+            return started
+    except OSError as error:
+        # Hours of training are not thrown away where it cannot be read: each state says whose it is.
+        is_ours = not isinstance(error, FileNotFoundError)
+    else:
+        is_ours = False
+    if not is_ours:
+        remove(folder)
+    write_atomically(started, identity)
+    return started
 
 
 @dataclass(frozen=True)
@@ -88,11 +111,7 @@ def perform_training(task: TrainTask) -> Receipt:
     await_cutouts(task.cutouts)
     store = Cutouts.without_additions(task.cutouts)
     rows = training_rows(store, task.cuts, task.section, task.schedule.seed)
-    started = task.folder / "identity.txt"
-    if not started.is_file() or started.read_bytes() != task.identity.encode():
-        # The files belong to other data or settings: they must not be continued.
-        remove(task.folder)
-        write_atomically(started, task.identity.encode())
+    started = _begin(task.folder, task.identity.encode())
     result = train(
         store.sources(rows),
         task.network,

@@ -14,6 +14,7 @@ from survey_runs import assert_same_results, verification
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
+from swimmy_scale.stages import train
 from swimmy_scale.storage.files import of_the_program, read_text
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory
@@ -208,3 +209,23 @@ def test_a_pipe_is_no_text(tmp_path: Path) -> None:
         read_text(tmp_path / "y")
     with pytest.raises(MemoryError), of_the_program(tmp_path / "y", tmp_path):
         raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("lies_there", "stays"), [(b"mine", True), (b"another's", False), (None, False), ("a folder", True)]
+)
+def test_a_training_is_thrown_away_only_if_it_is_anothers(
+    tmp_path: Path, lies_there: bytes | str | None, stays: bool
+) -> None:
+    """What cannot be read is written again: each state says whose it is."""
+    state = tmp_path / "run-00" / "state-001.npz"
+    state.parent.mkdir()
+    state.write_bytes(b"an hour of training")
+    started = state.with_name("identity.txt")
+    if isinstance(lies_there, bytes):
+        started.write_bytes(lies_there)
+    elif lies_there is not None:
+        started.mkdir()
+    assert train._begin(state.parent, b"mine") == started
+    assert started.read_bytes() == b"mine"
+    assert state.exists() == stays
