@@ -56,7 +56,7 @@ def _driver_and_readers(
     driver = lab.start(*RUN.words(lab, folder), log="driver")
     while driver.wait(rnd.uniform(0, 0.5)) is None:
         words = rnd.choice([("status",), ("verify",), ("report",), ("show",), ("status", "--json")])
-        if (folder / "run/receipts").is_dir():
+        if (folder / "run/job.yaml").exists():
             more = ("1",) if words[0] == "show" else ()
             reader = lab.run(words[0], folder / "run", *more, *words[1:], log="reader", seconds=60)
             outcome.expect(not reader.faults, f"{words[0]} ends badly", faults=reader.faults, **details)
