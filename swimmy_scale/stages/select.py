@@ -238,7 +238,7 @@ class SelectStage(Stage):
             | dict.fromkeys(score.details["warnings"] if score else [], 1),
         }
         carried = self._carried()
-        summary, files = self._select(carried, details, add)
+        summary, files = self._select(score, carried, details, add)
         if summary["given"] != summary["scored"] + summary["quarantined"]:
             raise SwimmyError(f"{self.folder.path}: counts do not reconcile: {summary}. Run `{typed('verify')}`.")
         if self.quarantine is not None:
@@ -258,7 +258,7 @@ class SelectStage(Stage):
         return dump_job(Settings(sample=self.cuts, select=self.section), self.folder.path, {"sample", "select"})
 
     def _select(
-        self, carried: Carried | None, details: Mapping[str, Any], add: Callable[[int], None]
+        self, scored: Receipt | None, carried: Carried | None, details: Mapping[str, Any], add: Callable[[int], None]
     ) -> tuple[dict[str, Any], list[Path]]:
         scores, section = Scores(self.scores), self.section
         check_combine(section.combine, scores.n_models, scores.n_objects, scores.path)
@@ -276,8 +276,7 @@ class SelectStage(Stage):
             )
         made_of = scores_made_of(scores.n_models, section.combine, scores.kind)
         sample = _Sample(Cutouts(self.cutouts), self.cuts)
-        done = scores_ledger(self.scores).sound(FINISHED)
-        attrs = {**made_of, "scores_digest": done.data_digest if done else ""}
+        attrs = {**made_of, "scores_digest": scored.data_digest if scored else ""}
         later = self.columns.read(scores.kept) if self.columns is not None else None
         types = later.types if later is not None else {}
         names = () if self.columns is None else self.columns.names_beside(scores.kept)

@@ -189,7 +189,14 @@ class Ledger:
     def read(self, name: str) -> Receipt | None:
         """The receipt called ``name``, or None if it is missing, damaged, or that of another task."""
         try:
-            receipt = Receipt.from_json(self.read_text(name))
+            return self._parsed(name, self.read_text(name))
+        except (OSError, ValueError):
+            return None
+
+    def _parsed(self, name: str, text: str) -> Receipt | None:
+        """The receipt called ``name`` in a text; None where it is damaged, or that of another task."""
+        try:
+            receipt = Receipt.from_json(text)
         except UNREADABLE:
             return None
         return receipt if (receipt.stage, receipt.name) == (self.stage, name) else None
@@ -213,7 +220,7 @@ class Ledger:
         except ValueError:
             problem = "the receipt is damaged"
         else:
-            if (receipt := self.read(name)) is not None:
+            if (receipt := self._parsed(name, text)) is not None:
                 return receipt
             problem = "the receipt is damaged" if text else "the receipt is empty"
         raise SwimmyError(
