@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     counts.add_argument("--small", action="store_true", help="as few as `make test` does")
     counts.add_argument("--full", action="store_true", help="the whole counts, which take days")
     counts.add_argument("--only", type=int, metavar="K", help="repeat trial K alone, and keep no record")
+    words.add_argument("--go-on", action="store_true", help="add to what earlier versions stood, if they never failed")
     words.add_argument("--minutes", type=float, default=1e9, help="begin no trial after so long")
     words.add_argument("--each-minutes", type=float, default=1e9, help="the same for each campaign")
     words.add_argument("--folder", type=Path, default=default_folder(), help="where trials are made")
@@ -79,7 +80,8 @@ def carry_out_all(chosen: list[Campaign], lab: Lab, given: argparse.Namespace) -
     end = time.monotonic() + 60 * given.minutes
     for campaign in chosen:
         deadline = min(end, time.monotonic() + 60 * given.each_minutes)
-        record = carry_out(campaign, lab, given.seed, wanted(campaign, given), given.results, deadline, lab.say)
+        number = wanted(campaign, given)
+        record = carry_out(campaign, lab, given.seed, number, given.results, deadline, lab.say, given.go_on)
         records.append(record)
         left = f", {record.skipped}" if record.skipped else ""
         took = f"{record.next} of {record.wanted} trials, {record.seconds:.0f} s"

@@ -17,7 +17,9 @@ INTRODUCTION = """# Reliability
 
 Made by `python -m chaos.page` from the JSON files in `chaos/results`. `make chaos` fills them, in about an hour on two
 cores; it goes on where it was interrupted. `python -m chaos CAMPAIGN --trials N` does more, `make test` a small part. A
-campaign is seeded, and each of its trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`.
+campaign is seeded, and each of its trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`. With
+another version of the program a campaign begins anew; with `--go-on` it adds to what earlier versions stood, if they
+never failed. Programs are named by twelve digits of a digest over their sources.
 
 *Right* means: with the command given again, or with `verify --repair`, all bytes of the results are those of a run
 that nothing disturbed, and no command ended with a traceback or without an answer. Bytes are compared whole, receipts
@@ -99,6 +101,12 @@ def _anchor(campaign: Campaign) -> str:
     return "".join(letter for letter in campaign.title.lower().replace(" ", "-") if letter.isalnum() or letter == "-")
 
 
+def programs(record: Record) -> str:
+    """What was tried, by the version of the program."""
+    each = [f"{n:,} with program `{name}`" for name, n in record.programs.items()]
+    return f"{', '.join(each)}." if each else ""
+
+
 def section(campaign: Campaign, record: Record | None) -> list[str]:
     """What a campaign does, and what came of it."""
     text = ["", f"## {campaign.title}", "", campaign.says, ""]
@@ -109,7 +117,7 @@ def section(campaign: Campaign, record: Record | None) -> list[str]:
     failed = record.tried - record.right
     text.append(
         f"{record.tried:,} {campaign.unit} tried, {record.right:,} right, {failed:,} not; seed {record.seed}, "
-        f"trials 0 to {record.next - 1}: `python -m chaos {campaign.name} --seed {record.seed}`."
+        f"trials 0 to {record.next - 1}: `python -m chaos {campaign.name} --seed {record.seed}`. {programs(record)}"
     )
     if record.counts:
         shown = list(record.counts.items())[:SHOWN_COUNTS]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "chaos" / "results"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SECONDS_BETWEEN_WRITES = 5.0
 
 
@@ -95,13 +95,14 @@ class Record:
     """How far a campaign is, as its JSON file says it.
 
     ``next`` is the first trial that is not done, ``wanted`` the number of trials asked for, ``right`` those tried that
-    did not fail. ``skipped`` says why nothing could be tried here.
+    did not fail. ``programs`` are the digests of the versions that were tried, the last one last, each with what it had
+    to stand. ``skipped`` says why nothing could be tried here.
     """
 
     campaign: str
     seed: int
-    program: str
     wanted: int
+    programs: dict[str, int] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     next: int = 0
     tried: int = 0
@@ -113,10 +114,16 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """The record in a file, or None if there is none."""
+        """The record in a file, or None if there is none; ends with a message if another version has written it."""
         if not path.exists():
             return None
-        return cls(**json.loads(path.read_text()))
+        found = json.loads(path.read_text())
+        if found.get("format_version") != FORMAT_VERSION:
+            raise SystemExit(
+                f"{path}: format_version {found.get('format_version')!r}, this version reads {FORMAT_VERSION}. "
+                "Remove the file, and the campaign begins anew."
+            )
+        return cls(**found)
 
     def write(self, path: Path) -> None:
         """Write it, so that a reader sees the old one or the new one."""
@@ -126,10 +133,15 @@ class Record:
         part.write_text(json.dumps(body, indent=1, default=str) + "\n")
         part.replace(path)
 
-    def add(self, outcome: Outcome, k: int) -> None:
+    def is_of(self, seed: int, program: str, go_on: bool) -> bool:
+        """Whether more trials may be added: of the same seed and program, or after another one that never failed."""
+        return self.seed == seed and ([program] == list(self.programs)[-1:] or (go_on and not self.failures))
+
+    def add(self, outcome: Outcome, k: int, program: str) -> None:
         """Add a trial up."""
         self.next = k + 1
         self.tried += outcome.tried
+        self.programs[program] = self.programs.pop(program, 0) + outcome.tried
         self.right += outcome.tried - min(len(outcome.failures), outcome.tried)
         self.counts = dict(Counter(self.counts) + outcome.counts)
         again = f"python -m chaos {self.campaign} --seed {self.seed} --only {k}"
@@ -149,15 +161,17 @@ def carry_out(
     results: Path,
     deadline: float,
     say: Callable[[str], None],
+    go_on: bool = False,
 ) -> Record:
     """Do the trials of a campaign that are not done yet, until a time of the monotonic clock; returns its record.
 
-    A record of another seed or another program begins anew.
+    A record of another seed or another program begins anew; with ``go_on`` that of another program does only if it has
+    failures.
     """
-    path = results / f"{campaign.name}.json"
+    path, program = results / f"{campaign.name}.json", program_digest()
     record = Record.read(path)
-    if record is None or (record.seed, record.program) != (seed, program_digest()):
-        record = Record(campaign.name, seed, program_digest(), wanted)
+    if record is None or not record.is_of(seed, program, go_on):
+        record = Record(campaign.name, seed, wanted)
     record.wanted, record.skipped = max(wanted, record.next), campaign.needs()
     written = began = time.monotonic()
     before = record.seconds
@@ -167,7 +181,7 @@ def carry_out(
             outcome = campaign.trial(lab, k, numbers_of(campaign, seed, k))
         except Exception as error:  # a fault of the campaign itself is a failure that somebody must look at
             outcome = Outcome(failures=[{"what": f"the trial itself failed: {type(error).__name__}: {error}"}])
-        record.add(outcome, k)
+        record.add(outcome, k, program)
         record.seconds = round(before + time.monotonic() - began, 1)
         for failure in outcome.failures:
             say(f"{campaign.name} {k}: {json.dumps(failure, default=str)[:700]}")

@@ -96,9 +96,9 @@ class Counted:
         return outcome
 
 
-def counted(trials: int, results: Path, seed: int = 5) -> Record:
+def counted(trials: int, results: Path, seed: int = 5, go_on: bool = False) -> Record:
     campaign = Campaign("counted", "Counted", "things", "It counts.", Counted.trial, 3, 1, 9)
-    return carry_out(campaign, Lab(Path()), seed, trials, results, 1e18, lambda line: None)
+    return carry_out(campaign, Lab(Path()), seed, trials, results, 1e18, lambda line: None, go_on)
 
 
 def test_a_campaign_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -121,6 +121,22 @@ def test_results_of_another_program_begin_anew(tmp_path: Path, monkeypatch: pyte
     counted(2, tmp_path)
     monkeypatch.setattr(records, "program_digest", lambda: "another")
     assert counted(1, tmp_path).next == 1
+
+
+def test_results_of_another_program_are_added_to_if_they_were_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for trials, program in ((1, "first"), (2, "second"), (3, "first"), (4, "third")):  # the third trial fails
+        monkeypatch.setattr(records, "program_digest", lambda program=program: program)
+        found.append(counted(trials, tmp_path, go_on=True).programs)
+    assert found == [{"first": 2}, {"first": 2, "second": 2}, {"second": 2, "first": 4}, {"third": 8}]
+
+
+def test_results_of_another_format_version_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "counted.json").write_text('{"format_version": 1}')
+    with pytest.raises(SystemExit, match=r"counted.json: format_version 1, this version reads 2. Remove the file"):
+        counted(1, tmp_path)
 
 
 def test_a_trial_that_fails_itself_is_a_failure(tmp_path: Path) -> None:
@@ -188,12 +204,15 @@ def test_the_page_is_what_its_maker_makes() -> None:
 def test_every_number_of_the_page_is_of_a_record(tmp_path: Path) -> None:
     name = ALL[0].name
     failure = {"what": "it is lost (17)", "trial": 3, "repeat": f"python -m chaos {name} --seed 8 --only 3"}
-    record = Record(name, 8, "x", 40, next=12, tried=3571, right=3570, seconds=66.0, counts={"renames": 911})
+    record = Record(
+        name, 8, 40, {"0a1b": 3000, "1b2c": 571}, next=12, tried=3571, right=3570, seconds=66.0, counts={"renames": 911}
+    )
     record.failures = [failure]
     record.write(tmp_path / f"{name}.json")
     text = page.page(page.records(tmp_path))
     assert f"| [{ALL[0].title}](#" in text
     assert "3,571 | 3,570 | 1.1 |" in text
+    assert "3,000 with program `0a1b`, 571 with program `1b2c`." in text
     assert "| renames | 911 |" in text
     assert f"| it is lost | 1 | `{failure['repeat']}` |" in text
     assert "not tried" in text
@@ -203,7 +222,7 @@ def test_results_are_readable_and_complete() -> None:
     for path in records.RESULTS.glob("*.json"):
         body = json.loads(path.read_text())
         assert body["campaign"] in CAMPAIGNS
-        assert body["right"] <= body["tried"]
+        assert body["right"] <= body["tried"] == sum(body["programs"].values())
 
 
 # ---------------------------------------------------------------- the sweep, and the file system that is late
