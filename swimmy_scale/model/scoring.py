@@ -26,7 +26,7 @@ from swimmy_scale.method.sections import ScorerName, TrainSection
 from swimmy_scale.method.survey import BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.model.processor import processor_of
 from swimmy_scale.storage.arrivals import once_there
-from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
+from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory
 
@@ -148,10 +148,7 @@ def scorer_for(scoring: Scoring, survey: Survey) -> CountsScorer:
 
     configure_threads(scoring.n_threads, as_it_is=True)
     models = [once_there(partial(load, model.path, scoring.network, model.sha256)) for model in scoring.models]
-    scorer = Scorer(models, scoring.network, survey, scoring.batch_size, rings=scoring.descriptors)
-    if scorer.fused:
-        decode_in_own_threads()
-    return scorer
+    return Scorer(models, scoring.network, survey, scoring.batch_size, rings=scoring.descriptors)
 
 
 def computed_by(scoring: Scoring, survey: Survey) -> str:

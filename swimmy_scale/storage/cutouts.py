@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,8 +29,6 @@ from swimmy_scale.method.sample import (
 )
 from swimmy_scale.method.survey import HSC, AnyArray, BoolArray, FloatArray, IntArray, Survey
 from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
-
-log = logging.getLogger("swimmy_scale")
 
 FORMAT_VERSION = 1
 # Names that coordinates have, or that kept columns would meet in ``scores.zarr`` and in the candidate catalogue.
@@ -169,34 +166,6 @@ def survey_from_attrs(attrs: Mapping[str, Any], path: Path) -> Survey:
         return Survey(**fields)
     except (KeyError, TypeError, AttributeError) as error:
         raise SwimmyError(f"{path}: no valid survey description ({error}). Ingest it again.") from error
-
-
-def decode_in_own_threads() -> None:
-    """Make Zarr decode in the threads of the readers, in all of this process from now on.
-
-    By default one thread of Zarr's checks and copies the pixels for all readers of the process. With Zarr 3.4 it was
-    measured to manage 6 to 40 thousand objects (5 bands of 64 px) a second, however many readers there are. A single
-    reader saves a sixth of its processor time (``benchmarks/reading.py``).
-    """
-    pipeline = _fused_pipeline()
-    if pipeline is not None:
-        zarr.config.set({"codec_pipeline.path": pipeline})
-
-
-@functools.cache
-def _fused_pipeline() -> str | None:
-    """What Zarr calls its pipeline that decodes where it is called; without one a warning, once in a process."""
-    try:
-        # No public name yet: it came with Zarr 3.3.
-        from zarr.core.codec_pipeline import FusedCodecPipeline
-    except ImportError:
-        log.warning(
-            "zarr %s has no FusedCodecPipeline where version 3.4 has it. Pixels are read in Zarr's default way, with "
-            "the same values: one thread copies for all readers, and a GPU may wait for it.",
-            zarr.__version__,
-        )
-        return None
-    return f"{FusedCodecPipeline.__module__}.{FusedCodecPipeline.__qualname__}"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, read_blocks
 from swimmy_scale.storage.shards import EVERY_CHUNK
-from swimmy_scale.storage.store import add_labels, consolidate, n_rows, open_group, read_rows
+from swimmy_scale.storage.store import add_labels, consolidate, n_rows, open_group, opened, read_rows
 
 FORMAT_VERSION = 1
 # Objects times models for which ranks can be taken: all scores of the sample lie in memory, at 20 bytes each.
@@ -140,7 +140,7 @@ class Selection:
         SwimmyError
             When a block does not read back as it was written.
         """
-        array: Any = zarr.open_group(str(self.path), mode="r+", use_consolidated=False)[name]
+        array: Any = opened(self.path, "r+")[name]
         for lo, values in blocks:
             with errors_name(self.path / name):
                 array.with_config(EVERY_CHUNK)[lo : lo + len(values)] = values
@@ -322,7 +322,7 @@ def new_selection(
 def look_from(path: Path, folder: Path, scores: Path) -> None:
     """Let a copy of a ``selection.zarr``, which will lie in ``folder``, name its scores as they are seen from there."""
     with errors_name(path):
-        group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+        group = opened(path, "r+")
         group.attrs["scores"] = os.path.relpath(scores, folder)
         consolidate(path)
 

@@ -64,7 +64,7 @@ class _TakenAtOnce(MemoryStore):
         self._kept[key] = value
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """The same, for the pipeline of `cutouts.decode_in_own_threads`."""
+        """The same, for a pipeline that encodes where it is called."""
         self._kept[key] = value
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.arrivals import once_there
+from swimmy_scale.storage.decoding import decode_in_own_threads
 from swimmy_scale.storage.files import (
     digest_json,
     errors_name,
@@ -220,6 +221,7 @@ def create(path: Path, layout: Layout, may_grow: bool = False) -> list[Path]:
             "chunk_objects": layout.chunk_objects,
             "coordinates": "object_id ra dec",
         }
+        decode_in_own_threads()
         group = zarr.create_group(str(fresh), attributes=attrs)
         for dim, labels in layout.labels.items():
             add_labels(group, dim, labels)
@@ -253,7 +255,7 @@ def _may_become(attrs: Mapping[str, Any], root: Path, layout: Layout) -> bool:
 
 def _renew(path: Path, fresh: Path, names: list[Path], layout: Layout, may_grow: bool) -> None:
     root, identity = Path("zarr.json"), _identity(layout)
-    wanted_attrs = dict(zarr.open_group(str(fresh), mode="r", use_consolidated=False).attrs)
+    wanted_attrs = dict(opened(fresh).attrs)
     # What all but the root says: if a flipped bit hit the digest itself, or the root is gone, that decides.
     arrays = {item.parent.name for item in path.glob("*/zarr.json")}
     others = [name for name in names if name != root]
@@ -261,7 +263,7 @@ def _renew(path: Path, fresh: Path, names: list[Path], layout: Layout, may_grow:
     same_arrays = arrays == {name.parts[0] for name in others} and n_same == len(others)
     try:
         _refuse_pipes(path)
-        attrs = dict(zarr.open_group(str(path), mode="r", use_consolidated=False).attrs)
+        attrs = dict(opened(path).attrs)
     except Exception:  # a damaged root can fail in any way; it is renewed below
         attrs = {"layout_sha256": identity if (path / root).exists() or 2 * n_same > len(others) else None}
     same_but_digest = same_arrays and {**attrs, "layout_sha256": identity} == wanted_attrs
@@ -288,11 +290,17 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
+def opened(path: Path | str, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """The group at a path, as it is: each array by its own metadata, decoded where it is read."""
+    decode_in_own_threads()
+    return zarr.open_group(str(path), mode=mode, use_consolidated=False)
+
+
 def open_group(path: Path | str, format_version: int) -> zarr.Group:
     """Open a store for reading and check its format version."""
     try:
         _refuse_pipes(Path(path))
-        group = zarr.open_group(str(path), mode="r", use_consolidated=False)
+        group = opened(path)
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise SwimmyError(
             f"{path}: no readable Zarr store ({error}). Check the path, or run `{typed('verify')}`."
@@ -357,7 +365,7 @@ def _file_of(path: Path, name: str, partition: int, n_dims: int) -> Path:
 
 def _arrays(path: Path, layout: Layout) -> dict[str, zarr.Array[Any]]:
     """The arrays of a store, open for writing."""
-    group = zarr.open_group(str(path), mode="r+", use_consolidated=False)
+    group = opened(path, "r+")
     found = {}
     for variable in layout.variables:
         array = group.get(variable.name)

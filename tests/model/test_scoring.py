@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import Survey
 from swimmy_scale.model import scoring
 from swimmy_scale.model.scoring import Model, Scoring, score_rows, scored_blocks
-from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout, decode_in_own_threads
+from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.receipts import Receipt, task_name
 from swimmy_scale.storage.run_directory import ledger_beside
 from swimmy_scale.storage.store import create, write_partition
@@ -170,34 +169,6 @@ def test_damage_in_a_reader_reaches_the_caller(store, monkeypatch, fused):
     monkeypatch.setattr(store, "images", broken)
     with pytest.raises(SwimmyError, match=r"image\[0:4\] is damaged"):
         run(monkeypatch, store, AheadScorer(4) if fused else PixelScorer(), 0, 24, np.ones(24, bool), 4)
-
-
-def test_decoding_in_own_threads_gives_the_same_pixels(store):
-    expected, before = store.images(3, 31), zarr.config.get("codec_pipeline.path")
-    with zarr.config.set({"codec_pipeline.path": before}):  # put back at the end
-        decode_in_own_threads()
-        assert zarr.config.get("codec_pipeline.path") != before
-        again = Cutouts(store.path)
-        assert again.images(3, 31).tobytes() == expected.tobytes()
-        assert again.read("fwhm_arcsec", 3, 31).tobytes() == store.read("fwhm_arcsec", 3, 31).tobytes()
-
-
-def test_decoding_in_own_threads_finds_damage_and_absence(tmp_path):
-    path = tmp_path / "cutouts.zarr"
-    layout = cutouts_layout(4, SURVEY, {}, 4, 4, {})
-    create(path, layout)
-    write_partition(path, layout, 0, empty_columns(layout, 4))
-    shard = path / "image" / "c" / "0" / "0" / "0" / "0"
-    content = bytearray(shard.read_bytes())
-    with zarr.config.set({"codec_pipeline.path": zarr.config.get("codec_pipeline.path")}):
-        decode_in_own_threads()
-        content[20] ^= 1
-        shard.write_bytes(content)
-        with pytest.raises(SwimmyError, match=r"image\[0:4\] is damaged or incomplete"):
-            Cutouts(path).images(0, 4)
-        shard.unlink()
-        with pytest.raises(SwimmyError, match=r"image\[0:4\] is damaged or incomplete"):
-            Cutouts(path).images(0, 4)
 
 
 @pytest.mark.parametrize(("scorer", "least", "most"), [("numba", 1e-4, 1e-2), ("keras", 1e9, np.inf)])

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray
-import zarr
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import ALL_FLAGS, SampleCuts
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.storage import cutouts
-from swimmy_scale.storage.cutouts import Cutouts, SampleRule, cutouts_layout, decode_in_own_threads, survey_from_attrs
+from swimmy_scale.storage.cutouts import Cutouts, SampleRule, cutouts_layout, survey_from_attrs
 from swimmy_scale.storage.scores import scores_layout
 from swimmy_scale.storage.store import create, write_partition
 
@@ -181,72 +178,3 @@ def test_a_store_without_its_images_is_refused(tmp_path: Path) -> None:
     (path / "image/zarr.json").write_text("{}")
     with pytest.raises(SwimmyError, match=r"c\.zarr: the metadata of image are damaged or missing"):
         Cutouts(path)
-
-
-# ---------------------------------------------------------------- Zarr's other pipeline
-
-
-def written(path: Path) -> dict[str, bytes]:
-    """Every file of a store of two partitions, the last of them not full."""
-    layout = cutouts_layout(10, HSC, {}, 6, 2, {"available_columns": []})
-    create(path, layout)
-    rng = np.random.default_rng(1)
-    for partition in range(layout.n_partitions):
-        n = len(layout.rows(partition))
-        columns = {
-            variable.name: rng.uniform(0, 100, layout.shape(variable, n)).astype(variable.dtype.replace("string", "U9"))
-            for variable in layout.variables
-        }
-        write_partition(path, layout, partition, columns)
-    return {file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
-def test_a_process_that_decodes_in_own_threads_writes_the_same_bytes(tmp_path: Path) -> None:
-    expected = written(tmp_path / "one.zarr")
-    with zarr.config.set({"codec_pipeline.path": zarr.config.get("codec_pipeline.path")}):  # put back at the end
-        decode_in_own_threads()
-        assert written(tmp_path / "other.zarr") == expected
-        found = Cutouts(tmp_path / "one.zarr").images(0, 10)
-    assert found.tobytes() == Cutouts(tmp_path / "other.zarr").images(0, 10).tobytes()
-
-
-OTHER_ZARR = """
-import sys, zarr, zarr.core.codec_pipeline
-module = sys.modules["zarr.core.codec_pipeline"]
-kept = module.FusedCodecPipeline
-{change}
-before = zarr.config.get("codec_pipeline.path")
-from pathlib import Path
-from swimmy_scale.storage import cutouts
-from swimmy_scale.storage.cutouts import Cutouts, decode_in_own_threads
-decode_in_own_threads()
-decode_in_own_threads()
-sys.modules["zarr.core.codec_pipeline"], module.FusedCodecPipeline = module, kept  # Zarr itself needs them
-assert zarr.config.get("codec_pipeline.path") == before
-sys.path.insert(0, {tests!r})
-from test_cutouts import written
-written(Path({path!r}))
-sys.stdout.buffer.write(Cutouts(Path({path!r})).images(0, 10).tobytes())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "change",
-    ["del module.FusedCodecPipeline", "sys.modules['zarr.core.codec_pipeline'] = None"],
-    ids=["without the class", "without the module"],
-)
-def test_a_zarr_without_the_pipeline_reads_and_writes_with_one_warning(tmp_path: Path, change: str) -> None:
-    files = written(tmp_path / "one.zarr")
-    script = OTHER_ZARR.format(change=change, path=str(tmp_path / "other.zarr"), tests=str(Path(__file__).parent))
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    assert done.stderr.decode() == (
-        f"zarr {zarr.__version__} has no FusedCodecPipeline where version 3.4 has it. Pixels are read in Zarr's "
-        "default way, with the same values: one thread copies for all readers, and a GPU may wait for it.\n"
-    )
-    assert done.stdout == Cutouts(tmp_path / "one.zarr").images(0, 10).tobytes()
-    other = tmp_path / "other.zarr"
-    assert {
-        file.relative_to(other).as_posix(): file.read_bytes() for file in other.rglob("*") if file.is_file()
-    } == files
