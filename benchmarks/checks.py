@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measure import counted, of_checkout, processor_seconds, report, row
+from measure import commit_of, counted, of_checkout, processor_seconds, report, row
 from tests_of_before import function_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,12 +78,6 @@ def measured(words: list[str], checkout: Path) -> tuple[float, float]:
     if done.returncode:
         raise SystemExit(f"{words} in {checkout} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return seconds, used[0]
-
-
-def commit_of(checkout: Path) -> str:
-    """The commit that a checkout holds."""
-    git = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def lines(target: str, found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:

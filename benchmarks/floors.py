@@ -1,6 +1,7 @@
 """The score stage in one worker against its own floors: reading, preprocessing and inference, each measured alone.
 
     python benchmarks/floors.py --n-objects 4096 --repeat 3 --json benchmarks/floors.json
+    python benchmarks/floors.py --before ../older   # also the numba scorer of an older version, which has a .venv
 
 Also inference against ``model.predict`` of the full network at its best batch size, and against the machine's float32
 matrix product; and the numba scorer, from counts to scores, with its two largest parts. Everything runs in one process
@@ -11,6 +12,8 @@ The stage itself includes writing, reading back, digests and receipts.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -19,15 +22,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from measure import report, row
+from measure import commit_of, of_checkout, report, row
 
-from swimmy_scale.method.survey import FloatArray, Survey
+if TYPE_CHECKING:
+    from swimmy_scale.method.survey import FloatArray, Survey
 
 BATCHES = (32, 128, 256, 512)
 PREDICTED_OBJECTS = 1024
@@ -96,7 +100,22 @@ def numba_seconds(
     return found
 
 
-def measure(folder: Path, kind: str) -> dict[str, float]:
+def numba_before(folder: Path) -> dict[str, float]:
+    """Seconds of the numba scorer of a version from before the modules were grouped, in an environment of that."""
+    network, numba_scorer, surveys, weights = (
+        importlib.import_module(f"swimmy_scale.{name}") for name in ("network", "numba_scorer", "survey", "weights")
+    )
+    path = folder / "model.keras"
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    folded = weights.folded_weights(path, network.Network(), sha256)
+    scorer = numba_scorer.NumbaScorer([folded], network.Network(), surveys.HSC)
+    with np.load(folder / "counts.npz") as counts:
+        image, fwhm, times = counts["image"], counts["fwhm"], int(counts["times"])
+    scorer.score_counts(image, fwhm)  # compiles
+    return {"numba before": timed(lambda: [scorer.score_counts(image, fwhm) for _ in range(times)])}
+
+
+def measure(folder: Path) -> dict[str, float]:
     """Seconds for all objects: each floor, the stage; objects a second of ``model.predict``; FLOP a second."""
     from swimmy_scale.method.network import Network
     from swimmy_scale.method.preprocess import preprocess
@@ -136,6 +155,7 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
         "stage": timed(lambda: [stage.perform(task) for task in tasks]),
     }
     shutil.rmtree(output)
+    np.savez(folder / "counts.npz", image=image, fwhm=fwhm, times=len(starts))
     seconds |= numba_seconds(folded_weights(path, network, sha256), store.survey, image, fwhm, len(starts))
     full = np.ascontiguousarray(source.transpose(0, 2, 3, 1))
     full = np.concatenate([full] * -(-PREDICTED_OBJECTS // len(full)))[:PREDICTED_OBJECTS]
@@ -148,16 +168,28 @@ def measure(folder: Path, kind: str) -> dict[str, float]:
     return {"n_objects": store.n_objects, **seconds}
 
 
+def in_a_process(python: str, variables: Mapping[str, str], *words: str) -> dict[str, float]:
+    """What another process of this file measures, with one thread for BLAS; who reads ahead is the stage's own."""
+    environment = {**variables, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([python, __file__, *words], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
 def main() -> None:
     """Prepare, measure in turn, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-objects", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--before", type=Path, help="a checkout of an older version, with its .venv")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-before", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is not None:
-        print(json.dumps(measure(options.measure, "keras")))
+        print(json.dumps(measure(options.measure)))
+        return
+    if options.measure_before is not None:
+        print(json.dumps(numba_before(options.measure_before)))
         return
     from bank import make_bank, make_survey
 
@@ -172,11 +204,9 @@ def main() -> None:
         save(build(Network(), seed=1), folder / "model.keras")
         found = []
         for _ in range(options.repeat):
-            # One thread for BLAS; the thread that reads ahead is the stage's own.
-            environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, __file__, "--measure", name]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
+            found.append(in_a_process(sys.executable, os.environ, "--measure", name))
+            if options.before is not None:
+                found[-1] |= in_a_process(*of_checkout(options.before), "--measure-before", name)
     n = found[0]["n_objects"]
     rows = [
         row(f"{floor}, alone", "objects/s a core", [n / one[floor] for one in found])
@@ -199,11 +229,18 @@ def main() -> None:
         ("numba first convolution", "numba scorer: first convolution, alone"),
     ):
         rows.append(row(name, "objects/s a core", [n / one[part] for one in found]))
+    notes = []
+    if options.before is not None:
+        notes.append(f"before: commit {commit_of(options.before)}")
+        rates = [n / one["numba before"] for one in found]
+        ratio = statistics.median(rates) / statistics.median(n / one["numba"] for one in found)
+        rows.append(row("numba scorer, from counts to scores, before", "objects/s a core", rates, ratio=ratio))
     sgemm = [2.0 * SGEMM**3 / one["sgemm"] for one in found]
     rows.append(row("float32 matrix product", "GFLOP/s a core", [rate / 1e9 for rate in sgemm]))
     used = [needed_flops() * n / one["infer"] / rate for one, rate in zip(found, sgemm, strict=True)]
     rows.append(row("inference's share of it, in the operations it needs", "%", [100 * share for share in used]))
-    report("floors", rows, options.json, n_objects=n, repeat=options.repeat, mflop_an_object=needed_flops() / 1e6)
+    more = {"n_objects": n, "repeat": options.repeat, "mflop_an_object": needed_flops() / 1e6}
+    report("floors", rows, options.json, notes, **more)
 
 
 if __name__ == "__main__":

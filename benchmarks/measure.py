@@ -66,6 +66,12 @@ def of_checkout(checkout: Path) -> tuple[str, dict[str, str]]:
     return str(checkout.absolute() / ".venv/bin/python"), os.environ | {"PYTHONPATH": str(checkout.absolute())}
 
 
+def commit_of(checkout: Path) -> str:
+    """The commit that a checkout holds."""
+    git = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def run_measured(words: Sequence[str], meanwhile: Callable[[int], None] | None = None) -> Measured:
     """Run a command and look at its processes while it runs.
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bank import make_bank, make_survey
-from measure import counted, of_checkout, processor_seconds, report, row
+from measure import commit_of, counted, of_checkout, processor_seconds, report, row
 
 BANK_OBJECTS = 512
 # The most seconds that ``run`` may take, by number of objects.
@@ -126,9 +126,9 @@ def main() -> None:
     notes = [f"{command}: {what}" for command, what in
              (("run", "from the command to candidates, summary and picture"), ("score", "to scores.zarr"))]  # fmt: skip
     if options.before is not None:
-        git = ["git", "-C", str(options.before), "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-        notes.append(f"before: commit {commit}, whose default was the Keras scorer on a worker for each core")
+        notes.append(
+            f"before: commit {commit_of(options.before)}, whose default was the Keras scorer on a worker for each core"
+        )
     report("startup", rows, options.json, notes, repeat=options.repeat)
 
 
