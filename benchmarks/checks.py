@@ -4,7 +4,8 @@
     python benchmarks/checks.py --before ../older --only test same-tests   # also a checkout of an older version
     python benchmarks/checks.py --before ../older --before-only demo   # all here, and one of them there
 
-``same-tests`` are those tests of this version whose functions the other one has, too, beside all tests of that.
+``same-tests`` are those tests of this version whose functions the other one has, too, and those that ``--also`` names,
+beside all tests of that.
 
 A test of the other checkout may fail: it is told, and the time counts. Both checkouts must be set up (``make setup``)
 and have no folder ``demo``, which is made and removed in every turn. The checkouts take turns. Processor time counts
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--before", type=Path, help="a checkout of another version")
     parser.add_argument("--before-only", nargs="+", choices=[*WHAT], default=[*WHAT])
+    parser.add_argument("--also", nargs="+", default=[], help="tests here that took the place of some with other names")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     checkouts = {"": ROOT} | ({", before": options.before.absolute()} if options.before else {})
@@ -115,7 +117,7 @@ def main() -> None:
                     found.setdefault(way, []).append(timed(checkout, target, may_fail=bool(way)))
                     print(f"make {target} in {checkout}: {found[way][-1]}", file=sys.stderr)
         if target == "same-tests" and all_before:
-            names = tests_of(options.before)
+            names = tests_of(options.before) + options.also
             found = {"": [timed_tests(names) for _ in range(options.repeat)], ", before": all_before}
         all_before = found.get(", before") if target == "test" else all_before
         rows += lines(target, found) if found else []
