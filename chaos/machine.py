@@ -245,6 +245,7 @@ class RunMachine(RuleBasedStateMachine):
                 code = self.ground.run(self.variant, self.run_path).exit_code
         except Interrupted:
             self.is_finished = False
+            self._forget_what_came_back(self._differing())
             return
         self._after_run(code)
 
@@ -344,17 +345,25 @@ class RunMachine(RuleBasedStateMachine):
         if code == 3:
             self.is_finished = True
             # A run looks at sizes and times, `verify` at every byte: flips may still be there.
-            found, expected = results(self.run_path), self.ground.what_is_expected(self.variant)
-            differ = {name.lstrip("+-") for name in differences(expected, found)}
+            differ = self._differing()
             strange = differ - self.damaged
             assert not strange or self.damaged, f"the run is not as the undisturbed one: {sorted(strange)}"
-            # What lies in selections of earlier jobs no run looks at.
-            self.damaged = {name for name in self.damaged if name in differ or name.startswith("selections/")}
+            self._forget_what_came_back(differ)
         else:
             # It may refuse what is damaged, or miss its inputs; else it has no reason to fail.
             assert code == 1, code
             assert self.damaged or not self.has_inputs, "run fails without a reason"
             self.is_finished = False
+
+    def _differing(self) -> set[str]:
+        """Results that are not as those of an undisturbed run, by name."""
+        expected = self.ground.what_is_expected(self.variant)
+        return {name.lstrip("+-") for name in differences(expected, results(self.run_path))}
+
+    def _forget_what_came_back(self, differ: set[str]) -> None:
+        """A run has made some files whole again, before it was interrupted if it was."""
+        # What lies in selections of earlier jobs no run looks at.
+        self.damaged = {name for name in self.damaged if name in differ or name.startswith("selections/")}
 
     def _must_be_whole(self) -> None:
         if self.is_finished and not self.damaged:
@@ -392,6 +401,11 @@ def try_examples(ground: Ground, n_examples: int, n_steps: int, number: int) -> 
     run_state_machine_as_test(seed(number)(machine_on(ground)), settings=chosen)
 
 
+def told(error: Exception) -> str:
+    """What a history breaks, and the steps that lead there."""
+    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+
+
 def histories(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """Two histories of up to fifty steps."""
     number, folder = rnd.getrandbits(32), lab.a_folder("ground")
@@ -402,8 +416,9 @@ def histories(lab: Lab, k: int, rnd: random.Random) -> Outcome:
         try:
             with without_pictures():
                 try_examples(Ground.made(folder), EXAMPLES, STEPS, number)
-        except AssertionError as error:
-            return ["\n".join([str(error), *getattr(error, "__notes__", [])])], "a history that fails"
+        except Exception as error:
+            several = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
+            return [told(each) for each in several], "a history that fails"
         return [], f"up to {STEPS} steps"
 
     outcome = in_a_fork(1, check, SECONDS)
