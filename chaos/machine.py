@@ -7,6 +7,7 @@ the machine leaves a run finished, or interrupted at one of its flushes or renam
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -32,7 +33,7 @@ from hypothesis.stateful import (
 
 from chaos.batches import in_a_fork
 from chaos.damage import flip
-from chaos.lab import Lab, copy, differences, snapshot
+from chaos.lab import Lab, clear, copy, differences, snapshot
 from chaos.records import Outcome
 from chaos.weights import write_model
 from swimmy_scale.cli import main
@@ -98,7 +99,6 @@ class Ground:
         ground = cls(folder)
         words = ("simulate", folder / "survey", "--n-objects", N_OBJECTS, "--seed", 1, "--faulty-fraction", 0.1)
         assert ground.call(*words, "--workers", 0).exit_code == 0
-        shutil.copytree(folder / "survey", folder / "kept")
         for name, sections in VARIANTS.items():
             weights = folder / f"weights-{sections.get('model', 1)}.keras"
             write_model(weights, seed=sections.get("model", 1))
@@ -118,6 +118,18 @@ class Ground:
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
         for name in VARIANTS:
             ground.what_is_expected(name)
+        return ground
+
+    @classmethod
+    def kept(cls, folder: Path) -> Ground:
+        """The ground in a folder, made by whoever comes first: histories leave it as it was, if they do not fail."""
+        said = folder / "expected.json"
+        if said.exists():
+            return cls(folder, expected=json.loads(said.read_text()))
+        clear(folder)
+        folder.mkdir()
+        ground = cls.made(folder)
+        said.write_text(json.dumps(ground.expected))
         return ground
 
     def call(self, *words: object) -> Any:
@@ -407,15 +419,13 @@ def told(error: Exception) -> str:
 
 
 def histories(lab: Lab, k: int, rnd: random.Random) -> Outcome:
-    """Two histories of up to fifty steps."""
+    """Two histories of up to fifty steps, each on a ground that is the same for all."""
     number, folder = rnd.getrandbits(32), lab.a_folder("ground")
 
     def check(_: int) -> tuple[list[str], str]:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
         try:
             with without_pictures():
-                try_examples(Ground.made(folder), EXAMPLES, STEPS, number)
+                try_examples(Ground.kept(folder), EXAMPLES, STEPS, number)
         except Exception as error:
             several = error.exceptions if isinstance(error, ExceptionGroup) else (error,)
             return [told(each) for each in several], "a history that fails"
@@ -423,4 +433,6 @@ def histories(lab: Lab, k: int, rnd: random.Random) -> Outcome:
 
     outcome = in_a_fork(1, check, SECONDS)
     outcome.tried = EXAMPLES
+    if outcome.failures:
+        clear(folder)
     return outcome
