@@ -57,6 +57,18 @@ ALL = (
         needs=missing_compiler,
     ),
     Campaign(
+        "commits",
+        "Killed at each call of whole commits",
+        "calls",
+        "The same for every single call, in their order, of one commit of each sort: a partition of cutouts, one of "
+        "scores, a training, and the end of each stage.",
+        kills.at_commits,
+        hour=60,
+        small=0,
+        full=750,
+        needs=missing_compiler,
+    ),
+    Campaign(
         "power",
         "The power cut",
         "power cuts",

@@ -10,7 +10,7 @@ from pathlib import Path
 from chaos import watch
 from chaos.lab import ENDS_WELL, Lab, Trial, kill, processes, session_of
 from chaos.records import Outcome
-from chaos.scenes import RUN, TRAIN, moment
+from chaos.scenes import RUN, TRAIN, calls_of_commits, moment
 from chaos.watch import Action
 
 MOST_KILLS = 6
@@ -131,6 +131,20 @@ def _wait_for_orphans(trial: Trial, outcome: Outcome, details: Mapping[str, obje
 
 
 # ---------------------------------------------------------------- at a system call
+
+
+def at_commits(lab: Lab, k: int, rnd: random.Random) -> Outcome:
+    """Before or within each call of commits, one after the other; from the first again when all are done."""
+    every = calls_of_commits(lab)
+    now, outcome, folder = every[k % len(every)], Outcome(), lab.a_folder()
+    action = rnd.choice([Action.KILL_BEFORE, Action.KILL_WITHIN])
+    details = {"scene": now.scene.name, "stage": now.stage, "receipt": now.receipt, "number": now.number}
+    now.scene.prepare(lab, folder)
+    trial = now.scene.start(lab, folder, lambda: watch.watch(folder, watch.CHANGES, action, first=now.number))
+    outcome.counts[f"{now.stage}: {'end' if now.receipt == 'finished.json' else 'partition'}"] += 1
+    outcome.counts["killed before the command was done"] += trial.status == -9
+    now.scene.judge(lab, outcome, folder, {**details, "action": action.name})
+    return outcome
 
 
 def at_calls(lab: Lab, k: int, rnd: random.Random) -> Outcome:

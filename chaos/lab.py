@@ -201,6 +201,7 @@ class Lab:
     say: Callable[[str], None] = print
     undisturbed: dict[str, dict[str, str]] = field(default_factory=dict)
     calls: dict[str, dict[Kind, int]] = field(default_factory=dict)
+    commits: list[Any] = field(default_factory=list)
     journals: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chaos import watch
 from chaos.lab import Lab, Trial, clear, copy, differences, digest, snapshot
-from chaos.losses import read_journal
+from chaos.losses import Call, read_journal
 from chaos.records import Outcome
 from chaos.watch import Kind
 
@@ -190,20 +190,62 @@ class Moment:
         return f"{self.scene.name}: {(self.kind.name or '').lower().replace('_', ' ')}"
 
 
+def journal_of(lab: Lab, scene: Scene) -> list[Call]:
+    """All calls that the undisturbed command makes."""
+    folder, journal = lab.a_folder("counted"), lab.place / "journal"
+    journal.unlink(missing_ok=True)
+    scene.prepare(lab, folder)
+    scene.start(lab, folder, before=lambda: watch.keep_journal(folder, journal))
+    clear(folder)
+    return read_journal(journal)
+
+
 def calls_of(lab: Lab, scene: Scene) -> dict[Kind, int]:
     """How many calls of each kind the undisturbed command makes; counted once."""
     known = lab.calls.get(scene.name)
     if known is None:
-        folder, journal = lab.a_folder("counted"), lab.place / "journal"
-        journal.unlink(missing_ok=True)
-        scene.prepare(lab, folder)
-        scene.start(lab, folder, before=lambda: watch.keep_journal(folder, journal))
         known = dict.fromkeys(SORTS, 0)
-        for call in read_journal(journal):
+        for call in journal_of(lab, scene):
             known[OF_LETTER[call.kind]] += 1
         lab.calls[scene.name] = known
-        clear(folder)
     return known
+
+
+RECEIPT = re.compile(r"(\d{6}|finished)\.json")
+BEHIND = 2
+
+
+def commits_of(lab: Lab, scene: Scene) -> dict[tuple[str, str], range]:
+    """The calls of each commit of a command, by stage and receipt: from behind the last receipt to behind its own."""
+    calls, found, first = journal_of(lab, scene), dict[tuple[str, str], range](), 1
+    folders = {call.inode: call.name for call in calls if call.kind == "M"}
+    for number, call in enumerate(calls, start=1):
+        if call.kind == "R" and RECEIPT.fullmatch(call.to):
+            found[folders.get(call.other, ""), call.to] = range(first, number + 1 + BEHIND)
+            first = number + 1
+    return found
+
+
+@dataclass(frozen=True)
+class CommitCall:
+    """A call of a commit: the ``number``-th of all calls of its scene."""
+
+    scene: Scene
+    stage: str
+    receipt: str
+    number: int
+
+
+def calls_of_commits(lab: Lab) -> list[CommitCall]:
+    """Every call of one commit of each sort: partitions of cutouts and of scores, a training, the end of each stage."""
+    if not lab.commits:
+        run, train = commits_of(lab, RUN), commits_of(lab, TRAIN)
+        partitions = [(RUN, *at, run[at]) for at in (("ingest", "000001.json"), ("score", "000001.json"))]
+        training = [(TRAIN, *at, span) for at, span in train.items() if at[0] == "train"]
+        ends = [(RUN, *at, span) for at, span in run.items() if at[1] == "finished.json"]
+        for scene, stage, receipt, span in (*partitions, *training, *ends):
+            lab.commits += [CommitCall(scene, stage, receipt, number) for number in span]
+    return lab.commits
 
 
 def moment(lab: Lab, k: int) -> Moment:

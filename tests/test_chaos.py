@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from chaos import page, records, watch
+from chaos import page, records, scenes, watch
 from chaos.campaigns import ALL, CAMPAIGNS
 from chaos.cuts import ARRAYS, SORTS, arrays
 from chaos.lab import Lab
@@ -226,6 +226,22 @@ def test_results_are_readable_and_complete() -> None:
 
 
 # ---------------------------------------------------------------- the sweep, and the file system that is late
+
+
+def test_commits_are_the_calls_between_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = [
+        call("M", 7, name="ingest"),
+        call("C", 20, name=".a.partial"),
+        call("R", 20, other=7, to="000000.json"),
+        call("F", 7),
+        call("C", 21, name="image"),
+        call("R", 22, other=3, to="zarr.json"),
+        call("R", 21, other=7, to="finished.json"),
+        call("F", 7),
+    ]
+    monkeypatch.setattr(scenes, "journal_of", lambda lab, scene: journal)
+    found = scenes.commits_of(Lab(Path()), SCENES[0])
+    assert found == {("ingest", "000000.json"): range(1, 6), ("ingest", "finished.json"): range(4, 10)}
 
 
 def test_the_sweep_meets_every_call_before_one_comes_again() -> None:
