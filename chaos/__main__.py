@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     counts.add_argument("--small", action="store_true", help="as few as `make test` does")
     counts.add_argument("--full", action="store_true", help="the whole counts, which take days")
     counts.add_argument("--only", type=int, metavar="K", help="repeat trial K alone, and keep no record")
-    words.add_argument("--go-on", action="store_true", help="add to what earlier versions stood, if they never failed")
+    words.add_argument("--go-on", action="store_true", help="add to what earlier versions stood")
     words.add_argument("--minutes", type=float, default=1e9, help="begin no trial after so long")
     words.add_argument("--each-minutes", type=float, default=1e9, help="the same for each campaign")
     words.add_argument("--folder", type=Path, default=default_folder(), help="where trials are made")

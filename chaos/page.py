@@ -18,8 +18,8 @@ INTRODUCTION = """# Reliability
 Made by `python -m chaos.page` from the JSON files in `chaos/results`. `make chaos` fills them, in about an hour on two
 cores; it goes on where it was interrupted. `python -m chaos CAMPAIGN --trials N` does more, `make test` a small part. A
 campaign is seeded, and each of its trials can be repeated alone: `python -m chaos CAMPAIGN --seed S --only K`. With
-another version of the program a campaign begins anew; with `--go-on` it adds to what earlier versions stood, if they
-never failed. Programs are named by twelve digits of a digest over their sources.
+another version of the program a campaign begins anew; with `--go-on` it adds to what earlier versions stood, after it
+has tried again what failed with them. Programs are named by twelve digits of a digest over their sources.
 
 *Right* means: with the command given again, or with `verify --repair`, all bytes of the results are those of a run
 that nothing disturbed, and no command ended with a traceback or without an answer. Bytes are compared whole, receipts
@@ -119,6 +119,9 @@ def section(campaign: Campaign, record: Record | None) -> list[str]:
         f"{record.tried:,} {campaign.unit} tried, {record.right:,} right, {failed:,} not; seed {record.seed}, "
         f"trials 0 to {record.next - 1}: `python -m chaos {campaign.name} --seed {record.seed}`. {programs(record)}"
     )
+    if record.mended:
+        trials = ", ".join(sorted({str(failure["trial"]) for failure in record.mended}, key=int))
+        text += ["", f"Failed with an earlier program, and right with a later one: trials {trials}."]
     if record.counts:
         shown = list(record.counts.items())[:SHOWN_COUNTS]
         more = len(record.counts) - len(shown)

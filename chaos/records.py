@@ -96,7 +96,8 @@ class Record:
 
     ``next`` is the first trial that is not done, ``wanted`` the number of trials asked for, ``right`` those tried that
     did not fail. ``programs`` are the digests of the versions that were tried, the last one last, each with what it had
-    to stand. ``skipped`` says why nothing could be tried here.
+    to stand. ``mended`` are failures of earlier versions whose trials were right with a later one. ``skipped`` says why
+    nothing could be tried here.
     """
 
     campaign: str
@@ -111,6 +112,7 @@ class Record:
     skipped: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    mended: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -134,18 +136,30 @@ class Record:
         part.replace(path)
 
     def is_of(self, seed: int, program: str, go_on: bool) -> bool:
-        """Whether more trials may be added: of the same seed and program, or after another one that never failed."""
-        return self.seed == seed and ([program] == list(self.programs)[-1:] or (go_on and not self.failures))
+        """Whether more trials may be added: of the same seed and program, or to those of another one."""
+        return self.seed == seed and (go_on or [program] == list(self.programs)[-1:])
+
+    def take_back(self, k: int, n_tried: int) -> None:
+        """Forget a trial that failed, of ``n_tried`` things, so that it can be added once more."""
+        failed = [failure for failure in self.failures if failure["trial"] == k]
+        self.failures = [failure for failure in self.failures if failure["trial"] != k]
+        self.mended += failed
+        self.tried -= n_tried
+        self.right -= n_tried - min(len(failed), n_tried)
+        self.programs[failed[0]["program"]] -= n_tried
 
     def add(self, outcome: Outcome, k: int, program: str) -> None:
         """Add a trial up."""
-        self.next = k + 1
+        self.next = max(self.next, k + 1)
         self.tried += outcome.tried
         self.programs[program] = self.programs.pop(program, 0) + outcome.tried
         self.right += outcome.tried - min(len(outcome.failures), outcome.tried)
         self.counts = dict(Counter(self.counts) + outcome.counts)
         again = f"python -m chaos {self.campaign} --seed {self.seed} --only {k}"
-        self.failures += [{**failure, "trial": k, "repeat": again} for failure in outcome.failures]
+        found = {"trial": k, "program": program, "repeat": again}
+        self.failures += [{**failure, **found} for failure in outcome.failures]
+        if outcome.failures:
+            self.mended = [failure for failure in self.mended if failure["trial"] != k]
 
 
 def numbers_of(campaign: Campaign, seed: int, k: int) -> random.Random:
@@ -165,8 +179,8 @@ def carry_out(
 ) -> Record:
     """Do the trials of a campaign that are not done yet, until a time of the monotonic clock; returns its record.
 
-    A record of another seed or another program begins anew; with ``go_on`` that of another program does only if it has
-    failures.
+    A record of another seed or another program begins anew; with ``go_on`` one adds to that of another program, and
+    tries first what failed with that.
     """
     path, program = results / f"{campaign.name}.json", program_digest()
     record = Record.read(path)
@@ -175,12 +189,15 @@ def carry_out(
     record.wanted, record.skipped = max(wanted, record.next), campaign.needs()
     written = began = time.monotonic()
     before = record.seconds
-    while not record.skipped and record.next < wanted and time.monotonic() < deadline:
-        k = record.next
+    again = sorted({failure["trial"] for failure in record.failures if failure["program"] != program})
+    while not record.skipped and (again or record.next < wanted) and time.monotonic() < deadline:
+        k, is_again = (again.pop(0), True) if again else (record.next, False)
         try:
             outcome = campaign.trial(lab, k, numbers_of(campaign, seed, k))
         except Exception as error:  # a fault of the campaign itself is a failure that somebody must look at
             outcome = Outcome(failures=[{"what": f"the trial itself failed: {type(error).__name__}: {error}"}])
+        if is_again:
+            record.take_back(k, outcome.tried)
         record.add(outcome, k, program)
         record.seconds = round(before + time.monotonic() - began, 1)
         for failure in outcome.failures:

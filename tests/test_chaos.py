@@ -123,14 +123,34 @@ def test_results_of_another_program_begin_anew(tmp_path: Path, monkeypatch: pyte
     assert counted(1, tmp_path).next == 1
 
 
-def test_results_of_another_program_are_added_to_if_they_were_right(
+def test_results_of_another_program_are_added_to_and_what_failed_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
     for trials, program in ((1, "first"), (2, "second"), (3, "first"), (4, "third")):  # the third trial fails
         monkeypatch.setattr(records, "program_digest", lambda program=program: program)
-        found.append(counted(trials, tmp_path, go_on=True).programs)
-    assert found == [{"first": 2}, {"first": 2, "second": 2}, {"second": 2, "first": 4}, {"third": 8}]
+        found.append(counted(trials, tmp_path, go_on=True))
+    assert [record.programs for record in found] == [
+        {"first": 2},
+        {"first": 2, "second": 2},
+        {"second": 2, "first": 4},
+        {"second": 2, "first": 2, "third": 4},
+    ]
+    assert [(record.tried, record.right, record.next) for record in found] == [
+        (2, 2, 1),
+        (4, 4, 2),
+        (6, 5, 3),
+        (8, 7, 4),
+    ]
+    assert [failure["program"] for failure in found[-1].failures] == ["third"]
+    assert found[-1].mended == []
+    monkeypatch.setattr(records, "program_digest", lambda: "fourth")
+    monkeypatch.setattr(Counted, "trial", lambda lab, k, rnd: Outcome(tried=2))
+    record = counted(4, tmp_path, go_on=True)
+    assert (record.tried, record.right, record.failures) == (8, 8, [])
+    assert record.programs == {"second": 2, "first": 2, "third": 2, "fourth": 2}
+    assert [(failure["trial"], failure["program"]) for failure in record.mended] == [(2, "third")]
+    assert Record.read(tmp_path / "counted.json") == record
 
 
 def test_results_of_another_format_version_are_refused(tmp_path: Path) -> None:

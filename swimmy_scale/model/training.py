@@ -218,9 +218,9 @@ def _save_state(directory: Path, identity: str, model: Any, records: list[EpochR
     np.savez(buffer, header=np.frombuffer(header, np.uint8), **arrays)
     data = buffer.getvalue()
     write_atomically(directory / f"state-{len(records):03d}-{hashlib.sha256(data).hexdigest()}.npz", data)
-    for path in directory.glob("state-*.npz"):
+    for path in directory.glob("state-[0-9][0-9][0-9]-*.npz"):
         if int(path.name.split("-")[1]) < len(records) - 1:
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def sound_states(directory: Path) -> list[Path]:
@@ -237,7 +237,7 @@ def sound_states(directory: Path) -> list[Path]:
 def _resume(directory: Path, identity: str, model: Any) -> list[EpochRecord]:
     """Put the model into the last good state on disk; returns the records of the epochs done."""
     for leftover in directory.glob(".*.partial"):
-        leftover.unlink(missing_ok=True)
+        remove(leftover)
     for path in reversed(sound_states(directory)):
         data = path.read_bytes()
         with np.load(io.BytesIO(data), allow_pickle=False) as state:
@@ -249,7 +249,7 @@ def _resume(directory: Path, identity: str, model: Any) -> list[EpochRecord]:
                 )
             records = [EpochRecord(**record) for record in header["records"]]
             if not all(_weights_are_intact(directory, record) for record in records):
-                path.unlink()
+                remove(path)
                 continue
             for index, variable in enumerate(_state_variables(model)):
                 variable.assign(state[f"v{index:03d}"])

@@ -18,6 +18,7 @@ from swimmy_scale.method.job import Job, differences
 from swimmy_scale.method.sections import AdditionSection
 from swimmy_scale.stages.earlier import to_keep
 from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.files import remove
 from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import STAGES, RunDirectory
 
@@ -218,4 +219,4 @@ class Change:
             if started_anew or stage in self.dropped or (stage in ("select", "picture") and stage in self.again):
                 run.discard(stage, weights)
         if "select.thresholds_from" in self.settings:
-            run.selection.carried_thresholds.unlink(missing_ok=True)
+            remove(run.selection.carried_thresholds)

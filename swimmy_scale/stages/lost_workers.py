@@ -139,7 +139,7 @@ def try_again(ledger: Ledger) -> int:
         # The receipt first: none may outlive what it says.
         ledger.remove(FINISHED)
         ledger.remove(path.stem)
-        path.unlink()
+        remove(path)
     return n_objects
 
 

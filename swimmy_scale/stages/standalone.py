@@ -26,7 +26,7 @@ from swimmy_scale.stages.score import ScoreStage
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.stages.weights_of_run import weights_of_run
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import driver_lock, of_the_program, read_text
+from swimmy_scale.storage.files import driver_lock, of_the_program, read_text, remove
 from swimmy_scale.storage.quarantine_file import write_quarantine
 from swimmy_scale.storage.receipts import FINISHED, Receipt
 from swimmy_scale.storage.run_directory import (
@@ -258,7 +258,7 @@ def select(
     with driver_lock(folder.receipts, output):
         if settings.select.thresholds_from is not None:
             # What an earlier command carried over may come from another file.
-            folder.carried_thresholds.unlink(missing_ok=True)
+            remove(folder.carried_thresholds)
         run_stage(stage, SerialExecutor(), progress)
     return folder
 

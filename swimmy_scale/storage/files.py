@@ -190,8 +190,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; nothing where there is none. Errors name the file."""
-    if path.is_dir():
+    """Remove a file, a link, or a folder with all in it; nothing where there is none. Errors name the file."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, onexc=_cannot_remove)
     else:
         path.unlink(missing_ok=True)

@@ -328,7 +328,7 @@ class Ledger:
     def remove(self, name: str) -> None:
         """Remove a receipt, so that its work is done again."""
         with contextlib.suppress(FileNotFoundError):
-            self.path(name).unlink()
+            remove(self.path(name))
             sync_path(self.path(name).parent)
 
     def damage(self, name: str, reason: str) -> Damage:

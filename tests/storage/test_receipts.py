@@ -251,6 +251,9 @@ def test_a_receipt_that_is_taken_back_is_gone(tmp_path: Path) -> None:
     ledger = commit_one(tmp_path)
     ledger.remove("000000")
     ledger.remove("000000")
+    ledger.path("000000").mkdir(parents=True)
+    ledger.remove("000000")
+    assert not ledger.path("000000").exists()
     Ledger(tmp_path, tmp_path, "absent").remove("000000")
     assert ledger.names() == []
 
@@ -510,6 +513,20 @@ def test_errors_of_the_disk_name_the_file(tmp_path: Path, error: OSError, named:
     with pytest.raises(OSError, match=r"No space left|no number") as caught, errors_name(Path("file")):
         raise error
     assert (caught.value.errno, caught.value.filename) == (28 if named else None, named)
+
+
+def test_of_a_link_only_the_link_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    for to in ("folder", "folder/file", "nowhere"):
+        (tmp_path / "link").symlink_to(tmp_path / to)
+        remove(tmp_path / "link")
+        assert not (tmp_path / "link").is_symlink()
+        (tmp_path / "link").symlink_to(tmp_path / to)
+        write_atomically(tmp_path / "link", b"new")
+        assert not (tmp_path / "link").is_symlink()
+        remove(tmp_path / "link")
+    assert (tmp_path / "folder" / "file").read_bytes() == b""
 
 
 def test_what_cannot_be_removed_is_named_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -575,3 +576,22 @@ def test_a_pipe_in_place_of_a_chunk_is_refused_and_written_over(store: Path, nam
         read_rows(group, variable, 0, None)
     write_partition(store, LAYOUT, 1, columns(1))
     assert read_rows(group, variable, 0, None).tobytes() == before
+
+
+def test_damage_of_the_digest_and_of_some_arrays_is_no_other_store(store: Path) -> None:
+    before, root = contents(store), store / "zarr.json"
+    text = root.read_text()
+    digest = json.loads(text)["attributes"]["layout_sha256"]
+    other = ("0" if digest[5] != "0" else "1").join([digest[:5], digest[6:]])
+    for damaged in (text.replace(digest, other), text.replace('"layout_sha256"', '"layout_sha25v"')):
+        assert damaged != text
+        root.write_text(damaged)
+        (store / "ra/zarr.json").write_text("{}")
+        create(store, LAYOUT)
+        assert contents(store) == before
+
+
+def test_a_store_without_a_digest_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
+    zarr.create_group(str(tmp_path / "s.zarr"))
+    with pytest.raises(SwimmyError, match="was made with other settings or from another catalogue"):
+        create(tmp_path / "s.zarr", LAYOUT)
