@@ -289,7 +289,7 @@ class RunMachine(RuleBasedStateMachine):
         if self.damaged:
             assert done.exit_code == 1, f"verify overlooks {self.damaged}"
         if self.is_finished and not any("receipts/" in name for name in self.damaged):
-            unnamed = [name for name in self.damaged if f"{name}:" not in done.output]
+            unnamed = [name for name in self.damaged if f"{name}:" not in done.output and self._has_a_receipt(name)]
             assert not unnamed, f"verify does not name {unnamed}: {done.output}"
 
     @rule()
@@ -338,6 +338,11 @@ class RunMachine(RuleBasedStateMachine):
         """Whatever state it is in."""
         if (self.run_path / "receipts").is_dir():
             assert self.ground.call("status", self.run_path).exit_code in (0, 1)
+
+    def _has_a_receipt(self, name: str) -> bool:
+        """Not what lies in an earlier selection that a repair has begun to make again, and could not."""
+        selection = name.split("/")[:2]
+        return selection[0] != "selections" or Path(self.run_path, *selection, "receipts/select/finished.json").exists()
 
     def _files(self) -> list[str]:
         """Files that may be damaged: of a finished run all but the logs."""
@@ -407,7 +412,8 @@ def try_examples(ground: Ground, n_examples: int, n_steps: int, number: int) -> 
         stateful_step_count=n_steps,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        # Shrinking takes minutes for each failure, and fifty steps can be read.
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(seed(number)(machine_on(ground)), settings=chosen)

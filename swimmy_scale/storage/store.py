@@ -295,7 +295,11 @@ def _refuse_pipes(path: Path) -> None:
 
 
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    """What a file holds; None for what is none, or cannot be read: it is written anew."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
 
 
 def opened(path: Path | str, mode: Literal["r", "r+"] = "r") -> zarr.Group:

@@ -595,3 +595,19 @@ def test_a_store_without_a_digest_that_is_none_of_ours_is_refused(tmp_path: Path
     zarr.create_group(str(tmp_path / "s.zarr"))
     with pytest.raises(SwimmyError, match="was made with other settings or from another catalogue"):
         create(tmp_path / "s.zarr", LAYOUT)
+
+
+def test_metadata_that_nobody_may_read_are_written_anew(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, whose = contents(store), store / "ra/zarr.json"
+    number, usual = whose.stat().st_ino, Path.read_bytes
+
+    def refuses(path: Path) -> bytes:
+        if path == whose:
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuses)
+        create(store, LAYOUT)
+    assert contents(store) == before
+    assert whose.stat().st_ino != number
