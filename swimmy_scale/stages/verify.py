@@ -13,7 +13,7 @@ from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.job import Job, parse_job
 from swimmy_scale.stages.engine import Executor, Progress, SerialExecutor, Task
 from swimmy_scale.storage.cutouts import Cutouts
-from swimmy_scale.storage.files import check_unlocked, read_text, remove
+from swimmy_scale.storage.files import allow_owner, check_unlocked, read_text, remove
 from swimmy_scale.storage.kept_rows import FOLDER as KEPT_ROWS
 from swimmy_scale.storage.receipts import CONTRADICTION, FINISHED, Damage, Ledger, OwnedFile, Receipt, owned_files
 from swimmy_scale.storage.run_directory import (
@@ -127,6 +127,7 @@ class Verification:
     unfinished: list[str] = field(default_factory=list)
     shown: list[tuple[str, Path]] = field(default_factory=list)
     _marks: list[tuple[Ledger, str]] = field(default_factory=list)
+    _places: list[Path] = field(default_factory=list)
 
     @property
     def is_sound(self) -> bool:
@@ -143,7 +144,12 @@ class Verification:
         }
 
     def mark(self) -> None:
-        """Remove the receipts of what is damaged, so that it is done again; the driver's lock must be held."""
+        """Remove the receipts of what is damaged, so that it is done again; the driver's lock must be held.
+
+        What its owner may not read gets that permission back: whoever does it again may need to read it.
+        """
+        for path in self._places:
+            allow_owner(path)
         for ledger, name in self._marks:
             if name == EVERY:
                 ledger.remove_all()
@@ -161,6 +167,7 @@ class Verification:
             getattr(self, name).extend(map(named, getattr(other, name)))
         self.shown += other.shown
         self._marks += other._marks
+        self._places += other._places
 
 
 @dataclass(frozen=True)
@@ -284,7 +291,7 @@ class Verifier:
             if item.stage not in SHOWN  # their receipts stay until their own commands make them again
         ]
         shown = [(what, root) for what in SHOWN if any(item.stage == what for item in damage)]
-        return Verification(damage, unexpected, others, [], shown, marks)
+        return Verification(damage, unexpected, others, [], shown, marks, [root / item.path for item in damage])
 
 
 def _of_receipts(folder: Path, root: Path, stages: Sequence[str]) -> set[str]:

@@ -206,6 +206,14 @@ def _cannot_remove(function: Callable[..., object], path: str, error: BaseExcept
     raise error
 
 
+def allow_owner(path: Path) -> None:
+    """Let the owner of a file read and write it again, where that was forbidden; nothing if it is not ours."""
+    with contextlib.suppress(OSError):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) and not mode & stat.S_IRUSR:
+            path.chmod(stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
+
+
 def with_checksum(body: Mapping[str, Any]) -> dict[str, Any]:
     """``body``, which has a ``format_version``, with a checksum over all of it."""
     return {**body, "checksum": digest_json(body)}

@@ -67,7 +67,9 @@ def test_a_store_made_alone_is_verified_and_repaired(survey: Path, tmp_path: Pat
     flip(damaged)
     for _ in range(2):
         assert [item.path for item in verify(store)] == ["cutouts.zarr/image/c/1/0/0/0"]
+    damaged.chmod(0o000)
     mark(store)
+    assert damaged.stat().st_mode & 0o777 == 0o600, "whoever does it again may need to read it"
     ingest(survey, store)
     assert damaged.read_bytes() == whole
     assert verify(store) == []

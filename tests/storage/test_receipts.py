@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.storage.files import (
     ListDigest,
+    allow_owner,
     check_locks_held,
     check_unlocked,
     digest_json,
@@ -513,6 +514,21 @@ def test_errors_of_the_disk_name_the_file(tmp_path: Path, error: OSError, named:
     with pytest.raises(OSError, match=r"No space left|no number") as caught, errors_name(Path("file")):
         raise error
     assert (caught.value.errno, caught.value.filename) == (28 if named else None, named)
+
+
+def test_owners_are_allowed_what_they_were_forbidden(tmp_path: Path) -> None:
+    file, folder, link = tmp_path / "file", tmp_path / "folder", tmp_path / "link"
+    file.touch()
+    folder.mkdir()
+    link.symlink_to(file)
+    for mode, expected in ((0o000, 0o600), (0o040, 0o640), (0o444, 0o444), (0o644, 0o644)):
+        file.chmod(mode)
+        folder.chmod(0o311)
+        for path in (link, folder, tmp_path / "absent"):
+            allow_owner(path)
+        assert [path.stat().st_mode & 0o777 for path in (file, folder)] == [mode, 0o311]
+        allow_owner(file)
+        assert file.stat().st_mode & 0o777 == expected
 
 
 def test_of_a_link_only_the_link_is_removed(tmp_path: Path) -> None:
