@@ -306,8 +306,10 @@ def _words_for(found: Verification, command: str) -> str:
     parts = [f"{n_damaged} damaged, missing or unreadable"] if n_damaged else []
     parts += [f"{n_unexpected} unexpected"] if n_unexpected else []
     parts += [f"{n_unfinished} not finished"] if n_unfinished else []
-    others = any(item.stage not in {what for what, _ in found.shown} for item in found.damage)
-    remedy = f"`{command}` does again just what is damaged or not finished." if others or n_unfinished else ""
+    by_themselves = {what for what, _ in found.shown}
+    stages = [item.stage for item in found.damage] + [stage.rpartition("/")[2] for stage in found.unfinished]
+    others = any(stage not in by_themselves for stage in stages)
+    remedy = f"`{command}` does again just what is damaged or not finished." if others else ""
     remedy = f"{remedy} {_again(found)}".strip()
     if n_unexpected:
         remedy = f"{remedy} Remove what is unexpected, unless it is yours: nothing reads it.".strip()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from survey_runs import make_survey, mark, run_serially, verify, weights_of, write_job
+from survey_runs import make_survey, mark, run_serially, verification, verify, weights_of, write_job
 
 from swimmy_scale.cli import main
 from swimmy_scale.errors import SwimmyError
@@ -165,3 +166,19 @@ def test_receipts_beside_a_store_go_before_those_of_a_run_around_it(tmp_path: Pa
     assert cutouts_ledger(tmp_path / "other.zarr").folder == tmp_path / "other.zarr.receipts"
     (tmp_path / "cutouts.zarr.receipts").mkdir()
     assert cutouts_ledger(tmp_path / "cutouts.zarr").folder == tmp_path / "cutouts.zarr.receipts"
+
+
+def test_a_report_without_its_receipt_is_not_finished(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run)
+    assert verification(run).is_sound
+    (run / "report").mkdir()
+    (run / "report/index.html").write_text("half a page")
+    found = verification(run)
+    assert (found.damage, found.unfinished, found.shown) == ([], ["report"], [("report", run)])
+    done = CliRunner().invoke(main, ["verify", str(run), "--workers", "0"])
+    assert done.exit_code == 1
+    assert "report: not finished" in done.stdout
+    said = done.stderr.replace("\n", "")
+    assert "1 not finished. Reports, figures and tables are made again by their own commands" in said
+    assert f"`swimmy-scale report {run}`." in said
