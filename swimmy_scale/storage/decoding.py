@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from pathlib import Path
+from typing import Literal
 
 import zarr
 
@@ -23,6 +25,12 @@ def decode_in_own_threads() -> None:
     pipeline = _fused_pipeline()
     if pipeline is not None and zarr.config.get(SETTING) != pipeline:
         zarr.config.set({SETTING: pipeline})
+
+
+def opened(path: Path | str, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """The group at a path, as it is: each array by its own metadata, decoded where it is read."""
+    decode_in_own_threads()
+    return zarr.open_group(str(path), mode=mode, use_consolidated=False)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.survey import AnyArray
 from swimmy_scale.storage.arrivals import once_there
-from swimmy_scale.storage.decoding import decode_in_own_threads
+from swimmy_scale.storage.decoding import decode_in_own_threads, opened
 from swimmy_scale.storage.files import (
     digest_json,
     errors_name,
@@ -300,12 +300,6 @@ def _content(path: Path) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
     except OSError:
         return None
-
-
-def opened(path: Path | str, mode: Literal["r", "r+"] = "r") -> zarr.Group:
-    """The group at a path, as it is: each array by its own metadata, decoded where it is read."""
-    decode_in_own_threads()
-    return zarr.open_group(str(path), mode=mode, use_consolidated=False)
 
 
 def open_group(path: Path | str, format_version: int) -> zarr.Group:
