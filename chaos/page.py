@@ -121,7 +121,7 @@ def section(campaign: Campaign, record: Record | None) -> list[str]:
     )
     if record.mended:
         trials = ", ".join(sorted({str(failure["trial"]) for failure in record.mended}, key=int))
-        text += ["", f"Failed with an earlier program, and right with a later one: trials {trials}."]
+        text += ["", f"Failed at first, and right since the program or its judge was mended: trials {trials}."]
     if record.counts:
         shown = list(record.counts.items())[:SHOWN_COUNTS]
         more = len(record.counts) - len(shown)
