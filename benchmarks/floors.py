@@ -15,10 +15,8 @@ import argparse
 import hashlib
 import importlib
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from measure import commit_of, of_checkout, report, row
+from measure import answer_of, commit_of, of_checkout, report, row
 
 if TYPE_CHECKING:
     from swimmy_scale.method.survey import FloatArray, Survey
@@ -170,9 +168,8 @@ def measure(folder: Path) -> dict[str, float]:
 
 def in_a_process(python: str, variables: Mapping[str, str], *words: str) -> dict[str, float]:
     """What another process of this file measures, with one thread for BLAS; who reads ahead is the stage's own."""
-    environment = {**variables, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([python, __file__, *words], env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return answer_of([python, __file__, *words], **variables, **one_thread)  # type: ignore[no-any-return]
 
 
 def main() -> None:
@@ -204,7 +201,7 @@ def main() -> None:
         save(build(Network(), seed=1), folder / "model.keras")
         found = []
         for _ in range(options.repeat):
-            found.append(in_a_process(sys.executable, os.environ, "--measure", name))
+            found.append(in_a_process(sys.executable, {}, "--measure", name))
             if options.before is not None:
                 found[-1] |= in_a_process(*of_checkout(options.before), "--measure-before", name)
     n = found[0]["n_objects"]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import Held, peak_memory_bytes, report, row
+from measure import Held, answer_of, peak_memory_bytes, report, row
 
 N_BANDS, SIZE_PX = 5, 64
 BANK_OBJECTS, TAR_OBJECTS, PLAIN_OBJECTS = 512, 1000, 512
@@ -251,8 +251,7 @@ def main() -> None:
                 # A process of its own: caches and memory of one way do not touch another.
                 size = ["--n-objects", str(options.n_objects), "--folder", name]
                 command = [sys.executable, __file__, "--way", str(way), *size]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                found[way].append(json.loads(done.stdout.splitlines()[-1]))
+                found[way].append(answer_of(command))
     print_result(found, options)
 
 

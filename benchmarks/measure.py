@@ -66,6 +66,13 @@ def of_checkout(checkout: Path) -> tuple[str, dict[str, str]]:
     return str(checkout.absolute() / ".venv/bin/python"), os.environ | {"PYTHONPATH": str(checkout.absolute())}
 
 
+def answer_of(command: Sequence[str], **environment: str) -> Any:
+    """The JSON that another process prints as its last line."""
+    variables = os.environ | environment
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def commit_of(checkout: Path) -> str:
     """The commit that a checkout holds."""
     git = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]

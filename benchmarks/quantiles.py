@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import peak_memory_bytes, report, row
+from measure import answer_of, peak_memory_bytes, report, row
 
 BLOCK = 1 << 18
 FRACTIONS = (0.05, 0.003, 0.0005)
@@ -98,8 +97,7 @@ def main() -> None:
         for _ in range(options.repeat):
             for way, path in turns:
                 command = [sys.executable, __file__, "--way", way, str(path)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                found[way, path].append(json.loads(done.stdout.splitlines()[-1]))
+                found[way, path].append(answer_of(command))
     one, other, large_run, reading = (found[turn] for turn in turns)
     if one[0]["found"] != other[0]["quantiles"]:
         raise SystemExit(f"streamed thresholds {one[0]['found']} are not numpy's {other[0]['quantiles']}")

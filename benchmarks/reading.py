@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from measure import peak_memory_bytes, report, row
+from measure import answer_of, peak_memory_bytes, report, row
 
 PARTITION_OBJECTS, CHUNK_OBJECTS = 2048, 256  # the job's defaults
 LAST_OBJECTS = 700  # of a partition that is not full
@@ -188,8 +187,7 @@ def in_a_process(folder: Path, way: str, n_threads: int, damage: bool) -> dict[s
     """`measure` or `bare`, with one thread for Blosc."""
     command = [sys.executable, __file__, "--measure", str(folder), "--way", way, "--threads", str(n_threads)]
     command += ["--damage"] if damage else []
-    done = subprocess.run(command, env=os.environ | {"BLOSC_NTHREADS": "1"}, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return answer_of(command, BLOSC_NTHREADS="1")  # type: ignore[no-any-return]
 
 
 def rows_of(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import report, row
+from measure import answer_of, report, row
 
 N_OBJECTS = 839_908
 PARTITION_OBJECTS = 2048
@@ -81,8 +80,7 @@ def measure(n_tasks: int, n_workers: int, most_bundled: int | None = None) -> di
 def timed(n_tasks: int, repeat: int, *options: str) -> list[dict[str, float]]:
     """`measure` in processes of their own."""
     command = [sys.executable, __file__, "--measure", str(n_tasks), *options]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(repeat)]
-    return [json.loads(done.stdout.splitlines()[-1]) for done in runs]
+    return [answer_of(command) for _ in range(repeat)]
 
 
 def task_row(what: str, n_tasks: int, found: list[dict[str, float]]) -> dict[str, Any]:

@@ -125,8 +125,9 @@ def put_right(
         # What it leaves to this command, and says so.
         trial = lab.run("report", run, log="repair", seconds=120.0)
         trial = lab.run("verify", run, "--workers", 0, log="repair", seconds=120.0) if trial.status == 0 else trial
-    if by_run and trial.status == 1 and f"`swimmy-scale verify {run} --repair`" in trial.text and not trial.faults:
-        # Of a size and time that are right a run sees nothing, until it must read the file.
+    remedy = f"`swimmy-scale verify {run} --repair`"
+    if "before" in how and by_run and trial.status == 1 and remedy in trial.text and not trial.faults:
+        # Where only the permission is gone, size and time are right: a run sees nothing until it must read the file.
         trial = lab.run("verify", run, "--repair", "--workers", 0, log="repair", seconds=120.0, **how)
     expected = lab.undisturbed[f"pristine-{scene.name}"]
     differ = [name for name in differences(expected, snapshot(run)) if not _is_spare(name)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from chaos import watch
 from chaos.lab import ENDS_WELL, Lab, Trial, kill, processes, session_of
 from chaos.records import Outcome
-from chaos.scenes import RUN, TRAIN, calls_of_commits, moment
+from chaos.scenes import RUN, TRAIN, Moment, calls_of_commits, moment
 from chaos.watch import Action
 
 MOST_KILLS = 6
@@ -133,32 +133,35 @@ def _wait_for_orphans(trial: Trial, outcome: Outcome, details: Mapping[str, obje
 # ---------------------------------------------------------------- at a system call
 
 
+def _ends_at(
+    lab: Lab, outcome: Outcome, folder: Path, now: Moment, rnd: random.Random
+) -> tuple[Trial, dict[str, object]]:
+    """A command that ends before or within a call; and what to say of it."""
+    action = rnd.choice([Action.KILL_BEFORE, Action.KILL_WITHIN])
+    now.scene.prepare(lab, folder)
+    trial = now.scene.start(lab, folder, lambda: watch.watch(folder, now.kind, action, first=now.number))
+    outcome.counts[now.counted_as] += 1
+    outcome.counts["killed before the command was done"] += trial.status == -9
+    return trial, {**now.described, "action": action.name}
+
+
 def at_commits(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """Before or within each call of commits, one after the other; from the first again when all are done."""
-    every = calls_of_commits(lab)
-    now, outcome, folder = every[k % len(every)], Outcome(), lab.a_folder()
-    action = rnd.choice([Action.KILL_BEFORE, Action.KILL_WITHIN])
-    details = {"scene": now.scene.name, "stage": now.stage, "receipt": now.receipt, "number": now.number}
-    now.scene.prepare(lab, folder)
-    trial = now.scene.start(lab, folder, lambda: watch.watch(folder, watch.CHANGES, action, first=now.number))
-    outcome.counts[f"{now.stage}: {'end' if now.receipt == 'finished.json' else 'partition'}"] += 1
-    outcome.counts["killed before the command was done"] += trial.status == -9
-    now.scene.judge(lab, outcome, folder, {**details, "action": action.name})
+    every, outcome, folder = calls_of_commits(lab), Outcome(), lab.a_folder()
+    now = every[k % len(every)]
+    _, details = _ends_at(lab, outcome, folder, now, rnd)
+    now.scene.judge(lab, outcome, folder, details)
     return outcome
 
 
 def at_calls(lab: Lab, k: int, rnd: random.Random) -> Outcome:
     """Before or within one call of a command, all of them one after the other, as far as the count goes."""
     outcome, now, folder = Outcome(), moment(lab, k), lab.a_folder()
-    action = rnd.choice([Action.KILL_BEFORE, Action.KILL_WITHIN])
-    details = {**now.described, "action": action.name}
-    now.scene.prepare(lab, folder)
-    trial = now.scene.start(lab, folder, lambda: watch.watch(folder, now.kind, action, first=now.number))
-    outcome.counts[now.counted_as] += 1
-    outcome.counts["killed before the command was done"] += trial.status == -9
+    trial, details = _ends_at(lab, outcome, folder, now, rnd)
     if trial.status == -9 and rnd.random() < 0.25:
         # A second time, while it resumes.
         again = details["again"] = rnd.randint(1, 200)
+        action = Action[str(details["action"])]
         now.scene.start(lab, folder, lambda: watch.watch(folder, watch.CHANGES, action, first=again))
     if k % 5 == 0:
         verified(lab, outcome, folder / "run", details)

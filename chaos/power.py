@@ -18,9 +18,9 @@ from pathlib import Path
 from chaos import watch
 from chaos.kills import verified
 from chaos.lab import Lab, clear, differences
-from chaos.losses import MODES, Call, Disk, read_journal
+from chaos.losses import MODES, Call, Disk
 from chaos.records import Outcome
-from chaos.scenes import SCENES, Scene, found_in, lay_out, moment
+from chaos.scenes import SCENES, Scene, calls_in, found_in, lay_out, moment
 from chaos.watch import Action
 
 MIB = 1 << 20
@@ -132,13 +132,9 @@ def journalled(lab: Lab, scene: Scene, folder: Path) -> Journalled:
     """Give a command once and keep its calls; checks that they explain what it leaves."""
     known: Journalled | None = lab.journals.get(scene.name)
     if known is None:
-        journal = lab.place / "journal"
-        journal.unlink(missing_ok=True)
         scene.prepare(lab, folder)
         before = Disk.holding(folder)
-        scene.start(lab, folder, lambda: watch.keep_journal(folder, journal))
-        calls = read_journal(journal)
-        journal.unlink()
+        calls = calls_in(lab, scene, folder)
         whole = copy.deepcopy(before)
         whole.follow(calls)
         whole.cut_power(random.Random(0), "all")

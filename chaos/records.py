@@ -139,9 +139,10 @@ class Record:
         """Whether more trials may be added: of the same seed and program, or to those of another one."""
         return self.seed == seed and (go_on or [program] == list(self.programs)[-1:])
 
-    def take_back(self, k: int, n_tried: int) -> None:
-        """Forget a trial that failed, of ``n_tried`` things, so that it can be added once more."""
+    def take_back(self, k: int) -> None:
+        """Forget a trial that failed, so that it can be added once more."""
         failed = [failure for failure in self.failures if failure["trial"] == k]
+        n_tried = failed[0]["of"]
         self.failures = [failure for failure in self.failures if failure["trial"] != k]
         self.mended += failed
         self.tried -= n_tried
@@ -156,7 +157,7 @@ class Record:
         self.right += outcome.tried - min(len(outcome.failures), outcome.tried)
         self.counts = dict(Counter(self.counts) + outcome.counts)
         again = f"python -m chaos {self.campaign} --seed {self.seed} --only {k}"
-        found = {"trial": k, "program": program, "repeat": again}
+        found = {"trial": k, "of": outcome.tried, "program": program, "repeat": again}
         self.failures += [{**failure, **found} for failure in outcome.failures]
         if outcome.failures:
             self.mended = [failure for failure in self.mended if failure["trial"] != k]
@@ -197,7 +198,7 @@ def carry_out(
         except Exception as error:  # a fault of the campaign itself is a failure that somebody must look at
             outcome = Outcome(failures=[{"what": f"the trial itself failed: {type(error).__name__}: {error}"}])
         if is_again:
-            record.take_back(k, outcome.tried)
+            record.take_back(k)
         record.add(outcome, k, program)
         record.seconds = round(before + time.monotonic() - began, 1)
         for failure in outcome.failures:

@@ -172,32 +172,43 @@ SCENES = (
 
 @dataclass(frozen=True)
 class Moment:
-    """A call of a scene's command: the ``number``-th of a kind, of ``total``."""
+    """A call of a scene's command: the ``number``-th of a kind, of ``total``; and the commit that it is taken for."""
 
     scene: Scene
     kind: Kind
     number: int
     total: int
+    commit: tuple[str, str] | None = None
 
     @property
     def described(self) -> dict[str, object]:
         """For records."""
-        return {"scene": self.scene.name, "call": self.kind.name, "number": self.number, "of": self.total}
+        found = {"scene": self.scene.name, "call": self.kind.name, "number": self.number, "of": self.total}
+        return found | ({"commit": self.commit} if self.commit else {})
 
     @property
     def counted_as(self) -> str:
         """For counts."""
+        if self.commit:
+            return f"{self.commit[0]}: {'end' if self.commit[1] == 'finished.json' else 'partition'}"
         return f"{self.scene.name}: {(self.kind.name or '').lower().replace('_', ' ')}"
 
 
-def journal_of(lab: Lab, scene: Scene) -> list[Call]:
-    """All calls that the undisturbed command makes."""
-    folder, journal = lab.a_folder("counted"), lab.place / "journal"
+def calls_in(lab: Lab, scene: Scene, folder: Path) -> list[Call]:
+    """All calls that the undisturbed command makes in a folder that is prepared."""
+    journal = lab.place / "journal"
     journal.unlink(missing_ok=True)
-    scene.prepare(lab, folder)
     scene.start(lab, folder, before=lambda: watch.keep_journal(folder, journal))
-    clear(folder)
     return read_journal(journal)
+
+
+def journal_of(lab: Lab, scene: Scene) -> list[Call]:
+    """The same, in a folder that is gone afterwards."""
+    folder = lab.a_folder("counted")
+    scene.prepare(lab, folder)
+    calls = calls_in(lab, scene, folder)
+    clear(folder)
+    return calls
 
 
 def calls_of(lab: Lab, scene: Scene) -> dict[Kind, int]:
@@ -226,25 +237,15 @@ def commits_of(lab: Lab, scene: Scene) -> dict[tuple[str, str], range]:
     return found
 
 
-@dataclass(frozen=True)
-class CommitCall:
-    """A call of a commit: the ``number``-th of all calls of its scene."""
-
-    scene: Scene
-    stage: str
-    receipt: str
-    number: int
-
-
-def calls_of_commits(lab: Lab) -> list[CommitCall]:
+def calls_of_commits(lab: Lab) -> list[Moment]:
     """Every call of one commit of each sort: partitions of cutouts and of scores, a training, the end of each stage."""
     if not lab.commits:
         run, train = commits_of(lab, RUN), commits_of(lab, TRAIN)
-        partitions = [(RUN, *at, run[at]) for at in (("ingest", "000001.json"), ("score", "000001.json"))]
-        training = [(TRAIN, *at, span) for at, span in train.items() if at[0] == "train"]
-        ends = [(RUN, *at, span) for at, span in run.items() if at[1] == "finished.json"]
-        for scene, stage, receipt, span in (*partitions, *training, *ends):
-            lab.commits += [CommitCall(scene, stage, receipt, number) for number in span]
+        partitions = [(RUN, at, run[at]) for at in (("ingest", "000001.json"), ("score", "000001.json"))]
+        training = [(TRAIN, at, span) for at, span in train.items() if at[0] == "train"]
+        ends = [(RUN, at, span) for at, span in run.items() if at[1] == "finished.json"]
+        for scene, at, span in (*partitions, *training, *ends):
+            lab.commits += [Moment(scene, watch.CHANGES, number, len(span), at) for number in span]
     return lab.commits
 
 

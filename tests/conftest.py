@@ -74,10 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays, so Python need not look through it for garbage again and again.
-
-    It took a twelfth of the processor time of the tests: hundreds of thousands of objects are libraries' and tests'.
-    """
+    """What is loaded by now stays: Python need not look through all the libraries for garbage again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

@@ -290,8 +290,9 @@ class Verifier:
             for item in damage
             if item.stage not in SHOWN  # their receipts stay until their own commands make them again
         ]
-        ended = {what: Ledger(folder, root, what).path(FINISHED).exists() for what in SHOWN if what in there}
-        unfinished = [what for what, has_ended in ended.items() if not has_ended]
+        unfinished = [
+            what for what in SHOWN if what in there and not Ledger(folder, root, what).path(FINISHED).exists()
+        ]
         shown = [(what, root) for what in SHOWN if what in unfinished or any(item.stage == what for item in damage)]
         return Verification(damage, unexpected, others, unfinished, shown, marks, [root / item.path for item in damage])
 
