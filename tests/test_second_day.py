@@ -314,5 +314,30 @@ def test_a_selection_from_scores_that_were_made_again(finished: Path, tmp_path: 
     assert call_here("verify", run).returncode == 0
 
 
+@pytest.mark.parametrize("name", ["selection.zarr/threshold/zarr.json", "candidates.fits"])
+def test_a_damaged_selection_is_not_kept_as_a_good_one(finished: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished / "run", run, copy_function=shutil.copy2)
+    damaged = run / name
+    content, status = bytearray(damaged.read_bytes()), damaged.stat()
+    content[200] ^= 0x80
+    damaged.write_bytes(content)
+    os.utime(damaged, ns=(status.st_atime_ns, status.st_mtime_ns))
+    job = yaml.safe_load((finished / "job.yaml").read_text()) | {"select": {"levels": {"2sigma": 0.2}}}
+    (tmp_path / "wider.yaml").write_text(yaml.safe_dump(job))
+    words = ("run", tmp_path / "wider.yaml", "--output", run)
+    refused = call_here(*words)
+    assert refused.returncode == 1
+    assert f"{damaged}: damaged, and it belongs to the selection of the job before" in refused.stderr
+    assert f"swimmy-scale verify {run} --repair" in refused.stderr
+    # What a run leaves that dies while it copies.
+    shutil.copytree(finished / "run/selection.zarr", run / "selections/.earlier-1.partial/selection.zarr")
+    (run / "selections/.earlier-1.partial/summary.json").touch()
+    assert call_here("verify", run, "--repair").returncode == 3
+    assert call_here(*words).returncode == 3
+    kept = run / "selections/earlier-1" / name
+    assert digest_file(kept) == digest_file(finished / "run" / name)
+
+
 def ids(folder: Path) -> list[int]:
     return [int(value) for value in Table.read(folder / "candidates.fits")["object_id"]]

@@ -239,10 +239,11 @@ class RunDirectory:
         return SelectionFolder(self.selections / name)
 
     def named_selections(self) -> list[SelectionFolder]:
-        """All further selections, by name."""
+        """All further selections, by name; not the copy of one that was never finished (see `sweep`)."""
         if not self.selections.is_dir():
             return []
-        return [folder for path in sorted(self.selections.iterdir()) if (folder := SelectionFolder(path)).exists()]
+        names = sorted(path.name for path in self.selections.iterdir() if not path.name.endswith(".partial"))
+        return [folder for name in names if (folder := self.named_selection(name)).exists()]
 
     def cutouts(self, job: Job) -> Path:
         """The cutouts that the job names, or the run's own."""
