@@ -167,6 +167,7 @@ def test_tables_hold_what_real_ones_do(tables: dict[str, fits.FITS_rec]) -> None
 
 def test_same_plan_gives_the_same_bytes(drawn: tuple[Columns, Columns], folder: Path, tmp_path: Path) -> None:
     write_spectroscopy(tmp_path, PLAN, *drawn)
+    assert {path.stem for path in (tmp_path / "spectroscopy").iterdir()} == set(TABLES)
     for name in TABLES:
         assert (tmp_path / "spectroscopy" / f"{name}.fits").read_bytes() == (folder / f"{name}.fits").read_bytes()
         assert fits.getheader(folder / f"{name}.fits", 1)["SIMULATE"] is True

@@ -52,6 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_names(path: Path) -> None:
+    assert Scores(path).survey == HSC
     with xarray.open_zarr(path) as ds:
         assert ds.score.dims == ds.residual.dims == ("object", "band")
         assert ds.score.dtype == ds.residual.dtype == np.float32

@@ -50,6 +50,14 @@ def test_it_opens_alone(run: Path) -> None:
         assert [name for name in ds.data_vars if "long_name" not in ds[name].attrs] == []
 
 
+def test_thresholds_that_are_nan_stay_nan(run: Path) -> None:
+    """Bands that never select have none."""
+    threshold = np.where(np.arange(5) < 3, THRESHOLD, np.nan)
+    write_selection(run / "scores.zarr", LEVELS, **{**VALUES, "threshold": threshold})
+    made = Selection(run / "selection.zarr", run / "scores.zarr")
+    assert np.array_equal(made.read("threshold"), threshold, equal_nan=True)
+
+
 def test_a_full_disk_names_the_store(run: Path) -> None:
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
