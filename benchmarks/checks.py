@@ -4,8 +4,8 @@
     python benchmarks/checks.py --before ../older --only test same-tests   # also a checkout of an older version
     python benchmarks/checks.py --before ../older --before-only demo   # all here, and one of them there
 
-``same-tests`` are those tests of this version whose functions the other one has, too, and those that ``--also`` names,
-beside all tests of that.
+``same-tests`` are those tests of this version whose functions the other one has, too, and those that took the place of
+some, by ``renamed_tests.json``, beside all tests of that.
 
 A test of the other checkout may fail: it is told, and the time counts. Both checkouts must be set up (``make setup``)
 and have no folder ``demo``, which is made and removed in every turn. The checkouts take turns. Processor time counts
@@ -15,6 +15,7 @@ all that a command starts. It takes half an hour, and an idle machine.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import subprocess
@@ -28,6 +29,8 @@ from measure import commit_of, counted, of_checkout, processor_seconds, report, 
 from tests_of_before import function_of
 
 ROOT = Path(__file__).resolve().parent.parent
+# Names of test functions of version 32fb1b1, and of those that test the same since they were renamed or merged.
+RENAMED = ROOT / "benchmarks/renamed_tests.json"
 WHAT = {
     "test": "make test: lint, types and all tests",
     "same-tests": "make test, only the tests that there were before",
@@ -47,6 +50,13 @@ def tests_of(checkout: Path) -> list[str]:
     words = [python, "-m", "pytest", "--collect-only", "-q"]
     found = subprocess.run(words, cwd=checkout, env=variables, capture_output=True, text=True, check=True).stdout
     return sorted({function_of(line.strip()) for line in found.splitlines() if "::" in line})
+
+
+def same_tests(before: Path) -> list[str]:
+    """The names of an older checkout's test functions, and of those here that took the place of some."""
+    names = tests_of(before)
+    renamed: dict[str, list[str]] = json.loads(RENAMED.read_text())
+    return sorted({*names, *(new for name in names for new in renamed.get(name, []))})
 
 
 def timed_tests(names: list[str]) -> tuple[float, float]:
@@ -104,7 +114,6 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--before", type=Path, help="a checkout of another version")
     parser.add_argument("--before-only", nargs="+", choices=[*WHAT], default=[*WHAT])
-    parser.add_argument("--also", nargs="+", default=[], help="tests here that took the place of some with other names")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     checkouts = {"": ROOT} | ({", before": options.before.absolute()} if options.before else {})
@@ -117,7 +126,7 @@ def main() -> None:
                     found.setdefault(way, []).append(timed(checkout, target, may_fail=bool(way)))
                     print(f"make {target} in {checkout}: {found[way][-1]}", file=sys.stderr)
         if target == "same-tests" and all_before:
-            names = tests_of(options.before) + options.also
+            names = same_tests(options.before)
             found = {"": [timed_tests(names) for _ in range(options.repeat)], ", before": all_before}
         all_before = found.get(", before") if target == "test" else all_before
         rows += lines(target, found) if found else []

@@ -280,9 +280,9 @@ ALL = (
         "and long catalogues, compressed coadds. The peak of the process, at the end of its ingest and of all, must "
         "be below the bounds that `plan` declares.",
         memory.peaks,
-        hour=8,
+        hour=9,
         small=0,
-        full=8,
+        full=9,
     ),
 )
 CAMPAIGNS = {campaign.name: campaign for campaign in ALL}

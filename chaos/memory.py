@@ -82,16 +82,16 @@ def _long_headers(folder: Path, job: dict[str, Any]) -> None:
     _own_cutouts(folder, job, lambda row: whole)
 
 
-def _many_rows(folder: Path, job: dict[str, Any], n_rows: int, n_columns: int) -> None:
+def _many_rows(folder: Path, job: dict[str, Any], n_rows: int, n_columns: int, name: str = "many.fits") -> None:
     table = Table.read(folder / "survey/catalogue.fits")
     table = vstack([table] * (n_rows // len(table)), metadata_conflicts="silent")
     table["object_id"][:] = np.arange(1, len(table) + 1)
     r = np.random.default_rng(1)
     for number in range(n_columns):
         table[f"more_{number:03d}"] = r.random(len(table))
-    table.write(folder / "many.fits")
+    table.write(folder / name)
     # Pixels of so many would take all disks: none has any, and the run ends when it has found that out.
-    job["catalogue"]["path"] = str(folder / "many.fits")
+    job["catalogue"]["path"] = str(folder / name)
 
 
 def _coadd(folder: Path, job: dict[str, Any]) -> None:
@@ -121,6 +121,10 @@ CASES = (
     Case("headers of 4 MB", _long_headers),
     Case("200,000 rows", lambda folder, job: _many_rows(folder, job, 200_000, 0)),
     Case("50,000 rows of 270 columns", lambda folder, job: _many_rows(folder, job, 50_000, 200)),
+    Case(
+        "50,000 rows of 270 columns, gzipped",
+        lambda folder, job: _many_rows(folder, job, 50_000, 200, "many.fits.gz"),
+    ),
     Case("compressed coadds of 4,000 px", _coadd),
 )
 

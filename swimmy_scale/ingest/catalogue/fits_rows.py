@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from astropy.io import fits
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.fits_scan import (
     BLOCK_BYTES,
+    MAX_HEADER_BYTES,
     Reader,
     UnusableFileError,
     open_reader,
@@ -22,11 +24,12 @@ from swimmy_scale.ingest.pixels.fits_scan import (
 
 WINDOW_BYTES = 16 << 20
 """Of the file that are in memory at once."""
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextmanager
 def checked_reader(path: Path) -> Iterator[Reader | None]:
-    """The bytes of a plain FITS file whose checksums hold; None where astropy must read it whole, as of a packed one.
+    """The bytes of a FITS file whose checksums hold, unpacked where gzip packed it; None where astropy must read it.
 
     Raises
     ------
@@ -35,8 +38,8 @@ def checked_reader(path: Path) -> Iterator[Reader | None]:
     """
     hdus = []
     try:
-        with open_reader(str(path)) as (read, status):
-            hdus = scan(read, status.st_size)
+        with _reader_of(path) as (read, n_bytes):
+            hdus = scan(read, n_bytes)
             for hdu in hdus:
                 verify_checksum(read, hdu)
             yield read
@@ -47,9 +50,30 @@ def checked_reader(path: Path) -> Iterator[Reader | None]:
     yield None
 
 
+@contextmanager
+def _reader_of(path: Path) -> Iterator[tuple[Reader, int]]:
+    """The bytes of a file, of a gzipped one those that it unpacks to, and how many they are.
+
+    Of a gzipped one they are to be read from begin to end: whatever lies before is unpacked once more.
+    """
+    with open_reader(str(path)) as (read, status):
+        if read(0, len(GZIP_MAGIC)) != GZIP_MAGIC:
+            yield read, status.st_size
+            return
+    # Headers are looked at more than once.
+    with gzip.open(path) as packed, io.BufferedReader(packed, 2 * MAX_HEADER_BYTES) as stream:
+
+        def unpacked(offset: int, length: int) -> bytes:
+            stream.seek(offset)
+            return stream.read(length)
+
+        yield unpacked, stream.seek(0, io.SEEK_END)
+
+
 def windows(read: Reader, hdu: Any, window_bytes: int | None = None) -> Iterator[Any]:
-    """A binary table in parts of successive rows, each an HDU of its own, without a heap."""
+    """A table in parts of successive rows, each an HDU of its own, without a heap."""
     start, row_bytes, n_rows = hdu.fileinfo()["datLoc"], hdu.header["NAXIS1"], hdu.header["NAXIS2"]
+    padding = b" " if isinstance(hdu, fits.TableHDU) else b"\0"
     step = max((window_bytes or WINDOW_BYTES) // max(row_bytes, 1), 1)
     header = hdu.header.copy()
     for keyword in ("CHECKSUM", "DATASUM", "THEAP"):
@@ -59,11 +83,11 @@ def windows(read: Reader, hdu: Any, window_bytes: int | None = None) -> Iterator
         n = min(step, n_rows - lo)
         header["NAXIS2"], header["PCOUNT"] = n, 0
         rows = read(start + lo * row_bytes, n * row_bytes)
-        padded = rows + b"\0" * (-len(rows) % BLOCK_BYTES)
+        padded = rows + padding * (-len(rows) % BLOCK_BYTES)
         with fits.open(io.BytesIO(primary + header.tostring().encode("ascii") + padded), logical_as_bytes=True) as part:
             yield part[1]
 
 
-def in_rows(hdu: Any, place: int) -> bool:
-    """Whether rows of a binary table hold a column, and not its heap."""
-    return isinstance(hdu, fits.BinTableHDU) and not set(str(hdu.columns[place].format)) & set("PQ")
+def in_rows(column: Any) -> bool:
+    """Whether the rows of a table hold a column, and not its heap, where arrays of any length lie."""
+    return not set(str(column.format)) & set("PQ")

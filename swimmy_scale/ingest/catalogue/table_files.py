@@ -186,7 +186,9 @@ def _read_fits(path: Path, pick: Pick) -> TableFile:
         parts = [Part("HDU", n, hdu.name, [str(name) for name in hdu.columns.names]) for n, hdu in tables]
         chosen = pick.part(parts)
         hdu, picked = tables[chosen][1], pick(parts[chosen].columns)
-        if read is not None and all(in_rows(hdu, place) for place in picked):
+        for place in picked:
+            _refuse_arrays(path, hdu.columns[place], not in_rows(hdu.columns[place]))
+        if read is not None:
             arrays = _columns_by_rows(path, read, hdu, list(picked))
         else:
             arrays = {place: _fits_column(path, hdu, place) for place in picked}
@@ -196,8 +198,13 @@ def _read_fits(path: Path, pick: Pick) -> TableFile:
         return TableFile("FITS", arrays, hdu.header.get("SIMULATE") is True, units, frames)
 
 
+def _refuse_arrays(path: Path, column: Any, has_arrays: bool) -> None:
+    if has_arrays:
+        raise SwimmyError(f"{path}: column {column.name} holds arrays ({column.format}); need one value a row.")
+
+
 def _columns_by_rows(path: Path, read: Reader, hdu: Any, places: list[int]) -> dict[int, Masked]:
-    """Columns of a binary table, of which only some rows are in memory at once."""
+    """Columns of a table, of which only some rows are in memory at once."""
     parts: dict[int, list[Masked]] = {place: [] for place in places}
     for window in windows(read, hdu):
         for place in places:
@@ -217,8 +224,7 @@ def _fits_column(path: Path, hdu: Any, place: int) -> Masked:
     column, values = hdu.columns[place], np.asarray(hdu.data.field(place))
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim != 1 or values.dtype.kind not in "biufSU":
-        raise SwimmyError(f"{path}: column {column.name} holds arrays ({column.format}); need one value a row.")
+    _refuse_arrays(path, column, values.ndim != 1 or values.dtype.kind not in "biufSU")
     if values.dtype.kind == "S":  # logicals as bytes: T, F, or a zero byte where unknown
         return np.ma.array(values == b"T", mask=(values != b"T") & (values != b"F"))
     unknown = np.zeros(len(values), bool)
