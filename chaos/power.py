@@ -20,7 +20,7 @@ from chaos.kills import verified
 from chaos.lab import Lab, clear, differences
 from chaos.losses import MODES, Call, Disk
 from chaos.records import Outcome
-from chaos.scenes import SCENES, Scene, calls_in, found_in, lay_out, moment
+from chaos.scenes import SCENES, Moment, Scene, calls_in, calls_of_commits, found_in, lay_out, moment
 from chaos.watch import Action
 
 MIB = 1 << 20
@@ -90,9 +90,19 @@ class Mounted:
 
 
 def cut(lab: Lab, k: int, rnd: random.Random) -> Outcome:
+    """At calls of commands that are far from each other."""
+    return _cut(lab, moment(lab, k), there()[k // 2 % len(there())], rnd)
+
+
+def cut_at_commits(lab: Lab, k: int, rnd: random.Random) -> Outcome:
+    """At each call of commits, one after the other; each time that all are done, on another file system."""
+    every = calls_of_commits(lab)
+    return _cut(lab, every[k % len(every)], there()[(k + k // len(every)) % len(there())], rnd)
+
+
+def _cut(lab: Lab, now: Moment, system: FileSystem, rnd: random.Random) -> Outcome:
     """A real file system goes down at one call of a command; it is mounted again, and the command given again."""
-    outcome, now = Outcome(), moment(lab, k)
-    system = there()[k // 2 % len(there())]
+    outcome = Outcome()
     flags = rnd.choice([WITHOUT_JOURNAL, WITHOUT_JOURNAL, WITH_JOURNAL])
     action = rnd.choice([Action.POWER_OFF_BEFORE, Action.POWER_OFF_WITHIN])
     details = {**now.described, "file_system": system.name, "action": action.name, "flags": flags}

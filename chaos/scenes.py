@@ -170,6 +170,10 @@ SCENES = (
 )
 
 
+ALL = "all"
+COUNTED_AS = {"finished.json": "end", ALL: "all"}
+
+
 @dataclass(frozen=True)
 class Moment:
     """A call of a scene's command: the ``number``-th of a kind, of ``total``; and the commit that it is taken for."""
@@ -190,7 +194,7 @@ class Moment:
     def counted_as(self) -> str:
         """For counts."""
         if self.commit:
-            return f"{self.commit[0]}: {'end' if self.commit[1] == 'finished.json' else 'partition'}"
+            return f"{self.commit[0]}: {COUNTED_AS.get(self.commit[1], 'partition')}"
         return f"{self.scene.name}: {(self.kind.name or '').lower().replace('_', ' ')}"
 
 
@@ -238,7 +242,10 @@ def commits_of(lab: Lab, scene: Scene) -> dict[tuple[str, str], range]:
 
 
 def calls_of_commits(lab: Lab) -> list[Moment]:
-    """Every call of one commit of each sort: partitions of cutouts and of scores, a training, the end of each stage."""
+    """Every call of one commit of each sort: partitions of cutouts and of scores, a training, the end of each stage.
+
+    Then all that a report, marks and a submission call.
+    """
     if not lab.commits:
         run, train = commits_of(lab, RUN), commits_of(lab, TRAIN)
         partitions = [(RUN, at, run[at]) for at in (("ingest", "000001.json"), ("score", "000001.json"))]
@@ -246,6 +253,10 @@ def calls_of_commits(lab: Lab) -> list[Moment]:
         ends = [(RUN, at, span) for at, span in run.items() if at[1] == "finished.json"]
         for scene, at, span in (*partitions, *training, *ends):
             lab.commits += [Moment(scene, watch.CHANGES, number, len(span), at) for number in span]
+        for scene in SCENES[2:]:
+            total = sum(calls_of(lab, scene).values())
+            every = range(1, total + 1)
+            lab.commits += [Moment(scene, watch.CHANGES, number, total, (scene.name, ALL)) for number in every]
     return lab.commits
 
 
