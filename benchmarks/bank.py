@@ -26,11 +26,13 @@ from swimmy_scale.simulate.images import draw_noiseless, variance
 from swimmy_scale.simulate.sky import patch_conditions
 from swimmy_scale.stages.engine import Task, Tasks
 from swimmy_scale.stages.ingest import IngestStage
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.files import digest_file, digest_json, driver_lock, write_json
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.receipts import Receipt
 from swimmy_scale.storage.run_directory import ledger_beside
-from swimmy_scale.storage.store import Layout, create, digest_columns, write_partition
+from swimmy_scale.storage.store import digest_columns, write_partition
 
 COLUMNS = ("fwhm_arcsec", "mag", "psf_mag", "depth_mag", "flags", "redshift", "sample_class", "quarantine_code")
 BLUR = 0.15  # at most so much of the seeing is added in quadrature

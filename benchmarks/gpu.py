@@ -42,8 +42,8 @@ def prepare(folder: Path, options: argparse.Namespace) -> None:
     from swimmy_scale.method.network import Network, Schedule
     from swimmy_scale.method.preprocess import preprocess
     from swimmy_scale.model.training import train
+    from swimmy_scale.storage.creation import create
     from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
-    from swimmy_scale.storage.store import create
 
     swimmy = [sys.executable, "-m", "swimmy_scale"]
     survey = folder / "survey"

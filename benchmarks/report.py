@@ -30,11 +30,12 @@ from swimmy_scale.method.preprocess import preprocess
 from swimmy_scale.model.scoring import reconstructor, scoring_of
 from swimmy_scale.results.composites import symmetric_limit
 from swimmy_scale.results.report.tiles import ROWS_PER_SHEET, layout, rows_of_tiles, sheet
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, scores_layout
 from swimmy_scale.storage.selection import Selection, new_selection, strangest
-from swimmy_scale.storage.store import create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from browser import Browser, running_browser

@@ -86,7 +86,7 @@ def simulated(folder: Path, n_objects: int) -> Cutouts:
 
 
 def create(path: Path, shape: tuple[int, ...], partition: int, chunk: int, codec: list[Any]) -> Any:
-    """An array as `swimmy_scale.storage.store` makes it, but for its codec."""
+    """An array as `swimmy_scale.storage.creation` makes it, but for its codec."""
     shutil.rmtree(path, ignore_errors=True)
     array = zarr.create_array(
         str(path), shape=shape, dtype="float32", chunks=(chunk, *shape[1:]), shards=(partition, *shape[1:]),

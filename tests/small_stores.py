@@ -9,9 +9,11 @@ import numpy as np
 from survey_runs import write_job, write_selection
 
 from swimmy_scale.method.survey import HSC
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import cutouts_layout
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.scores import scores_layout
-from swimmy_scale.storage.store import Layout, create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 N = 20
 LEVELS = ("2sigma", "3sigma")

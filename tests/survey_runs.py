@@ -28,12 +28,13 @@ from swimmy_scale.stages.engine import SerialExecutor, Task, Work
 from swimmy_scale.stages.run import Run, run_job
 from swimmy_scale.stages.select import SelectStage
 from swimmy_scale.stages.verify import Verification, Verifier
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.receipts import Damage, Receipt
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import Scores, scores_layout
 from swimmy_scale.storage.selection import Selection, new_selection
-from swimmy_scale.storage.store import create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 N_OBJECTS = 240
 LEVELS = ("2sigma", "3sigma")

@@ -22,7 +22,7 @@ from swimmy_scale.method.quarantine import Code, Fault
 from swimmy_scale.method.sample import ALL_FLAGS, FLAG_NAMES, POINT_SOURCE
 from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import BoolArray, IntArray, Survey
-from swimmy_scale.storage.store import is_text
+from swimmy_scale.storage.layout import is_text
 
 log = logging.getLogger("swimmy_scale")
 

@@ -25,11 +25,12 @@ from swimmy_scale.method.survey import Survey
 from swimmy_scale.stages.deliveries import Decision, Delivery, Known, Taken, find_pixels, read_objects, take_in
 from swimmy_scale.stages.engine import Tasks
 from swimmy_scale.stages.ingest_partition import IngestTask, Share
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json, read_text, write_json
 from swimmy_scale.storage.kept_rows import KeptRows, spans_in
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.receipts import UNREADABLE, Ledger, Receipt, task_name
-from swimmy_scale.storage.store import Layout, create
 
 BLOCK_OBJECTS = 1 << 18
 STORE_ATTRS = ("simulated", "available_columns", "kept_columns")

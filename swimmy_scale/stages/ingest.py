@@ -35,12 +35,13 @@ from swimmy_scale.stages.notices import add_up, shown
 from swimmy_scale.stages.prospects import Prospects, prospects_of_catalogue
 from swimmy_scale.stages.spectroscopy import keep_records, table_records, with_counterparts
 from swimmy_scale.storage.counterparts import write_counterparts
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, Cutouts, cutouts_layout
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
+from swimmy_scale.storage.layout import Layout, column_type
 from swimmy_scale.storage.receipts import FINISHED, Ledger, Parts, Receipt
 from swimmy_scale.storage.run_directory import counterparts_beside
-from swimmy_scale.storage.store import Layout, column_type, create
 
 log = logging.getLogger("swimmy_scale")
 

@@ -24,8 +24,9 @@ from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out
 from swimmy_scale.storage.arrivals import once_there
 from swimmy_scale.storage.files import digest_json
 from swimmy_scale.storage.kept_rows import KeptRows
+from swimmy_scale.storage.layout import Layout, is_text
 from swimmy_scale.storage.receipts import Receipt
-from swimmy_scale.storage.store import Layout, digest_columns, is_text, write_partition
+from swimmy_scale.storage.store import digest_columns, write_partition
 
 _PARTLY_EMPTY_BIT, _MASKED_BIT = (np.uint32(1 << ALL_FLAGS.index(name)) for name in (PARTLY_EMPTY, MASKED_CENTER))
 

@@ -14,8 +14,8 @@ from swimmy_scale.method.object_names import OBJECT_NAME
 from swimmy_scale.method.sections import CatalogueSource, IngestSection
 from swimmy_scale.method.survey import AnyArray, IntArray, Survey
 from swimmy_scale.stages.deliveries import catalogue_named, read_objects
+from swimmy_scale.storage.layout import column_type, is_text
 from swimmy_scale.storage.selection import Selection
-from swimmy_scale.storage.store import column_type, is_text
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from swimmy_scale.stages.place import Place
 from swimmy_scale.stages.prospects import Prospects, prospects_of_store
 from swimmy_scale.stages.run import Run, check_inputs
 from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.scores import scores_layout
-from swimmy_scale.storage.store import Layout
 
 PLAN_VERSION = 1
 

@@ -21,12 +21,14 @@ from swimmy_scale.model.files import read_model_file
 from swimmy_scale.model.scoring import Scoring, computed_by, score_rows
 from swimmy_scale.stages.engine import Stage, Task, Tasks
 from swimmy_scale.stages.lost_workers import LEFT_OUT_REASON, left_out, left_out_files
+from swimmy_scale.storage.creation import OtherLayoutError, create
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.files import digest_json, remove
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.partitions import await_partition, partition_digest, store_digest
 from swimmy_scale.storage.receipts import Ledger, Parts, Receipt
 from swimmy_scale.storage.scores import FORMAT_VERSION, scores_layout
-from swimmy_scale.storage.store import Layout, OtherLayoutError, create, digest_columns, write_partition
+from swimmy_scale.storage.store import digest_columns, write_partition
 
 log = logging.getLogger("swimmy_scale")
 

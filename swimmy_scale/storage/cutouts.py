@@ -28,7 +28,8 @@ from swimmy_scale.method.sample import (
     known,
 )
 from swimmy_scale.method.survey import HSC, AnyArray, BoolArray, FloatArray, IntArray, Survey
-from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
+from swimmy_scale.storage.layout import Layout, Variable
+from swimmy_scale.storage.store import n_rows, open_group, read_rows
 
 FORMAT_VERSION = 1
 # Names that coordinates have, or that kept columns would meet in ``scores.zarr`` and in the candidate catalogue.

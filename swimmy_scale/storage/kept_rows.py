@@ -13,10 +13,12 @@ from typing import Any
 
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import AnyArray, FloatArray
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import FORMAT_VERSION, Cutouts
 from swimmy_scale.storage.files import parse_checked, read_text, remove, sync_files, with_checksum, write_json
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.receipts import UNREADABLE, Ledger, Receipt
-from swimmy_scale.storage.store import Layout, create, open_group, read_rows, write_partition
+from swimmy_scale.storage.store import open_group, read_rows, write_partition
 
 KEPT_VERSION = 1
 FOLDER = "last-partition"

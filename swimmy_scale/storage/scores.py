@@ -13,7 +13,8 @@ from swimmy_scale.method.descriptor import DESCRIPTOR, DESCRIPTOR_VERSION, featu
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.method.survey import AnyArray, Survey
 from swimmy_scale.storage.cutouts import CLASS_VARIABLE, CODE_VARIABLE, OBJECT_VARIABLES, survey_from_attrs
-from swimmy_scale.storage.store import Layout, Variable, n_rows, open_group, read_rows
+from swimmy_scale.storage.layout import Layout, Variable
+from swimmy_scale.storage.store import n_rows, open_group, read_rows
 
 FORMAT_VERSION = 1
 # Rows that are read or written at once, so that memory does not grow with the survey.

@@ -24,6 +24,7 @@ from swimmy_scale.method.candidates import candidate_columns
 from swimmy_scale.method.job import Job
 from swimmy_scale.method.survey import AnyArray, DoubleArray, FloatArray, IntArray
 from swimmy_scale.method.thresholds import streamed_thresholds, thresholds
+from swimmy_scale.storage.creation import add_labels, consolidate
 from swimmy_scale.storage.cutouts import Cutouts
 from swimmy_scale.storage.decoding import opened
 from swimmy_scale.storage.files import errors_name, make_folder, remove, sync_files, sync_path
@@ -32,7 +33,7 @@ from swimmy_scale.storage.receipts import FINISHED
 from swimmy_scale.storage.run_directory import RunDirectory, SelectionFolder
 from swimmy_scale.storage.scores import BLOCK_OBJECTS, Scores, read_blocks
 from swimmy_scale.storage.shards import EVERY_CHUNK
-from swimmy_scale.storage.store import add_labels, consolidate, n_rows, open_group, read_rows
+from swimmy_scale.storage.store import n_rows, open_group, read_rows
 
 FORMAT_VERSION = 1
 # Objects times models for which ranks can be taken: all scores of the sample lie in memory, at 20 bytes each.

@@ -15,10 +15,11 @@ from swimmy_scale.method.network import Network
 from swimmy_scale.method.survey import Survey
 from swimmy_scale.model import scoring
 from swimmy_scale.model.scoring import Model, Scoring, score_rows, scored_blocks
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
 from swimmy_scale.storage.receipts import Receipt, task_name
 from swimmy_scale.storage.run_directory import ledger_beside
-from swimmy_scale.storage.store import create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 N_OBJECTS = 44
 SURVEY = Survey(bands=("g", "i"), selecting_bands=("g",), cutout_size_px=16, band_divisors=(1.0, 1.0),

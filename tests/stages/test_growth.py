@@ -39,9 +39,10 @@ from swimmy_scale.stages.engine import run_stage
 from swimmy_scale.stages.prospects import prospects_of_store
 from swimmy_scale.stages.run import Run
 from swimmy_scale.storage.cutouts import Cutouts
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.run_directory import RunDirectory
 from swimmy_scale.storage.scores import Scores
-from swimmy_scale.storage.store import Layout, write_partition
+from swimmy_scale.storage.store import write_partition
 
 pytestmark = pytest.mark.slow
 

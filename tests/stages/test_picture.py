@@ -15,10 +15,10 @@ from swimmy_scale.model.scoring import Model, Scoring
 from swimmy_scale.results.picture import sample_histogram
 from swimmy_scale.stages.picture import PictureTask, draw_picture
 from swimmy_scale.storage import scores as scores_module
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import cutouts_layout
 from swimmy_scale.storage.receipts import Ledger
 from swimmy_scale.storage.selection import Selection, strangest
-from swimmy_scale.storage.store import create
 
 # Columns g r i z y. The first level's thresholds are 1, 2, 4; z and y never select.
 SCORE = [

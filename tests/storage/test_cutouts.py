@@ -15,9 +15,10 @@ from swimmy_scale.method.quarantine import Code
 from swimmy_scale.method.sample import ALL_FLAGS, SampleCuts
 from swimmy_scale.method.survey import HSC, Survey
 from swimmy_scale.storage import cutouts
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import Cutouts, SampleRule, cutouts_layout, survey_from_attrs
 from swimmy_scale.storage.scores import scores_layout
-from swimmy_scale.storage.store import create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 CONTRACT = {
     "image": (("object", "band", "y", "x"), "float32", "count"),

@@ -14,8 +14,9 @@ import zarr
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage import decoding
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import Cutouts, cutouts_layout
-from swimmy_scale.storage.store import create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 DEFAULT = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 

@@ -11,12 +11,14 @@ import xarray
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.survey import HSC
 from swimmy_scale.storage import scores
+from swimmy_scale.storage.creation import create
 from swimmy_scale.storage.cutouts import cutouts_layout
+from swimmy_scale.storage.layout import Layout
 from swimmy_scale.storage.scores import (
     Scores,
     scores_layout,
 )
-from swimmy_scale.storage.store import Layout, create, write_partition
+from swimmy_scale.storage.store import write_partition
 
 N = 7
 
