@@ -121,11 +121,11 @@ CASES = (
     Case("headers of 4 MB", _long_headers),
     Case("200,000 rows", lambda folder, job: _many_rows(folder, job, 200_000, 0)),
     Case("50,000 rows of 270 columns", lambda folder, job: _many_rows(folder, job, 50_000, 200)),
+    Case("compressed coadds of 4,000 px", _coadd),
     Case(
         "50,000 rows of 270 columns, gzipped",
         lambda folder, job: _many_rows(folder, job, 50_000, 200, "many.fits.gz"),
     ),
-    Case("compressed coadds of 4,000 px", _coadd),
 )
 
 
