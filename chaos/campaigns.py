@@ -70,13 +70,14 @@ ALL = (
     ),
     Campaign(
         "power_commits",
-        "The power cut at each call of whole commits",
+        "The power cut at each write, flush and rename of whole commits",
         "power cuts",
-        "The file systems of the next campaign, shut down before or within the very same calls, in their order.",
+        "The file systems of the next campaign, shut down before or within every write, flush and rename among these "
+        "calls, in their order.",
         power.cut_at_commits,
         hour=40,
         small=0,
-        full=1067,
+        full=800,
         needs=power.needs_mounts,
     ),
     Campaign(

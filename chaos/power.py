@@ -21,7 +21,7 @@ from chaos.lab import Lab, clear, differences
 from chaos.losses import MODES, Call, Disk
 from chaos.records import Outcome
 from chaos.scenes import SCENES, Moment, Scene, calls_in, calls_of_commits, found_in, lay_out, moment
-from chaos.watch import Action
+from chaos.watch import Action, Kind
 
 MIB = 1 << 20
 # include/uapi/linux/fs.h: whether the journal is written before it goes down.
@@ -95,8 +95,11 @@ def cut(lab: Lab, k: int, rnd: random.Random) -> Outcome:
 
 
 def cut_at_commits(lab: Lab, k: int, rnd: random.Random) -> Outcome:
-    """At each call of commits, one after the other; each time that all are done, on another file system."""
-    every = calls_of_commits(lab)
+    """At each write, flush and rename of commits, one after the other; when all are done, on another file system.
+
+    What other calls do to the disk is flushed by one of these, or not at all.
+    """
+    every = [now for now in calls_of_commits(lab) if now.sort in (Kind.WRITE, Kind.FLUSH, Kind.RENAME)]
     return _cut(lab, every[k % len(every)], there()[(k + k // len(every)) % len(there())], rnd)
 
 

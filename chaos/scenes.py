@@ -176,13 +176,17 @@ COUNTED_AS = {"finished.json": "end", ALL: "all"}
 
 @dataclass(frozen=True)
 class Moment:
-    """A call of a scene's command: the ``number``-th of a kind, of ``total``; and the commit that it is taken for."""
+    """A call of a scene's command: the ``number``-th of a kind, of ``total``.
+
+    ``commit`` is the one that it is taken for, and ``sort`` the call's own kind, where they are known.
+    """
 
     scene: Scene
     kind: Kind
     number: int
     total: int
     commit: tuple[str, str] | None = None
+    sort: Kind | None = None
 
     @property
     def described(self) -> dict[str, object]:
@@ -230,9 +234,9 @@ RECEIPT = re.compile(r"(\d{6}|finished)\.json")
 BEHIND = 2
 
 
-def commits_of(lab: Lab, scene: Scene) -> dict[tuple[str, str], range]:
-    """The calls of each commit of a command, by stage and receipt: from behind the last receipt to behind its own."""
-    calls, found, first = journal_of(lab, scene), dict[tuple[str, str], range](), 1
+def commits_of(calls: list[Call]) -> dict[tuple[str, str], range]:
+    """The numbers of the calls of each commit, by stage and receipt: from behind the last receipt to behind its own."""
+    found, first = dict[tuple[str, str], range](), 1
     folders = {call.inode: call.name for call in calls if call.kind == "M"}
     for number, call in enumerate(calls, start=1):
         if call.kind == "R" and RECEIPT.fullmatch(call.to):
@@ -247,16 +251,19 @@ def calls_of_commits(lab: Lab) -> list[Moment]:
     Then all that a report, marks and a submission call.
     """
     if not lab.commits:
-        run, train = commits_of(lab, RUN), commits_of(lab, TRAIN)
+        journals = {scene.name: journal_of(lab, scene) for scene in SCENES}
+        run, train = commits_of(journals[RUN.name]), commits_of(journals[TRAIN.name])
         partitions = [(RUN, at, run[at]) for at in (("ingest", "000001.json"), ("score", "000001.json"))]
         training = [(TRAIN, at, span) for at, span in train.items() if at[0] == "train"]
         ends = [(RUN, at, span) for at, span in run.items() if at[1] == "finished.json"]
-        for scene, at, span in (*partitions, *training, *ends):
-            lab.commits += [Moment(scene, watch.CHANGES, number, len(span), at) for number in span]
-        for scene in SCENES[2:]:
-            total = sum(calls_of(lab, scene).values())
-            every = range(1, total + 1)
-            lab.commits += [Moment(scene, watch.CHANGES, number, total, (scene.name, ALL)) for number in every]
+        whole = [(scene, (scene.name, ALL), range(1, len(journals[scene.name]) + 1)) for scene in SCENES[2:]]
+        for scene, at, span in (*partitions, *training, *ends, *whole):
+            sorts = [OF_LETTER[call.kind] for call in journals[scene.name]]
+            lab.commits += [
+                Moment(scene, watch.CHANGES, number, len(span), at, sorts[number - 1])
+                for number in span
+                if number <= len(sorts)
+            ]
     return lab.commits
 
 

@@ -248,7 +248,7 @@ def test_results_are_readable_and_complete() -> None:
 # ---------------------------------------------------------------- the sweep, and the file system that is late
 
 
-def test_commits_are_the_calls_between_receipts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commits_are_the_calls_between_receipts() -> None:
     journal = [
         call("M", 7, name="ingest"),
         call("C", 20, name=".a.partial"),
@@ -259,9 +259,10 @@ def test_commits_are_the_calls_between_receipts(monkeypatch: pytest.MonkeyPatch)
         call("R", 21, other=7, to="finished.json"),
         call("F", 7),
     ]
-    monkeypatch.setattr(scenes, "journal_of", lambda lab, scene: journal)
-    found = scenes.commits_of(Lab(Path()), SCENES[0])
-    assert found == {("ingest", "000000.json"): range(1, 6), ("ingest", "finished.json"): range(4, 10)}
+    assert scenes.commits_of(journal) == {
+        ("ingest", "000000.json"): range(1, 6),
+        ("ingest", "finished.json"): range(4, 10),
+    }
 
 
 def test_the_sweep_meets_every_call_before_one_comes_again() -> None:
