@@ -69,7 +69,7 @@ learn: demo
 check: developer
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	MYPY_NUM_WORKERS=2 $(BIN)/mypy
 
 # For every save, in little more than a minute: all but the tests that are marked as slow.
 check-fast: check
