@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swimmy_scale.errors import SwimmyError
+from swimmy_scale.errors import SwimmyError, typed
 from swimmy_scale.method.ensemble import Rule
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.storage.files import parse_checked, read_text, with_checksum, write_json
+from swimmy_scale.storage.receipts import FINISHED
+from swimmy_scale.storage.run_directory import SelectionFolder
 
 SUMMARY_VERSION = 1
 FORMAT_VERSION = 2
@@ -128,12 +131,15 @@ def read_carried(path: Path) -> Carried:
     Raises
     ------
     SwimmyError
-        When it cannot be read, is of another format version or holds no thresholds.
+        When it cannot be read, is of another format version, holds no thresholds, or lies beside a receipt that says
+        that other bytes were written.
     """
     try:
-        content = json.loads(path.read_text())
+        data = path.read_bytes()
+        content = json.loads(data)
     except (OSError, ValueError) as error:
         raise SwimmyError(f"{path}: not a readable summary ({error}). Give another run's summary.json.") from error
+    _check_receipt(path, data)
     if not isinstance(content, dict) or content.get("format_version") != SUMMARY_VERSION:
         raise SwimmyError(f"{path}: not a summary.json of format_version {SUMMARY_VERSION}. Select that run again.")
     try:
@@ -142,6 +148,18 @@ def read_carried(path: Path) -> Carried:
         raise SwimmyError(
             f"{path}: the description of its scores is damaged ({error}). Select that run again."
         ) from error
+
+
+def _check_receipt(path: Path, data: bytes) -> None:
+    """Refuse a summary whose bytes are not those of its selection's receipt: a digit may have become another."""
+    folder = SelectionFolder(path.parent)
+    done = folder.ledger.read(FINISHED)
+    record = done.files.get(path.name) if done is not None else None
+    if record is not None and hashlib.sha256(data).hexdigest() != record.sha256:
+        raise SwimmyError(
+            f"{path}: damaged or edited, for its receipt says other bytes. Run "
+            f"`{typed('verify', folder.path, '--repair')}`; thresholds that were edited belong under another name."
+        )
 
 
 def _kept(copy: Path) -> Carried | None:

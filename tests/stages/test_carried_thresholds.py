@@ -11,6 +11,8 @@ import pytest
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.method.score_kind import EQUATION_6, ScoreKind
 from swimmy_scale.stages.carried_thresholds import keep_carried, read_carried
+from swimmy_scale.storage.receipts import Parts
+from swimmy_scale.storage.run_directory import SelectionFolder
 
 TABLE = {"2sigma": {"g": 1.5, "r": 0.25}}
 
@@ -42,6 +44,21 @@ def test_a_damaged_copy_is_made_again_or_refused(tmp_path: Path) -> None:
     original.unlink()
     with pytest.raises(SwimmyError, match=r"summary.json: not a readable summary .*Give another run's summary.json"):
         keep_carried(original, copy)
+
+
+def test_a_summary_that_differs_from_its_receipt_is_refused(tmp_path: Path) -> None:
+    original, folder = summary(tmp_path / "summary.json"), SelectionFolder(tmp_path)
+    folder.ledger.finish("identity", Parts(), [original], {})
+    assert read_carried(original).summary["thresholds"] == TABLE
+    whole = original.read_text()
+    original.write_text(whole.replace("1.5", "1.7"))
+    with pytest.raises(SwimmyError, match=r"summary\.json: damaged or edited, .* verify .* --repair`; thresholds that"):
+        read_carried(original)
+    with pytest.raises(SwimmyError, match=r"summary\.json: damaged or edited"):
+        keep_carried(original, tmp_path / "copy.json")
+    assert not (tmp_path / "copy.json").exists()
+    edited = original.rename(tmp_path / "mine.json")
+    assert read_carried(edited).summary["thresholds"]["2sigma"]["g"] == 1.7
 
 
 @pytest.mark.parametrize(("n_models", "combine"), [(1, None), (3, "mean"), (3, "rank"), (5, "mean")])
