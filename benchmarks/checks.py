@@ -125,9 +125,12 @@ def main() -> None:
                 if has(checkout, target) and (not way or target in options.before_only):
                     found.setdefault(way, []).append(timed(checkout, target, may_fail=bool(way)))
                     print(f"make {target} in {checkout}: {found[way][-1]}", file=sys.stderr)
-        if target == "same-tests" and all_before:
+        if target == "same-tests" and options.before:
             names = same_tests(options.before)
-            found = {"": [timed_tests(names) for _ in range(options.repeat)], ", before": all_before}
+            found[""] = [timed_tests(names) for _ in range(options.repeat)]
+            found[", before"] = all_before or [
+                timed(options.before.absolute(), "test", may_fail=True) for _ in range(options.repeat)
+            ]
         all_before = found.get(", before") if target == "test" else all_before
         rows += lines(target, found) if found else []
     notes = [
