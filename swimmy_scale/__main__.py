@@ -24,8 +24,22 @@ def start() -> None:
 
     from swimmy_scale.cli import main
 
-    # A command has its own handling, which keeps what is done.
-    main(obj=lambda: signal.signal(signal.SIGINT, usual))
+    try:
+        # A command has its own handling, which keeps what is done.
+        main(obj=lambda: signal.signal(signal.SIGINT, usual))
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _say_no_more()
+        raise
+
+
+def _say_no_more() -> None:
+    """Let what was said to who pressed Ctrl-C be the last word: event loops and threads that end now have no news."""
+    import logging
+    import threading
+
+    logging.disable(logging.CRITICAL)
+    threading.excepthook = sys.unraisablehook = lambda unraised: None
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,37 @@ def test_the_first_instants(handling: Any, ended: tuple[int, str, str], tmp_path
     finally:
         signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == ended
+
+
+# Stands in for a command, and for loops and threads of libraries that end after it.
+ENDS_BADLY = f"""
+import atexit, logging, sys, threading, time
+import swimmy_scale.cli
+from swimmy_scale.__main__ import start
+
+def fails():
+    time.sleep(0.2)
+    logging.getLogger("asyncio").error("Future exception was never retrieved")
+    raise TimeoutError("Timeout")
+
+def main(obj):
+    threading.Thread(target=fails).start()
+    atexit.register(fails)
+    print({SAID!r}, file=sys.stderr)
+    sys.exit(int(sys.argv[1]))
+
+swimmy_scale.cli.main = main
+start()
+"""
+
+
+@pytest.mark.parametrize(("code", "n_failures"), [(130, 0), (1, 2)])
+def test_what_ends_after_the_last_word_says_nothing(code: int, n_failures: int) -> None:
+    done = subprocess.run([sys.executable, "-c", ENDS_BADLY, str(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[0] == SAID
+    assert done.stderr.count("TimeoutError: Timeout") == n_failures
+    assert done.stderr.count("never retrieved") == n_failures
 
 
 def has_children(process_id: int) -> bool:
