@@ -39,7 +39,8 @@ def _say_no_more() -> None:
     import threading
 
     logging.disable(logging.CRITICAL)
-    threading.excepthook = sys.unraisablehook = lambda unraised: None
+    threading.excepthook = lambda raised: None
+    sys.unraisablehook = lambda raised: None
 
 
 if __name__ == "__main__":

@@ -51,6 +51,10 @@ while :; do
     status=$$?
     kill -0 "$$driver" 2>/dev/null || break
 done
+# A signal may have ended that wait, and the driver before it was waited for again; 127 is that nothing is known of it.
+wait "$$driver" 2>/dev/null
+last=$$?
+[ "$$last" = 127 ] || status=$$last
 echo "driver of job $$SLURM_JOB_ID ended with status $$status"
 if [ "$$status" != $time_is_up ] && { [ "$$status" -le 128 ] || [ "$$cancelled" = yes ]; }; then
     # Finished, failed for good, or cancelled: nothing follows.
