@@ -54,13 +54,8 @@ def no_default_client() -> Generator[None]:
         assert sys.modules["dask"].config.get("scheduler", None) is None
 
 
-# Two processes share the files. These take longest, the first ones mostly by waiting, so they start first: at the end
-# none waits for another that has just begun with a long one.
-LONGEST = (
-    *("test_slurm_run.py", "test_run.py", "test_throwaway_slurm.py", "test_simulate.py", "test_fidelity.py"),
-    *("test_docs.py", "test_browser.py", "test_chaos.py", "test_growth.py", "test_combine.py", "test_second_day.py"),
-    *("test_changes.py", "test_notebook.py"),
-)
+# Two processes share the files. These take longest, mostly by waiting, so they start first.
+LONGEST = ("test_slurm_run.py", "test_run.py", "test_throwaway_slurm.py", "test_simulate.py")
 
 
 WHOLLY_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)

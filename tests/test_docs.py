@@ -177,7 +177,7 @@ def run_or_parse(command: list[str]) -> None:
     if is_done(words):
         do(tuple(words))
         return
-    context, group, words = click.Context(main), main, command[1:]
+    context, group, words = click.Context(main, **main.context_settings), main, command[1:]
     found = group.get_command(context, words[0])
     assert found is not None, command
     found.make_context(words[0], words[1:])
@@ -298,7 +298,9 @@ def texts_for_users() -> Iterator[tuple[str, str]]:
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, documented)]
         yield str(path.relative_to(ROOT)), "\n".join(ast.get_docstring(node) or "" for node in nodes)
     for name, command in main.commands.items():
-        yield f"{name} --help", command.get_help(click.Context(command, info_name=name))
+        # Click keeps a command's option of help as it was first asked for.
+        context = click.Context(command, info_name=name, **command.context_settings)
+        yield f"{name} --help", command.get_help(context)
 
 
 def test_nothing_that_users_read_is_unfinished() -> None:
