@@ -14,6 +14,7 @@ from astropy.io import fits
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.pixels.fits_scan import (
     BLOCK_BYTES,
+    GZIP_MAGIC,
     MAX_HEADER_BYTES,
     Reader,
     UnusableFileError,
@@ -24,7 +25,6 @@ from swimmy_scale.ingest.pixels.fits_scan import (
 
 WINDOW_BYTES = 16 << 20
 """Of the file that are in memory at once."""
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from pyarrow import parquet
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.ingest.catalogue.fits_rows import checked_reader, in_rows, windows
 from swimmy_scale.ingest.object_ids import NULL_WORDS
-from swimmy_scale.ingest.pixels.fits_scan import Reader
+from swimmy_scale.ingest.pixels.fits_scan import GZIP_MAGIC, Reader
 
 Masked = np.ma.MaskedArray[Any, Any]
 
@@ -164,7 +164,7 @@ def _format_of(path: Path) -> str:
     """Format of a file by its suffix, else by its first bytes."""
     with path.open("rb") as stream:
         start = stream.read(16)
-    if start[:2] == b"\x1f\x8b":
+    if start[:2] == GZIP_MAGIC:
         with gzip.open(path) as stream:
             start = stream.read(16)
     by_content = next((form for form, magic in _CONTENTS.items() if start.startswith(magic)), None)
@@ -280,7 +280,7 @@ def _from_arrow(path: Path, name: str, column: Any) -> Masked:
 
 def _read_csv(path: Path, pick: Pick) -> TableFile:
     with path.open("rb") as file:
-        compression = "gzip" if file.read(2) == b"\x1f\x8b" else None
+        compression = "gzip" if file.read(2) == GZIP_MAGIC else None
     names, n_header_lines, separator = _csv_header(path, compression)
     pick.whole_file("CSV")
     picked = pick(names)

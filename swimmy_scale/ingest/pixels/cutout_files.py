@@ -14,6 +14,7 @@ import numpy as np
 from swimmy_scale.ingest.pixels.band_images import image_of_band, read_plane
 from swimmy_scale.ingest.pixels.fits_pixels import read_pixels
 from swimmy_scale.ingest.pixels.fits_scan import (
+    GZIP_MAGIC,
     MAX_FILE_BYTES,
     Hdu,
     UnusableFileError,
@@ -139,7 +140,7 @@ def crop(
 
 def unpacked(data: bytes) -> bytes:
     """Bytes of a FITS file, unpacked if they are gzipped."""
-    if data[:2] != b"\x1f\x8b":
+    if data[:2] != GZIP_MAGIC:
         return data
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:

@@ -27,6 +27,7 @@ Reader = Callable[[int, int], bytes]
 # Keyword -> the bytes after its "=": 8 bytes -> 70, or HIERARCH, a blank and the name -> the others.
 Cards = dict[bytes, bytes]
 
+GZIP_MAGIC = b"\x1f\x8b"
 BLOCK_BYTES = 2880
 CARD_BYTES = 80
 # Where the value of a card begins, after keyword and "= ".

@@ -21,7 +21,7 @@ from swimmy_scale.ingest.machine_errors import pass_on
 from swimmy_scale.ingest.pixels.coadd import Coadd
 from swimmy_scale.ingest.pixels.cube import Cube
 from swimmy_scale.ingest.pixels.file_names import has_fits_suffix, show_name
-from swimmy_scale.ingest.pixels.fits_scan import MAX_FILE_BYTES
+from swimmy_scale.ingest.pixels.fits_scan import GZIP_MAGIC, MAX_FILE_BYTES
 from swimmy_scale.ingest.pixels.object_tables.tables import TableFacts
 from swimmy_scale.ingest.pixels.tar_headers import tar_members
 from swimmy_scale.method.survey import AnyArray
@@ -121,7 +121,7 @@ def is_fits(path: str) -> bool:
     """Whether a file is FITS, gzipped or not, by its first bytes or its name."""
     with Path(path).open("rb") as stream:
         magic = stream.read(9)
-    if magic[:2] == b"\x1f\x8b":
+    if magic[:2] == GZIP_MAGIC:
         try:
             with gzip.open(path) as unpacked:
                 magic = unpacked.read(9)
@@ -145,7 +145,7 @@ def tar_form(path: str) -> str:
     name = Path(path).name.lower()
     with Path(path).open("rb") as stream:
         head = stream.read(512)
-        packed = head[:2] == b"\x1f\x8b"
+        packed = head[:2] == GZIP_MAGIC
         if packed:
             stream.seek(0)
             try:
