@@ -22,7 +22,7 @@ function nearestTo(index) {
 
 // The gallery shows a candidate and those most like it, until told otherwise.
 function showAlike(index) {
-  byId("details").close();
+  closeDetails();
   state.like = index;
   refresh();
   byId("like-off").textContent = index < 0 ? "" : `Most like ${ALL.id[index]}: show all again`;

@@ -246,7 +246,7 @@ function undo() {
   if (!ids.length) return;
   const place = ALL.id.indexOf(ids[0]);
   renderPage();
-  if (byId("details").open && state.shown >= 0) showDetails(state.shown);
+  if (state.shown >= 0) showDetails(state.shown);
   else if (ids.length === 1 && state.order.includes(place)) {
     goTo(state.order.indexOf(place));
     setCurrent(place, true);
@@ -301,11 +301,17 @@ function tagsField(index) {
   return el("p", {}, el("label", { for: "tags" }, "Tags of your own, separated by ;"), field);
 }
 
-// Marks given in the dialog show on the cards below it.
+// Closes the dialog, if it is open. Marks given in it show on the cards; the candidate that it showed gets the focus.
 function closeDetails() {
+  if (state.shown < 0) return;
+  const index = state.shown;
+  state.shown = -1;
+  byId("details").close();
+  const place = state.order.indexOf(index);
+  if (place >= 0) state.page = Math.floor(place / PAGE_SIZE);
   renderPage();
   listTags();
-  setCurrent(state.shown, true);
+  setCurrent(index, true);
 }
 
 function keptList(index) {
@@ -354,7 +360,7 @@ function showDetails(index) {
         noteField(index),
         alikeList(index))),
   );
-  close.addEventListener("click", () => dialog.close());
+  close.addEventListener("click", closeDetails);
   dialog.querySelector(".back").addEventListener("click", () => step(-1));
   dialog.querySelector(".next").addEventListener("click", () => step(1));
   state.shown = index;

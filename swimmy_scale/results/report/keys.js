@@ -34,7 +34,7 @@ function typing(target) {
 }
 
 function currentIndex() {
-  return byId("details").open ? state.shown : state.current >= 0 ? state.order[state.current] : -1;
+  return state.shown >= 0 ? state.shown : state.current >= 0 ? state.order[state.current] : -1;
 }
 
 const KEYS = {
@@ -52,7 +52,7 @@ const KEYS = {
   t: () => goToField("tags"),
   n: () => goToField("note"),
   "/": () => {
-    byId("details").close();
+    closeDetails();
     byId("text").focus();
   },
   "?": () => byId("help").open || byId("help").showModal(),
@@ -129,8 +129,9 @@ byId("theme").addEventListener("click", () => {
 });
 byId("show-help").addEventListener("click", () => byId("help").showModal());
 byId("help").querySelector(".close").addEventListener("click", () => byId("help").close());
-// When the dialog closes, the candidate that it showed gets the focus.
-byId("details").addEventListener("close", closeDetails);
+// Escape, at once: the browser says only later that a dialog is closed, and the next key may come before.
+byId("details").addEventListener("cancel", closeDetails);
+byId("details").addEventListener("close", () => byId("details").open || closeDetails());
 
 // On paper nothing can be unfolded.
 window.addEventListener("beforeprint", () => {

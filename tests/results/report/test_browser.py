@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
@@ -140,6 +141,18 @@ def cards(browser: Browser) -> list[str]:
 
 def status(browser: Browser) -> str:
     return browser.one("#status").text
+
+
+@contextlib.contextmanager
+def closing(browser: Browser) -> Iterator[None]:
+    """Waits for the gallery below the dialog, which is drawn anew by an event a little after the dialog closes."""
+    browser.script(
+        "window.dialogClosed = false;"
+        "const done = () => { window.dialogClosed = true; };"
+        "document.getElementById('details').addEventListener('close', done, {once: true});"
+    )
+    yield
+    browser.wait_until(lambda: browser.script("return window.dialogClosed"), "the dialog is closed")
 
 
 def current(browser: Browser) -> str:
@@ -388,8 +401,9 @@ def test_more_like_this_is_what_the_command_says(browser: Browser, run: Path, tr
     assert names == [f"Candidate {one['object_id']}, distance {one['distance']:.2f}" for one in expected[:2]]
     buttons[0].send_keys(Keys.ENTER)
     assert browser.one("#details h2").text == ids[0]
-    browser.press(Keys.ESCAPE)
-    browser.wait_until(lambda: current(browser) == ids[0], "its card has the focus")
+    with closing(browser):
+        browser.press(Keys.ESCAPE)
+    assert current(browser) == ids[0]
     browser.press("m")
     like = json.loads(CliRunner().invoke(main, ["like", str(run), ids[0], "--candidates", "--json"]).stdout)["like"]
     assert shown(browser) == [ids[0], *(str(one["object_id"]) for one in like)]
@@ -504,7 +518,8 @@ def test_marks_by_keys_are_exported_kept_and_make_the_vetted_catalogue(
     assert current(browser) == order[2]
     browser.press(Keys.ENTER)
     browser.one("#note").send_keys('=HYPERLINK("x"), "quoted", 2 and j')
-    browser.one("#details .close").click()
+    with closing(browser):
+        browser.one("#details .close").click()
     assert current(browser) == order[2]
     browser.all(".open")[4].click()
     browser.one("#note").send_keys("a note alone")
@@ -556,7 +571,8 @@ def test_marks_teach_the_order_of_the_next_report_and_stay(
         browser.one("body").send_keys("j", "1" if one in wanted else "2")
     browser.press("t")
     browser.press("arc")
-    browser.press(Keys.ESCAPE)
+    with closing(browser):
+        browser.press(Keys.ESCAPE)
     counted = browser.one("#mark-counts").text
     assert not counted.startswith("0 interesting")
     browser.script("document.getElementById('export').click()")
@@ -599,8 +615,9 @@ def test_marks_go_on_are_undone_and_have_tags(browser: Browser, run: Path, truth
     browser.press("t")
     assert browser.one("#details h2").text == order[2]
     browser.press("=lens, <b>; blue; blue")
-    browser.press(Keys.ESCAPE)
-    browser.wait_until(lambda: current(browser) == order[2], "the dialog is closed")
+    with closing(browser):
+        browser.press(Keys.ESCAPE)
+    assert current(browser) == order[2]
     tags = [element.text for element in browser.all(".card .tags span")]
     assert tags == ["=lens", "<b>", "blue"]
     browser.choose("tag", "=<b>")
@@ -696,8 +713,24 @@ def test_keys_reach_everything_and_can_be_turned_off(browser: Browser, truth: Tr
     assert browser.one("#details h2").text == order[1]
     browser.press("2")
     assert browser.one("#details [aria-pressed=true]").text == "Artefact"
-    browser.press(Keys.ESCAPE)
+    with closing(browser):
+        browser.press(Keys.ESCAPE)
     assert not browser.one("#details").is_displayed()
+    assert browser.script("return document.activeElement.dataset.index") == str(browser.script("return state.order[1]"))
+    browser.press(Keys.ENTER)
+    with closing(browser):
+        browser.script("closeDetails(); step(1)")
+    assert current(browser) == order[2]
+    browser.press(Keys.ENTER)
+    browser.script("showDetails(state.order.at(-1))")  # by a candidate that looks like it
+    with closing(browser):
+        browser.press(Keys.ESCAPE)
+    assert browser.script("return document.activeElement.textContent").count(order[-1]), "its page is shown"
+    browser.press(Keys.ENTER)
+    with closing(browser):
+        browser.press("/")
+    assert browser.script("return document.activeElement.id") == "text"
+    browser.script("document.activeElement.blur()")
     browser.press("?")
     assert browser.one("#help").is_displayed()
     browser.one("#keys-on").click()
@@ -818,7 +851,8 @@ def test_a_screen_reader_finds_names_headings_and_news(browser: Browser) -> None
 
     browser.all(".open")[0].click()
     inside = tree()  # of the dialog alone, which is modal
-    browser.one("#details .close").click()
+    with closing(browser):
+        browser.one("#details .close").click()
     nodes = tree()
     needs = {"button", "link", "combobox", "searchbox", "spinbutton", "textbox", "image", "img", "dialog", "article",
              "table", "list", "navigation", "search"}  # fmt: skip
