@@ -54,8 +54,12 @@ def no_default_client() -> Generator[None]:
         assert sys.modules["dask"].config.get("scheduler", None) is None
 
 
-# Two processes share the files. These take longest, mostly by waiting, so they start first.
-LONGEST = ("test_slurm_run.py", "test_run.py", "test_throwaway_slurm.py", "test_simulate.py")
+# Two processes share the files. These take longest, so they start first: the last ones end nearly at the same time.
+LONGEST = (
+    *("test_slurm_run.py", "test_run.py", "test_throwaway_slurm.py", "test_simulate.py", "test_growth.py"),
+    *("test_changes.py", "test_fidelity.py", "test_chaos.py", "test_docs.py", "test_second_day.py", "test_combine.py"),
+    *("test_browser.py", "test_release.py", "test_notebook.py"),
+)
 
 
 WHOLLY_SLOW = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
