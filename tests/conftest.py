@@ -58,7 +58,7 @@ def no_default_client() -> Generator[None]:
 LONGEST = (
     *("test_slurm_run.py", "test_run.py", "test_throwaway_slurm.py", "test_simulate.py", "test_growth.py"),
     *("test_changes.py", "test_fidelity.py", "test_chaos.py", "test_docs.py", "test_second_day.py", "test_combine.py"),
-    *("test_browser.py", "test_release.py", "test_notebook.py"),
+    *("test_browser.py", "test_release.py", "test_notebook.py", "test_benchmarks.py", "test_layers.py"),
 )
 
 
@@ -77,11 +77,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
-def pytest_collection_finish() -> None:
-    """What is loaded by now stays: Python need not look through all the libraries for garbage again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is loaded until all tests are found stays: Python need not look through it for garbage again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        gc.enable()
 
 
 # ---------------------------------------------------------------- what the tests took

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -81,9 +82,27 @@ def _jax_for_its_backends() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """All that is loaded stays, and looking through it again and again would take a tenth of the time."""
+    usual = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if usual:
+            gc.enable()
+
+
 check_installed("training, or scoring by Keras,", "train", "keras")
 # Nothing here needs what Keras and TensorFlow load on the side: it takes a third of a worker's time to start.
-with held_stderr(), _as_if_missing("matplotlib"), _stand_in_for_pandas(), _jax_for_its_backends():
+with (
+    held_stderr(),
+    _as_if_missing("matplotlib"),
+    _stand_in_for_pandas(),
+    _jax_for_its_backends(),
+    _without_garbage_collection(),
+):
     import keras
 
 __all__ = ["compiled_call", "configure_threads", "has_gpu", "jit_compile", "keras"]

@@ -37,12 +37,12 @@ STUDIES = ROOT / "studies"
 BANDS = ["g", "r", "i"]
 
 
-N_OBJECTS = 2000
+N_OBJECTS = 1400
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of jobs/fidelity.yaml: 2,000 objects, among which rare
+    """A finished run of jobs/fidelity.yaml: 1,400 objects, among which rare
     classes are less rare than in the paper's sample, a small network and few epochs; its tables."""
     place = tmp_path_factory.mktemp("fidelity")
     plan = dataclasses.replace(paper_plan(N_OBJECTS, seed=1), quasar_fraction=0.005, xelg_fraction=0.03)
