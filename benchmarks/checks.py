@@ -63,8 +63,8 @@ def forget(checkout: Path) -> None:
     """Take away what earlier checks have left, so that all is checked and compiled from nothing, as in a new clone."""
     for folder in (".mypy_cache", ".ruff_cache", ".pytest_cache"):
         shutil.rmtree(checkout / folder, ignore_errors=True)
-    for folder in [*checkout.glob("[!.]*/**/__pycache__")]:
-        shutil.rmtree(folder)
+    for compiled in [*checkout.glob("[!.]*/**/__pycache__")]:
+        shutil.rmtree(compiled)
 
 
 def timed_tests(names: list[str]) -> tuple[float, float]:
@@ -146,7 +146,7 @@ def main() -> None:
         all_before = found.get(", before") if target == "test" else all_before
         rows += lines(target, found) if found else []
     notes = [
-        "Each version runs its own tests, of which this one has more. make test begins without caches, as in a new clone."
+        "Each version runs its own tests, of which this one has more; `make test` begins without caches."
     ]
     if options.before:
         notes.append(f"before: commit {commit_of(options.before)}")
