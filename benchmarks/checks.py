@@ -145,9 +145,7 @@ def main() -> None:
                 print(f"{target}: {found['']}, before: {found[', before']}", file=sys.stderr)
         all_before = found.get(", before") if target == "test" else all_before
         rows += lines(target, found) if found else []
-    notes = [
-        "Each version runs its own tests, of which this one has more; `make test` begins without caches."
-    ]
+    notes = ["Each version runs its own tests, of which this one has more; `make test` begins without caches."]
     if options.before:
         notes.append(f"before: commit {commit_of(options.before)}")
     report("checks", rows, options.json, notes, repeat=options.repeat)
