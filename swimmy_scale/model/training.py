@@ -100,15 +100,15 @@ def train(
     identity = digest_json({**settings, "cubes": _digest_cubes(cubes, network)})
     training_rows, validation_rows = _split(len(cubes), schedule)
     make_folder(directory)
-    model = _untrained(network, schedule, n_threads)
+    trainer = _untrained(network, schedule, n_threads)
+    model = trainer.model
     records = _resume(directory, identity, model)
     _write_history(directory, settings, records)
-    step, validate = training_step(model), validation_step(model)
     for epoch in range(len(records) + 1, schedule.epochs + 1):
         order = _prepare_epoch(model, training_rows, schedule, epoch)
-        loss = _mean_loss(step, cubes, order, schedule.batch_size, f"loss is {{}} in epoch {epoch}")
+        loss = _mean_loss(trainer.step, cubes, order, schedule.batch_size, f"loss is {{}} in epoch {epoch}")
         name = f"validation loss is {{}} in epoch {epoch}"
-        val_loss = _mean_loss(validate, cubes, validation_rows, schedule.batch_size, name)
+        val_loss = _mean_loss(trainer.validate, cubes, validation_rows, schedule.batch_size, name)
         file, sha256 = "", ""
         if epoch >= schedule.keep_from_epoch:
             file = f"epoch-{epoch:02d}.keras"
@@ -118,6 +118,8 @@ def train(
         _write_history(directory, settings, records)
         if on_epoch is not None:
             on_epoch(records[-1])
+    _idle.clear()
+    _idle[network] = trainer
     return TrainingResult(directory, tuple(records))
 
 
@@ -168,7 +170,20 @@ def _batches(cubes: FloatArray, rows: IntArray, batch_size: int) -> Iterator[tup
 # --- model -----------------------------------------------------------------------------------------------------------
 
 
-def _untrained(network: Network, schedule: Schedule, n_threads: int) -> Any:
+@dataclass(frozen=True)
+class _Trainer:
+    """A compiled model with its optimiser, and what is compiled of them when they are called first."""
+
+    model: Any
+    step: Step
+    validate: Step
+
+
+# That of the training which ended last. The next one of this network takes it away: compiling takes a second.
+_idle: dict[Network, _Trainer] = {}
+
+
+def _untrained(network: Network, schedule: Schedule, n_threads: int) -> _Trainer:
     """The network before its first epoch, compiled, with its optimiser."""
     configure_threads(n_threads)
     keras.utils.set_random_seed(schedule.seed % 2**32)
@@ -177,9 +192,14 @@ def _untrained(network: Network, schedule: Schedule, n_threads: int) -> Any:
 
         tf.config.experimental.enable_op_determinism()
     model = build(network, schedule.seed)
+    if (trainer := _idle.pop(network, None)) is not None:
+        trainer.model.set_weights(model.get_weights())
+        for variable in trainer.model.optimizer.variables:
+            variable.assign(np.zeros_like(variable))
+        return trainer
     model.compile(keras.optimizers.Adam(schedule.learning_rate), "mse", jit_compile=jit_compile())
     model.optimizer.build(model.trainable_variables)
-    return model
+    return _Trainer(model, training_step(model), validation_step(model))
 
 
 def _prepare_epoch(model: Any, rows: IntArray, schedule: Schedule, epoch: int) -> IntArray:

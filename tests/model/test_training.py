@@ -18,6 +18,7 @@ from small_networks import SHORT, TINY, make_cubes
 from swimmy_scale.errors import SwimmyError
 from swimmy_scale.model import files as model_files
 from swimmy_scale.model import training
+from swimmy_scale.model.autoencoder import build
 from swimmy_scale.model.files import load
 from swimmy_scale.model.training import train
 
@@ -61,6 +62,22 @@ def test_training_leaves_what_it_promises(uninterrupted, cubes):
     error = np.square(model(source, training=False).numpy() - source).mean(axis=(1, 2, 3))
     order = np.random.default_rng([7, 0, 0]).permutation(30)
     assert epochs[2].val_loss == pytest.approx(error[order[:6]].mean(), rel=1e-5)
+
+
+def test_a_training_after_another_in_one_process_is_as_if_it_were_alone(cubes, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(training, "build", lambda *given: made.append(build(*given)) or made[-1])
+    other, decided = replace(SHORT, seed=8), []
+    for name, schedule in (("alone", SHORT), ("before", other), ("after", SHORT)):
+        if name != "after":
+            training._idle.clear()
+        train(cubes, TINY, schedule, tmp_path / name, 1)
+        decided.append([model is training._idle[TINY].model for model in made])
+    assert decided == [[True], [False, True], [False, True, False]], "the third one took over what the second left"
+    assert files_in(tmp_path / "after") == files_in(tmp_path / "alone")
+    assert files_in(tmp_path / "after") != files_in(tmp_path / "before")
+    train(cubes, replace(TINY, noise=TINY.noise + 0.01), SHORT, tmp_path / "noisier", 1)
+    assert len(training._idle) == 1, "only the last one is kept"
 
 
 class Crash(BaseException):
