@@ -7,6 +7,9 @@
 ``same-tests`` are those tests of this version whose functions the other one has, too, and those that took the place of
 some, by ``renamed_tests.json``, beside all tests of that.
 
+A machine that others share is faster now and then. So the same work is done every ten seconds beside each command, and
+the command's processor time is given in it, too: that ratio holds where the others drift.
+
 A test of the other checkout may fail: it is told, and the time counts. Both checkouts must be set up (``make setup``)
 and have no folder ``demo``, which is made and removed in every turn. The checkouts take turns. Processor time counts
 all that a command starts. It takes half an hour, and an idle machine.
@@ -15,6 +18,7 @@ all that a command starts. It takes half an hour, and an idle machine.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import statistics
@@ -22,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +37,36 @@ from tests_of_before import function_of
 ROOT = Path(__file__).resolve().parent.parent
 # Names of test functions of version 32fb1b1, and of those that test the same since they were renamed or merged.
 RENAMED = ROOT / "benchmarks/renamed_tests.json"
+# A tenth of a second of plain Python.
+FIXED_WORK = """
+import time
+
+while True:
+    began = time.process_time()
+    sum(number * number % 7 for number in range(1_000_000))
+    print(time.process_time() - began, flush=True)
+    time.sleep(10)
+"""
 WHAT = {
     "test": "make test: lint, types and all tests",
     "same-tests": "make test, only the tests that there were before",
     "check-fast": "make check-fast: lint, types and all tests that take no second",
     "demo": "make demo: a simulated survey to candidates and report",
 }
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a command took: seconds, those of processors, and processor seconds that the fixed work took beside it."""
+
+    seconds: float
+    processor_seconds: float
+    work_seconds: float
+
+    @property
+    def works(self) -> float:
+        """How often the fixed work would have been done in its processor time."""
+        return self.processor_seconds / self.work_seconds
 
 
 def has(checkout: Path, target: str) -> bool:
@@ -59,6 +89,18 @@ def same_tests(before: Path) -> list[str]:
     return sorted({*names, *(new for name in names for new in renamed.get(name, []))})
 
 
+@contextlib.contextmanager
+def fixed_work() -> Iterator[list[float]]:
+    """Processor seconds that the same work takes again and again meanwhile; filled at the end."""
+    taken = list[float]()
+    with subprocess.Popen([sys.executable, "-c", FIXED_WORK], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield taken
+        finally:
+            process.kill()
+            taken += [float(line) for line in process.stdout or () if line.endswith("\n")]
+
+
 def forget(checkout: Path) -> None:
     """Take away what earlier checks have left, so that all is checked and compiled from nothing, as in a new clone."""
     for folder in (".mypy_cache", ".ruff_cache", ".pytest_cache"):
@@ -67,8 +109,8 @@ def forget(checkout: Path) -> None:
         shutil.rmtree(compiled)
 
 
-def timed_tests(names: list[str]) -> tuple[float, float]:
-    """Wall and processor seconds of ``make test`` here, with the tests of these names alone."""
+def timed_tests(names: list[str]) -> Taken:
+    """What ``make test`` takes here, with the tests of these names alone."""
     forget(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder, "names")
@@ -78,8 +120,8 @@ def timed_tests(names: list[str]) -> tuple[float, float]:
         return measured(words, ROOT)
 
 
-def timed(checkout: Path, target: str, may_fail: bool = False) -> tuple[float, float]:
-    """Wall and processor seconds of ``make TARGET``."""
+def timed(checkout: Path, target: str, may_fail: bool = False) -> Taken:
+    """What ``make TARGET`` takes."""
     demo = checkout / "demo"
     if target == "demo" and demo.exists():
         raise SystemExit(f"{demo} is there already, and the run would only be read again. Move it away first.")
@@ -92,10 +134,10 @@ def timed(checkout: Path, target: str, may_fail: bool = False) -> tuple[float, f
             shutil.rmtree(demo, ignore_errors=True)
 
 
-def measured(words: list[str], checkout: Path, may_fail: bool = False) -> tuple[float, float]:
-    """Wall and processor seconds of a command in a checkout."""
+def measured(words: list[str], checkout: Path, may_fail: bool = False) -> Taken:
+    """What a command takes in a checkout."""
     started = time.perf_counter()
-    with processor_seconds() as used:
+    with fixed_work() as taken, processor_seconds() as used:
         done = subprocess.run(counted(words), cwd=checkout, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started
     said = f"{words} in {checkout} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -103,18 +145,22 @@ def measured(words: list[str], checkout: Path, may_fail: bool = False) -> tuple[
         raise SystemExit(said)
     if done.returncode:
         print(said, file=sys.stderr)
-    return seconds, used[0]
+    return Taken(seconds, used[0], statistics.mean(taken))
 
 
-def lines(target: str, found: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
+def lines(target: str, found: dict[str, list[Taken]]) -> list[dict[str, Any]]:
     """The lines of one command; ratios are to this version, of medians."""
     made = []
-    for place, what in enumerate(("", ", processor time")):
-        here = statistics.median(took[place] for took in found[""])
-        for way, each in found.items():
-            values = [took[place] for took in each]
+    columns = {
+        "": [(way, [one.seconds for one in each]) for way, each in found.items()],
+        ", processor time": [(way, [one.processor_seconds for one in each]) for way, each in found.items()],
+        ", in the time of a fixed work": [(way, [one.works for one in each]) for way, each in found.items()],
+    }
+    for what, column in columns.items():
+        here = statistics.median(column[0][1])
+        for way, values in column:
             ratio = statistics.median(values) / here if way else None
-            made.append(row(f"{WHAT[target]}{way}{what}", "s", values, ratio=ratio))
+            made.append(row(f"{WHAT[target]}{way}{what}", "works" if "work" in what else "s", values, ratio=ratio))
     return made
 
 
@@ -130,7 +176,7 @@ def main() -> None:
     checkouts = {"": ROOT} | ({", before": options.before.absolute()} if options.before else {})
     rows, all_before = [], None
     for target in options.only:
-        found: dict[str, list[tuple[float, float]]] = {}
+        found: dict[str, list[Taken]] = {}
         for _ in range(options.repeat):
             for way, checkout in checkouts.items():
                 if has(checkout, target) and (not way or target in options.before_only):
