@@ -71,7 +71,7 @@ check: developer
 	$(BIN)/ruff format --check .
 	MYPY_NUM_WORKERS=2 $(BIN)/mypy
 
-# For every save, in little more than a minute: all but the tests that are marked as slow.
+# For every save, in one to three minutes: all but the tests that are marked as slow.
 check-fast: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
