@@ -69,6 +69,14 @@ class Taken:
         return self.processor_seconds / self.work_seconds
 
 
+# Of `Taken`: what each line says of it, and its unit.
+COLUMNS = (
+    ("seconds", "", "s"),
+    ("processor_seconds", ", processor time", "s"),
+    ("works", ", in the time of a fixed work", "works"),
+)
+
+
 def has(checkout: Path, target: str) -> bool:
     """Whether a checkout's Makefile has a target."""
     return any(line.startswith(f"{target}:") for line in (checkout / "Makefile").read_text().splitlines())
@@ -151,16 +159,12 @@ def measured(words: list[str], checkout: Path, may_fail: bool = False) -> Taken:
 def lines(target: str, found: dict[str, list[Taken]]) -> list[dict[str, Any]]:
     """The lines of one command; ratios are to this version, of medians."""
     made = []
-    columns = {
-        "": [(way, [one.seconds for one in each]) for way, each in found.items()],
-        ", processor time": [(way, [one.processor_seconds for one in each]) for way, each in found.items()],
-        ", in the time of a fixed work": [(way, [one.works for one in each]) for way, each in found.items()],
-    }
-    for what, column in columns.items():
-        here = statistics.median(column[0][1])
-        for way, values in column:
+    for name, what, unit in COLUMNS:
+        here = statistics.median(getattr(took, name) for took in found[""])
+        for way, each in found.items():
+            values = [getattr(took, name) for took in each]
             ratio = statistics.median(values) / here if way else None
-            made.append(row(f"{WHAT[target]}{way}{what}", "works" if "work" in what else "s", values, ratio=ratio))
+            made.append(row(f"{WHAT[target]}{way}{what}", unit, values, ratio=ratio))
     return made
 
 
@@ -191,7 +195,11 @@ def main() -> None:
                 print(f"{target}: {found['']}, before: {found[', before']}", file=sys.stderr)
         all_before = found.get(", before") if target == "test" else all_before
         rows += lines(target, found) if found else []
-    notes = ["Each version runs its own tests, of which this one has more; `make test` begins without caches."]
+    notes = [
+        "Each version runs its own tests, of which this one has more; `make test` begins without caches.",
+        "A fixed work is the same million steps of plain Python, done every ten seconds beside the command: its ratio "
+        "holds where the machine's speed changes.",
+    ]
     if options.before:
         notes.append(f"before: commit {commit_of(options.before)}")
     report("checks", rows, options.json, notes, repeat=options.repeat)
